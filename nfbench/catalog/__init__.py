@@ -1,0 +1,1 @@
+"""The nets and the GPUs that nfbench knows, and what was published about them. Imports no torch."""

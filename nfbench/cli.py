@@ -1,0 +1,124 @@
+"""The command group, and the one place where an error becomes an exit code."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from nfbench import __version__
+from nfbench.errors import Interrupted, NfbenchError, Stop, Terminated
+
+_GROUPS = {
+    "Measure": ("step-time", "flops"),
+    "Sweep": ("run",),
+    "Show": ("table", "plot"),
+    "Look up": ("models", "env"),
+}
+_COMMANDS = Path(__file__).with_name("commands")
+FAULT = 70
+
+
+class Commands(click.Group):
+    """Subcommands found by file name in ``nfbench/commands`` and imported only when called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        found = {p.stem.replace("_", "-") for p in _COMMANDS.glob("[!_]*.py")}
+        grouped = [name for names in _GROUPS.values() for name in names if name in found]
+        return [*grouped, *sorted(found - set(grouped))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"nfbench.commands.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        names = self.list_commands(ctx)
+        grouped = {name for members in _GROUPS.values() for name in members}
+        groups = [*_GROUPS.items(), ("Other", tuple(n for n in names if n not in grouped))]
+        rows = [
+            (f"{group if first else '':<8} {name}", _summary(name))
+            for group, members in groups
+            for first, name in zip([True] + [False] * len(members), members, strict=False)
+            if name in names
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with _terminated():
+                return super().invoke(ctx)
+        except NfbenchError as error:
+            _leave(ctx, str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _leave(ctx, "Interrupted.", Interrupted.exit_code)
+        except Stop as stop:
+            _leave(ctx, f"{type(stop).__name__}.", stop.exit_code)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            _leave(ctx, _fault(error), FAULT)
+
+
+def _summary(name: str) -> str:
+    """The first line of the command's module docstring, read without importing the module."""
+    source = (_COMMANDS / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0].rstrip(".")
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM raises `Terminated` in the main thread, so that what was measured is kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> NoReturn:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(ctx: click.Context, message: str, code: int) -> NoReturn:
+    click.echo(message, err=True)
+    ctx.exit(code)
+
+
+def _fault(error: Exception) -> str:
+    import traceback
+
+    handle, path = tempfile.mkstemp(prefix="nfbench-fault-", suffix=".txt")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(f"nfbench {__version__}: {' '.join(sys.argv[1:])}\n\n")
+        traceback.print_exception(error, file=file)
+    return (
+        f"A fault of nfbench, not yours: {type(error).__name__}: {error}\n"
+        f"The traceback is in {path}; an issue with that file helps to mend it."
+    )
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: nfbench run quick",
+)
+@click.version_option(__version__, prog_name="nfbench")
+def main() -> None:
+    """Does removing batch normalization pay, on this device, and by how much?"""

@@ -1,0 +1,1 @@
+"""What nfbench needs of a device, and the devices."""

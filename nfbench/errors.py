@@ -1,0 +1,81 @@
+"""Every error that nfbench raises on purpose, and the exit code each ends the command with.
+
+::
+
+    NfbenchError                 1   a user's error: what, why, what to type
+    ├── UnknownModel                 no such net, with the nearest name
+    ├── UnsupportedWorkload          the net or the device cannot do what was asked
+    ├── DeviceUnavailable            no such device, or torch cannot use it
+    ├── BadStudy                     a study file, with the place in it
+    └── BadResults                   a results file or folder that cannot be read or written
+    Failed                       5   finished, but a workload failed
+    Stop (BaseException)             a signal; what was measured is kept
+    ├── Interrupted            130   Ctrl-C
+    └── Terminated             143   SIGTERM
+
+Anything else that reaches the command line is a fault of nfbench and ends with 70.
+"""
+
+from __future__ import annotations
+
+
+class NfbenchError(Exception):
+    """A user's error, worded: what is wrong, why, and what to type instead."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, why: str = "", try_: str = "") -> None:
+        self.what, self.why, self.try_ = what, why, try_
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.why:
+            lines.append(self.why)
+        if self.try_:
+            lines.append(f"Try: {self.try_}")
+        return "\n".join(lines)
+
+
+class UnknownModel(NfbenchError):
+    """No net of that name."""
+
+
+class UnsupportedWorkload(NfbenchError):
+    """The net or the device cannot do what the workload asks."""
+
+
+class DeviceUnavailable(NfbenchError):
+    """The device is not there, or torch cannot use it."""
+
+
+class BadStudy(NfbenchError):
+    """A study file that cannot be used; the message names the place in it."""
+
+
+class BadResults(NfbenchError):
+    """Results that cannot be read or written."""
+
+
+class Failed(NfbenchError):
+    """Everything ran to its end, but at least one workload failed; its row says why."""
+
+    exit_code = 5
+
+
+class Stop(BaseException):
+    """A signal asked nfbench to end. Not an Exception, so that no handler mistakes it for a failure."""
+
+    exit_code = 130
+
+
+class Interrupted(Stop):
+    """Ctrl-C."""
+
+    exit_code = 130
+
+
+class Terminated(Stop):
+    """SIGTERM."""
+
+    exit_code = 143

@@ -1,0 +1,1 @@
+"""One measurement: the timed loop, when it stops, what is read meanwhile."""

@@ -1,0 +1,228 @@
+"""The nouns: what was asked, what it became, where it ran and what was read.
+
+Every record is a frozen msgspec Struct. A record leaves out the fields that stand at their default, so a field added
+later keeps old files readable and old keys equal. One `Result` is one JSON line; its samples come last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+import msgspec
+
+from nfbench.errors import BadResults
+
+SCHEMA_VERSION = 1
+"""Raised when an older nfbench would misread a file; a field that is merely added does not raise it."""
+
+MAX_KEPT_STEPS = 1000
+
+Precision = Literal["fp32", "tf32", "fp16", "bf16"]
+Layout = Literal["nchw", "nhwc"]
+CompileMode = Literal["none", "default", "reduce-overhead", "max-autotune"]
+Optimizer = Literal["sgd", "recipe"]
+AgcImpl = Literal["timm"]
+Status = Literal["ok", "out_of_memory", "diverged", "unsupported", "error", "timeout", "interrupted"]
+Scope = Literal["micro_step", "step", "block", "window", "epoch", "run"]
+Phase = Literal["forward", "backward", "clip", "update"]
+
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of every record."""
+
+
+class StepTime(Record, frozen=True, kw_only=True, tag_field="kind", tag="step-time"):
+    """A training step to be timed; `auto` stays `auto` here, and `Resolved` says what it became.
+
+    ``batch`` is images per optimizer update, ``micro_batch`` images per pass, ``px`` the side of the square input and
+    ``agc`` the clipping threshold λ (``auto``: 0.01 for nets without normalization, none for the others).
+    """
+
+    model: str
+    px: int | Literal["train"] = "train"
+    batch: int = 32
+    micro_batch: int | Literal["auto"] = "auto"
+    precision: Precision | Literal["auto"] = "auto"
+    layout: Layout | Literal["best"] = "best"
+    compile: CompileMode = "none"
+    optimizer: Optimizer = "sgd"
+    agc: float | Literal["auto", "none"] = "auto"
+    agc_impl: AgcImpl | Literal["auto"] = "auto"
+
+
+Workload = StepTime
+"""The union of what can be asked, tagged by ``kind``; later kinds join it."""
+
+
+class Sampling(Record, frozen=True, kw_only=True):
+    """How long to measure.
+
+    ``within`` is the wanted half-width of the median's 95 % interval as a share of the median, ``max_time`` the cap on
+    the timed window in seconds, ``turn_time`` the shortest timed window in seconds.
+    """
+
+    within: float = 0.01
+    min_steps: int = 10
+    rounds: int = 1
+    max_time: float = 60.0
+    turn_time: float = 0.0
+
+
+class Resolved(Record, frozen=True, kw_only=True):
+    """What each `auto` became here, and the flags that a timing depends on."""
+
+    px: int
+    micro_batch: int
+    precision: Precision
+    layout: Layout
+    agc: float | None = None
+    agc_impl: AgcImpl | None = None
+    optimizer_impl: str | None = None
+    tf32: bool | None = None
+    cudnn_benchmark: bool | None = None
+    allocator: str | None = None
+    threads: int | None = None
+
+
+class Machine(Record, frozen=True, kw_only=True):
+    """The machine. Two results pair only where it is equal; it names no host and holds no serial number or UUID.
+
+    ``memory`` is the device's in bytes, ``power_limit`` is in watts, ``compute_capability`` is like ``"9.0"``.
+    """
+
+    device: Literal["cpu", "cuda", "fake"]
+    name: str
+    memory: int | None = None
+    compute_capability: str | None = None
+    mig_profile: str | None = None
+    power_limit: float | None = None
+    driver: str | None = None
+    cpu: str | None = None
+    cpu_cores: int | None = None
+
+
+class Software(Record, frozen=True, kw_only=True):
+    """Versions. Recorded and shown; a difference here is what a gate is for, never a reason to refuse."""
+
+    nfbench: str
+    python: str | None = None
+    torch: str | None = None
+    torchvision: str | None = None
+    timm: str | None = None
+    cuda: str | None = None
+    cudnn: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+
+
+class Conditions(Record, frozen=True, kw_only=True):
+    """The state of the machine around the window; part of no key.
+
+    Clocks in Hz, temperature in °C, ``throttle`` the names of the reasons seen, ``load`` the one-minute load average
+    at the start, ``other_processes`` on the same card (None where a container hides them).
+    """
+
+    other_processes: int | None = None
+    load: float | None = None
+    sm_clock_max: float | None = None
+    temperature: float | None = None
+    throttle: tuple[str, ...] = ()
+
+
+class Reading(Record, frozen=True, kw_only=True):
+    """Raw values of one quantity in SI units; one that is not finite is None, a missing quantity has no Reading."""
+
+    name: str
+    unit: str
+    scope: Scope
+    source: str
+    rank: int = 0
+    values: tuple[float | None, ...]
+
+    @property
+    def finite(self) -> list[float]:
+        """The values that are finite, in order."""
+        return [v for v in self.values if v is not None]
+
+
+def reading(name: str, unit: str, scope: Scope, source: str, values: Iterable[float], rank: int = 0) -> Reading:
+    """A `Reading` with values that are not finite turned into None."""
+    kept = tuple(float(v) if math.isfinite(v) else None for v in values)
+    return Reading(name=name, unit=unit, scope=scope, source=source, values=kept, rank=rank)
+
+
+class Result(Record, frozen=True, kw_only=True):
+    """One measurement of one workload: what, how, where, and the raw readings. It never holds a median.
+
+    ``session`` is shared by the results that were timed in turns of one interleaved run, ``round`` counts the turns.
+    """
+
+    schema: int
+    id: str
+    start: str
+    status: Status
+    workload: Workload
+    sampling: Sampling
+    machine: Machine
+    software: Software
+    resolved: Resolved | None = None
+    conditions: Conditions = Conditions()
+    session: str | None = None
+    study: str | None = None
+    round: int = 0
+    seed: int = 0
+    stopped_by: Literal["within", "max_time", "turn_time"] | None = None
+    composed: bool = False
+    notes: dict[str, str] = msgspec.field(default_factory=dict)
+    message: str | None = None
+    readings: tuple[Reading, ...] = ()
+
+    def reading(self, name: str) -> Reading | None:
+        """The reading of that name, or None where the quantity is absent."""
+        return next((r for r in self.readings if r.name == name), None)
+
+    def value(self, name: str) -> float | None:
+        """The single value of a reading taken once, or None where it is absent."""
+        found = self.reading(name)
+        return found.values[0] if found and found.values else None
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Result)
+
+
+class _Version(msgspec.Struct):
+    schema: int
+
+
+_version = msgspec.json.Decoder(_Version)
+
+
+def key(workload: Workload) -> str:
+    """The name by which results are grouped, paired and resumed: the fields that are not at their default, as JSON."""
+    return _encoder.encode(workload).decode()
+
+
+def to_json(result: Result) -> bytes:
+    """One line of JSON, without the line's end."""
+    return _encoder.encode(result)
+
+
+def from_json(line: bytes) -> Result:
+    """The `Result` of one line.
+
+    Raises:
+        BadResults: a newer nfbench wrote it.
+        msgspec.DecodeError: the line is broken or is no Result.
+    """
+    version = _version.decode(line).schema
+    if version > SCHEMA_VERSION:
+        raise BadResults(
+            f"written by a newer nfbench: its schema is {version}, this nfbench reads up to {SCHEMA_VERSION}.",
+            try_="pip install --upgrade nfbench",
+        )
+    return _decoder.decode(line)

@@ -1,0 +1,1 @@
+"""Grids of workloads: the study file and its runner."""
