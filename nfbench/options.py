@@ -1,10 +1,20 @@
-"""Click options that commands share, and how flags become records: here and nowhere else."""
+"""Click options that commands share, and the words that a flag may hold.
+
+A flag's name is the field of `Workload` or `Sampling` that it fills, with ``-`` for ``_``; `nfbench.studies.settings`
+makes the records, for flags and study files alike.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import click
+
+from nfbench.records import AgcImpl, CompileMode, Layout, Optimizer, Precision
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 format_option = click.option(
     "--format",
@@ -13,4 +23,113 @@ format_option = click.option(
     default="rich",
     show_default=True,
     help="csv and json hold raw values in SI units.",
+)
+
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N."
+)
+
+
+class NumberOr(click.ParamType):
+    """A number, or one of a few words that are kept as they are."""
+
+    def __init__(self, kind: type[int] | type[float], *words: str) -> None:
+        self.kind, self.words = kind, words
+        self.name = "|".join(("N" if kind is int else "X", *words))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, (int, float)) or value in self.words:
+            return value
+        try:
+            return self.kind(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor {' or '.join(self.words)}.", param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{self.name}]"
+
+
+class Share(click.ParamType):
+    """A share given as ``1%`` or ``0.01``."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip()
+        try:
+            return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            self.fail(f"{value!r} is no share; type 1% or 0.01.", param, ctx)
+
+
+def _choice(literal: Any, *words: str) -> click.Choice[str]:
+    return click.Choice([*words, *get_args(literal)])
+
+
+WORKLOAD_OPTIONS: tuple[Decorator, ...] = (
+    click.option("--batch", type=int, default=32, show_default=True, help="Images an update."),
+    click.option("--micro-batch", type=NumberOr(int, "auto"), default="auto", show_default=True, help="Images a pass."),
+    click.option("--px", type=NumberOr(int, "train"), default="train", show_default=True, help="Side of the input."),
+    click.option(
+        "--precision",
+        type=_choice(Precision, "auto"),
+        default="auto",
+        show_default=True,
+        help="auto: bf16 from sm_80, fp16 on sm_70/75, fp32 on a CPU.",
+    ),
+    click.option(
+        "--layout", type=_choice(Layout, "best"), default="best", show_default=True, help="best: tries both, times one."
+    ),
+    click.option("--compile", type=_choice(CompileMode), default="none", show_default=True, help="torch.compile mode."),
+    click.option(
+        "--agc",
+        type=NumberOr(float, "auto", "none"),
+        default="auto",
+        show_default=True,
+        help="Clipping threshold λ. auto: 0.01 for nets without normalization, none for others.",
+    ),
+    click.option("--agc-impl", type=_choice(AgcImpl, "auto"), default="auto", show_default=True),
+    click.option(
+        "--optimizer",
+        type=_choice(Optimizer),
+        default="sgd",
+        show_default=True,
+        help="sgd: one Nesterov SGD for all; recipe: the family's own.",
+    ),
+)
+
+SAMPLING_OPTIONS: tuple[Decorator, ...] = (
+    click.option(
+        "--within",
+        type=Share(),
+        default="1%",
+        show_default=True,
+        help="Stop when the median's 95 % interval is ± this narrow.",
+    ),
+    click.option("--min-steps", type=int, default=10, show_default=True, help="Time at least so many steps."),
+    click.option(
+        "--rounds", type=int, default=1, show_default=True, help="From 2: fresh processes, timed in turns A B B A."
+    ),
+    click.option(
+        "--max-time", type=float, default=60.0, show_default=True, help="Seconds a model, from its first step on."
+    ),
+)
+
+
+def options(*groups: tuple[Decorator, ...]) -> Decorator:
+    """All options of ``groups`` on one command, in the order in which they stand."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed([d for group in groups for d in group]):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A folder for a new file, or a .jsonl file to append to; else results/<device>/<command>/.",
 )

@@ -1,1 +1,37 @@
 """What nfbench needs of a device, and the devices."""
+
+from __future__ import annotations
+
+from nfbench.devices.base import Device
+
+
+def open_device(wanted: str) -> Device:
+    """The device that ``--device`` names: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``fake``, which imports no torch.
+
+    Raises:
+        DeviceUnavailable: it is not there, or torch cannot use it.
+    """
+    if wanted == "fake":
+        from nfbench.devices.fake import FakeDevice
+
+        return FakeDevice()
+    from nfbench.devices.choose import choose
+
+    kind, index = choose(wanted)
+    if kind == "cuda":
+        from nfbench.devices.cuda import Cuda
+
+        return Cuda(index)
+    from nfbench.devices.cpu import Cpu
+
+    return Cpu()
+
+
+def kind_of(wanted: str) -> str:
+    """``cpu``, ``cuda`` or ``fake``: what ``wanted`` will be, told by NVML alone. It neither imports torch nor opens
+    the device, which would stand beside what is timed on it."""
+    from nfbench.devices import nvml
+
+    if wanted == "auto":
+        return "cuda" if nvml.cards() else "cpu"
+    return wanted.partition(":")[0]

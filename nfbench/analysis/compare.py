@@ -1,0 +1,78 @@
+"""Ratios of step times that were measured in turns, and the sentence that says them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nfbench import units
+from nfbench.analysis import metrics, stats
+from nfbench.analysis.stats import Estimate
+from nfbench.records import Machine, Resolved, Result
+
+
+class Ratio(NamedTuple):
+    """How much of the baseline's step ``net`` takes, paired round by round within one session."""
+
+    net: Result
+    baseline: Result
+    estimate: Estimate
+    rounds: int
+
+
+def paired(results: Sequence[Result], net: str, baseline: str) -> Ratio | None:
+    """The ratio of two models over the rounds in which both have a rate; None where there is no such round.
+
+    The effect is the paired log-ratio of the medians, its interval Student's t over rounds.
+    """
+    rounds: dict[int, dict[str, Result]] = {}
+    for r in results:
+        if metrics.seconds(r) is not None:
+            rounds.setdefault(r.round, {})[r.workload.model] = r
+    both = [pair for pair in rounds.values() if net in pair and baseline in pair]
+    if not both:
+        return None
+    ratios = [(metrics.seconds(pair[net]) or 0) / (metrics.seconds(pair[baseline]) or 1) for pair in both]
+    return Ratio(both[-1][net], both[-1][baseline], stats.mean_of_logs(ratios), len(both))
+
+
+def sentence(ratios: Sequence[Ratio]) -> str:
+    """ "On NVIDIA H200, bf16: nf-resnet50 takes 1.12 ± 0.01 of resnet50's step (both 224 px, nhwc)"."""
+    first = ratios[0].net
+    precision = _only([_resolved(r).precision for ratio in ratios for r in ratio[:2]])
+    head = f"On {_device(first.machine)}{f', {precision}' if precision else ''}: "
+    text = head + "; ".join(_clause(ratio, precision is None) for ratio in ratios)
+    if first.machine.device == "cuda":
+        return text + "."
+    return f"{text}. This is a {first.machine.device.upper()}: it says nothing about a GPU."
+
+
+def _clause(ratio: Ratio, with_precision: bool) -> str:
+    value, half = ratio.estimate.value, ratio.estimate.half_width
+    shown = units.significant(value, 3) if half is None else units.plus_minus(value, half)
+    a, b = (_settings(r, with_precision) for r in ratio[:2])
+    where = f"both {', '.join(a)}" if a == b else f"{', '.join(a)} against {', '.join(b)}"
+    return f"{ratio.net.workload.model} takes {shown} of {ratio.baseline.workload.model}'s step ({where})"
+
+
+def _settings(result: Result, with_precision: bool) -> list[str]:
+    resolved, batch = _resolved(result), result.workload.batch
+    found = [f"{resolved.px} px", resolved.layout, *([resolved.precision] if with_precision else []), f"batch {batch}"]
+    if resolved.micro_batch < batch:
+        found[-1] += f" as {batch // resolved.micro_batch} × {resolved.micro_batch}"
+    if result.composed:
+        found.append("composed")
+    return found
+
+
+def _device(machine: Machine) -> str:
+    return f"{machine.name} ({machine.mig_profile})" if machine.mig_profile else machine.name
+
+
+def _resolved(result: Result) -> Resolved:
+    assert result.resolved is not None
+    return result.resolved
+
+
+def _only(values: Sequence[str]) -> str | None:
+    return values[0] if len(set(values)) == 1 else None

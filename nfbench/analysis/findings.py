@@ -1,0 +1,170 @@
+"""Warnings as values: what is doubtful about a result, and what to do about it. Recomputed when shown."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nfbench import units
+from nfbench.analysis import metrics
+from nfbench.records import Result
+
+MANY_ZEROS = 0.20
+LAUNCH_BOUND = 0.05
+BUSY_CPU = 0.5
+VOIDS = frozenset({"hw_slowdown", "hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake"})
+"""Throttle reasons under which a timing is no timing of this device."""
+
+
+class Finding(NamedTuple):
+    """A warning: a code that stays the same, a sentence for this case, and what to do."""
+
+    code: str
+    message: str
+    do: str
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.do}".strip()
+
+
+def of(result: Result) -> list[Finding]:
+    """The findings of one result, in the order of their weight."""
+    return [found for check in CHECKS if (found := check(result)) is not None]
+
+
+def _failed(result: Result) -> Finding | None:
+    if result.status in ("ok", "diverged"):
+        return None
+    words = result.status.replace("_", " ")
+    detail = f": {result.message}" if result.message else ""
+    do = {
+        "out_of_memory": "Take a smaller --micro-batch, or auto.",
+        "timeout": "Raise --max-time.",
+        "interrupted": "It holds what was measured until then.",
+    }.get(result.status, "")
+    return Finding(result.status, f"Ended as {words}{detail}.", do)
+
+
+def _diverged(result: Result) -> Finding | None:
+    if result.status != "diverged":
+        return None
+    return Finding("diverged", "The loss is not finite, so there is no rate.", "Try --agc 0.01 or --precision fp32.")
+
+
+def _throttled(result: Result) -> Finding | None:
+    reasons = sorted(VOIDS.intersection(result.conditions.throttle))
+    if not reasons:
+        return None
+    return Finding("throttled", f"The GPU was slowed down ({', '.join(reasons)}).", "Cool it and time again.")
+
+
+def _power_capped(result: Result) -> Finding | None:
+    if "sw_power_cap" not in result.conditions.throttle:
+        return None
+    return Finding("power_cap", "The GPU ran at its power limit; its clock followed the load.", "")
+
+
+def _shared(result: Result) -> Finding | None:
+    others = result.conditions.other_processes
+    if not others:
+        return None
+    return Finding("shared_device", f"{others} other process(es) held the GPU.", "Time on a card of your own.")
+
+
+def _busy_cpu(result: Result) -> Finding | None:
+    load, cores = result.conditions.load, result.machine.cpu_cores
+    if result.machine.device != "cpu" or load is None or not cores or load <= BUSY_CPU * cores:
+        return None
+    text = f"The load average was {load:.1f} on {cores} cores before the timing began."
+    return Finding("busy_cpu", text, "Compare only what was timed in turns.")
+
+
+def _wide(result: Result) -> Finding | None:
+    estimate = metrics.step_time(result)
+    if result.stopped_by != "max_time" or estimate is None or len(steps := _steps(result)) == 0:
+        return None
+    half = estimate.half_width
+    if half is not None and half <= result.sampling.within * estimate.value:
+        return None
+    width = "no interval yet" if half is None else f"± {units.percent(half / estimate.value, 2)}"
+    text = f"The cap of {units.seconds(result.sampling.max_time, 2)} was reached after {len(steps)} steps: {width}."
+    return Finding("wide_interval", text, "Raise --max-time for a narrower one.")
+
+
+def _composed(result: Result) -> Finding | None:
+    passes = result.value("passes")
+    if not result.composed or result.resolved is None or passes is None:
+        return None
+    whole = result.workload.batch // result.resolved.micro_batch
+    text = f"composed: the step of {whole} passes was put together from updates of {passes:.0f}."
+    return Finding("composed", text, "")
+
+
+def _batch_statistics(result: Result) -> Finding | None:
+    resolved = result.resolved
+    if resolved is None or result.notes.get("norm") != "batch" or resolved.micro_batch >= result.workload.batch:
+        return None
+    text = f"Batch normalization saw micro-batches of {resolved.micro_batch}, not the batch."
+    return Finding("micro_batch_statistics", text, "An NF net's gradient is the same either way.")
+
+
+def _asleep(result: Result) -> Finding | None:
+    zeros = result.value("zero_gradients")
+    if zeros is None or zeros <= MANY_ZEROS:
+        return None
+    text = f"{units.percent(zeros, 2)} of the gradients are exactly zero: less power is drawn and clipping looks free."
+    return Finding("zero_gradients", text, "")
+
+
+def _launch_bound(result: Result) -> Finding | None:
+    tail, time = result.reading("tail"), metrics.seconds(result)
+    if tail is None or not tail.finite or time is None or result.composed:
+        return None
+    share = statistics.median(tail.finite) / time
+    if share >= LAUNCH_BOUND:
+        return None
+    return Finding("launch_bound", "The GPU waited for the host to launch work.", "Try --compile reduce-overhead.")
+
+
+def _retried(result: Result) -> Finding | None:
+    retries = result.value("allocator_retries")
+    if not retries:
+        return None
+    text = f"The allocator had to free and try again {retries:.0f} times."
+    return Finding("allocator_retries", text, "Take a smaller --micro-batch.")
+
+
+def _skipped(result: Result) -> Finding | None:
+    skipped = result.value("skipped_updates")
+    if not skipped:
+        return None
+    return Finding("skipped_updates", f"{skipped:.0f} fp16 updates were not finite and were skipped.", "")
+
+
+def _inductor_layout(result: Result) -> Finding | None:
+    note = result.notes.get("layout")
+    return Finding("layout", f"The layout is {note}.", "") if note else None
+
+
+def _steps(result: Result) -> list[float]:
+    found = result.reading("step_time") or result.reading("clip")
+    return found.finite if found else []
+
+
+CHECKS: tuple[Callable[[Result], Finding | None], ...] = (
+    _failed,
+    _diverged,
+    _throttled,
+    _shared,
+    _retried,
+    _wide,
+    _composed,
+    _batch_statistics,
+    _asleep,
+    _skipped,
+    _launch_bound,
+    _power_capped,
+    _busy_cpu,
+    _inductor_layout,
+)

@@ -1,0 +1,171 @@
+"""Arithmetic on stored results: a new metric works on last month's files, without a GPU.
+
+A metric is a function of one `Result`, absent (None) where what it needs is, or where the result has no rate because
+it is not `ok`. All are in SI units.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from nfbench.analysis import stats
+from nfbench.analysis.stats import Estimate
+from nfbench.catalog import gpus
+from nfbench.records import PHASES, Phase, Result
+
+_RATED = ("ok", "interrupted")
+
+
+def step_time(result: Result) -> Estimate | None:
+    """Seconds of one optimizer update: the median, or the composed step, with its interval within this run."""
+    if (parts := _composed_parts(result)) is not None:
+        return stats.composed(*parts)
+    times = _step_times(result)
+    return stats.median(times) if times else None
+
+
+def seconds(result: Result) -> float | None:
+    """The value of `step_time`, without the work of its interval."""
+    if (parts := _composed_parts(result)) is not None:
+        return stats.composed_value(*parts)
+    times = _step_times(result)
+    return statistics.median(times) if times else None
+
+
+def _step_times(result: Result) -> list[float]:
+    return _values(result, "step_time") if result.status in _RATED else []
+
+
+def _composed_parts(result: Result) -> tuple[list[float], list[float], list[float], int] | None:
+    """What `stats.composed` takes; None where the result holds whole steps or no rate."""
+    passes = round(result.value("passes") or 0)
+    if not result.composed or result.status not in _RATED or result.resolved is None or passes < 2:
+        return None
+    micro = [a + b for a, b in zip(_values(result, "forward"), _values(result, "backward"), strict=True)]
+    tails = [a + b for a, b in zip(_values(result, "clip"), _values(result, "update"), strict=True)]
+    later = [t for i, t in enumerate(micro) if i % passes]
+    return micro[::passes], later, tails, result.workload.batch // result.resolved.micro_batch
+
+
+def phase_time(result: Result, phase: Phase) -> float | None:
+    """Seconds of ``phase`` in one step: the median over steps, or composed from its passes."""
+    values = _values(result, phase)
+    if not values or result.status not in _RATED:
+        return None
+    if not result.composed or phase in ("clip", "update"):
+        return statistics.median(values)
+    assert result.resolved is not None
+    passes = round(result.value("passes") or 1)
+    later = [t for i, t in enumerate(values) if i % passes]
+    accumulation_steps = result.workload.batch // result.resolved.micro_batch
+    return statistics.median(values[::passes]) + (accumulation_steps - 1) * statistics.fmean(later)
+
+
+def percentile(result: Result, share: float) -> float | None:
+    """The step time below which ``share`` (0 to 1) of the steps lie; a composed step has none."""
+    values = sorted(_step_times(result))
+    if len(values) < 2:
+        return None
+    place = share * (len(values) - 1)
+    low = int(place)
+    return values[low] + (place - low) * (values[min(low + 1, len(values) - 1)] - values[low])
+
+
+def throughput(result: Result) -> float | None:
+    """Images per second."""
+    time = seconds(result)
+    return result.workload.batch / time if time else None
+
+
+def first_step(result: Result) -> float | None:
+    """Seconds of the first step (compile, autotune), or of its first two passes where the step has more."""
+    return result.value("first_step") or result.value("first_short_step")
+
+
+def achieved_flops(result: Result) -> float | None:
+    """FLOP/s that the step needs by count: 2 · train MACs of an image · images/s."""
+    macs, rate = result.value("train_macs"), throughput(result)
+    return 2 * macs * rate if macs and rate else None
+
+
+def mfu(result: Result) -> float | None:
+    """Model FLOPs utilization, 0 to 1, of the dense peak; absent where the peak is unknown."""
+    flops = achieved_flops(result)
+    if flops is None or result.resolved is None or result.machine.device != "cuda":
+        return None
+    peak = gpus.peak(result.machine.name, result.resolved.precision, result.machine.mig_profile)
+    return flops / peak.flops if peak else None
+
+
+def step_energy(result: Result) -> float | None:
+    """Joules of one step: the counter's difference over its time, times the step time."""
+    energy, elapsed, time = result.value("energy"), result.value("energy_time"), seconds(result)
+    return energy / elapsed * time if energy and elapsed and time else None
+
+
+def image_energy(result: Result) -> float | None:
+    """Joules of one image."""
+    energy = step_energy(result)
+    return energy / result.workload.batch if energy else None
+
+
+def sm_clock(result: Result) -> float | None:
+    """The mean clock of the multiprocessors in Hz."""
+    values = _values(result, "sm_clock")
+    return statistics.fmean(values) if values else None
+
+
+def macs(result: Result) -> float | None:
+    """Multiply-accumulates of one image, forward."""
+    return result.value("macs")
+
+
+def once(name: str) -> Callable[[Result], float | None]:
+    """The metric that is a reading taken once."""
+    return lambda result: result.value(name)
+
+
+def _phase(phase: Phase) -> Callable[[Result], float | None]:
+    return lambda result: phase_time(result, phase)
+
+
+METRICS: dict[str, Callable[[Result], float | None]] = {
+    "throughput": throughput,
+    "p5": lambda r: percentile(r, 0.05),
+    "p95": lambda r: percentile(r, 0.95),
+    **{phase: _phase(phase) for phase in PHASES},
+    "first_step": first_step,
+    "peak_allocated": once("peak_allocated"),
+    "peak_reserved": once("peak_reserved"),
+    "peak_rss": once("peak_rss"),
+    "operators": once("operators"),
+    "macs": macs,
+    "params": once("params"),
+    "achieved_flops": achieved_flops,
+    "mfu": mfu,
+    "step_energy": step_energy,
+    "image_energy": image_energy,
+    "sm_clock": sm_clock,
+    "zero_gradients": once("zero_gradients"),
+    "clipped_units": once("clipped_units"),
+    "skipped_updates": once("skipped_updates"),
+}
+"""Every metric but the step time, which has an interval, by the key of its column."""
+
+
+def across(results: Sequence[Result]) -> Estimate | None:
+    """The step time over replicates of one workload.
+
+    One result gives its own interval, within that run; several give the geometric mean of theirs with Student's t
+    over them, which holds the spread between runs.
+    """
+    found = [(r, time) for r in results if (time := seconds(r)) is not None]
+    if len(found) <= 1:
+        return step_time(found[0][0]) if found else None
+    return stats.mean_of_logs([time for _, time in found])
+
+
+def _values(result: Result, name: str) -> list[float]:
+    reading = result.reading(name)
+    return reading.finite if reading else []

@@ -1,0 +1,168 @@
+"""Stored results as rows of raw values: one row a workload, machine and software, its replicates taken together."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nfbench.analysis import findings, metrics
+from nfbench.catalog import published
+from nfbench.catalog.models import find
+from nfbench.errors import UnknownModel
+from nfbench.records import Machine, Result, Software, key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+
+
+class Chosen(NamedTuple):
+    """Results that are shown, in groups of replicates, and how many were set aside for each reason."""
+
+    groups: list[list[Result]]
+    aside: dict[str, int]
+
+    def said(self) -> str:
+        """What was set aside, in a sentence; empty where nothing was."""
+        parts = [f"{count} {why}" for why, count in self.aside.items() if count]
+        return f"Set aside: {'; '.join(parts)}." if parts else ""
+
+
+def choose(results: Iterable[Result], everything: bool = False) -> Chosen:
+    """Group replicates; of each workload on each machine keep the newest software unless ``everything``.
+
+    Rows of the fake device never stand beside real ones: they are set aside where there are any of those.
+    """
+    results = list(results)
+    real = [r for r in results if r.machine.device != "fake"]
+    aside = {"of the fake device": len(results) - len(real)} if real else {}
+    groups: dict[tuple[str, Machine, Software], list[Result]] = {}
+    for result in real or results:
+        groups.setdefault((key(result.workload), result.machine, result.software), []).append(result)
+    if everything:
+        return Chosen(list(groups.values()), aside)
+    newest: dict[tuple[str, Machine], list[Result]] = {}
+    for (workload, machine, _), group in groups.items():
+        held = newest.get((workload, machine))
+        if held is None or max(r.start for r in group) >= max(r.start for r in held):
+            newest[workload, machine] = group
+    older = sum(map(len, groups.values())) - sum(map(len, newest.values()))
+    return Chosen(list(newest.values()), aside | {"by older software (--all shows them)": older})
+
+
+def row(group: Sequence[Result]) -> Row:
+    """One row of raw SI values; what is absent has no entry.
+
+    Quantities are medians over the replicates that have a rate; the step time has its interval. Reported figures stand
+    under ``reported_`` and only where batch and px are the paper's.
+    """
+    last = group[-1]
+    rated = [r for r in group if metrics.seconds(r) is not None]
+    shown = rated or [last]
+    result = shown[-1]
+    workload, resolved = result.workload, result.resolved
+    statuses = Counter(r.status for r in group)
+    found: Row = {
+        "kind": "step-time",
+        "model": workload.model,
+        "family": _family(workload.model),
+        **{f: getattr(workload, f) for f in ("batch", "compile", "optimizer")},
+        "status": statuses.most_common(1)[0][0] if not rated else _status(statuses),
+        "rounds": len(rated),
+        "composed": result.composed or None,
+        "stopped_by": result.stopped_by,
+        "device": result.machine.name,
+        "machine": _machine(result.machine),
+        "software": _software(result.software),
+        "start": last.start,
+        "study": result.study,
+        "norm": result.notes.get("norm"),
+    }
+    if resolved is not None:
+        found |= {f: getattr(resolved, f) for f in ("px", "micro_batch", "precision", "layout", "agc_impl", "threads")}
+        found["agc"] = resolved.agc
+        found["accumulation_steps"] = workload.batch // resolved.micro_batch
+        found["asked_precision"], found["asked_layout"] = workload.precision, workload.layout
+    for layout in ("nchw", "nhwc"):
+        trial = result.reading(f"trial_{layout}")
+        if trial is not None:
+            found[f"trial_{layout}"] = statistics.median(trial.finite)
+    if (time := metrics.across(rated)) is not None:
+        found |= {"step_time": time.value, "step_time_low": time.low, "step_time_high": time.high}
+    steps = [r.value("steps") for r in rated]
+    found["steps"] = sum(s for s in steps if s is not None) or None
+    for name, metric in metrics.METRICS.items():
+        values = [value for r in shown if (value := metric(r)) is not None]
+        if values:
+            found[name] = statistics.median(values)
+    found |= _reported(result)
+    warnings = dict.fromkeys(f for r in group for f in findings.of(r))
+    # replicates have an interval of their own
+    found["findings"] = [f for f in warnings if f.code != "wide_interval" or len(rated) == 1]
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def rows(results: Iterable[Result], everything: bool = False) -> tuple[list[Row], str]:
+    """The rows of `choose`, and what was set aside in a sentence."""
+    chosen = choose(results, everything)
+    return [row(group) for group in chosen.groups], chosen.said()
+
+
+def frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """The rows as a pandas table: SI units, one column a key, findings as their codes."""
+    import pandas as pd
+
+    return pd.DataFrame([{**r, "findings": " ".join(f.code for f in r.get("findings", ()))} for r in rows])
+
+
+def _status(statuses: Counter[str]) -> str:
+    """The status of replicates of which at least one has a rate; a failure among them is counted, not hidden."""
+    if len(statuses) == 1:
+        return next(iter(statuses))
+    return ", ".join(f"{count} {status}" for status, count in statuses.most_common())
+
+
+def _machine(machine: Machine) -> str:
+    """A machine in a few words: those of its fields in which two machines of one name may differ."""
+    parts = [machine.name]
+    if machine.mig_profile:
+        parts.append(machine.mig_profile)
+    if machine.power_limit:
+        parts.append(f"{machine.power_limit:.0f} W")
+    if machine.device == "cpu" and machine.cpu_cores:
+        parts.append(f"{machine.cpu_cores} cores")
+    return ", ".join(parts)
+
+
+def _software(software: Software) -> str:
+    parts = [f"nfbench {software.nfbench}"]
+    if software.commit:
+        parts[0] += f" ({software.commit[:7]}{'+' if software.dirty else ''})"
+    parts += [f"{name} {value}" for name in ("torch", "timm") if (value := getattr(software, name))]
+    return ", ".join(parts)
+
+
+def _family(model: str) -> str | None:
+    try:
+        return find(model).family
+    except UnknownModel:
+        return None
+
+
+def _reported(result: Result) -> Row:
+    try:
+        net = find(result.workload.model)
+    except UnknownModel:
+        return {}
+    top1, paper = published.top1(net), published.table3(net.name)
+    found: Row = {"reported_top1": top1.top1 / 100} if top1 else {}
+    if paper is None or result.resolved is None:
+        return found
+    if result.workload.batch == 32 and result.resolved.px == (paper.train_px or net.train_px):
+        for name, value in (("v100", paper.v100_step_ms), ("tpuv3", paper.tpuv3_step_ms)):
+            if value is not None:
+                found[f"reported_{name}_step_time"] = value / 1000
+    return found

@@ -1,0 +1,141 @@
+"""Results on disk: one run one file, one `Result` a line, written before anything is printed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from nfbench.errors import BadResults
+from nfbench.records import Result, from_json, to_json
+
+
+def new_id() -> str:
+    """A fresh name for a file or a session: the UTC time to the second and four random hex digits."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+class Writer:
+    """Appends results to one JSONL file, each by one write and one fsync.
+
+    ``out`` is a folder, in which a new file is made, or a ``.jsonl`` file, which is appended to after a line that was
+    cut off has been ended. The file appears with the first result.
+
+    Raises:
+        BadResults: the folder or file cannot be written.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.path = out if out.suffix == ".jsonl" else out / f"{new_id()}.jsonl"
+        self.count = 0
+        if out.suffix != ".jsonl" and out.exists() and not out.is_dir():
+            raise BadResults(
+                f"--out {out} is neither a folder nor a .jsonl file.", try_="--out results/mine or --out mine.jsonl"
+            )
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            existed = self.path.exists()
+            os.close(os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644))
+            if not existed:
+                self.path.unlink()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def write(self, result: Result) -> None:
+        """Append ``result``; it is on the disk when this returns."""
+        line = to_json(result) + b"\n"
+        try:
+            handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                size = os.fstat(handle).st_size
+                if size and os.pread(handle, 1, size - 1) != b"\n":
+                    line = b"\n" + line
+                written = os.write(handle, line)
+                while written < len(line):
+                    written += os.write(handle, line[written:])
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self.count += 1
+
+    def _unwritable(self, error: OSError) -> BadResults:
+        return BadResults(
+            f"Results cannot be written to {self.path.parent if self.count == 0 else self.path}: {error.strerror}.",
+            try_="--out with a folder that you may write to",
+        )
+
+
+class Broken(NamedTuple):
+    """A line that is no result: where it stands and why it was skipped."""
+
+    path: Path
+    line: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path}, line {self.line}: {self.why}"
+
+
+class Loaded(NamedTuple):
+    """What was read: the results in order of their start, and the lines that were skipped."""
+
+    results: list[Result]
+    broken: list[Broken]
+
+
+def files(paths: Iterable[Path]) -> Iterator[Path]:
+    """The ``.jsonl`` files among and below ``paths``, sorted within each folder.
+
+    Raises:
+        BadResults: a path does not exist.
+    """
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(path.rglob("*.jsonl"))
+        elif path.exists():
+            yield path
+        else:
+            raise BadResults(f"There is no {path}.", try_="nfbench step-time --model tiny-nfnet, which makes results/")
+
+
+def load(paths: Sequence[Path]) -> Loaded:
+    """All sound results of files and folders, read recursively.
+
+    Raises:
+        BadResults: a path is missing, a newer nfbench wrote a line, or not one sound line was found.
+    """
+    results: list[Result] = []
+    broken: list[Broken] = []
+    for path in dict.fromkeys(files(paths)):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise BadResults(f"{path} cannot be read: {error.strerror}.") from error
+        for number, line in enumerate(content.split(b"\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                results.append(from_json(line))
+            except BadResults as error:
+                raise BadResults(f"{path}, line {number}: {error.what}", try_=error.try_) from error
+            except msgspec.ValidationError as error:
+                broken.append(Broken(path, number, f"no result of nfbench ({error})"))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                broken.append(Broken(path, number, "broken or cut off"))
+    if not results:
+        where = ", ".join(map(str, paths))
+        lines = f"{len(broken)} broken line{'s'[: len(broken) != 1]}" if broken else "no .jsonl file with a line in it"
+        raise BadResults(
+            f"No result in {where}: {lines}.",
+            why=str(broken[0]) if broken else "",
+            try_="nfbench step-time --model tiny-nfnet",
+        )
+    results.sort(key=lambda r: (r.start, r.id))
+    return Loaded(results, broken)

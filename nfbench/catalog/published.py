@@ -1,0 +1,168 @@
+"""Reported figures with their sources: what others published, never what nfbench measured."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from nfbench.catalog.models import Net, fold, spellings
+
+_FOLDER = Path(__file__).with_name("published")
+TABLE3 = "arXiv 2102.06171, Table 3"
+VARIANTS = "arXiv 2102.06171, Table 1; deepmind-research, nfnets/base.py"
+TIMM_IMAGENET = "timm results-imagenet.csv"
+
+_ROW_OF = {"nfnet-f6": "nfnet-f6-sam", "efficientnet-b8": "efficientnet-b8-maxup"}
+"""Rows of Table 3 that report a net only as trained in another way: the same MACs, an accuracy named with its row."""
+
+
+class Reported(NamedTuple):
+    """One row of Table 3.
+
+    MACs of one image at ``test_px`` in 10⁹, parameters in 10⁶, top-1 in per cent; times in ms a step at ``train_px``
+    and batch 32 per device. None where the table has no figure.
+    """
+
+    model: str
+    macs_g: float | None
+    params_m: float | None
+    top1: float | None
+    tpuv3_step_ms: float | None
+    v100_step_ms: float | None
+    train_px: int | None
+    test_px: int | None
+    note: str
+    source: str = TABLE3
+
+
+class Accuracy(NamedTuple):
+    """Top-1 on ImageNet's validation set in per cent; ``px`` None where the source does not say."""
+
+    top1: float
+    px: int | None
+    source: str
+
+
+class Variant(NamedTuple):
+    """One NFNet-F variant of Table 1; the GMACs are counted again by the table's keeper, not published."""
+
+    model: str
+    depths: tuple[int, ...]
+    dropout: float
+    train_px: int
+    test_px: int
+    randaugment_magnitude: int
+    gmacs_train_px: float
+    gmacs_test_px: float
+    params_m: float
+    source: str = VARIANTS
+
+
+@cache
+def rows(file: str) -> tuple[Mapping[str, str], ...]:
+    """The rows of one published CSV as text, by column."""
+    with (_FOLDER / file).open(encoding="utf-8", newline="") as text:
+        return tuple(csv.DictReader(text))
+
+
+@cache
+def _table3() -> dict[str, Reported]:
+    return {
+        fold(row["model"]): Reported(
+            model=row["model"],
+            macs_g=_float(row["macs_g"]),
+            params_m=_float(row["params_m"]),
+            top1=_float(row["top1"]),
+            tpuv3_step_ms=_float(row["tpuv3_step_ms"]),
+            v100_step_ms=_float(row["v100_step_ms"]),
+            train_px=_int(row["train_px"]),
+            test_px=_int(row["test_px"]),
+            note=row["note"],
+        )
+        for row in rows("table3.csv")
+    }
+
+
+@cache
+def _variants() -> dict[str, Variant]:
+    return {
+        fold(row["model"]): Variant(
+            model=row["model"],
+            depths=tuple(int(d) for d in row["depths"].split(",")),
+            dropout=float(row["dropout"]),
+            train_px=int(row["train_px"]),
+            test_px=int(row["test_px"]),
+            randaugment_magnitude=int(row["randaugment_magnitude"]),
+            gmacs_train_px=float(row["gmacs_train_px"]),
+            gmacs_test_px=float(row["gmacs_test_px"]),
+            params_m=float(row["params_m"]),
+        )
+        for row in rows("variants.csv")
+    }
+
+
+@cache
+def _timm_top1() -> dict[str, dict[int, float]]:
+    """{weights: {px: top-1}}."""
+    found: dict[str, dict[int, float]] = {}
+    for row in rows("timm_imagenet.csv"):
+        found.setdefault(row["timm_weights"], {})[int(row["test_px"])] = float(row["top1"])
+    return found
+
+
+def table3(model: str) -> Reported | None:
+    """What Table 3 of the paper reports for a net of the catalogue or a row of the table, by either name."""
+    return next((row for name in spellings(model) if (row := _table3().get(name))), None)
+
+
+def variant(model: str) -> Variant | None:
+    """The NFNet-F variant of that name."""
+    return _variants().get(fold(model))
+
+
+def timm_top1(weights: str, px: int) -> Accuracy | None:
+    """timm's top-1 for released weights such as ``resnet26.bt_in1k`` at ``px``."""
+    top1 = _timm_top1().get(weights, {}).get(px)
+    return None if top1 is None else Accuracy(top1, px, f"{TIMM_IMAGENET}, {weights}")
+
+
+def trained_otherwise(model: str) -> Reported | None:
+    """The row of Table 3 for a net that it reports only as trained in another way, without that training's times."""
+    row = table3(_ROW_OF.get(model, ""))
+    if row is None:
+        return None
+    return row._replace(tpuv3_step_ms=None, v100_step_ms=None, source=f"{row.source}, {row.model}")
+
+
+def top1(net: Net) -> Accuracy | None:
+    """The reported accuracy of a net: Table 3's, else timm's for its weights at the px nearest to its test px."""
+    paper = table3(net.name) or trained_otherwise(net.name)
+    if paper and paper.top1 is not None:
+        return Accuracy(paper.top1, paper.test_px, paper.source)
+    at = _timm_top1().get(net.weights or "")
+    if not at or net.test_px is None:
+        return None
+    wanted = net.test_px
+    return timm_top1(net.weights or "", min(at, key=lambda px: abs(px - wanted)))
+
+
+def reported_macs(net: Net, px: int) -> tuple[float, str] | None:
+    """(MACs of one image, source) where Table 3 reports the net at that px.
+
+    Table 3 leaves out the sizes of nets that are not its own; those count as the net's test px.
+    """
+    paper = table3(net.name) or trained_otherwise(net.name)
+    if paper is None or paper.macs_g is None or px != (paper.test_px or net.test_px):
+        return None
+    return paper.macs_g * 1e9, paper.source
+
+
+def _float(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _int(text: str) -> int | None:
+    return int(text) if text else None

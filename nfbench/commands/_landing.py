@@ -1,0 +1,64 @@
+"""Where a command's results land, and the last lines that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from nfbench.analysis.rows import Row
+from nfbench.analysis.store import Broken, Writer
+from nfbench.devices.about import slug
+from nfbench.errors import Failed
+from nfbench.records import Result
+from nfbench.showing.results import findings
+
+
+class Landing:
+    """Keeps each result: on disk first, then for the table. The default folder is known with the first result."""
+
+    def __init__(self, out: Path | None, what: str) -> None:
+        self.out, self.what = out, what
+        self.results: list[Result] = []
+        self.writer: Writer | None = Writer(out) if out is not None else None
+
+    def keep(self, result: Result) -> None:
+        """Write ``result`` to the disk."""
+        if self.writer is None:
+            self.writer = Writer(Path("results") / slug(result.machine.name) / self.what)
+        self.writer.write(result)
+        self.results.append(result)
+
+    @property
+    def path(self) -> Path | None:
+        """The file, once there is one."""
+        return self.writer.path if self.writer is not None and self.results else None
+
+    def say(self) -> None:
+        """Where the results are, on stderr."""
+        if self.path is not None:
+            count = len(self.results)
+            click.echo(f"{count} result{'s'[: count != 1]} in {self.path}", err=True)
+
+    def close(self, rows: Sequence[Row]) -> None:
+        """Findings, where the results landed and what to type next, on stderr.
+
+        Raises:
+            Failed: a workload failed.
+        """
+        for line in findings(rows):
+            click.echo(f"! {line}", err=True)
+        self.say()
+        failed = [r for r in self.results if r.status != "ok"]
+        if failed:
+            models = ", ".join(dict.fromkeys(r.workload.model for r in failed))
+            raise Failed(f"{len(failed)} of {len(self.results)} workloads failed: {models}.")
+        click.echo(f"Next: nfbench table {self.path} · nfbench plot {self.path}", err=True)
+
+
+def say_broken(broken: Sequence[Broken]) -> None:
+    """Count the lines that were skipped, on stderr, and name the first."""
+    if broken:
+        count = len(broken)
+        click.echo(f"Skipped {count} line{'s'[: count != 1]} that hold no result: {broken[0]}", err=True)

@@ -1,0 +1,108 @@
+"""MACs, parameters and activations, counted from shapes.
+
+Everything is counted on the meta device, one image at a time; no weight is allocated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from nfbench.catalog.models import NETS, Net, find
+from nfbench.catalog.published import reported_macs
+from nfbench.errors import NfbenchError, UnsupportedWorkload
+from nfbench.options import format_option
+from nfbench.showing.tables import Column, Format, render
+from nfbench.units import percent, si
+
+
+def _count(value: float | None) -> str:
+    return si(value, "", 4).rstrip()
+
+
+def _signed(value: float | None) -> str:
+    return percent(value) if value is None or value < 0 else f"+{percent(value)}"
+
+
+COLUMNS = (
+    Column("model", "model", right=False),
+    Column("px", "px"),
+    Column("role", "px of", right=False),
+    Column("macs", "MACs", _count),
+    Column("params", "params", _count),
+    Column("activations", "activations", _count),
+    Column("train_macs", "MACs, forward + backward", _count),
+    Column("reported_macs", "reported MACs", _count),
+    Column("difference", "difference", _signed),
+    Column("source", "source", right=False),
+)
+
+
+def columns(train: bool) -> list[Column]:
+    """The table's columns; forward + backward only where it was asked for."""
+    return [c for c in COLUMNS if train or c.key != "train_macs"]
+
+
+def sizes(net: Net, px: int | None) -> list[tuple[int, str]]:
+    """(px, role) of each row: the px given, or the net's train and test px, one row where they are the same."""
+    from nfbench.nets.build import px_of
+
+    train_px, test_px = px_of(net)
+    roles = {train_px: "train", test_px: "test"} if train_px != test_px else {train_px: "both"}
+    return [(px, roles.get(px, "given"))] if px is not None else list(roles.items())
+
+
+def rows(net: Net, px: int | None = None, train: bool = False) -> Iterator[dict[str, Any]]:
+    """The counted rows of one net; ``difference`` is counted / reported − 1."""
+    from nfbench.nets.build import build
+    from nfbench.nets.flops import count
+
+    asked = sizes(net, px)
+    if px is not None and px <= 0:
+        raise UnsupportedWorkload(
+            f"{net.name} cannot run at {px} px.",
+            why="px is the side of the square input.",
+            try_=f"nfbench flops {net.name}",
+        )
+    module = build(net, device="meta")
+    for side, role in asked:
+        counted = count(module, side, train=train, name=net.name)
+        reported = reported_macs(net, side)
+        yield {
+            "model": net.name,
+            "px": side,
+            "role": role,
+            "macs": counted.macs,
+            "params": counted.params,
+            "activations": counted.activations,
+            "train_macs": counted.train_macs,
+            "reported_macs": round(reported[0]) if reported else None,
+            "difference": round(counted.macs / reported[0] - 1, 6) if reported else None,
+            "source": reported[1] if reported else None,
+        }
+
+
+@click.command(short_help="MACs, parameters and activations, counted from shapes.")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option("--all", "every", is_flag=True, help="Every net of the catalogue.")
+@click.option("--px", type=int, help="Side of the square input.  [default: the net's train and test px]")
+@click.option("--train", is_flag=True, help="Count forward + backward too.")
+@format_option
+def command(models: tuple[str, ...], every: bool, px: int | None, train: bool, format: Format) -> None:
+    """MACs, parameters and activations of each MODEL, counted from shapes.
+
+    MACs are multiply-accumulates of one image (1 MAC = 2 FLOPs), what papers call FLOPs; activations are the output
+    elements of convolutions and linear layers. Nothing is allocated.
+    """
+    if not models and not every:
+        raise NfbenchError(
+            "No model was named.",
+            why="`nfbench models` lists them.",
+            try_="nfbench flops nfnet-f0, or nfbench flops --all",
+        )
+    nets = [*dict.fromkeys(find(name) for name in models)] if not every else [*NETS]
+    nets += [net for name in models if every and (net := find(name)) not in nets]
+    found = [row for net in nets for row in rows(net, px, train)]
+    click.echo(render(columns(train), found, format), nl=False)

@@ -1,0 +1,89 @@
+"""Run a study and answer its question"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nfbench import options
+from nfbench.errors import NfbenchError, Stop
+
+
+@click.command("run")
+@click.argument("study", required=False)
+@click.option("--list", "listing", is_flag=True, help="The studies that come with nfbench.")
+@options.device_option
+@click.option("--seed", type=int, default=0, show_default=True, help="Of weights, inputs and targets.")
+@options.out_option
+@options.format_option
+@click.option("--quiet", is_flag=True, help="No live line.")
+def command(
+    study: str | None, listing: bool, device: str, seed: int, out: Path | None, format: Any, quiet: bool
+) -> None:
+    """Run STUDY, a name of --list or the path of a .toml file, each workload in a process of its own.
+
+    A workload that fails is a row with its status, and the others go on. Ends with a table, plots and the answer.
+    """
+    from nfbench.studies.study import find
+
+    if listing:
+        return _list(format)
+    if study is None:
+        raise NfbenchError("Which study?", try_="nfbench run quick, or nfbench run --list")
+    found = find(study)
+
+    from nfbench.analysis import compare
+    from nfbench.analysis.rows import rows
+    from nfbench.commands._landing import Landing
+    from nfbench.devices import kind_of
+    from nfbench.showing import plots
+    from nfbench.showing import results as show
+    from nfbench.showing.live import Live
+    from nfbench.studies import runner
+
+    parts = found.parts(kind_of(device))
+    landing = Landing(out, found.name)
+    click.echo(f"{found.title}: {found.question}", err=True)
+    ratios: list[compare.Ratio] = []
+    try:
+        with Live(quiet) as live:
+            for part in parts:
+                began = len(landing.results)
+                runner.in_turns(
+                    part.workloads,
+                    part.sampling,
+                    device=device,
+                    seed=seed,
+                    keep=landing.keep,
+                    watch=live,
+                    study=found.name,
+                )
+                if len(part.workloads) == 2:
+                    models = [w.model for w in part.workloads]
+                    ratio = compare.paired(landing.results[began:], *models)
+                    ratios += [ratio] if ratio else []
+    except (Stop, KeyboardInterrupt, NfbenchError):
+        landing.say()
+        raise
+    table, _ = rows(landing.results, everything=True)
+    click.echo(show.wide(table, format), nl=False)
+    assert landing.path is not None
+    for figure in plots.draw(table, landing.path.parent / "figures").files:
+        click.echo(f"Drew {figure}", err=True)
+    try:
+        landing.close(table)
+    finally:
+        if ratios:
+            click.echo(compare.sentence(ratios), err=format in ("csv", "json"))
+
+
+def _list(format: Any) -> None:
+    from nfbench.showing.tables import Column, render
+    from nfbench.studies.study import read, shipped
+
+    studies = [read(path) for path in shipped().values()]
+    rows = [{"study": s.name, "title": s.title, "question": s.question} for s in studies]
+    columns = [Column(name, name, right=False) for name in ("study", "title", "question")]
+    click.echo(render(columns, rows, format), nl=False)

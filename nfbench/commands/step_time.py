@@ -1,0 +1,52 @@
+"""Time training steps: forward, backward, clip, update"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nfbench import options
+from nfbench.errors import NfbenchError, Stop
+
+
+@click.command("step-time")
+@click.option("--model", "models", multiple=True, required=True, metavar="M", help="A net; repeat for more of them.")
+@options.options(options.WORKLOAD_OPTIONS)
+@options.device_option
+@click.option("--seed", type=int, default=0, show_default=True, help="Of weights, inputs and targets.")
+@options.options(options.SAMPLING_OPTIONS)
+@options.out_option
+@options.format_option
+@click.option("--quiet", is_flag=True, help="No live line.")
+def command(
+    models: tuple[str, ...], device: str, seed: int, out: Path | None, format: Any, quiet: bool, **settings: Any
+) -> None:
+    """Time whole training steps of one or more nets, clip included.
+
+    A net is a name of `nfbench models`, timm:NAME, or package.module:factory for one of your own. Each result is
+    written to --out before it is shown.
+    """
+    from nfbench.analysis.rows import rows
+    from nfbench.commands._landing import Landing
+    from nfbench.showing import results as show
+    from nfbench.showing.live import Live
+    from nfbench.studies import runner
+    from nfbench.studies import settings as made
+
+    sampling = made.sampling({name: settings.pop(name) for name in ("within", "min_steps", "rounds", "max_time")})
+    workloads = [made.workload({"model": model, **settings}) for model in models]
+    landing = Landing(out, "step-time")
+    try:
+        with Live(quiet) as live:
+            if sampling.rounds > 1:
+                runner.in_turns(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
+            else:
+                runner.here(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
+    except (Stop, KeyboardInterrupt, NfbenchError):
+        landing.say()
+        raise
+    table, _ = rows(landing.results, everything=True)
+    click.echo(show.sheet(table, format), nl=False)
+    landing.close(table)

@@ -1,0 +1,36 @@
+"""Results as a table"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nfbench import options
+
+
+@click.command("table")
+@click.argument("paths", nargs=-1, required=True, metavar="RESULTS...", type=click.Path(path_type=Path))
+@click.option("--all", "everything", is_flag=True, help="Also results by older software.")
+@options.format_option
+def command(paths: tuple[Path, ...], everything: bool, format: Any) -> None:
+    """Show results, one line a workload: files, or folders that are read recursively.
+
+    Of each workload on each machine the newest software is shown, its replicates taken together.
+    """
+    from nfbench.analysis.rows import rows
+    from nfbench.analysis.store import load
+    from nfbench.commands._landing import say_broken
+    from nfbench.showing import results as show
+
+    loaded = load(paths)
+    table, aside = rows(loaded.results, everything)
+    click.echo(show.wide(table, format), nl=False)
+    for line in show.findings(table):
+        click.echo(f"! {line}", err=True)
+    say_broken(loaded.broken)
+    if aside:
+        click.echo(aside, err=True)
+    where = " ".join(map(str, paths))
+    click.echo(f"Next: nfbench plot {where}", err=True)

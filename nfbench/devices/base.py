@@ -1,0 +1,96 @@
+"""What nfbench needs of a device.
+
+::
+
+    resolve → build → fit (micro-batch) → [ recorder → update … update → times ] → inspect
+
+Everything above this layer speaks these protocols only, so that a fake device can stand in to the digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from nfbench.records import Conditions, Layout, Machine, Reading, Resolved, Software, Workload
+
+Stamp = Callable[[], None]
+
+
+class Recorder(Protocol):
+    """Time stamps taken in the device's own order of work."""
+
+    def stamp(self) -> None:
+        """Take one. Nothing is synchronized, printed or allocated on the device."""
+
+    def times(self) -> list[float]:
+        """Seconds from the first stamp to each, after all of them have passed; forgets them."""
+
+
+class Steps(Protocol):
+    """A training step that has been built on a device."""
+
+    def update(self, stamp: Stamp, passes: int) -> None:
+        """One optimizer update over ``passes`` micro-batches.
+
+        Stamps after the forward and after the backward of each pass, after the clip and after the update:
+        2 · passes + 2 in all.
+        """
+
+    def arrange(self, layout: Layout, micro_batch: int) -> None:
+        """Lay weights and inputs out anew, for passes of ``micro_batch`` images."""
+
+    def describe(self) -> list[Reading]:
+        """What the net costs by count: multiply-accumulates of one image and parameters. Absent where unknown."""
+
+    def inspect(self) -> list[Reading]:
+        """Operators dispatched a step, shares of zero gradients and of clipped units, the loss: read once, outside
+        the window, by an update that is not timed."""
+
+    def notes(self) -> dict[str, str]:
+        """What differs from what was asked, in words."""
+
+
+class Device(Protocol):
+    """A device on which steps are built and timed."""
+
+    machine: Machine
+    least_window: float
+    """The shortest window in seconds that this device's meters need."""
+
+    def software(self, model: str) -> Software:
+        """Versions, with the commit of the code under test."""
+
+    def conditions(self) -> Conditions:
+        """The state of the machine now."""
+
+    def resolve(self, workload: Workload) -> Resolved:
+        """What each `auto` becomes before anything is built; the micro-batch is the whole batch and the layout
+        channels-last where they are still to be found."""
+
+    def build(self, workload: Workload, resolved: Resolved, seed: int) -> Steps:
+        """The net, its optimizer and its inputs, on the device."""
+
+    def fit(self, workload: Workload, resolved: Resolved, steps: Steps, seed: int) -> int:
+        """The micro-batch for `auto`."""
+
+    def recorder(self, stamps: int) -> Recorder:
+        """A recorder with room for that many stamps, all of it made beforehand."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all its work."""
+
+    def now(self) -> float:
+        """The host's monotonic clock, in seconds."""
+
+    def reset_peaks(self) -> None:
+        """Forget the peak of memory in use."""
+
+    def peaks(self) -> list[Reading]:
+        """The peaks of memory in use since they were last forgotten, in bytes."""
+
+    def out_of_memory(self, error: BaseException) -> bool:
+        """Whether ``error`` says that the device's memory did not do; may then free what is cached."""
+
+    def lock_name(self) -> str | None:
+        """A name for the lock that keeps two timings off one device; None where none is needed."""

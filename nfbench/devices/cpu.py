@@ -1,0 +1,129 @@
+"""The CPU: host clock, resident memory."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from nfbench.devices import about
+from nfbench.devices.fit import LEFT_FREE, shares
+from nfbench.devices.torch_device import TorchDevice, TorchSteps
+from nfbench.errors import UnsupportedWorkload
+from nfbench.records import Conditions, Machine, Precision, Reading, Resolved, Workload, reading
+
+MOST_IMAGES = 16
+
+
+class CpuRecorder:
+    """Stamps of ``time.perf_counter``."""
+
+    def __init__(self) -> None:
+        self.taken: list[float] = []
+
+    def stamp(self) -> None:
+        self.taken.append(time.perf_counter())
+
+    def times(self) -> list[float]:
+        taken, self.taken = self.taken, []
+        return [t - taken[0] for t in taken]
+
+
+class Cpu(TorchDevice):
+    """Implements `nfbench.devices.base.Device` on the CPU."""
+
+    torch_device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        name = about.cpu_name()
+        self.machine = Machine(
+            device="cpu", name=name, memory=about.memory_total(), cpu=name, cpu_cores=about.cpu_cores()
+        )
+        self.peak_is_fresh = False
+
+    def conditions(self) -> Conditions:
+        return Conditions(load=os.getloadavg()[0])
+
+    def fit(self, workload: Workload, resolved: Resolved, steps: TorchSteps, seed: int) -> int:
+        """At most 16 images, fewer where two measured passes say that the free memory would not do."""
+        candidates = [n for n in shares(workload.batch) if n <= MOST_IMAGES]
+        if len(candidates) < 2:
+            return candidates[0]
+        free = about.memory_available()
+        before = resident()
+        small = next((n for n in reversed(candidates) if n > 1), 1)
+        parameters = sum(p.numel() * p.element_size() for p in steps.step.net.parameters())
+        self.reset_peaks()
+        for _ in range(2):
+            steps.arrange(resolved.layout, small)
+            steps.update(_nothing, 1)
+        peak = peak_resident()
+        if free is None or peak is None or before is None or not self.peak_is_fresh:
+            return candidates[0]
+        # gradients and momentum come once, however many images there are
+        fixed = 2 * parameters
+        an_image = max(0, peak - before - fixed) / small
+        for size in candidates:
+            if fixed + size * an_image <= (1 - LEFT_FREE) * free:
+                return size
+        return candidates[-1]
+
+    def recorder(self, stamps: int) -> CpuRecorder:
+        return CpuRecorder()
+
+    def synchronize(self) -> None:
+        return None
+
+    def reset_peaks(self) -> None:
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+            self.peak_is_fresh = True
+        except OSError:
+            self.peak_is_fresh = False
+
+    def peaks(self) -> list[Reading]:
+        peak = peak_resident()
+        source = "peak since the window began" if self.peak_is_fresh else "peak since the process began"
+        return [] if peak is None else [reading("peak_rss", "B", "window", source, [peak])]
+
+    def out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+    def lock_name(self) -> str | None:
+        return "cpu"
+
+    def _precision(self) -> Precision:
+        return "fp32"
+
+    def _check_precision(self, precision: Precision) -> None:
+        if precision == "tf32":
+            raise UnsupportedWorkload(
+                "--precision tf32 is an arithmetic of NVIDIA GPUs; this is a CPU.", try_="--precision fp32"
+            )
+
+
+def resident() -> int | None:
+    """Resident bytes of this process now; None where the kernel does not say."""
+    return _status("VmRSS")
+
+
+def peak_resident() -> int | None:
+    """The most that was resident, in bytes, since `Cpu.reset_peaks` or the start of the process."""
+    return _status("VmHWM")
+
+
+def _status(field: str) -> int | None:
+    try:
+        text = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _nothing() -> None:
+    return None

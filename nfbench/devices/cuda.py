@@ -1,0 +1,173 @@
+"""An NVIDIA GPU: events on the stream, the caching allocator, NVML for what torch does not know."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from typing import Any
+
+import torch
+
+from nfbench.devices import about, nvml
+from nfbench.devices.fit import LEFT_FREE, Use, predicted
+from nfbench.devices.torch_device import TorchDevice, TorchSteps
+from nfbench.errors import UnsupportedWorkload
+from nfbench.records import Conditions, Machine, Precision, Reading, Resolved, Workload, reading
+
+SAFE_WITHOUT_PROBE = 0.5
+_NO_MEMORY = re.compile(r"CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|cudaErrorMemoryAllocation")
+
+
+class CudaRecorder:
+    """Timing events, all made before the first is recorded."""
+
+    def __init__(self, stamps: int) -> None:
+        self.events = [torch.cuda.Event(enable_timing=True) for _ in range(stamps)]
+        self.used = 0
+
+    def stamp(self) -> None:
+        self.events[self.used].record()
+        self.used += 1
+
+    def times(self) -> list[float]:
+        used, self.used = self.events[: self.used], 0
+        used[-1].synchronize()
+        # neighbour by neighbour: the driver answers in float32 milliseconds, too coarse across a long block
+        spans = (a.elapsed_time(b) / 1000 for a, b in itertools.pairwise(used))
+        return list(itertools.accumulate(spans, initial=0.0))
+
+
+class Cuda(TorchDevice):
+    """Implements `nfbench.devices.base.Device` on card ``index`` of those that torch sees."""
+
+    least_window = 3.0
+    """What the energy counter needs to be read to a few per cent."""
+
+    def __init__(self, index: int = 0) -> None:
+        self.torch_device = torch.device("cuda", index)
+        torch.cuda.set_device(self.torch_device)
+        properties = torch.cuda.get_device_properties(index)
+        self.uuid = str(properties.uuid)
+        self.card = nvml.card_of(self.uuid)
+        self.capability = (properties.major, properties.minor)
+        card = self.card
+        self.machine = Machine(
+            device="cuda",
+            name=properties.name,
+            memory=card.memory if card and card.memory else properties.total_memory,
+            compute_capability=f"{properties.major}.{properties.minor}",
+            mig_profile=card.mig_profile if card else None,
+            power_limit=card.power_limit if card else None,
+            driver=card.driver if card else None,
+            cpu=about.cpu_name(),
+            cpu_cores=about.cpu_cores(),
+        )
+
+    def conditions(self) -> Conditions:
+        card = self.card
+        if card is None:
+            return Conditions(load=os.getloadavg()[0])
+        return Conditions(
+            load=os.getloadavg()[0],
+            other_processes=card.other_processes(),
+            sm_clock_max=card.max_sm_clock(),
+            temperature=card.temperature(),
+            throttle=card.throttle() or (),
+        )
+
+    def fit(self, workload: Workload, resolved: Resolved, steps: TorchSteps, seed: int) -> int:
+        """The whole batch where two small passes foretell that it takes less than half of the free memory; else a
+        process of its own probes upwards, so that nothing of what fails is left behind."""
+        from nfbench.devices.probe import in_own_process
+
+        room = torch.cuda.mem_get_info(self.torch_device)[0] + torch.cuda.memory_reserved(self.torch_device)
+        if workload.batch <= 2 or _foretold(workload, resolved, steps) <= SAFE_WITHOUT_PROBE * room:
+            return workload.batch
+        steps.step.park()
+        torch.cuda.empty_cache()
+        return in_own_process(workload, resolved, seed, self.torch_device.index or 0)
+
+    def recorder(self, stamps: int) -> CudaRecorder:
+        return CudaRecorder(stamps)
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize(self.torch_device)
+
+    def reset_peaks(self) -> None:
+        torch.cuda.reset_peak_memory_stats(self.torch_device)
+
+    def peaks(self) -> list[Reading]:
+        stats = torch.cuda.memory_stats(self.torch_device)
+        return [
+            reading("peak_allocated", "B", "window", "torch allocator", [stats["allocated_bytes.all.peak"]]),
+            reading("peak_reserved", "B", "window", "torch allocator", [stats["reserved_bytes.all.peak"]]),
+            reading("allocator_retries", "1", "run", "torch allocator", [stats["num_alloc_retries"]]),
+        ]
+
+    def out_of_memory(self, error: BaseException) -> bool:
+        if not isinstance(error, torch.OutOfMemoryError) and not _NO_MEMORY.search(str(error)):
+            return False
+        torch.cuda.empty_cache()
+        return True
+
+    def lock_name(self) -> str | None:
+        return self.uuid
+
+    def _precision(self) -> Precision:
+        return "bf16" if self.capability >= (8, 0) else "fp16" if self.capability >= (7, 0) else "fp32"
+
+    def _check_precision(self, precision: Precision) -> None:
+        least = {"bf16": (8, 0), "tf32": (8, 0), "fp16": (5, 3), "fp32": (0, 0)}[precision]
+        if self.capability < least:
+            raise UnsupportedWorkload(
+                f"--precision {precision} needs compute capability {least[0]}.{least[1]}; "
+                f"{self.machine.name} has {self.machine.compute_capability}.",
+                try_=f"--precision {self._precision()}",
+            )
+
+    def _flags(self, precision: Precision) -> dict[str, Any]:
+        allocator = os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF")
+        return {"tf32": precision == "tf32", "cudnn_benchmark": True, "allocator": allocator}
+
+    def _set_flags(self, resolved: Resolved) -> None:
+        torch.backends.cudnn.benchmark = True
+        set_tf32(bool(resolved.tf32))
+
+
+def set_tf32(on: bool) -> None:
+    """TF32 for matrix products and for convolutions alike; cuDNN's own default is on."""
+    if hasattr(torch.backends.cudnn, "conv"):
+        precision = "tf32" if on else "ieee"
+        torch.backends.cuda.matmul.fp32_precision = precision
+        torch.backends.cudnn.conv.fp32_precision = precision
+        torch.backends.cudnn.rnn.fp32_precision = precision
+    else:
+        torch.backends.cuda.matmul.allow_tf32 = on
+        torch.backends.cudnn.allow_tf32 = on
+
+
+def use_of(steps: TorchSteps, resolved: Resolved, images: int, device: torch.device) -> Use:
+    """What an update of two passes of ``images`` takes, cuDNN's search for algorithms done."""
+    torch.cuda.empty_cache()
+    retries = torch.cuda.memory_stats(device)["num_alloc_retries"]
+    steps.arrange(resolved.layout, images)
+    passes = min(2, steps.step.accumulation_steps)
+    steps.update(_nothing, passes)
+    torch.cuda.reset_peak_memory_stats(device)
+    steps.update(_nothing, passes)
+    torch.cuda.synchronize(device)
+    stats = torch.cuda.memory_stats(device)
+    return Use(stats["reserved_bytes.all.peak"], stats["num_alloc_retries"] - retries)
+
+
+def _foretold(workload: Workload, resolved: Resolved, steps: TorchSteps) -> float:
+    """Bytes that passes of the whole batch would take, on the line through passes of two sizes."""
+    device = steps.step.device
+    sizes = (2, min(8, workload.batch))
+    small, large = ((n, use_of(steps, resolved, n, device)) for n in sizes)
+    return predicted(workload.batch, small, large) * (1 + LEFT_FREE)
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,147 @@
+"""A device of arithmetic: every image takes exactly 1/1024 s and 1 MiB, so that all above it is tested to the digit.
+
+It imports no torch. A step of ``batch`` images takes ``batch / 1024`` seconds on its own clock, a quarter of it
+forward, a half backward, and an eighth each clip and update, whatever the number of passes.
+"""
+
+from __future__ import annotations
+
+from nfbench import __version__
+from nfbench.catalog.models import find
+from nfbench.devices.base import Stamp
+from nfbench.errors import UnsupportedWorkload
+from nfbench.records import Conditions, Layout, Machine, Reading, Resolved, Software, Workload, reading
+
+IMAGE_TIME = 1 / 1024
+IMAGE_BYTES = 2**20
+MEMORY = 2**30
+LAUNCH_FREE = 0.9
+
+
+class FakeClock:
+    """Seconds that pass only when a step is taken."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+
+class FakeRecorder:
+    """Stamps read off a `FakeClock`."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.taken: list[float] = []
+
+    def stamp(self) -> None:
+        self.taken.append(self.clock.seconds)
+
+    def times(self) -> list[float]:
+        taken, self.taken = self.taken, []
+        return [t - taken[0] for t in taken]
+
+
+class FakeSteps:
+    """A step that only lets time pass."""
+
+    def __init__(self, clock: FakeClock, batch: int, micro_batch: int, clipped: bool) -> None:
+        self.clock, self.batch, self.micro_batch = clock, batch, micro_batch
+        self.clipped = clipped
+        self.updates = 0
+
+    def update(self, stamp: Stamp, passes: int) -> None:
+        for _ in range(passes):
+            self.clock.seconds += self.micro_batch * IMAGE_TIME / 4
+            stamp()
+            self.clock.seconds += self.micro_batch * IMAGE_TIME / 2
+            stamp()
+        for _ in range(2):
+            self.clock.seconds += self.batch * IMAGE_TIME / 8
+            stamp()
+        self.updates += 1
+
+    def arrange(self, layout: Layout, micro_batch: int) -> None:
+        self.micro_batch = micro_batch
+
+    def describe(self) -> list[Reading]:
+        return [
+            reading("macs", "MAC", "run", "fake", [2**20]),
+            reading("train_macs", "MAC", "run", "fake", [3 * 2**20]),
+            reading("params", "1", "run", "fake", [2**10]),
+        ]
+
+    def inspect(self) -> list[Reading]:
+        clipped = [reading("clipped_units", "1", "run", "fake", [0.5])] if self.clipped else []
+        return [
+            reading("operators", "1", "step", "fake", [100]),
+            reading("zero_gradients", "1", "run", "fake", [0.0]),
+            *clipped,
+            reading("loss", "1", "run", "fake", [1.0]),
+        ]
+
+    def notes(self) -> dict[str, str]:
+        return {}
+
+
+class FakeDevice:
+    """Implements `nfbench.devices.base.Device` on a `FakeClock`."""
+
+    machine = Machine(device="fake", name="fake", memory=MEMORY)
+    least_window = 0.0
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.peak = 0
+
+    def software(self, model: str) -> Software:
+        return Software(nfbench=__version__)
+
+    def conditions(self) -> Conditions:
+        return Conditions()
+
+    def resolve(self, workload: Workload) -> Resolved:
+        net = find(workload.model)
+        px = (net.train_px or 224) if workload.px == "train" else workload.px
+        agc = (0.01 if net.norm == "none" else None) if workload.agc == "auto" else workload.agc
+        return Resolved(
+            px=px,
+            micro_batch=workload.batch if workload.micro_batch == "auto" else workload.micro_batch,
+            precision="fp32" if workload.precision == "auto" else workload.precision,
+            layout="nhwc" if workload.layout == "best" else workload.layout,
+            agc=None if agc == "none" else agc,
+        )
+
+    def build(self, workload: Workload, resolved: Resolved, seed: int) -> FakeSteps:
+        self.peak = resolved.micro_batch * IMAGE_BYTES
+        return FakeSteps(self.clock, workload.batch, resolved.micro_batch, resolved.agc is not None)
+
+    def fit(self, workload: Workload, resolved: Resolved, steps: object, seed: int) -> int:
+        micro_batch = workload.batch
+        while micro_batch * IMAGE_BYTES > LAUNCH_FREE * MEMORY:
+            if micro_batch % 2:
+                raise UnsupportedWorkload(
+                    f"A batch of {workload.batch} has no power-of-two share that fits.", try_="--micro-batch 1"
+                )
+            micro_batch //= 2
+        self.peak = micro_batch * IMAGE_BYTES
+        return micro_batch
+
+    def recorder(self, stamps: int) -> FakeRecorder:
+        return FakeRecorder(self.clock)
+
+    def synchronize(self) -> None:
+        return None
+
+    def now(self) -> float:
+        return self.clock.seconds
+
+    def reset_peaks(self) -> None:
+        return None
+
+    def peaks(self) -> list[Reading]:
+        return [reading("peak_allocated", "B", "window", "fake", [self.peak])]
+
+    def out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, MemoryError)
+
+    def lock_name(self) -> str | None:
+        return None

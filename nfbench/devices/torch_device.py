@@ -1,0 +1,151 @@
+"""What the CPU and CUDA share: resolving, building and describing a training step in torch."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import nfbench
+from nfbench.catalog.models import Net, find
+from nfbench.devices.about import software
+from nfbench.devices.base import Stamp
+from nfbench.nets.build import awaken, build, norm_of, px_of
+from nfbench.nets.flops import count
+from nfbench.nets.optimizer import build_optimizer
+from nfbench.nets.train_step import TrainStep, skipped_updates
+from nfbench.records import Layout, Machine, Precision, Reading, Resolved, Software, Workload, reading
+
+CLASSES = 1000
+DEFAULT_CLIPPING = 0.01
+
+
+class TorchSteps:
+    """`nfbench.devices.base.Steps` around a `TrainStep`."""
+
+    def __init__(self, step: TrainStep, counts: list[Reading], notes: dict[str, str], compiled: bool) -> None:
+        self.step, self.counts, self.said, self.compiled = step, counts, notes, compiled
+        self.update = step.update
+        self.scale = step.scale()
+
+    def update(self, stamp: Stamp, passes: int) -> None:
+        """Replaced by the step's own method, to keep a call out of the timed loop."""
+        raise AssertionError
+
+    def arrange(self, layout: Layout, micro_batch: int) -> None:
+        self.step.arrange(layout, micro_batch)
+
+    def describe(self) -> list[Reading]:
+        return self.counts
+
+    def inspect(self) -> list[Reading]:
+        found = []
+        if self.scale is not None and (scale := self.step.scale()) is not None:
+            found.append(reading("skipped_updates", "1", "run", "loss scale", [skipped_updates(self.scale, scale)]))
+        # Under compile the dispatcher sees only what surrounds the compiled regions.
+        return found + self.step.inspect(count_operators=not self.compiled)
+
+    def notes(self) -> dict[str, str]:
+        return self.said
+
+
+class TorchDevice:
+    """The common part of `Cpu` and `Cuda`, which add stamps, memory and conditions."""
+
+    machine: Machine
+    torch_device: torch.device
+    least_window = 0.0
+
+    def software(self, model: str) -> Software:
+        return software(with_torch=True, code=_code_under_test(model))
+
+    def resolve(self, workload: Workload) -> Resolved:
+        net = find(workload.model)
+        px = px_of(net)[0] if workload.px == "train" else workload.px
+        precision = self._precision() if workload.precision == "auto" else workload.precision
+        self._check_precision(precision)
+        clipping: float | None
+        if workload.agc == "auto":
+            clipping = DEFAULT_CLIPPING if _normalizer_free(net) else None
+        else:
+            clipping = None if workload.agc == "none" else workload.agc
+        return Resolved(
+            px=px,
+            micro_batch=workload.batch if workload.micro_batch == "auto" else workload.micro_batch,
+            precision=precision,
+            layout="nhwc" if workload.layout == "best" else workload.layout,
+            agc=clipping,
+            agc_impl=None if clipping is None else "timm",
+            threads=torch.get_num_threads(),
+            **self._flags(precision),
+        )
+
+    def build(self, workload: Workload, resolved: Resolved, seed: int) -> TorchSteps:
+        net = find(workload.model)
+        counted = count(build(net, num_classes=CLASSES, device="meta"), resolved.px, train=True)
+        torch.manual_seed(seed)
+        self._set_flags(resolved)
+        module = build(net, num_classes=CLASSES, device=self.torch_device.type).train().to(self.torch_device)
+        awaken(module)
+        norm = net.norm or norm_of(module)
+        recipe = net.recipe or ("nfnet" if norm == "none" else "bn-resnet")
+        optimizer, _ = build_optimizer(module, workload.optimizer, recipe)
+        step = TrainStep(
+            module,
+            optimizer,
+            device=self.torch_device,
+            batch=workload.batch,
+            px=resolved.px,
+            classes=CLASSES,
+            precision=resolved.precision,
+            clipping=resolved.agc,
+            compile=workload.compile,
+            seed=seed,
+        )
+        step.arrange(resolved.layout, self._first_micro_batch(workload, resolved))
+        counts = [
+            reading("macs", "MAC", "run", "flop counter", [counted.macs]),
+            reading("train_macs", "MAC", "run", "flop counter", [counted.train_macs or float("nan")]),
+            reading("params", "1", "run", "flop counter", [counted.params]),
+        ]
+        notes = {"norm": norm}
+        if workload.compile != "none":
+            notes["layout"] = "a request: inductor may choose its own"
+        return TorchSteps(step, counts, notes, workload.compile != "none")
+
+    def now(self) -> float:
+        return time.perf_counter()
+
+    def _first_micro_batch(self, workload: Workload, resolved: Resolved) -> int:
+        """Where the micro-batch is still to be found nothing larger than two images is laid out."""
+        return min(2, workload.batch) if workload.micro_batch == "auto" else resolved.micro_batch
+
+    def _precision(self) -> Precision:
+        raise AssertionError("each device says what auto becomes")
+
+    def _check_precision(self, precision: Precision) -> None:
+        """Raise `UnsupportedWorkload` where the device has no such arithmetic."""
+
+    def _flags(self, precision: Precision) -> dict[str, Any]:
+        return {}
+
+    def _set_flags(self, resolved: Resolved) -> None:
+        """Set what `_flags` recorded."""
+
+
+def _code_under_test(model: str) -> Path:
+    """The file whose commit is recorded: that of a user's own factory, else nfbench's."""
+    net = find(model)
+    if net.source == "factory":
+        module = sys.modules.get(net.config.partition(":")[0])
+        if module is not None and module.__file__:
+            return Path(module.__file__)
+    return Path(nfbench.__file__)
+
+
+def _normalizer_free(net: Net) -> bool:
+    """Whether `auto` clips: nets that the catalogue calls so, else those without any normalization layer."""
+    return (net.norm or norm_of(build(net, num_classes=CLASSES, device="meta"))) == "none"

@@ -1,0 +1,208 @@
+"""A module from a name, with the dropout and stochastic depth of its training; random weights, no network."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.layers.drop import DropPath
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from nfbench.catalog.models import Net, find, fold
+from nfbench.errors import UnknownModel, UnsupportedWorkload
+
+DEFAULT_PX = 224
+
+
+def build(net: str | Net, *, num_classes: int = 1000, device: str | torch.device = "cpu") -> nn.Module:
+    """The net, in training mode, on ``device``. On ``meta`` nothing is allocated.
+
+    Raises:
+        UnknownModel: no such net, or no such factory.
+        UnsupportedWorkload: the factory raises or returns something else than a module, or the net cannot be built.
+    """
+    net = find(net) if isinstance(net, str) else net
+    with torch.device(device):
+        if net.source == "factory":
+            return _from_factory(net.config, num_classes)
+        name = _timm_name(net.config) if net.source == "timm" else net.config
+        # EfficientNet's rule is timm's as well: rate · i / n, and survivors scaled up. NF nets have their own, below.
+        arguments: dict[str, Any] = {"num_classes": num_classes, **dict(net.kwargs)}
+        if net.drop_rate:
+            arguments["drop_rate"] = net.drop_rate
+        if net.drop_path_rate and net.norm != "none":
+            arguments["drop_path_rate"] = net.drop_path_rate
+        try:
+            module: nn.Module = timm.create_model(name, pretrained=False, **arguments)
+        except Exception as error:
+            raise UnsupportedWorkload(
+                f"{net.name} cannot be built on {device} by timm {timm.__version__}.",
+                why=_reason(error),
+                try_="another net: `nfbench models`",
+            ) from error
+        if net.drop_path_rate and net.norm == "none":
+            _drop_paths(module, net.drop_path_rate)
+    return module.train()
+
+
+def px_of(net: str | Net) -> tuple[int, int]:
+    """(train px, test px), from timm's own configuration for a ``timm:`` net; 224 for a factory's."""
+    net = find(net) if isinstance(net, str) else net
+    if net.train_px is not None:
+        return net.train_px, net.test_px or net.train_px
+    if net.source == "factory":
+        return DEFAULT_PX, DEFAULT_PX
+    config = timm.models.get_pretrained_cfg(_timm_name(net.config))
+    train = config.input_size[-1] if config else DEFAULT_PX
+    test = config.test_input_size[-1] if config and config.test_input_size else train
+    return train, test
+
+
+def norm_of(module: nn.Module) -> str:
+    """The kind of normalization over activations: ``none``, ``batch``, ``sync_batch``, ``group`` or ``layer``."""
+    kinds = {type(m): m for m in module.modules()}
+    if any(issubclass(kind, nn.SyncBatchNorm) for kind in kinds):
+        return "sync_batch"
+    if any(issubclass(kind, _BatchNorm) for kind in kinds):
+        return "batch"
+    if any(issubclass(kind, nn.GroupNorm) for kind in kinds):
+        return "group"
+    named = any("norm" in kind.__name__.lower() and list(m.parameters()) for kind, m in kinds.items() if _leaf(m))
+    return "layer" if named else "none"
+
+
+def head_names(module: nn.Module) -> frozenset[str]:
+    """The names of the classifier's parameters: timm's ``get_classifier()``, else the last linear layer."""
+    get_classifier = getattr(module, "get_classifier", None)
+    found: Any = get_classifier() if callable(get_classifier) else None
+    several = found if isinstance(found, (tuple, list)) else (found,)  # distilled nets have two
+    heads: list[nn.Module] = [head for head in several if isinstance(head, nn.Module)]
+    if not heads:
+        heads.extend([m for m in module.modules() if isinstance(m, nn.Linear)][-1:])
+    own = {id(p) for head in heads for p in head.parameters()}
+    return frozenset(name for name, p in module.named_parameters() if id(p) in own)
+
+
+def awaken(module: nn.Module) -> list[str]:
+    """Set to 1 each gain that is zero throughout, which mutes its branch; return their names.
+
+    A gain is SkipInit's scalar, a convolution's ``gain`` or the weight of a normalization layer. Biases and the weights
+    of convolutions and linear layers stay. Reads values: on the meta device nothing is zero.
+    """
+    awake = []
+    for prefix, owner in module.named_modules():
+        for leaf, parameter in owner.named_parameters(recurse=False):
+            gain = leaf in ("gain", "skipinit_gain") or (leaf == "weight" and parameter.dim() == 1)
+            if gain and not parameter.is_meta and not parameter.detach().any():
+                nn.init.ones_(parameter)
+                awake.append(f"{prefix}.{leaf}" if prefix else leaf)
+    return awake
+
+
+def _leaf(module: nn.Module) -> bool:
+    return next(module.children(), None) is None
+
+
+def _drop_paths(module: Any, rate: float) -> None:
+    """Stochastic depth of google-deepmind/deepmind-research, nfnets: rate · i / n, survivors not scaled up.
+
+    timm's own goes up to the full rate in the last block and divides by the probability to survive.
+    """
+    blocks = [block for stage in module.stages for block in stage]
+    for i, block in enumerate(blocks):
+        block.drop_path = DropPath(rate * i / len(blocks), scale_by_keep=False) if i else nn.Identity()
+
+
+def _timm_name(name: str) -> str:
+    """timm's spelling of ``name``, whose tag after a dot is kept."""
+    base, dot, tag = name.partition(".")
+    if not timm.is_model(base):
+        spelled = {fold(known): known for known in timm.list_models()}
+        if fold(base) not in spelled:
+            near = [spelled[n] for n in difflib.get_close_matches(fold(base), spelled, n=3)]
+            raise UnknownModel(
+                f"timm {timm.__version__} has no model called {base!r}.",
+                why=f"The nearest: {', '.join(near)}." if near else "None of its names is near it.",
+                try_=f"timm:{near[0]}" if near else "python -c 'import timm; print(*timm.list_models())'",
+            )
+        base = spelled[fold(base)]
+    if dot and base + dot + tag not in timm.list_pretrained(base + ".*"):
+        raise UnknownModel(f"timm {timm.__version__} has no weights {name!r}.", try_=f"timm:{base}")
+    return base + dot + tag
+
+
+def _from_factory(name: str, num_classes: int) -> nn.Module:
+    with _working_directory_first():
+        factory = _load(name)
+        try:
+            module = factory(num_classes=num_classes)
+        except Exception as error:
+            raise UnsupportedWorkload(
+                f"The factory {name} raised.",
+                why=_reason(error),
+                try_=f"a callable that takes num_classes and returns a torch.nn.Module: {_example(name)}",
+            ) from error
+    if not isinstance(module, nn.Module):
+        raise UnsupportedWorkload(
+            f"The factory {name} returned no torch.nn.Module.",
+            why=f"It returned {type(module).__name__}.",
+            try_=f"a callable that takes num_classes and returns a torch.nn.Module: {_example(name)}",
+        )
+    return module.train()
+
+
+def _load(name: str) -> Callable[..., object]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
+        file = module_name.removesuffix(".py")
+        raise UnknownModel(
+            f"There is no module {module_name!r} to import." if missing else f"The module {module_name!r} raised.",
+            why=_reason(error),
+            try_=f"{file}:{attribute}"
+            if file != module_name
+            else f"the folder that holds {module_name.partition('.')[0]} as the working directory, or on PYTHONPATH",
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UnknownModel(
+                f"The module {module_name!r} has no {attribute!r}.", try_=f"a name that {module_name} defines"
+            )
+        found = getattr(found, part)
+    if not callable(found):
+        raise UnknownModel(
+            f"{name} is not callable.",
+            why=f"It is {type(found).__name__}, a factory takes num_classes and returns a torch.nn.Module.",
+            try_=_example(name),
+        )
+    factory: Callable[..., object] = found
+    return factory
+
+
+def _example(name: str) -> str:
+    return f"def {name.rpartition(':')[2].rpartition('.')[2]}(num_classes): ..."
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+@contextlib.contextmanager
+def _working_directory_first() -> Iterator[None]:
+    """Modules of the working directory can be imported, as under ``python -m``; a console script leaves it out."""
+    before, here = list(sys.path), str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path[:] = before

@@ -1,0 +1,149 @@
+"""MACs, activations and parameters of a net, counted from shapes: on the meta device nothing is allocated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from nfbench.errors import UnsupportedWorkload
+
+_aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Count:
+    """The counts of one image; 1 MAC is 2 FLOPs.
+
+    ``activations`` are the output elements of convolutions and linear layers, ``train_macs`` the MACs of forward and
+    backward together (None where only forward was counted).
+    """
+
+    macs: int
+    activations: int
+    params: int
+    train_macs: int | None = None
+
+
+class _Counter(FlopCounterMode):
+    """torch's counter with the convolution's backward put right, and the output elements of the layers beside it."""
+
+    def __init__(self) -> None:
+        super().__init__(display=False, custom_mapping={_aten.convolution_backward: convolution_backward})
+        self.outputs = 0
+
+    def _count_flops(self, func_packet: Any, out: Any, args: Any, kwargs: Any) -> Any:
+        if func_packet in (_aten.convolution, _aten.addmm, _aten.mm):
+            self.outputs += out.numel()
+        return super()._count_flops(func_packet, out, args, kwargs)  # type: ignore[no-untyped-call]
+
+
+def _batch_norm(x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    saved = x.shape[1] if args[4] else 0
+    return torch.empty_like(x), x.new_empty(saved), x.new_empty(saved)
+
+
+def _batch_norm_backward(_grad: Tensor, x: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
+    of_x, *of_affine = args[7]
+    return torch.empty_like(x) if of_x else None, *(x.new_empty(x.shape[1]) if of else None for of in of_affine)
+
+
+_SHAPES: dict[Any, Callable[..., Any]] = {
+    _aten.gelu.default: lambda x, **_: torch.empty_like(x),
+    _aten.gelu_backward.default: lambda _grad, x, **_: torch.empty_like(x),
+    _aten.native_batch_norm.default: _batch_norm,
+    _aten.native_batch_norm_backward.default: _batch_norm_backward,
+}
+
+
+class _Shortcut(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Answers, on the meta device, the operators that torch describes in Python and an NF net calls most.
+
+    They hold no MACs and their results have their inputs' shapes; torch's way takes two thirds of the time.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        shape = _SHAPES.get(func)
+        if shape is not None and args[0].is_meta:
+            return shape(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def convolution_backward(
+    grad_out: Sequence[int],
+    x: Sequence[int],
+    weight: Sequence[int],
+    _bias: object,
+    _stride: object,
+    _padding: object,
+    _dilation: object,
+    transposed: bool,
+    _output_padding: object,
+    _groups: object,
+    output_mask: Sequence[bool],
+    **_: object,
+) -> int:
+    """FLOPs of a convolution's backward, from shapes: each gradient asked for costs what forward does.
+
+    That is 2 · numel(grad_out) · numel(weight) / C_out, and of a transposed convolution 2 · numel(x) · numel(weight) /
+    C_in; a weight's first dimension is that divisor in both. torch's own formula takes the weight's gradient of a
+    grouped convolution for that of a dense one.
+    """
+    per_gradient = 2 * math.prod(x if transposed else grad_out) * math.prod(weight[1:])
+    return per_gradient * (bool(output_mask[0]) + bool(output_mask[1]))
+
+
+def count(module: nn.Module, px: int, *, train: bool = False, name: str | None = None) -> Count:
+    """The counts of ``module`` for one image of ``px`` × ``px``, in evaluation mode on the device of its parameters.
+
+    Forward and backward together (``train``) are 3 × forward less the input gradient of the first convolution, which
+    nothing needs.
+
+    Raises:
+        UnsupportedWorkload: px is not positive, or the net does not run at it; ``name`` is what the message calls it.
+    """
+    name = name or type(module).__name__
+    if px <= 0:
+        raise UnsupportedWorkload(
+            f"{name} cannot run at {px} px.", why="px is the side of the square input.", try_="--px 224"
+        )
+    device = next((p.device for p in module.parameters()), torch.device("meta"))
+    image = torch.empty(1, 3, px, px, device=device)
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.set_grad_enabled(train), _Counter() as counter, _Shortcut():  # type: ignore[no-untyped-call]
+            outputs = list(_tensors(module(image)))
+            forward, activations = counter.get_total_flops(), counter.outputs
+            if train:
+                loss = torch.stack([out.sum() for out in outputs if out.requires_grad]).sum()
+                torch.autograd.grad(loss, [p for p in module.parameters() if p.requires_grad], allow_unused=True)
+            total = counter.get_total_flops()
+    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, NotImplementedError) as error:
+        raise UnsupportedWorkload(
+            f"{name} does not run at {px} px.",
+            why=f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(),
+            try_="a larger --px, or none: the net's own train and test px",
+        ) from error
+    finally:
+        module.train(was_training)
+    params = sum(p.numel() for p in module.parameters())
+    return Count(forward // 2, activations, params, total // 2 if train else None)
+
+
+def _tensors(output: object) -> Iterator[Tensor]:
+    """The tensors of what a net returned: one, or several in tuples, lists and dicts."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping):
+        for value in output.values():
+            yield from _tensors(value)
+    elif isinstance(output, (tuple, list)):
+        for value in output:
+            yield from _tensors(value)

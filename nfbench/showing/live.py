@@ -1,0 +1,76 @@
+"""What a person sees while something is measured: a live line in a terminal, plain lines elsewhere. On stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+import traceback
+
+from nfbench import units
+from nfbench.analysis.stats import Estimate
+from nfbench.records import Result
+
+PLAIN_EVERY = 5.0
+
+
+def estimate_text(estimate: Estimate) -> str:
+    """'12.3 ms ± 0.4 %'."""
+    text = units.seconds(estimate.value)
+    half = estimate.half_width
+    return text if half is None else f"{text} ± {units.percent(half / estimate.value, 2)}"
+
+
+class Live:
+    """Implements `nfbench.measuring.watch.Watch`. Enter it around everything that is measured."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet, self.subject, self.last = quiet, "", 0.0
+        self.status = None
+        if not quiet and sys.stderr.isatty():
+            from rich.console import Console
+
+            self.console = Console(stderr=True)
+            self.status = self.console.status("starting")
+
+    def __enter__(self) -> Live:
+        if self.status:
+            self.status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.status:
+            self.status.stop()
+
+    def about(self, subject: str) -> None:
+        """What the next calls are about: a model, a place in a study."""
+        self.subject, self.last = subject, 0.0
+
+    def phase(self, what: str) -> None:
+        self._show(what, force=True)
+
+    def progress(self, steps: int, estimate: Estimate, left: float) -> None:
+        self._show(f"{steps} steps, {estimate_text(estimate)}, at most {units.seconds(max(left, 0), 2)} left")
+
+    def note(self, text: str) -> None:
+        if self.status:
+            self.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def failed(self, error: Exception, result: Result) -> None:
+        handle, path = tempfile.mkstemp(prefix="nfbench-failed-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            traceback.print_exception(error, file=file)
+        self.note(f"{result.workload.model}: {result.status}: {result.message}\nThe traceback is in {path}.")
+
+    def _show(self, text: str, force: bool = False) -> None:
+        line = f"{self.subject}: {text}" if self.subject else text
+        if self.quiet:
+            return
+        if self.status:
+            self.status.update(line)
+        elif force or time.monotonic() - self.last >= PLAIN_EVERY:
+            print(line, file=sys.stderr, flush=True)
+            self.last = time.monotonic()

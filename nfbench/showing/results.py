@@ -1,0 +1,207 @@
+"""Rows of results as tables: which columns, and how each quantity reads to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nfbench import units
+from nfbench.analysis.rows import Row
+from nfbench.showing.tables import Column, Format, render
+
+
+def _seconds(value: Any) -> str:
+    return units.seconds(value)
+
+
+def _plain(value: Any) -> str:
+    return units.ABSENT if value is None else str(value)
+
+
+def _count(value: Any) -> str:
+    return units.ABSENT if value is None else f"{value:,.0f}"
+
+
+def _si(unit: str) -> Callable[[Any], str]:
+    return lambda value: units.si(value, unit)
+
+
+QUANTITIES: tuple[Column, ...] = (
+    Column("step_time", "step time", _seconds),
+    Column("step_time_low", "interval, low", _seconds),
+    Column("step_time_high", "interval, high", _seconds),
+    Column("p5", "p5", _seconds),
+    Column("p95", "p95", _seconds),
+    Column("throughput", "images/s", units.number),
+    Column("forward", "forward", _seconds),
+    Column("backward", "backward", _seconds),
+    Column("clip", "clip", _seconds),
+    Column("update", "update", _seconds),
+    Column("first_step", "first step", _seconds),
+    Column("peak_allocated", "peak memory, allocated", units.bytes_),
+    Column("peak_reserved", "peak memory, reserved", units.bytes_),
+    Column("peak_rss", "peak memory, process", units.bytes_),
+    Column("operators", "operators a step", _count),
+    Column("macs", "MACs an image, forward", _si("MAC")),
+    Column("params", "parameters", _si("")),
+    Column("achieved_flops", "achieved", _si("FLOP/s")),
+    Column("mfu", "MFU", units.percent),
+    Column("step_energy", "energy a step", _si("J")),
+    Column("image_energy", "energy an image", _si("J")),
+    Column("sm_clock", "mean SM clock", _si("Hz")),
+    Column("zero_gradients", "gradients that are zero", units.percent),
+    Column("clipped_units", "units clipped", units.percent),
+    Column("skipped_updates", "fp16 updates skipped", _count),
+    Column("reported_v100_step_time", "reported: V100, fp16", _seconds),
+    Column("reported_tpuv3_step_time", "reported: TPUv3, bf16", _seconds),
+)
+
+SETTINGS: tuple[Column, ...] = (
+    Column("model", "model", right=False),
+    Column("norm", "norm", _plain, right=False),
+    Column("px", "px"),
+    Column("batch", "batch"),
+    Column("micro_batch", "micro-batch"),
+    Column("precision", "precision", _plain, right=False),
+    Column("layout", "layout", _plain, right=False),
+    Column("compile", "compile", _plain, right=False),
+    Column("optimizer", "optimizer", _plain, right=False),
+    Column("agc", "agc λ", _plain),
+)
+
+OUTCOME: tuple[Column, ...] = (
+    Column("status", "status", _plain, right=False),
+    Column("rounds", "rounds"),
+    Column("steps", "steps timed", _count),
+    Column("composed", "composed", _plain, right=False),
+    Column("stopped_by", "stopped by", _plain, right=False),
+    Column("machine", "machine", _plain, right=False),
+    Column("software", "software", _plain, right=False),
+    Column("study", "study", _plain, right=False),
+    Column("start", "start", _plain, right=False),
+)
+
+ALL = (*SETTINGS, *QUANTITIES, *OUTCOME)
+
+
+def with_interval(row: Row) -> str:
+    """The step time as '12.3 ms ± 0.4 %', with 'composed' where it is."""
+    value = row.get("step_time")
+    if value is None:
+        return units.ABSENT
+    low, high = row.get("step_time_low"), row.get("step_time_high")
+    text = _seconds(value)
+    if low is not None and high is not None:
+        text += f" ± {units.percent((high - low) / 2 / value, 2)}"
+    return text + (" (composed)" if row.get("composed") else "")
+
+
+def wide(rows: Sequence[Row], format: Format) -> str:
+    """One line a row. To a person: the columns that matter; as CSV or JSON: all of them, raw."""
+    if format == "csv":
+        return render(ALL, [_coded(row) for row in rows], format)
+    if format == "json":
+        return render((*ALL, Column("findings", "findings")), [_coded(row) for row in rows], format)
+    keep = ["model", "px", "batch", "micro_batch", "precision", "layout", "agc"]
+    keep += _differing(rows, "compile", "optimizer")
+    names = {c.key: c for c in ALL}
+    columns = [
+        *(names[name] for name in keep if name != "micro_batch" or any(map(_accumulates, rows))),
+        Column("interval", "step time", right=True),
+        *(names[name] for name in ("throughput", "clip", *_memory(rows), "mfu", "image_energy", "rounds", "status")),
+    ]
+    columns += (names[name] for name in _differing(rows, "machine", "software"))
+    shown = [{**row, "interval": with_interval(row)} for row in rows]
+    columns = [c for c in columns if any(row.get(c.key) is not None for row in shown)]
+    return render(columns, shown, format)
+
+
+def sheet(rows: Sequence[Row], format: Format) -> str:
+    """One column a row and one line a quantity, for a few models side by side; CSV and JSON as `wide`."""
+    if format in ("csv", "json"):
+        return wide(rows, format)
+    lines: list[dict[str, Any]] = [
+        {"quantity": "precision", **_each(rows, _precision)},
+        {"quantity": "layout", **_each(rows, _layout)},
+        {"quantity": "batch", **_each(rows, _batch)},
+        *(
+            {"quantity": c.title, **_each(rows, lambda row, c=c: _plain(row.get(c.key)))}  # type: ignore[misc]
+            for c in SETTINGS
+            if c.key in ("px", "norm", "agc", "optimizer", "compile")
+        ),
+        {"quantity": "step time", **_each(rows, with_interval)},
+    ]
+    for c in QUANTITIES:
+        if c.key in ("step_time", "step_time_low", "step_time_high") or not any(c.key in row for row in rows):
+            continue
+        lines.append({"quantity": c.title, **_each(rows, lambda row, c=c: _cell(row, c))})  # type: ignore[misc]
+    lines.append({"quantity": "steps timed", **_each(rows, _steps)})
+    columns = [Column("quantity", "", right=False)]
+    columns += [Column(str(i), _plain(row.get("model"))) for i, row in enumerate(rows)]
+    return render(columns, lines, format)
+
+
+def findings(rows: Sequence[Row]) -> list[str]:
+    """Every finding once, with the models that it is about."""
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        for finding in row.get("findings", ()):
+            about.setdefault(str(finding), []).append(row["model"])
+    return [f"{', '.join(dict.fromkeys(models))}: {text}" for text, models in about.items()]
+
+
+def _coded(row: Row) -> Row:
+    return {**row, "findings": [f._asdict() for f in row.get("findings", ())]}
+
+
+def _each(rows: Sequence[Row], show: Callable[[Row], str]) -> dict[str, str]:
+    return {str(i): show(row) for i, row in enumerate(rows)}
+
+
+def _accumulates(row: Row) -> bool:
+    return bool(row.get("accumulation_steps", 1) > 1)
+
+
+def _differing(rows: Sequence[Row], *names: str) -> list[str]:
+    return [name for name in names if len({row.get(name) for row in rows}) > 1]
+
+
+def _memory(rows: Sequence[Row]) -> list[str]:
+    return [name for name in ("peak_allocated", "peak_rss") if any(name in row for row in rows)]
+
+
+def _precision(row: Row) -> str:
+    precision = _plain(row.get("precision"))
+    return f"auto → {precision}" if row.get("asked_precision") == "auto" else precision
+
+
+def _layout(row: Row) -> str:
+    """'nhwc (nchw 1.4× slower)' where both were tried."""
+    layout = row.get("layout")
+    trials = {name: row.get(f"trial_{name}") for name in ("nchw", "nhwc")}
+    if layout is None or row.get("asked_layout") != "best":
+        return _plain(layout)
+    other = "nchw" if layout == "nhwc" else "nhwc"
+    if trials[layout] and trials[other]:
+        return f"{layout} ({other} {trials[other] / trials[layout]:.2f}× the time)"
+    return f"{layout} ({other} does not fit)" if trials[layout] else layout
+
+
+def _batch(row: Row) -> str:
+    text = _plain(row.get("batch"))
+    return f"{text} ({row['accumulation_steps']} × {row['micro_batch']})" if _accumulates(row) else text
+
+
+def _cell(row: Row, column: Column) -> str:
+    text = column.show(row.get(column.key))
+    share = row.get("step_time")
+    if column.key in ("forward", "backward", "clip", "update") and share and column.key in row:
+        text += f" ({100 * row[column.key] / share:.0f} %)"
+    return text
+
+
+def _steps(row: Row) -> str:
+    why = {"within": "narrow enough", "max_time": "at the cap", "turn_time": "end of turn"}.get(
+        row.get("stopped_by", "")
+    )
+    return _count(row.get("steps")) + (f" ({why})" if why else "")

@@ -1,0 +1,56 @@
+"""What a runner and its worker say to each other: one JSON object a line, requests in, messages out.
+
+::
+
+    runner  Request …            → worker
+    runner  Hello, Said …, Answer ← worker      (once Hello; an Answer ends each Request)
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from nfbench.measuring.outcome import Labels
+from nfbench.records import Machine, Record, Result, Sampling, Software, Workload
+
+
+class Request(Record, frozen=True, kw_only=True):
+    """A workload to be timed in one turn; the worker keeps what it has built while the workload stays the same."""
+
+    workload: Workload
+    sampling: Sampling
+    seed: int = 0
+    round: int = 0
+    labels: Labels = Labels()
+
+
+class Hello(Record, frozen=True, kw_only=True, tag=True):
+    """The device is open. What the runner needs to write a row for a worker that died."""
+
+    machine: Machine
+    software: Software
+
+
+class Said(Record, frozen=True, kw_only=True, tag=True):
+    """Something for the watch: ``numbers`` are steps, value, low, high and seconds left of a progress."""
+
+    what: Literal["phase", "progress", "note"]
+    text: str = ""
+    numbers: tuple[float | None, ...] = ()
+
+
+class Answer(Record, frozen=True, kw_only=True, tag=True):
+    """The result, or the worded error that stands in its place; ``fatal`` where no other workload could run either."""
+
+    result: Result | None = None
+    error: tuple[str, str, str] | None = None
+    fatal: bool = False
+
+
+Message = Hello | Said | Answer
+
+requests = msgspec.json.Decoder(Request)
+messages: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+encoder = msgspec.json.Encoder()

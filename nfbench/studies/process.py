@@ -1,0 +1,159 @@
+"""A worker process, seen from its runner."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import msgspec
+
+from nfbench.analysis.stats import Estimate
+from nfbench.measuring.outcome import Keep
+from nfbench.measuring.watch import Watch
+from nfbench.studies.messages import Answer, Hello, Message, Request, Said, encoder, messages
+
+ALLOWANCE = 900.0
+"""Seconds beyond twice its cap that a turn may take, for import, build, compile and the search for a micro-batch."""
+
+LAST_WORDS = 20.0
+
+
+class Died(Exception):
+    """The worker ended without an answer."""
+
+
+class TooLong(Exception):
+    """The worker did not answer in time; it has been killed."""
+
+
+class Process:
+    """One worker. It starts with the first request, in a session of its own, so that Ctrl-C reaches it only through
+    `interrupt`."""
+
+    def __init__(self, device: str, allowance: float = ALLOWANCE) -> None:
+        self.device, self.allowance = device, allowance
+        self.hello: Hello | None = None
+        self.child: subprocess.Popen[bytes] | None = None
+        self.inbox: queue.Queue[Message | None] = queue.Queue()
+        self.waiting = False
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the worker where it does not run yet."""
+        if self.child is None:
+            # a worker that waits for its turn must not spin on the other's cores
+            env = {"OMP_WAIT_POLICY": "passive", **os.environ}
+            self.child = subprocess.Popen(
+                [sys.executable, "-m", "nfbench.studies.worker", self.device],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.errors,
+                env=env,
+                start_new_session=True,
+            )
+            threading.Thread(target=self._read, args=(self.child,), daemon=True).start()
+        return self.child
+
+    def ask(self, request: Request, watch: Watch) -> Answer:
+        """The worker's answer.
+
+        Raises:
+            Died: it ended without one.
+            TooLong: it took longer than twice its cap and the allowance.
+        """
+        child = self.start()
+        assert child.stdin is not None
+        try:
+            child.stdin.write(encoder.encode(request) + b"\n")
+            child.stdin.flush()
+        except BrokenPipeError:
+            raise Died(self._epitaph()) from None
+        self.waiting = True
+        limit = 2 * request.sampling.max_time + self.allowance
+        deadline = time.monotonic() + limit
+        while True:
+            try:
+                message = self.inbox.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                self.kill()
+                raise TooLong(f"no answer after {limit:.0f} s") from None
+            match message:
+                case None:
+                    raise Died(self._epitaph())
+                case Hello():
+                    self.hello = message
+                case Said():
+                    _tell(watch, message)
+                case Answer():
+                    self.waiting = False
+                    return message
+
+    def interrupt(self, keep: Keep) -> None:
+        """Ask the worker to stop and keep what it had measured, if it was measuring."""
+        if self.child is None or not self.waiting:
+            return
+        self.child.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + LAST_WORDS
+        while True:
+            try:
+                message = self.inbox.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return
+            if message is None:
+                return
+            if isinstance(message, Answer):
+                if message.result is not None:
+                    keep(message.result)
+                return
+
+    def kill(self) -> None:
+        """End the worker and all that it started, at once."""
+        if self.child is not None and self.child.poll() is None:
+            os.killpg(self.child.pid, signal.SIGKILL)
+            self.child.wait()
+
+    def close(self) -> None:
+        """End the worker."""
+        if self.child is not None:
+            self.kill()
+            for pipe in (self.child.stdin, self.child.stdout):
+                if pipe is not None:
+                    pipe.close()
+        self.errors.close()
+
+    def _read(self, child: subprocess.Popen[bytes]) -> None:
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                self.inbox.put(messages.decode(line))
+        except (ValueError, msgspec.DecodeError):
+            pass  # the pipe was closed, or its last line was cut off
+        self.inbox.put(None)
+
+    def _epitaph(self) -> str:
+        """How the worker ended, in a line."""
+        assert self.child is not None
+        code = self.child.wait()
+        self.errors.seek(0)
+        words = self.errors.read().decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        if code == -signal.SIGKILL:
+            return "the process was killed, most likely for want of memory"
+        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        return f"the process ended {how}: {words[0][:300]}"
+
+
+def _tell(watch: Watch, said: Said) -> None:
+    if said.what == "phase":
+        watch.phase(said.text)
+    elif said.what == "note":
+        watch.note(said.text)
+    else:
+        steps, value, low, high, left = said.numbers
+        if value is not None:
+            watch.progress(int(steps or 0), Estimate(value, low, high), left or 0.0)

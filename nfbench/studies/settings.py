@@ -1,0 +1,74 @@
+"""Settings, from flags or from a study file, become records here and nowhere else.
+
+A setting's name is the field that it fills; a message names it as the flag that it is on the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from nfbench.catalog.models import find
+from nfbench.errors import NfbenchError, UnsupportedWorkload
+from nfbench.records import Sampling, StepTime
+
+
+def workload(settings: Mapping[str, Any]) -> StepTime:
+    """The `StepTime` of settings named like its fields.
+
+    Raises:
+        NfbenchError: a value has the wrong type or range, or the model is unknown; the message names the setting.
+    """
+    return checked(_record(StepTime, settings))
+
+
+def sampling(settings: Mapping[str, Any]) -> Sampling:
+    """The `Sampling` of settings named like its fields; errors as `workload`."""
+    found = _record(Sampling, settings)
+    _positive("within", found.within)
+    _positive("min-steps", found.min_steps)
+    _positive("rounds", found.rounds)
+    _positive("max-time", found.max_time)
+    return found
+
+
+def checked(workload: StepTime) -> StepTime:
+    """``workload`` with its model under the catalogue's name.
+
+    Raises:
+        UnsupportedWorkload: a value that no device could run.
+        UnknownModel: the model is not known.
+    """
+    _positive("batch", workload.batch)
+    if workload.px != "train":
+        _positive("px", workload.px)
+    if not isinstance(workload.agc, str):
+        _positive("agc", workload.agc, "--agc 0.01, or --agc none not to clip")
+    micro_batch = workload.micro_batch
+    if micro_batch != "auto":
+        _positive("micro-batch", micro_batch)
+        if workload.batch % micro_batch:
+            near = max(d for d in range(1, min(micro_batch, workload.batch) + 1) if workload.batch % d == 0)
+            raise UnsupportedWorkload(
+                f"--micro-batch {micro_batch} does not divide --batch {workload.batch}.",
+                why="Every pass of an update takes the same number of images.",
+                try_=f"--micro-batch {near}, or --micro-batch auto",
+            )
+    return msgspec.structs.replace(workload, model=find(workload.model).name)
+
+
+def _positive(name: str, value: float, try_: str = "") -> None:
+    if not value > 0 or value == float("inf"):
+        default = {"within": "1%", "batch": 32, "px": 224, "min-steps": 10, "rounds": 4, "max-time": 60}.get(
+            name, "auto"
+        )
+        raise UnsupportedWorkload(f"--{name} {value:g} is not positive.", try_=try_ or f"--{name} {default}")
+
+
+def _record(kind: type[Any], settings: Mapping[str, Any]) -> Any:
+    try:
+        return msgspec.convert(dict(settings), kind)
+    except msgspec.ValidationError as error:
+        raise NfbenchError(f"A setting has a wrong value: {error}.") from error

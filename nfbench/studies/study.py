@@ -1,0 +1,188 @@
+"""The study file: a grid of workloads and the question that they answer, in TOML.
+
+::
+
+    title = "Quick"
+    question = "Does …?"
+
+    [settings]                  settings of every workload, named like the flags of `step-time` with _ for -
+    batch = 32
+
+    [[workloads]]               lists make a grid; ``device`` keeps the table to that kind of device
+    model = ["tiny-nfnet", "tiny-resnet"]
+    device = "cpu"
+
+    [[ratios]]                  two nets in turns A B B A …; the study's answer
+    net = "nf-resnet50"
+    baseline = "resnet50"
+    rounds = 4
+    turn_time = 3
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+import nfbench
+from nfbench.errors import BadStudy, NfbenchError
+from nfbench.records import Record, Sampling, Workload
+from nfbench.studies import settings
+
+_WORKLOAD = tuple(f.name for f in msgspec.structs.fields(Workload))
+_SAMPLING = tuple(f.name for f in msgspec.structs.fields(Sampling))
+_TABLES = {
+    "settings": (*_WORKLOAD, *_SAMPLING),
+    "workloads": (*_WORKLOAD, *_SAMPLING, "device"),
+    "ratios": ("net", "baseline", *(f for f in _WORKLOAD if f != "model"), *_SAMPLING, "device"),
+}
+_TOP = ("title", "question", *_TABLES)
+DEVICES = ("cpu", "cuda")
+
+
+class Part(NamedTuple):
+    """Workloads that run together: one by itself, or the two of a ratio in turns."""
+
+    workloads: tuple[Workload, ...]
+    sampling: Sampling
+
+
+class Study(Record, frozen=True, kw_only=True):
+    """A study file that has been read; ``tables`` are its raw settings, checked by name only."""
+
+    name: str
+    path: Path
+    title: str
+    question: str
+    tables: dict[str, Any]
+
+    def parts(self, device: str) -> list[Part]:
+        """The workloads for a kind of device (``cpu``, ``cuda`` or ``fake``, which takes the CPU's), ratios last.
+
+        Raises:
+            BadStudy: a value is wrong, or nothing is left for that device.
+        """
+        kind = "cpu" if device == "fake" else device
+        found = [
+            part
+            for table in ("workloads", "ratios")
+            for index, raw in enumerate(self.tables.get(table, []))
+            if raw.get("device", kind) == kind
+            for part in self._grid(table, index, raw)
+        ]
+        if not found:
+            raise BadStudy(f"{self.path.name} has no workload for a {device} device.", try_="nfbench run --list")
+        return found
+
+    def _grid(self, table: str, index: int, raw: Mapping[str, Any]) -> list[Part]:
+        merged = {**self.tables.get("settings", {}), **{k: v for k, v in raw.items() if k != "device"}}
+        axes = [[(name, v) for v in (value if isinstance(value, list) else [value])] for name, value in merged.items()]
+        place = f"{table}[{index}]"
+        try:
+            return [_part(dict(point), self.path.name, place) for point in itertools.product(*axes)]
+        except BadStudy:
+            raise
+        except NfbenchError as error:
+            raise BadStudy(f"{self.path.name}, {place}: {error.what}", why=error.why, try_=error.try_) from error
+
+
+def read(path: Path) -> Study:
+    """The study in ``path``.
+
+    Raises:
+        BadStudy: it is no TOML, lacks something, or has an unknown key or a wrong type; the message names the place.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadStudy(f"{path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadStudy(f"{path.name} is no TOML: {error}.") from error
+    _known(raw, _TOP, path.name, "the file")
+    for name in ("title", "question"):
+        if not isinstance(raw.get(name), str):
+            raise BadStudy(f'{path.name} has no {name}: it needs a line {name} = "…".')
+    for table, keys in _TABLES.items():
+        held = raw.get(table, {} if table == "settings" else [])
+        many = held if isinstance(held, list) else [held]
+        if isinstance(held, list) == (table == "settings") or not all(isinstance(t, dict) for t in many):
+            raise BadStudy(
+                f"{path.name}: {table} has the wrong type.",
+                try_="[settings]" if table == "settings" else f"[[{table}]]",
+            )
+        for index, entry in enumerate(many):
+            place = table if table == "settings" else f"{table}[{index}]"
+            _known(entry, keys, path.name, place)
+            if entry.get("device", "cpu") not in DEVICES:
+                raise BadStudy(
+                    f"{path.name}, {place}: device is {entry['device']!r}.", try_=f"one of {', '.join(DEVICES)}"
+                )
+    if not raw.get("workloads") and not raw.get("ratios"):
+        raise BadStudy(f"{path.name} names nothing to run.", try_="[[workloads]] with a model")
+    tables = {name: raw[name] for name in _TABLES if name in raw}
+    return Study(name=path.stem, path=path, title=raw["title"], question=raw["question"], tables=tables)
+
+
+def folders() -> list[Path]:
+    """Where studies are: beside the package in a checkout, inside it in a wheel."""
+    package = Path(nfbench.__file__).parent
+    return [folder for folder in (package.parent / "benchmarks", package / "benchmarks") if folder.is_dir()]
+
+
+def shipped() -> dict[str, Path]:
+    """The studies that come with nfbench, by name."""
+    return {path.stem: path for folder in reversed(folders()) for path in sorted(folder.glob("*.toml"))}
+
+
+def find(name: str) -> Study:
+    """The study of that name, or in that file.
+
+    Raises:
+        BadStudy: there is none; the message names the nearest.
+    """
+    path = Path(name)
+    if path.suffix == ".toml" or path.exists():
+        if not path.is_file():
+            raise BadStudy(f"There is no study file {name}.", try_="nfbench run --list, or the path of a .toml file")
+        return read(path)
+    known = shipped()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        raise BadStudy(
+            f"There is no study called {name!r}.",
+            why=f"The nearest is {near[0]}." if near else f"There are: {', '.join(known)}.",
+            try_="nfbench run --list, or the path of a .toml file",
+        )
+    return read(known[name])
+
+
+def _part(point: dict[str, Any], file: str, place: str) -> Part:
+    asked = {k: v for k, v in point.items() if k in _WORKLOAD}
+    sampling = settings.sampling({k: v for k, v in point.items() if k in _SAMPLING})
+    if "net" in point or "baseline" in point:
+        for name in ("net", "baseline"):
+            if not isinstance(point.get(name), str):
+                raise BadStudy(f"{file}, {place}: {name} is missing or no text.", try_='net = "…" and baseline = "…"')
+        models = (point["net"], point["baseline"])
+    else:
+        if not isinstance(point.get("model"), str):
+            raise BadStudy(f"{file}, {place}: model is missing or no text.", try_='model = "nf-resnet50"')
+        models = (point["model"],)
+    return Part(tuple(settings.workload({**asked, "model": model}) for model in models), sampling)
+
+
+def _known(table: Mapping[str, Any], keys: tuple[str, ...], file: str, place: str) -> None:
+    for name in table:
+        if name not in keys:
+            near = difflib.get_close_matches(name, keys, 1)
+            raise BadStudy(
+                f"{file}, {place}: unknown key {name!r}.",
+                why=f"The keys here are {', '.join(keys)}.",
+                try_=near[0] if near else "",
+            )

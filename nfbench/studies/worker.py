@@ -1,0 +1,99 @@
+"""The process in which one workload is timed: ``python -m nfbench.studies.worker DEVICE``.
+
+Requests come on standard input. When that ends, the runner is gone, and so is the worker, whatever it was doing; it
+never writes a file.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+from typing import BinaryIO, NoReturn
+
+from nfbench.analysis.stats import Estimate
+from nfbench.devices import open_device
+from nfbench.errors import DeviceUnavailable, NfbenchError, Terminated
+from nfbench.measuring.measure import Measurement
+from nfbench.records import Result
+from nfbench.studies.messages import Answer, Hello, Message, Request, Said, encoder, requests
+
+
+class Pipe:
+    """Implements `nfbench.measuring.watch.Watch` by telling the runner."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self.out = out
+
+    def send(self, message: Message) -> None:
+        """One line; a runner that is gone ends the worker."""
+        try:
+            self.out.write(encoder.encode(message) + b"\n")
+            self.out.flush()
+        except BrokenPipeError:
+            os._exit(1)
+
+    def phase(self, what: str) -> None:
+        self.send(Said(what="phase", text=what))
+
+    def progress(self, steps: int, estimate: Estimate, left: float) -> None:
+        self.send(Said(what="progress", numbers=(steps, *estimate, left)))
+
+    def note(self, text: str) -> None:
+        self.send(Said(what="note", text=text))
+
+    def failed(self, error: Exception, result: Result) -> None:
+        import traceback
+
+        traceback.print_exception(error)
+
+
+def main(wanted: str) -> None:
+    """Serve requests until standard input ends."""
+    # whatever a user's factory prints must not end up among the messages
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    pipe = Pipe(out)
+    inbox: queue.Queue[Request] = queue.Queue()
+    threading.Thread(target=_read, args=(inbox,), daemon=True).start()
+
+    def stop(*_: object) -> NoReturn:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        device = open_device(wanted)
+    except NfbenchError as error:
+        pipe.send(Answer(error=(error.what, error.why, error.try_), fatal=True))
+        return
+    built: Measurement | None = None
+    first = True
+    while True:
+        request = inbox.get()
+        if first:
+            pipe.send(Hello(machine=device.machine, software=device.software(request.workload.model)))
+            first = False
+        if built is None or (built.workload, built.seed) != (request.workload, request.seed):
+            built = Measurement(
+                device, request.workload, request.sampling, lambda result: pipe.send(Answer(result=result)), watch=pipe
+            )
+        built.sampling, built.seed, built.labels = request.sampling, request.seed, request.labels
+        try:
+            built.turn(request.round)
+        except NfbenchError as error:
+            fatal = isinstance(error, DeviceUnavailable)
+            pipe.send(Answer(error=(error.what, error.why, error.try_), fatal=fatal))
+        except (KeyboardInterrupt, Terminated):
+            return
+
+
+def _read(inbox: queue.Queue[Request]) -> None:
+    for line in sys.stdin.buffer:
+        inbox.put(requests.decode(line))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
