@@ -49,10 +49,9 @@ class Commands(click.Group):
         grouped = {name for members in _GROUPS.values() for name in members}
         groups = [*_GROUPS.items(), ("Other", tuple(n for n in names if n not in grouped))]
         rows = [
-            (f"{group if first else '':<8} {name}", _summary(name))
+            (f"{'' if place else group:<8} {name}", _summary(name))
             for group, members in groups
-            for first, name in zip([True] + [False] * len(members), members, strict=False)
-            if name in names
+            for place, name in enumerate(m for m in members if m in names)
         ]
         with formatter.section("Commands"):
             formatter.write_dl(rows)

@@ -123,7 +123,7 @@ class Conditions(Record, frozen=True, kw_only=True):
     """The state of the machine around the window; part of no key.
 
     Clocks in Hz, temperature in °C, ``throttle`` the names of the reasons seen, ``load`` the one-minute load average
-    at the start, ``other_processes`` on the same card (None where a container hides them).
+    over the host's cores at the start, ``other_processes`` on the same card (None where a container hides them).
     """
 
     other_processes: int | None = None

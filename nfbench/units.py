@@ -12,7 +12,9 @@ def significant(value: float, digits: int = 3) -> str:
     """``value`` with ``digits`` significant digits and no exponent: 1234 → '1234', 12.34 → '12.3'."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    # the exponent after rounding: 0.9999 has that of 1.00
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    decimals = max(0, digits - 1 - exponent)
     return f"{value:.{decimals}f}"
 
 

@@ -44,7 +44,8 @@ def sentence(ratios: Sequence[Ratio]) -> str:
     text = head + "; ".join(_clause(ratio, precision is None) for ratio in ratios)
     if first.machine.device == "cuda":
         return text + "."
-    return f"{text}. This is a {first.machine.device.upper()}: it says nothing about a GPU."
+    kind = {"cpu": "a CPU", "fake": "a fake device"}[first.machine.device]
+    return f"{text}. This is {kind}: it says nothing about a GPU."
 
 
 def _clause(ratio: Ratio, with_precision: bool) -> str:

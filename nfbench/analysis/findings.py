@@ -73,10 +73,10 @@ def _shared(result: Result) -> Finding | None:
 
 
 def _busy_cpu(result: Result) -> Finding | None:
-    load, cores = result.conditions.load, result.machine.cpu_cores
-    if result.machine.device != "cpu" or load is None or not cores or load <= BUSY_CPU * cores:
+    load = result.conditions.load
+    if result.machine.device != "cpu" or load is None or load <= BUSY_CPU:
         return None
-    text = f"The load average was {load:.1f} on {cores} cores before the timing began."
+    text = f"The host had work for {units.percent(load, 2)} of its cores before the timing began."
     return Finding("busy_cpu", text, "Compare only what was timed in turns.")
 
 

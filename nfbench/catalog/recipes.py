@@ -12,7 +12,7 @@ class Recipe:
     """One published recipe.
 
     ``lr`` is per 256 images of the batch, ``warmup_epochs`` are linear, ``agc`` is λ, ``weight_decay`` falls on weights
-    and on no gain, bias or norm parameter.
+    and on no gain, bias or norm parameter, ``ema`` at update t is min(``ema``, (1 + t) / (10 + t)).
     """
 
     optimizer: str
@@ -24,7 +24,7 @@ class Recipe:
     weight_decay: float
     label_smoothing: float
     agc: float | None
-    ema: str | None
+    ema: float | None
     augmentation: str
     source: str
 
@@ -40,8 +40,8 @@ RECIPES: dict[Name, Recipe] = {
         weight_decay=2e-5,
         label_smoothing=0.1,
         agc=0.01,
-        ema="0.99999, from min(0.99999, (1 + t) / (10 + t))",
-        augmentation="RandAugment 4 layers; MixUp 0.2 and CutMix, each on half the batch",
+        ema=0.99999,
+        augmentation="RandAugment 4 layers, MixUp 0.2, CutMix",
         source="arXiv 2102.06171; google-deepmind/deepmind-research, nfnets",
     ),
     "bn-resnet": Recipe(
@@ -68,7 +68,7 @@ RECIPES: dict[Name, Recipe] = {
         weight_decay=1e-5,
         label_smoothing=0.1,
         agc=None,
-        ema="0.9999",
+        ema=0.9999,
         augmentation="AutoAugment",
         source="Tan & Le 2019, arXiv 1905.11946; tensorflow/tpu, models/official/efficientnet",
     ),

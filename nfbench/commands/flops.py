@@ -15,7 +15,7 @@ from nfbench.catalog.published import reported_macs
 from nfbench.errors import NfbenchError, UnsupportedWorkload
 from nfbench.options import format_option
 from nfbench.showing.tables import Column, Format, render
-from nfbench.units import percent, si
+from nfbench.units import ABSENT, si
 
 
 def _count(value: float | None) -> str:
@@ -23,7 +23,7 @@ def _count(value: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return percent(value) if value is None or value < 0 else f"+{percent(value)}"
+    return ABSENT if value is None else f"{100 * value:+.2f} %"
 
 
 COLUMNS = (
@@ -102,7 +102,6 @@ def command(models: tuple[str, ...], every: bool, px: int | None, train: bool, f
             why="`nfbench models` lists them.",
             try_="nfbench flops nfnet-f0, or nfbench flops --all",
         )
-    nets = [*dict.fromkeys(find(name) for name in models)] if not every else [*NETS]
-    nets += [net for name in models if every and (net := find(name)) not in nets]
+    nets = dict.fromkeys([*(NETS if every else ()), *(find(name) for name in models)])
     found = [row for net in nets for row in rows(net, px, train)]
     click.echo(render(columns(train), found, format), nl=False)

@@ -70,6 +70,12 @@ def memory_available() -> int:
     return min([int(psutil.virtual_memory().available), *free])
 
 
+def load() -> float | None:
+    """The load average of the last minute over the host's cores: 1 where each had work. None where none is kept."""
+    cores = os.cpu_count()
+    return os.getloadavg()[0] / cores if cores and hasattr(os, "getloadavg") else None
+
+
 def governor() -> str | None:
     """The frequency governor of a core that this process may use; None where it is hidden."""
     core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0

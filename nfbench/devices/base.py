@@ -16,6 +16,9 @@ from nfbench.records import Conditions, Layout, Machine, Reading, Resolved, Soft
 
 Stamp = Callable[[], None]
 
+RUNNER = "NFBENCH_RUNNER"
+"""The environment variable that gives a worker the process id of its runner."""
+
 
 class Recorder(Protocol):
     """Time stamps taken in the device's own order of work."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -44,7 +43,7 @@ class Cpu(TorchDevice):
         self.peak_is_fresh = False
 
     def conditions(self) -> Conditions:
-        return Conditions(load=os.getloadavg()[0])
+        return Conditions(load=about.load())
 
     def fit(self, workload: Workload, resolved: Resolved, steps: TorchSteps, seed: int) -> int:
         """At most 16 images, fewer where two measured passes say that the free memory would not do."""

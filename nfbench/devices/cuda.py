@@ -7,9 +7,11 @@ import os
 import re
 from typing import Any
 
+import psutil
 import torch
 
 from nfbench.devices import about, nvml
+from nfbench.devices.base import RUNNER
 from nfbench.devices.fit import LEFT_FREE, Use, predicted
 from nfbench.devices.torch_device import TorchDevice, TorchSteps
 from nfbench.errors import UnsupportedWorkload
@@ -54,7 +56,7 @@ class Cuda(TorchDevice):
         card = self.card
         self.machine = Machine(
             device="cuda",
-            name=properties.name,
+            name=card.name if card else properties.name,
             memory=card.memory if card and card.memory else properties.total_memory,
             compute_capability=f"{properties.major}.{properties.minor}",
             mig_profile=card.mig_profile if card else None,
@@ -67,10 +69,10 @@ class Cuda(TorchDevice):
     def conditions(self) -> Conditions:
         card = self.card
         if card is None:
-            return Conditions(load=os.getloadavg()[0])
+            return Conditions(load=about.load())
         return Conditions(
-            load=os.getloadavg()[0],
-            other_processes=card.other_processes(),
+            load=about.load(),
+            other_processes=card.other_processes(_ours()),
             sm_clock_max=card.max_sm_clock(),
             temperature=card.temperature(),
             throttle=card.throttle() or (),
@@ -145,6 +147,15 @@ def set_tf32(on: bool) -> None:
     else:
         torch.backends.cuda.matmul.allow_tf32 = on
         torch.backends.cudnn.allow_tf32 = on
+
+
+def _ours() -> set[int]:
+    """This process and, in a runner's worker, the others of that runner: they hold the card but wait for their turn."""
+    ours = {os.getpid()}
+    runner = os.environ.get(RUNNER)
+    if runner and runner.isdigit() and psutil.pid_exists(int(runner)):
+        ours |= {child.pid for child in psutil.Process(int(runner)).children(recursive=True)}
+    return ours
 
 
 def use_of(steps: TorchSteps, resolved: Resolved, images: int, device: torch.device) -> Use:

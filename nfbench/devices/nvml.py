@@ -129,7 +129,7 @@ def look() -> Sight:
         count = pynvml.nvmlDeviceGetCount()
     except pynvml.NVMLError as error:
         absent = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
-        return Sight(why=str(error), broken=error.value not in absent)
+        return Sight(why=str(error).rstrip("."), broken=error.value not in absent)
     found = tuple(card for index in range(count) for card in _cards_at(index))
     if found:
         return Sight(cards=found)

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 import nfbench
-from nfbench.catalog.models import Net, find
+from nfbench.catalog.models import Net, Recipe, find
 from nfbench.devices.about import software
 from nfbench.devices.base import Stamp
+from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.build import awaken, build, norm_of, px_of
 from nfbench.nets.flops import count
-from nfbench.nets.optimizer import build_optimizer
+from nfbench.nets.optimizer import build_optimizer, optimizer_name
 from nfbench.nets.train_step import TrainStep, skipped_updates
 from nfbench.records import Layout, Machine, Precision, Reading, Resolved, Software, Workload, reading
 
@@ -67,9 +68,10 @@ class TorchDevice:
         px = px_of(net)[0] if workload.px == "train" else workload.px
         precision = self._precision() if workload.precision == "auto" else workload.precision
         self._check_precision(precision)
+        norm, recipe = _norm_and_recipe(net)
         clipping: float | None
         if workload.agc == "auto":
-            clipping = DEFAULT_CLIPPING if _normalizer_free(net) else None
+            clipping = DEFAULT_CLIPPING if norm == "none" else None
         else:
             clipping = None if workload.agc == "none" else workload.agc
         return Resolved(
@@ -79,20 +81,20 @@ class TorchDevice:
             layout="nhwc" if workload.layout == "best" else workload.layout,
             agc=clipping,
             agc_impl=None if clipping is None else "timm",
+            optimizer_impl=optimizer_name(workload.optimizer, recipe),
             threads=torch.get_num_threads(),
             **self._flags(precision),
         )
 
     def build(self, workload: Workload, resolved: Resolved, seed: int) -> TorchSteps:
         net = find(workload.model)
-        counted = count(build(net, num_classes=CLASSES, device="meta"), resolved.px, train=True)
+        counts = _counts(net, resolved.px)
+        norm, recipe = _norm_and_recipe(net)
         torch.manual_seed(seed)
         self._set_flags(resolved)
         module = build(net, num_classes=CLASSES, device=self.torch_device.type).train().to(self.torch_device)
         awaken(module)
-        norm = net.norm or norm_of(module)
-        recipe = net.recipe or ("nfnet" if norm == "none" else "bn-resnet")
-        optimizer, _ = build_optimizer(module, workload.optimizer, recipe)
+        optimizer = build_optimizer(module, workload.optimizer, recipe)
         step = TrainStep(
             module,
             optimizer,
@@ -106,11 +108,6 @@ class TorchDevice:
             seed=seed,
         )
         step.arrange(resolved.layout, self._first_micro_batch(workload, resolved))
-        counts = [
-            reading("macs", "MAC", "run", "flop counter", [counted.macs]),
-            reading("train_macs", "MAC", "run", "flop counter", [counted.train_macs or float("nan")]),
-            reading("params", "1", "run", "flop counter", [counted.params]),
-        ]
         notes = {"norm": norm}
         if workload.compile != "none":
             notes["layout"] = "a request: inductor may choose its own"
@@ -141,11 +138,37 @@ def _code_under_test(model: str) -> Path:
     net = find(model)
     if net.source == "factory":
         module = sys.modules.get(net.config.partition(":")[0])
-        if module is not None and module.__file__:
-            return Path(module.__file__)
+        file = getattr(module, "__file__", None)
+        if file:
+            return Path(file)
     return Path(nfbench.__file__)
 
 
-def _normalizer_free(net: Net) -> bool:
-    """Whether `auto` clips: nets that the catalogue calls so, else those without any normalization layer."""
-    return (net.norm or norm_of(build(net, num_classes=CLASSES, device="meta"))) == "none"
+def _norm_and_recipe(net: Net) -> tuple[str, Recipe]:
+    """The kind of normalization, which decides whether `auto` clips, and the recipe: read off nets not of the
+    catalogue."""
+    norm = net.norm or norm_of(build(net, num_classes=CLASSES, device="meta"))
+    return norm, net.recipe or ("nfnet" if norm == "none" else "bn-resnet")
+
+
+def _counts(net: Net, px: int) -> list[Reading]:
+    """MACs and parameters; none of a factory's net that does not run on the meta device.
+
+    Raises:
+        UnsupportedWorkload: a net of the catalogue or of timm does not run at that px.
+    """
+    try:
+        found = count(build(net, num_classes=CLASSES, device="meta"), px, train=True, name=net.name)
+    except UnsupportedWorkload:
+        if net.source != "factory":
+            raise
+        return []
+    return [
+        reading("macs", "MAC", "run", "flop counter", [found.macs]),
+        *(
+            []
+            if found.train_macs is None
+            else [reading("train_macs", "MAC", "run", "flop counter", [found.train_macs])]
+        ),
+        reading("params", "1", "run", "flop counter", [found.params]),
+    ]

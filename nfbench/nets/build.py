@@ -166,12 +166,13 @@ def _load(name: str) -> Callable[..., object]:
     except Exception as error:
         missing = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
         file = module_name.removesuffix(".py")
+        remedy = f"python -c 'import {module_name}' for the whole traceback, and mend it"
+        if missing:
+            remedy = f"{module_name.partition('.')[0]} in the working directory, or its folder on PYTHONPATH"
         raise UnknownModel(
             f"There is no module {module_name!r} to import." if missing else f"The module {module_name!r} raised.",
             why=_reason(error),
-            try_=f"{file}:{attribute}"
-            if file != module_name
-            else f"the folder that holds {module_name.partition('.')[0]} as the working directory, or on PYTHONPATH",
+            try_=f"{file}:{attribute}" if file != module_name else remedy,
         ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):

@@ -31,17 +31,22 @@ class Count:
     train_macs: int | None = None
 
 
-class _Counter(FlopCounterMode):
-    """torch's counter with the convolution's backward put right, and the output elements of the layers beside it."""
+def convolution(
+    x: Sequence[int],
+    weight: Sequence[int],
+    _bias: object,
+    _stride: object,
+    _padding: object,
+    _dilation: object,
+    transposed: bool,
+    *_: object,
+    out_shape: Sequence[int],
+) -> int:
+    """FLOPs of a convolution from shapes: 2 · numel(out) · numel(weight) / C_out.
 
-    def __init__(self) -> None:
-        super().__init__(display=False, custom_mapping={_aten.convolution_backward: convolution_backward})
-        self.outputs = 0
-
-    def _count_flops(self, func_packet: Any, out: Any, args: Any, kwargs: Any) -> Any:
-        if func_packet in (_aten.convolution, _aten.addmm, _aten.mm):
-            self.outputs += out.numel()
-        return super()._count_flops(func_packet, out, args, kwargs)  # type: ignore[no-untyped-call]
+    Of a transposed one 2 · numel(x) · numel(weight) / C_in; a weight's first dimension is the divisor in both.
+    """
+    return 2 * math.prod(x if transposed else out_shape) * math.prod(weight[1:])
 
 
 def _batch_norm(x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,12 +96,29 @@ def convolution_backward(
 ) -> int:
     """FLOPs of a convolution's backward, from shapes: each gradient asked for costs what forward does.
 
-    That is 2 · numel(grad_out) · numel(weight) / C_out, and of a transposed convolution 2 · numel(x) · numel(weight) /
-    C_in; a weight's first dimension is that divisor in both. torch's own formula takes the weight's gradient of a
-    grouped convolution for that of a dense one.
+    torch's own formula takes the weight's gradient of a grouped convolution for that of a dense one.
     """
     per_gradient = 2 * math.prod(x if transposed else grad_out) * math.prod(weight[1:])
     return per_gradient * (bool(output_mask[0]) + bool(output_mask[1]))
+
+
+def _formulas(outputs: list[int]) -> dict[Any, Callable[..., int]]:
+    """The counter's formulas; each convolution and linear layer adds its number of output elements to ``outputs``."""
+
+    def convolved(*args: Any, out_shape: Sequence[int], **_: object) -> int:
+        outputs.append(math.prod(out_shape))
+        return convolution(*args, out_shape=out_shape)
+
+    def multiplied(*args: Any, out_shape: Sequence[int], **_: object) -> int:
+        outputs.append(math.prod(out_shape))
+        return 2 * math.prod(out_shape) * int(args[-1][0])
+
+    return {
+        _aten.convolution: convolved,
+        _aten.convolution_backward: convolution_backward,
+        _aten.mm: lambda a, b, **kwargs: multiplied(a, b, **kwargs),
+        _aten.addmm: lambda bias, a, b, **kwargs: multiplied(a, b, **kwargs),
+    }
 
 
 def count(module: nn.Module, px: int, *, train: bool = False, name: str | None = None) -> Count:
@@ -115,14 +137,16 @@ def count(module: nn.Module, px: int, *, train: bool = False, name: str | None =
         )
     device = next((p.device for p in module.parameters()), torch.device("meta"))
     image = torch.empty(1, 3, px, px, device=device)
-    was_training = module.training
+    modes = [(m, m.training) for m in module.modules()]
+    outputs: list[int] = []
+    counter = FlopCounterMode(display=False, custom_mapping=_formulas(outputs))
     module.eval()
     try:
-        with torch.set_grad_enabled(train), _Counter() as counter, _Shortcut():  # type: ignore[no-untyped-call]
-            outputs = list(_tensors(module(image)))
-            forward, activations = counter.get_total_flops(), counter.outputs
+        with torch.set_grad_enabled(train), counter, _Shortcut():  # type: ignore[no-untyped-call]
+            returned = list(_tensors(module(image)))
+            forward, activations = counter.get_total_flops(), sum(outputs)
             if train:
-                loss = torch.stack([out.sum() for out in outputs if out.requires_grad]).sum()
+                loss = torch.stack([out.sum() for out in returned if out.requires_grad]).sum()
                 torch.autograd.grad(loss, [p for p in module.parameters() if p.requires_grad], allow_unused=True)
             total = counter.get_total_flops()
     except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, NotImplementedError) as error:
@@ -132,7 +156,8 @@ def count(module: nn.Module, px: int, *, train: bool = False, name: str | None =
             try_="a larger --px, or none: the net's own train and test px",
         ) from error
     finally:
-        module.train(was_training)
+        for m, mode in modes:
+            m.training = mode
     params = sum(p.numel() for p in module.parameters())
     return Count(forward // 2, activations, params, total // 2 if train else None)
 

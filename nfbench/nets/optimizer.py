@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
+from nfbench.catalog.models import Recipe
 from nfbench.records import Optimizer
 
 TIMING_RATE = 1e-6
-Recipe = Literal["nfnet", "bn-resnet", "efficientnet"]
 _SGD_DECAY = {"nfnet": 2e-5, "bn-resnet": 1e-4, "efficientnet": 2e-5}
 
 
@@ -24,21 +24,22 @@ def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]
     return [group for group in groups if group["params"]]
 
 
+def optimizer_name(kind: Optimizer, recipe: Recipe) -> str:
+    """The optimizer that `build_optimizer` makes, with its implementation."""
+    return "rmsproptf" if (kind, recipe) == ("recipe", "efficientnet") else "sgd fused"
+
+
 def build_optimizer(
     net: nn.Module, kind: Optimizer, recipe: Recipe, rate: float = TIMING_RATE
-) -> tuple[torch.optim.Optimizer, str]:
-    """The optimizer and its name with its implementation, such as ``sgd fused``.
+) -> torch.optim.Optimizer:
+    """The optimizer of a timed step, at the constant rate ``rate``.
 
     ``sgd`` is Nesterov SGD with momentum 0.9 and weight decay 2e-5 for every family, ``recipe`` what the family was
     published with: the same for NF nets, decay 1e-4 for BN-ResNets, and RMSProp (Tan and Le 2019) for EfficientNets.
     """
-    if kind == "recipe" and recipe == "efficientnet":
-        from timm.optim import create_optimizer_v2
+    if optimizer_name(kind, recipe) == "rmsproptf":
+        from timm.optim import RMSpropTF
 
-        optimizer = create_optimizer_v2(
-            parameter_groups(net, 1e-5), opt="rmsproptf", lr=rate, momentum=0.9, weight_decay=1e-5, eps=1e-3, alpha=0.9
-        )
-        return optimizer, "rmsproptf"
+        return RMSpropTF(parameter_groups(net, 1e-5), lr=rate, alpha=0.9, eps=1e-3, momentum=0.9)
     decay = _SGD_DECAY[recipe if kind == "recipe" else "nfnet"]
-    groups = parameter_groups(net, decay)
-    return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True, fused=True), "sgd fused"
+    return torch.optim.SGD(parameter_groups(net, decay), lr=rate, momentum=0.9, nesterov=True, fused=True)

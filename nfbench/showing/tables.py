@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,6 +21,11 @@ Row = Mapping[str, Any]
 def plain(value: Any) -> str:
     """``str``, with a dash for what is absent."""
     return "–" if value is None else str(value)
+
+
+def printable(text: str) -> str:
+    """``text`` without what would move a terminal's cursor or change its colours: results may come from anybody."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 @dataclass(frozen=True)
@@ -63,24 +70,33 @@ def _markdown(columns: Sequence[Column], rows: Sequence[Row], title: str | None)
 
 
 def _rich(columns: Sequence[Column], rows: Sequence[Row], title: str | None) -> str:
-    import shutil
-    import sys
+    """Aligned text; rich lays out what is too wide for the terminal (importing it takes longer than `models` may)."""
+    heads = [c.title for c in columns]
+    cells = [[printable(c.show(row.get(c.key))) for c in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if terminal is not None and sum(widths) + 3 * (len(widths) - 1) > terminal:
+        return _folded(columns, cells, title, terminal)
 
+    def line(texts: Sequence[str]) -> str:
+        aligned = (t.rjust(w) if c.right else t.ljust(w) for t, w, c in zip(texts, widths, columns, strict=True))
+        return "   ".join(aligned).rstrip()
+
+    rule = "─" * (sum(widths) + 3 * (len(widths) - 1))
+    return "\n".join([*([title] if title else []), line(heads), rule, *map(line, cells)]) + "\n"
+
+
+def _folded(columns: Sequence[Column], cells: Sequence[Sequence[str]], title: str | None, width: int) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold"
-    )
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for c in columns:
-        table.add_column(c.title, justify="right" if c.right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(c.show(row.get(c.key))) for c in columns))
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else 10_000
-    console = Console(file=io.StringIO(), force_terminal=terminal, width=width, highlight=False)
-    console.print(table)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+        table.add_column(c.title, justify="right" if c.right else "left", overflow="fold", no_wrap=c.key == "model")
+    for row in cells:
+        table.add_row(*map(Text, row))
+    out = io.StringIO()
+    Console(file=out, force_terminal=True, width=width, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"

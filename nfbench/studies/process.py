@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -14,6 +15,7 @@ import time
 import msgspec
 
 from nfbench.analysis.stats import Estimate
+from nfbench.devices.base import RUNNER
 from nfbench.measuring.outcome import Keep
 from nfbench.measuring.watch import Watch
 from nfbench.studies.messages import Answer, Hello, Message, Request, Said, encoder, messages
@@ -40,6 +42,7 @@ class Process:
         self.device, self.allowance = device, allowance
         self.hello: Hello | None = None
         self.child: subprocess.Popen[bytes] | None = None
+        self.reader: threading.Thread | None = None
         self.inbox: queue.Queue[Message | None] = queue.Queue()
         self.waiting = False
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
@@ -48,7 +51,7 @@ class Process:
         """Start the worker where it does not run yet."""
         if self.child is None:
             # a worker that waits for its turn must not spin on the other's cores
-            env = {"OMP_WAIT_POLICY": "passive", **os.environ}
+            env = {"OMP_WAIT_POLICY": "passive", **os.environ, RUNNER: str(os.getpid())}
             self.child = subprocess.Popen(
                 [sys.executable, "-m", "nfbench.studies.worker", self.device],
                 stdin=subprocess.PIPE,
@@ -57,7 +60,8 @@ class Process:
                 env=env,
                 start_new_session=True,
             )
-            threading.Thread(target=self._read, args=(self.child,), daemon=True).start()
+            self.reader = threading.Thread(target=self._read, args=(self.child,), daemon=True)
+            self.reader.start()
         return self.child
 
     def ask(self, request: Request, watch: Watch) -> Answer:
@@ -119,21 +123,23 @@ class Process:
             self.child.wait()
 
     def close(self) -> None:
-        """End the worker."""
+        """End the worker and let go of its pipes."""
         if self.child is not None:
             self.kill()
+            if self.reader is not None:
+                self.reader.join()
             for pipe in (self.child.stdin, self.child.stdout):
-                if pipe is not None:
-                    pipe.close()
+                with contextlib.suppress(BrokenPipeError):
+                    if pipe is not None:
+                        pipe.close()
         self.errors.close()
 
     def _read(self, child: subprocess.Popen[bytes]) -> None:
         assert child.stdout is not None
-        try:
+        # a worker that dies may leave half a line
+        with contextlib.suppress(msgspec.DecodeError):
             for line in child.stdout:
                 self.inbox.put(messages.decode(line))
-        except (ValueError, msgspec.DecodeError):
-            pass  # the pipe was closed, or its last line was cut off
         self.inbox.put(None)
 
     def _epitaph(self) -> str:

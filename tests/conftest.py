@@ -1,0 +1,28 @@
+"""Every test runs in a folder of its own, so that nothing lands in the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Cli:
+    """The command line in this process."""
+
+    def __call__(self, *args: object) -> Result:
+        from nfbench.cli import main
+
+        return CliRunner().invoke(main, [str(a) for a in args])
+
+
+@pytest.fixture
+def cli() -> Cli:
+    return Cli()

@@ -1,0 +1,196 @@
+"""Nets are built as their papers train them, and bad names are answered in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from timm.layers.drop import DropPath
+from torch import nn
+
+from nfbench.catalog.models import NETS, find
+from nfbench.errors import UnknownModel, UnsupportedWorkload
+from nfbench.nets.build import awaken, build, head_names, norm_of, px_of
+
+
+@pytest.fixture
+def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    (tmp_path / "users_nets.py").write_text(
+        "import torch\n"
+        "def small(num_classes): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, num_classes))\n"
+        "def raising(num_classes): raise ValueError('no luck')\n"
+        "def empty(num_classes): return None\n"
+        "number = 3\n"
+    )
+    (tmp_path / "users_broken.py").write_text("import a_module_that_is_missing\n")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for name in ("users_nets", "users_broken"):
+        sys.modules.pop(name, None)
+
+
+def test_nfnet_has_the_variant_s_dropout_and_drop_path_of_a_quarter_i_over_n_unscaled() -> None:
+    net = build("nfnet-f1", device="meta")
+    blocks = [block.drop_path for stage in net.stages for block in stage]
+    assert net.head.drop.p == 0.3
+    assert isinstance(blocks[0], nn.Identity)
+    assert all(isinstance(drop, DropPath) and not drop.scale_by_keep for drop in blocks[1:])
+    assert [drop.drop_prob for drop in blocks[1:]] == [0.25 * i / 24 for i in range(1, 24)]
+
+
+def test_efficientnet_has_its_published_dropout_and_drop_connect() -> None:
+    net = build("efficientnet-b7", device="meta")
+    drops = [m.drop_prob for m in net.modules() if isinstance(m, DropPath)]
+    assert net.drop_rate == 0.5
+    assert max(drops) == pytest.approx(0.2 * 54 / 55)
+
+
+def test_a_resnet_drops_nothing() -> None:
+    assert not [m for m in build("resnet50", device="meta").modules() if isinstance(m, DropPath)]
+
+
+def test_nfnet_f7_is_f6_with_the_depths_of_the_reference() -> None:
+    net = build("nfnet-f7", device="meta")
+    assert [len(stage) for stage in net.stages] == [8, 16, 48, 24]
+    assert round(sum(p.numel() for p in net.parameters()) / 1e6, 2) == 499.50
+
+
+def test_on_the_meta_device_nothing_is_allocated() -> None:
+    net = build("nfnet-f6", device="meta")
+    assert all(t.is_meta for t in [*net.parameters(), *net.buffers()])
+
+
+def test_a_net_is_built_in_training_mode_with_the_classes_asked_for() -> None:
+    net = build("tiny-nfnet", num_classes=7)
+    assert net.training
+    assert net(torch.randn(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_px_is_the_catalogue_s_timm_s_or_224() -> None:
+    assert px_of("nf-resnet50") == (224, 224)
+    assert px_of("timm:nf_resnet50") == (256, 288)
+    assert px_of("users_nets:small") == (224, 224)
+
+
+@pytest.mark.parametrize("net", [n for n in NETS if n.family == "tiny"], ids=lambda n: n.name)
+def test_the_norm_in_the_catalogue_is_that_of_the_built_net(net: object) -> None:
+    assert norm_of(build(net, device="meta")) == net.norm  # type: ignore[arg-type, attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("nfnet-f0", {"head.fc.weight", "head.fc.bias"}),
+        ("resnet50", {"fc.weight", "fc.bias"}),
+        ("resnetv2-50", {"head.fc.weight", "head.fc.bias"}),
+        ("efficientnet-b0", {"classifier.weight", "classifier.bias"}),
+        ("timm:vit_tiny_patch16_224", {"head.weight", "head.bias"}),
+    ],
+)
+def test_the_classifier_is_found_by_name(name: str, head: set[str]) -> None:
+    assert head_names(build(name, device="meta")) == head
+
+
+def test_the_classifier_of_any_other_net_is_its_last_linear_layer() -> None:
+    assert head_names(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))) == {"2.weight", "2.bias"}
+    assert head_names(nn.Conv2d(3, 3, 1)) == frozenset()
+
+
+@pytest.mark.parametrize("name", ["tiny-nfnet", "tiny-nf-resnet", "tiny-resnet", "tiny-efficientnet"])
+def test_an_awake_net_has_no_gain_at_zero_and_all_else_as_it_was(name: str) -> None:
+    net = build(name)
+    before = {n: p.detach().clone() for n, p in net.named_parameters()}
+    changed = awaken(net)
+    for n, p in net.named_parameters():
+        assert torch.equal(p, torch.ones_like(p) if n in changed else before[n])
+    assert all(n.endswith(("gain", "weight")) and before[n].count_nonzero() == 0 for n in changed)
+    assert awaken(net) == []
+
+
+def test_awaking_lets_gradients_through_every_branch() -> None:
+    def dead(net: nn.Module) -> float:
+        torch.manual_seed(0)
+        net(torch.randn(4, 3, 32, 32)).square().mean().backward()
+        grads = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+        return float((grads == 0).float().mean())
+
+    asleep, awake = build("tiny-nf-resnet", num_classes=10), build("tiny-nf-resnet", num_classes=10)
+    assert len(awaken(awake)) == 4
+    assert dead(asleep) > 0.5 > 0.2 > dead(awake)
+
+
+def test_a_skipinit_gain_is_woken_and_a_linear_weight_at_zero_is_not() -> None:
+    net = build(dataclasses.replace(find("tiny-nfnet"), kwargs=(("skipinit", True), ("zero_init_fc", True))))
+    assert set(awaken(net)) == {f"stages.{i}.0.skipinit_gain" for i in range(4)}
+    assert not net.head.fc.weight.any()
+
+
+def test_a_factory_in_the_working_directory_is_built(factories: Path) -> None:
+    net = build("users_nets:small", num_classes=5)
+    assert net(torch.zeros(1, 3, 2, 2)).shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "said"),
+    [
+        (
+            "users_nets:nope",
+            UnknownModel,
+            "The module 'users_nets' has no 'nope'.\nTry: a name that users_nets defines",
+        ),
+        (
+            "users_nets:number",
+            UnknownModel,
+            "users_nets:number is not callable.\n"
+            "It is int, a factory takes num_classes and returns a torch.nn.Module.\nTry: def number(num_classes): ...",
+        ),
+        (
+            "users_missing:net",
+            UnknownModel,
+            "There is no module 'users_missing' to import.\nModuleNotFoundError: No module named 'users_missing'\n"
+            "Try: users_missing in the working directory, or its folder on PYTHONPATH",
+        ),
+        (
+            "users_broken:net",
+            UnknownModel,
+            "The module 'users_broken' raised.\nModuleNotFoundError: No module named 'a_module_that_is_missing'\n"
+            "Try: python -c 'import users_broken' for the whole traceback, and mend it",
+        ),
+        (
+            "users_nets:raising",
+            UnsupportedWorkload,
+            "The factory users_nets:raising raised.\nValueError: no luck\n"
+            "Try: a callable that takes num_classes and returns a torch.nn.Module: def raising(num_classes): ...",
+        ),
+        (
+            "users_nets:empty",
+            UnsupportedWorkload,
+            "The factory users_nets:empty returned no torch.nn.Module.\nIt returned NoneType.\n"
+            "Try: a callable that takes num_classes and returns a torch.nn.Module: def empty(num_classes): ...",
+        ),
+    ],
+)
+def test_a_bad_factory_is_answered_in_words(factories: Path, name: str, kind: type[Exception], said: str) -> None:
+    with pytest.raises(kind) as error:
+        build(name)
+    assert str(error.value) == said
+
+
+def test_the_file_of_a_factory_is_taken_for_its_module(factories: Path) -> None:
+    with pytest.raises(UnknownModel, match="Try: users_nets:small"):
+        build("users_nets.py:small")
+
+
+def test_a_timm_name_ignores_case_dashes_and_underscores_and_a_miss_suggests_the_nearest() -> None:
+    assert px_of(find("timm:RESNET-18")) == px_of(find("timm:resnet18"))
+    with pytest.raises(UnknownModel, match=r"The nearest: .*resnet50.*\nTry: timm:resnet"):
+        build("timm:resnet51", device="meta")
+
+
+def test_a_name_never_reaches_for_the_network() -> None:
+    with pytest.raises(UnknownModel, match="has no model called"):
+        build("timm:hf-hub:timm/resnet18.a1_in1k", device="meta")

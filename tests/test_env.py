@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import csv
+import getpass
+import io
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import fake_pynvml
+import pytest
+from click.testing import CliRunner, Result
+from fake_pynvml import Board, Slice, install, torch_sees, torch_sees_nothing
+
+from nfbench.cli import main
+from nfbench.commands.env import doubts
+from nfbench.devices import about, nvml
+from nfbench.devices.nvml import Card
+from nfbench.devices.seen import Seen
+from nfbench.records import Software
+
+PINNED = (
+    "torch 2.15.0+cu132 (CUDA 13.2) cannot use the NVIDIA H200 here: its driver is too old "
+    "(driver 550.54.14, CUDA 12.4).\n"
+    "CUDA 13 needs driver 580 or newer.\n"
+    "Try: uv run --extra cu12 nfbench … (the last torch for CUDA 12); or update the driver to 580 or newer; "
+    "or --device cpu\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def on_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    link = tmp_path / "namespace"
+    link.symlink_to("pid:[4026531836]")
+    monkeypatch.setattr(nvml, "_PID_NAMESPACE", link)
+
+
+def env(*args: str) -> Result:
+    return CliRunner().invoke(main, ["env", *args])
+
+
+def values(*args: str) -> dict[str, Any]:
+    """The rows of the JSON table by their key; absent ones are None."""
+    return {row["key"]: row.get("value") for row in json.loads(env("--format", "json", *args).stdout)}
+
+
+def test_a_gpu_is_shown_in_full_with_raw_si_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board(temperature=31, pids=[])
+    install(monkeypatch, board)
+    torch_sees(monkeypatch, board)
+    seen = values()
+    expected = {
+        "device": "cuda:0",
+        "gpu": "NVIDIA H200",
+        "mig": None,
+        "gpu_memory": 141 * 2**30,
+        "compute_capability": "9.0",
+        "driver": "580.65.06",
+        "driver_cuda": "13.0",
+        "sm_clock": 345e6,
+        "sm_clock_max": 1980e6,
+        "power": 90.5,
+        "power_limit": 700.0,
+        "temperature": 31.0,
+        "throttle": "none",
+        "gpu_busy": 0.0,
+        "other_processes": 0,
+        "torch": "2.15.0+cu132",
+        "cuda": "13.2",
+    }
+    assert {key: seen[key] for key in expected} == expected
+    assert {"cpu", "cpu_cores", "memory", "nfbench", "python", "cudnn", "torchvision", "timm", "commit"} <= set(seen)
+
+
+def test_what_a_slice_hides_is_a_dash_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    uuid = "MIG-aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+    install(monkeypatch, Board(mig=[Slice("1g.18gb", uuid)]))
+    torch_sees(monkeypatch, Board(name="NVIDIA H200 MIG 1g.18gb", uuid=uuid.removeprefix("MIG-")))
+    rows = {
+        line.split("|")[1].strip(): line.split("|")[2:4]
+        for line in env("--format", "md").stdout.splitlines()
+        if "|" in line
+    }
+    assert [cell.strip() for cell in rows["MIG slice"]] == ["1g.18gb", ""]
+    assert [cell.strip() for cell in rows["power"]] == ["–", "a MIG slice shows no figure of its own"]
+
+
+def test_what_a_container_hides_is_a_dash_and_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install(monkeypatch, Board(pids=[4_000_001], busy=90))
+    torch_sees(monkeypatch, Board())
+    monkeypatch.setattr(nvml, "_PID_NAMESPACE", tmp_path / "absent")
+    told = env("--format", "md").stdout
+    assert "| other processes | – | hidden by this container |" in told
+    assert "- The GPU is in use: busy 90.0 %, 0 B of its memory held. Wait, or time on a card of your own." in told
+
+
+def test_auto_shows_everything_and_then_stops_word_for_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Board(), driver="550.54.14", cuda=12040)
+    torch_sees_nothing(monkeypatch)
+    done = env()
+    assert done.exit_code == 1
+    assert done.stderr == PINNED
+    assert "550.54.14" in done.stdout
+    assert "timm" in done.stdout
+    assert values()["finding"] is not None
+
+
+def test_without_a_gpu_auto_is_the_cpu_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, fails=fake_pynvml.LIBRARY_NOT_FOUND)
+    torch_sees_nothing(monkeypatch)
+    done = env("--format", "md")
+    assert done.exit_code == 0
+    assert "| device | cpu |" in done.stdout
+    assert "| GPU | – | NVML Shared Library Not Found |" in done.stdout
+    assert done.stderr == "Next: nfbench run quick\n"
+
+
+@pytest.mark.parametrize("wanted", ["cuda", "cuda:2"])
+def test_cuda_where_there_is_none_is_shown_and_then_an_error(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    install(monkeypatch, fails=fake_pynvml.LIBRARY_NOT_FOUND)
+    torch_sees_nothing(monkeypatch)
+    done = env("--device", wanted)
+    assert done.exit_code == 1
+    assert done.stderr == "There is no NVIDIA GPU here: NVML Shared Library Not Found.\nTry: --device cpu\n"
+    assert "timm" in done.stdout
+
+
+def test_the_cpu_can_be_looked_at_beside_a_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Board(), driver="550.54.14", cuda=12040)
+    torch_sees_nothing(monkeypatch)
+    done = env("--device", "cpu")
+    assert (done.exit_code, done.stderr) == (0, "Next: nfbench run quick\n")
+
+
+def test_csv_has_one_row_a_quantity_and_one_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Board(limit=500_000))
+    torch_sees(monkeypatch, Board())
+    rows = list(csv.DictReader(io.StringIO(env("--format", "csv").stdout)))
+    assert list(rows[0]) == ["key", "value", "unit", "note"]
+    limit = next(row for row in rows if row["key"] == "power_limit")
+    assert (limit["value"], limit["unit"]) == ("500.0", "W")
+    assert "power_limit" in [row["value"] for row in rows if row["key"] == "finding"]
+
+
+def test_nothing_private_is_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Board())
+    torch_sees(monkeypatch, Board())
+    monkeypatch.setenv("LOGNAME", "somebody-with-a-name")
+    monkeypatch.setattr(platform, "node", lambda: "a-host-with-a-name")
+    for format in ("rich", "md", "csv", "json"):
+        told = env("--format", format).output
+        private = ("11111111", platform.node(), str(Path.home()) + "/", str(Path(about.__file__).parents[2]))
+        assert [word for word in (*private, getpass.getuser()) if word in told] == []
+
+
+def seen(**changes: Any) -> Seen:
+    """An idle H200 in a quiet host."""
+    quiet: dict[str, Any] = {
+        "device": "cuda:0",
+        "card": Card(index=0, name="NVIDIA H200", uuid="", power_limit=700.0, default_power_limit=700.0),
+        "cards": 1,
+        "busy": 0.0,
+        "held": 0,
+        "others": 0,
+        "temperature": 31.0,
+        "throttle": (),
+        "cpu": "AMD EPYC",
+        "cores": 16,
+        "allowed": 16,
+        "host_cores": 16,
+        "load": 0.5,
+        "governor": "performance",
+        "memory": 2**35,
+        "available": 2**34,
+        "software": Software(nfbench="0.1.0", dirty=False),
+    }
+    return Seen(**(quiet | changes))
+
+
+def test_a_quiet_machine_has_no_finding() -> None:
+    assert doubts(seen()) == []
+    assert doubts(seen(card=None, busy=None, held=None, others=None, load=None, governor=None, throttle=None)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"others": 2}, "shared_device", "2 other process(es) hold the GPU. nvidia-smi names them;"),
+        ({"others": None, "held": 2**31}, "shared_device", "The GPU is in use: busy 0 %, 2.00 GiB of its memory held."),
+        ({"throttle": ("hw_slowdown",)}, "throttled", "The GPU is slowed down now (hw_slowdown). Let it cool"),
+        ({"throttle": ("sw_power_cap",)}, "power_cap", "The GPU runs at its power limit before any timing."),
+        ({"temperature": 82.0}, "hot", "The GPU is at 82 °C before any timing. Let it cool."),
+        ({"load": 9.0}, "busy_cpu", "The load average is 9.0 on 16 cores. End what else runs here"),
+        (
+            {"quota": 2.5, "cores": 2},
+            "cpu_quota",
+            "A cgroup quota grants the time of 2.5 of 16 cores and pauses what goes beyond. OMP_NUM_THREADS=2",
+        ),
+        ({"governor": "powersave"}, "governor", 'The CPU frequency governor is "powersave". sudo cpupower'),
+        (
+            {"software": Software(nfbench="0.1.0", dirty=True)},
+            "dirty",
+            "The code differs from its commit. Commit before",
+        ),
+    ],
+)
+def test_each_thing_that_makes_timings_doubtful_is_a_finding_with_what_to_do(
+    changes: dict[str, Any], code: str, words: str
+) -> None:
+    (found,) = doubts(seen(**changes))
+    assert found.code == code
+    assert str(found).startswith(words)
+    assert found.do
+
+
+def test_a_lowered_power_limit_is_a_finding_with_the_command_that_restores_it() -> None:
+    card = Card(index=0, name="NVIDIA H200", uuid="", power_limit=500.0, default_power_limit=700.0)
+    (found,) = doubts(seen(card=card))
+    assert (found.code, str(found)) == (
+        "power_limit",
+        "The power limit is 500 W, by default it is 700 W. "
+        "sudo nvidia-smi -pl 700, or compare only with results at 500 W.",
+    )

@@ -1,0 +1,182 @@
+"""MACs by guarantee, against the paper, and against hooks on real tensors; and `nfbench flops`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import Tensor, nn
+
+from nfbench.catalog import macs
+from nfbench.catalog.models import NETS, Net, find
+from nfbench.catalog.published import table3, trained_otherwise, variant
+from nfbench.cli import main
+from nfbench.errors import UnsupportedWorkload
+from nfbench.nets.build import build
+from nfbench.nets.flops import count
+
+
+def nfbench(*args: str) -> Result:
+    return CliRunner().invoke(main, ["flops", *args])
+
+
+def first_convolution(net: nn.Module) -> list[int]:
+    """A list into which the MACs of the convolution that runs first are put when the net runs."""
+    seen: list[int] = []
+
+    def hook(module: nn.Module, _: Any, out: Tensor) -> None:
+        if not seen:
+            seen.append(out.numel() * math.prod(module.weight.shape[1:]))
+
+    for m in net.modules():
+        if isinstance(m, nn.Conv2d):
+            m.register_forward_hook(hook)
+    return seen
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
+def test_forward_and_backward_are_3_times_forward_less_the_first_input_gradient(net: Net) -> None:
+    module = build(net, device="meta")
+    first = first_convolution(module)
+    assert net.train_px is not None
+    counted = count(module, net.train_px, train=True)
+    assert counted.train_macs == 3 * counted.macs - first[0]
+    assert 2.9 < counted.train_macs / counted.macs < 3
+    stored = macs.counted(net.name, net.train_px)
+    assert stored == (counted.macs, counted.params, counted.activations)
+
+
+@pytest.mark.parametrize("net", [find(f"nfnet-f{i}") for i in range(8)], ids=lambda net: net.name)
+def test_an_nfnet_has_the_macs_of_the_paper_to_its_last_printed_digit(net: Net) -> None:
+    counted = count(build(net, device="meta"), net.test_px or 0)
+    assert macs.counted(net.name, net.test_px) == (counted.macs, counted.params, counted.activations)
+    again = variant(net.name)
+    assert again and round(counted.macs / 1e9, 2) == again.gmacs_test_px
+    assert round(counted.params / 1e6, 2) == again.params_m
+    if net.name != "nfnet-f7":
+        paper = table3(net.name) or trained_otherwise(net.name)
+        assert paper and round(counted.macs / 1e9, 2) == paper.macs_g
+        assert round(counted.params / 1e6, 1) == paper.params_m
+
+
+@pytest.mark.parametrize("name", [f"efficientnet-b{i}" for i in (0, 3, 4, 5, 6, 7, 8)])
+def test_an_efficientnet_is_within_5_percent_of_the_paper(name: str) -> None:
+    net = find(name)
+    counted, paper = macs.counted(name, net.test_px), table3(name) or trained_otherwise(name)
+    assert counted and paper and paper.macs_g
+    assert abs(counted.macs / (paper.macs_g * 1e9) - 1) < 0.05
+
+
+@pytest.mark.parametrize(("name", "px"), [("nf-resnet26", 64), ("nf-regnet-b0", 96), ("timm-efficientnet-b0", 64)])
+def test_hooks_on_real_tensors_count_the_same_to_the_digit(name: str, px: int) -> None:
+    net = build(name).eval()
+    total, outputs = [0], [0]
+
+    def hook(module: nn.Module, inputs: tuple[Tensor], out: Tensor) -> None:
+        outputs[0] += out.numel()
+        if isinstance(module, nn.Linear):
+            total[0] += out.numel() * module.in_features
+        else:
+            kernel = module.kernel_size[0] * module.kernel_size[1]
+            total[0] += out.numel() * module.in_channels // module.groups * kernel
+
+    for m in net.modules():
+        if isinstance(m, (nn.Conv2d, nn.Linear)):
+            m.register_forward_hook(hook)
+    with torch.no_grad():
+        net(torch.randn(1, 3, px, px))
+    counted = count(build(name, device="meta"), px)
+    assert (counted.macs, counted.activations) == (total[0], outputs[0])
+    assert counted.params == sum(p.numel() for p in net.parameters())
+
+
+def test_the_count_is_that_of_real_tensors_and_leaves_the_net_as_it_was() -> None:
+    net = build("tiny-resnet")
+    net.layer1.eval()
+    before = {name: t.clone() for name, t in net.state_dict().items()}
+    assert count(net, 32, train=True) == count(build("tiny-resnet", device="meta"), 32, train=True)
+    assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
+    assert all(p.grad is None for p in net.parameters())
+    assert net.training and not net.layer1.training
+
+
+def test_a_transposed_and_a_grouped_convolution_cost_each_gradient_what_forward_costs() -> None:
+    with torch.device("meta"):
+        net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 6, 4, groups=2, stride=2))
+    counted = count(net, 12, train=True)
+    first, second = 10 * 10 * 8 * 27, 10 * 10 * 8 * 3 * 16
+    assert (counted.macs, counted.train_macs) == (first + second, 2 * first + 3 * second)
+
+
+def test_macs_grow_with_the_square_of_px_and_parameters_do_not() -> None:
+    net = build("tiny-efficientnet", device="meta")
+    small, large = count(net, 64), count(net, 128)
+    head = 256 * 1000
+    assert small.params == large.params
+    assert 3.9 < (large.macs - head) / (small.macs - head) < 4
+
+
+@pytest.mark.parametrize("px", [0, -3])
+def test_a_px_that_is_not_positive_is_answered_in_words(px: int) -> None:
+    with pytest.raises(UnsupportedWorkload, match=f"cannot run at {px} px"):
+        count(build("tiny-nfnet", device="meta"), px)
+    result = nfbench("tiny-nfnet", "--px", str(px))
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"tiny-nfnet cannot run at {px} px.\npx is the side of the square input.\nTry: nfbench flops tiny-nfnet\n",
+    )
+
+
+def test_a_px_too_small_for_the_net_is_answered_in_words() -> None:
+    result = nfbench("timm:inception_v3", "--px", "32")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("timm:inception_v3 does not run at 32 px.\nRuntimeError: Calculated padded")
+    assert result.stderr.endswith("Try: a larger --px, or none: the net's own train and test px\n")
+
+
+def test_a_call_without_a_model_says_what_to_type() -> None:
+    result = nfbench()
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "No model was named.\n`nfbench models` lists them.\nTry: nfbench flops nfnet-f0, or nfbench flops --all\n",
+    )
+
+
+def _rows(*args: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(nfbench(*args, "--format", "csv").stdout)))
+
+
+def test_a_net_is_counted_at_its_train_and_test_px_with_the_reported_figure_beside_it() -> None:
+    train, test = _rows("nfnet-f0")
+    assert (train["px"], train["role"], train["reported_macs"], train["source"]) == ("192", "train", "", "")
+    assert (test["px"], test["role"], test["reported_macs"]) == ("256", "test", "12380000000")
+    assert float(test["difference"]) == pytest.approx(12384198656 / 12.38e9 - 1, abs=1e-6)
+    assert test["source"] == "arXiv 2102.06171, Table 3"
+
+
+def test_one_px_is_one_row_and_says_what_it_is() -> None:
+    assert [(r["px"], r["role"]) for r in _rows("tiny-nfnet")] == [("32", "both")]
+    assert [(r["px"], r["role"]) for r in _rows("tiny-nfnet", "--px", "48")] == [("48", "given")]
+
+
+def test_train_adds_forward_and_backward_and_without_it_there_is_no_such_column() -> None:
+    (row,) = _rows("tiny-resnet", "--train")
+    assert 2.9 < int(row["train_macs"]) / int(row["macs"]) < 3
+    assert "train_macs" not in _rows("tiny-resnet")[0]
+
+
+def test_a_model_named_twice_is_counted_once() -> None:
+    assert len(_rows("tiny-resnet", "TINY_RESNET")) == 1
+
+
+def test_the_stored_counts_are_written_by_the_command() -> None:
+    stored = macs.FILE.read_text(encoding="utf-8").splitlines()
+    header, *lines = nfbench("senet-152", "efficientnet-b0", "tiny-nfnet-l", "--format", "csv").stdout.splitlines()
+    assert stored[0] == header
+    assert set(lines) <= set(stored)
+    assert len(stored) - 1 == sum(1 if net.train_px == net.test_px else 2 for net in NETS)

@@ -1,0 +1,256 @@
+"""The loop on the fake device, to the digit: an image takes exactly 1/1024 s."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nfbench.analysis import findings, metrics
+from nfbench.analysis.stats import Estimate
+from nfbench.devices.base import Stamp
+from nfbench.devices.fake import FakeDevice, FakeSteps
+from nfbench.errors import Terminated, UnsupportedWorkload
+from nfbench.measuring.measure import Measurement, measure
+from nfbench.records import MAX_KEPT_STEPS, Layout, Resolved, Result, Sampling, StepTime, Workload
+
+
+def timed(sampling: Sampling | None = None, device: FakeDevice | None = None, **settings: Any) -> Result:
+    kept: list[Result] = []
+    workload = StepTime(**({"model": "tiny-nfnet"} | settings))
+    returned = measure(device or FakeDevice(), workload, sampling or Sampling(), kept.append)
+    assert kept == [returned]
+    return returned
+
+
+def test_a_step_takes_its_images_time() -> None:
+    result = timed(batch=64)
+    assert metrics.step_time(result) == (0.0625, 0.0625, 0.0625)
+    assert metrics.throughput(result) == 1024
+    assert result.status == "ok" and result.stopped_by == "within"
+
+
+def test_the_phases_add_up_to_the_step() -> None:
+    result = timed(batch=64)
+    phases = {name: metrics.METRICS[name](result) for name in ("forward", "backward", "clip", "update")}
+    assert phases == {"forward": 0.015625, "backward": 0.03125, "clip": 0.0078125, "update": 0.0078125}
+    assert sum(v for v in phases.values() if v) == 0.0625
+
+
+def test_a_block_lasts_half_a_second_and_its_first_step_is_kept_apart() -> None:
+    result = timed(batch=32)
+    blocks = result.reading("block_time")
+    assert blocks is not None and blocks.values == (17 / 32,)
+    assert len(result.reading("step_time").values) == 16  # type: ignore[union-attr]
+    assert result.reading("refill").values == (1 / 32,)  # type: ignore[union-attr]
+
+
+def test_the_first_step_and_the_warm_up_have_readings_of_their_own() -> None:
+    result = timed(batch=32)
+    assert result.value("first_step") == 1 / 32
+    assert result.reading("warm_up") is not None
+    assert result.value("trial_nchw") == result.value("trial_nhwc") == 1 / 32
+
+
+def test_a_whole_accumulated_step_keeps_its_sum_of_passes() -> None:
+    result = timed(batch=64, micro_batch=16, layout="nhwc")
+    assert not result.composed
+    assert metrics.step_time(result) == (0.0625, 0.0625, 0.0625)
+    assert metrics.phase_time(result, "forward") == 0.015625
+
+
+def test_batch_4096_is_found_composed_and_exact() -> None:
+    result = timed(Sampling(max_time=10), batch=4096, layout="nhwc")
+    # 90 % of 1 GiB holds 921 images, so the power-of-two share is 512
+    assert result.resolved is not None and result.resolved.micro_batch == 512
+    assert result.composed
+    assert metrics.seconds(result) == 4.0
+    assert metrics.phase_time(result, "backward") == 2.0
+    assert metrics.percentile(result, 0.05) is None
+    assert [f.code for f in findings.of(result)] == ["composed"]
+
+
+def test_a_cap_that_holds_the_step_times_it_whole() -> None:
+    assert not timed(Sampling(max_time=60), batch=4096, layout="nhwc").composed
+
+
+def test_the_window_ends_at_the_cap() -> None:
+    result = timed(Sampling(max_time=2, min_steps=1000), batch=32)
+    assert result.stopped_by == "max_time"
+    assert sum(result.reading("block_time").values) <= 2  # type: ignore[union-attr,arg-type]
+
+
+def test_min_steps_are_timed_and_at_most_a_thousand_kept() -> None:
+    result = timed(Sampling(min_steps=5000, max_time=1e6), batch=8)
+    assert result.value("steps") >= 5000  # type: ignore[operator]
+    kept = {r.name: len(r.values) for r in result.readings if r.name in ("step_time", "forward", "clip", "update")}
+    assert set(kept.values()) == {kept["step_time"]}
+    assert 500 <= kept["step_time"] <= MAX_KEPT_STEPS
+
+
+def test_memory_is_what_the_device_says() -> None:
+    assert timed(batch=64).value("peak_allocated") == 64 * 2**20
+
+
+def test_turns_share_what_was_built() -> None:
+    kept: list[Result] = []
+    device = FakeDevice()
+    turns = Measurement(device, StepTime(model="tiny-nfnet"), Sampling(turn_time=3), kept.append)
+    turns.turn(0)
+    built = turns.steps
+    turns.turn(1)
+    assert turns.steps is built
+    assert [r.round for r in kept] == [0, 1]
+    assert [r.stopped_by for r in kept] == ["turn_time", "turn_time"]
+    assert all(sum(r.reading("block_time").values) >= 3 for r in kept)  # type: ignore[union-attr,arg-type]
+    assert {len([x for x in r.readings if x.name == "first_step"]) for r in kept} == {1}
+
+
+class Breaking(FakeDevice):
+    """Its steps raise ``error`` at the update ``at``."""
+
+    def __init__(self, error: BaseException, at: int) -> None:
+        super().__init__()
+        self.error, self.at = error, at
+
+    def build(self, workload: Workload, resolved: Resolved, seed: int) -> FakeSteps:
+        steps = super().build(workload, resolved, seed)
+        update = steps.update
+
+        def breaking(stamp: Stamp, passes: int) -> None:
+            if steps.updates == self.at:
+                raise self.error
+            update(stamp, passes)
+
+        steps.update = breaking  # type: ignore[method-assign]
+        return steps
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), Terminated()])
+def test_an_interrupted_run_keeps_what_was_measured(stop: BaseException) -> None:
+    kept: list[Result] = []
+    with pytest.raises(type(stop)):
+        measure(
+            Breaking(stop, at=200), StepTime(model="tiny-nfnet"), Sampling(min_steps=1000, max_time=1e6), kept.append
+        )
+    (result,) = kept
+    assert result.status == "interrupted"
+    assert metrics.seconds(result) == 1 / 32
+    assert result.resolved is not None
+
+
+def test_memory_that_runs_out_is_a_status() -> None:
+    result = timed(device=Breaking(MemoryError("no more"), at=30))
+    assert (result.status, result.message) == ("out_of_memory", "MemoryError: no more")
+    assert metrics.step_time(result) is None
+
+
+def test_any_other_error_is_a_row_that_names_it() -> None:
+    result = timed(device=Breaking(RuntimeError("mat1 and mat2\nat 0x7f"), at=0))
+    assert (result.status, result.message) == ("error", "RuntimeError: mat1 and mat2")
+    assert [f.code for f in findings.of(result)] == ["error"]
+
+
+def test_a_worded_error_keeps_nothing() -> None:
+    kept: list[Result] = []
+    with pytest.raises(UnsupportedWorkload):
+        measure(Breaking(UnsupportedWorkload("no"), at=0), StepTime(model="tiny-nfnet"), Sampling(), kept.append)
+    assert kept == []
+
+
+class Diverging(FakeSteps):
+    def inspect(self) -> list[Any]:
+        from nfbench.records import reading
+
+        return [reading("loss", "1", "run", "fake", [float("nan")])]
+
+
+class DivergingDevice(FakeDevice):
+    def build(self, workload: Workload, resolved: Resolved, seed: int) -> FakeSteps:
+        return Diverging(self.clock, workload.batch, resolved.micro_batch, clipped=False)
+
+
+def test_a_loss_that_is_not_finite_has_no_rate() -> None:
+    result = timed(device=DivergingDevice())
+    assert result.status == "diverged"
+    assert metrics.throughput(result) is None and metrics.step_time(result) is None
+    assert [f.code for f in findings.of(result)] == ["diverged"]
+
+
+class Lopsided(FakeSteps):
+    """Twice as slow in nchw."""
+
+    slow = False
+
+    def arrange(self, layout: Layout, micro_batch: int) -> None:
+        super().arrange(layout, micro_batch)
+        self.slow = layout == "nchw"
+
+    def update(self, stamp: Stamp, passes: int) -> None:
+        if self.slow:
+            self.clock.seconds += self.batch / 1024
+        super().update(stamp, passes)
+
+
+class LopsidedDevice(FakeDevice):
+    kind: type[FakeSteps] = Lopsided
+
+    def build(self, workload: Workload, resolved: Resolved, seed: int) -> FakeSteps:
+        return self.kind(self.clock, workload.batch, resolved.micro_batch, clipped=True)
+
+
+def test_the_better_layout_is_timed_and_both_figures_kept() -> None:
+    result = timed(device=LopsidedDevice(), batch=32)
+    assert result.resolved is not None and result.resolved.layout == "nhwc"
+    assert result.value("trial_nchw") == 2 * result.value("trial_nhwc") == 2 / 32  # type: ignore[operator]
+    assert metrics.seconds(result) == 1 / 32
+
+
+class NoRoom(Lopsided):
+    def update(self, stamp: Stamp, passes: int) -> None:
+        if self.slow:
+            raise MemoryError
+        super().update(stamp, passes)
+
+
+class NoRoomDevice(LopsidedDevice):
+    kind = NoRoom
+
+
+def test_a_layout_that_does_not_fit_loses() -> None:
+    result = timed(device=NoRoomDevice(), batch=32)
+    assert result.status == "ok"
+    assert result.resolved is not None and result.resolved.layout == "nhwc"
+    assert result.reading("trial_nchw") is None
+
+
+class Watching:
+    def __init__(self, device: FakeDevice) -> None:
+        self.device, self.seen = device, list[str]()
+
+    def phase(self, what: str) -> None:
+        self.seen.append(what)
+
+    def progress(self, steps: int, estimate: Estimate, left: float) -> None:
+        self.seen.append(f"{steps} steps {estimate.value} {left > 0}")
+
+    def note(self, text: str) -> None:
+        self.seen.append(text)
+
+    def failed(self, error: Exception, result: Result) -> None:
+        self.seen.append(str(error))
+
+
+def test_the_watch_is_told_what_runs() -> None:
+    device = FakeDevice()
+    watch = Watching(device)
+    measure(device, StepTime(model="tiny-nfnet"), Sampling(), lambda r: None, watch=watch)
+    assert watch.seen == [
+        "building",
+        "finding the micro-batch",
+        "trying both layouts",
+        "warming up",
+        "timing",
+        "16 steps 0.03125 True",
+        "reading gradients",
+    ]

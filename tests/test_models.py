@@ -1,0 +1,154 @@
+"""The catalogue and `nfbench models`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+from nfbench.catalog.macs import counted
+from nfbench.catalog.models import ALIASES, FAMILIES, NETS, find, fold
+from nfbench.catalog.recipes import RECIPES
+from nfbench.cli import main
+from nfbench.errors import UnknownModel
+
+
+def nfbench(*args: str) -> Result:
+    return CliRunner().invoke(main, ["models", *args])
+
+
+def test_no_two_names_are_the_same_without_case_dashes_and_underscores() -> None:
+    names = [fold(net.name) for net in NETS] + [fold(alias) for alias in ALIASES]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("typed", ["nfnet-f0", "NFNet-F0", "nfnet_f0", "NFNETF0"])
+def test_a_name_ignores_case_dashes_and_underscores(typed: str) -> None:
+    assert find(typed).name == "nfnet-f0"
+
+
+def test_timm_s_efficientnets_stand_beside_the_paper_s() -> None:
+    assert find("efficientnet-b0").config == "tf_efficientnet_b0"
+    assert find("timm-efficientnet-b0").config == "efficientnet_b0"
+
+
+def test_nf_resnets_train_at_the_px_of_their_resnets() -> None:
+    assert find("nf-resnet50").train_px == find("resnet50").train_px == 224
+
+
+def test_any_timm_net_and_any_factory_is_a_net_without_being_imported() -> None:
+    assert (find("timm:resnet18").source, find("timm:resnet18").config) == ("timm", "resnet18")
+    assert (find("no.such.module:net").source, find("no.such.module:net").config) == ("factory", "no.such.module:net")
+
+
+def test_a_miss_suggests_the_nearest_name() -> None:
+    with pytest.raises(UnknownModel) as error:
+        find("nf-resnet51")
+    assert str(error.value) == (
+        "There is no net called 'nf-resnet51'.\n"
+        "The nearest: nf-resnet50, nf-resnet101, nf-resnet26.\n"
+        "Try: nf-resnet50, or `nfbench models` for all names, timm:NAME for one of timm's, "
+        "package.module:factory for your own"
+    )
+
+
+@pytest.mark.parametrize("name", ["", "zzz", "timm:", ":", "a:b:c", "a b:c"])
+def test_a_name_near_to_nothing_says_where_the_names_are(name: str) -> None:
+    with pytest.raises(UnknownModel, match="`nfbench models` for all names"):
+        find(name)
+
+
+@pytest.mark.parametrize("family", ["tiny-nfnet", "tiny-nf-resnet", "tiny-resnet", "tiny-efficientnet"])
+def test_tiny_nets_are_about_four_fold_apart_in_macs(family: str) -> None:
+    counts = [counted(f"{family}{size}", 32) for size in ("-s", "", "-l")]
+    small, middle, large = [count.macs for count in counts if count]
+    assert 3 < middle / small < 5
+    assert 3 < large / middle < 5
+
+
+def test_every_net_is_counted_at_both_sizes_and_has_a_recipe() -> None:
+    for net in NETS:
+        assert counted(net.name, net.train_px) and counted(net.name, net.test_px)
+        assert net.recipe in RECIPES
+
+
+def test_the_list_has_a_row_for_each_net_and_its_columns_by_name() -> None:
+    rows = list(csv.DictReader(io.StringIO(nfbench("--format", "csv").stdout)))
+    assert [row["model"] for row in rows] == [net.name for net in NETS]
+    f0 = rows[0]
+    assert (f0["family"], f0["norm"], f0["train_px"], f0["test_px"]) == ("nfnet", "none", "192", "256")
+    assert (f0["params"], f0["train_px_macs"], f0["test_px_macs"]) == ("71489284", "6977003520", "12384198656")
+    assert (f0["reported_top1"], f0["source"]) == ("83.6", "arXiv 2102.06171, Table 3")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_lists_its_nets_alone(family: str) -> None:
+    rows = json.loads(nfbench("--family", family.upper(), "--format", "json").stdout)
+    assert rows and {row["family"] for row in rows} == {family}
+
+
+def test_an_unknown_family_is_answered_with_all_families() -> None:
+    result = nfbench("--family", "resnets")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "There is no family called 'resnets'.\n"
+        "The families are nfnet, nfnet-light, nf-regnet, nf-resnet, resnet, resnetv2, senet, efficientnet, "
+        "efficientnet-timm, tiny.\n"
+        "Try: nfbench models --family resnet\n"
+    )
+
+
+def test_a_name_and_a_family_together_are_one_too_many() -> None:
+    result = nfbench("nfnet-f0", "--family", "nfnet")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "A NAME and a --family were given.\nTry: nfbench models nfnet-f0\n",
+    )
+
+
+def test_an_unknown_name_ends_with_1_and_no_traceback() -> None:
+    result = nfbench("nfnet-f9")
+    assert result.exit_code == 1 and result.stdout == ""
+    assert result.stderr.startswith("There is no net called 'nfnet-f9'.\nThe nearest: nfnet-f")
+
+
+def _sheet(name: str) -> dict[tuple[str, str], tuple[object, str]]:
+    rows = json.loads(nfbench(name, "--format", "json").stdout)
+    return {(row["about"], row["what"]): (row.get("value"), row.get("note", "")) for row in rows}
+
+
+def test_one_net_in_full_has_its_recipe_sizes_groups_and_reported_figures() -> None:
+    sheet = _sheet("NFNet_F0")
+    assert sheet["recipe", "recipe"][0] == "nfnet"
+    assert sheet["recipe", "weight decay"][0] == 2e-5
+    assert (sheet["net", "dropout"][0], sheet["net", "drop path"][0]) == (0.2, 0.25)
+    assert sheet["size", "MACs at 192 px"][0] == 6977003520
+    assert sheet["reported", "V100 step (ms)"] == (56.7, "arXiv 2102.06171, Table 3")
+
+
+def test_the_parameter_groups_add_up_and_only_matrices_decay() -> None:
+    sheet = _sheet("nfnet-f0")
+    groups = {what: value for (about, what), value in sheet.items() if about == "parameters"}
+    assert sum(int(str(params)) for params, _ in groups.values()) == sheet["size", "params"][0]
+    assert {what for what, (_, note) in groups.items() if "no weight decay" in note} == {
+        "gains",
+        "SkipInit gains",
+        "biases",
+    }
+
+
+def test_agc_clips_all_but_the_classifier_s_weight_and_by_default_nf_nets_alone() -> None:
+    nf, bn = _sheet("tiny-nfnet"), _sheet("tiny-resnet")
+    assert nf["AGC", "not clipped"][0] == "head.fc.weight"
+    assert bn["AGC", "not clipped"][0] == "fc.weight"
+    assert (nf["AGC", "default λ"][0], bn["AGC", "default λ"][0]) == ("0.01", "none")
+
+
+def test_a_timm_net_is_shown_with_timm_s_sizes_and_what_it_is_built_of() -> None:
+    sheet = _sheet("timm:test_resnet")
+    assert sheet["size", "train px"][0] == 160
+    assert sheet["net", "norm"][0] == "batch"
+    assert sheet["reported", "figures"] == (None, "none known")

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import fake_pynvml
+import pytest
+from fake_pynvml import Board, Slice, install
+
+from nfbench.devices import nvml
+
+OTHER = "GPU-99999999-2222-3333-4444-555555555555"
+SLICE = "MIG-aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+
+
+@pytest.fixture(autouse=True)
+def on_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _namespace(monkeypatch, tmp_path, "pid:[4026531836]")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def _namespace(monkeypatch: pytest.MonkeyPatch, folder: Path, target: str) -> None:
+    link = folder / target.strip("pid:[]")
+    link.symlink_to(target)
+    monkeypatch.setattr(nvml, "_PID_NAMESPACE", link)
+
+
+def test_every_quantity_is_in_si_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Board(reasons=0x1 | 0x4 | 0x20, busy=37, used=3 * 2**30))
+    (card,) = nvml.cards()
+    assert (card.name, card.memory, card.compute_capability) == ("NVIDIA H200", 141 * 2**30, "9.0")
+    assert (card.driver, card.cuda_driver_version) == ("580.65.06", "13.0")
+    assert (card.power_limit, card.default_power_limit) == (700.0, 700.0)
+    assert (card.energy(), card.power(), card.temperature()) == (5.0, 90.5, 31.0)
+    assert (card.clocks(), card.max_sm_clock()) == (345e6, 1980e6)
+    assert (card.utilization(), card.memory_used()) == (0.37, 3 * 2**30)
+    assert card.throttle() == ("sw_power_cap", "sw_thermal_slowdown")
+    assert (card.mig_enabled, card.mig_profile) == (False, None)
+
+
+@pytest.mark.parametrize("harmless", [0x0, 0x1, 0x2, 0x100])
+def test_an_idle_card_or_clocks_set_on_purpose_are_no_throttling(
+    monkeypatch: pytest.MonkeyPatch, harmless: int
+) -> None:
+    install(monkeypatch, Board(reasons=harmless))
+    assert nvml.cards()[0].throttle() == ()
+    assert nvml.cards()[0].throttle_reasons() == ()
+
+
+def test_the_names_of_throttling_are_those_that_void_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nfbench.analysis.findings import VOIDS
+
+    install(monkeypatch, Board(reasons=0x7FF))
+    assert set(nvml.cards()[0].throttle()) >= VOIDS
+
+
+@pytest.mark.parametrize("error", [fake_pynvml.NOT_SUPPORTED, fake_pynvml.NO_PERMISSION])
+def test_what_nvml_refuses_is_none(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    refused = (
+        "nvmlDeviceGetTotalEnergyConsumption",
+        "nvmlDeviceGetPowerUsage",
+        "nvmlDeviceGetClockInfo",
+        "nvmlDeviceGetMaxClockInfo",
+        "nvmlDeviceGetTemperature",
+        "nvmlDeviceGetCurrentClocksEventReasons",
+        "nvmlDeviceGetCurrentClocksThrottleReasons",
+        "nvmlDeviceGetUtilizationRates",
+        "nvmlDeviceGetPowerManagementLimit",
+        "nvmlDeviceGetPowerManagementDefaultLimit",
+        "nvmlDeviceGetCudaComputeCapability",
+    )
+    install(monkeypatch, Board(refuses=dict.fromkeys(refused, error)))
+    (card,) = nvml.cards()
+    quantities = (card.energy, card.power, card.clocks, card.max_sm_clock, card.temperature, card.utilization)
+    assert [quantity() for quantity in quantities] == [None] * 6
+    assert (card.power_limit, card.default_power_limit, card.compute_capability) == (None, None, None)
+    assert (card.throttle_reasons(), card.throttle()) == (None, ())
+
+
+def test_a_driver_before_535_is_asked_by_the_older_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = {"nvmlDeviceGetCurrentClocksEventReasons": fake_pynvml.FUNCTION_NOT_FOUND}
+    install(monkeypatch, Board(reasons=0x40, refuses=missing))
+    assert nvml.cards()[0].throttle() == ("hw_thermal_slowdown",)
+
+
+def test_a_pynvml_without_a_function_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = install(monkeypatch, Board())
+    del module.nvmlDeviceGetTotalEnergyConsumption
+    assert nvml.cards()[0].energy() is None
+
+
+@pytest.mark.parametrize("uuid", ["11111111-2222-3333-4444-555555555555", "GPU-11111111-2222-3333-4444-555555555555"])
+def test_a_card_is_found_by_its_uuid_whatever_its_index(monkeypatch: pytest.MonkeyPatch, uuid: str) -> None:
+    install(monkeypatch, Board(name="NVIDIA A30", uuid=OTHER), Board())
+    card = nvml.card_of(uuid)
+    assert card is not None
+    assert (card.index, card.name) == (1, "NVIDIA H200")
+
+
+def test_an_unknown_uuid_is_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Board(uuid=OTHER))
+    assert nvml.card_of("11111111-2222-3333-4444-555555555555") is None
+
+
+def test_a_slice_is_a_card_with_its_own_memory_and_the_boards_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Board(mig=[Slice("1g.18gb", SLICE, memory=16 * 2**30)]))
+    card = nvml.card_of(SLICE)
+    assert card is not None
+    assert (card.name, card.mig_profile, card.mig_enabled) == ("NVIDIA H200", "1g.18gb", True)
+    assert (card.memory, card.clocks()) == (16 * 2**30, 345e6)
+
+
+def test_a_slice_has_no_energy_because_the_counter_is_that_of_all_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Board(mig=[Slice("1g.18gb", SLICE)]))
+    (card,) = nvml.cards()
+    assert (card.energy(), card.power(), card.utilization()) == (None, None, None)
+
+
+def test_the_boards_uuid_means_the_slice_that_is_the_only_one_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board(mig=[Slice("1g.18gb", SLICE)])
+    install(monkeypatch, board)
+    only = nvml.card_of(board.uuid)
+    assert only is not None and only.mig_profile == "1g.18gb"
+
+    assert board.mig is not None
+    board.mig.append(Slice("3g.71gb", "MIG-ffffffff-bbbb-cccc-dddd-eeeeeeeeeeee"))
+    unknown = nvml.card_of(board.uuid)
+    assert unknown is not None
+    assert (unknown.mig_profile, unknown.mig_enabled, unknown.energy()) == (None, True, None)
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-ffffffff")
+    named = nvml.card_of(board.uuid)
+    assert named is not None and named.mig_profile == "3g.71gb"
+
+
+def test_other_processes_leave_out_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Board(pids=[os.getpid(), 4_000_001, 4_000_002]))
+    (card,) = nvml.cards()
+    assert card.other_processes() == 2
+    assert card.other_processes(own=[os.getpid(), 4_000_001]) == 1
+
+
+def test_other_processes_are_absent_in_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install(monkeypatch, Board(pids=[4_000_001]))
+    _namespace(monkeypatch, tmp_path, "pid:[4026532999]")
+    assert nvml.cards()[0].other_processes() is None
+
+
+def test_a_system_without_process_namespaces_hides_them_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(nvml, "_PID_NAMESPACE", tmp_path / "absent")
+    assert nvml.pids_are_hidden()
+
+
+def test_no_driver_is_no_card_in_nvmls_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, fails=fake_pynvml.LIBRARY_NOT_FOUND)
+    assert nvml.cards() == []
+    assert nvml.why_absent() == "NVML Shared Library Not Found"
+    assert not nvml.look().broken
+
+
+def test_a_driver_that_was_updated_under_us_is_broken_not_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Board(), fails=fake_pynvml.MISMATCH)
+    assert nvml.look() == nvml.Sight((), "RM has detected an NVML/RM version mismatch", broken=True)
+
+
+def test_a_lost_card_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = Board(uuid=OTHER, refuses={"nvmlDeviceGetHandleByIndex": fake_pynvml.NO_PERMISSION})
+    install(monkeypatch, lost, Board())
+    assert [card.index for card in nvml.cards()] == [1]
+    assert nvml.why_absent() is None
+
+    install(monkeypatch, lost)
+    assert nvml.look() == nvml.Sight((), "NVML counts 1 GPU(s) and can open none", broken=True)
+
+
+def test_without_pynvml_there_is_no_card_and_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert nvml.why_absent() == "the Python module pynvml (package nvidia-ml-py) is not installed"
+
+
+def test_a_card_never_prints_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Board())
+    assert "11111111" not in repr(nvml.cards())
+
+
+def test_every_nvml_call_exists_in_the_real_module() -> None:
+    import re
+
+    import pynvml
+
+    source = Path(nvml.__file__).read_text(encoding="utf-8")
+    asked = set(re.findall(r'"(nvml[A-Z]\w+)"|pynvml\.(\w+)', source))
+    names = {first or second for first, second in asked}
+    assert len(names) > 20
+    assert [name for name in names if not hasattr(pynvml, name)] == []

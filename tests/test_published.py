@@ -1,0 +1,72 @@
+"""The published figures are read as they stand, each with its source."""
+
+from __future__ import annotations
+
+import pytest
+
+from nfbench.catalog import published
+from nfbench.catalog.models import find
+
+
+def test_a_row_of_table_3_is_found_by_the_name_of_the_paper_and_of_the_catalogue() -> None:
+    paper = published.table3("senet-50")
+    assert paper == published.table3("seresnet50") == published.table3("SE-ResNet_50")
+    assert paper is not None
+    assert (paper.macs_g, paper.top1, paper.tpuv3_step_ms, paper.v100_step_ms) == (4.09, 79.4, 64.3, 59.4)
+
+
+def test_a_row_holds_the_sizes_that_the_paper_gives_and_none_that_it_leaves_out() -> None:
+    f1, b4 = published.table3("nfnet-f1"), published.table3("efficientnet-b4")
+    assert f1 is not None and b4 is not None
+    assert (f1.train_px, f1.test_px, f1.source) == (224, 320, "arXiv 2102.06171, Table 3")
+    assert (b4.train_px, b4.test_px) == (None, None)
+
+
+def test_a_net_that_the_paper_does_not_report_has_no_row() -> None:
+    assert published.table3("nf-regnet-b0") is None
+    assert published.table3("no such net") is None
+
+
+def test_the_step_time_of_sam_never_stands_for_a_step_without_it() -> None:
+    assert published.table3("nfnet-f6") is None
+    sam = published.trained_otherwise("nfnet-f6")
+    assert sam is not None and sam.macs_g == 377.28
+    assert (sam.tpuv3_step_ms, sam.v100_step_ms) == (None, None)
+    assert sam.source.endswith("nfnet-f6-sam")
+
+
+def test_accuracy_comes_from_the_paper_where_it_has_one_and_else_from_timm_s_weights() -> None:
+    assert published.top1(find("nfnet-f1")) == (84.7, 320, "arXiv 2102.06171, Table 3")
+    assert published.top1(find("resnet26")) == (75.298, 224, "timm results-imagenet.csv, resnet26.bt_in1k")
+    assert published.top1(find("tiny-nfnet")) is None
+    assert published.top1(find("timm:resnet18")) is None
+
+
+def test_accuracy_is_taken_at_the_published_size_nearest_to_the_net_s_test_px() -> None:
+    at = published.top1(find("nf-resnet50"))
+    assert at is not None and at.px == 256
+    assert published.timm_top1("nf_resnet50.ra2_in1k", 288) == (
+        80.658,
+        288,
+        "timm results-imagenet.csv, nf_resnet50.ra2_in1k",
+    )
+    assert published.timm_top1("nf_resnet50.ra2_in1k", 100) is None
+
+
+def test_macs_are_reported_at_the_test_px_only() -> None:
+    net = find("nfnet-f0")
+    assert published.reported_macs(net, 256) == (pytest.approx(12.38e9), "arXiv 2102.06171, Table 3")
+    assert published.reported_macs(net, 192) is None
+
+
+def test_the_variants_of_table_1_agree_with_the_catalogue() -> None:
+    for i in range(8):
+        net, variant = find(f"nfnet-f{i}"), published.variant(f"nfnet-f{i}")
+        assert variant is not None
+        assert (net.train_px, net.test_px, net.drop_rate) == (variant.train_px, variant.test_px, variant.dropout)
+    assert dict(find("nfnet-f7").kwargs)["depths"] == (8, 16, 48, 24)
+
+
+@pytest.mark.parametrize("file", ["claims.csv", "figure2a.csv", "table2_6.csv", "timm_train_rtx3090.csv"])
+def test_every_published_file_is_in_the_package_and_has_rows(file: str) -> None:
+    assert published.rows(file)

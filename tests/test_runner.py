@@ -1,0 +1,194 @@
+"""Workers in processes of their own, on the fake device: order, failures, signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+
+from nfbench.analysis.store import load
+from nfbench.errors import NfbenchError
+from nfbench.measuring.watch import Silent
+from nfbench.records import Result, Sampling, StepTime
+from nfbench.studies import runner
+from nfbench.studies.messages import Request
+from nfbench.studies.process import Died, Process, TooLong
+
+
+class Quiet(Silent):
+    def about(self, subject: str) -> None:
+        return None
+
+
+def turns(*models: str, rounds: int = 2, device: str = "fake", **settings: object) -> list[Result]:
+    kept: list[Result] = []
+    runner.in_turns(
+        [StepTime(model=model, **settings) for model in models],  # type: ignore[arg-type]
+        Sampling(rounds=rounds, turn_time=1),
+        device=device,
+        seed=0,
+        keep=kept.append,
+        watch=Quiet(),
+        study="s",
+    )
+    return kept
+
+
+def test_turns_go_a_b_b_a() -> None:
+    kept = turns("tiny-nfnet", "tiny-resnet", rounds=3)
+    assert [(r.workload.model, r.round) for r in kept] == [
+        ("tiny-nfnet", 0),
+        ("tiny-resnet", 0),
+        ("tiny-resnet", 1),
+        ("tiny-nfnet", 1),
+        ("tiny-nfnet", 2),
+        ("tiny-resnet", 2),
+    ]
+    assert len({r.session for r in kept}) == 1 and {r.study for r in kept} == {"s"}
+    assert {r.status for r in kept} == {"ok"}
+
+
+def test_a_workload_that_cannot_run_is_a_row_and_the_others_go_on() -> None:
+    kept = turns("tiny-nfnet", "tiny-resnet", batch=4095 * 3)
+    assert {(r.workload.model, r.status) for r in kept} == {
+        ("tiny-nfnet", "unsupported"),
+        ("tiny-resnet", "unsupported"),
+    }
+    assert kept[0].message is not None and kept[0].message.startswith("A batch of 12285 has no power-of-two share")
+
+
+def test_a_device_that_is_not_there_ends_the_run_with_its_own_words() -> None:
+    with pytest.raises(NfbenchError, match="There is no device 'tpu'"):
+        turns("tiny-nfnet", device="tpu")
+
+
+def request_for(batch: int = 32, **sampling: float) -> Request:
+    return Request(workload=StepTime(model="tiny-nfnet", batch=batch), sampling=Sampling(**sampling))  # type: ignore[arg-type]
+
+
+def test_a_worker_that_is_killed_is_said_to_have_died() -> None:
+    process = Process("fake")
+    try:
+        process.ask(request_for(), Quiet())
+        assert process.child is not None
+        process.child.kill()
+        process.child.wait()
+        with pytest.raises(Died, match="killed, most likely for want of memory"):
+            process.ask(request_for(), Quiet())
+    finally:
+        process.close()
+
+
+def test_a_worker_that_takes_too_long_is_killed() -> None:
+    endless = 1e9
+    process = Process("fake", allowance=1 - 2 * endless)
+    try:
+        with pytest.raises(TooLong, match="no answer after 1 s"):
+            process.ask(request_for(min_steps=10**9, max_time=endless), Quiet())
+        assert process.child is not None and process.child.poll() is not None
+    finally:
+        process.close()
+
+
+def test_a_worker_ends_with_its_runner() -> None:
+    process = Process("fake")
+    process.ask(request_for(), Quiet())
+    assert process.child is not None and process.child.stdin is not None
+    process.child.stdin.close()
+    assert process.child.wait(timeout=10) == 0
+    process.close()
+
+
+LONG = ["step-time", "--model", "tiny-nfnet", "--device", "fake", "--min-steps", "100000000", "--max-time", "1e9"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_a_signal_keeps_what_was_measured(number: signal.Signals, code: int, rounds: int) -> None:
+    args = [*LONG, "--rounds", str(rounds), "--out", "o.jsonl"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "nfbench", *args], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "steps," in line:
+            break
+    child.send_signal(number)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == code, said
+    assert "1 result in o.jsonl" in said and "Traceback" not in said
+    (result,) = load([Path("o.jsonl")]).results
+    assert result.status == "interrupted"
+    assert result.reading("step_time") is not None
+
+
+def test_run_ends_with_the_table_the_figures_and_the_answer(cli: Cli) -> None:
+    done = cli("run", "quick", "--device", "fake")
+    assert done.exit_code == 0, done.output
+    (path,) = Path("results/fake/quick").glob("*.jsonl")
+    results = load([path]).results
+    assert len(results) == 4 + 2 * 4
+    assert {r.study for r in results} == {"quick"}
+    assert (path.parent / "figures" / "step-time.svg").exists()
+    assert done.stdout.splitlines()[-1] == (
+        "On fake, fp32: nf-resnet26 takes 1.000 of resnet26's step (both 96 px, nhwc, batch 8). "
+        "This is a fake device: it says nothing about a GPU."
+    )
+
+
+def test_a_failed_workload_leaves_the_others_and_exit_code_5(cli: Cli) -> None:
+    Path("mine.toml").write_text(
+        'title = "T"\nquestion = "Q?"\n[[workloads]]\nmodel = "tiny-nfnet"\nbatch = [12285, 32]\nmax_time = 1\n'
+    )
+    done = cli("run", "mine.toml", "--device", "fake", "--out", "o.jsonl")
+    assert done.exit_code == 5, done.output
+    assert [r.status for r in load([Path("o.jsonl")]).results] == ["unsupported", "ok"]
+    assert "1 of 2 workloads failed: tiny-nfnet." in done.stderr
+
+
+def test_a_runner_that_is_killed_leaves_no_worker() -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "nfbench", *LONG, "--rounds", "2", "--out", "o.jsonl"], stderr=subprocess.PIPE, text=True
+    )
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "steps," in line:
+            break
+    workers = [int(p.name) for p in Path("/proc").glob("[0-9]*") if _parent(p) == child.pid]
+    assert workers
+    child.kill()
+    child.communicate()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() and not _zombie(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() and not _zombie(pid) for pid in workers)
+
+
+def _parent(process: Path) -> int | None:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+def _zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_the_fake_device_imports_no_torch() -> None:
+    code = (
+        "import sys; from nfbench.cli import main\n"
+        "main(['step-time','--model','tiny-nfnet','--device','fake','--out','o.jsonl'], standalone_mode=False)\n"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'timm', 'torchvision')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr

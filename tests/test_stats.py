@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nfbench.analysis import stats
+
+
+def test_identical_samples_give_an_interval_of_zero_width() -> None:
+    assert stats.median([0.25] * 40) == (0.25, 0.25, 0.25)
+    assert stats.mean_of_logs([1.5] * 4).half_width == pytest.approx(0, abs=1e-12)
+    assert stats.composed([1.0] * 4, [1.0] * 12, [0.5] * 4, 256) == (256.5, 256.5, 256.5)
+
+
+def test_fewer_than_six_samples_have_no_interval() -> None:
+    assert stats.median([1.0, 2.0, 3.0, 4.0, 5.0]) == (3.0, None, None)
+    low, high = stats.median([1.0, 6.0, 3.0, 4.0, 5.0, 2.0])[1:]
+    assert (low, high) == (1.0, 6.0)
+
+
+def test_the_ranks_are_those_of_the_sign_test() -> None:
+    # n = 20: P(X <= 5) = 0.0207, P(X <= 6) = 0.0577, so the interval runs from the 6th to the 15th value
+    values = [float(v) for v in np.random.default_rng(3).permutation(20) + 1]
+    if stats.autocorrelation_time(np.array(values)) == 1.0:
+        assert stats.median(values)[1:] == (6.0, 15.0)
+    alternating = [float(v) for pair in zip(range(1, 11), range(20, 10, -1), strict=True) for v in pair]
+    assert stats.autocorrelation_time(np.array(alternating)) == 1.0
+    assert stats.median(alternating)[1:] == (6.0, 15.0)
+
+
+def covers(draw: object, runs: int = 400) -> float:
+    rng = np.random.default_rng(7)
+    hits = 0
+    for _ in range(runs):
+        estimate = stats.median(draw(rng))  # type: ignore[operator]
+        hits += estimate.low is not None and estimate.low <= 0 <= estimate.high  # type: ignore[operator]
+    return hits / runs
+
+
+def test_the_median_interval_covers_independent_steps() -> None:
+    assert covers(lambda rng: rng.normal(size=60)) >= 0.93
+
+
+def test_the_median_interval_covers_steps_that_hang_together() -> None:
+    def drifting(rng: np.random.Generator) -> np.ndarray:
+        noise, steps = rng.normal(size=300), np.empty(300)
+        steps[0] = noise[0]
+        for i in range(1, 300):
+            steps[i] = 0.8 * steps[i - 1] + noise[i]
+        return steps
+
+    assert covers(drifting) >= 0.88
+
+
+def test_a_composed_step_is_first_plus_the_later_passes_plus_the_tail() -> None:
+    estimate = stats.composed([3.0, 3.0], [1.0, 1.0, 1.0, 1.0, 2.0, 3.0], [0.25, 0.25], 11)
+    assert estimate.value == 3.0 + 10 * 1.5 + 0.25
+    assert estimate.low is not None and estimate.low < estimate.value < estimate.high  # type: ignore[operator]
+
+
+def test_a_composed_step_of_few_passes_has_no_interval() -> None:
+    assert stats.composed([3.0], [1.0], [0.5], 4) == (6.5, None, None)
+
+
+def test_paired_rounds_take_student_t() -> None:
+    estimate = stats.mean_of_logs([1.0, np.e])
+    # n = 2: t = 12.706, sd of (0, 1) = 0.7071, so the half-width of the logarithm is 12.706 / 2
+    assert estimate.value == pytest.approx(np.exp(0.5))
+    assert np.log(estimate.high) - 0.5 == pytest.approx(12.706 / 2, rel=1e-4)
+
+
+def test_the_median_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        stats.median([])

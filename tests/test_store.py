@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from make import result
+
+from nfbench.analysis.store import Writer, load
+from nfbench.errors import BadResults
+from nfbench.records import to_json
+
+
+def test_a_folder_gets_a_new_file_each_run(tmp_path: Path) -> None:
+    first, second = Writer(tmp_path / "out"), Writer(tmp_path / "out")
+    first.write(result("resnet50"))
+    second.write(result("resnet26"))
+    assert first.path != second.path
+    assert first.path.suffix == ".jsonl"
+    assert {r.workload.model for r in load([tmp_path]).results} == {"resnet50", "resnet26"}
+
+
+def test_no_file_appears_before_there_is_a_result(tmp_path: Path) -> None:
+    Writer(tmp_path / "out")
+    Writer(tmp_path / "named.jsonl")
+    assert list(tmp_path.rglob("*.jsonl")) == []
+
+
+def test_results_cut_at_every_byte_of_the_last_line_lose_no_sound_row(tmp_path: Path) -> None:
+    lines = [to_json(result(model, id=model)) + b"\n" for model in ("resnet26", "resnet50", "resnet101")]
+    whole = b"".join(lines)
+    for cut in range(len(lines[-1]) + 1):
+        path = tmp_path / "cut.jsonl"
+        path.write_bytes(whole[: len(whole) - cut])
+        Writer(path).write(result("resnet152"))
+        loaded = load([path])
+        # without its newline the last line is still a sound row
+        kept = ["resnet26", "resnet50", *(["resnet101"] if cut <= 1 else []), "resnet152"]
+        assert sorted(r.workload.model for r in loaded.results) == sorted(kept)
+        assert len(loaded.broken) == (0 if cut <= 1 or cut == len(lines[-1]) else 1)
+
+
+def test_broken_lines_are_named_with_their_place(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.jsonl"
+    path.write_bytes(b'{"schema":1,"id"\n' + to_json(result()) + b'\n{"schema":1}\n\xff\xfe\n')
+    loaded = load([path])
+    assert len(loaded.results) == 1
+    assert [b.line for b in loaded.broken] == [1, 3, 4]
+    assert loaded.broken[0].why == "broken or cut off"
+    assert loaded.broken[1].why.startswith("no result of nfbench (Object missing required field")
+
+
+def test_a_file_without_one_sound_line_is_an_error_that_counts(tmp_path: Path) -> None:
+    path = tmp_path / "broken.jsonl"
+    path.write_text("nonsense\n{}\n")
+    with pytest.raises(BadResults) as caught:
+        load([path])
+    assert caught.value.what == f"No result in {path}: 2 broken lines."
+    assert "nfbench step-time" in caught.value.try_
+
+
+def test_a_newer_schema_names_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "new.jsonl"
+    path.write_bytes(to_json(result()) + b"\n" + to_json(result()).replace(b'"schema":1', b'"schema":2', 1))
+    with pytest.raises(BadResults, match=r"new\.jsonl, line 2: written by a newer nfbench"):
+        load([path])
+
+
+def test_a_missing_path_says_how_to_make_results(tmp_path: Path) -> None:
+    with pytest.raises(BadResults, match=r"There is no .*nowhere"):
+        load([tmp_path / "nowhere"])
+
+
+def test_a_folder_is_read_recursively_and_a_file_named_twice_counts_once(tmp_path: Path) -> None:
+    Writer(tmp_path / "a" / "b").write(result())
+    assert len(load([tmp_path, tmp_path / "a"]).results) == 1
+
+
+def test_out_that_is_no_folder_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(BadResults, match=r"neither a folder nor a \.jsonl file"):
+        Writer(tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_out_below_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadResults, match="cannot be written"):
+        Writer(tmp_path / "file" / "sub")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(BadResults, match="cannot be written"):
+        Writer(tmp_path / "locked")

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+
+from nfbench.errors import BadStudy
+from nfbench.records import StepTime
+from nfbench.studies import study
+
+HEAD = 'title = "T"\nquestion = "Q?"\n'
+
+
+def written(text: str) -> Path:
+    path = Path("mine.toml")
+    path.write_text(text)
+    return path
+
+
+def test_lists_make_a_grid() -> None:
+    path = written(
+        HEAD + '[settings]\npx = 32\n[[workloads]]\nmodel = ["tiny-nfnet", "tiny-resnet"]\nbatch = [8, 16]\n'
+    )
+    workloads = [w for part in study.read(path).parts("cpu") for w in part.workloads]
+    assert workloads == [
+        StepTime(model=model, px=32, batch=batch) for model in ("tiny-nfnet", "tiny-resnet") for batch in (8, 16)
+    ]
+
+
+def test_a_ratio_is_two_workloads_that_differ_in_the_net_alone() -> None:
+    path = written(HEAD + '[[ratios]]\nnet = "nf-resnet50"\nbaseline = "resnet50"\nrounds = 4\nturn_time = 3\n')
+    (part,) = study.read(path).parts("cuda")
+    assert part.workloads == (StepTime(model="nf-resnet50"), StepTime(model="resnet50"))
+    assert (part.sampling.rounds, part.sampling.turn_time) == (4, 3.0)
+
+
+def test_a_table_for_another_device_is_left_out() -> None:
+    path = written(
+        HEAD
+        + '[[workloads]]\nmodel = "tiny-nfnet"\ndevice = "cpu"\n[[workloads]]\nmodel = "nfnet-f0"\ndevice = "cuda"\n'
+    )
+    read = study.read(path)
+    assert [p.workloads[0].model for p in read.parts("cpu")] == ["tiny-nfnet"]
+    assert [p.workloads[0].model for p in read.parts("cuda")] == ["nfnet-f0"]
+    assert [p.workloads[0].model for p in read.parts("fake")] == ["tiny-nfnet"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (HEAD + '[[workloads]]\nmodle = "a"\n', "mine.toml, workloads[0]: unknown key 'modle'."),
+        (HEAD + 'titel = "x"\n', "mine.toml, the file: unknown key 'titel'."),
+        ('question = "Q"\n', 'mine.toml has no title: it needs a line title = "…".'),
+        (HEAD, "mine.toml names nothing to run."),
+        (HEAD + '[workloads]\nmodel = "a"\n', "mine.toml: workloads has the wrong type."),
+        (HEAD + '[[workloads]]\nmodel = "tiny-nfnet"\nbatch = "many"\n', "mine.toml, workloads[0]: A setting has a"),
+        (
+            HEAD + '[[workloads]]\nmodel = "tiny-nfnet"\nbatch = 0\n',
+            "mine.toml, workloads[0]: --batch 0 is not positive",
+        ),
+        (
+            HEAD + '[[workloads]]\nmodel = "tiny-nfnetz"\n',
+            "mine.toml, workloads[0]: There is no net called 'tiny-nfnetz'.",
+        ),
+        (HEAD + "[[workloads]]\nbatch = 8\n", "mine.toml, workloads[0]: model is missing or no text."),
+        (HEAD + '[[ratios]]\nnet = "resnet50"\n', "mine.toml, ratios[0]: baseline is missing or no text."),
+        (HEAD + '[[workloads]]\nmodel = "resnet50"\ndevice = "tpu"\n', "mine.toml, workloads[0]: device is 'tpu'."),
+        ("title = \n", "mine.toml is no TOML: Invalid value (at line 1, column 9)"),
+    ],
+)
+def test_a_wrong_study_file_names_the_place(text: str, words: str, cli: Cli) -> None:
+    written(text)
+    done = cli("run", "mine.toml", "--device", "fake")
+    assert done.exit_code == 1, done.output
+    assert done.stderr.startswith(words), done.stderr
+    assert not Path("results").exists()
+
+
+def test_a_wrong_type_names_the_field() -> None:
+    path = written(HEAD + '[[workloads]]\nmodel = "tiny-nfnet"\nlayout = "nwhc"\n')
+    with pytest.raises(BadStudy, match="layout"):
+        study.read(path).parts("cpu")
+
+
+def test_an_unknown_study_names_the_nearest(cli: Cli) -> None:
+    done = cli("run", "quik")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("There is no study called 'quik'.\nThe nearest is quick.")
+
+
+def test_every_study_that_is_shipped_can_be_run_on_both_kinds_of_device() -> None:
+    shipped = study.shipped()
+    assert "quick" in shipped
+    for path in shipped.values():
+        for kind in ("cpu", "cuda"):
+            assert study.read(path).parts(kind)
+
+
+def test_run_list_shows_the_studies(cli: Cli) -> None:
+    done = cli("run", "--list")
+    assert done.exit_code == 0
+    assert "quick" in done.stdout and "without batch normalization" in done.stdout
+
+
+def test_run_without_a_study_says_what_to_type(cli: Cli) -> None:
+    done = cli("run")
+    assert done.exit_code == 1
+    assert done.stderr == "Which study?\nTry: nfbench run quick, or nfbench run --list\n"

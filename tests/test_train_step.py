@@ -1,0 +1,260 @@
+"""The timed step trains: its weights are those of a loop written by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from nfbench.analysis import metrics
+from nfbench.devices.cpu import Cpu
+from nfbench.devices.torch_device import TorchSteps
+from nfbench.measuring.measure import Measurement
+from nfbench.measuring.window import Window
+from nfbench.nets import agc
+from nfbench.nets.build import awaken, build
+from nfbench.records import Resolved, Result, Sampling, StepTime, Workload
+
+FAST = Sampling(max_time=0.5, min_steps=3)
+
+
+def nothing() -> None:
+    return None
+
+
+class Opened(Cpu):
+    """A CPU whose steps the test may look into and change before they are timed."""
+
+    def __init__(self, change: Callable[[TorchSteps], None] = lambda steps: None) -> None:
+        super().__init__()
+        self.change = change
+        self.built: TorchSteps | None = None
+
+    def build(self, workload: Workload, resolved: Resolved, seed: int) -> TorchSteps:
+        self.built = super().build(workload, resolved, seed)
+        self.change(self.built)
+        return self.built
+
+    def lock_name(self) -> str | None:
+        return None
+
+
+def measured(workload: StepTime, device: Opened, sampling: Sampling = FAST) -> Result:
+    kept: list[Result] = []
+    return Measurement(device, workload, sampling, kept.append).turn()
+
+
+def rate(value: float) -> Callable[[TorchSteps], None]:
+    def change(steps: TorchSteps) -> None:
+        for group in steps.step.optimizer.param_groups:
+            group["lr"] = value
+
+    return change
+
+
+def by_hand(step: Any, updates: int, micro_batch: int, clipping: float | None, lr: float) -> list[torch.Tensor]:
+    """The plain loop on the same inputs, from a net built with the same seed."""
+    torch.manual_seed(0)
+    net = build("tiny-nf-resnet", num_classes=1000).train()
+    awaken(net)
+    net.to(memory_format=torch.channels_last)
+    vectors = [p for p in net.parameters() if p.squeeze().ndim <= 1]
+    weights = [p for p in net.parameters() if p.squeeze().ndim > 1]
+    optimizer = torch.optim.SGD(
+        [{"params": weights, "weight_decay": 2e-5}, {"params": vectors, "weight_decay": 0.0}],
+        lr=lr,
+        momentum=0.9,
+        nesterov=True,
+    )
+    head = net.get_parameter("head.fc.weight")
+    images, targets = torch.cat(step.inputs), torch.cat(step.targets)
+    for _ in range(updates):
+        for x, y in zip(images.split(micro_batch), targets.split(micro_batch), strict=True):
+            logits = net(x.contiguous(memory_format=torch.channels_last))
+            soft = torch.full_like(logits, 0.1 / 1000).scatter_(1, y[:, None], 0.9 + 0.1 / 1000)
+            loss = -(soft * torch.log_softmax(logits, 1)).sum(1).mean()
+            (loss * micro_batch / len(images)).backward()
+        if clipping is not None:
+            for p in net.parameters():
+                if p is head or p.grad is None:
+                    continue
+                dims = tuple(range(1, p.ndim)) if p.ndim > 1 else None
+                norm = torch.linalg.vector_norm(p.detach(), dim=dims, keepdim=True)
+                limit = clipping * norm.clamp(min=1e-3)
+                grad = torch.linalg.vector_norm(p.grad, dim=dims, keepdim=True).clamp(min=1e-6)
+                p.grad.mul_((limit / grad).clamp(max=1.0))
+        optimizer.step()
+        optimizer.zero_grad()
+    return [p.detach() for p in net.parameters()]
+
+
+def same_weights(step: Any, micro_batch: int, clipping: float | None, lr: float) -> None:
+    wanted = by_hand(step, step.updates, micro_batch, clipping, lr)
+    torch.manual_seed(0)
+    start = build("tiny-nf-resnet", num_classes=1000)
+    awaken(start)
+    trained = 0.0
+    for before, got, want in zip(start.parameters(), step.net.parameters(), wanted, strict=True):
+        torch.testing.assert_close(got.detach(), want, rtol=1e-6, atol=1e-6)
+        trained = max(trained, float((want - before.detach()).abs().max()))
+    # the tolerance is small beside what training did to the weights
+    assert trained > 1e-4
+
+
+@pytest.mark.parametrize("micro_batch", [8, 4, 2])
+@pytest.mark.parametrize(("clipping", "lr"), [(0.02, 0.1), (None, 1e-3)])
+def test_weights_after_timed_steps_equal_a_loop_by_hand(micro_batch: int, clipping: float | None, lr: float) -> None:
+    device = Opened(rate(lr))
+    agc = "none" if clipping is None else clipping
+    workload = StepTime(model="tiny-nf-resnet", batch=8, micro_batch=micro_batch, layout="nhwc", agc=agc)
+    steps = device.build(workload, device.resolve(workload), seed=0)
+    window = Window(device, steps, 8 // micro_batch, 8 // micro_batch)
+    window.block(5)
+    assert len(window.step) == 5 and steps.step.updates == 6
+    same_weights(steps.step, micro_batch, clipping, lr)
+
+
+def test_weights_after_a_whole_measurement_equal_a_loop_by_hand() -> None:
+    device = Opened(rate(0.1))
+    workload = StepTime(model="tiny-nf-resnet", batch=8, micro_batch=8, layout="nhwc", agc=0.02)
+    result = measured(workload, device, Sampling(max_time=0.2, min_steps=2))
+    assert result.status == "ok" and device.built is not None
+    # first step, warm-up, window and the update that is looked into
+    assert device.built.step.updates >= 4
+    same_weights(device.built.step, 8, 0.02, 0.1)
+
+
+def test_timed_steps_leave_the_weights_where_they_were() -> None:
+    device = Opened()
+    measured(StepTime(model="tiny-nfnet", batch=4, layout="nhwc"), device)
+    torch.manual_seed(0)
+    start = build("tiny-nfnet", num_classes=1000)
+    awaken(start)
+    for before, after in zip(start.parameters(), device.built.step.net.parameters(), strict=True):  # type: ignore[union-attr]
+        torch.testing.assert_close(before, after, rtol=1e-2, atol=1e-4)
+
+
+def test_gains_that_start_at_zero_are_awake() -> None:
+    device = Opened()
+    workload = StepTime(model="tiny-resnet-s", batch=4, layout="nhwc")
+    asleep = build("tiny-resnet-s")
+    names = [name for name, p in asleep.named_parameters() if "bn2.weight" in name and not p.any()]
+    steps = device.build(workload, device.resolve(workload), seed=0)
+    assert names and all(bool((steps.step.net.get_parameter(name) == 1).all()) for name in names)
+
+
+SLEEP = 0.005
+
+
+class Slow(nn.Module):
+    """Passes its input on; sleeps in its forward or in its backward."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.where == "forward":
+            time.sleep(SLEEP)
+        elif x.requires_grad:
+            x.register_hook(lambda grad: time.sleep(SLEEP))
+        return x
+
+
+@pytest.mark.parametrize("slow", ["forward", "backward", "clip", "update"])
+def test_a_sleep_raises_its_own_phase_and_no_other(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Opened()
+    workload = StepTime(model="tiny-resnet-s", batch=2, micro_batch=2, px=32, layout="nchw", agc=0.01)
+    resolved = device.resolve(workload)
+    steps = device.build(workload, resolved, seed=0)
+    step = steps.step
+
+    def phases() -> dict[str, float]:
+        window = Window(device, steps, 1, 1)
+        window.block(25)
+        found = {
+            "forward": [f for (f,) in window.forward],
+            "backward": [b for (b,) in window.backward],
+            "clip": window.clip,
+            "update": window.update,
+        }
+        # the fastest step of a noisy machine is the one that nothing disturbed
+        return {name: min(times) for name, times in found.items()}
+
+    before = phases()
+    if slow in ("forward", "backward"):
+        inner = step.model
+        slowed = Slow(slow)
+        step.model = lambda x: slowed(inner(x))
+    elif slow == "clip":
+        clip = agc.clip
+
+        def sleeping_clip(parameters: Any, clipping: float) -> None:
+            time.sleep(SLEEP)
+            clip(parameters, clipping)
+
+        monkeypatch.setattr(agc, "clip", sleeping_clip)
+    else:
+        step.optimizer.register_step_post_hook(lambda *_: time.sleep(SLEEP))
+    after = phases()
+    raised = {name: after[name] - before[name] for name in before}
+    assert raised[slow] >= 0.9 * SLEEP
+    for name, more in raised.items():
+        if name != slow:
+            assert more < 0.5 * SLEEP, (name, raised)
+
+
+def test_an_update_takes_two_stamps_a_pass_and_two_more() -> None:
+    device = Opened()
+    workload = StepTime(model="tiny-resnet-s", batch=8, micro_batch=2, layout="nchw")
+    steps = device.build(workload, device.resolve(workload), seed=0)
+    stamps: list[int] = []
+    steps.update(lambda: stamps.append(1), 4)
+    assert len(stamps) == 2 * 4 + 2
+
+
+def test_operators_are_counted_for_every_pass() -> None:
+    def operators(micro_batch: int) -> float:
+        device = Opened()
+        workload = StepTime(model="tiny-resnet-s", batch=8, micro_batch=micro_batch, layout="nchw")
+        steps = device.build(workload, device.resolve(workload), seed=0)
+        return next(r.values[0] for r in steps.inspect() if r.name == "operators" and r.values[0] is not None)
+
+    assert 3 * operators(8) < operators(2) < 5 * operators(8)
+
+
+def test_fp16_runs_with_a_scaler_and_counts_skipped_updates() -> None:
+    device = Opened(rate(1e-6))
+    result = measured(
+        StepTime(model="tiny-nfnet-s", batch=2, micro_batch=2, precision="fp16", layout="nchw"),
+        device,
+        Sampling(max_time=0.2, min_steps=2),
+    )
+    assert device.built is not None and device.built.step.scaler is not None
+    assert result.status == "ok"
+    assert result.value("skipped_updates") == 0
+    assert metrics.seconds(result) is not None
+
+
+def test_fp16_gradients_are_unscaled_before_they_are_clipped() -> None:
+    device = Opened()
+    workload = StepTime(model="tiny-nfnet-s", batch=2, micro_batch=2, precision="fp16", layout="nchw", agc=1e9)
+    steps = device.build(workload, device.resolve(workload), seed=0)
+    scaled = steps.inspect()
+    share = {r.name: r.values[0] for r in scaled}
+    # with a threshold as high as this only gradients that still carried the loss scale could be clipped
+    assert share["clipped_units"] == 0
+
+
+def test_a_net_that_explodes_is_diverged() -> None:
+    def explode(steps: TorchSteps) -> None:
+        with torch.no_grad():
+            steps.step.net.fc.weight.fill_(float("inf"))  # type: ignore[union-attr,operator]
+
+    result = measured(StepTime(model="tiny-resnet-s", batch=2, micro_batch=2, layout="nchw"), Opened(explode))
+    assert result.status == "diverged"
+    assert metrics.throughput(result) is None
