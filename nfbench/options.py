@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from nfbench.records import AgcImpl, CompileMode, Layout, Optimizer, Precision
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:  # not generic before click 8.3
+    _ParamType = click.ParamType
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -30,7 +35,7 @@ device_option = click.option(
 )
 
 
-class NumberOr(click.ParamType):
+class NumberOr(_ParamType):
     """A number, or one of a few words that are kept as they are."""
 
     def __init__(self, kind: type[int] | type[float], *words: str) -> None:
@@ -49,7 +54,7 @@ class NumberOr(click.ParamType):
         return f"[{self.name}]"
 
 
-class Share(click.ParamType):
+class Share(_ParamType):
     """A share given as ``1%`` or ``0.01``."""
 
     name = "share"

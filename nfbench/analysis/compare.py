@@ -51,19 +51,29 @@ def sentence(ratios: Sequence[Ratio]) -> str:
 def _clause(ratio: Ratio, with_precision: bool) -> str:
     value, half = ratio.estimate.value, ratio.estimate.half_width
     shown = units.significant(value, 3) if half is None else units.plus_minus(value, half)
-    a, b = (_settings(r, with_precision) for r in ratio[:2])
-    where = f"both {', '.join(a)}" if a == b else f"{', '.join(a)} against {', '.join(b)}"
-    return f"{ratio.net.workload.model} takes {shown} of {ratio.baseline.workload.model}'s step ({where})"
+    net, baseline, where = ratio.net.workload.model, ratio.baseline.workload.model, _where(ratio, with_precision)
+    return f"{net} takes {shown} of {baseline}'s step ({where})"
+
+
+def _where(ratio: Ratio, with_precision: bool) -> str:
+    """'both 224 px, nhwc' or 'both 224 px; nchw against nhwc'."""
+    pairs = list(zip(*(_settings(r, with_precision) for r in ratio[:2]), strict=True))
+    same = [a for a, b in pairs if a == b and a]
+    different = [f"{a or 'whole'} against {b or 'whole'}" for a, b in pairs if a != b]
+    return "; ".join(filter(None, ["both " + ", ".join(same) if same else "", ", ".join(different)]))
 
 
 def _settings(result: Result, with_precision: bool) -> list[str]:
+    """The settings of one side, each in its place; empty where there is nothing to say."""
     resolved, batch = _resolved(result), result.workload.batch
-    found = [f"{resolved.px} px", resolved.layout, *([resolved.precision] if with_precision else []), f"batch {batch}"]
-    if resolved.micro_batch < batch:
-        found[-1] += f" as {batch // resolved.micro_batch} × {resolved.micro_batch}"
-    if result.composed:
-        found.append("composed")
-    return found
+    passes = f" as {batch // resolved.micro_batch} × {resolved.micro_batch}" if resolved.micro_batch < batch else ""
+    return [
+        f"{resolved.px} px",
+        resolved.layout,
+        resolved.precision if with_precision else "",
+        f"batch {batch}{passes}",
+        "composed" if result.composed else "",
+    ]
 
 
 def _device(machine: Machine) -> str:

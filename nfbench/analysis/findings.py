@@ -12,7 +12,7 @@ from nfbench.records import Result
 
 MANY_ZEROS = 0.20
 LAUNCH_BOUND = 0.05
-BUSY_CPU = 0.5
+BUSY_HOST = 0.10
 VOIDS = frozenset({"hw_slowdown", "hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake"})
 """Throttle reasons under which a timing is no timing of this device."""
 
@@ -72,12 +72,12 @@ def _shared(result: Result) -> Finding | None:
     return Finding("shared_device", f"{others} other process(es) held the GPU.", "Time on a card of your own.")
 
 
-def _busy_cpu(result: Result) -> Finding | None:
-    load = result.conditions.load
-    if result.machine.device != "cpu" or load is None or load <= BUSY_CPU:
+def _busy_host(result: Result) -> Finding | None:
+    others = result.value("others_cpu")
+    if others is None or others <= BUSY_HOST:
         return None
-    text = f"The host had work for {units.percent(load, 2)} of its cores before the timing began."
-    return Finding("busy_cpu", text, "Compare only what was timed in turns.")
+    text = f"Others had {units.percent(others, 2)} of the host's CPU time during the timing."
+    return Finding("busy_host", text, "Compare only what was timed in turns.")
 
 
 def _wide(result: Result) -> Finding | None:
@@ -165,6 +165,6 @@ CHECKS: tuple[Callable[[Result], Finding | None], ...] = (
     _skipped,
     _launch_bound,
     _power_capped,
-    _busy_cpu,
+    _busy_host,
     _inductor_layout,
 )

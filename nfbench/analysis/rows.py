@@ -11,7 +11,7 @@ from nfbench.analysis import findings, metrics
 from nfbench.catalog import published
 from nfbench.catalog.models import find
 from nfbench.errors import UnknownModel
-from nfbench.records import Machine, Result, Software, key
+from nfbench.records import Machine, Result, Software, Status, key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +118,7 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame([{**r, "findings": " ".join(f.code for f in r.get("findings", ()))} for r in rows])
 
 
-def _status(statuses: Counter[str]) -> str:
+def _status(statuses: Counter[Status]) -> str:
     """The status of replicates of which at least one has a rate; a failure among them is counted, not hidden."""
     if len(statuses) == 1:
         return next(iter(statuses))

@@ -38,6 +38,7 @@ def command(
     from nfbench.analysis.rows import rows
     from nfbench.commands._landing import Landing
     from nfbench.devices import kind_of
+    from nfbench.records import Result
     from nfbench.showing import plots
     from nfbench.showing import results as show
     from nfbench.showing.live import Live
@@ -46,24 +47,15 @@ def command(
     parts = found.parts(kind_of(device))
     landing = Landing(out, found.name)
     click.echo(f"{found.title}: {found.question}", err=True)
-    ratios: list[compare.Ratio] = []
+    by_part: dict[int, list[Result]] = {}
+
+    def keep(place: int, result: Result) -> None:
+        landing.keep(result)
+        by_part.setdefault(place, []).append(result)
+
     try:
         with Live(quiet) as live:
-            for part in parts:
-                began = len(landing.results)
-                runner.in_turns(
-                    part.workloads,
-                    part.sampling,
-                    device=device,
-                    seed=seed,
-                    keep=landing.keep,
-                    watch=live,
-                    study=found.name,
-                )
-                if len(part.workloads) == 2:
-                    models = [w.model for w in part.workloads]
-                    ratio = compare.paired(landing.results[began:], *models)
-                    ratios += [ratio] if ratio else []
+            runner.parts(parts, device=device, seed=seed, keep=keep, watch=live, study=found.name)
     except (Stop, KeyboardInterrupt, NfbenchError):
         landing.say()
         raise
@@ -72,6 +64,12 @@ def command(
     assert landing.path is not None
     for figure in plots.draw(table, landing.path.parent / "figures").files:
         click.echo(f"Drew {figure}", err=True)
+    ratios = [
+        ratio
+        for place, part in enumerate(parts)
+        if len(part.workloads) == 2
+        and (ratio := compare.paired(by_part.get(place, []), *(w.model for w in part.workloads))) is not None
+    ]
     try:
         landing.close(table)
     finally:

@@ -125,7 +125,7 @@ def _torch() -> tuple[str | None, str | None, str | None]:
     try:
         import torch
 
-        cudnn = torch.backends.cudnn.version() if torch.version.cuda else None  # type: ignore[no-untyped-call]
+        cudnn = torch.backends.cudnn.version() if torch.version.cuda else None
     except (ImportError, OSError, RuntimeError):  # a broken install, or a cuDNN that torch refuses
         return _version("torch"), None, None
     return str(torch.__version__), torch.version.cuda, _cudnn(cudnn)

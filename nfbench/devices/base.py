@@ -61,7 +61,7 @@ class Device(Protocol):
     least_window: float
     """The shortest window in seconds that this device's meters need."""
 
-    def software(self, model: str) -> Software:
+    def software(self, model: str | None = None) -> Software:
         """Versions, with the commit of the code under test."""
 
     def conditions(self) -> Conditions:

@@ -54,7 +54,7 @@ def gather(index: int = 0) -> Facts:
         available = torch.cuda.is_available()
         count = torch.cuda.device_count() if available else 0
         try:
-            torch.cuda.init()  # type: ignore[no-untyped-call]
+            torch.cuda.init()
             if index < count:
                 seen = torch.cuda.get_device_properties(index)
                 name, capability = seen.name, f"{seen.major}.{seen.minor}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from nfbench.devices import about
+from nfbench.devices.base import Steps
 from nfbench.devices.fit import LEFT_FREE, shares
 from nfbench.devices.torch_device import TorchDevice, TorchSteps
 from nfbench.errors import UnsupportedWorkload
@@ -45,7 +46,7 @@ class Cpu(TorchDevice):
     def conditions(self) -> Conditions:
         return Conditions(load=about.load())
 
-    def fit(self, workload: Workload, resolved: Resolved, steps: TorchSteps, seed: int) -> int:
+    def fit(self, workload: Workload, resolved: Resolved, steps: Steps, seed: int) -> int:
         """At most 16 images, fewer where two measured passes say that the free memory would not do."""
         candidates = [n for n in shares(workload.batch) if n <= MOST_IMAGES]
         if len(candidates) < 2:
@@ -53,6 +54,7 @@ class Cpu(TorchDevice):
         free = about.memory_available()
         before = resident()
         small = next((n for n in reversed(candidates) if n > 1), 1)
+        assert isinstance(steps, TorchSteps)
         parameters = sum(p.numel() * p.element_size() for p in steps.step.net.parameters())
         self.reset_peaks()
         for _ in range(2):

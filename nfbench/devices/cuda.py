@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from nfbench.devices import about, nvml
-from nfbench.devices.base import RUNNER
+from nfbench.devices.base import RUNNER, Steps
 from nfbench.devices.fit import LEFT_FREE, Use, predicted
 from nfbench.devices.torch_device import TorchDevice, TorchSteps
 from nfbench.errors import UnsupportedWorkload
@@ -78,11 +78,12 @@ class Cuda(TorchDevice):
             throttle=card.throttle() or (),
         )
 
-    def fit(self, workload: Workload, resolved: Resolved, steps: TorchSteps, seed: int) -> int:
+    def fit(self, workload: Workload, resolved: Resolved, steps: Steps, seed: int) -> int:
         """The whole batch where two small passes foretell that it takes less than half of the free memory; else a
         process of its own probes upwards, so that nothing of what fails is left behind."""
         from nfbench.devices.probe import in_own_process
 
+        assert isinstance(steps, TorchSteps)
         room = torch.cuda.mem_get_info(self.torch_device)[0] + torch.cuda.memory_reserved(self.torch_device)
         if workload.batch <= 2 or _foretold(workload, resolved, steps) <= SAFE_WITHOUT_PROBE * room:
             return workload.batch
@@ -141,9 +142,8 @@ def set_tf32(on: bool) -> None:
     """TF32 for matrix products and for convolutions alike; cuDNN's own default is on."""
     if hasattr(torch.backends.cudnn, "conv"):
         precision = "tf32" if on else "ieee"
-        torch.backends.cuda.matmul.fp32_precision = precision
-        torch.backends.cudnn.conv.fp32_precision = precision
-        torch.backends.cudnn.rnn.fp32_precision = precision
+        for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+            setattr(backend, "fp32_precision", precision)  # noqa: B010 - no attribute that older stubs know
     else:
         torch.backends.cuda.matmul.allow_tf32 = on
         torch.backends.cudnn.allow_tf32 = on

@@ -92,7 +92,7 @@ class FakeDevice:
         self.clock = FakeClock()
         self.peak = 0
 
-    def software(self, model: str) -> Software:
+    def software(self, model: str | None = None) -> Software:
         return Software(nfbench=__version__)
 
     def conditions(self) -> Conditions:

@@ -67,7 +67,7 @@ _SHAPES: dict[Any, Callable[..., Any]] = {
 }
 
 
-class _Shortcut(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Shortcut(TorchDispatchMode):
     """Answers, on the meta device, the operators that torch describes in Python and an NF net calls most.
 
     They hold no MACs and their results have their inputs' shapes; torch's way takes two thirds of the time.

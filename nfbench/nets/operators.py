@@ -10,9 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 class Operators(TorchDispatchMode):
     """While entered, counts every operator that reaches a backend, those of backward included."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
+    count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += 1

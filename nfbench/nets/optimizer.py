@@ -38,7 +38,7 @@ def build_optimizer(
     published with: the same for NF nets, decay 1e-4 for BN-ResNets, and RMSProp (Tan and Le 2019) for EfficientNets.
     """
     if optimizer_name(kind, recipe) == "rmsproptf":
-        from timm.optim import RMSpropTF
+        from timm.optim.rmsprop_tf import RMSpropTF
 
         return RMSpropTF(parameter_groups(net, 1e-5), lr=rate, alpha=0.9, eps=1e-3, momentum=0.9)
     decay = _SGD_DECAY[recipe if kind == "recipe" else "nfnet"]

@@ -24,7 +24,7 @@ from nfbench.errors import BadResults
 # Okabe and Ito's colours: told apart with any kind of colour vision
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F", "#8C6D31")
 _MARKERS = "osD^vPX*<"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.hashsalt": "nfbench",
     "svg.fonttype": "path",
     "font.size": 9,

@@ -182,9 +182,10 @@ def _layout(row: Row) -> str:
     if layout is None or row.get("asked_layout") != "best":
         return _plain(layout)
     other = "nchw" if layout == "nhwc" else "nhwc"
-    if trials[layout] and trials[other]:
-        return f"{layout} ({other} {trials[other] / trials[layout]:.2f}× the time)"
-    return f"{layout} ({other} does not fit)" if trials[layout] else layout
+    mine, its = trials[layout], trials[other]
+    if mine and its:
+        return f"{layout} ({other} {its / mine:.2f}× the time)"
+    return f"{layout} ({other} does not fit)" if mine else str(layout)
 
 
 def _batch(row: Row) -> str:

@@ -44,14 +44,14 @@ class Process:
         self.child: subprocess.Popen[bytes] | None = None
         self.reader: threading.Thread | None = None
         self.inbox: queue.Queue[Message | None] = queue.Queue()
+        self.spoke = threading.Event()
         self.waiting = False
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the worker where it does not run yet."""
         if self.child is None:
-            # a worker that waits for its turn must not spin on the other's cores
-            env = {"OMP_WAIT_POLICY": "passive", **os.environ, RUNNER: str(os.getpid())}
+            env = {**os.environ, RUNNER: str(os.getpid())}
             self.child = subprocess.Popen(
                 [sys.executable, "-m", "nfbench.studies.worker", self.device],
                 stdin=subprocess.PIPE,
@@ -64,6 +64,11 @@ class Process:
             self.reader.start()
         return self.child
 
+    def ready(self, seconds: float = 300.0) -> None:
+        """Wait until the worker has imported all it needs and opened its device or failed; `ask` tells which."""
+        self.start()
+        self.spoke.wait(seconds)
+
     def ask(self, request: Request, watch: Watch) -> Answer:
         """The worker's answer.
 
@@ -73,11 +78,10 @@ class Process:
         """
         child = self.start()
         assert child.stdin is not None
-        try:
+        # a worker that is gone may have said why before it went
+        with contextlib.suppress(BrokenPipeError):
             child.stdin.write(encoder.encode(request) + b"\n")
             child.stdin.flush()
-        except BrokenPipeError:
-            raise Died(self._epitaph()) from None
         self.waiting = True
         limit = 2 * request.sampling.max_time + self.allowance
         deadline = time.monotonic() + limit
@@ -140,7 +144,9 @@ class Process:
         with contextlib.suppress(msgspec.DecodeError):
             for line in child.stdout:
                 self.inbox.put(messages.decode(line))
+                self.spoke.set()
         self.inbox.put(None)
+        self.spoke.set()
 
     def _epitaph(self) -> str:
         """How the worker ended, in a line."""

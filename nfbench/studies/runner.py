@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 from nfbench.analysis.store import new_id
@@ -15,6 +16,10 @@ from nfbench.measuring.watch import Watch
 from nfbench.records import SCHEMA_VERSION, Machine, Result, Sampling, Software, Status, Workload
 from nfbench.studies.messages import Request
 from nfbench.studies.process import Died, Process, TooLong
+from nfbench.studies.study import Part
+
+TOGETHER = 4
+"""Workers that may be alive at once; an idle one holds half a GiB, and on a GPU a context."""
 
 
 class Watcher(Watch, Protocol):
@@ -46,34 +51,83 @@ def in_turns(
     seed: int,
     keep: Keep,
     watch: Watcher,
-    study: str | None = None,
 ) -> None:
     """Measure the workloads in ``sampling.rounds`` rounds, in turns A B B A …, each in a process kept alive.
 
     Every turn is a result; they share a session, and a round holds one turn of each. A workload that fails leaves a
     row with its status and takes no further turn; the others go on.
     """
-    labels = Labels(session=new_id(), study=study)
-    processes = [Process(device) for _ in workloads]
+    parts(
+        [Part(tuple(workloads), sampling)], device=device, seed=seed, keep=lambda _, result: keep(result), watch=watch
+    )
+
+
+def parts(
+    parts: Sequence[Part],
+    *,
+    device: str,
+    seed: int,
+    keep: Callable[[int, Result], None],
+    watch: Watcher,
+    study: str | None = None,
+) -> None:
+    """Measure each part of a study as `in_turns` does; ``keep`` gets the part's place with each result.
+
+    Import is most of a worker's start, so the workers of a few parts start together, before any of them is timed.
+    """
+    for batch in _batches(parts):
+        running = {place: [Process(device) for _ in parts[place].workloads] for place in batch}
+        processes = [process for group in running.values() for process in group]
+        current: Keep | None = None
+        try:
+            watch.about("")
+            watch.phase(f"starting {len(processes)} process{'es'[: 2 * (len(processes) != 1)]}")
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.ready()
+            for place in batch:
+                current = partial(keep, place)
+                _turns(parts[place], running[place], Labels(session=new_id(), study=study), seed, current, watch)
+                for process in running[place]:
+                    process.close()
+        except (Stop, KeyboardInterrupt):
+            for process in processes:
+                if current is not None:
+                    process.interrupt(current)
+            raise
+        finally:
+            for process in processes:
+                process.close()
+
+
+def _batches(parts: Sequence[Part]) -> Iterator[list[int]]:
+    """Places of parts whose workers start together: at most `TOGETHER` of them, a part never torn apart."""
+    batch: list[int] = []
+    workers = 0
+    for place, part in enumerate(parts):
+        if batch and workers + len(part.workloads) > TOGETHER:
+            yield batch
+            batch, workers = [], 0
+        batch.append(place)
+        workers += len(part.workloads)
+    yield batch
+
+
+def _turns(part: Part, processes: Sequence[Process], labels: Labels, seed: int, keep: Keep, watch: Watcher) -> None:
     out: set[int] = set()
-    try:
-        for round in range(sampling.rounds):
-            order = range(len(workloads)) if round % 2 == 0 else reversed(range(len(workloads)))
-            for index in order:
-                if index in out:
-                    continue
-                place = f" ({round + 1}/{sampling.rounds})" if sampling.rounds > 1 else ""
-                watch.about(f"{workloads[index].model}{place}")
-                request = Request(workload=workloads[index], sampling=sampling, seed=seed, round=round, labels=labels)
-                if not _ask(processes[index], request, keep, watch):
-                    out.add(index)
-    except (Stop, KeyboardInterrupt):
-        for process in processes:
-            process.interrupt(keep)
-        raise
-    finally:
-        for process in processes:
-            process.close()
+    for round in range(part.sampling.rounds):
+        order = range(len(processes)) if round % 2 == 0 else reversed(range(len(processes)))
+        for index in order:
+            if index in out:
+                continue
+            workload = part.workloads[index]
+            watch.about(
+                f"{workload.model} ({round + 1}/{part.sampling.rounds})" if part.sampling.rounds > 1 else workload.model
+            )
+            request = Request(workload=workload, sampling=part.sampling, seed=seed, round=round, labels=labels)
+            if not _ask(processes[index], request, keep, watch):
+                out.add(index)
 
 
 def _ask(process: Process, request: Request, keep: Keep, watch: Watcher) -> bool:

@@ -26,7 +26,7 @@ def workload(settings: Mapping[str, Any]) -> StepTime:
 
 def sampling(settings: Mapping[str, Any]) -> Sampling:
     """The `Sampling` of settings named like its fields; errors as `workload`."""
-    found = _record(Sampling, settings)
+    found: Sampling = _record(Sampling, settings)
     _positive("within", found.within)
     _positive("min-steps", found.min_steps)
     _positive("rounds", found.rounds)

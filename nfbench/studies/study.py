@@ -169,11 +169,11 @@ def _part(point: dict[str, Any], file: str, place: str) -> Part:
         for name in ("net", "baseline"):
             if not isinstance(point.get(name), str):
                 raise BadStudy(f"{file}, {place}: {name} is missing or no text.", try_='net = "…" and baseline = "…"')
-        models = (point["net"], point["baseline"])
+        models = [point["net"], point["baseline"]]
     else:
         if not isinstance(point.get("model"), str):
             raise BadStudy(f"{file}, {place}: model is missing or no text.", try_='model = "nf-resnet50"')
-        models = (point["model"],)
+        models = [point["model"]]
     return Part(tuple(settings.workload({**asked, "model": model}) for model in models), sampling)
 
 

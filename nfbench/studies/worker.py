@@ -68,13 +68,10 @@ def main(wanted: str) -> None:
     except NfbenchError as error:
         pipe.send(Answer(error=(error.what, error.why, error.try_), fatal=True))
         return
+    pipe.send(Hello(machine=device.machine, software=device.software()))
     built: Measurement | None = None
-    first = True
     while True:
         request = inbox.get()
-        if first:
-            pipe.send(Hello(machine=device.machine, software=device.software(request.workload.model)))
-            first = False
         if built is None or (built.workload, built.seed) != (request.workload, request.seed):
             built = Measurement(
                 device, request.workload, request.sampling, lambda result: pipe.send(Answer(result=result)), watch=pipe

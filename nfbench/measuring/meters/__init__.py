@@ -19,10 +19,14 @@ class Meter(Protocol):
 
 
 def meters(device: Device) -> list[Meter]:
-    """The meters for ``device``: memory everywhere, energy and clocks where NVML sees its card."""
+    """The meters for ``device``: energy and clocks where NVML sees its card, others' CPU time on a real host."""
     from nfbench.measuring.meters.memory import Memory
 
     found: list[Meter] = [Memory(device)]
+    if device.machine.device != "fake":
+        from nfbench.measuring.meters.others import Others
+
+        found.append(Others())
     card = getattr(device, "card", None)
     if card is not None:
         from nfbench.measuring.meters.clocks import Clocks

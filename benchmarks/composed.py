@@ -1,0 +1,63 @@
+"""A composed step against the whole step that it stands for, interleaved A B B A.
+
+uv run python benchmarks/composed.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+
+import torch
+
+from nfbench.analysis.stats import mean_of_logs
+from nfbench.devices.cpu import Cpu
+from nfbench.measuring.window import Window, no_collection
+from nfbench.records import StepTime
+
+MODEL, PX, BATCH, MICRO_BATCH, PASSES = "nf-resnet26", 96, 64, 8, 3
+
+
+def main() -> None:
+    """Print the ratio of the composed to the whole step time and each of its rounds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=8)
+    args = parser.parse_args()
+
+    device = Cpu()
+    workload = StepTime(model=MODEL, px=PX, batch=BATCH, micro_batch=MICRO_BATCH, layout="nchw")
+    steps = device.build(workload, device.resolve(workload), seed=0)
+    accumulation_steps = BATCH // MICRO_BATCH
+
+    def composed() -> float:
+        window = Window(device, steps, PASSES, accumulation_steps)
+        window.block(4, refills=0)
+        return window.estimate().value
+
+    def whole() -> float:
+        window = Window(device, steps, accumulation_steps, accumulation_steps)
+        window.block(2, refills=0)
+        return sum(window.step) / len(window.step)
+
+    with no_collection():
+        composed()
+        pairs: list[tuple[float, float]] = []
+        for turn in range(args.rounds):
+            if turn % 2 == 0:
+                a, b = composed(), whole()
+            else:
+                b, a = whole(), composed()
+            pairs.append((a, b))
+            print(f"round {turn + 1}: composed {a:.3f} s, whole {b:.3f} s, ratio {a / b:.3f}", flush=True)
+    medians = [statistics.median(times) for times in zip(*pairs, strict=True)]
+    ratio = mean_of_logs([a / b for a, b in pairs])
+    print(
+        f"{MODEL}, {PX} px, batch {BATCH} as {accumulation_steps} × {MICRO_BATCH}, composed of {PASSES} passes, fp32, "
+        f"{device.machine.name}, torch {torch.__version__}"
+    )
+    interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
+    print(f"ratio of medians {medians[0] / medians[1]:.3f}; paired {ratio.value:.3f} ({interval})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What nfbench's timed window adds to a step: its stamps against a bare loop with one wall clock, interleaved A B B A.
+
+uv run python benchmarks/overhead.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+
+import torch
+from bare_loop import bare_loop
+
+from nfbench.analysis.stats import mean_of_logs
+from nfbench.devices.cpu import Cpu
+from nfbench.measuring.window import Window, no_collection
+from nfbench.records import StepTime
+
+MODEL, PX, BATCH, CLIPPING = "nf-resnet26", 96, 8, 0.01
+
+
+def main() -> None:
+    """Print the ratio of the two step times and each of its rounds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=10, help="steps a turn")
+    args = parser.parse_args()
+
+    device = Cpu()
+    workload = StepTime(model=MODEL, px=PX, batch=BATCH, micro_batch=BATCH, layout="nchw", agc=CLIPPING)
+    steps = device.build(workload, device.resolve(workload), seed=0)
+    bare = bare_loop(MODEL.replace("-", "_"), PX, BATCH, CLIPPING, torch.contiguous_format)
+
+    def ours() -> float:
+        window = Window(device, steps, 1, 1)
+        window.block(args.steps, refills=0)
+        return window.block_time[0] / int(args.steps)
+
+    def theirs() -> float:
+        return float(bare(args.steps))
+
+    ours()
+    theirs()
+    pairs: list[tuple[float, float]] = []
+    for turn in range(args.rounds):
+        if turn % 2 == 0:
+            with no_collection():
+                a = ours()
+            b = theirs()
+        else:
+            b = theirs()
+            with no_collection():
+                a = ours()
+        pairs.append((a, b))
+        print(f"round {turn + 1:2}: nfbench {1e3 * a:.1f} ms, bare {1e3 * b:.1f} ms, ratio {a / b:.3f}", flush=True)
+    medians = [statistics.median(times) for times in zip(*pairs, strict=True)]
+    ratio = mean_of_logs([a / b for a, b in pairs])
+    print(f"{MODEL}, {PX} px, batch {BATCH}, fp32, {device.machine.name}, torch {torch.__version__}")
+    interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
+    print(f"ratio of medians {medians[0] / medians[1]:.3f}; paired {ratio.value:.3f} ({interval})")
+
+
+if __name__ == "__main__":
+    main()
