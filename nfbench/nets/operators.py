@@ -10,7 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 class Operators(TorchDispatchMode):
     """While entered, counts every operator that reaches a backend, those of backward included."""
 
-    count = 0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += 1

@@ -24,9 +24,13 @@ from nfbench.errors import BadResults
 # Okabe and Ito's colours: told apart with any kind of colour vision
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F", "#8C6D31")
 _MARKERS = "osD^vPX*<"
+_SHORT = {"nfnet": (6, -12), "efficientnet": (-8, 5)}
+"""Families whose points are labelled by variant, and where the label stands, in points."""
+
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "nfbench",
     "svg.fonttype": "path",
+    "text.parse_math": False,  # names come from anybody's results
     "font.size": 9,
     "axes.grid": True,
     "grid.color": "#DDDDDD",
@@ -93,7 +97,7 @@ def throughput(rows: Sequence[Row], machine: str) -> Figure:
 def accuracy_vs_macs(measured: Iterable[str] = ()) -> Figure:
     """Reported ImageNet top-1 against counted MACs at the px of the report, families as lines.
 
-    The nets that the results hold (``measured``) are labelled; where there are none every family's first and last is.
+    NFNets and EfficientNets are labelled by their variant, the nets that the results hold (``measured``) by name.
     """
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     axes = figure.add_subplot()
@@ -106,10 +110,15 @@ def accuracy_vs_macs(measured: Iterable[str] = ()) -> Figure:
         axes.plot(x, y, color=colour, linewidth=1, marker=marker, markersize=5, markerfacecolor="white", zorder=2)
         label = f"{family} ({'no batch norm' if points[0][0].norm == 'none' else 'batch norm'})"
         handles.append(Line2D([], [], color=colour, marker=marker, markersize=5, markerfacecolor="white", label=label))
-        for index, (net, gmacs, top1) in enumerate(points):
-            ends = not wanted and index in (0, len(points) - 1)
-            if net.name in wanted or ends:
-                axes.annotate(net.name, (gmacs, top1), xytext=(5, -9), textcoords="offset points", fontsize=7)
+        for net, gmacs, top1 in points:
+            short = net.name.rpartition("-")[2].upper() if family in _SHORT else None
+            text = net.name if net.name in wanted else short
+            if text:
+                place = _SHORT.get(family, (5, -9))
+                axes.annotate(
+                    text, (gmacs, top1), xytext=place, textcoords="offset points", fontsize=7, ha="center", color=colour
+                )
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("counted GMACs of one image at the test px")
     axes.set_ylabel("reported ImageNet top-1, %")
     axes.set_title("Reported accuracy, counted cost", loc="left")

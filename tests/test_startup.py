@@ -1,0 +1,88 @@
+"""What only looks things up starts fast: it imports no torch, pandas or matplotlib."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+
+import nfbench
+
+CHECK = """
+import sys
+from nfbench.cli import main
+try:
+    main({args!r}, prog_name="nfbench")
+except SystemExit as end:
+    assert not end.code, end.code
+heavy = sorted(m for m in ("torch", "timm", "torchvision", "pandas", "matplotlib", "scipy", "rich") if m in sys.modules)
+print("HEAVY", heavy)
+"""
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--help"],
+        ["models"],
+        ["table", "--help"],
+        ["plot", "--help"],
+        ["step-time", "--help"],
+        ["run", "--help"],
+        ["run", "--list"],
+        ["--version"],
+    ],
+    ids=" ".join,
+)
+def test_looking_things_up_imports_nothing_heavy(args: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-c", CHECK.format(args=args)], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "HEAVY []", done.stdout + done.stderr
+
+
+def test_the_help_fits_a_terminal_of_24_lines(cli: Cli) -> None:
+    lines = cli("--help").stdout.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    for name in ("step-time", "flops", "run", "table", "plot", "models", "env"):
+        assert any(f" {name} " in line for line in lines), name
+
+
+def test_the_fake_device_is_not_in_any_help(cli: Cli) -> None:
+    for name in ("step-time", "run", "env"):
+        assert "fake" not in cli(name, "--help").stdout
+
+
+def test_python_m_works_from_a_bare_checkout() -> None:
+    checkout = Path(nfbench.__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "nfbench", "--version"],
+        capture_output=True,
+        text=True,
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": ""},
+        check=False,
+    )
+    assert done.stdout == f"nfbench, version {nfbench.__version__}\n"
+
+
+def test_a_fault_of_nfbench_saves_its_traceback_and_exits_70(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nfbench.studies.settings
+
+    def broken(settings: object) -> None:
+        raise ZeroDivisionError("by design")
+
+    monkeypatch.setattr(nfbench.studies.settings, "sampling", broken)
+    done = cli("step-time", "--model", "tiny-nfnet", "--device", "fake")
+    assert done.exit_code == 70
+    assert "A fault of nfbench, not yours: ZeroDivisionError: by design" in done.stderr
+    path = Path(done.stderr.split("The traceback is in ")[1].split(";")[0])
+    assert "ZeroDivisionError" in path.read_text()
+    path.unlink()
+
+
+def test_an_unknown_command_is_wrong_usage(cli: Cli) -> None:
+    assert cli("steptime").exit_code == 2

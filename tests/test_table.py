@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from conftest import Cli
+from make import CPU, FAKE, H200, SOFTWARE, once, result
+
+from nfbench.analysis import rows
+from nfbench.analysis.store import Writer
+from nfbench.records import Resolved, Result, Software, StepTime
+from nfbench.showing.tables import Column, render
+
+NEWER = Software(nfbench="0.2.0", torch="2.16.0")
+
+
+def kept(*results: Result, name: str = "results") -> Path:
+    writer = Writer(Path(name))
+    for r in results:
+        writer.write(r)
+    return Path(name)
+
+
+def cells(screen: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(screen)))
+
+
+def test_csv_and_json_hold_raw_values_in_si_units(cli: Cli) -> None:
+    folder = kept(result(times=(0.125,) * 10, readings=(*result(times=(0.125,) * 10).readings, once("operators", 437))))
+    (row,) = cells(cli("table", folder, "--format", "csv").stdout)
+    assert (row["step_time"], row["throughput"], row["operators"]) == ("0.125", "256.0", "437.0")
+    (found,) = json.loads(cli("table", folder, "--format", "json").stdout)
+    assert found["step_time"] == 0.125
+    assert "mfu" not in found and "step_energy" not in found
+
+
+def test_rich_and_markdown_show_units_and_the_interval(cli: Cli) -> None:
+    folder = kept(result(times=(0.125,) * 10))
+    assert "125.0 ms ± 0 %" in cli("table", folder).stdout
+    assert "| 125.0 ms ± 0 % |" in cli("table", folder, "--format", "md").stdout
+
+
+def test_the_newest_software_is_shown_and_the_rest_counted(cli: Cli) -> None:
+    old, new = result(times=(0.2,) * 10), result(times=(0.1,) * 10, software=NEWER, start="2026-02-01T00:00:00.000Z")
+    folder = kept(old, old, new)
+    done = cli("table", folder, "--format", "csv")
+    assert [row["step_time"] for row in cells(done.stdout)] == ["0.1"]
+    assert "Set aside: 2 by older software (--all shows them)." in done.stderr
+    done = cli("table", folder, "--all", "--format", "csv")
+    assert len(cells(done.stdout)) == 2 and "Set aside" not in done.stderr
+
+
+def test_machines_share_a_table_only_with_a_column_that_says_so(cli: Cli) -> None:
+    folder = kept(result(), result(machine=H200))
+    screen = cli("table", folder).stdout
+    assert "machine" in screen and "A CPU, 2 cores" in screen and "NVIDIA H200" in screen
+    assert "machine" not in cli("table", kept(result(), name="one")).stdout
+
+
+def test_rows_of_the_fake_device_never_stand_beside_real_ones(cli: Cli) -> None:
+    done = cli("table", kept(result(), result(machine=FAKE), result(machine=FAKE)), "--format", "csv")
+    assert [row["machine"] for row in cells(done.stdout)] == ["A CPU, 2 cores"]
+    assert "Set aside: 2 of the fake device." in done.stderr
+    assert len(cells(cli("table", kept(result(machine=FAKE), name="fake"), "--format", "csv").stdout)) == 1
+
+
+def test_replicates_are_one_row_with_their_spread() -> None:
+    group = [result(times=(t,) * 10, round=i) for i, t in enumerate((0.1, 0.11, 0.12))]
+    ((row,), _) = rows.rows(group)
+    assert row["rounds"] == 3 and row["step_time_low"] < 0.1 < 0.12 < row["step_time_high"]
+
+
+def test_a_failed_row_has_its_status_and_no_rate() -> None:
+    failed = result(status="out_of_memory", message="OutOfMemoryError: CUDA", resolved=None, readings=())
+    ((row,), _) = rows.rows([failed])
+    assert row["status"] == "out_of_memory" and "step_time" not in row and "throughput" not in row
+    assert str(row["findings"][0]).startswith("Ended as out of memory: OutOfMemoryError: CUDA.")
+
+
+def test_a_failure_among_replicates_is_counted() -> None:
+    ((row,), _) = rows.rows([result(), result(), result(status="error", message="x")])
+    assert row["status"] == "2 ok, 1 error"
+
+
+def test_reported_figures_stand_beside_only_where_batch_and_px_are_the_papers() -> None:
+    paper = Resolved(px=192, micro_batch=32, precision="bf16", layout="nhwc")
+    ((row,), _) = rows.rows([result("nfnet-f0", resolved=paper)])
+    assert (row["reported_v100_step_time"], row["reported_tpuv3_step_time"]) == (0.0567, 0.0733)
+    other = msgspec.structs.replace(paper, px=256)
+    assert "reported_v100_step_time" not in rows.rows([result("nfnet-f0", resolved=other)])[0][0]
+    large = result("nfnet-f0", resolved=paper, workload=StepTime(model="nfnet-f0", batch=64))
+    assert "reported_v100_step_time" not in rows.rows([large])[0][0]
+
+
+def test_the_model_of_a_stranger_is_shown_all_the_same(cli: Cli) -> None:
+    done = cli("table", kept(result("their-net\x1b[31m")))
+    assert done.exit_code == 0 and "their-net" in done.stdout and "\x1b" not in done.stdout
+
+
+def test_broken_lines_are_skipped_counted_and_said(cli: Cli) -> None:
+    folder = kept(result())
+    (path,) = folder.glob("*.jsonl")
+    path.write_bytes(path.read_bytes() + b"{broken\n{also\n")
+    done = cli("table", folder)
+    assert done.exit_code == 0
+    assert f"Skipped 2 lines that hold no result: {path}, line 2: broken or cut off" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["table", "plot"])
+def test_no_results_is_one_worded_message(command: str, cli: Cli) -> None:
+    done = cli(command, "nowhere")
+    assert done.exit_code == 1 and done.stderr.startswith("There is no nowhere.\nTry: nfbench step-time")
+    Path("empty").mkdir()
+    done = cli(command, "empty")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("No result in empty: no .jsonl file with a line in it.")
+
+
+def test_a_frame_has_one_row_a_group() -> None:
+    frame = rows.frame(rows.rows([result("resnet50"), result("resnet26")])[0])
+    assert list(frame["model"]) == ["resnet50", "resnet26"]
+    assert frame["step_time"].tolist() == [0.1, 0.1]
+
+
+def test_markdown_escapes_what_would_end_a_cell() -> None:
+    text = render([Column("a", "A", right=False)], [{"a": "x|y\nz"}, {}], "md")
+    assert text == "| A |\n|---|\n| x\\|y z |\n| – |\n"
+
+
+def test_software_is_never_a_reason_to_refuse() -> None:
+    chosen = rows.choose([result(), result(software=NEWER), result(machine=CPU, software=SOFTWARE)], everything=True)
+    assert [len(group) for group in chosen.groups] == [2, 1]
