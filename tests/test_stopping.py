@@ -36,6 +36,17 @@ def test_a_turn_ends_by_its_time_whatever_the_interval() -> None:
     assert stopping.enough(LOOSE, 50, 3.0, 50, sampling) == "turn_time"
 
 
+def test_a_block_without_refill_takes_all_that_is_left() -> None:
+    assert stopping.block_steps(6, left=20, refills=0) == 3
+
+
+def test_short_updates_share_what_is_left_between_first_and_later_passes() -> None:
+    assert stopping.short_passes(6, left=36, accumulation_steps=256) == 6
+    assert stopping.short_passes(0.1, left=50, accumulation_steps=256) == 31
+    assert stopping.short_passes(0.1, left=50, accumulation_steps=8) == 8
+    assert stopping.short_passes(100, left=1, accumulation_steps=256) == 2
+
+
 def test_a_warm_up_is_steady_when_its_thirds_agree() -> None:
     assert not stopping.steady([1.0] * 8)
     assert stopping.steady([5, 4, 3, *[1.0] * 6])

@@ -82,13 +82,15 @@ def _busy_host(result: Result) -> Finding | None:
 
 def _wide(result: Result) -> Finding | None:
     estimate = metrics.step_time(result)
-    if result.stopped_by != "max_time" or estimate is None or len(steps := _steps(result)) == 0:
+    if result.stopped_by != "max_time" or estimate is None:
         return None
     half = estimate.half_width
     if half is not None and half <= result.sampling.within * estimate.value:
         return None
     width = "no interval yet" if half is None else f"± {units.percent(half / estimate.value, 2)}"
-    text = f"The cap of {units.seconds(result.sampling.max_time, 2)} was reached after {len(steps)} steps: {width}."
+    steps = round(result.value("steps") or 0)
+    unit = ("short update" if result.composed else "step") + "s"[: steps != 1]
+    text = f"The cap of {units.seconds(result.sampling.max_time, 2)} was reached after {steps} {unit}: {width}."
     return Finding("wide_interval", text, "Raise --max-time for a narrower one.")
 
 
@@ -97,7 +99,7 @@ def _composed(result: Result) -> Finding | None:
     if not result.composed or result.resolved is None or passes is None:
         return None
     whole = result.workload.batch // result.resolved.micro_batch
-    text = f"composed: the step of {whole} passes was put together from updates of {passes:.0f}."
+    text = f"The step of {whole} passes is composed from updates of {passes:.0f}."
     return Finding("composed", text, "")
 
 
@@ -145,11 +147,6 @@ def _skipped(result: Result) -> Finding | None:
 def _inductor_layout(result: Result) -> Finding | None:
     note = result.notes.get("layout")
     return Finding("layout", f"The layout is {note}.", "") if note else None
-
-
-def _steps(result: Result) -> list[float]:
-    found = result.reading("step_time") or result.reading("clip")
-    return found.finite if found else []
 
 
 CHECKS: tuple[Callable[[Result], Finding | None], ...] = (

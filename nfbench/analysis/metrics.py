@@ -78,11 +78,6 @@ def throughput(result: Result) -> float | None:
     return result.workload.batch / time if time else None
 
 
-def first_step(result: Result) -> float | None:
-    """Seconds of the first step (compile, autotune), or of its first two passes where the step has more."""
-    return result.value("first_step") or result.value("first_short_step")
-
-
 def achieved_flops(result: Result) -> float | None:
     """FLOP/s that the step needs by count: 2 · train MACs of an image · images/s."""
     macs, rate = result.value("train_macs"), throughput(result)
@@ -135,7 +130,9 @@ METRICS: dict[str, Callable[[Result], float | None]] = {
     "p5": lambda r: percentile(r, 0.05),
     "p95": lambda r: percentile(r, 0.95),
     **{phase: _phase(phase) for phase in PHASES},
-    "first_step": first_step,
+    "first_step": once("first_step"),
+    "first_short_step": once("first_short_step"),
+    "passes": once("passes"),
     "peak_allocated": once("peak_allocated"),
     "peak_reserved": once("peak_reserved"),
     "peak_rss": once("peak_rss"),

@@ -17,10 +17,10 @@ from nfbench.errors import NfbenchError, Stop
 from nfbench.measuring.lock import only_one
 from nfbench.measuring.meters import meters
 from nfbench.measuring.outcome import Keep, Labels, base_result, failure
-from nfbench.measuring.stopping import Reason, block_steps, enough, steady, whole_steps_fit
+from nfbench.measuring.stopping import Reason, block_steps, enough, short_passes, steady, whole_steps_fit
 from nfbench.measuring.watch import Silent, Watch
 from nfbench.measuring.window import Window, no_collection
-from nfbench.records import Layout, Reading, Resolved, Result, Sampling, Status, Workload, reading
+from nfbench.records import MAX_KEPT_STEPS, Layout, Reading, Resolved, Result, Sampling, Status, Workload, reading
 
 LONG_STEP = 1.0
 """Seconds from which a step outlasts any refill of the launch queue, so that none is run for nothing."""
@@ -99,7 +99,7 @@ class Measurement:
             resolved = self._settle(steps, layout=self._better_layout(steps, resolved))
         else:
             self.watch.phase("first step")
-            self.setup.append(self._first(steps, resolved))
+            self.setup.append(self._first(steps, resolved, most_passes=2))
         self._plan(resolved)
         self._warm_up(steps)
         self.steps = steps
@@ -111,10 +111,10 @@ class Measurement:
         steps.arrange(self.resolved.layout, self.resolved.micro_batch)
         return self.resolved
 
-    def _first(self, steps: Steps, resolved: Resolved) -> Reading:
-        """Two passes at most: with more, the reading is that of a short step and says so by its name."""
+    def _first(self, steps: Steps, resolved: Resolved, most_passes: int) -> Reading:
+        """The first step, of ``most_passes`` at most: cut short, it is a reading of another name."""
         accumulation_steps = self.workload.batch // resolved.micro_batch
-        passes = min(accumulation_steps, 2)
+        passes = accumulation_steps if accumulation_steps <= 2 else most_passes
         window = Window(self.device, steps, passes, passes)
         window.block(1, refills=0)
         last_pass = window.micro_steps()[0][-1]
@@ -135,7 +135,7 @@ class Measurement:
                     steps.arrange(layout, resolved.micro_batch)
                     arranged = layout
                 if layout not in firsts:
-                    firsts[layout] = self._first(steps, resolved)
+                    firsts[layout] = self._first(steps, resolved, most_passes=1)
                 window = Window(self.device, steps, 1, 1)
                 share = TRIAL_SHARE * self.sampling.max_time / len(order)
                 one_pass = self.step_time * resolved.micro_batch / self.workload.batch
@@ -152,6 +152,7 @@ class Measurement:
         ]
         best = min(times, key=lambda layout: median(times[layout]).value)
         self.setup.append(firsts[best])
+        self.step_time = median(times[best]).value * (self.workload.batch // resolved.micro_batch)
         return best
 
     def _trial_is_over(self, began: float, times: dict[Layout, list[float]]) -> bool:
@@ -161,28 +162,32 @@ class Measurement:
 
     def _plan(self, resolved: Resolved) -> None:
         """Whole steps where the cap holds them, else short ones from which the step is composed."""
-        cap, accumulation_steps = self.sampling.max_time, self.workload.batch // resolved.micro_batch
+        accumulation_steps = self.workload.batch // resolved.micro_batch
         self.passes = accumulation_steps
-        if not whole_steps_fit(self.step_time, accumulation_steps, cap):
+        if not whole_steps_fit(self.step_time, accumulation_steps, self.sampling.max_time):
             one_pass = self.step_time / accumulation_steps
-            self.passes = max(2, min(accumulation_steps, int(cap / 8 / one_pass)))
+            warm_up = 0.0 if self.spent else WARM_UP_SHARE * self.sampling.max_time
+            left = self.sampling.max_time - self.spent - warm_up
+            self.passes = short_passes(one_pass, left, accumulation_steps)
             self.step_time = one_pass * self.passes
 
     def _warm_up(self, steps: Steps) -> None:
-        """Update until the step time has settled, for a fifth of the cap at most."""
+        """Update until the step time has settled, for a fifth of the cap at most.
+
+        A step longer than that has had its first one as warm-up.
+        """
         self.watch.phase("warming up")
         began, cap = self.device.now(), WARM_UP_SHARE * self.sampling.max_time
         window = Window(self.device, steps, self.passes, self.passes)
         with no_collection():
             while True:
                 left = cap - self.spent - (self.device.now() - began)
-                if window.step and (left <= self.step_time or steady(window.step)):
+                if left <= self.step_time or steady(window.step):
                     break
-                if not window.step and left <= self.step_time and self.spent:
-                    break  # the trial of the layouts has warmed it
                 window.block(max(1, min(3 * block_steps(self.step_time, left) // 10, 100)), refills=0)
                 self.step_time = median(window.step[-max(3, len(window.step) // 3) :]).value
-        self.setup.append(reading("warm_up", "s", "step", self._source, window.step[:1000]))
+        if window.step:
+            self.setup.append(reading("warm_up", "s", "step", self._source, window.step[:MAX_KEPT_STEPS]))
         self.spent += self.device.now() - began
 
     # the window and after it
@@ -205,7 +210,7 @@ class Measurement:
             with no_collection():
                 while reason is None:
                     left = sampling.max_time - self.spent - (device.now() - began)
-                    window.block(block_steps(self.step_time, left), refills)
+                    window.block(block_steps(self.step_time, left, refills), refills)
                     self.step_time = median(window.step).value
                     elapsed = device.now() - began
                     estimate, left = window.estimate(), sampling.max_time - self.spent - elapsed

@@ -16,14 +16,14 @@ STEADY = 0.02
 Reason = Literal["within", "max_time", "turn_time"]
 
 
-def block_steps(step_time: float, left: float) -> int:
+def block_steps(step_time: float, left: float, refills: int = 1) -> int:
     """Steps in the next block: at least 0.5 s and 10 steps, fewer where ``left`` seconds do not hold so many.
 
-    One more is run than is counted, since the first step of a block refills the launch queue.
+    ``refills`` more are run than are counted, since the first step of a block refills the launch queue.
     """
     step_time = max(step_time, 1e-6)
     wanted = max(BLOCK_STEPS, math.ceil(BLOCK_TIME / step_time))
-    return max(1, min(wanted, int(left / step_time) - 1))
+    return max(1, min(wanted, int(left / step_time) - refills))
 
 
 def steady(times: Sequence[float]) -> bool:
@@ -41,6 +41,16 @@ def whole_steps_fit(step_time: float, accumulation_steps: int, max_time: float) 
     A step of one pass cannot be composed, so it is always timed whole.
     """
     return accumulation_steps == 1 or 5 * step_time <= max_time
+
+
+def short_passes(one_pass: float, left: float, accumulation_steps: int) -> int:
+    """Passes of each update that a composed step is put together from: two at least, the whole step's at most.
+
+    The later passes decide the composed step, and each update gives a first one: of n passes that ``left`` seconds
+    hold, √(n/2) updates take √(2n) each, and one update takes all where they are fewer than eight.
+    """
+    held = max(0.0, left / max(one_pass, 1e-6))
+    return max(2, min(accumulation_steps, int(held if held < 8 else math.sqrt(2 * held))))
 
 
 def enough(estimate: Estimate, steps: int, elapsed: float, left: float, sampling: Sampling) -> Reason | None:

@@ -51,7 +51,9 @@ class Live:
         self._show(what, force=True)
 
     def progress(self, steps: int, estimate: Estimate, left: float) -> None:
-        self._show(f"{steps} steps, {estimate_text(estimate)}, at most {units.seconds(max(left, 0), 2)} left")
+        self._show(
+            f"{steps} step{'s'[: steps != 1]}, {estimate_text(estimate)}, at most {units.seconds(max(left, 0), 2)} left"
+        )
 
     def note(self, text: str) -> None:
         if self.status:

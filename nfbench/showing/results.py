@@ -38,6 +38,7 @@ QUANTITIES: tuple[Column, ...] = (
     Column("clip", "clip", _seconds),
     Column("update", "update", _seconds),
     Column("first_step", "first step", _seconds),
+    Column("first_short_step", "first step, cut short", _seconds),
     Column("peak_allocated", "peak memory, allocated", units.bytes_),
     Column("peak_reserved", "peak memory, reserved", units.bytes_),
     Column("peak_rss", "peak memory, process", units.bytes_),
@@ -205,4 +206,6 @@ def _steps(row: Row) -> str:
     why = {"within": "narrow enough", "max_time": "at the cap", "turn_time": "end of turn"}.get(
         row.get("stopped_by", "")
     )
-    return _count(row.get("steps")) + (f" ({why})" if why else "")
+    steps = row.get("steps")
+    unit = f" of {row['passes']:.0f} passes" if row.get("composed") and "passes" in row else ""
+    return _count(steps) + unit + (f" ({why})" if why else "")
