@@ -1,0 +1,121 @@
+"""What only a GPU can show: `pytest -m gpu`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from nfbench.analysis import metrics
+from nfbench.measuring.measure import measure
+from nfbench.records import Result, Sampling, StepTime
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture
+def cuda() -> Iterator[Any]:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    from nfbench.devices.cuda import Cuda
+
+    yield Cuda(0)
+    torch.cuda.empty_cache()
+
+
+def timed(device: Any, sampling: Sampling | None = None, **settings: Any) -> Result:
+    kept: list[Result] = []
+    workload = StepTime(**({"model": "tiny-nfnet", "layout": "nhwc"} | settings))
+    return measure(device, workload, sampling or Sampling(max_time=10), kept.append)
+
+
+def test_phases_add_up_to_the_step(cuda: Any) -> None:
+    result = timed(cuda)
+    assert result.status == "ok"
+    phases = [metrics.phase_time(result, p) for p in ("forward", "backward", "clip", "update")]
+    assert math.isclose(sum(p or 0 for p in phases), metrics.seconds(result) or 0, rel_tol=0.1)
+
+
+def test_auto_is_the_gpu_and_its_precision(cuda: Any) -> None:
+    result = timed(cuda)
+    assert result.machine.device == "cuda" and result.resolved is not None
+    assert result.resolved.precision == ("bf16" if cuda.capability >= (8, 0) else "fp16")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16"])
+def test_every_precision_runs(cuda: Any, precision: str) -> None:
+    if precision in ("tf32", "bf16") and cuda.capability < (8, 0):
+        pytest.skip("needs sm_80")
+    assert timed(cuda, Sampling(max_time=4), precision=precision).status == "ok"
+
+
+def test_fp32_is_fp32_in_convolutions_too(cuda: Any) -> None:
+    from nfbench.devices.cuda import set_tf32
+
+    x = torch.randn(8, 64, 32, 32, device="cuda")
+    w = torch.randn(64, 64, 3, 3, device="cuda")
+    exact = torch.nn.functional.conv2d(x.double(), w.double())
+    set_tf32(False)
+    plain = (torch.nn.functional.conv2d(x, w).double() - exact).abs().max()
+    set_tf32(True)
+    coarse = (torch.nn.functional.conv2d(x, w).double() - exact).abs().max()
+    set_tf32(False)
+    assert float(plain) < 1e-3
+    if cuda.capability >= (8, 0):
+        assert float(coarse) > 5 * float(plain)
+
+
+def test_energy_clocks_and_memory_are_read(cuda: Any) -> None:
+    result = timed(cuda)
+    assert result.value("peak_allocated") and result.value("peak_reserved")
+    if cuda.card is None:
+        pytest.skip("NVML does not see this card")
+    assert (metrics.sm_clock(result) or 0) > 1e8
+    if cuda.card.energy() is not None:
+        assert (metrics.image_energy(result) or 0) > 0
+
+
+def test_the_window_is_not_synchronized_inside(cuda: Any) -> None:
+    from nfbench.measuring.window import Window
+
+    workload = StepTime(model="tiny-nfnet", layout="nhwc", micro_batch=32)
+    steps = cuda.build(workload, cuda.resolve(workload), seed=0)
+    window = Window(cuda, steps, 1, 1)
+    window.block(5)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        recorder = cuda.recorder(100)
+        recorder.stamp()
+        for _ in range(5):
+            steps.update(recorder.stamp, 1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    cuda.synchronize()
+    assert len(recorder.times()) == 5 * 4 + 1
+
+
+def test_the_probe_finds_a_micro_batch_in_a_process_of_its_own(cuda: Any) -> None:
+    from nfbench.devices.probe import in_own_process
+
+    workload = StepTime(model="tiny-nfnet", batch=64, layout="nhwc")
+    assert in_own_process(workload, cuda.resolve(workload), seed=0, index=0) == 64
+
+
+def test_a_batch_larger_than_the_card_is_accumulated(cuda: Any) -> None:
+    result = timed(cuda, Sampling(max_time=20), model="nf-resnet50", batch=65536)
+    assert result.status == "ok" and result.resolved is not None
+    assert result.resolved.micro_batch < 65536
+    assert (result.value("allocator_retries") or 0) == 0
+
+
+def test_out_of_memory_is_a_status(cuda: Any) -> None:
+    result = timed(cuda, model="nfnet-f0", batch=65536, micro_batch=65536)
+    assert result.status == "out_of_memory"
+
+
+def test_compiled_steps_run(cuda: Any) -> None:
+    result = timed(cuda, Sampling(max_time=5), compile="default")
+    assert result.status == "ok" and result.notes["layout"].startswith("a request")

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from nfbench.devices import fit, probe
+from nfbench.devices.fit import Use
+from nfbench.errors import UnsupportedWorkload
+from nfbench.records import Resolved, StepTime
+
+
+def test_shares_are_halves_and_then_divisors_of_the_odd_rest() -> None:
+    assert fit.shares(48) == [48, 24, 12, 6, 3, 1]
+    assert fit.shares(4096)[:3] == [4096, 2048, 1024]
+    assert fit.shares(97) == [97, 1]
+
+
+class Card:
+    """Images of ``each`` bytes on top of ``fixed``; above ``memory`` it runs out, above ``tight`` it retries."""
+
+    def __init__(self, memory: int, fixed: int, each: int, tight: int | None = None) -> None:
+        self.memory, self.fixed, self.each, self.tight = memory, fixed, each, tight
+        self.sizes: list[int] = []
+
+    def __call__(self, images: int) -> Use | None:
+        self.sizes.append(images)
+        peak = self.fixed + images * self.each
+        if peak > self.memory:
+            return None
+        return Use(peak, int(self.tight is not None and peak > self.tight))
+
+
+def test_the_largest_share_that_leaves_a_tenth_free_is_found_in_three_tries() -> None:
+    card = Card(memory=10_000, fixed=1_000, each=10)
+    # 0.9 · 10,000 = 1,000 + 10 · 800: 512 is the largest power-of-two share of 4096
+    assert fit.largest(4096, 10_000, card) == 512
+    assert card.sizes == [1, 2, 512]
+
+
+def test_a_size_at_which_the_allocator_retries_is_halved() -> None:
+    card = Card(memory=10_000, fixed=1_000, each=10, tight=5_000)
+    assert fit.largest(4096, 10_000, card) == 256
+    assert card.sizes == [1, 2, 512, 256]
+
+
+def test_memory_that_grows_faster_than_foretold_is_halved() -> None:
+    class Growing(Card):
+        def __call__(self, images: int) -> Use | None:
+            self.sizes.append(images)
+            return None if images > 64 else Use(1_000 + images * 10)
+
+    assert fit.largest(4096, 10_000, Growing(0, 0, 0)) == 64
+
+
+def test_the_whole_batch_is_one_pass_where_it_fits() -> None:
+    assert fit.largest(32, 10_000, Card(10_000, 1_000, 10)) == 32
+
+
+def test_nothing_fits_is_none() -> None:
+    assert fit.largest(32, 10_000, Card(10_000, 20_000, 10)) is None
+    assert fit.largest(32, 10_000, Card(10_000, 8_500, 600)) == 1
+
+
+def test_a_batch_of_one_is_tried_once() -> None:
+    assert fit.largest(1, 10_000, Card(10_000, 0, 10)) == 1
+
+
+def test_a_probe_that_finds_nothing_is_worded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*args: object, **kwargs: object) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.CompletedProcess([], 1, stdout=b"", stderr=b"Traceback\nRuntimeError: no kernel\n")
+
+    monkeypatch.setattr(subprocess, "run", nothing)
+    resolved = Resolved(px=600, micro_batch=32, precision="bf16", layout="nhwc")
+    with pytest.raises(UnsupportedWorkload) as caught:
+        probe.in_own_process(StepTime(model="efficientnet-b7"), resolved, 0, 0)
+    assert str(caught.value) == (
+        "efficientnet-b7 at 600 px does not fit on the card with one image a pass.\n"
+        "RuntimeError: no kernel\n"
+        "Try: a smaller --px, or --micro-batch to name one yourself"
+    )
+
+
+def test_the_cpu_takes_sixteen_images_at_most_and_fewer_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nfbench.devices import about
+    from nfbench.devices.cpu import Cpu
+
+    device = Cpu()
+    workload = StepTime(model="tiny-resnet-s", batch=64, px=64, layout="nchw")
+    resolved = device.resolve(workload)
+    steps = device.build(workload, resolved, seed=0)
+    assert device.fit(workload, resolved, steps, 0) == 16
+    monkeypatch.setattr(about, "memory_available", lambda: 2**10)
+    assert device.fit(workload, resolved, steps, 0) == 1
+
+
+def test_a_batch_with_no_even_share_still_has_one_that_divides_it() -> None:
+    from nfbench.devices.cpu import Cpu
+
+    device = Cpu()
+    workload = StepTime(model="tiny-resnet-s", batch=27, layout="nchw")
+    resolved = device.resolve(workload)
+    assert device.fit(workload, resolved, device.build(workload, resolved, seed=0), 0) == 9

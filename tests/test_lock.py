@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from nfbench.measuring.lock import lock_file, only_one
+from nfbench.measuring.watch import Silent
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture(autouse=True)
+def runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
+def test_the_second_waits_and_says_for_whom() -> None:
+    first, second = Notes(), Notes()
+    order: list[str] = []
+
+    def late() -> None:
+        with only_one("card", second):
+            order.append("second")
+
+    with only_one("card", first):
+        thread = threading.Thread(target=late)
+        thread.start()
+        deadline = time.monotonic() + 10
+        while not second.said and time.monotonic() < deadline:
+            time.sleep(0.01)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert first.said == [] and len(second.said) == 1
+    assert second.said[0].startswith("Waiting for process ")
+
+
+def test_two_devices_do_not_wait_for_each_other() -> None:
+    with only_one("a", Silent()), only_one("b", Silent()):
+        pass
+
+
+def test_no_name_needs_no_lock(tmp_path: Path) -> None:
+    with only_one(None, Silent()):
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_name_does_not_give_the_device_away() -> None:
+    assert "GPU-1234" not in lock_file("GPU-1234").name
+
+
+def test_a_lock_that_cannot_be_had_is_said_and_the_timing_goes_on(tmp_path: Path) -> None:
+    lock_file("card").mkdir()
+    notes = Notes()
+    with only_one("card", notes):
+        pass
+    assert notes.said == ["No lock on the device (Is a directory): another timing may run beside this one."]
