@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+import nfbench
+
 
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    # processes that a test starts find the package in a checkout that was never installed
+    checkout = str(Path(nfbench.__file__).parent.parent)
+    monkeypatch.setenv("PYTHONPATH", checkout)
     return tmp_path
 
 

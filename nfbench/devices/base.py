@@ -9,15 +9,25 @@ Everything above this layer speaks these protocols only, so that a fake device c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
+import nfbench
 from nfbench.records import Conditions, Layout, Machine, Reading, Resolved, Software, Workload
 
 Stamp = Callable[[], None]
 
 RUNNER = "NFBENCH_RUNNER"
 """The environment variable that gives a worker the process id of its runner."""
+
+
+def child_environment() -> dict[str, str]:
+    """The environment for a process of nfbench's own: it finds the package also where that was never installed."""
+    package_parent = str(Path(nfbench.__file__).parent.parent)
+    path = [package_parent, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}
 
 
 class Recorder(Protocol):

@@ -8,6 +8,7 @@ import sys
 
 import msgspec
 
+from nfbench.devices.base import child_environment
 from nfbench.errors import UnsupportedWorkload
 from nfbench.records import Record, Resolved, Workload
 
@@ -31,6 +32,7 @@ def in_own_process(workload: Workload, resolved: Resolved, seed: int, index: int
     done = subprocess.run(
         [sys.executable, "-m", "nfbench.devices.probe"],
         input=msgspec.json.encode(request),
+        env=child_environment(),
         capture_output=True,
         check=False,
     )

@@ -15,6 +15,7 @@ import torch
 from timm.layers.drop import DropPath
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from nfbench.catalog.models import Net, find, fold
 from nfbench.errors import UnknownModel, UnsupportedWorkload
@@ -30,7 +31,7 @@ def build(net: str | Net, *, num_classes: int = 1000, device: str | torch.device
         UnsupportedWorkload: the factory raises or returns something else than a module, or the net cannot be built.
     """
     net = find(net) if isinstance(net, str) else net
-    with torch.device(device):
+    with torch.device(device), _RatesOnHost():
         if net.source == "factory":
             return _from_factory(net.config, num_classes)
         name = _timm_name(net.config) if net.source == "timm" else net.config
@@ -105,6 +106,16 @@ def awaken(module: nn.Module) -> list[str]:
                 nn.init.ones_(parameter)
                 awake.append(f"{prefix}.{leaf}" if prefix else leaf)
     return awake
+
+
+class _RatesOnHost(TorchFunctionMode):
+    """``torch.linspace`` on the CPU: older timm reads its drop rates off one, which the meta device cannot give."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.linspace:
+            kwargs["device"] = "cpu"
+        return func(*args, **kwargs)
 
 
 def _leaf(module: nn.Module) -> bool:

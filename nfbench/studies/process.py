@@ -15,7 +15,7 @@ import time
 import msgspec
 
 from nfbench.analysis.stats import Estimate
-from nfbench.devices.base import RUNNER
+from nfbench.devices.base import RUNNER, child_environment
 from nfbench.measuring.outcome import Keep
 from nfbench.measuring.watch import Watch
 from nfbench.studies.messages import Answer, Hello, Message, Request, Said, encoder, messages
@@ -51,7 +51,7 @@ class Process:
     def start(self) -> subprocess.Popen[bytes]:
         """Start the worker where it does not run yet."""
         if self.child is None:
-            env = {**os.environ, RUNNER: str(os.getpid())}
+            env = {**child_environment(), RUNNER: str(os.getpid())}
             self.child = subprocess.Popen(
                 [sys.executable, "-m", "nfbench.studies.worker", self.device],
                 stdin=subprocess.PIPE,
