@@ -61,13 +61,15 @@ Workload = StepTime
 class Sampling(Record, frozen=True, kw_only=True):
     """How long to measure.
 
-    ``within`` is the wanted half-width of the median's 95 % interval as a share of the median, ``max_time`` the cap on
-    the timed window in seconds, ``turn_time`` the shortest timed window in seconds.
+    ``within`` is the wanted half-width of the median's 95 % interval as a share of the median, ``rounds`` the fresh
+    processes of each net, ``turns`` the windows of each of them, ``max_time`` the cap in seconds on all that is timed
+    after the first step, ``turn_time`` the shortest window in seconds.
     """
 
     within: float = 0.01
     min_steps: int = 10
     rounds: int = 1
+    turns: int = 1
     max_time: float = 60.0
     turn_time: float = 0.0
 
@@ -158,7 +160,8 @@ def reading(name: str, unit: str, scope: Scope, source: str, values: Iterable[fl
 class Result(Record, frozen=True, kw_only=True):
     """One measurement of one workload: what, how, where, and the raw readings. It never holds a median.
 
-    ``session`` is shared by the results that were timed in turns of one interleaved run, ``round`` counts the turns.
+    ``session`` is shared by the results of one interleaved run; ``round`` counts its fresh processes, ``turn`` the
+    windows of one process that takes turns with another.
     """
 
     schema: int
@@ -174,6 +177,7 @@ class Result(Record, frozen=True, kw_only=True):
     session: str | None = None
     study: str | None = None
     round: int = 0
+    turn: int = 0
     seed: int = 0
     stopped_by: Literal["within", "max_time", "turn_time"] | None = None
     composed: bool = False

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import msgspec
+import numpy as np
 import pytest
 from make import H200, once, result
 
@@ -80,20 +82,47 @@ def test_mfu_is_the_share_of_the_dense_peak_and_absent_where_that_is_unknown() -
 def pair(rounds: dict[int, tuple[float, float]], **fields: object) -> list[Result]:
     found = []
     for number, (net, baseline) in rounds.items():
-        found.append(result("nf-resnet50", times=(net,) * 10, round=number, **fields))  # type: ignore[arg-type]
-        found.append(result("resnet50", times=(baseline,) * 10, round=number, **fields))  # type: ignore[arg-type]
+        found.append(result("nf-resnet50", times=(net,) * 10, turn=number, **fields))  # type: ignore[arg-type]
+        found.append(result("resnet50", times=(baseline,) * 10, turn=number, **fields))  # type: ignore[arg-type]
     return found
 
 
 def test_a_ratio_is_paired_round_by_round() -> None:
     # each round twice as slow as the one before: unpaired this would drown
     ratio = compare.paired(pair({0: (1.1, 1.0), 1: (2.2, 2.0), 2: (4.4, 4.0)}), "nf-resnet50", "resnet50")
-    assert ratio is not None and ratio.rounds == 3
+    assert ratio is not None and ratio.rounds == 1
     assert ratio.estimate.value == pytest.approx(1.1)
     assert ratio.estimate.half_width == pytest.approx(0, abs=1e-9)
 
 
-def test_rounds_without_both_sides_do_not_count() -> None:
+def test_turns_of_one_round_are_one_replicate() -> None:
+    def rounds(first: float, second: float) -> list[Result]:
+        made = []
+        for number, net in enumerate((first, second)):
+            for turn in range(4):
+                made.append(result("nf-resnet50", times=(net,) * 10, round=number, turn=turn))
+                made.append(result("resnet50", times=(1.0,) * 10, round=number, turn=turn))
+        return made
+
+    ratio = compare.paired(rounds(1.1, 1.2), "nf-resnet50", "resnet50")
+    assert ratio is not None and ratio.rounds == 2
+    # Student's t over two rounds (12.706), not over eight turns (2.365)
+    half = 12.706 * (np.log(1.2) - np.log(1.1)) / 2
+    assert np.log(ratio.estimate.high) - np.log(ratio.estimate.value) == pytest.approx(half, rel=1e-3)
+
+
+def test_a_turn_in_which_the_gpu_was_slowed_down_does_not_count() -> None:
+    results = pair({0: (1.1, 1.0), 1: (1.1, 1.0), 2: (9.9, 1.0)}, machine=H200, resolved=GPU)
+    results[4] = msgspec.structs.replace(results[4], conditions=Conditions(throttle=("hw_thermal_slowdown",)))
+    ratio = compare.paired(results, "nf-resnet50", "resnet50")
+    assert ratio is not None and ratio.estimate.value == pytest.approx(1.1) and ratio.voided == 1
+    assert compare.sentence([ratio]).endswith("1 turn left out, the GPU was slowed down).")
+    slowed = [r for r in results if r.workload.model == "nf-resnet50"]
+    assert metrics.across(slowed).value == pytest.approx(1.1)  # type: ignore[union-attr]
+    assert metrics.across(slowed[2:]).value == pytest.approx(9.9)  # type: ignore[union-attr]
+
+
+def test_turns_without_both_sides_do_not_count() -> None:
     results = pair({0: (1.1, 1.0), 1: (1.2, 1.0)})[:-1]
     ratio = compare.paired(results, "nf-resnet50", "resnet50")
     assert ratio is not None and ratio.rounds == 1 and ratio.estimate.half_width is None
@@ -108,7 +137,8 @@ def test_the_answer_is_a_sentence() -> None:
     )
     assert ratio is not None
     assert compare.sentence([ratio]) == (
-        "On NVIDIA H200, bf16: nf-resnet50 takes 1.120 ± 0.013 of resnet50's step (both 224 px, nhwc, batch 32)."
+        "On NVIDIA H200, bf16: nf-resnet50 takes 1.120 ± 0.013 of resnet50's step "
+        "(both 224 px, nhwc, batch 32; ± within this run)."
     )
 
 

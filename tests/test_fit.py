@@ -28,7 +28,7 @@ class Card:
         peak = self.fixed + images * self.each
         if peak > self.memory:
             return None
-        return Use(peak, int(self.tight is not None and peak > self.tight))
+        return Use(peak, peak, int(self.tight is not None and peak > self.tight))
 
 
 def test_the_largest_share_that_leaves_a_tenth_free_is_found_in_three_tries() -> None:
@@ -48,7 +48,7 @@ def test_memory_that_grows_faster_than_foretold_is_halved() -> None:
     class Growing(Card):
         def __call__(self, images: int) -> Use | None:
             self.sizes.append(images)
-            return None if images > 64 else Use(1_000 + images * 10)
+            return None if images > 64 else Use(1_000 + images * 10, 1_000 + images * 10)
 
     assert fit.largest(4096, 10_000, Growing(0, 0, 0)) == 64
 
@@ -66,19 +66,37 @@ def test_a_batch_of_one_is_tried_once() -> None:
     assert fit.largest(1, 10_000, Card(10_000, 0, 10)) == 1
 
 
-def test_a_probe_that_finds_nothing_is_worded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(*args: object, **kwargs: object) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.CompletedProcess([], 1, stdout=b"", stderr=b"Traceback\nRuntimeError: no kernel\n")
+def test_what_the_allocator_holds_decides_and_not_what_is_in_use() -> None:
+    def wasteful(images: int) -> Use:
+        return Use(100 * images, 9_300 if images > 8 else 100 * images)
 
-    monkeypatch.setattr(subprocess, "run", nothing)
+    assert fit.largest(32, 10_000, wasteful) == 8
+
+
+def probed(monkeypatch: pytest.MonkeyPatch, stdout: bytes, stderr: bytes = b"", code: int = 0) -> int:
+    def run(*args: object, **kwargs: object) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.CompletedProcess([], code, stdout=stdout, stderr=stderr)
+
+    monkeypatch.setattr(subprocess, "run", run)
     resolved = Resolved(px=600, micro_batch=32, precision="bf16", layout="nhwc")
+    return probe.in_own_process(StepTime(model="efficientnet-b7"), resolved, 0, 0)
+
+
+def test_a_probe_answers_with_the_size_that_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert probed(monkeypatch, b'a library greets\n{"holds": 16}\n') == 16
+
+
+def test_a_net_of_which_no_image_fits_is_worded(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnsupportedWorkload) as caught:
-        probe.in_own_process(StepTime(model="efficientnet-b7"), resolved, 0, 0)
+        probed(monkeypatch, b'{"holds": null}\n')
     assert str(caught.value) == (
-        "efficientnet-b7 at 600 px does not fit on the card with one image a pass.\n"
-        "RuntimeError: no kernel\n"
-        "Try: a smaller --px, or --micro-batch to name one yourself"
+        "efficientnet-b7 at 600 px does not fit on the card with one image a pass.\nTry: a smaller --px"
     )
+
+
+def test_a_probe_that_fails_for_another_reason_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match="ended with exit code 1: RuntimeError: no kernel"):
+        probed(monkeypatch, b"", b"Traceback\nRuntimeError: no kernel\n", 1)
 
 
 def test_the_cpu_takes_sixteen_images_at_most_and_fewer_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:

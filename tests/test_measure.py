@@ -12,6 +12,7 @@ from nfbench.devices.base import Stamp
 from nfbench.devices.fake import FakeDevice, FakeSteps
 from nfbench.errors import Terminated, UnsupportedWorkload
 from nfbench.measuring.measure import Measurement, measure
+from nfbench.measuring.outcome import scrubbed
 from nfbench.records import MAX_KEPT_STEPS, Layout, Resolved, Result, Sampling, StepTime, Workload
 
 
@@ -49,7 +50,7 @@ def test_the_first_step_and_the_warm_up_have_readings_of_their_own() -> None:
     result = timed(batch=32)
     assert result.value("first_step") == 1 / 32
     assert result.reading("warm_up") is not None
-    assert result.value("trial_nchw") == result.value("trial_nhwc") == 1 / 32
+    assert result.value("trial_nchw") == result.value("trial_nhwc") == 0.75 / 32  # forward and backward
 
 
 def test_a_whole_accumulated_step_keeps_its_sum_of_passes() -> None:
@@ -96,11 +97,11 @@ def test_turns_share_what_was_built() -> None:
     kept: list[Result] = []
     device = FakeDevice()
     turns = Measurement(device, StepTime(model="tiny-nfnet"), Sampling(turn_time=3), kept.append)
-    turns.turn(0)
+    turns.turn(turn=0)
     built = turns.steps
-    turns.turn(1)
+    turns.turn(turn=1)
     assert turns.steps is built
-    assert [r.round for r in kept] == [0, 1]
+    assert [r.turn for r in kept] == [0, 1]
     assert [r.stopped_by for r in kept] == ["turn_time", "turn_time"]
     assert all(sum(r.reading("block_time").values) >= 3 for r in kept)  # type: ignore[union-attr,arg-type]
     assert {len([x for x in r.readings if x.name == "first_step"]) for r in kept} == {1}
@@ -188,7 +189,7 @@ class Lopsided(FakeSteps):
 
     def update(self, stamp: Stamp, passes: int) -> None:
         if self.slow:
-            self.clock.seconds += self.batch / 1024
+            self.clock.seconds += 0.75 * self.batch / 1024
         super().update(stamp, passes)
 
 
@@ -202,7 +203,7 @@ class LopsidedDevice(FakeDevice):
 def test_the_better_layout_is_timed_and_both_figures_kept() -> None:
     result = timed(device=LopsidedDevice(), batch=32)
     assert result.resolved is not None and result.resolved.layout == "nhwc"
-    assert result.value("trial_nchw") == 2 * result.value("trial_nhwc") == 2 / 32  # type: ignore[operator]
+    assert result.value("trial_nchw") == 2 * result.value("trial_nhwc") == 1.5 / 32  # type: ignore[operator]
     assert metrics.seconds(result) == 1 / 32
 
 
@@ -222,6 +223,87 @@ def test_a_layout_that_does_not_fit_loses() -> None:
     assert result.status == "ok"
     assert result.resolved is not None and result.resolved.layout == "nhwc"
     assert result.reading("trial_nchw") is None
+
+
+class Compiling(FakeSteps):
+    """Its first update in each layout takes 20 s more."""
+
+    layout: Layout = "nhwc"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.compiled: set[Layout] = set()
+
+    def arrange(self, layout: Layout, micro_batch: int) -> None:
+        super().arrange(layout, micro_batch)
+        self.layout = layout
+
+    def update(self, stamp: Stamp, passes: int) -> None:
+        if self.layout not in self.compiled:
+            self.compiled.add(self.layout)
+            self.clock.seconds += 20
+        super().update(stamp, passes)
+
+
+class CompilingDevice(LopsidedDevice):
+    kind = Compiling
+
+
+@pytest.mark.parametrize("layout", ["best", "nhwc"])
+def test_a_first_step_that_compiles_takes_nothing_from_the_cap(layout: str) -> None:
+    result = timed(Sampling(max_time=12, turn_time=3), device=CompilingDevice(), batch=32, layout=layout)
+    assert result.value("first_step") == 20 + 1 / 32
+    assert result.stopped_by == "turn_time" and result.value("steps") >= 80  # type: ignore[operator]
+    assert result.reading("warm_up") is not None
+    assert result.reading("refill") is not None and len(result.reading("refill").values) >= 1  # type: ignore[union-attr]
+    assert metrics.seconds(result) == 1 / 32
+    if layout == "best":
+        assert len(result.reading("trial_nchw").values) >= 3  # type: ignore[union-attr]
+
+
+def test_the_interval_that_stopped_the_run_is_the_one_that_is_shown() -> None:
+    class Noisy(FakeSteps):
+        def update(self, stamp: Stamp, passes: int) -> None:
+            self.clock.seconds += (self.updates * 7919 % 101) / 1e5
+            super().update(stamp, passes)
+
+    class NoisyDevice(LopsidedDevice):
+        kind = Noisy
+
+    result = timed(Sampling(within=0.01, min_steps=3000, max_time=1e6), device=NoisyDevice(), batch=1, layout="nhwc")
+    estimate = metrics.step_time(result)
+    assert result.stopped_by == "within" and estimate is not None and estimate.half_width is not None
+    assert estimate.half_width <= 0.01 * estimate.value
+
+
+def test_what_cannot_be_looked_into_afterwards_does_not_cost_the_window() -> None:
+    class Blind(FakeSteps):
+        def inspect(self) -> list[Any]:
+            raise RuntimeError("no /home/alice/secret/weights.bin")
+
+    class BlindDevice(LopsidedDevice):
+        kind = Blind
+
+    result = timed(device=BlindDevice())
+    assert result.status == "ok" and metrics.seconds(result) == 1 / 32
+    assert result.notes["inspect"] == "RuntimeError: no weights.bin"
+    assert [f.code for f in findings.of(result)] == ["not_inspected"]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("No such file: '/home/alice/secret/data.bin'", "No such file: 'data.bin'"),
+        ('File "/opt/x/y.py", line 3', 'File "y.py", line 3'),
+        ("C:\\Users\\alice\\net.py is broken", "net.py is broken"),
+        ("~/secret/net.py", "net.py"),
+        ("on GPU-12345678-1234-1234-1234-123456789abc now", "on … now"),
+        ("12 / 4 images and a/b stay", "12 / 4 images and a/b stay"),
+        ("x" * 600, "x" * 500),
+    ],
+)
+def test_a_stored_message_names_no_folder_and_no_card(said: str, kept: str) -> None:
+    assert scrubbed(said) == kept
 
 
 class Watching:

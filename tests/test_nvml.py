@@ -49,7 +49,7 @@ def test_an_idle_card_or_clocks_set_on_purpose_are_no_throttling(
 
 
 def test_the_names_of_throttling_are_those_that_void_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nfbench.analysis.findings import VOIDS
+    from nfbench.analysis.metrics import VOIDS
 
     install(monkeypatch, Board(reasons=0x7FF))
     assert set(nvml.cards()[0].throttle()) >= VOIDS

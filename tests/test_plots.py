@@ -73,8 +73,8 @@ def test_the_same_rows_give_the_same_bytes() -> None:
 def test_machines_get_figures_of_their_own() -> None:
     drawn = plots.draw(table(SOME[0], result(machine=H200)), Path("f"))
     assert {p.name for p in drawn.files if p.suffix == ".svg"} == {
-        "a-cpu-2-cores-step-time.svg",
-        "a-cpu-2-cores-throughput.svg",
+        "a-cpu-step-time.svg",
+        "a-cpu-throughput.svg",
         "nvidia-h200-step-time.svg",
         "nvidia-h200-throughput.svg",
         "reported-accuracy-vs-macs.svg",
@@ -84,7 +84,7 @@ def test_machines_get_figures_of_their_own() -> None:
 def test_what_has_no_step_time_is_listed_with_the_reason() -> None:
     failed = result("nfnet-f1", status="out_of_memory", readings=())
     drawn = plots.draw(table(SOME[0], failed), Path("f"))
-    assert drawn.left_out == ["nfnet-f1 on A CPU, 2 cores: out_of_memory, no step time"]
+    assert drawn.left_out == ["nfnet-f1 on A CPU: out_of_memory, no step time"]
 
 
 def test_plot_draws_beside_the_results_or_where_it_is_told(cli: Cli) -> None:

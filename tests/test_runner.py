@@ -19,6 +19,7 @@ from nfbench.records import Result, Sampling, StepTime
 from nfbench.studies import runner
 from nfbench.studies.messages import Request
 from nfbench.studies.process import Died, Process, TooLong
+from nfbench.studies.study import Part
 
 
 class Quiet(Silent):
@@ -26,22 +27,17 @@ class Quiet(Silent):
         return None
 
 
-def turns(*models: str, rounds: int = 2, device: str = "fake", **settings: object) -> list[Result]:
+def turns(*models: str, device: str = "fake", sampling: Sampling | None = None, **settings: object) -> list[Result]:
     kept: list[Result] = []
-    runner.in_turns(
-        [StepTime(model=model, **settings) for model in models],  # type: ignore[arg-type]
-        Sampling(rounds=rounds, turn_time=1),
-        device=device,
-        seed=0,
-        keep=kept.append,
-        watch=Quiet(),
-    )
+    workloads = tuple(StepTime(model=model, **settings) for model in models)  # type: ignore[arg-type]
+    part = Part(workloads, sampling or Sampling(turns=2, turn_time=1))
+    runner.parts([part], device=device, seed=0, keep=lambda _, r: kept.append(r), watch=Quiet(), study="s")
     return kept
 
 
 def test_turns_go_a_b_b_a() -> None:
-    kept = turns("tiny-nfnet", "tiny-resnet", rounds=3)
-    assert [(r.workload.model, r.round) for r in kept] == [
+    kept = turns("tiny-nfnet", "tiny-resnet", sampling=Sampling(turns=3, turn_time=1))
+    assert [(r.workload.model, r.turn) for r in kept] == [
         ("tiny-nfnet", 0),
         ("tiny-resnet", 0),
         ("tiny-resnet", 1),
@@ -136,7 +132,7 @@ def test_run_ends_with_the_table_the_figures_and_the_answer(cli: Cli) -> None:
     assert {r.study for r in results} == {"quick"}
     assert (path.parent / "figures" / "step-time.svg").exists()
     assert done.stdout.splitlines()[-1] == (
-        "On fake, fp32: nf-resnet26 takes 1.000 of resnet26's step (both 96 px, nhwc, batch 8). "
+        "On fake, fp32: nf-resnet26 takes 1.000 of resnet26's step (both 96 px, nhwc, batch 8; ± within this run). "
         "This is a fake device: it says nothing about a GPU."
     )
 

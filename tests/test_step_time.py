@@ -130,7 +130,8 @@ def layout(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
 def compile_(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[str | None] = []
 
-    def compiled(net: nn.Module, mode: str | None) -> Callable[[Tensor], Tensor]:
+    def compiled(net: nn.Module, mode: str | None, dynamic: bool) -> Callable[[Tensor], Tensor]:
+        assert not dynamic
         modes.append(mode)
         return net
 
@@ -317,6 +318,13 @@ def test_an_output_folder_that_cannot_be_written_stops_before_anything_runs(cli:
     done = cli("step-time", "--model", "tiny-nfnet", "--device", "fake", "--out", "file/sub")
     assert done.exit_code == 1
     assert "cannot be written" in done.stderr and "--out" in done.stderr and done.stdout == ""
+
+
+def test_a_default_folder_that_cannot_be_written_stops_before_anything_runs(cli: Cli) -> None:
+    Path("results").write_text("")
+    done = cli("step-time", "--model", "tiny-nfnet", "--device", "fake")
+    assert done.exit_code == 1 and done.stdout == ""
+    assert "Results cannot be written to results" in done.stderr and "building" not in done.stderr
 
 
 def test_a_wrong_type_is_wrong_usage(cli: Cli) -> None:

@@ -29,10 +29,10 @@ def test_lists_make_a_grid() -> None:
 
 
 def test_a_ratio_is_two_workloads_that_differ_in_the_net_alone() -> None:
-    path = written(HEAD + '[[ratios]]\nnet = "nf-resnet50"\nbaseline = "resnet50"\nrounds = 4\nturn_time = 3\n')
+    path = written(HEAD + '[[ratios]]\nnet = "nf-resnet50"\nbaseline = "resnet50"\nturns = 4\nturn_time = 3\n')
     (part,) = study.read(path).parts("cuda")
     assert part.workloads == (StepTime(model="nf-resnet50"), StepTime(model="resnet50"))
-    assert (part.sampling.rounds, part.sampling.turn_time) == (4, 3.0)
+    assert (part.sampling.turns, part.sampling.turn_time) == (4, 3.0)
 
 
 def test_a_table_for_another_device_is_left_out() -> None:
@@ -66,6 +66,12 @@ def test_a_table_for_another_device_is_left_out() -> None:
         (HEAD + "[[workloads]]\nbatch = 8\n", "mine.toml, workloads[0]: model is missing or no text."),
         (HEAD + '[[ratios]]\nnet = "resnet50"\n', "mine.toml, ratios[0]: baseline is missing or no text."),
         (HEAD + '[[workloads]]\nmodel = "resnet50"\ndevice = "tpu"\n', "mine.toml, workloads[0]: device is 'tpu'."),
+        (HEAD + "[[workloads]]\nmodel = []\n", "mine.toml, workloads[0]: an empty list leaves nothing to run."),
+        (
+            HEAD
+            + '[[workloads]]\nmodel = "tiny-nfnet"\n[[workloads]]\ndevice = "cuda"\nmodel = "resnet50"\npx = "big"\n',
+            "mine.toml, workloads[1]: A setting has a wrong value",
+        ),
         ("title = \n", "mine.toml is no TOML: Invalid value (at line 1, column 9)"),
     ],
 )

@@ -11,7 +11,7 @@ from conftest import Cli
 from make import CPU, FAKE, H200, SOFTWARE, once, result
 
 from nfbench.analysis import rows
-from nfbench.analysis.store import Writer
+from nfbench.analysis.store import Writer, load
 from nfbench.records import Resolved, Result, Software, StepTime
 from nfbench.showing.tables import Column, render
 
@@ -45,8 +45,9 @@ def test_rich_and_markdown_show_units_and_the_interval(cli: Cli) -> None:
 
 
 def test_the_newest_software_is_shown_and_the_rest_counted(cli: Cli) -> None:
+    older = result(times=(0.2,) * 10, id="older")
     old, new = result(times=(0.2,) * 10), result(times=(0.1,) * 10, software=NEWER, start="2026-02-01T00:00:00.000Z")
-    folder = kept(old, old, new)
+    folder = kept(old, older, new)
     done = cli("table", folder, "--format", "csv")
     assert [row["step_time"] for row in cells(done.stdout)] == ["0.1"]
     assert "Set aside: 2 by older software (--all shows them)." in done.stderr
@@ -55,21 +56,40 @@ def test_the_newest_software_is_shown_and_the_rest_counted(cli: Cli) -> None:
 
 
 def test_machines_share_a_table_only_with_a_column_that_says_so(cli: Cli) -> None:
-    folder = kept(result(), result(machine=H200))
+    folder = kept(result(), result(machine=H200, id="gpu"))
     screen = cli("table", folder).stdout
-    assert "machine" in screen and "A CPU, 2 cores" in screen and "NVIDIA H200" in screen
+    assert "machine" in screen and "A CPU" in screen and "NVIDIA H200" in screen
     assert "machine" not in cli("table", kept(result(), name="one")).stdout
 
 
+def test_machines_of_one_name_are_told_apart_by_what_differs(cli: Cli) -> None:
+    other = msgspec.structs.replace(H200, driver="590.2")
+    screen = cli("table", kept(result(machine=H200), result(machine=other, id="other"))).stdout
+    assert "NVIDIA H200, driver 580.1" in screen and "NVIDIA H200, driver 590.2" in screen
+
+
+def test_results_that_resolved_differently_are_rows_of_their_own() -> None:
+    resolved = Resolved(px=224, micro_batch=16, precision="fp32", layout="nchw")
+    found, _ = rows.rows([result(), result(resolved=resolved)])
+    assert [(row["layout"], row["micro_batch"], row["rounds"]) for row in found] == [("nhwc", 32, 1), ("nchw", 16, 1)]
+
+
+def test_a_result_that_was_copied_into_a_second_file_counts_once() -> None:
+    folder = kept(result())
+    (path,) = folder.glob("*.jsonl")
+    Path(folder, "copy.jsonl").write_bytes(path.read_bytes())
+    assert len(load([folder]).results) == 1
+
+
 def test_rows_of_the_fake_device_never_stand_beside_real_ones(cli: Cli) -> None:
-    done = cli("table", kept(result(), result(machine=FAKE), result(machine=FAKE)), "--format", "csv")
-    assert [row["machine"] for row in cells(done.stdout)] == ["A CPU, 2 cores"]
+    done = cli("table", kept(result(), result(machine=FAKE, id="a"), result(machine=FAKE, id="b")), "--format", "csv")
+    assert [row["machine"] for row in cells(done.stdout)] == ["A CPU"]
     assert "Set aside: 2 of the fake device." in done.stderr
     assert len(cells(cli("table", kept(result(machine=FAKE), name="fake"), "--format", "csv").stdout)) == 1
 
 
 def test_replicates_are_one_row_with_their_spread() -> None:
-    group = [result(times=(t,) * 10, round=i) for i, t in enumerate((0.1, 0.11, 0.12))]
+    group = [result(id=str(i), times=(t,) * 10, round=i) for i, t in enumerate((0.1, 0.11, 0.12))]
     ((row,), _) = rows.rows(group)
     assert row["rounds"] == 3 and row["step_time_low"] < 0.1 < 0.12 < row["step_time_high"]
 

@@ -241,13 +241,50 @@ def test_fp16_runs_with_a_scaler_and_counts_skipped_updates() -> None:
 
 
 def test_fp16_gradients_are_unscaled_before_they_are_clipped() -> None:
+    def clipped(precision: str) -> float:
+        device = Opened()
+        workload = StepTime(
+            model="tiny-nfnet-s",
+            batch=2,
+            micro_batch=2,
+            precision=precision,
+            layout="nchw",
+            agc=0.05,  # type: ignore[arg-type]
+        )
+        steps = device.build(workload, device.resolve(workload), seed=0)
+        return next(r.values[0] for r in steps.inspect() if r.name == "clipped_units" and r.values[0] is not None)
+
+    # 65,536 times as large, nearly every unit would be clipped
+    assert 0 < clipped("fp32") < 0.5
+    assert clipped("fp16") == pytest.approx(clipped("fp32"), abs=0.05)
+
+
+def test_an_fp16_run_whose_first_update_is_skipped_trains_on_clean_momentum() -> None:
     device = Opened()
-    workload = StepTime(model="tiny-nfnet-s", batch=2, micro_batch=2, precision="fp16", layout="nchw", agc=1e9)
+    workload = StepTime(model="tiny-resnet-s", batch=2, micro_batch=2, precision="fp16", layout="nchw")
     steps = device.build(workload, device.resolve(workload), seed=0)
-    scaled = steps.inspect()
-    share = {r.name: r.values[0] for r in scaled}
-    # with a threshold as high as this only gradients that still carried the loss scale could be clipped
-    assert share["clipped_units"] == 0
+    step = steps.step
+    before = [p.detach().clone() for p in step.net.parameters()]
+    sound, step.inputs[0] = step.inputs[0], torch.full_like(step.inputs[0], float("inf"))
+    steps.update(nothing, 1)
+    assert all(torch.equal(a, b.detach()) for a, b in zip(before, step.net.parameters(), strict=True))
+    momenta = [state["momentum_buffer"] for state in step.optimizer.state.values()]
+    assert momenta and not any(bool(m.any()) for m in momenta)
+    step.inputs[0] = sound
+    for norm in step.net.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.reset_running_stats()
+    steps.update(nothing, 1)
+    assert all(bool(p.isfinite().all()) for p in step.net.parameters())
+    assert next(r.values[0] for r in steps.inspect() if r.name == "skipped_updates") == 1
+
+
+def test_a_net_is_really_compiled_for_one_shape() -> None:
+    device = Opened()
+    workload = StepTime(model="tiny-resnet-s", batch=2, micro_batch=2, layout="nchw", compile="default")
+    result = measured(workload, device, Sampling(max_time=1, min_steps=2))
+    assert result.status == "ok", result.message
+    assert result.value("first_step") > 10 * (metrics.seconds(result) or 1)  # type: ignore[operator]
 
 
 def test_a_net_that_explodes_is_diverged() -> None:

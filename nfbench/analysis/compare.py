@@ -12,28 +12,40 @@ from nfbench.records import Machine, Resolved, Result
 
 
 class Ratio(NamedTuple):
-    """How much of the baseline's step ``net`` takes, paired round by round within one session."""
+    """How much of the baseline's step ``net`` takes, paired turn by turn within one session.
+
+    ``voided`` turns were left out because the GPU was slowed down in them.
+    """
 
     net: Result
     baseline: Result
     estimate: Estimate
     rounds: int
+    voided: int = 0
 
 
 def paired(results: Sequence[Result], net: str, baseline: str) -> Ratio | None:
-    """The ratio of two models over the rounds in which both have a rate; None where there is no such round.
+    """The ratio of two models over the turns in which both have a rate; None where there is no such turn.
 
-    The effect is the paired log-ratio of the medians, its interval Student's t over rounds.
+    The effect is the paired log-ratio of the medians, its interval Student's t: over the means of the rounds, or over
+    the turns where there is one round only. A turn in which the GPU was slowed down on either side does not count.
     """
-    rounds: dict[int, dict[str, Result]] = {}
+    turns: dict[tuple[int, int], dict[str, Result]] = {}
     for r in results:
-        if metrics.seconds(r) is not None:
-            rounds.setdefault(r.round, {})[r.workload.model] = r
-    both = [pair for pair in rounds.values() if net in pair and baseline in pair]
-    if not both:
+        if r.workload.model in (net, baseline) and metrics.seconds(r) is not None:
+            turns.setdefault((r.round, r.turn), {})[r.workload.model] = r
+    both = {place: pair for place, pair in turns.items() if net in pair and baseline in pair}
+    sound = {place: pair for place, pair in both.items() if not any(map(metrics.voided, pair.values()))}
+    if not sound:
         return None
-    ratios = [(metrics.seconds(pair[net]) or 0) / (metrics.seconds(pair[baseline]) or 1) for pair in both]
-    return Ratio(both[-1][net], both[-1][baseline], stats.mean_of_logs(ratios), len(both))
+    rounds: dict[int, list[float]] = {}
+    for (round, _), pair in sound.items():
+        ratio = (metrics.seconds(pair[net]) or 0) / (metrics.seconds(pair[baseline]) or 1)
+        rounds.setdefault(round, []).append(ratio)
+    # turns of one pair of processes share their luck, so that they replicate each other only where nothing else does
+    ratios = [stats.mean_of_logs(r).value for r in rounds.values()] if len(rounds) > 1 else next(iter(rounds.values()))
+    last = list(sound.values())[-1]
+    return Ratio(last[net], last[baseline], stats.mean_of_logs(ratios), len(rounds), len(both) - len(sound))
 
 
 def sentence(ratios: Sequence[Ratio]) -> str:
@@ -52,6 +64,10 @@ def _clause(ratio: Ratio, with_precision: bool) -> str:
     value, half = ratio.estimate.value, ratio.estimate.half_width
     shown = units.significant(value, 3) if half is None else units.plus_minus(value, half)
     net, baseline, where = ratio.net.workload.model, ratio.baseline.workload.model, _where(ratio, with_precision)
+    if half is not None and ratio.rounds == 1:
+        where += "; ± within this run"
+    if ratio.voided:
+        where += f"; {ratio.voided} turn{'s'[: ratio.voided != 1]} left out, the GPU was slowed down"
     return f"{net} takes {shown} of {baseline}'s step ({where})"
 
 

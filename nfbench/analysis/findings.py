@@ -13,8 +13,6 @@ from nfbench.records import Result
 MANY_ZEROS = 0.20
 LAUNCH_BOUND = 0.05
 BUSY_HOST = 0.10
-VOIDS = frozenset({"hw_slowdown", "hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake"})
-"""Throttle reasons under which a timing is no timing of this device."""
 
 
 class Finding(NamedTuple):
@@ -53,7 +51,7 @@ def _diverged(result: Result) -> Finding | None:
 
 
 def _throttled(result: Result) -> Finding | None:
-    reasons = sorted(VOIDS.intersection(result.conditions.throttle))
+    reasons = sorted(metrics.VOIDS.intersection(result.conditions.throttle))
     if not reasons:
         return None
     return Finding("throttled", f"The GPU was slowed down ({', '.join(reasons)}).", "Cool it and time again.")
@@ -144,6 +142,16 @@ def _skipped(result: Result) -> Finding | None:
     return Finding("skipped_updates", f"{skipped:.0f} fp16 updates were not finite and were skipped.", "")
 
 
+def _synchronizing(result: Result) -> Finding | None:
+    note = result.notes.get("optimizer")
+    return Finding("synchronizing_optimizer", f"{note}.", "Try --optimizer sgd or --precision bf16.") if note else None
+
+
+def _not_inspected(result: Result) -> Finding | None:
+    note = result.notes.get("inspect")
+    return Finding("not_inspected", f"Gradients and loss could not be read: {note}.", "") if note else None
+
+
 def _inductor_layout(result: Result) -> Finding | None:
     note = result.notes.get("layout")
     return Finding("layout", f"The layout is {note}.", "") if note else None
@@ -160,6 +168,8 @@ CHECKS: tuple[Callable[[Result], Finding | None], ...] = (
     _batch_statistics,
     _asleep,
     _skipped,
+    _synchronizing,
+    _not_inspected,
     _launch_bound,
     _power_capped,
     _busy_host,

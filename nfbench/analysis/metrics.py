@@ -16,6 +16,14 @@ from nfbench.records import PHASES, Phase, Result
 
 _RATED = ("ok", "interrupted")
 
+VOIDS = frozenset({"hw_slowdown", "hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake"})
+"""Throttle reasons under which a timing is no timing of this device."""
+
+
+def voided(result: Result) -> bool:
+    """Whether heat or the board slowed the GPU down meanwhile."""
+    return not VOIDS.isdisjoint(result.conditions.throttle)
+
 
 def step_time(result: Result) -> Estimate | None:
     """Seconds of one optimizer update: the median, or the composed step, with its interval within this run."""
@@ -147,6 +155,7 @@ METRICS: dict[str, Callable[[Result], float | None]] = {
     "zero_gradients": once("zero_gradients"),
     "clipped_units": once("clipped_units"),
     "skipped_updates": once("skipped_updates"),
+    "inspected_images": once("inspected_images"),
 }
 """Every metric but the step time, which has an interval, by the key of its column."""
 
@@ -155,9 +164,10 @@ def across(results: Sequence[Result]) -> Estimate | None:
     """The step time over replicates of one workload.
 
     One result gives its own interval, within that run; several give the geometric mean of theirs with Student's t
-    over them, which holds the spread between runs.
+    over them, which holds the spread between them. One that was slowed down counts only where there is no other.
     """
     found = [(r, time) for r in results if (time := seconds(r)) is not None]
+    found = [(r, time) for r, time in found if not voided(r)] or found
     if len(found) <= 1:
         return step_time(found[0][0]) if found else None
     return stats.mean_of_logs([time for _, time in found])

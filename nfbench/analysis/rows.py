@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
+from nfbench import units
 from nfbench.analysis import findings, metrics
 from nfbench.catalog import published
 from nfbench.catalog.models import find
 from nfbench.errors import UnknownModel
-from nfbench.records import Machine, Result, Software, Status, key
+from nfbench.records import Machine, Resolved, Result, Software, Status, key
+
+_MACHINE: dict[str, Callable[[Any], str]] = {
+    "mig_profile": str,
+    "power_limit": lambda watts: f"{watts:.0f} W",
+    "cpu_cores": lambda cores: f"{cores} cores",
+    "memory": units.bytes_,
+    "driver": lambda driver: f"driver {driver}",
+    "cpu": str,
+    "compute_capability": lambda capability: f"sm {capability}",
+}
+_ALWAYS = ("mig_profile",)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,25 +46,26 @@ class Chosen(NamedTuple):
 
 
 def choose(results: Iterable[Result], everything: bool = False) -> Chosen:
-    """Group replicates; of each workload on each machine keep the newest software unless ``everything``.
+    """Group replicates: equal in workload, machine, software and in what each `auto` became.
+
+    Of each workload on each machine the newest software is kept unless ``everything``.
 
     Rows of the fake device never stand beside real ones: they are set aside where there are any of those.
     """
     results = list(results)
     real = [r for r in results if r.machine.device != "fake"]
     aside = {"of the fake device": len(results) - len(real)} if real else {}
-    groups: dict[tuple[str, Machine, Software], list[Result]] = {}
+    groups: dict[tuple[str, Machine, Software, Resolved | None], list[Result]] = {}
+    latest: dict[tuple[str, Machine], Result] = {}
     for result in real or results:
-        groups.setdefault((key(result.workload), result.machine, result.software), []).append(result)
+        groups.setdefault((key(result.workload), result.machine, result.software, result.resolved), []).append(result)
+        place = key(result.workload), result.machine
+        latest[place] = max(latest.get(place, result), result, key=lambda r: r.start)
     if everything:
         return Chosen(list(groups.values()), aside)
-    newest: dict[tuple[str, Machine], list[Result]] = {}
-    for (workload, machine, _), group in groups.items():
-        held = newest.get((workload, machine))
-        if held is None or max(r.start for r in group) >= max(r.start for r in held):
-            newest[workload, machine] = group
-    older = sum(map(len, groups.values())) - sum(map(len, newest.values()))
-    return Chosen(list(newest.values()), aside | {"by older software (--all shows them)": older})
+    kept = {where: group for where, group in groups.items() if latest[where[:2]].software == where[2]}
+    older = sum(map(len, groups.values())) - sum(map(len, kept.values()))
+    return Chosen(list(kept.values()), aside | {"by older software (--all shows them)": older})
 
 
 def row(group: Sequence[Result]) -> Row:
@@ -75,15 +90,14 @@ def row(group: Sequence[Result]) -> Row:
         "composed": result.composed or None,
         "stopped_by": result.stopped_by,
         "device": result.machine.name,
-        "machine": _machine(result.machine),
+        "machine": machine_names([result.machine])[result.machine],
         "software": _software(result.software),
         "start": last.start,
         "study": result.study,
         "norm": result.notes.get("norm"),
     }
     if resolved is not None:
-        found |= {f: getattr(resolved, f) for f in ("px", "micro_batch", "precision", "layout", "agc_impl", "threads")}
-        found["agc"] = resolved.agc
+        found |= {f.name: getattr(resolved, f.name) for f in msgspec.structs.fields(resolved)}
         found["accumulation_steps"] = workload.batch // resolved.micro_batch
         found["asked_precision"], found["asked_layout"] = workload.precision, workload.layout
     for layout in ("nchw", "nhwc"):
@@ -108,7 +122,26 @@ def row(group: Sequence[Result]) -> Row:
 def rows(results: Iterable[Result], everything: bool = False) -> tuple[list[Row], str]:
     """The rows of `choose`, and what was set aside in a sentence."""
     chosen = choose(results, everything)
-    return [row(group) for group in chosen.groups], chosen.said()
+    found = [row(group) for group in chosen.groups]
+    names = machine_names(group[-1].machine for group in chosen.groups)
+    for shown, group in zip(found, chosen.groups, strict=True):
+        shown["machine"] = names[group[-1].machine]
+    return found, chosen.said()
+
+
+def machine_names(machines: Iterable[Machine]) -> dict[Machine, str]:
+    """A name for each machine: its device's, with those of its fields in which another of that name differs."""
+    found: dict[Machine, str] = {}
+    distinct = list(dict.fromkeys(machines))
+    for machine in distinct:
+        same = [m for m in distinct if m.name == machine.name]
+        parts = [machine.name]
+        for field, text in _MACHINE.items():
+            value = getattr(machine, field)
+            if value is not None and (field in _ALWAYS or any(getattr(m, field) != value for m in same)):
+                parts.append(text(value))
+        found[machine] = ", ".join(parts)
+    return found
 
 
 def frame(rows: Sequence[Row]) -> pd.DataFrame:
@@ -123,18 +156,6 @@ def _status(statuses: Counter[Status]) -> str:
     if len(statuses) == 1:
         return next(iter(statuses))
     return ", ".join(f"{count} {status}" for status, count in statuses.most_common())
-
-
-def _machine(machine: Machine) -> str:
-    """A machine in a few words: those of its fields in which two machines of one name may differ."""
-    parts = [machine.name]
-    if machine.mig_profile:
-        parts.append(machine.mig_profile)
-    if machine.power_limit:
-        parts.append(f"{machine.power_limit:.0f} W")
-    if machine.device == "cpu" and machine.cpu_cores:
-        parts.append(f"{machine.cpu_cores} cores")
-    return ", ".join(parts)
 
 
 def _software(software: Software) -> str:

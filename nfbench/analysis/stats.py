@@ -29,8 +29,8 @@ class Estimate(NamedTuple):
 def autocorrelation_time(values: Array) -> float:
     """How many samples count as one, at least 1: the integrated autocorrelation time of "is above the median".
 
-    That indicator is what the variance of a median depends on (Wu 2005, median under dependence); its sum is cut at
-    the first pair that is not positive (Geyer 1992, initial positive sequence).
+    That indicator is what the variance of a median depends on; the sum over its lags ends before the first pair (0, 1),
+    (2, 3) … that is not positive (Geyer 1992, initial positive sequence).
     """
     above = (values > np.median(values)) * 1.0 + (values == np.median(values)) * 0.5
     centred = above - above.mean()
@@ -40,13 +40,13 @@ def autocorrelation_time(values: Array) -> float:
         return 1.0
     spectrum = np.fft.rfft(centred, 2 * n)
     rho = np.fft.irfft(np.abs(spectrum) ** 2, 2 * n)[: n // 2] / (n * variance)
-    total = 1.0
-    for lag in range(1, len(rho) - 1, 2):
+    total = -1.0
+    for lag in range(0, len(rho) - 1, 2):
         pair = float(rho[lag] + rho[lag + 1])
         if pair <= 0:
             break
         total += 2 * pair
-    return total
+    return max(1.0, total)
 
 
 def median(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:

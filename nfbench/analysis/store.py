@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from nfbench.errors import BadResults
-from nfbench.records import Result, from_json, to_json
+from nfbench.records import Result, from_json, key, to_json
 
 
 def new_id() -> str:
@@ -37,19 +38,14 @@ class Writer:
             raise BadResults(
                 f"--out {out} is neither a folder nor a .jsonl file.", try_="--out results/mine or --out mine.jsonl"
             )
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            existed = self.path.exists()
-            os.close(os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644))
-            if not existed:
-                self.path.unlink()
-        except OSError as error:
-            raise self._unwritable(error) from error
+        check_writable(self.path)
 
     def write(self, result: Result) -> None:
         """Append ``result``; it is on the disk when this returns."""
         line = to_json(result) + b"\n"
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            new = not self.path.exists()
             handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             try:
                 size = os.fstat(handle).st_size
@@ -61,15 +57,38 @@ class Writer:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+            if new:
+                _sync_folder(self.path.parent)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise _unwritable(self.path, error.strerror) from error
         self.count += 1
 
-    def _unwritable(self, error: OSError) -> BadResults:
-        return BadResults(
-            f"Results cannot be written to {self.path.parent if self.count == 0 else self.path}: {error.strerror}.",
-            try_="--out with a folder that you may write to",
-        )
+
+def check_writable(path: Path) -> None:
+    """Raise `BadResults` where ``path``, a file or folder that may be missing yet, could not be written. Makes none."""
+    nearest = path
+    while not nearest.exists() and nearest.parent != nearest:
+        nearest = nearest.parent
+    if not nearest.is_dir() and (nearest != path or path.suffix != ".jsonl"):
+        raise _unwritable(path, f"{nearest} is no folder")
+    if path.suffix == ".jsonl" and path.is_dir():
+        raise _unwritable(path, "it is a folder")
+    if not os.access(nearest, os.W_OK):
+        raise _unwritable(path, f"no permission to write to {nearest}")
+
+
+def _unwritable(path: Path, why: str | None) -> BadResults:
+    return BadResults(f"Results cannot be written to {path}: {why}.", try_="--out with a folder that you may write to")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name last, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 class Broken(NamedTuple):
@@ -137,5 +156,6 @@ def load(paths: Sequence[Path]) -> Loaded:
             why=str(broken[0]) if broken else "",
             try_="nfbench step-time --model tiny-nfnet",
         )
-    results.sort(key=lambda r: (r.start, r.id))
-    return Loaded(results, broken)
+    # a result that was copied into a second file is still one
+    unique = {(r.id, r.start, key(r.workload), r.round, r.turn): r for r in results}
+    return Loaded(sorted(unique.values(), key=lambda r: (r.start, r.id)), broken)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from nfbench.analysis.rows import Row
-from nfbench.analysis.store import Broken, Writer
+from nfbench.analysis.store import Broken, Writer, check_writable
 from nfbench.devices.about import slug
 from nfbench.errors import Failed
 from nfbench.records import Result
@@ -22,6 +22,8 @@ class Landing:
         self.out, self.what = out, what
         self.results: list[Result] = []
         self.writer: Writer | None = Writer(out) if out is not None else None
+        if out is None:
+            check_writable(Path("results"))
 
     def keep(self, result: Result) -> None:
         """Write ``result`` to the disk."""

@@ -44,7 +44,8 @@ def command(
     from nfbench.showing.live import Live
     from nfbench.studies import runner
 
-    parts = found.parts(kind_of(device))
+    kind = kind_of(device)
+    parts = found.parts(kind)
     landing = Landing(out, found.name)
     click.echo(f"{found.title}: {found.question}", err=True)
     by_part: dict[int, list[Result]] = {}
@@ -55,7 +56,7 @@ def command(
 
     try:
         with Live(quiet) as live:
-            runner.parts(parts, device=device, seed=seed, keep=keep, watch=live, study=found.name)
+            runner.parts(parts, device=device, seed=seed, keep=keep, watch=live, study=found.name, kind=kind)
     except (Stop, KeyboardInterrupt, NfbenchError):
         landing.say()
         raise

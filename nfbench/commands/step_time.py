@@ -34,6 +34,7 @@ def command(
     from nfbench.showing.live import Live
     from nfbench.studies import runner
     from nfbench.studies import settings as made
+    from nfbench.studies.study import Part
 
     sampling = made.sampling({name: settings.pop(name) for name in ("within", "min_steps", "rounds", "max_time")})
     workloads = [made.workload({"model": model, **settings}) for model in models]
@@ -41,7 +42,8 @@ def command(
     try:
         with Live(quiet) as live:
             if sampling.rounds > 1:
-                runner.in_turns(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
+                part = Part(tuple(workloads), sampling)
+                runner.parts([part], device=device, seed=seed, keep=lambda _, r: landing.keep(r), watch=live)
             else:
                 runner.here(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
     except (Stop, KeyboardInterrupt, NfbenchError):

@@ -102,6 +102,9 @@ class Device(Protocol):
     def peaks(self) -> list[Reading]:
         """The peaks of memory in use since they were last forgotten, in bytes."""
 
+    def rest(self) -> None:
+        """Give back memory that is only cached, before another process has its turn."""
+
     def out_of_memory(self, error: BaseException) -> bool:
         """Whether ``error`` says that the device's memory did not do; may then free what is cached."""
 

@@ -57,9 +57,10 @@ class Cpu(TorchDevice):
         assert isinstance(steps, TorchSteps)
         parameters = sum(p.numel() * p.element_size() for p in steps.step.net.parameters())
         self.reset_peaks()
-        for _ in range(2):
-            steps.arrange(resolved.layout, small)
-            steps.update(_nothing, 1)
+        with steps.step.eager():
+            for _ in range(2):
+                steps.arrange(resolved.layout, small)
+                steps.update(_nothing, 1)
         peak = peak_resident()
         if free is None or peak is None or before is None or not self.peak_is_fresh:
             return candidates[0]
@@ -88,6 +89,9 @@ class Cpu(TorchDevice):
         peak = peak_resident()
         source = "peak since the window began" if self.peak_is_fresh else "peak since the process began"
         return [] if peak is None else [reading("peak_rss", "B", "window", source, [peak])]
+
+    def rest(self) -> None:
+        return None
 
     def out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)

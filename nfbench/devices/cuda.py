@@ -22,10 +22,13 @@ _NO_MEMORY = re.compile(r"CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|c
 
 
 class CudaRecorder:
-    """Timing events, all made before the first is recorded."""
+    """Timing events, all made before the first stamp."""
 
     def __init__(self, stamps: int) -> None:
         self.events = [torch.cuda.Event(enable_timing=True) for _ in range(stamps)]
+        for event in self.events:
+            # torch makes the driver's event with its first record
+            event.record()
         self.used = 0
 
     def stamp(self) -> None:
@@ -53,6 +56,7 @@ class Cuda(TorchDevice):
         self.uuid = str(properties.uuid)
         self.card = nvml.card_of(self.uuid)
         self.capability = (properties.major, properties.minor)
+        self.retries = 0
         card = self.card
         self.machine = Machine(
             device="cuda",
@@ -65,6 +69,11 @@ class Cuda(TorchDevice):
             cpu=about.cpu_name(),
             cpu_cores=about.cpu_cores(),
         )
+
+    def resolve(self, workload: Workload) -> Resolved:
+        if workload.micro_batch != "auto":
+            _check_graphs(workload, workload.micro_batch)
+        return super().resolve(workload)
 
     def conditions(self) -> Conditions:
         card = self.card
@@ -85,11 +94,15 @@ class Cuda(TorchDevice):
 
         assert isinstance(steps, TorchSteps)
         room = torch.cuda.mem_get_info(self.torch_device)[0] + torch.cuda.memory_reserved(self.torch_device)
-        if workload.batch <= 2 or _foretold(workload, resolved, steps) <= SAFE_WITHOUT_PROBE * room:
+        with steps.step.eager():
+            whole = workload.batch <= 2 or _foretold(workload, resolved, steps) <= SAFE_WITHOUT_PROBE * room
+        if whole:
             return workload.batch
         steps.step.park()
         torch.cuda.empty_cache()
-        return in_own_process(workload, resolved, seed, self.torch_device.index or 0)
+        found = in_own_process(workload, resolved, seed, self.torch_device.index or 0)
+        _check_graphs(workload, found)
+        return found
 
     def recorder(self, stamps: int) -> CudaRecorder:
         return CudaRecorder(stamps)
@@ -99,14 +112,19 @@ class Cuda(TorchDevice):
 
     def reset_peaks(self) -> None:
         torch.cuda.reset_peak_memory_stats(self.torch_device)
+        self.retries = torch.cuda.memory_stats(self.torch_device)["num_alloc_retries"]
 
     def peaks(self) -> list[Reading]:
         stats = torch.cuda.memory_stats(self.torch_device)
+        retries = stats["num_alloc_retries"] - self.retries
         return [
             reading("peak_allocated", "B", "window", "torch allocator", [stats["allocated_bytes.all.peak"]]),
             reading("peak_reserved", "B", "window", "torch allocator", [stats["reserved_bytes.all.peak"]]),
-            reading("allocator_retries", "1", "run", "torch allocator", [stats["num_alloc_retries"]]),
+            reading("allocator_retries", "1", "window", "torch allocator", [retries]),
         ]
+
+    def rest(self) -> None:
+        torch.cuda.empty_cache()
 
     def out_of_memory(self, error: BaseException) -> bool:
         if not isinstance(error, torch.OutOfMemoryError) and not _NO_MEMORY.search(str(error)):
@@ -138,15 +156,21 @@ class Cuda(TorchDevice):
         set_tf32(bool(resolved.tf32))
 
 
+def _check_graphs(workload: Workload, micro_batch: int) -> None:
+    """CUDA graphs cannot accumulate: the next pass overwrites the gradients of the last (pytorch issue 169545)."""
+    if workload.compile in ("reduce-overhead", "max-autotune") and micro_batch < workload.batch:
+        raise UnsupportedWorkload(
+            f"--compile {workload.compile} records CUDA graphs, which cannot accumulate gradients over passes; "
+            f"--batch {workload.batch} takes passes of {micro_batch}.",
+            try_=f"--compile default, or --batch {micro_batch}",
+        )
+
+
 def set_tf32(on: bool) -> None:
     """TF32 for matrix products and for convolutions alike; cuDNN's own default is on."""
-    if hasattr(torch.backends.cudnn, "conv"):
-        precision = "tf32" if on else "ieee"
-        for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
-            setattr(backend, "fp32_precision", precision)  # noqa: B010 - no attribute that older stubs know
-    else:
-        torch.backends.cuda.matmul.allow_tf32 = on
-        torch.backends.cudnn.allow_tf32 = on
+    # inductor reads these, and torch refuses to have them mixed with their successors (pytorch issue 166387)
+    torch.backends.cuda.matmul.allow_tf32 = on
+    torch.backends.cudnn.allow_tf32 = on
 
 
 def _ours() -> set[int]:
@@ -169,7 +193,8 @@ def use_of(steps: TorchSteps, resolved: Resolved, images: int, device: torch.dev
     steps.update(_nothing, passes)
     torch.cuda.synchronize(device)
     stats = torch.cuda.memory_stats(device)
-    return Use(stats["reserved_bytes.all.peak"], stats["num_alloc_retries"] - retries)
+    peak, reserved = stats["allocated_bytes.all.peak"], stats["reserved_bytes.all.peak"]
+    return Use(peak, reserved, stats["num_alloc_retries"] - retries)
 
 
 def _foretold(workload: Workload, resolved: Resolved, steps: TorchSteps) -> float:

@@ -140,6 +140,9 @@ class FakeDevice:
     def peaks(self) -> list[Reading]:
         return [reading("peak_allocated", "B", "window", "fake", [self.peak])]
 
+    def rest(self) -> None:
+        return None
+
     def out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError)
 

@@ -10,9 +10,11 @@ MOST_RESERVED = 0.92
 
 
 class Use(NamedTuple):
-    """What passes of some size took: bytes at the peak, and how often the allocator had to try again."""
+    """What passes of some size took at their peak: bytes in use, bytes that the allocator held for them, and how often
+    it had to try again."""
 
     peak: int
+    reserved: int
     retries: int = 0
 
 
@@ -63,4 +65,4 @@ def largest(batch: int, room: int, tried: Callable[[int], Use | None]) -> int | 
 
 
 def _holds(use: Use, room: int) -> bool:
-    return use.retries == 0 and use.peak <= MOST_RESERVED * room
+    return use.retries == 0 and use.reserved <= MOST_RESERVED * room

@@ -21,8 +21,6 @@ _THROTTLE = (
     (0x020, "sw_thermal_slowdown"),
     (0x040, "hw_thermal_slowdown"),
     (0x080, "hw_power_brake"),
-    (0x200, "board_limit"),
-    (0x400, "reliability"),
 )
 _SM_CLOCK, _GPU_TEMPERATURE = 1, 0  # NVML_CLOCK_SM, NVML_TEMPERATURE_GPU
 _MEMORY_V2 = 0x02000028  # nvmlMemory_v2, the struct's version and size

@@ -27,6 +27,7 @@ def in_own_process(workload: Workload, resolved: Resolved, seed: int, index: int
 
     Raises:
         UnsupportedWorkload: not even the smallest pass fits.
+        RuntimeError: the search itself failed.
     """
     request = Request(workload=workload, resolved=resolved, seed=seed, index=index)
     done = subprocess.run(
@@ -37,18 +38,19 @@ def in_own_process(workload: Workload, resolved: Resolved, seed: int, index: int
         check=False,
     )
     held = [json.loads(line)["holds"] for line in done.stdout.splitlines() if line.startswith(b'{"holds"')]
-    if held:
-        return int(held[-1])
-    last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-    raise UnsupportedWorkload(
-        f"{workload.model} at {resolved.px} px does not fit on the card with one image a pass.",
-        why=last[0] if last else "",
-        try_="a smaller --px, or --micro-batch to name one yourself",
-    )
+    if not held:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        raise RuntimeError(f"the search for a micro-batch ended with exit code {done.returncode}: {last[0]}")
+    if held[-1] is None:
+        raise UnsupportedWorkload(
+            f"{workload.model} at {resolved.px} px does not fit on the card with one image a pass.",
+            try_="a smaller --px",
+        )
+    return int(held[-1])
 
 
 def main() -> None:
-    """Read a `Request` on standard input; write a line for each size that holds, the largest last."""
+    """Read a `Request` on standard input; write the largest size that holds, or null."""
     import torch
 
     from nfbench.devices.cuda import Cuda, use_of
@@ -67,9 +69,9 @@ def main() -> None:
                 raise
             return None
 
-    found = largest(request.workload.batch, room, tried)
-    if found is not None:
-        sys.stdout.write(json.dumps({"holds": found}) + "\n")
+    with steps.step.eager():
+        found = largest(request.workload.batch, room, tried)
+    sys.stdout.write(json.dumps({"holds": found}) + "\n")
 
 
 if __name__ == "__main__":

@@ -107,6 +107,8 @@ class TorchDevice:
         )
         step.arrange(resolved.layout, self._first_micro_batch(workload, resolved))
         notes = {"norm": norm}
+        if resolved.precision == "fp16" and resolved.optimizer_impl == "rmsproptf":
+            notes["optimizer"] = "RMSpropTF knows no loss scale, so each fp16 update waits for the device"
         if workload.compile != "none":
             notes["layout"] = "a request: inductor may choose its own"
         return TorchSteps(step, counts, notes, workload.compile != "none")

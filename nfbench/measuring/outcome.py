@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -11,6 +12,8 @@ from nfbench.records import SCHEMA_VERSION, Record, Result, Sampling, Status, Wo
 
 Keep = Callable[[Result], None]
 LONGEST_MESSAGE = 500
+_PATH = re.compile(r"(?<![\w./\\])(?:[A-Za-z]:|~)?(?:[/\\][^\s/\\:'\"]+)+[/\\](?=[^\s/\\])")
+_UUID = re.compile(r"\b(?:(?:GPU|MIG)-)?[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
 
 
 class Labels(Record, frozen=True, kw_only=True):
@@ -20,14 +23,19 @@ class Labels(Record, frozen=True, kw_only=True):
     study: str | None = None
 
 
+def now() -> str:
+    """The time, UTC, to the millisecond, as a result's ``start``."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def base_result(
-    device: Device, workload: Workload, sampling: Sampling, seed: int, round: int, labels: Labels
+    device: Device, workload: Workload, sampling: Sampling, seed: int, round: int, turn: int, labels: Labels
 ) -> Result:
     """A result that holds everything but what is measured."""
     return Result(
         schema=SCHEMA_VERSION,
         id=new_id(),
-        start=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        start=now(),
         status="error",
         workload=workload,
         sampling=sampling,
@@ -36,12 +44,19 @@ def base_result(
         session=labels.session,
         study=labels.study,
         round=round,
+        turn=turn,
         seed=seed,
     )
 
 
 def failure(error: Exception, device: Device) -> tuple[Status, str]:
-    """The status and message that ``error`` gives a result; the message holds no traceback and no path."""
+    """The status and message that ``error`` gives a result."""
     lines = str(error).strip().splitlines() or [""]
-    message = f"{type(error).__name__}: {lines[0]}"[:LONGEST_MESSAGE]
+    message = scrubbed(f"{type(error).__name__}: {lines[0]}")
     return ("out_of_memory" if device.out_of_memory(error) else "error"), message
+
+
+def scrubbed(message: str) -> str:
+    """``message`` fit to be stored and published: without folders, UUIDs and all that is over 500 characters."""
+    message = _PATH.sub("", message)
+    return _UUID.sub("…", message)[:LONGEST_MESSAGE]

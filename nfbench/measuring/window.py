@@ -17,6 +17,9 @@ from nfbench.analysis.stats import Estimate, composed, median
 from nfbench.devices.base import Device, Steps
 from nfbench.records import MAX_KEPT_STEPS, Reading, Scope, reading
 
+SOURCES = {"cuda": "cuda events", "cpu": "perf_counter", "fake": "fake"}
+"""Where the stamps of each kind of device come from."""
+
 
 @contextmanager
 def no_collection() -> Iterator[None]:
@@ -87,22 +90,26 @@ class Window:
         ]
 
     def estimate(self) -> Estimate:
-        """The step time with its interval, from what has been timed so far."""
+        """The step time with its interval, from those of the times so far that `readings` keeps."""
+        every = self._every()
         if not self.composed:
-            return median(self.step)
-        passes = self.micro_steps()
+            return median(self.step[::every])
+        passes = self.micro_steps()[::every]
         return composed(
             [p[0] for p in passes],
             [t for p in passes for t in p[1:]],
-            [c + u for c, u in zip(self.clip, self.update, strict=True)],
+            [c + u for c, u in zip(self.clip[::every], self.update[::every], strict=True)],
             self.accumulation_steps,
         )
 
+    def _every(self) -> int:
+        """Every n-th update is kept, so that at most 1,000 values of a quantity are."""
+        values = len(self.step) * (self.passes if self.composed else 1)
+        return max(1, -(-values // MAX_KEPT_STEPS))
+
     def readings(self, source: str, tail: bool) -> list[Reading]:
         """The raw times. Of many steps every n-th is kept, the same ones of each quantity, at most 1,000."""
-        every = -(-len(self.step) // MAX_KEPT_STEPS) or 1
-        if self.composed:
-            every = -(-len(self.step) * self.passes // MAX_KEPT_STEPS) or 1
+        every = self._every()
 
         def seconds(name: str, values: Sequence[float], scope: Scope = "step") -> Reading:
             return reading(name, "s", scope, source, values)

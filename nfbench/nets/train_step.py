@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,8 @@ from nfbench.nets import agc
 from nfbench.records import CompileMode, Layout, Precision, Reading, reading
 
 LABEL_SMOOTHING = 0.1
-POOL_BYTES = 2**29
-"""Inputs kept on the device, at most; a batch that is larger goes round."""
+POOL_BYTES = 2**26
+"""Inputs kept on the device where they are more than one pass takes; a batch that is larger goes round."""
 
 _FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 _AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -53,7 +53,9 @@ class TrainStep:
         # The scale only ever falls, so that its fall counts the skipped updates.
         self.scaler = torch.amp.GradScaler(device.type, growth_interval=2**31 - 1) if precision == "fp16" else None
         mode = None if compile == "default" else compile
-        self.model: Callable[[Tensor], Tensor] = net if compile == "none" else torch.compile(net, mode=mode)
+        self.model: Callable[[Tensor], Tensor] = (
+            net if compile == "none" else torch.compile(net, mode=mode, dynamic=False)
+        )
         self.inputs: list[Tensor] = []
         self.targets: list[Tensor] = []
         self.loss = torch.tensor(float("nan"))
@@ -67,15 +69,30 @@ class TrainStep:
         self.inputs, self.targets = [], []
         self.net.to(self.device, memory_format=_FORMATS[layout])  # type: ignore[call-overload]
         self.micro_batch = micro_batch
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
         image_bytes = 12 * self.px**2
-        passes = self.batch // micro_batch if micro_batch <= self.batch else 1
-        held = max(1, min(passes, POOL_BYTES // (image_bytes * micro_batch)))
+        held = max(1, min(self.batch // micro_batch, POOL_BYTES // (image_bytes * micro_batch)))
         generator = torch.Generator(self.device).manual_seed(self.seed)
         size = (held * micro_batch, 3, self.px, self.px)
         images = torch.randn(size, generator=generator, device=self.device)
         classes = torch.randint(self.classes, (size[0],), generator=generator, device=self.device)
         self.inputs = [i.contiguous(memory_format=_FORMATS[layout]) for i in images.split(micro_batch)]
         self.targets = list(classes.split(micro_batch))
+        if self.scaler is not None and isinstance(self.optimizer, torch.optim.SGD):
+            # torch's fused SGD leaves new momentum uninitialized where the first update is skipped
+            for group in self.optimizer.param_groups:
+                for p in group["params"]:
+                    self.optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+
+    @contextlib.contextmanager
+    def eager(self) -> Iterator[None]:
+        """Inside, the net is run as it is written: sizes that are only tried are not worth a compilation."""
+        compiled, self.model = self.model, self.net
+        try:
+            yield
+        finally:
+            self.model = compiled
 
     def park(self) -> None:
         """Move everything off the device; `arrange` brings it back."""
@@ -138,20 +155,25 @@ class TrainStep:
         passes = min(2, self.accumulation_steps)
         counts: list[int] = []
         losses: list[Tensor] = []
-        with Operators() as operators:
+        operators = Operators()
+        counting = operators if count_operators else contextlib.nullcontext()
+        with counting:
             for index in range(passes):
                 self._pass(_nothing, index, passes)
                 losses.append(self.loss)
                 counts.append(operators.taken())
-        if self.scaler is not None:
-            self.scaler.unscale_(self.optimizer)
+            if self.scaler is not None:
+                self.scaler.unscale_(self.optimizer)
+            rest = operators.taken()
         loss = float(torch.stack(losses).sum())
-        readings = [*self._gradients(), reading("loss", "1", "run", "one update", [loss])]
-        with Operators() as operators:
+        images = reading("inspected_images", "1", "run", "count", [passes * self.micro_batch])
+        readings = [*self._gradients(), images, reading("loss", "1", "run", "one update", [loss])]
+        operators.taken()
+        with counting:
             if self.clipping is not None:
                 agc.clip(self.clipped, self.clipping)
             self._apply()
-            rest = operators.taken()
+        rest += operators.taken()
         self.updates += 1
         if count_operators:
             total = counts[0] + (self.accumulation_steps - 1) * counts[-1] + rest
@@ -170,9 +192,12 @@ class TrainStep:
         return found
 
 
-def skipped_updates(before: float, after: float) -> int:
-    """How often GradScaler halved its scale between the two, each for one update that it skipped."""
-    return round(math.log2(before / after)) if after > 0 else 0
+def skipped_updates(before: float, after: float) -> float:
+    """How often GradScaler halved its scale between the two, each for one update that it skipped.
+
+    Not a number once the scale has reached zero, below which it cannot be halved.
+    """
+    return math.log2(before / after) if after > 0 else math.nan
 
 
 def _nothing() -> None:

@@ -27,21 +27,23 @@ class Live:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet, self.subject, self.last = quiet, "", 0.0
-        self.status = None
+        self.line = None
         if not quiet and sys.stderr.isatty():
             from rich.console import Console
+            from rich.live import Live as Line
 
             self.console = Console(stderr=True)
-            self.status = self.console.status("starting")
+            # no thread that draws by itself: it would run, and print, inside a timed block
+            self.line = Line(console=self.console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Live:
-        if self.status:
-            self.status.start()
+        if self.line:
+            self.line.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.status:
-            self.status.stop()
+        if self.line:
+            self.line.stop()
 
     def about(self, subject: str) -> None:
         """What the next calls are about: a model, a place in a study."""
@@ -56,7 +58,7 @@ class Live:
         )
 
     def note(self, text: str) -> None:
-        if self.status:
+        if self.line:
             self.console.print(text, markup=False, highlight=False)
         else:
             print(text, file=sys.stderr, flush=True)
@@ -71,8 +73,10 @@ class Live:
         line = f"{self.subject}: {text}" if self.subject else text
         if self.quiet:
             return
-        if self.status:
-            self.status.update(line)
+        if self.line:
+            from rich.text import Text
+
+            self.line.update(Text(f"▸ {line}", no_wrap=True, overflow="ellipsis"), refresh=True)
         elif force or time.monotonic() - self.last >= PLAIN_EVERY:
             print(line, file=sys.stderr, flush=True)
             self.last = time.monotonic()

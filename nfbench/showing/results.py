@@ -8,14 +8,11 @@ from typing import Any
 from nfbench import units
 from nfbench.analysis.rows import Row
 from nfbench.showing.tables import Column, Format, render
+from nfbench.showing.tables import plain as _plain
 
 
 def _seconds(value: Any) -> str:
     return units.seconds(value)
-
-
-def _plain(value: Any) -> str:
-    return units.ABSENT if value is None else str(value)
 
 
 def _count(value: Any) -> str:
@@ -82,7 +79,16 @@ OUTCOME: tuple[Column, ...] = (
     Column("start", "start", _plain, right=False),
 )
 
-ALL = (*SETTINGS, *QUANTITIES, *OUTCOME)
+IMPLEMENTATION: tuple[Column, ...] = (
+    Column("agc_impl", "clip by", _plain, right=False),
+    Column("optimizer_impl", "update by", _plain, right=False),
+    Column("tf32", "TF32", _plain, right=False),
+    Column("cudnn_benchmark", "cuDNN benchmark", _plain, right=False),
+    Column("allocator", "allocator", _plain, right=False),
+    Column("threads", "threads"),
+)
+
+ALL = (*SETTINGS, *IMPLEMENTATION, *QUANTITIES, *OUTCOME, Column("findings", "findings", _plain, right=False))
 
 
 def with_interval(row: Row) -> str:
@@ -100,9 +106,10 @@ def with_interval(row: Row) -> str:
 def wide(rows: Sequence[Row], format: Format) -> str:
     """One line a row. To a person: the columns that matter; as CSV or JSON: all of them, raw."""
     if format == "csv":
-        return render(ALL, [_coded(row) for row in rows], format)
+        codes = [{**row, "findings": " ".join(f.code for f in row.get("findings", ())) or None} for row in rows]
+        return render(ALL, codes, format)
     if format == "json":
-        return render((*ALL, Column("findings", "findings")), [_coded(row) for row in rows], format)
+        return render(ALL, [_coded(row) for row in rows], format)
     keep = ["model", "px", "batch", "micro_batch", "precision", "layout", "agc"]
     keep += _differing(rows, "compile", "optimizer")
     names = {c.key: c for c in ALL}
@@ -129,6 +136,11 @@ def sheet(rows: Sequence[Row], format: Format) -> str:
             {"quantity": c.title, **_each(rows, lambda row, c=c: _plain(row.get(c.key)))}  # type: ignore[misc]
             for c in SETTINGS
             if c.key in ("px", "norm", "agc", "optimizer", "compile")
+        ),
+        *(
+            {"quantity": c.title, **_each(rows, lambda row, c=c: _plain(row.get(c.key)))}  # type: ignore[misc]
+            for c in IMPLEMENTATION
+            if any(c.key in row for row in rows)
         ),
         {"quantity": "step time", **_each(rows, with_interval)},
     ]
@@ -197,6 +209,8 @@ def _batch(row: Row) -> str:
 def _cell(row: Row, column: Column) -> str:
     text = column.show(row.get(column.key))
     share = row.get("step_time")
+    if column.key == "clipped_units" and row.get("inspected_images", row["batch"]) < row["batch"]:
+        text += f" (over {row['inspected_images']:.0f} images)"
     if column.key in ("forward", "backward", "clip", "update") and share and column.key in row:
         text += f" ({100 * row[column.key] / share:.0f} %)"
     return text

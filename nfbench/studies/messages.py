@@ -23,6 +23,7 @@ class Request(Record, frozen=True, kw_only=True):
     sampling: Sampling
     seed: int = 0
     round: int = 0
+    turn: int = 0
     labels: Labels = Labels()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
@@ -11,9 +10,9 @@ from nfbench.analysis.store import new_id
 from nfbench.devices import open_device
 from nfbench.errors import NfbenchError, Stop
 from nfbench.measuring.measure import measure
-from nfbench.measuring.outcome import Keep, Labels
+from nfbench.measuring.outcome import Keep, Labels, now, scrubbed
 from nfbench.measuring.watch import Watch
-from nfbench.records import SCHEMA_VERSION, Machine, Result, Sampling, Software, Status, Workload
+from nfbench.records import SCHEMA_VERSION, Result, Sampling, Status, Workload
 from nfbench.studies.messages import Request
 from nfbench.studies.process import Died, Process, TooLong
 from nfbench.studies.study import Part
@@ -43,25 +42,6 @@ def here(
         measure(opened, workload, sampling, keep, seed=seed, watch=watch)
 
 
-def in_turns(
-    workloads: Sequence[Workload],
-    sampling: Sampling,
-    *,
-    device: str,
-    seed: int,
-    keep: Keep,
-    watch: Watcher,
-) -> None:
-    """Measure the workloads in ``sampling.rounds`` rounds, in turns A B B A …, each in a process kept alive.
-
-    Every turn is a result; they share a session, and a round holds one turn of each. A workload that fails leaves a
-    row with its status and takes no further turn; the others go on.
-    """
-    parts(
-        [Part(tuple(workloads), sampling)], device=device, seed=seed, keep=lambda _, result: keep(result), watch=watch
-    )
-
-
 def parts(
     parts: Sequence[Part],
     *,
@@ -70,13 +50,21 @@ def parts(
     keep: Callable[[int, Result], None],
     watch: Watcher,
     study: str | None = None,
+    kind: str | None = None,
 ) -> None:
-    """Measure each part of a study as `in_turns` does; ``keep`` gets the part's place with each result.
+    """Measure each part, every workload in a process of its own; ``keep`` gets the part's place with each result.
 
+    The workloads of a part take turns A B B A … in processes that are kept alive; each of its rounds starts fresh ones.
+    A workload that fails leaves a row with its status and takes no further turn of that round; the others go on.
     Import is most of a worker's start, so the workers of a few parts start together, before any of them is timed.
+
+    Raises:
+        NfbenchError: the device cannot be had, or is not of the ``kind`` for which the parts were chosen.
     """
-    for batch in _batches(parts):
-        running = {place: [Process(device) for _ in parts[place].workloads] for place in batch}
+    labels = [Labels(session=new_id(), study=study) for _ in parts]
+    rounds = [(place, round) for place, part in enumerate(parts) for round in range(part.sampling.rounds)]
+    for batch in _batches(parts, rounds):
+        running = {run: [Process(device) for _ in parts[run[0]].workloads] for run in batch}
         processes = [process for group in running.values() for process in group]
         current: Keep | None = None
         try:
@@ -86,10 +74,12 @@ def parts(
                 process.start()
             for process in processes:
                 process.ready()
-            for place in batch:
+                _check_kind(process, kind)
+            for place, round in batch:
                 current = partial(keep, place)
-                _turns(parts[place], running[place], Labels(session=new_id(), study=study), seed, current, watch)
-                for process in running[place]:
+                group = running[place, round]
+                _turns(parts[place], group, round, labels[place], seed, current, watch)
+                for process in group:
                     process.close()
         except (Stop, KeyboardInterrupt):
             for process in processes:
@@ -101,31 +91,44 @@ def parts(
                 process.close()
 
 
-def _batches(parts: Sequence[Part]) -> Iterator[list[int]]:
-    """Places of parts whose workers start together: at most `TOGETHER` of them, a part never torn apart."""
-    batch: list[int] = []
+def _check_kind(process: Process, kind: str | None) -> None:
+    if kind is not None and process.hello is not None and process.hello.machine.device != kind:
+        found = process.hello.machine.device
+        raise NfbenchError(
+            f"The study was laid out for {kind}, but torch sees a {found} device that NVML does not.",
+            try_=f"--device {found}",
+        )
+
+
+def _batches(parts: Sequence[Part], rounds: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """(Part, round)s whose workers start together: at most `TOGETHER` workers, a part never torn apart."""
+    batch: list[tuple[int, int]] = []
     workers = 0
-    for place, part in enumerate(parts):
-        if batch and workers + len(part.workloads) > TOGETHER:
+    for place, round in rounds:
+        more = len(parts[place].workloads)
+        if batch and workers + more > TOGETHER:
             yield batch
             batch, workers = [], 0
-        batch.append(place)
-        workers += len(part.workloads)
-    yield batch
+        batch.append((place, round))
+        workers += more
+    if batch:
+        yield batch
 
 
-def _turns(part: Part, processes: Sequence[Process], labels: Labels, seed: int, keep: Keep, watch: Watcher) -> None:
+def _turns(
+    part: Part, processes: Sequence[Process], round: int, labels: Labels, seed: int, keep: Keep, watch: Watcher
+) -> None:
+    sampling = part.sampling
     out: set[int] = set()
-    for round in range(part.sampling.rounds):
-        order = range(len(processes)) if round % 2 == 0 else reversed(range(len(processes)))
-        for index in order:
+    for turn in range(sampling.turns):
+        order = range(len(processes))
+        for index in order if (round + turn) % 2 == 0 else reversed(order):
             if index in out:
                 continue
             workload = part.workloads[index]
-            watch.about(
-                f"{workload.model} ({round + 1}/{part.sampling.rounds})" if part.sampling.rounds > 1 else workload.model
-            )
-            request = Request(workload=workload, sampling=part.sampling, seed=seed, round=round, labels=labels)
+            done, whole = round * sampling.turns + turn + 1, sampling.rounds * sampling.turns
+            watch.about(f"{workload.model} ({done}/{whole})" if whole > 1 else workload.model)
+            request = Request(workload=workload, sampling=sampling, seed=seed, round=round, turn=turn, labels=labels)
             if not _ask(processes[index], request, keep, watch):
                 out.add(index)
 
@@ -160,20 +163,19 @@ def _row(request: Request, status: Status, message: str, process: Process) -> Re
         raise NfbenchError(
             "A worker ended before it had opened its device.", why=message, try_="nfbench env, which says what is there"
         )
-    machine: Machine = hello.machine
-    software: Software = hello.software
     return Result(
         schema=SCHEMA_VERSION,
         id=new_id(),
-        start=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        start=now(),
         status=status,
-        message=message,
+        message=scrubbed(message),
         workload=request.workload,
         sampling=request.sampling,
-        machine=machine,
-        software=software,
+        machine=hello.machine,
+        software=hello.software,
         session=request.labels.session,
         study=request.labels.study,
         round=request.round,
+        turn=request.turn,
         seed=request.seed,
     )

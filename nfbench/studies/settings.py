@@ -30,6 +30,7 @@ def sampling(settings: Mapping[str, Any]) -> Sampling:
     _positive("within", found.within)
     _positive("min-steps", found.min_steps)
     _positive("rounds", found.rounds)
+    _positive("turns", found.turns)
     _positive("max-time", found.max_time)
     return found
 

@@ -15,7 +15,7 @@
     [[ratios]]                  two nets in turns A B B A …; the study's answer
     net = "nf-resnet50"
     baseline = "resnet50"
-    rounds = 4
+    turns = 4
     turn_time = 3
 """
 
@@ -126,7 +126,12 @@ def read(path: Path) -> Study:
     if not raw.get("workloads") and not raw.get("ratios"):
         raise BadStudy(f"{path.name} names nothing to run.", try_="[[workloads]] with a model")
     tables = {name: raw[name] for name in _TABLES if name in raw}
-    return Study(name=path.stem, path=path, title=raw["title"], question=raw["question"], tables=tables)
+    study = Study(name=path.stem, path=path, title=raw["title"], question=raw["question"], tables=tables)
+    for table in ("workloads", "ratios"):
+        for index, entry in enumerate(tables.get(table, [])):
+            if not study._grid(table, index, entry):
+                raise BadStudy(f"{path.name}, {table}[{index}]: an empty list leaves nothing to run.")
+    return study
 
 
 def folders() -> list[Path]:

@@ -78,12 +78,14 @@ def main(wanted: str) -> None:
             )
         built.sampling, built.seed, built.labels = request.sampling, request.seed, request.labels
         try:
-            built.turn(request.round)
+            built.turn(request.round, request.turn)
         except NfbenchError as error:
             fatal = isinstance(error, DeviceUnavailable)
             pipe.send(Answer(error=(error.what, error.why, error.try_), fatal=fatal))
         except (KeyboardInterrupt, Terminated):
             return
+        # what is cached would be missing from the memory of whose turn it is next
+        device.rest()
 
 
 def _read(inbox: queue.Queue[Request]) -> None:

@@ -1,0 +1,162 @@
+"""From a workload to a built net that is ready to be timed: micro-batch, layout, first step, warm-up."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nfbench.analysis.stats import median
+from nfbench.devices.base import Device, Steps
+from nfbench.measuring.stopping import block_steps, short_passes, steady, whole_steps_fit
+from nfbench.measuring.watch import Watch
+from nfbench.measuring.window import SOURCES, Window, no_collection
+from nfbench.records import MAX_KEPT_STEPS, Layout, Reading, Resolved, Sampling, Workload, reading
+
+TRIAL_SHARE = 0.1
+WARM_UP_SHARE = 0.2
+AGAIN = 2
+"""Updates with which a net that has waited for its turn is warmed again."""
+
+
+class Preparation:
+    """Everything that comes before the first timed window; what it has found so far stays readable if it fails.
+
+    ``spent`` is how much of ``sampling.max_time`` it took, in seconds: the trial of the layouts and the warm-up, but no
+    build, no search for a micro-batch and no first step, which may compile. ``step_time`` is what a step of ``passes``
+    passes takes by the latest estimate.
+    """
+
+    def __init__(self, device: Device, workload: Workload, sampling: Sampling, seed: int, watch: Watch) -> None:
+        self.device, self.workload, self.sampling = device, workload, sampling
+        self.seed, self.watch = seed, watch
+        self.source = SOURCES[device.machine.device]
+        self.resolved: Resolved | None = None
+        self.readings: list[Reading] = []
+        self.step_time = 0.0
+        self.passes = 1
+        self.spent = 0.0
+
+    def run(self) -> tuple[Steps, Resolved]:
+        """Build and warm up.
+
+        Raises:
+            NfbenchError: the device or the net cannot do what the workload asks.
+        """
+        device, workload = self.device, self.workload
+        self.watch.phase("building")
+        resolved = self.resolved = device.resolve(workload)
+        steps = device.build(workload, resolved, self.seed)
+        self.readings += steps.describe()
+        if workload.micro_batch == "auto":
+            self.watch.phase("finding the micro-batch")
+            resolved = self._settle(steps, micro_batch=device.fit(workload, resolved, steps, self.seed))
+        if workload.layout == "best":
+            self.watch.phase("trying both layouts")
+            resolved = self._settle(steps, layout=self._better_layout(steps, resolved))
+        else:
+            self.watch.phase("first step")
+            self.readings.append(self._first(steps, resolved))
+            began = device.now()
+            self._estimate(steps, resolved)
+            self.spent = device.now() - began
+        self._plan(resolved)
+        self._warm_up(steps)
+        return steps, resolved
+
+    def again(self, steps: Steps) -> None:
+        """Warm a net that has waited for its turn."""
+        self.spent = 0.0
+        Window(self.device, steps, self.passes, self.passes).block(AGAIN, refills=0)
+
+    def _settle(self, steps: Steps, **found: object) -> Resolved:
+        assert self.resolved is not None
+        self.resolved = msgspec.structs.replace(self.resolved, **found)
+        steps.arrange(self.resolved.layout, self.resolved.micro_batch)
+        return self.resolved
+
+    def _accumulation_steps(self, resolved: Resolved) -> int:
+        return self.workload.batch // resolved.micro_batch
+
+    def _few_passes(self, resolved: Resolved) -> int:
+        """All passes of a step of two at most, else one."""
+        whole = self._accumulation_steps(resolved)
+        return whole if whole <= 2 else 1
+
+    def _first(self, steps: Steps, resolved: Resolved) -> Reading:
+        """The first step at its own shapes; of more than two passes only the first is run, and the name says so."""
+        passes = self._few_passes(resolved)
+        window = Window(self.device, steps, passes, passes)
+        window.block(1, refills=0)
+        name = "first_step" if passes == self._accumulation_steps(resolved) else "first_short_step"
+        return reading(name, "s", "run", self.source, window.step)
+
+    def _estimate(self, steps: Steps, resolved: Resolved) -> float:
+        """Set the step time from one more update, which nothing compiles any more; return the time of a pass."""
+        passes = self._few_passes(resolved)
+        window = Window(self.device, steps, passes, passes)
+        window.block(1, refills=0)
+        one_pass = window.micro_steps()[0][-1]
+        self.step_time = one_pass * self._accumulation_steps(resolved) + window.clip[0] + window.update[0]
+        return one_pass
+
+    def _better_layout(self, steps: Steps, resolved: Resolved) -> Layout:
+        """A few passes in each layout, in the order A B B A; a layout that runs out of memory loses."""
+        times, firsts = dict[Layout, list[float]](), dict[Layout, Reading]()
+        order: tuple[Layout, ...] = ("nhwc", "nchw", "nchw", "nhwc")
+        arranged: Layout | None = None
+        for turn, layout in enumerate(order):
+            if turn >= 2 and (layout not in firsts or self._trial_is_over(times)):
+                continue
+            try:
+                if layout != arranged:
+                    steps.arrange(layout, resolved.micro_batch)
+                    arranged = layout
+                if layout not in firsts:
+                    firsts[layout] = self._first(steps, resolved)
+                began = self.device.now()
+                one_pass = self._estimate(steps, resolved)
+                share = TRIAL_SHARE * self.sampling.max_time / len(order)
+                window = Window(self.device, steps, 1, 1)
+                window.block(max(1, min(10, int(share / max(one_pass, 1e-6)))), refills=0)
+                times.setdefault(layout, []).extend(p[0] for p in window.micro_steps())
+                self.spent += self.device.now() - began
+            except Exception as error:
+                if not self.device.out_of_memory(error) or layout == "nhwc":
+                    raise
+                firsts.pop(layout, None)
+                times.pop(layout, None)
+        self.readings += [
+            reading(f"trial_{layout}", "s", "micro_step", self.source, values) for layout, values in times.items()
+        ]
+        best = min(times, key=lambda layout: median(times[layout]).value)
+        self.readings.append(firsts[best])
+        self.step_time = median(times[best]).value * self._accumulation_steps(resolved)
+        return best
+
+    def _trial_is_over(self, times: dict[Layout, list[float]]) -> bool:
+        """The second half of the trial is left out where it would take more than the trial's share of the cap."""
+        last = sum(values[-1] for values in times.values())
+        return self.spent + 2 * last > 2 * TRIAL_SHARE * self.sampling.max_time
+
+    def _plan(self, resolved: Resolved) -> None:
+        """Whole steps where the cap holds them, else short ones from which the step is composed."""
+        whole = self.passes = self._accumulation_steps(resolved)
+        if not whole_steps_fit(self.step_time, whole, self.sampling.max_time):
+            one_pass = self.step_time / whole
+            self.passes = short_passes(one_pass, self.sampling.max_time - self.spent, whole)
+            self.step_time = one_pass * self.passes
+
+    def _warm_up(self, steps: Steps) -> None:
+        """Update until the step time has settled, for a fifth of the cap at most; a longer step has had its warm-up."""
+        self.watch.phase("warming up")
+        began, cap = self.device.now(), WARM_UP_SHARE * self.sampling.max_time
+        window = Window(self.device, steps, self.passes, self.passes)
+        with no_collection():
+            while not steady(window.step):
+                left = cap - (self.device.now() - began)
+                if left <= self.step_time:
+                    break
+                window.block(max(1, min(3 * block_steps(self.step_time, left) // 10, 100)), refills=0)
+                self.step_time = median(window.step[-max(3, len(window.step) // 3) :]).value
+        if window.step:
+            self.readings.append(reading("warm_up", "s", "step", self.source, window.step[:MAX_KEPT_STEPS]))
+        self.spent += self.device.now() - began
