@@ -16,7 +16,7 @@ from nfbench.devices.base import Device, Steps
 from nfbench.errors import NfbenchError, Stop
 from nfbench.measuring.lock import only_one
 from nfbench.measuring.meters import meters
-from nfbench.measuring.outcome import Keep, Labels, base_result, failure
+from nfbench.measuring.outcome import Keep, Labels, failure, frame
 from nfbench.measuring.prepare import Preparation
 from nfbench.measuring.stopping import Reason, block_steps, enough
 from nfbench.measuring.watch import Silent, Watch
@@ -55,7 +55,16 @@ class Measurement:
             NfbenchError: the workload cannot be what was asked; nothing is kept.
             Stop, KeyboardInterrupt: raised again after what was measured has been kept as `interrupted`.
         """
-        result = base_result(self.device, self.workload, self.sampling, self.seed, round, turn, self.labels)
+        result = frame(
+            self.device.machine,
+            self.device.software(self.workload.model),
+            self.workload,
+            self.sampling,
+            seed=self.seed,
+            round=round,
+            turn=turn,
+            labels=self.labels,
+        )
         self.window = None
         try:
             with only_one(self.device.lock_name(), self.watch):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from nfbench.analysis.store import new_id
 from nfbench.devices.base import Device
-from nfbench.records import SCHEMA_VERSION, Record, Result, Sampling, Status, Workload
+from nfbench.records import SCHEMA_VERSION, Machine, Record, Result, Sampling, Software, Status, Workload
 
 Keep = Callable[[Result], None]
 LONGEST_MESSAGE = 500
@@ -23,24 +23,30 @@ class Labels(Record, frozen=True, kw_only=True):
     study: str | None = None
 
 
-def now() -> str:
-    """The time, UTC, to the millisecond, as a result's ``start``."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def base_result(
-    device: Device, workload: Workload, sampling: Sampling, seed: int, round: int, turn: int, labels: Labels
+def frame(
+    machine: Machine,
+    software: Software,
+    workload: Workload,
+    sampling: Sampling,
+    *,
+    seed: int,
+    round: int,
+    turn: int,
+    labels: Labels,
+    status: Status = "error",
+    message: str | None = None,
 ) -> Result:
-    """A result that holds everything but what is measured."""
+    """A result that begins now and holds everything but what is measured."""
     return Result(
         schema=SCHEMA_VERSION,
         id=new_id(),
-        start=now(),
-        status="error",
+        start=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        status=status,
+        message=None if message is None else scrubbed(message),
         workload=workload,
         sampling=sampling,
-        machine=device.machine,
-        software=device.software(workload.model),
+        machine=machine,
+        software=software,
         session=labels.session,
         study=labels.study,
         round=round,

@@ -10,9 +10,9 @@ from nfbench.analysis.store import new_id
 from nfbench.devices import open_device
 from nfbench.errors import NfbenchError, Stop
 from nfbench.measuring.measure import measure
-from nfbench.measuring.outcome import Keep, Labels, now, scrubbed
+from nfbench.measuring.outcome import Keep, Labels, frame
 from nfbench.measuring.watch import Watch
-from nfbench.records import SCHEMA_VERSION, Result, Sampling, Status, Workload
+from nfbench.records import Result, Sampling, Status, Workload
 from nfbench.studies.messages import Request
 from nfbench.studies.process import Died, Process, TooLong
 from nfbench.studies.study import Part
@@ -163,19 +163,15 @@ def _row(request: Request, status: Status, message: str, process: Process) -> Re
         raise NfbenchError(
             "A worker ended before it had opened its device.", why=message, try_="nfbench env, which says what is there"
         )
-    return Result(
-        schema=SCHEMA_VERSION,
-        id=new_id(),
-        start=now(),
-        status=status,
-        message=scrubbed(message),
-        workload=request.workload,
-        sampling=request.sampling,
-        machine=hello.machine,
-        software=hello.software,
-        session=request.labels.session,
-        study=request.labels.study,
+    return frame(
+        hello.machine,
+        hello.software,
+        request.workload,
+        request.sampling,
+        seed=request.seed,
         round=request.round,
         turn=request.turn,
-        seed=request.seed,
+        labels=request.labels,
+        status=status,
+        message=message,
     )
