@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -349,6 +351,29 @@ def test_a_factory_of_ones_own_is_timed(run: Run, seen: Seen) -> None:
     assert result.workload.model == "mynets:small"
     assert result.value("macs") == 14 * 14 * 8 * 27 + 8 * 1000
     assert result.resolved is not None and result.resolved.agc == 0.01
+
+
+def test_the_commit_recorded_is_that_of_the_code_under_test(run: Run, seen: Seen) -> None:
+    Path("theirs").mkdir()
+    Path("theirs/committed_nets.py").write_text(
+        "from torch import nn\n"
+        "def small(num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "                         nn.Linear(8, num_classes))\n"
+    )
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for args in (["init", "-q"], ["add", "."], ["commit", "-qm", "Add a net"]):
+        subprocess.run([*git, *args], cwd="theirs", check=True)
+    commit = subprocess.run(
+        [*git, "rev-parse", "HEAD"], cwd="theirs", check=True, capture_output=True, text=True
+    ).stdout
+    sys.path.insert(0, str(Path("theirs").resolve()))
+    try:
+        (result,) = run(model="committed_nets:small", px=16)
+    finally:
+        sys.path.pop(0)
+    assert result.software.commit is not None and commit.startswith(result.software.commit)
+    assert result.software.dirty is False
 
 
 def test_a_net_that_fails_is_a_row_and_exit_code_5(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,8 @@ class Measurement:
         return msgspec.structs.replace(
             result,
             status="ok" if loss is None or all(v is not None for v in loss.values) else "diverged",
+            # asked for again: a factory's file, whose commit counts, is known once it has been imported
+            software=device.software(self.workload.model),
             resolved=resolved,
             conditions=msgspec.structs.replace(result.conditions, throttle=tuple(sorted(throttle))),
             stopped_by=reason,
