@@ -136,7 +136,7 @@ def test_a_px_too_small_for_the_net_is_answered_in_words() -> None:
     result = nfbench("timm:inception_v3", "--px", "32")
     assert result.exit_code == 1
     assert result.stderr.startswith("timm:inception_v3 does not run at 32 px.\nRuntimeError: ")
-    assert result.stderr.endswith("Try: a larger --px, or none: the net's own train and test px\n")
+    assert result.stderr.endswith("Try: another --px, or none: the net's own train and test px\n")
 
 
 def test_a_call_without_a_model_says_what_to_type() -> None:

@@ -140,6 +140,12 @@ def test_no_results_is_one_worded_message(command: str, cli: Cli) -> None:
     assert done.stderr.startswith("No result in empty: no .jsonl file with a line in it.")
 
 
+def test_times_that_no_clock_could_give_are_no_rate(cli: Cli) -> None:
+    done = cli("table", kept(result(times=(0.0,) * 10)), "--format", "csv")
+    assert done.exit_code == 0
+    assert cells(done.stdout)[0]["step_time"] == ""
+
+
 def test_a_frame_has_one_row_a_group() -> None:
     frame = rows.frame(rows.rows([result("resnet50"), result("resnet26")])[0])
     assert list(frame["model"]) == ["resnet50", "resnet26"]

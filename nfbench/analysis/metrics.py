@@ -42,7 +42,9 @@ def seconds(result: Result) -> float | None:
 
 
 def _step_times(result: Result) -> list[float]:
-    return _values(result, "step_time") if result.status in _RATED else []
+    times = _values(result, "step_time") if result.status in _RATED else []
+    # no clock has stood still: such a file was not written by nfbench
+    return times if all(t > 0 for t in times) else []
 
 
 def _composed_parts(result: Result) -> tuple[list[float], list[float], list[float], int] | None:
@@ -53,6 +55,8 @@ def _composed_parts(result: Result) -> tuple[list[float], list[float], list[floa
     micro = [a + b for a, b in zip(_values(result, "forward"), _values(result, "backward"), strict=True)]
     tails = [a + b for a, b in zip(_values(result, "clip"), _values(result, "update"), strict=True)]
     later = [t for i, t in enumerate(micro) if i % passes]
+    if not later or not tails or not all(t > 0 for t in micro):
+        return None
     return micro[::passes], later, tails, result.workload.batch // result.resolved.micro_batch
 
 

@@ -136,12 +136,12 @@ def count(module: nn.Module, px: int, *, train: bool = False, name: str | None =
             f"{name} cannot run at {px} px.", why="px is the side of the square input.", try_="--px 224"
         )
     device = next((p.device for p in module.parameters()), torch.device("meta"))
-    image = torch.empty(1, 3, px, px, device=device)
     modes = [(m, m.training) for m in module.modules()]
     outputs: list[int] = []
     counter = FlopCounterMode(display=False, custom_mapping=_formulas(outputs))
     module.eval()
     try:
+        image = torch.empty(1, 3, px, px, device=device)
         with torch.set_grad_enabled(train), counter, _Shortcut():  # type: ignore[no-untyped-call]
             returned = list(_tensors(module(image)))
             forward, activations = counter.get_total_flops(), sum(outputs)
@@ -153,7 +153,7 @@ def count(module: nn.Module, px: int, *, train: bool = False, name: str | None =
         raise UnsupportedWorkload(
             f"{name} does not run at {px} px.",
             why=f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(),
-            try_="a larger --px, or none: the net's own train and test px",
+            try_="another --px, or none: the net's own train and test px",
         ) from error
     finally:
         for m, mode in modes:
