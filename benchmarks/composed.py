@@ -12,6 +12,8 @@ import torch
 
 from nfbench.analysis.stats import mean_of_logs
 from nfbench.devices.cpu import Cpu
+from nfbench.measuring.lock import only_one
+from nfbench.measuring.watch import Silent
 from nfbench.measuring.window import Window, no_collection
 from nfbench.records import StepTime
 
@@ -19,12 +21,17 @@ MODEL, PX, BATCH, MICRO_BATCH, PASSES = "nf-resnet26", 96, 64, 8, 3
 
 
 def main() -> None:
-    """Print the ratio of the composed to the whole step time and each of its rounds."""
+    """Hold the CPU and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=8)
     args = parser.parse_args()
-
     device = Cpu()
+    with only_one(device.lock_name(), Silent()):
+        compare(device, args.rounds)
+
+
+def compare(device: Cpu, rounds: int) -> None:
+    """Print each round, then the ratio of the medians and the paired ratio with its interval."""
     workload = StepTime(model=MODEL, px=PX, batch=BATCH, micro_batch=MICRO_BATCH, layout="nchw")
     steps = device.build(workload, device.resolve(workload), seed=0)
     accumulation_steps = BATCH // MICRO_BATCH
@@ -42,7 +49,7 @@ def main() -> None:
     with no_collection():
         composed()
         pairs: list[tuple[float, float]] = []
-        for turn in range(args.rounds):
+        for turn in range(rounds):
             if turn % 2 == 0:
                 a, b = composed(), whole()
             else:

@@ -13,6 +13,8 @@ from bare_loop import bare_loop
 
 from nfbench.analysis.stats import mean_of_logs
 from nfbench.devices.cpu import Cpu
+from nfbench.measuring.lock import only_one
+from nfbench.measuring.watch import Silent
 from nfbench.measuring.window import Window, no_collection
 from nfbench.records import StepTime
 
@@ -20,29 +22,34 @@ MODEL, PX, BATCH, CLIPPING = "nf-resnet26", 96, 8, 0.01
 
 
 def main() -> None:
-    """Print the ratio of the two step times and each of its rounds."""
+    """Hold the CPU and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--steps", type=int, default=10, help="steps a turn")
     args = parser.parse_args()
-
     device = Cpu()
+    with only_one(device.lock_name(), Silent()):
+        compare(device, args.rounds, args.steps)
+
+
+def compare(device: Cpu, rounds: int, steps_a_turn: int) -> None:
+    """Print each round, then the ratio of the medians and the paired ratio with its interval."""
     workload = StepTime(model=MODEL, px=PX, batch=BATCH, micro_batch=BATCH, layout="nchw", agc=CLIPPING)
     steps = device.build(workload, device.resolve(workload), seed=0)
     bare = bare_loop(MODEL.replace("-", "_"), PX, BATCH, CLIPPING, torch.contiguous_format)
 
     def ours() -> float:
         window = Window(device, steps, 1, 1)
-        window.block(args.steps, refills=0)
-        return window.block_time[0] / int(args.steps)
+        window.block(steps_a_turn, refills=0)
+        return window.block_time[0] / steps_a_turn
 
     def theirs() -> float:
-        return float(bare(args.steps))
+        return bare(steps_a_turn)
 
     ours()
     theirs()
     pairs: list[tuple[float, float]] = []
-    for turn in range(args.rounds):
+    for turn in range(rounds):
         if turn % 2 == 0:
             with no_collection():
                 a = ours()

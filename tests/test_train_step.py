@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -279,6 +280,7 @@ def test_an_fp16_run_whose_first_update_is_skipped_trains_on_clean_momentum() ->
     assert next(r.values[0] for r in steps.inspect() if r.name == "skipped_updates") == 1
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 def test_a_net_is_really_compiled_for_one_shape() -> None:
     device = Opened()
     workload = StepTime(model="tiny-resnet-s", batch=2, micro_batch=2, layout="nchw", compile="default")
