@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import errno
 import importlib
 import os
 import signal
@@ -27,6 +28,8 @@ _GROUPS = {
 }
 _COMMANDS = Path(__file__).with_name("commands")
 FAULT = 70
+_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""What a full or broken disk answers, which is no fault of nfbench."""
 
 
 class Commands(click.Group):
@@ -68,6 +71,10 @@ class Commands(click.Group):
             _leave(ctx, f"{type(stop).__name__}.", stop.exit_code)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
+        except OSError as error:
+            if error.errno not in _SYSTEM:
+                _leave(ctx, _fault(error), FAULT)
+            _leave(ctx, f"The output cannot be written: {error.strerror}.", NfbenchError.exit_code)
         except Exception as error:
             _leave(ctx, _fault(error), FAULT)
 

@@ -30,7 +30,7 @@ def test_every_measured_model_is_a_point_at_its_step_time() -> None:
         labels[round(line.get_ydata()[0])]: line.get_xdata()[0] for line in axes.lines if line.get_marker() != "None"
     }
     assert points == pytest.approx({"nf-resnet50": 120.0, "resnet50": 100.0, "nfnet-f0": 300.0})
-    assert axes.get_xlabel() == "step time, ms (measured; line: 95 % interval)"
+    assert (axes.get_xlabel(), axes.get_title(loc="left")) == ("step time, ms", "A CPU: measured, with 95 % intervals")
     assert axes.get_xlim()[0] == 0
 
 

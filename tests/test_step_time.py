@@ -353,6 +353,24 @@ def test_a_factory_of_ones_own_is_timed(run: Run, seen: Seen) -> None:
     assert result.resolved is not None and result.resolved.agc == 0.01
 
 
+def test_a_factory_that_exits_or_prints_does_neither_to_nfbench(cli: Cli) -> None:
+    Path("rudenets.py").write_text(
+        "import sys\n"
+        "from torch import nn\n"
+        "def exits(num_classes):\n"
+        "    sys.exit(3)\n"
+        "def prints(num_classes):\n"
+        "    print('HELLO')\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "                         nn.Linear(8, num_classes))\n"
+    )
+    done = cli("flops", "rudenets:exits", "--px", 16)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("The factory rudenets:exits raised.\nSystemExit: 3")
+    done = cli("flops", "rudenets:prints", "--px", 16, "--format", "csv")
+    assert done.exit_code == 0 and "HELLO" not in done.stdout and "HELLO" in done.stderr
+
+
 def test_the_commit_recorded_is_that_of_the_code_under_test(run: Run, seen: Seen) -> None:
     Path("theirs").mkdir()
     Path("theirs/committed_nets.py").write_text(
@@ -391,4 +409,4 @@ def test_a_net_that_fails_is_a_row_and_exit_code_5(cli: Cli, monkeypatch: pytest
     done = cli("step-time", "--model", "badnets:bad", "--px", 8, "--device", "cpu", "--out", "o.jsonl", "--batch", 2)
     (result,) = load([Path("o.jsonl")]).results
     assert (done.exit_code, result.status) == (5, "error")
-    assert "1 of 1 workloads failed: badnets:bad." in done.stderr
+    assert "1 of 1 workload failed: badnets:bad." in done.stderr

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 import msgspec
@@ -144,6 +145,16 @@ def test_times_that_no_clock_could_give_are_no_rate(cli: Cli) -> None:
     done = cli("table", kept(result(times=(0.0,) * 10)), "--format", "csv")
     assert done.exit_code == 0
     assert cells(done.stdout)[0]["step_time"] == ""
+
+
+def test_a_narrow_terminal_does_without_columns_and_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "30")
+    columns = [Column("a", "a"), Column("b", "bb", spare=1), Column("c", "cc", spare=2)]
+    row = {"a": "x" * 20, "b": "y" * 6, "c": "z" * 6}
+    lines = render(columns, [row], "rich").splitlines()
+    assert [line.split() for line in lines if "─" not in line] == [["a", "bb"], ["x" * 20, "y" * 6], lines[-1].split()]
+    assert lines[-1] == "Too narrow here for: cc."
 
 
 def test_a_frame_has_one_row_a_group() -> None:

@@ -64,7 +64,7 @@ def _clause(ratio: Ratio, with_precision: bool) -> str:
     value, half = ratio.estimate.value, ratio.estimate.half_width
     shown = units.significant(value, 3) if half is None else units.plus_minus(value, half)
     net, baseline, where = ratio.net.workload.model, ratio.baseline.workload.model, _where(ratio, with_precision)
-    if half is not None and ratio.rounds == 1:
+    if "±" in shown and ratio.rounds == 1:
         where += "; ± within this run"
     if ratio.voided:
         where += f"; {ratio.voided} turn{'s'[: ratio.voided != 1]} left out, the GPU was slowed down"

@@ -98,6 +98,7 @@ def row(group: Sequence[Result]) -> Row:
     }
     if resolved is not None:
         found |= {f.name: getattr(resolved, f.name) for f in msgspec.structs.fields(resolved)}
+        found["agc"] = "none" if resolved.agc is None else resolved.agc
         found["accumulation_steps"] = workload.batch // resolved.micro_batch
         found["asked_precision"], found["asked_layout"] = workload.precision, workload.layout
     for layout in ("nchw", "nhwc"):

@@ -82,6 +82,8 @@ def mean_of_logs(values: Sequence[float], confidence: float = CONFIDENCE) -> Est
     centre, n = float(logs.mean()), len(logs)
     if n < 2:
         return Estimate(math.exp(centre))
+    if np.ptp(logs) == 0:
+        return Estimate(float(values[0]), float(values[0]), float(values[0]))
     width = float(stdtrit(n - 1, 0.5 + confidence / 2)) * float(logs.std(ddof=1)) / math.sqrt(n)
     return Estimate(math.exp(centre), math.exp(centre - width), math.exp(centre + width))
 

@@ -134,7 +134,7 @@ def load(paths: Sequence[Path]) -> Loaded:
     broken: list[Broken] = []
     for path in dict.fromkeys(files(paths)):
         try:
-            content = path.read_bytes()
+            content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
         except OSError as error:
             raise BadResults(f"{path} cannot be read: {error.strerror}.") from error
         for number, line in enumerate(content.split(b"\n"), 1):

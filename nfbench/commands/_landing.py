@@ -55,7 +55,8 @@ class Landing:
         failed = [r for r in self.results if r.status != "ok"]
         if failed:
             models = ", ".join(dict.fromkeys(r.workload.model for r in failed))
-            raise Failed(f"{len(failed)} of {len(self.results)} workloads failed: {models}.")
+            count, asked = len({r.workload for r in failed}), len({r.workload for r in self.results})
+            raise Failed(f"{count} of {asked} workload{'s'[: asked != 1]} failed: {models}.")
         click.echo(f"Next: nfbench table {self.path} · nfbench plot {self.path}", err=True)
 
 
@@ -63,4 +64,6 @@ def say_broken(broken: Sequence[Broken]) -> None:
     """Count the lines that were skipped, on stderr, and name the first."""
     if broken:
         count = len(broken)
-        click.echo(f"Skipped {count} line{'s'[: count != 1]} that hold no result: {broken[0]}", err=True)
+        click.echo(
+            f"Skipped {count} line{'s that hold' if count != 1 else ' that holds'} no result: {broken[0]}", err=True
+        )

@@ -29,14 +29,14 @@ def _signed(value: float | None) -> str:
 COLUMNS = (
     Column("model", "model", right=False),
     Column("px", "px"),
-    Column("role", "px of", right=False),
+    Column("role", "px of", right=False, spare=1),
     Column("macs", "MACs", _count),
     Column("params", "params", _count),
-    Column("activations", "activations", _count),
+    Column("activations", "activations", _count, spare=2),
     Column("train_macs", "MACs, forward + backward", _count),
     Column("reported_macs", "reported MACs", _count),
     Column("difference", "difference", _signed),
-    Column("source", "source", right=False),
+    Column("source", "source", right=False, spare=3),
 )
 
 

@@ -33,15 +33,15 @@ def _short(source: str | None) -> str:
 COLUMNS = (
     Column("model", "model", right=False),
     Column("family", "family", right=False),
-    Column("norm", "norm", right=False),
+    Column("norm", "norm", right=False, spare=1),
     Column("train_px", "train px"),
     Column("test_px", "test px"),
     Column("params", "params", _count),
-    Column("train_px_macs", "MACs, train", _count),
+    Column("train_px_macs", "MACs, train", _count, spare=2),
     Column("test_px_macs", "MACs, test", _count),
     Column("reported_top1", "top-1 %", lambda v: ABSENT if v is None else f"{v:.1f}"),
-    Column("reported_px", "at px"),
-    Column("source", "reported by", _short, right=False),
+    Column("reported_px", "at px", spare=3),
+    Column("source", "reported by", _short, right=False, spare=4),
 )
 
 
@@ -67,7 +67,7 @@ SHEET = (
     Column("about", "about", right=False),
     Column("what", "what", right=False),
     Column("value", "value", lambda v: v if isinstance(v, str) else _exact(v), right=False),
-    Column("note", "note", lambda v: v or "", right=False),
+    Column("note", "note", lambda v: v or "", right=False, spare=1),
 )
 
 

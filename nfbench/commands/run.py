@@ -15,7 +15,9 @@ from nfbench.errors import NfbenchError, Stop
 @click.argument("study", required=False)
 @click.option("--list", "listing", is_flag=True, help="The studies that come with nfbench.")
 @options.device_option
-@click.option("--seed", type=int, default=0, show_default=True, help="Of weights, inputs and targets.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of weights, inputs and targets."
+)
 @options.out_option
 @options.format_option
 @click.option("--quiet", is_flag=True, help="No live line.")

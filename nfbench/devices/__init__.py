@@ -28,10 +28,20 @@ def open_device(wanted: str) -> Device:
 
 
 def kind_of(wanted: str) -> str:
-    """``cpu``, ``cuda`` or ``fake``: what ``wanted`` will be, told by NVML alone. It neither imports torch nor opens
-    the device, which would stand beside what is timed on it."""
+    """``cpu``, ``cuda`` or ``fake``: what ``wanted`` will be, told by NVML alone where that sees a card: the
+    device is not opened, since that would stand beside what is timed on it.
+
+    Raises:
+        DeviceUnavailable: there is no such device.
+    """
     from nfbench.devices import nvml
 
     if wanted == "auto":
         return "cuda" if nvml.cards() else "cpu"
-    return wanted.partition(":")[0]
+    if wanted in ("cpu", "fake"):
+        return wanted
+    if not nvml.cards():
+        from nfbench.devices.choose import choose
+
+        return choose(wanted)[0]
+    return "cuda"

@@ -33,7 +33,9 @@ def build(net: str | Net, *, num_classes: int = 1000, device: str | torch.device
     net = find(net) if isinstance(net, str) else net
     with torch.device(device), _RatesOnHost():
         if net.source == "factory":
-            return _from_factory(net.config, num_classes)
+            # what a factory prints is not part of nfbench's own output
+            with contextlib.redirect_stdout(sys.stderr):
+                return _from_factory(net.config, num_classes)
         name = _timm_name(net.config) if net.source == "timm" else net.config
         # EfficientNet's rule is timm's as well: rate · i / n, and survivors scaled up. NF nets have their own, below.
         arguments: dict[str, Any] = {"num_classes": num_classes, **dict(net.kwargs)}
@@ -155,7 +157,7 @@ def _from_factory(name: str, num_classes: int) -> nn.Module:
         factory = _load(name)
         try:
             module = factory(num_classes=num_classes)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UnsupportedWorkload(
                 f"The factory {name} raised.",
                 why=_reason(error),
@@ -174,7 +176,7 @@ def _load(name: str) -> Callable[..., object]:
     module_name, _, attribute = name.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         missing = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
         file = module_name.removesuffix(".py")
         remedy = f"python -c 'import {module_name}' for the whole traceback, and mend it"
@@ -205,7 +207,7 @@ def _example(name: str) -> str:
     return f"def {name.rpartition(':')[2].rpartition('.')[2]}(num_classes): ..."
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 

@@ -24,6 +24,7 @@ from nfbench.errors import BadResults
 # Okabe and Ito's colours: told apart with any kind of colour vision
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F", "#8C6D31")
 _MARKERS = "osD^vPX*<"
+_MORE = (("micro_batch", "passes of {}"), ("optimizer", "{}"), ("compile", "compile {}"), ("software", "{}"))
 _SHORT = {"nfnet": (6, -12), "efficientnet": (-8, 5)}
 """Families whose points are labelled by variant, and where the label stands, in points."""
 
@@ -158,8 +159,8 @@ def _by_model(
     axes.set_yticks(range(len(ordered)), [_name(row, ordered) for row in ordered])
     axes.invert_yaxis()
     _from_zero(axes)
-    axes.set_xlabel(f"{label} (measured; line: 95 % interval)")
-    axes.set_title(f"{machine}", loc="left")
+    axes.set_xlabel(label)
+    axes.set_title(f"{machine}: measured, with 95 % intervals", loc="left", fontsize=9)
     return figure
 
 
@@ -171,7 +172,14 @@ def _from_zero(axes: Axes) -> None:
 def _name(row: Row, rows: Sequence[Row]) -> str:
     """The model, with the settings in which the rows differ."""
     parts = [str(row["model"])]
-    for key, text in (("px", "{} px"), ("batch", "batch {}"), ("precision", "{}"), ("layout", "{}"), ("agc", "λ {}")):
+    for key, text in (
+        ("px", "{} px"),
+        ("batch", "batch {}"),
+        ("precision", "{}"),
+        ("layout", "{}"),
+        ("agc", "λ {}"),
+        *_MORE,
+    ):
         if key in row and len({r.get(key) for r in rows if r["model"] == row["model"]}) > 1:
             parts.append(text.format(row[key]))
     shared = [key for key in ("px", "batch") if len({r.get(key) for r in rows}) > 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nfbench import units
@@ -91,6 +92,22 @@ IMPLEMENTATION: tuple[Column, ...] = (
 ALL = (*SETTINGS, *IMPLEMENTATION, *QUANTITIES, *OUTCOME, Column("findings", "findings", _plain, right=False))
 
 
+_SPARE = {
+    "peak_rss": 9,
+    "peak_allocated": 9,
+    "clip": 8,
+    "software": 7,
+    "rounds": 6,
+    "image_energy": 5,
+    "micro_batch": 4,
+    "agc": 4,
+    "precision": 3,
+    "layout": 2,
+    "batch": 1,
+}
+"""Columns that a narrow terminal can do without, the first ones first."""
+
+
 def with_interval(row: Row) -> str:
     """The step time as '12.3 ms ± 0.4 %', with 'composed' where it is."""
     value = row.get("step_time")
@@ -99,7 +116,8 @@ def with_interval(row: Row) -> str:
     low, high = row.get("step_time_low"), row.get("step_time_high")
     text = _seconds(value)
     if low is not None and high is not None:
-        text += f" ± {units.percent((high - low) / 2 / value, 2)}"
+        share = (high - low) / 2 / value
+        text += f" ± {units.percent(share if share > 1e-9 else 0.0, 2)}"
     return text + (" (composed)" if row.get("composed") else "")
 
 
@@ -121,6 +139,7 @@ def wide(rows: Sequence[Row], format: Format) -> str:
     columns += (names[name] for name in _differing(rows, "machine", "software"))
     shown = [{**row, "interval": with_interval(row)} for row in rows]
     columns = [c for c in columns if any(row.get(c.key) is not None for row in shown)]
+    columns = [replace(c, spare=_SPARE.get(c.key, 0)) for c in columns]
     return render(columns, shown, format)
 
 

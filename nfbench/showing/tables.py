@@ -30,12 +30,16 @@ def printable(text: str) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its key in a row, its heading and how a value is shown to a person."""
+    """One column: its key in a row, its heading and how a value is shown to a person.
+
+    Where a terminal is too narrow, columns with the highest ``spare`` are left out first, those with 0 never.
+    """
 
     key: str
     title: str
     show: Callable[[Any], str] = plain
     right: bool = True
+    spare: int = 0
 
 
 def render(columns: Sequence[Column], rows: Sequence[Row], format: Format, title: str | None = None) -> str:
@@ -71,19 +75,27 @@ def _markdown(columns: Sequence[Column], rows: Sequence[Row], title: str | None)
 
 def _rich(columns: Sequence[Column], rows: Sequence[Row], title: str | None) -> str:
     """Aligned text; rich lays out what is too wide for the terminal (importing it takes longer than `models` may)."""
-    heads = [c.title for c in columns]
-    cells = [[printable(c.show(row.get(c.key))) for c in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    if terminal is not None and sum(widths) + 3 * (len(widths) - 1) > terminal:
-        return _folded(columns, cells, title, terminal)
+    left_out: list[str] = []
+    while True:
+        heads = [c.title for c in columns]
+        cells = [[printable(c.show(row.get(c.key))) for c in columns] for row in rows]
+        widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+        if terminal is None or sum(widths) + 3 * (len(widths) - 1) <= terminal:
+            break
+        spare = max(columns, key=lambda c: c.spare)
+        if not spare.spare:
+            return _folded(columns, cells, title, terminal)
+        left_out.append(spare.title)
+        columns = [c for c in columns if c is not spare]
 
     def line(texts: Sequence[str]) -> str:
         aligned = (t.rjust(w) if c.right else t.ljust(w) for t, w, c in zip(texts, widths, columns, strict=True))
         return "   ".join(aligned).rstrip()
 
     rule = "─" * (sum(widths) + 3 * (len(widths) - 1))
-    return "\n".join([*([title] if title else []), line(heads), rule, *map(line, cells)]) + "\n"
+    note = [f"Too narrow here for: {', '.join(left_out)}."] if left_out else []
+    return "\n".join([*([title] if title else []), line(heads), rule, *map(line, cells), *note]) + "\n"
 
 
 def _folded(columns: Sequence[Column], cells: Sequence[Sequence[str]], title: str | None, width: int) -> str:

@@ -103,7 +103,7 @@ def read(path: Path) -> Study:
     except OSError as error:
         raise BadStudy(f"{path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadStudy(f"{path.name} is no TOML: {error}.") from error
+        raise BadStudy(f"{path.name} is no TOML: {error}.", try_="benchmarks/quick.toml as a pattern") from error
     _known(raw, _TOP, path.name, "the file")
     for name in ("title", "question"):
         if not isinstance(raw.get(name), str):
