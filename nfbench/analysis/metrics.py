@@ -123,11 +123,6 @@ def sm_clock(result: Result) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def macs(result: Result) -> float | None:
-    """Multiply-accumulates of one image, forward."""
-    return result.value("macs")
-
-
 def once(name: str) -> Callable[[Result], float | None]:
     """The metric that is a reading taken once."""
     return lambda result: result.value(name)
@@ -149,7 +144,7 @@ METRICS: dict[str, Callable[[Result], float | None]] = {
     "peak_reserved": once("peak_reserved"),
     "peak_rss": once("peak_rss"),
     "operators": once("operators"),
-    "macs": macs,
+    "macs": once("macs"),
     "params": once("params"),
     "achieved_flops": achieved_flops,
     "mfu": mfu,

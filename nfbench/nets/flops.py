@@ -149,7 +149,7 @@ def count(module: nn.Module, px: int, *, train: bool = False, name: str | None =
                 loss = torch.stack([out.sum() for out in returned if out.requires_grad]).sum()
                 torch.autograd.grad(loss, [p for p in module.parameters() if p.requires_grad], allow_unused=True)
             total = counter.get_total_flops()
-    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, NotImplementedError) as error:
+    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
         raise UnsupportedWorkload(
             f"{name} does not run at {px} px.",
             why=f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(),
