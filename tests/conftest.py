@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 import nfbench
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # read when Triton is imported, so it must stand before any test is; kernels on a GPU are compiled, not interpreted
+    if "not gpu" in str(config.getoption("markexpr")):
+        os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,436 @@
+"""Adaptive gradient clipping: the guarantee, and every implementation against the one that is written to be read.
+
+`fused` runs in Triton's interpreter here; on a GPU see tests/gpu.
+"""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nfbench.nets import agc, agc_triton
+from nfbench.nets.agc import adaptive_clip_grad_, agc_parameters, unitwise_norm
+from nfbench.nets.agc_units import units_of
+from nfbench.nets.build import awaken, build, head_names
+
+OURS = ["reference", "foreach", "fused"]
+EPS = 1e-3
+SHAPES = [
+    (),
+    (5,),
+    (1, 7),
+    (6, 1),
+    (8, 1, 1, 1),
+    (3, 17),
+    (4, 3, 5),
+    (8, 16, 1, 1),
+    (7, 3, 3, 3),
+    (6, 32, 3, 3),
+    (5, 1, 3, 3),
+    (1, 16, 3, 3),
+    (3, 4, 2, 3, 2),
+    (2, 5000),
+    (0, 3),
+    (4, 0),
+]
+
+if not agc_triton.interpreted():
+    OURS.remove("fused")
+
+
+def parameter(shape: tuple[int, ...], dtype: torch.dtype = torch.float32, scale: float = 0.02) -> nn.Parameter:
+    made = nn.Parameter(torch.randn(shape).to(dtype))
+    made.grad = (scale * torch.randn(shape)).to(dtype)
+    return made
+
+
+def twin(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    found = []
+    for p in parameters:
+        other = nn.Parameter(p.detach().clone())
+        other.grad = None if p.grad is None else p.grad.clone()
+        found.append(other)
+    return found
+
+
+def ratio(p: Tensor, gradient: Tensor) -> Tensor:
+    """‖G‖ / max(‖W‖, eps) of each unit, computed without nfbench."""
+    vector = sum(d > 1 for d in p.shape) <= 1
+    units = 1 if vector else p.shape[0]
+    w, g = (x.detach().double().contiguous().view(units, -1) for x in (p, gradient))
+    return (g**2).sum(1).sqrt() / (w**2).sum(1).sqrt().clamp(min=EPS)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("impl", [*OURS, "timm"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_no_unit_exceeds_its_limit_afterwards_and_the_others_are_untouched(shape: tuple[int, ...], impl: str) -> None:
+    if impl == "timm" and (0 in shape or sum(d > 1 for d in shape) <= 1 < len(shape)):
+        pytest.skip("timm takes each element of such a tensor for a unit")
+    p = parameter(shape)
+    assert p.grad is not None
+    with torch.no_grad():
+        if units_of(p) > 1 and p.numel():
+            p.grad[0] *= 1e-3
+    before = p.grad.clone()
+    count = adaptive_clip_grad_([p], 0.01, impl=impl)  # type: ignore[arg-type]
+    over = ratio(p, before) > 0.01
+    assert (count.dtype, count.dim(), int(count)) == (torch.int64, 0, int(over.sum()))
+    assert bool((ratio(p, p.grad) <= 0.01 * (1 + 1e-6)).all())
+    flat, old = (x.reshape(units_of(p), -1) for x in (p.grad, before))
+    assert torch.equal(flat[~over], old[~over])
+    # what is clipped keeps its direction
+    torch.testing.assert_close(
+        nn.functional.normalize(flat[over], dim=1), nn.functional.normalize(old[over], dim=1), rtol=1e-6, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("impl", OURS)
+def test_weights_near_zero_are_taken_for_eps(impl: str) -> None:
+    p = parameter((4, 8))
+    with torch.no_grad():
+        p.zero_()
+    adaptive_clip_grad_(p, 0.01, eps=EPS, impl=impl)  # type: ignore[arg-type]
+    assert p.grad is not None
+    torch.testing.assert_close(p.grad.norm(dim=1), torch.full((4,), 0.01 * EPS), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("impl", OURS)
+def test_zero_gradients_and_tiny_ones_stay(impl: str) -> None:
+    p = parameter((4, 8))
+    assert p.grad is not None
+    with torch.no_grad():
+        p.grad[:2] = 0
+        p.grad[2:] = 1e-20
+    before = p.grad.clone()
+    assert int(adaptive_clip_grad_([p], 0.01, impl=impl)) == 0  # type: ignore[arg-type]
+    assert torch.equal(p.grad, before)
+
+
+@pytest.mark.parametrize("impl", OURS)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_unit_that_is_not_finite_is_left_as_it_is_and_counted(impl: str, bad: float) -> None:
+    p = parameter((4, 3, 3, 3))
+    assert p.grad is not None
+    with torch.no_grad():
+        p.grad[1, 0, 0, 0] = bad
+    before = p.grad.clone()
+    found = agc.units([p], 0.01)
+    assert found == (4, 3, 1)
+    assert int(adaptive_clip_grad_([p], 0.01, impl=impl)) == 3  # type: ignore[arg-type]
+    assert torch.equal(p.grad[1].nan_to_num(7), before[1].nan_to_num(7))
+    assert bool((ratio(p, p.grad)[[0, 2, 3]] <= 0.01 * (1 + 1e-6)).all())
+
+
+def layouts(p: nn.Parameter) -> Iterator[nn.Parameter]:
+    """The parameter in every layout that its shape has, weight and gradient alike and apart."""
+    formats = {2: [], 4: [torch.channels_last], 5: [torch.channels_last_3d]}.get(p.dim(), [])
+    for weight in (torch.contiguous_format, *formats):
+        for gradient in (torch.contiguous_format, *formats):
+            other = nn.Parameter(p.detach().clone(memory_format=weight))
+            assert p.grad is not None
+            other.grad = p.grad.clone(memory_format=gradient)
+            yield other
+    if p.dim() > 1:
+        strided = nn.Parameter(p.detach().movedim(0, -1).contiguous().movedim(-1, 0))
+        assert p.grad is not None
+        strided.grad = torch.empty_like(strided).copy_(p.grad)
+        yield strided
+
+
+@pytest.mark.parametrize("impl", ["foreach", "fused"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_every_shape_type_and_layout_agrees_with_the_reference(dtype: torch.dtype, impl: str) -> None:
+    if impl not in OURS:
+        pytest.skip("Triton's interpreter is off")
+    tolerance = {torch.float32: 1e-6, torch.float64: 1e-12}.get(dtype, 2 * torch.finfo(dtype).eps)
+    for shape in SHAPES:
+        for p in layouts(parameter(shape, dtype)):
+            (q,) = twin([p])
+            q.grad = p.grad.clone() if p.grad is not None else None
+            expected = adaptive_clip_grad_([p], 0.02, impl="reference")
+            assert int(adaptive_clip_grad_([q], 0.02, impl=impl)) == int(expected), shape  # type: ignore[arg-type]
+            torch.testing.assert_close(q.grad, p.grad, rtol=tolerance, atol=0)
+
+
+@pytest.mark.parametrize("impl", [*OURS, "timm", "auto"])
+def test_a_tensor_a_list_and_a_generator_are_the_same(impl: str) -> None:
+    whole = [parameter((4, 8)), parameter((3, 2, 3, 3)), parameter((5,))]
+    as_list, as_generator, one_by_one = twin(whole), twin(whole), twin(whole)
+    counts = {
+        int(adaptive_clip_grad_(as_list, 0.01, impl=impl)),  # type: ignore[arg-type]
+        int(adaptive_clip_grad_((p for p in as_generator), 0.01, impl=impl)),  # type: ignore[arg-type]
+        sum(int(adaptive_clip_grad_(p, 0.01, impl=impl)) for p in one_by_one),  # type: ignore[arg-type]
+    }
+    assert counts == {sum(int((ratio(p, p.grad) > 0.01).sum()) for p in whole if p.grad is not None)} != {0}
+    for a, b, c in zip(as_list, as_generator, one_by_one, strict=True):
+        assert a.grad is not None and b.grad is not None and c.grad is not None
+        assert torch.equal(a.grad, b.grad) and torch.equal(a.grad, c.grad)
+
+
+@pytest.mark.parametrize("impl", [*OURS, "timm", "auto"])
+def test_parameters_without_a_gradient_are_passed_over(impl: str) -> None:
+    given = [parameter((4, 8)), parameter((4, 8))]
+    given[0].grad = None
+    assert int(adaptive_clip_grad_(given, 0.01, impl=impl)) == 4  # type: ignore[arg-type]
+    assert given[0].grad is None
+    assert int(adaptive_clip_grad_([given[0]], 0.01, impl=impl)) == 0  # type: ignore[arg-type]
+    assert int(adaptive_clip_grad_([], 0.01, impl=impl)) == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif("fused" not in OURS, reason="Triton's interpreter is off")
+def test_the_fused_clip_follows_gradients_that_move_come_and_go() -> None:
+    parameters = [parameter((4, 8)), parameter((6, 3, 3, 3)), parameter((5,))]
+    clip = agc.clipper(parameters, 0.01, "fused")
+    kept: list[Tensor | None] = []
+    for step in range(4):
+        for i, p in enumerate(parameters):
+            # a tensor that is kept stays where it is, so that each new one has another address
+            kept.append(p.grad)
+            p.grad = None if (step, i) in ((1, 0), (2, 2)) else 0.02 * torch.randn_like(p)
+        if step == 3 and parameters[1].grad is not None:
+            parameters[1].grad = parameters[1].grad.to(memory_format=torch.channels_last)
+        expected = twin(parameters)
+        count = adaptive_clip_grad_(expected, 0.01, impl="reference")
+        found = clip()
+        assert int(found.clipped) == int(count)  # type: ignore[attr-defined]
+        for p, q in zip(parameters, expected, strict=True):
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-6, atol=0)
+
+
+@pytest.mark.skipif("fused" not in OURS, reason="Triton's interpreter is off")
+def test_a_plan_is_not_used_for_tensors_that_took_the_place_of_others() -> None:
+    for _ in range(20):
+        p = parameter((4, 8))
+        (q,) = twin([p])
+        adaptive_clip_grad_([p], 0.01, impl="reference")
+        adaptive_clip_grad_([q], 0.01, impl="fused")
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-6, atol=0)
+
+
+def gradients_of(name: str) -> list[nn.Parameter]:
+    """Copies of all clipped parameters with the gradients of one real backward pass, gains woken."""
+    net = build(name)
+    awaken(net)
+    nn.functional.cross_entropy(net(torch.randn(2, 3, 64, 64)), torch.randint(1000, (2,))).backward()
+    return [p for p in agc_parameters(net) if p.grad is not None]
+
+
+class Whole:
+    """The clipped parameters of a net with their gradients, and each unit's ratio of norms."""
+
+    def __init__(self, name: str) -> None:
+        self.parameters = gradients_of(name)
+        self.ratios = [ratio(p, p.grad) for p in self.parameters if p.grad is not None]
+        every = torch.cat(self.ratios)
+        self.alive = every[every > 0]
+        assert len(self.alive) > 0.8 * len(every)
+
+    def scaled(self, clipping: float, share: str) -> tuple[list[nn.Parameter], float]:
+        """Twins whose gradients, scaled as a whole, have no, about half or all living units over the limit, and the
+        factor that did it."""
+        bound = {"none": 1.5 * self.alive.max(), "half": self.alive.median(), "all": 0.5 * self.alive.min()}[share]
+        found, factor = twin(self.parameters), float(clipping / bound)
+        for p in found:
+            assert p.grad is not None
+            p.grad.mul_(factor)
+        return found, factor
+
+
+@pytest.fixture(scope="module", params=["nfnet-f0", "nf-resnet50", "efficientnet-b0"])
+def whole_net(request: pytest.FixtureRequest) -> Whole:
+    torch.manual_seed(0)
+    return Whole(request.param)
+
+
+@pytest.mark.parametrize("share", ["none", "half", "all"])
+def test_every_parameter_of_a_whole_net_agrees_with_the_reference(whole_net: Whole, share: str) -> None:
+    truth, factor = whole_net.scaled(0.01, share)
+    before = [p.grad.clone() for p in truth if p.grad is not None]
+    ours, theirs = twin(truth), twin(truth)
+    expected, alive = int(adaptive_clip_grad_(truth, 0.01, impl="reference")), len(whole_net.alive)
+    assert {"none": expected == 0, "half": 0.4 * alive < expected < 0.6 * alive, "all": expected == alive}[share]
+    assert abs(int(adaptive_clip_grad_(ours, 0.01, impl="foreach")) - expected) <= 1  # one may lie on its limit
+    agc.clipper(theirs, 0.01, "timm")()
+    for p, q, r, g, was in zip(truth, ours, theirs, before, whole_net.ratios, strict=True):
+        torch.testing.assert_close(q.grad, p.grad, rtol=1e-6, atol=0)
+        gain = p.dim() > 1 and units_of(p) == 1
+        if not gain:  # timm takes each of its elements for a unit
+            torch.testing.assert_close(r.grad, p.grad, rtol=1e-6, atol=0)
+        assert q.grad is not None
+        untouched = was * factor < 0.01 * (1 - 1e-6)
+        assert torch.equal(q.grad.reshape(units_of(p), -1)[untouched], g.reshape(units_of(p), -1)[untouched])
+
+
+@pytest.mark.skipif("fused" not in OURS, reason="Triton's interpreter is off")
+@pytest.mark.parametrize("name", ["nfnet-f0", "nf-resnet50", "efficientnet-b0"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_the_fused_clip_agrees_on_every_distinct_row_of_a_net(name: str, dtype: torch.dtype) -> None:
+    net = build(name, device="meta")
+    shapes = dict.fromkeys((min(8, p.shape[0]) if p.dim() else 1, *p.shape[1:]) for p in agc_parameters(net))
+    truth = []
+    for shape in shapes:
+        p = parameter(tuple(shape), dtype, 0.01 if dtype == torch.float32 else 0.05)
+        if p.dim() == 4:
+            other = nn.Parameter(p.detach().to(memory_format=torch.channels_last))
+            assert p.grad is not None
+            other.grad = p.grad.to(memory_format=torch.channels_last)
+            truth.append(other)
+        truth.append(p)
+    ours = copy.deepcopy(truth)
+    for p, q in zip(truth, ours, strict=True):
+        q.grad = p.grad.clone() if p.grad is not None else None
+    expected = adaptive_clip_grad_(truth, 0.01, impl="reference")
+    assert int(expected) > 0
+    assert int(adaptive_clip_grad_(ours, 0.01, impl="fused")) == int(expected)
+    tolerance = 1e-6 if dtype == torch.float32 else 2 * torch.finfo(dtype).eps
+    for p, q in zip(truth, ours, strict=True):
+        torch.testing.assert_close(q.grad, p.grad, rtol=tolerance, atol=0)
+
+
+@pytest.mark.skipif("fused" not in OURS, reason="Triton's interpreter is off")
+def test_the_fused_clip_agrees_on_a_tiny_net_whole_in_two_launches() -> None:
+    truth, _ = Whole("tiny-nfnet-s").scaled(0.01, "half")
+    ours = twin(truth)
+    expected = adaptive_clip_grad_(truth, 0.01, impl="reference")
+    clip = agc_triton.Fused(ours)
+    assert int(clip(0.01, EPS).clipped) == int(expected) > 0
+    for p, q in zip(truth, ours, strict=True):
+        torch.testing.assert_close(q.grad, p.grad, rtol=1e-6, atol=0)
+    assert len(clip.launches) == 2 and not clip.rest
+
+
+def test_norms_have_the_shape_that_broadcasts() -> None:
+    assert {shape: tuple(unitwise_norm(torch.ones(shape)).shape) for shape in [(), (3,), (4, 2), (4, 2, 3, 3)]} == {
+        (): (),
+        (3,): (1,),
+        (4, 2): (4, 1),
+        (4, 2, 3, 3): (4, 1, 1, 1),
+    }
+    assert tuple(unitwise_norm(torch.ones(4, 1, 1, 1)).shape) == (1, 1, 1, 1)
+    assert float(unitwise_norm(torch.full((4, 1, 1, 1), 3.0))) == 6.0
+    assert unitwise_norm(torch.ones(2, 3, dtype=torch.float16)).dtype == torch.float32
+
+
+def test_half_precision_norms_do_not_overflow() -> None:
+    p = nn.Parameter(torch.ones(2, 4096, dtype=torch.float16))
+    p.grad = torch.full_like(p, 1000.0)  # its squares are beyond float16
+    assert int(adaptive_clip_grad_([p], 0.01)) == 2
+    assert p.grad is not None and bool(p.grad.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    "name", ["nfnet-f0", "nf-resnet50", "resnet50", "efficientnet-b0", "timm:vit_tiny_patch16_224"]
+)
+def test_all_but_the_classifiers_weight_is_clipped(name: str) -> None:
+    net = build(name, device="meta")
+    (weight,) = [n for n in head_names(net) if n.endswith("weight")]
+    clipped = {id(p) for p in agc_parameters(net)}
+    assert [n for n, p in net.named_parameters() if id(p) not in clipped] == [weight]
+
+
+def test_names_to_ignore_take_the_place_of_the_classifier() -> None:
+    net = build("resnet50", device="meta")
+
+    def left_out(*names: str) -> list[str]:
+        clipped = {id(p) for p in agc_parameters(net, names)}
+        return [n for n, p in net.named_parameters() if id(p) not in clipped]
+
+    assert left_out() == []
+    assert left_out("fc") == ["fc.weight", "fc.bias"]
+    assert left_out("fc.weight", "bn1") == ["bn1.weight", "bn1.bias", "fc.weight"]
+    assert all(n.startswith("layer1.") for n in left_out("layer1")) and len(left_out("layer1")) == 30
+    with pytest.raises(ValueError, match=r"no module or parameter called 'head'.*The nearest is"):
+        agc_parameters(net, ["head"])
+
+
+def test_frozen_parameters_are_not_clipped() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    net[0].requires_grad_(False)
+    assert [tuple(p.shape) for p in agc_parameters(net)] == [(2,)]
+
+
+def test_a_wrapped_net_has_the_same_parameters(tmp_path: Path) -> None:
+    net = build("tiny-nfnet-s")
+    expected = [id(p) for p in agc_parameters(net)]
+    assert [id(p) for p in agc_parameters(nn.DataParallel(net))] == expected
+    assert [id(p) for p in agc_parameters(torch.compile(net))] == expected  # type: ignore[arg-type]
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(net)
+        assert [id(p) for p in agc_parameters(wrapped)] == expected
+        wrapped(torch.randn(2, 3, 32, 32)).sum().backward()
+        assert int(adaptive_clip_grad_(agc_parameters(wrapped), 1e-6)) > 0
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _sparse() -> list[nn.Parameter]:
+    table = nn.Embedding(4, 2, sparse=True)
+    table(torch.tensor([1])).sum().backward()
+    return list(table.parameters())
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: adaptive_clip_grad_([], -1.0), r"clipping is -1.0: it must be a finite number"),
+        (lambda: adaptive_clip_grad_([], float("nan")), r"clipping is nan"),
+        (lambda: adaptive_clip_grad_([], 0.01, eps=-1), r"eps is -1"),
+        (lambda: adaptive_clip_grad_([parameter((2, 2))], impl="best"), r"no implementation 'best': it is one of auto"),  # type: ignore[arg-type]
+        (lambda: adaptive_clip_grad_(_sparse()), r"AGC needs dense gradients"),
+    ],
+)
+def test_bad_arguments_are_refused_in_words(call: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_the_fused_clip_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(ValueError, match="needs a CUDA device; `foreach` runs everywhere"):
+        adaptive_clip_grad_([parameter((2, 3))], impl="fused")
+    agc_triton.refusal.cache_clear()
+    assert agc_triton.refusal(torch.device("cpu")) == "it needs CUDA, and this is cpu"
+    agc_triton.refusal.cache_clear()
+    assert agc.default_impl(torch.device("cpu")) == "foreach"
+
+
+COMPILED = """
+import re, sys
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from nfbench.nets import agc_kernels
+
+types = {"table": "*i64", "owner": "*i32", "first": "*i64", "length": "*i64", "w_like": "*fp32", "g_like": "*fp32",
+         "counts": "*i32", "parameters": "i32", "clipping": "fp32", "eps": "fp32"}
+constants = {"LEAST_NORM": 1e-6, "SPREAD": 64, "BLOCK": 2048}
+for kernel, more in ((agc_kernels.clip_aligned, {"WHOLE": 4}), (agc_kernels.clip_looped, {})):
+    fixed = {**constants, **more}
+    source = ASTSource(kernel, {**types, **dict.fromkeys(fixed, "constexpr")}, constexprs=fixed)
+    for capability in (80, 90):
+        made = compile(source, target=GPUTarget("cuda", capability, 32), options={"enable_fp_fusion": True})
+        print(len(re.findall(r"ld\\.global\\.v4", made.asm["ptx"])), len(made.asm["cubin"]))
+"""
+
+
+def test_the_kernels_compile_for_a_gpu_and_load_sixteen_bytes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton.backends.nvidia")
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    aligned, looped = (done.stdout.splitlines()[i : i + 2] for i in (0, 2))
+    # 2048 elements of W and of G by 128 threads: 4 + 4 loads of four elements
+    assert all(int(line.split()[0]) == 8 and int(line.split()[1]) > 0 for line in aligned)
+    assert all(int(line.split()[1]) > 0 for line in looped)
