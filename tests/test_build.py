@@ -14,7 +14,8 @@ from torch import nn
 
 from nfbench.catalog.models import NETS, find
 from nfbench.errors import UnknownModel, UnsupportedWorkload
-from nfbench.nets.build import awaken, build, head_names, norm_of, px_of
+from nfbench.nets.build import awaken, build, head_names, px_of
+from nfbench.nets.norm import norm_of
 
 
 @pytest.fixture
@@ -22,6 +23,7 @@ def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     (tmp_path / "users_nets.py").write_text(
         "import torch\n"
         "def small(num_classes): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, num_classes))\n"
+        "def normalized(num_classes): return torch.nn.Sequential(torch.nn.BatchNorm2d(3), small(num_classes))\n"
         "def raising(num_classes): raise ValueError('no luck')\n"
         "def empty(num_classes): return None\n"
         "number = 3\n"
@@ -76,7 +78,31 @@ def test_px_is_the_catalogue_s_timm_s_or_224() -> None:
     assert px_of("users_nets:small") == (224, 224)
 
 
-@pytest.mark.parametrize("net", [n for n in NETS if n.family == "tiny"], ids=lambda n: n.name)
+def test_the_paper_s_baseline_has_resnet_widths_and_no_second_3x3_convolution() -> None:
+    baseline, width = build("nfnet-f0-baseline", device="meta"), build("nfnet-f0-width", device="meta")
+    assert [stage[-1].conv3.out_channels for stage in baseline.stages] == [256, 512, 1024, 2048]
+    assert [stage[-1].conv3.out_channels for stage in width.stages] == [256, 512, 1536, 1536]
+    assert (baseline.num_features, width.num_features) == (4096, 3072)
+    assert all(block.conv2b is None for net in (baseline, width) for stage in net.stages for block in stage)
+
+
+@pytest.mark.parametrize(("name", "depths"), [("nf-resnet152", [3, 8, 36, 3]), ("nf-resnet200", [3, 24, 36, 3])])
+def test_deep_nf_resnets_have_the_depths_of_their_resnets(name: str, depths: list[int]) -> None:
+    free, normalized = build(name, device="meta"), build(name.removeprefix("nf-"), device="meta")
+    assert [len(stage) for stage in free.stages] == depths
+    assert [len(getattr(normalized, f"layer{i}")) for i in range(1, 5)] == depths
+
+
+def test_a_factory_s_net_takes_another_norm_too(factories: Path) -> None:
+    net = build("users_nets:normalized", num_classes=5, norm="group")
+    assert norm_of(net) == "group" and net.training
+    with pytest.raises(UnsupportedWorkload, match="users_nets:small has no batch normalization"):
+        build("users_nets:small", norm="group")
+
+
+@pytest.mark.parametrize(
+    "net", [n for n in NETS if n.family in ("tiny", "bn-nf-resnet")] + [find("bn-nfnet-f0")], ids=lambda n: n.name
+)
 def test_the_norm_in_the_catalogue_is_that_of_the_built_net(net: object) -> None:
     assert norm_of(build(net, device="meta")) == net.norm  # type: ignore[arg-type, attr-defined]
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nfbench.catalog.macs import counted
-from nfbench.catalog.models import ALIASES, FAMILIES, NETS, find, fold
+from nfbench.catalog.models import ALIASES, FAMILIES, NETS, batch_normalized, find, fold, normalizer_free
 from nfbench.catalog.recipes import RECIPES
 from nfbench.cli import main
 from nfbench.errors import UnknownModel
@@ -49,10 +49,63 @@ def test_a_miss_suggests_the_nearest_name() -> None:
         find("nf-resnet51")
     assert str(error.value) == (
         "There is no net called 'nf-resnet51'.\n"
-        "The nearest: nf-resnet50, nf-resnet101, nf-resnet26.\n"
+        "The nearest: nf-resnet50, nf-resnet152, nf-resnet101.\n"
         "Try: nf-resnet50, or `nfbench models` for all names, timm:NAME for one of timm's, "
         "package.module:factory for your own"
     )
+
+
+@pytest.mark.parametrize("typed", ["bn-nfnet-f0", "BN_NFNet_F0", "bnnfnetf0"])
+def test_a_twin_is_found_as_any_net_is(typed: str) -> None:
+    assert (find(typed).name, find(typed).twin_of) == ("bn-nfnet-f0", "nfnet-f0")
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"),
+    [("bn-nfnet-f7", "bn-nfnet-f6"), ("nfnet-f8", "nfnet-f7"), ("nfnet-f0-base", "nfnet-f0-baseline")],
+)
+def test_the_nearest_name_is_of_the_family_that_was_typed(typed: str, nearest: str) -> None:
+    with pytest.raises(UnknownModel, match=f"The nearest: {nearest}, "):
+        find(typed)
+
+
+@pytest.mark.parametrize(
+    ("normalized", "free"),
+    [
+        ("bn-nfnet-f0", "nfnet-f0"),
+        ("bn-nf-resnet50", "nf-resnet50"),
+        ("resnet50", "nf-resnet50"),
+        ("ResNet_101", "nf-resnet101"),
+        ("resnet200", "nf-resnet200"),
+        ("efficientnet-b0", None),
+        ("nf-resnet50", None),
+        ("timm:resnet50", None),
+    ],
+)
+def test_a_normalized_net_pairs_with_the_nf_net_that_it_is_a_twin_or_the_original_of(
+    normalized: str, free: str | None
+) -> None:
+    found = normalizer_free(normalized)
+    assert (found and found.name) == free
+
+
+def test_an_nf_net_pairs_with_its_twin_before_its_resnet() -> None:
+    names = ("nf-resnet50", "nf-resnet101", "NFNet_F3", "nfnet-f7", "resnet50", "timm:nf_resnet50")
+    pairs = [batch_normalized(name) for name in names]
+    assert [net and net.name for net in pairs] == ["bn-nf-resnet50", "resnet101", "bn-nfnet-f3", None, None, None]
+
+
+def test_the_ladder_climbs_to_the_nfnet_in_macs() -> None:
+    for i in range(4):
+        rungs = [counted(f"nfnet-f{i}{rung}", find(f"nfnet-f{i}").train_px) for rung in ("-baseline", "-width", "")]
+        macs = [rung.macs for rung in rungs if rung]
+        assert len(macs) == 3 and macs == sorted(set(macs))
+
+
+@pytest.mark.parametrize("depth", [26, 50, 101, 152, 200])
+def test_an_nf_resnet_has_the_macs_of_its_resnet(depth: int) -> None:
+    free, normalized = counted(f"nf-resnet{depth}", 224), counted(f"resnet{depth}", 224)
+    assert free and normalized and free[::2] == normalized[::2]
 
 
 @pytest.mark.parametrize("name", ["", "zzz", "timm:", ":", "a:b:c", "a b:c"])
@@ -96,7 +149,7 @@ def test_an_unknown_family_is_answered_with_all_families() -> None:
     assert result.stderr == (
         "There is no family called 'resnets'.\n"
         "The families are nfnet, nfnet-light, nf-regnet, nf-resnet, resnet, resnetv2, senet, efficientnet, "
-        "efficientnet-timm, tiny.\n"
+        "efficientnet-timm, bn-nfnet, bn-nf-resnet, nfnet-ladder, tiny.\n"
         "Try: nfbench models --family resnet\n"
     )
 

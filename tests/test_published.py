@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nfbench.catalog import published
-from nfbench.catalog.models import find
+from nfbench.catalog.models import NETS, find
 
 
 def test_a_row_of_table_3_is_found_by_the_name_of_the_paper_and_of_the_catalogue() -> None:
@@ -51,6 +51,38 @@ def test_accuracy_is_taken_at_the_published_size_nearest_to_the_net_s_test_px() 
         "timm results-imagenet.csv, nf_resnet50.ra2_in1k",
     )
     assert published.timm_top1("nf_resnet50.ra2_in1k", 100) is None
+
+
+def test_a_twin_has_the_figures_of_table_6() -> None:
+    twin = published.paper("bn-nfnet-f1")
+    assert twin is not None and published.table3("bn-nfnet-f1") is None
+    assert (twin.model, twin.top1, twin.tpuv3_step_ms, twin.v100_step_ms) == ("bn-nfnet-f1", 84.4, 258.0, None)
+    assert published.top1(find("BN_NFNet_F1")) == (84.4, None, "arXiv 2102.06171, Table 6")
+    assert published.paper("bn-nfnet-f4") is published.top1(find("bn-nfnet-f4")) is None
+
+
+def test_a_rung_of_the_ladder_has_the_figures_of_table_2_and_says_that_it_was_trained_without_augmentation() -> None:
+    baseline, width = published.paper("nfnet-f3-baseline"), published.paper("nfnet-f3-width")
+    assert baseline and (baseline.top1, baseline.tpuv3_step_ms) == (82.3, 369.5)
+    assert width and (width.top1, width.tpuv3_step_ms) == (82.3, 441.5)
+    assert baseline.source == width.source == "arXiv 2102.06171, Table 2, without augmentation"
+    assert baseline.note == "trained without MixUp, RandAugment and CutMix"
+
+
+def test_the_paper_s_figures_of_every_twin_and_rung_are_those_of_a_net_of_the_catalogue() -> None:
+    reported = [net.name for net in NETS if published.paper(net.name) and not published.table3(net.name)]
+    assert reported == [
+        *(f"bn-nfnet-f{i}" for i in range(4)),
+        *(f"nfnet-f{i}-{rung}" for rung in ("baseline", "width") for i in range(4)),
+    ]
+
+
+@pytest.mark.parametrize("name", ["nfnet-f0", "nfnet-f1", "nfnet-f2", "nfnet-f3"])
+def test_the_last_rung_has_the_step_time_of_table_3(name: str) -> None:
+    (row,) = [row for row in published.rows("table2_6.csv") if row["row"] == "+ second conv"]
+    paper = published.paper(name)
+    assert paper == published.table3(name)
+    assert paper and paper.tpuv3_step_ms == float(row[f"{name[-2:]}_tpuv3_step_ms"])
 
 
 def test_macs_are_reported_at_the_test_px_only() -> None:

@@ -2,14 +2,15 @@
 
 Sizes and rates are those of training: NFNet-F and NF-RegNet from google-deepmind/deepmind-research, nfnets/base.py;
 EfficientNet from Tan & Le 2019 and the TPU reference; where a net's authors publish no rate it is 0. NF-ResNets stand
-at the px and rates of their ResNets, so that the pair differs in the normalization alone.
+at the px and rates of their ResNets, and a ``bn-`` twin at those of its NF net, so that the pair differs in the
+normalization alone. The ladder is that of Brock et al. 2021, Table 2, whose third rung is the NFNet itself.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from nfbench.errors import UnknownModel
@@ -24,7 +25,8 @@ class Net:
 
     ``norm``, ``recipe`` and the px are None where only the built net can tell: ``timm:NAME`` and
     ``package.module:factory``. Block i of n (counted from 0) is dropped at ``drop_path_rate`` · i / n.
-    ``weights`` names the released weights whose accuracy stands for the net where the paper reports none.
+    ``weights`` names the released weights whose accuracy stands for the net where the paper reports none. ``twin_of``
+    names the NF net whose graph a batch-normalized twin has.
     """
 
     name: str
@@ -39,6 +41,12 @@ class Net:
     kwargs: tuple[tuple[str, object], ...] = ()
     weights: str | None = None
     source: Literal["catalogue", "timm", "factory"] = "catalogue"
+    twin_of: str | None = None
+
+    @property
+    def scales_survivors(self) -> bool:
+        """Whether stochastic depth divides by the probability to survive: in timm's rule, not in an NF net or twin."""
+        return self.norm != "none" and self.twin_of is None
 
 
 def _tagged(config: str, tag: str | None) -> str | None:
@@ -58,8 +66,9 @@ def _nf_regnet(name: str, config: str, train_px: int, test_px: int, drop: float,
     return Net(name, "nf-regnet", config, "none", "nfnet", train_px, test_px, drop, 0.1, weights=weights)
 
 
-def _nf_resnet(name: str, config: str, tag: str | None = None) -> Net:
-    return Net(name, "nf-resnet", config, "none", "nfnet", 224, 224, weights=_tagged(config, tag))
+def _nf_resnet(name: str, config: str, tag: str | None = None, **kwargs: object) -> Net:
+    weights, arguments = _tagged(config, tag), tuple(kwargs.items())
+    return Net(name, "nf-resnet", config, "none", "nfnet", 224, 224, kwargs=arguments, weights=weights)
 
 
 def _resnet(family: str, name: str, config: str, tag: str | None = None, test_px: int = 224) -> Net:
@@ -84,9 +93,22 @@ def _tiny_bn(name: str, config: str, recipe: Recipe, **kwargs: object) -> Net:
     return Net(name, "tiny", config, "batch", recipe, 32, 32, kwargs=tuple(kwargs.items()))
 
 
-_POOL = {"stem_type": "deep_pool"}
+def _twin(net: Net, recipe: Recipe) -> Net:
+    family = f"bn-{net.family}"
+    return replace(
+        net, name=f"bn-{net.name}", family=family, norm="batch", recipe=recipe, weights=None, twin_of=net.name
+    )
 
-NETS: tuple[Net, ...] = (
+
+def _rung(net: Net, rung: str, **kwargs: object) -> Net:
+    arguments = (*net.kwargs, ("extra_conv", False), *kwargs.items())
+    return replace(net, name=f"{net.name}-{rung}", family="nfnet-ladder", kwargs=arguments)
+
+
+_POOL = {"stem_type": "deep_pool"}
+_DEFAULT_WIDTH = {"channels": (256, 512, 1024, 2048), "num_features": 4096}
+
+_NFNETS = (
     _nfnet("nfnet-f0", "dm_nfnet_f0", 192, 256, 0.2),
     _nfnet("nfnet-f1", "dm_nfnet_f1", 224, 320, 0.3),
     _nfnet("nfnet-f2", "dm_nfnet_f2", 256, 352, 0.4),
@@ -95,6 +117,18 @@ NETS: tuple[Net, ...] = (
     _nfnet("nfnet-f5", "dm_nfnet_f5", 416, 544, 0.5),
     _nfnet("nfnet-f6", "dm_nfnet_f6", 448, 576, 0.5),
     _nfnet("nfnet-f7", "dm_nfnet_f6", 480, 608, 0.5, depths=(8, 16, 48, 24)),
+)
+
+_NF_RESNETS = (
+    _nf_resnet("nf-resnet26", "nf_resnet26"),
+    _nf_resnet("nf-resnet50", "nf_resnet50", "ra2_in1k"),
+    _nf_resnet("nf-resnet101", "nf_resnet101"),
+    _nf_resnet("nf-resnet152", "nf_resnet50", depths=(3, 8, 36, 3)),
+    _nf_resnet("nf-resnet200", "nf_resnet50", depths=(3, 24, 36, 3)),
+)
+
+NETS: tuple[Net, ...] = (
+    *_NFNETS,
     _light("nfnet-l0", "nfnet_l0", 224, 288, "ra2_in1k"),
     _light("eca-nfnet-l0", "eca_nfnet_l0", 224, 288, "ra2_in1k"),
     _light("eca-nfnet-l1", "eca_nfnet_l1", 256, 320, "ra2_in1k"),
@@ -105,9 +139,7 @@ NETS: tuple[Net, ...] = (
     _nf_regnet("nf-regnet-b3", "nf_regnet_b3", 288, 320, 0.3),
     _nf_regnet("nf-regnet-b4", "nf_regnet_b4", 320, 384, 0.4),
     _nf_regnet("nf-regnet-b5", "nf_regnet_b5", 384, 456, 0.4),
-    _nf_resnet("nf-resnet26", "nf_resnet26"),
-    _nf_resnet("nf-resnet50", "nf_resnet50", "ra2_in1k"),
-    _nf_resnet("nf-resnet101", "nf_resnet101"),
+    *_NF_RESNETS,
     _resnet("resnet", "resnet26", "resnet26", "bt_in1k"),
     _resnet("resnet", "resnet50", "resnet50"),
     _resnet("resnet", "resnet101", "resnet101", "a1h_in1k"),
@@ -137,6 +169,10 @@ NETS: tuple[Net, ...] = (
     _timm_efficientnet("efficientnet_b5", 448, 448, 0.4),  # its weights saw ImageNet-12k first: no accuracy to compare
     _timm_efficientnet("efficientnet_b6", 528, 528, 0.5),
     _timm_efficientnet("efficientnet_b7", 600, 600, 0.5),
+    *(_twin(net, "nfnet") for net in _NFNETS if net.name != "nfnet-f7"),
+    *(_twin(net, "bn-resnet") for net in _NF_RESNETS if net.name in ("nf-resnet50", "nf-resnet200")),
+    *(_rung(net, "baseline", **_DEFAULT_WIDTH) for net in _NFNETS[:4]),
+    *(_rung(net, "width") for net in _NFNETS[:4]),
     _tiny_nf("tiny-nfnet-s", "test_nfnet", channels=(32, 32, 64, 96), stem_chs=64),
     _tiny_nf("tiny-nfnet", "test_nfnet"),
     _tiny_nf("tiny-nfnet-l", "test_nfnet", depths=(2, 2, 2, 2), channels=(64, 128, 192, 256), stem_chs=256),
@@ -198,6 +234,21 @@ def find(name: str) -> Net:
         try_=(f"{names[0]}, or " if names else "")
         + "`nfbench models` for all names, timm:NAME for one of timm's, package.module:factory for your own",
     )
+
+
+def normalizer_free(name: str) -> Net | None:
+    """The NF net that pairs with the normalized net of that name: what that is a twin of, else nf-NAME."""
+    net = _BY_NAME.get(fold(name))
+    if net is None or net.norm == "none":
+        return None
+    return _BY_NAME.get(fold(net.twin_of or f"nf-{net.name}"))
+
+
+def batch_normalized(name: str) -> Net | None:
+    """The batch-normalized net that pairs with the NF net of that name: its twin, else what follows nf-."""
+    net = _BY_NAME.get(fold(name))
+    pairs = [other for other in NETS if net is not None and normalizer_free(other.name) is net]
+    return next((other for other in pairs if other.twin_of), pairs[0] if pairs else None)
 
 
 def family(name: str) -> tuple[Net, ...]:

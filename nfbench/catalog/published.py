@@ -11,16 +11,26 @@ from typing import NamedTuple
 from nfbench.catalog.models import Net, fold, spellings
 
 _FOLDER = Path(__file__).with_name("published")
+TABLE2 = "arXiv 2102.06171, Table 2"
 TABLE3 = "arXiv 2102.06171, Table 3"
+TABLE6 = "arXiv 2102.06171, Table 6"
 VARIANTS = "arXiv 2102.06171, Table 1; deepmind-research, nfnets/base.py"
 TIMM_IMAGENET = "timm results-imagenet.csv"
 
 _ROW_OF = {"nfnet-f6": "nfnet-f6-sam", "efficientnet-b8": "efficientnet-b8-maxup"}
 """Rows of Table 3 that report a net only as trained in another way: the same MACs, an accuracy named with its row."""
 
+_PLAIN = (f"{TABLE2}, without augmentation", "trained without MixUp, RandAugment and CutMix")
+_STEPS = {
+    "baseline": ("nfnet-{}-baseline", *_PLAIN),
+    "+ modified width": ("nfnet-{}-width", *_PLAIN),
+    "- NF + BN (the batch-normalized twin)": ("bn-nfnet-{}", TABLE6, ""),
+}
+"""Rows of Tables 2 and 6 that are nets of the catalogue: its name with the variant left out, the source and a note."""
+
 
 class Reported(NamedTuple):
-    """One row of Table 3.
+    """What the paper reports of one net: a row of Table 3, or a variant's figures in a row of Tables 2 and 6.
 
     MACs of one image at ``test_px`` in 10⁹, parameters in 10⁶, top-1 in per cent; times in ms a step at ``train_px``
     and batch 32 per device. None where the table has no figure.
@@ -87,6 +97,20 @@ def _table3() -> dict[str, Reported]:
 
 
 @cache
+def _tables_2_and_6() -> dict[str, Reported]:
+    found = {}
+    for row in rows("table2_6.csv"):
+        if row["row"] not in _STEPS:
+            continue
+        name, source, note = _STEPS[row["row"]]
+        for variant in ("f0", "f1", "f2", "f3"):
+            top1, ms = _float(row[f"{variant}_top1"]), _float(row[f"{variant}_tpuv3_step_ms"])
+            model = name.format(variant)
+            found[fold(model)] = Reported(model, None, None, top1, ms, None, None, None, note, source)
+    return found
+
+
+@cache
 def _variants() -> dict[str, Variant]:
     return {
         fold(row["model"]): Variant(
@@ -118,6 +142,11 @@ def table3(model: str) -> Reported | None:
     return next((row for name in spellings(model) if (row := _table3().get(name))), None)
 
 
+def paper(model: str) -> Reported | None:
+    """What the paper reports for a net: its row of Table 3, else that of Table 2 (the ladder) or 6 (the twins)."""
+    return table3(model) or _tables_2_and_6().get(fold(model))
+
+
 def variant(model: str) -> Variant | None:
     """The NFNet-F variant of that name."""
     return _variants().get(fold(model))
@@ -138,10 +167,10 @@ def trained_otherwise(model: str) -> Reported | None:
 
 
 def top1(net: Net) -> Accuracy | None:
-    """The reported accuracy of a net: Table 3's, else timm's for its weights at the px nearest to its test px."""
-    paper = table3(net.name) or trained_otherwise(net.name)
-    if paper and paper.top1 is not None:
-        return Accuracy(paper.top1, paper.test_px, paper.source)
+    """The reported accuracy of a net: the paper's, else timm's for its weights at the px nearest to its test px."""
+    row = paper(net.name) or trained_otherwise(net.name)
+    if row and row.top1 is not None:
+        return Accuracy(row.top1, row.test_px, row.source)
     at = _timm_top1().get(net.weights or "")
     if not at or net.test_px is None:
         return None
@@ -154,10 +183,10 @@ def reported_macs(net: Net, px: int) -> tuple[float, str] | None:
 
     Table 3 leaves out the sizes of nets that are not its own; those count as the net's test px.
     """
-    paper = table3(net.name) or trained_otherwise(net.name)
-    if paper is None or paper.macs_g is None or px != (paper.test_px or net.test_px):
+    row = table3(net.name) or trained_otherwise(net.name)
+    if row is None or row.macs_g is None or px != (row.test_px or net.test_px):
         return None
-    return paper.macs_g * 1e9, paper.source
+    return row.macs_g * 1e9, row.source
 
 
 def _float(text: str) -> float | None:

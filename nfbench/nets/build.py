@@ -8,51 +8,46 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import timm
 import torch
 from timm.layers.drop import DropPath
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from nfbench.catalog.models import Net, find, fold
 from nfbench.errors import UnknownModel, UnsupportedWorkload
+from nfbench.nets.batchnorm_twin import batchnorm_twin
+from nfbench.nets.norm import Kind, with_norm
 
 DEFAULT_PX = 224
 
 
-def build(net: str | Net, *, num_classes: int = 1000, device: str | torch.device = "cpu") -> nn.Module:
+def build(
+    net: str | Net, *, num_classes: int = 1000, device: str | torch.device = "cpu", norm: str = "auto"
+) -> nn.Module:
     """The net, in training mode, on ``device``. On ``meta`` nothing is allocated.
+
+    ``norm`` is a `Kind` of normalization in the place of the net's batch normalization, or ``auto``: the net's own.
 
     Raises:
         UnknownModel: no such net, or no such factory.
-        UnsupportedWorkload: the factory raises or returns something else than a module, or the net cannot be built.
+        UnsupportedWorkload: the factory raises or returns something else than a module, the net cannot be built, or it
+            cannot have that ``norm``.
     """
     net = find(net) if isinstance(net, str) else net
+    if norm not in ("auto", *get_args(Kind)):
+        raise UnsupportedWorkload(
+            f"There is no normalization called {norm!r}.",
+            why=f"The kinds are {', '.join(get_args(Kind))}.",
+            try_="--norm auto for the net's own",
+        )
     with torch.device(device), _RatesOnHost():
-        if net.source == "factory":
-            # what a factory prints is not part of nfbench's own output
-            with contextlib.redirect_stdout(sys.stderr):
-                return _from_factory(net.config, num_classes)
-        name = _timm_name(net.config) if net.source == "timm" else net.config
-        # EfficientNet's rule is timm's as well: rate · i / n, and survivors scaled up. NF nets have their own, below.
-        arguments: dict[str, Any] = {"num_classes": num_classes, **dict(net.kwargs)}
-        if net.drop_rate:
-            arguments["drop_rate"] = net.drop_rate
-        if net.drop_path_rate and net.norm != "none":
-            arguments["drop_path_rate"] = net.drop_path_rate
-        try:
-            module: nn.Module = timm.create_model(name, pretrained=False, **arguments)
-        except Exception as error:
-            raise UnsupportedWorkload(
-                f"{net.name} cannot be built on {device} by timm {timm.__version__}.",
-                why=_reason(error),
-                try_="another net: `nfbench models`",
-            ) from error
-        if net.drop_path_rate and net.norm == "none":
-            _drop_paths(module, net.drop_path_rate)
+        factory = net.source == "factory"
+        module = _from_factory(net.config, num_classes) if factory else _from_timm(net, num_classes, device)
+        if norm != "auto":
+            module = with_norm(module, cast(Kind, norm), name=net.name)
     return module.train()
 
 
@@ -67,19 +62,6 @@ def px_of(net: str | Net) -> tuple[int, int]:
     train = config.input_size[-1] if config else DEFAULT_PX
     test = config.test_input_size[-1] if config and config.test_input_size else train
     return train, test
-
-
-def norm_of(module: nn.Module) -> str:
-    """The kind of normalization over activations: ``none``, ``batch``, ``sync_batch``, ``group`` or ``layer``."""
-    kinds = {type(m): m for m in module.modules()}
-    if any(issubclass(kind, nn.SyncBatchNorm) for kind in kinds):
-        return "sync_batch"
-    if any(issubclass(kind, _BatchNorm) for kind in kinds):
-        return "batch"
-    if any(issubclass(kind, nn.GroupNorm) for kind in kinds):
-        return "group"
-    named = any("norm" in kind.__name__.lower() and list(m.parameters()) for kind, m in kinds.items() if _leaf(m))
-    return "layer" if named else "none"
 
 
 def head_names(module: nn.Module) -> frozenset[str]:
@@ -120,8 +102,25 @@ class _RatesOnHost(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _leaf(module: nn.Module) -> bool:
-    return next(module.children(), None) is None
+def _from_timm(net: Net, num_classes: int, device: str | torch.device) -> nn.Module:
+    name = _timm_name(net.config) if net.source == "timm" else net.config
+    arguments: dict[str, Any] = {"num_classes": num_classes, **dict(net.kwargs)}
+    if net.drop_rate:
+        arguments["drop_rate"] = net.drop_rate
+    if net.drop_path_rate and net.scales_survivors:
+        arguments["drop_path_rate"] = net.drop_path_rate
+    try:
+        module: Any = timm.create_model(name, pretrained=False, **arguments)
+    except Exception as error:
+        raise UnsupportedWorkload(
+            f"{net.name} cannot be built on {device} by timm {timm.__version__}.",
+            why=_reason(error),
+            try_="another net: `nfbench models`",
+        ) from error
+    if net.drop_path_rate and not net.scales_survivors:
+        _drop_paths(module, net.drop_path_rate)
+    built: nn.Module = batchnorm_twin(module) if net.twin_of else module
+    return built
 
 
 def _drop_paths(module: Any, rate: float) -> None:
@@ -153,7 +152,8 @@ def _timm_name(name: str) -> str:
 
 
 def _from_factory(name: str, num_classes: int) -> nn.Module:
-    with _working_directory_first():
+    # what a factory prints is not part of nfbench's own output
+    with contextlib.redirect_stdout(sys.stderr), _working_directory_first():
         factory = _load(name)
         try:
             module = factory(num_classes=num_classes)

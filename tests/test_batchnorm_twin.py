@@ -1,0 +1,178 @@
+"""The batch-normalized twin: the NF net's graph, with batch normalization before every activation and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.drop import DropPath
+from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame
+from timm.models.nfnet import GammaAct, NormFreeBlock
+from torch import Tensor, nn
+
+from nfbench.catalog.macs import counted
+from nfbench.catalog.models import NETS, Net, find
+from nfbench.nets.build import build
+from nfbench.nets.flops import count
+
+
+def small(name: str, **kwargs: object) -> Net:
+    return replace(find(name), kwargs=(*find(name).kwargs, *kwargs.items()))
+
+
+NF = {
+    "nfnet": small(
+        "nfnet-f0", depths=(1, 2, 1, 1), channels=(32, 64, 96, 96), stem_chs=32, group_size=8, num_features=128
+    ),
+    "nf-resnet": find("tiny-nf-resnet"),
+    "nfnet-light": find("tiny-nfnet"),
+    "nf-regnet": small("nf-regnet-b0", depths=(1, 1, 2, 1), channels=(16, 32, 48, 64)),
+}
+
+
+def pair(kind: str) -> tuple[nn.Module, nn.Module]:
+    """An NF net and its twin, built from the same seed."""
+    net = NF[kind]
+    torch.manual_seed(0)
+    free = build(net, num_classes=10)
+    torch.manual_seed(0)
+    return free, build(replace(net, norm="batch", twin_of=net.name), num_classes=10)
+
+
+def ran(net: nn.Module, note: Callable[[str, nn.Module, Tensor], Any], only: type[nn.Module] = nn.Module) -> list[Any]:
+    """What ``note`` makes of each leaf's name, module and output, in the order in which the leaves run."""
+    found: list[Any] = []
+    for name, module in net.named_modules():
+        if isinstance(module, only) and next(module.children(), None) is None:
+            module.register_forward_hook(lambda m, _, out, name=name: found.append(note(name, m, out)))
+    net(torch.randn(2, 3, 64, 64))
+    return found
+
+
+def convolutions(net: nn.Module) -> dict[str, nn.Conv2d]:
+    """The convolutions by name, but those of squeeze-and-excite."""
+    return {n: m for n, m in net.named_modules() if isinstance(m, nn.Conv2d) and ".attn" not in n}
+
+
+@pytest.mark.parametrize("kind", NF)
+def test_nothing_is_left_of_what_replaces_batch_normalization(kind: str) -> None:
+    _, twin = pair(kind)
+    replaced = (ScaledStdConv2d, ScaledStdConv2dSame, GammaAct, NormFreeBlock)
+    assert not [name for name, m in twin.named_modules() if isinstance(m, replaced)]
+    assert not [name for name, _ in twin.named_parameters() if "gain" in name]
+    assert not [name for name, m in convolutions(twin).items() if m.bias is not None]
+    for block in (block for stage in twin.stages for block in stage):
+        assert not {"alpha", "beta", "attn_gain", "skipinit_gain"} & set(dir(block))
+
+
+@pytest.mark.parametrize("kind", NF)
+def test_the_same_layers_run_in_the_same_order_with_one_batch_norm_before_each_activation(kind: str) -> None:
+    free, twin = pair(kind)
+    expected: list[str] = []
+    activations = 0
+    for name in ran(free, lambda name, *_: name):
+        acts = name.rpartition(".")[2].startswith(("act", "final_act")) and ".attn" not in name
+        activations += acts
+        expected += [f"{name}.bn", f"{name}.act"] if acts else [name]
+    assert ran(twin, lambda name, *_: name) == expected
+    norms = [m for m in twin.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    assert [type(m) for m in norms] == [nn.BatchNorm2d] * activations
+
+
+@pytest.mark.parametrize("kind", NF)
+def test_each_convolution_has_the_shapes_stride_groups_and_padding_of_the_nf_net_s(kind: str) -> None:
+    def shape(name: str, conv: nn.Module, out: Tensor) -> object:
+        assert isinstance(conv, nn.Conv2d)
+        same = getattr(conv, "same_pad", False) or isinstance(conv, Conv2dSame)
+        return name, out.shape, conv.weight.shape, conv.stride, conv.dilation, conv.groups, same or conv.padding
+
+    free, twin = pair(kind)
+    assert ran(twin, shape, nn.Conv2d) == ran(free, shape, nn.Conv2d)
+
+
+@pytest.mark.parametrize("kind", NF)
+def test_from_a_seed_the_twin_has_the_nf_net_s_weights(kind: str) -> None:
+    free, twin = pair(kind)
+    weights, own = dict(free.named_parameters()), dict(twin.named_parameters())
+    shared = [name for name in weights if name in own]
+    assert set(convolutions(twin)) <= {name.removesuffix(".weight") for name in shared}
+    assert all(torch.equal(weights[name], own[name]) for name in shared)
+    assert all(".bn." in name for name in own if name not in weights)
+
+
+@pytest.mark.parametrize("kind", NF)
+def test_macs_and_activations_are_those_of_the_nf_net(kind: str) -> None:
+    free, twin = (count(net, 64) for net in pair(kind))
+    assert (twin.macs, twin.activations) == (free.macs, free.activations)
+
+
+@pytest.mark.parametrize("twin", [net for net in NETS if net.twin_of], ids=lambda net: net.name)
+def test_a_twin_of_the_catalogue_has_the_sizes_rates_and_counts_of_its_nf_net(twin: Net) -> None:
+    free = find(twin.twin_of or "")
+    assert (twin.train_px, twin.test_px) == (free.train_px, free.test_px)
+    assert (twin.config, twin.kwargs, twin.norm) == (free.config, free.kwargs, "batch")
+    for px in (twin.train_px, twin.test_px):
+        of_twin, of_free = counted(twin.name, px), counted(free.name, px)
+        assert of_twin and of_free and of_twin[::2] == of_free[::2]
+        assert abs(of_twin.params / of_free.params - 1) < 0.001
+
+
+def test_dropout_and_stochastic_depth_are_those_of_the_nf_net() -> None:
+    def rates(name: str) -> list[object]:
+        net = build(name, device="meta")
+        paths = [block.drop_path for stage in net.stages for block in stage]
+        drops = [(d.drop_prob, d.scale_by_keep) if isinstance(d, DropPath) else type(d) for d in paths]
+        return [net.head.drop.p, *drops]
+
+    assert rates("bn-nfnet-f1") == rates("nfnet-f1")
+    assert rates("bn-nfnet-f1")[-1] == (0.25 * 23 / 24, False)
+
+
+def test_on_the_meta_device_nothing_is_allocated() -> None:
+    twin = build("bn-nfnet-f6", device="meta")
+    assert all(t.is_meta for t in [*twin.parameters(), *twin.buffers()])
+
+
+def test_the_branch_reaches_the_shortcut_without_being_multiplied() -> None:
+    _, twin = pair("nfnet")
+    block = twin.stages[1][0]
+    seen: dict[str, Tensor] = {}
+    block.attn_last.register_forward_hook(lambda m, _, out: seen.update(attended=out))
+    block.downsample.register_forward_hook(lambda m, _, out: seen.update(shortcut=out))
+    block.drop_path.register_forward_hook(lambda m, inputs, out: seen.update(dropped=inputs[0], kept=out))
+    out = block(torch.randn(2, 32, 16, 16))
+    assert seen["dropped"] is seen["attended"]
+    assert torch.equal(out, seen["kept"] + seen["shortcut"])
+
+
+@pytest.mark.parametrize("kind", NF)
+def test_every_parameter_gets_a_finite_gradient(kind: str) -> None:
+    _, twin = pair(kind)
+    for drop in (m for m in twin.modules() if isinstance(m, DropPath)):
+        drop.drop_prob = 0.0
+    twin(torch.randn(4, 3, 64, 64)).square().mean().backward()
+    assert not [name for name, p in twin.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+
+
+def test_a_tiny_twin_learns_digits() -> None:
+    _, twin = pair("nfnet-light")
+    digits = load_digits()
+    images = torch.tensor(digits.images[:256], dtype=torch.float32).div(16)[:, None].expand(-1, 3, -1, -1)
+    images, targets = F.interpolate(images, size=32), torch.tensor(digits.target[:256])
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.05, momentum=0.9)
+    losses = []
+    for step in range(12):
+        batch = slice(64 * (step % 4), 64 * (step % 4) + 64)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(twin(images[batch]), targets[batch])
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[0] == pytest.approx(2.3, abs=0.3)
+    assert max(losses[-4:]) < 0.5 * losses[0]
