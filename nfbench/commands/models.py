@@ -13,8 +13,8 @@ from nfbench.catalog.macs import counted
 from nfbench.catalog.models import NETS, Net, family, find
 from nfbench.catalog.published import TABLE3, TIMM_IMAGENET, top1
 from nfbench.errors import NfbenchError
-from nfbench.options import format_option
-from nfbench.showing.tables import Column, Format, render
+from nfbench.options import NumberOr, format_option
+from nfbench.showing.tables import Column, Format, plain, render
 from nfbench.units import ABSENT, si
 
 
@@ -77,17 +77,42 @@ def _exact(value: float | None) -> str:
     return ABSENT if value is None else f"{value:g}"
 
 
+def _figure(value: float | str | None) -> str:
+    if isinstance(value, str):
+        return value.partition(",")[0]  # of a net's own words, shapes need not be on the screen
+    return f"{value:.3g}" if isinstance(value, float) else plain(value)
+
+
+DEPENDENCE = (SHEET[0], SHEET[1], Column("value", "value", _figure, right=False), SHEET[3])
+
+
 @click.command(short_help="The nets by name, and one net in full.")
 @click.argument("name", required=False)
 @click.option("--family", "of", metavar="FAMILY", help="Only this family, such as nfnet or tiny.")
+@click.option("--dependence", is_flag=True, help="Measure how NAME's images depend on their batch.")
+@click.option("--batch", type=int, help="Images, with --dependence.  [default: 8]")
+@click.option("--px", type=int, help="Side of the images, with --dependence.  [default: 64 at most]")
+@click.option("--agc", type=NumberOr(float, "auto", "none"), help="λ, with --dependence.  [default: auto]")
+@click.option("--seed", type=int, help="Of weights and images, with --dependence.  [default: 0]")
 @format_option
-def command(name: str | None, of: str | None, format: Format) -> None:
+def command(name: str | None, of: str | None, dependence: bool, format: Format, **measured: Any) -> None:
     """The nets of the catalogue, or the net NAME in full: recipe, px, parameter groups, what AGC clips.
 
     NAME ignores case, - and _; timm:NAME is any of timm's, package.module:factory your own.
     """
     if name is not None and of is not None:
         raise NfbenchError("A NAME and a --family were given.", try_=f"nfbench models {name}")
+    given = {key: value for key, value in measured.items() if value is not None}
+    if dependence:
+        _dependence(name, given, format)
+        return
+    if given:
+        flags = [f"--{key} {value}" for key, value in given.items()]
+        raise NfbenchError(
+            f"{flags[0]} needs --dependence.",
+            why="Nothing else here runs a net.",
+            try_=f"nfbench models {name or 'nfnet-f0'} --dependence {' '.join(flags)}",
+        )
     if name is not None:
         from nfbench.nets.describe import describe
 
@@ -101,3 +126,18 @@ def command(name: str | None, of: str | None, format: Format) -> None:
             err=True,
         )
         click.echo("One net in full: nfbench models nfnet-f0", err=True)
+
+
+def _dependence(name: str | None, given: dict[str, Any], format: Format) -> None:
+    if name is None:
+        raise NfbenchError(
+            "--dependence needs the NAME of a net.",
+            why="It runs that net; `nfbench models` lists them.",
+            try_="nfbench models nfnet-f0 --dependence",
+        )
+    from nfbench.nets.dependence import dependence_of
+
+    net = find(name)
+    click.echo(render(DEPENDENCE, dependence_of(net, **given), format, title=net.name), nl=False)
+    if format in ("rich", "md"):
+        click.echo("Changes are relative to what changes: 0.01 is 1 %. Rounding is what 0 looks like here.", err=True)
