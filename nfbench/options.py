@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from nfbench.records import AgcImpl, CompileMode, Layout, Optimizer, Precision
+from nfbench.records import AgcImpl, CompileMode, Layout, Norm, Optimizer, Precision, SamScope
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -93,13 +93,50 @@ WORKLOAD_OPTIONS: tuple[Decorator, ...] = (
         show_default=True,
         help="Clipping threshold λ. auto: 0.01 for nets without normalization, none for others.",
     ),
-    click.option("--agc-impl", type=_choice(AgcImpl, "auto"), default="auto", show_default=True),
+    click.option(
+        "--agc-impl",
+        type=_choice(AgcImpl, "auto"),
+        default="auto",
+        show_default=True,
+        help="auto: fused on CUDA where its kernel runs, else foreach.",
+    ),
+    click.option(
+        "--norm",
+        type=_choice(Norm, "auto"),
+        default="auto",
+        show_default=True,
+        help="In the place of batch normalization; frozen: for time and memory only.",
+    ),
     click.option(
         "--optimizer",
         type=_choice(Optimizer),
         default="sgd",
         show_default=True,
         help="sgd: one Nesterov SGD for all; recipe: the family's own.",
+    ),
+    click.option(
+        "--sam",
+        type=NumberOr(float, "none"),
+        default="none",
+        show_default=True,
+        help="Radius ρ of sharpness-aware minimization, such as 0.05.",
+    ),
+    click.option(
+        "--sam-fraction", type=Share(), default="0.2", show_default=True, help="Share of the images its ascent sees."
+    ),
+    click.option(
+        "--sam-scope",
+        type=_choice(SamScope),
+        default="micro-batch",
+        show_default=True,
+        help="One ascent for each pass, or one for the batch.",
+    ),
+    click.option(
+        "--ema",
+        type=NumberOr(float, "none"),
+        default="none",
+        show_default=True,
+        help="Decay of a moving average of the weights, such as 0.99999.",
     ),
 )
 

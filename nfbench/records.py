@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -23,10 +23,12 @@ Precision = Literal["fp32", "tf32", "fp16", "bf16"]
 Layout = Literal["nchw", "nhwc"]
 CompileMode = Literal["none", "default", "reduce-overhead", "max-autotune"]
 Optimizer = Literal["sgd", "recipe"]
-AgcImpl = Literal["timm"]
+AgcImpl = Literal["reference", "foreach", "fused", "timm"]
+Norm = Literal["none", "batch", "sync_batch", "group", "frozen"]
+SamScope = Literal["micro-batch", "batch"]
 Status = Literal["ok", "out_of_memory", "diverged", "unsupported", "error", "timeout", "interrupted"]
 Scope = Literal["micro_step", "step", "block", "window", "epoch", "run"]
-Phase = Literal["forward", "backward", "clip", "update"]
+Phase = Literal["ascent", "forward", "backward", "clip", "update", "average"]
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
@@ -39,7 +41,9 @@ class StepTime(Record, frozen=True, kw_only=True, tag_field="kind", tag="step-ti
     """A training step to be timed; `auto` stays `auto` here, and `Resolved` says what it became.
 
     ``batch`` is images per optimizer update, ``micro_batch`` images per pass, ``px`` the side of the square input and
-    ``agc`` the clipping threshold λ (``auto``: 0.01 for nets without normalization, none for the others).
+    ``agc`` the clipping threshold λ (``auto``: 0.01 for nets without normalization, none for the others). ``norm``
+    takes the place of the net's batch normalization, ``sam`` is the radius ρ of sharpness-aware minimization, whose
+    ascent sees ``sam_fraction`` of the images, and ``ema`` the decay of a moving average of the weights.
     """
 
     model: str
@@ -52,10 +56,36 @@ class StepTime(Record, frozen=True, kw_only=True, tag_field="kind", tag="step-ti
     optimizer: Optimizer = "sgd"
     agc: float | Literal["auto", "none"] = "auto"
     agc_impl: AgcImpl | Literal["auto"] = "auto"
+    norm: Norm | Literal["auto"] = "auto"
+    sam: float | Literal["none"] = "none"
+    sam_fraction: float = 0.2
+    sam_scope: SamScope = "micro-batch"
+    ema: float | Literal["none"] = "none"
 
 
-Workload = StepTime
+class AgcCost(Record, frozen=True, kw_only=True, tag_field="kind", tag="agc-cost"):
+    """A clip to be timed by itself, on all parameters of a net that AGC clips.
+
+    ``clipped`` is the share of units, 0 to 1, whose gradient is over its limit. ``impl`` is an implementation, or
+    ``copy``: a copy of as many bytes as the gradients have, which gives the bandwidth to compare with.
+    """
+
+    model: str
+    impl: AgcImpl | Literal["copy"]
+    clipped: float = 0.0
+    layout: Layout = "nhwc"
+
+
+Workload = StepTime | AgcCost
 """The union of what can be asked, tagged by ``kind``; later kinds join it."""
+
+
+class Phases(NamedTuple):
+    """The phases of an update in the order of their stamps: once at its beginning, of each pass, once at its end."""
+
+    head: tuple[Phase, ...] = ()
+    each: tuple[Phase, ...] = ("forward", "backward")
+    tail: tuple[Phase, ...] = ("clip", "update")
 
 
 class Sampling(Record, frozen=True, kw_only=True):
@@ -184,6 +214,17 @@ class Result(Record, frozen=True, kw_only=True):
     notes: dict[str, str] = msgspec.field(default_factory=dict)
     message: str | None = None
     readings: tuple[Reading, ...] = ()
+
+    @property
+    def step(self) -> StepTime:
+        """The workload of a result of `step-time`.
+
+        Raises:
+            TypeError: it is of another kind.
+        """
+        if not isinstance(self.workload, StepTime):
+            raise TypeError(f"a result of {type(self.workload).__name__} has no step")
+        return self.workload
 
     def reading(self, name: str) -> Reading | None:
         """The reading of that name, or None where the quantity is absent."""

@@ -18,8 +18,8 @@ from nfbench.analysis.store import load
 from nfbench.commands.step_time import command
 from nfbench.devices import cpu
 from nfbench.devices.torch_device import TorchSteps
-from nfbench.nets import agc
-from nfbench.records import Resolved, Result, Workload
+from nfbench.nets import agc, agc_triton
+from nfbench.records import Resolved, Result, StepTime
 
 SMALL = {
     "model": "tiny-nfnet-s",
@@ -48,7 +48,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     found = Seen()
 
     class Watched(cpu.Cpu):
-        def build(self, workload: Workload, resolved: Resolved, seed: int) -> TorchSteps:
+        def build(self, workload: StepTime, resolved: Resolved, seed: int) -> TorchSteps:
             steps = super().build(workload, resolved, seed)
             found.steps.append(steps)
             found.weights = [p.detach().clone() for p in steps.step.net.parameters()]
@@ -148,13 +148,18 @@ def compile_(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def agc_(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[float] = []
-    clip = agc.clip
+    clipper = agc.clipper
 
-    def counted(parameters: Any, clipping: float) -> None:
-        calls.append(clipping)
-        clip(parameters, clipping)
+    def counting(parameters: Any, clipping: float, impl: Any) -> Callable[[], object]:
+        clip = clipper(parameters, clipping, impl)
 
-    monkeypatch.setattr(agc, "clip", counted)
+        def counted() -> None:
+            calls.append(clipping)
+            clip()
+
+        return counted
+
+    monkeypatch.setattr(agc, "clipper", counting)
     run(agc=0.04)
     assert len(calls) == seen.steps[-1].step.updates and set(calls) == {0.04}
     calls.clear()
@@ -168,18 +173,62 @@ def agc_(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def agc_impl(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
-    clip = agc.adaptive_clip_grad
+    calls: list[str] = []
 
-    def counted(*args: Any, **kwargs: Any) -> None:
-        calls.append(1)
-        clip(*args, **kwargs)
+    def counted(name: str, clip: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: Any, **kwargs: Any) -> object:
+            calls.append(name)
+            return clip(*args, **kwargs)
 
-    monkeypatch.setattr(agc, "adaptive_clip_grad", counted)
-    (result,) = run(agc_impl="timm")
-    assert len(calls) == seen.steps[-1].step.updates
-    assert result.workload.agc_impl == "timm"
-    assert result.resolved is not None and result.resolved.agc_impl == "timm"
+        return call
+
+    monkeypatch.setattr(agc, "timm_clip", counted("timm", agc.timm_clip))
+    monkeypatch.setattr(agc, "foreach", counted("foreach", agc.foreach))
+    monkeypatch.setattr(agc, "reference", counted("reference", agc.reference))
+    # the interpreter takes milliseconds a unit: the kernels are tested elsewhere, here only that they are called
+    monkeypatch.setattr(agc_triton.Fused, "__call__", lambda *_: calls.append("fused"))
+    monkeypatch.setattr(cpu, "refusal", lambda _: None)
+    for asked, became in (("auto", "foreach"), ("timm",) * 2, ("reference",) * 2, ("foreach",) * 2, ("fused",) * 2):
+        calls.clear()
+        (result,) = run(agc_impl=asked)
+        assert calls == [became] * seen.steps[-1].step.updates
+        assert result.step.agc_impl == asked
+        assert result.resolved is not None and result.resolved.agc_impl == became
+
+
+def norm(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    (own,), (group,), (frozen,) = (run(model="tiny-resnet-s", norm=kind) for kind in ("auto", "group", "frozen"))
+    assert [r.notes["norm"] for r in (own, group, frozen)] == ["batch", "group", "frozen"]
+    assert any(isinstance(m, nn.GroupNorm) for m in seen.steps[1].step.net.modules())
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in seen.steps[1].step.net.modules())
+
+
+def sam(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    (plain,), (with_sam,) = run(), run(sam=0.05)
+    assert plain.reading("ascent") is None and with_sam.reading("ascent") is not None
+    assert seen.steps[1].step.sam is not None and seen.steps[1].step.sam.radius == 0.05
+    assert "ascent (SAM)" in run.screen and "sam ρ" in run.screen
+
+
+def sam_fraction(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    for share, images in (("0.2", 1), ("50%", 2), ("1", 4)):
+        seen.inputs.clear()
+        run(sam=0.05, sam_fraction=share)
+        assert {len(x) for x in seen.inputs} == {images, 4}
+
+
+def sam_scope(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the last update is looked into: two passes of two images, with an ascent over ⌈0.2 · 2⌉ each or over ⌈0.2 · 4⌉
+    for scope, passes in (("micro-batch", [1, 2, 1, 2]), ("batch", [1, 2, 2])):
+        run(batch=8, micro_batch=2, sam=0.05, sam_scope=scope)
+        assert [len(x) for x in seen.inputs][-len(passes) :] == passes
+
+
+def ema(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    (plain,), (averaged,) = run(), run(ema=0.999)
+    assert plain.reading("average") is None and averaged.reading("average") is not None
+    assert seen.steps[1].step.ema.decay == 0.999
+    assert "average (EMA)" in run.screen
 
 
 def optimizer(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,6 +308,11 @@ EFFECTS: dict[str, Callable[[Run, Seen, pytest.MonkeyPatch], None]] = {
     "compile": compile_,
     "agc": agc_,
     "agc_impl": agc_impl,
+    "norm": norm,
+    "sam": sam,
+    "sam_fraction": sam_fraction,
+    "sam_scope": sam_scope,
+    "ema": ema,
     "optimizer": optimizer,
     "device": device,
     "seed": seed,
@@ -292,6 +346,16 @@ def test_every_option_changes_what_it_says(option: str, run: Run, seen: Seen, mo
         (["--model", "resnet50", "--max-time", 0], r"--max-time 0 is not positive\."),
         (["--model", "timm:vgg11", "--device", "cpu", "--px", 8], r"timm:vgg11 does not run at 8 px"),
         (["--model", "resnet50", "--device", "cpu", "--precision", "tf32"], r"--precision tf32 is an arithmetic of"),
+        (["--model", "resnet50", "--sam", -1], r"--sam -1 is not positive\.\nTry: --sam 0.05"),
+        (["--model", "resnet50", "--sam-fraction", "50%"], r"an ascent that was not asked for\.\nTry: --sam 0.05"),
+        (["--model", "resnet50", "--sam", 0.05, "--sam-fraction", 2], r"--sam-fraction 2 is no share"),
+        (["--model", "resnet50", "--ema", 1], r"--ema 1 is not between 0 and 1\.\nTry: --ema 0.99999"),
+        (["--model", "resnet50", "--device", "cpu", "--norm", "sync_batch"], r"sync_batch does not run on a CPU\."),
+        (
+            ["--model", "nfnet-f0", "--device", "cpu", "--norm", "group"],
+            r"nfnet-f0 has no batch normalization.*\n.*\nTry: --model bn-nfnet-f0 --norm group",
+        ),
+        (["--model", "resnet50", "--device", "cpu", "--norm", "none"], r"Try: --model nf-resnet50"),
         (["--model", "resnet50", "--device", "tpu"], r"There is no device 'tpu'\.\nTry: --device auto"),
         (["--model", "nowhere.nets:small", "--device", "cpu"], r"nowhere"),
         (["--model", "math:pi", "--device", "cpu"], r"math:pi"),

@@ -81,7 +81,7 @@ def _where(ratio: Ratio, with_precision: bool) -> str:
 
 def _settings(result: Result, with_precision: bool) -> list[str]:
     """The settings of one side, each in its place; empty where there is nothing to say."""
-    resolved, batch = _resolved(result), result.workload.batch
+    resolved, batch = _resolved(result), result.step.batch
     passes = f" as {batch // resolved.micro_batch} × {resolved.micro_batch}" if resolved.micro_batch < batch else ""
     return [
         f"{resolved.px} px",

@@ -96,14 +96,14 @@ def _composed(result: Result) -> Finding | None:
     passes = result.value("passes")
     if not result.composed or result.resolved is None or passes is None:
         return None
-    whole = result.workload.batch // result.resolved.micro_batch
+    whole = result.step.batch // result.resolved.micro_batch
     text = f"The step of {whole} passes is composed from updates of {passes:.0f}."
     return Finding("composed", text, "")
 
 
 def _batch_statistics(result: Result) -> Finding | None:
     resolved = result.resolved
-    if resolved is None or result.notes.get("norm") != "batch" or resolved.micro_batch >= result.workload.batch:
+    if resolved is None or result.notes.get("norm") != "batch" or resolved.micro_batch >= result.step.batch:
         return None
     text = f"Batch normalization saw micro-batches of {resolved.micro_batch}, not the batch."
     return Finding("micro_batch_statistics", text, "An NF net's gradient is the same either way.")
@@ -152,6 +152,22 @@ def _not_inspected(result: Result) -> Finding | None:
     return Finding("not_inspected", f"Gradients and loss could not be read: {note}.", "") if note else None
 
 
+def _no_fused_clip(result: Result) -> Finding | None:
+    note = result.notes.get("agc")
+    if note is None:
+        return None
+    text = f"The fused clip did not run here, so torch's batched operators clipped: {note}."
+    return Finding("no_fused_clip", text, "Triton needs a C compiler and a driver that it knows.")
+
+
+def _nonfinite(result: Result) -> Finding | None:
+    units = result.value("nonfinite_units")
+    if not units:
+        return None
+    text = f"The gradients of {units:.0f} unit{'s'[: units != 1]} held NaN or inf; AGC leaves such units as they are."
+    return Finding("nonfinite_units", text, "Try --precision bf16 or fp32.")
+
+
 def _inductor_layout(result: Result) -> Finding | None:
     note = result.notes.get("layout")
     return Finding("layout", f"The layout is {note}.", "") if note else None
@@ -168,7 +184,9 @@ CHECKS: tuple[Callable[[Result], Finding | None], ...] = (
     _batch_statistics,
     _asleep,
     _skipped,
+    _nonfinite,
     _synchronizing,
+    _no_fused_clip,
     _not_inspected,
     _launch_bound,
     _power_capped,

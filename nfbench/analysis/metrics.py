@@ -52,25 +52,26 @@ def _composed_parts(result: Result) -> tuple[list[float], list[float], list[floa
     passes = round(result.value("passes") or 0)
     if not result.composed or result.status not in _RATED or result.resolved is None or passes < 2:
         return None
-    micro = [a + b for a, b in zip(_values(result, "forward"), _values(result, "backward"), strict=True)]
-    tails = [a + b for a, b in zip(_values(result, "clip"), _values(result, "update"), strict=True)]
+    phases = [r for name in PHASES if (r := result.reading(name)) is not None]
+    micro = [sum(t) for t in zip(*(r.finite for r in phases if r.scope == "micro_step"), strict=True)]
+    tails = [sum(t) for t in zip(*(r.finite for r in phases if r.scope != "micro_step"), strict=True)]
     later = [t for i, t in enumerate(micro) if i % passes]
     if not later or not tails or not all(t > 0 for t in micro):
         return None
-    return micro[::passes], later, tails, result.workload.batch // result.resolved.micro_batch
+    return micro[::passes], later, tails, result.step.batch // result.resolved.micro_batch
 
 
 def phase_time(result: Result, phase: Phase) -> float | None:
     """Seconds of ``phase`` in one step: the median over steps, or composed from its passes."""
-    values = _values(result, phase)
-    if not values or result.status not in _RATED:
+    found, values = result.reading(phase), _values(result, phase)
+    if found is None or not values or result.status not in _RATED:
         return None
-    if not result.composed or phase in ("clip", "update"):
+    if not result.composed or found.scope != "micro_step":
         return statistics.median(values)
     assert result.resolved is not None
     passes = round(result.value("passes") or 1)
     later = [t for i, t in enumerate(values) if i % passes]
-    accumulation_steps = result.workload.batch // result.resolved.micro_batch
+    accumulation_steps = result.step.batch // result.resolved.micro_batch
     return statistics.median(values[::passes]) + (accumulation_steps - 1) * statistics.fmean(later)
 
 
@@ -87,7 +88,7 @@ def percentile(result: Result, share: float) -> float | None:
 def throughput(result: Result) -> float | None:
     """Images per second."""
     time = seconds(result)
-    return result.workload.batch / time if time else None
+    return result.step.batch / time if time else None
 
 
 def achieved_flops(result: Result) -> float | None:
@@ -114,7 +115,7 @@ def step_energy(result: Result) -> float | None:
 def image_energy(result: Result) -> float | None:
     """Joules of one image."""
     energy = step_energy(result)
-    return energy / result.workload.batch if energy else None
+    return energy / result.step.batch if energy else None
 
 
 def sm_clock(result: Result) -> float | None:
@@ -153,6 +154,7 @@ METRICS: dict[str, Callable[[Result], float | None]] = {
     "sm_clock": sm_clock,
     "zero_gradients": once("zero_gradients"),
     "clipped_units": once("clipped_units"),
+    "nonfinite_units": once("nonfinite_units"),
     "skipped_updates": once("skipped_updates"),
     "inspected_images": once("inspected_images"),
 }

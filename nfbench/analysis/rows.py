@@ -14,7 +14,7 @@ from nfbench.analysis import findings, metrics
 from nfbench.catalog import published
 from nfbench.catalog.models import find
 from nfbench.errors import UnknownModel
-from nfbench.records import Machine, Resolved, Result, Software, Status, key
+from nfbench.records import Machine, Resolved, Result, Software, Status, StepTime, key
 
 _MACHINE: dict[str, Callable[[Any], str]] = {
     "mig_profile": str,
@@ -78,7 +78,7 @@ def row(group: Sequence[Result]) -> Row:
     rated = [r for r in group if metrics.seconds(r) is not None]
     shown = rated or [last]
     result = shown[-1]
-    workload, resolved = result.workload, result.resolved
+    workload, resolved = result.step, result.resolved
     statuses = Counter(r.status for r in group)
     found: Row = {
         "kind": "step-time",
@@ -94,6 +94,7 @@ def row(group: Sequence[Result]) -> Row:
         "software": _software(result.software),
         "start": last.start,
         "study": result.study,
+        **_extras(workload),
         "norm": result.notes.get("norm"),
     }
     if resolved is not None:
@@ -152,6 +153,14 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame([{**r, "findings": " ".join(f.code for f in r.get("findings", ()))} for r in rows])
 
 
+def _extras(workload: StepTime) -> Row:
+    """Settings that are shown only where they were asked for."""
+    found: Row = {} if workload.ema == "none" else {"ema": workload.ema}
+    if workload.sam != "none":
+        found |= {"sam": workload.sam, "sam_fraction": workload.sam_fraction, "sam_scope": workload.sam_scope}
+    return found
+
+
 def _status(statuses: Counter[Status]) -> str:
     """The status of replicates of which at least one has a rate; a failure among them is counted, not hidden."""
     if len(statuses) == 1:
@@ -179,11 +188,11 @@ def _reported(result: Result) -> Row:
         net = find(result.workload.model)
     except UnknownModel:
         return {}
-    top1, paper = published.top1(net), published.table3(net.name)
+    top1, paper = published.top1(net), published.paper(net.name)
     found: Row = {"reported_top1": top1.top1 / 100} if top1 else {}
     if paper is None or result.resolved is None:
         return found
-    if result.workload.batch == 32 and result.resolved.px == (paper.train_px or net.train_px):
+    if result.step.batch == 32 and result.resolved.px == (paper.train_px or net.train_px):
         for name, value in (("v100", paper.v100_step_ms), ("tpuv3", paper.tpuv3_step_ms)):
             if value is not None:
                 found[f"reported_{name}_step_time"] = value / 1000

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 import nfbench
-from nfbench.records import Conditions, Layout, Machine, Reading, Resolved, Software, Workload
+from nfbench.records import Conditions, Layout, Machine, Phases, Reading, Resolved, Software, StepTime
 
 Stamp = Callable[[], None]
 
@@ -43,12 +43,11 @@ class Recorder(Protocol):
 class Steps(Protocol):
     """A training step that has been built on a device."""
 
-    def update(self, stamp: Stamp, passes: int) -> None:
-        """One optimizer update over ``passes`` micro-batches.
+    phases: Phases
+    """The phases of an update, each of which ends with a stamp."""
 
-        Stamps after the forward and after the backward of each pass, after the clip and after the update:
-        2 · passes + 2 in all.
-        """
+    def update(self, stamp: Stamp, passes: int) -> None:
+        """One optimizer update over ``passes`` micro-batches, with a stamp at the end of each of its phases."""
 
     def arrange(self, layout: Layout, micro_batch: int) -> None:
         """Lay weights and inputs out anew, for passes of ``micro_batch`` images."""
@@ -77,14 +76,14 @@ class Device(Protocol):
     def conditions(self) -> Conditions:
         """The state of the machine now."""
 
-    def resolve(self, workload: Workload) -> Resolved:
+    def resolve(self, workload: StepTime) -> Resolved:
         """What each `auto` becomes before anything is built; the micro-batch is the whole batch and the layout
         channels-last where they are still to be found."""
 
-    def build(self, workload: Workload, resolved: Resolved, seed: int) -> Steps:
+    def build(self, workload: StepTime, resolved: Resolved, seed: int) -> Steps:
         """The net, its optimizer and its inputs, on the device."""
 
-    def fit(self, workload: Workload, resolved: Resolved, steps: Steps, seed: int) -> int:
+    def fit(self, workload: StepTime, resolved: Resolved, steps: Steps, seed: int) -> int:
         """The micro-batch for `auto`."""
 
     def recorder(self, stamps: int) -> Recorder:

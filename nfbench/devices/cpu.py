@@ -12,7 +12,8 @@ from nfbench.devices.base import Steps
 from nfbench.devices.fit import LEFT_FREE, shares
 from nfbench.devices.torch_device import TorchDevice, TorchSteps
 from nfbench.errors import UnsupportedWorkload
-from nfbench.records import Conditions, Machine, Precision, Reading, Resolved, Workload, reading
+from nfbench.nets.agc_triton import refusal
+from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Resolved, StepTime, reading
 
 MOST_IMAGES = 16
 
@@ -46,7 +47,7 @@ class Cpu(TorchDevice):
     def conditions(self) -> Conditions:
         return Conditions(load=about.load())
 
-    def fit(self, workload: Workload, resolved: Resolved, steps: Steps, seed: int) -> int:
+    def fit(self, workload: StepTime, resolved: Resolved, steps: Steps, seed: int) -> int:
         """At most 16 images, fewer where two measured passes say that the free memory would not do."""
         candidates = [n for n in shares(workload.batch) if n <= MOST_IMAGES]
         if len(candidates) < 2:
@@ -101,6 +102,21 @@ class Cpu(TorchDevice):
 
     def _precision(self) -> Precision:
         return "fp32"
+
+    def _agc_impl(self, workload: StepTime) -> AgcImpl:
+        if workload.agc_impl == "fused" and (why := refusal(self.torch_device)) is not None:
+            raise UnsupportedWorkload(
+                "--agc-impl fused does not run on a CPU.", why=f"{why[0].upper()}{why[1:]}.", try_="--agc-impl foreach"
+            )
+        return super()._agc_impl(workload)
+
+    def _check_norm(self, norm: str) -> None:
+        if norm == "sync_batch":
+            raise UnsupportedWorkload(
+                "--norm sync_batch does not run on a CPU.",
+                why="torch's SyncBatchNorm is for CUDA only.",
+                try_="--norm batch",
+            )
 
     def _check_precision(self, precision: Precision) -> None:
         if precision == "tf32":

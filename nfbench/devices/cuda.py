@@ -15,7 +15,8 @@ from nfbench.devices.base import RUNNER, Steps
 from nfbench.devices.fit import LEFT_FREE, Use, predicted
 from nfbench.devices.torch_device import TorchDevice, TorchSteps
 from nfbench.errors import UnsupportedWorkload
-from nfbench.records import Conditions, Machine, Precision, Reading, Resolved, Workload, reading
+from nfbench.nets.agc_triton import refusal
+from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Resolved, StepTime, reading
 
 SAFE_WITHOUT_PROBE = 0.5
 _NO_MEMORY = re.compile(r"CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|cudaErrorMemoryAllocation")
@@ -70,7 +71,7 @@ class Cuda(TorchDevice):
             cpu_cores=about.cpu_cores(),
         )
 
-    def resolve(self, workload: Workload) -> Resolved:
+    def resolve(self, workload: StepTime) -> Resolved:
         if workload.micro_batch != "auto":
             _check_graphs(workload, workload.micro_batch)
         return super().resolve(workload)
@@ -87,7 +88,7 @@ class Cuda(TorchDevice):
             throttle=card.throttle() or (),
         )
 
-    def fit(self, workload: Workload, resolved: Resolved, steps: Steps, seed: int) -> int:
+    def fit(self, workload: StepTime, resolved: Resolved, steps: Steps, seed: int) -> int:
         """The whole batch where two small passes foretell that it takes less than half of the free memory; else a
         process of its own probes upwards, so that nothing of what fails is left behind."""
         from nfbench.devices.probe import in_own_process
@@ -135,6 +136,18 @@ class Cuda(TorchDevice):
     def lock_name(self) -> str | None:
         return self.uuid
 
+    def _agc_impl(self, workload: StepTime) -> AgcImpl:
+        if workload.agc_impl == "fused" and (why := self._no_fused()) is not None:
+            raise UnsupportedWorkload(
+                f"--agc-impl fused does not run on {self.machine.name}.",
+                why=f"Its trial kernel failed: {why}.",
+                try_="--agc-impl foreach, or install a C compiler (Triton needs one)",
+            )
+        return super()._agc_impl(workload)
+
+    def _no_fused(self) -> str | None:
+        return refusal(self.torch_device)
+
     def _precision(self) -> Precision:
         return "bf16" if self.capability >= (8, 0) else "fp16" if self.capability >= (7, 0) else "fp32"
 
@@ -156,7 +169,7 @@ class Cuda(TorchDevice):
         set_tf32(bool(resolved.tf32))
 
 
-def _check_graphs(workload: Workload, micro_batch: int) -> None:
+def _check_graphs(workload: StepTime, micro_batch: int) -> None:
     """CUDA graphs cannot accumulate: the next pass overwrites the gradients of the last (pytorch issue 169545)."""
     if workload.compile in ("reduce-overhead", "max-autotune") and micro_batch < workload.batch:
         raise UnsupportedWorkload(
@@ -197,7 +210,7 @@ def use_of(steps: TorchSteps, resolved: Resolved, images: int, device: torch.dev
     return Use(peak, reserved, stats["num_alloc_retries"] - retries)
 
 
-def _foretold(workload: Workload, resolved: Resolved, steps: TorchSteps) -> float:
+def _foretold(workload: StepTime, resolved: Resolved, steps: TorchSteps) -> float:
     """Bytes that passes of the whole batch would take, on the line through passes of two sizes."""
     device = steps.step.device
     sizes = (2, min(8, workload.batch))

@@ -10,7 +10,7 @@ from nfbench import __version__
 from nfbench.catalog.models import find
 from nfbench.devices.base import Stamp
 from nfbench.errors import UnsupportedWorkload
-from nfbench.records import Conditions, Layout, Machine, Reading, Resolved, Software, Workload, reading
+from nfbench.records import Conditions, Layout, Machine, Phases, Reading, Resolved, Software, StepTime, reading
 
 IMAGE_TIME = 1 / 1024
 IMAGE_BYTES = 2**20
@@ -46,6 +46,7 @@ class FakeSteps:
     def __init__(self, clock: FakeClock, batch: int, micro_batch: int, clipped: bool) -> None:
         self.clock, self.batch, self.micro_batch = clock, batch, micro_batch
         self.clipped = clipped
+        self.phases = Phases()
         self.updates = 0
 
     def update(self, stamp: Stamp, passes: int) -> None:
@@ -98,7 +99,7 @@ class FakeDevice:
     def conditions(self) -> Conditions:
         return Conditions()
 
-    def resolve(self, workload: Workload) -> Resolved:
+    def resolve(self, workload: StepTime) -> Resolved:
         net = find(workload.model)
         px = (net.train_px or 224) if workload.px == "train" else workload.px
         agc = (0.01 if net.norm == "none" else None) if workload.agc == "auto" else workload.agc
@@ -110,11 +111,11 @@ class FakeDevice:
             agc=None if agc == "none" else agc,
         )
 
-    def build(self, workload: Workload, resolved: Resolved, seed: int) -> FakeSteps:
+    def build(self, workload: StepTime, resolved: Resolved, seed: int) -> FakeSteps:
         self.peak = resolved.micro_batch * IMAGE_BYTES
         return FakeSteps(self.clock, workload.batch, resolved.micro_batch, resolved.agc is not None)
 
-    def fit(self, workload: Workload, resolved: Resolved, steps: object, seed: int) -> int:
+    def fit(self, workload: StepTime, resolved: Resolved, steps: object, seed: int) -> int:
         micro_batch = workload.batch
         while micro_batch * IMAGE_BYTES > LAUNCH_FREE * MEMORY:
             if micro_batch % 2:

@@ -10,19 +10,19 @@ import msgspec
 
 from nfbench.devices.base import child_environment
 from nfbench.errors import UnsupportedWorkload
-from nfbench.records import Record, Resolved, Workload
+from nfbench.records import Record, Resolved, StepTime
 
 
 class Request(Record, frozen=True, kw_only=True):
     """What to probe, and on which of the cards that torch sees."""
 
-    workload: Workload
+    workload: StepTime
     resolved: Resolved
     seed: int
     index: int
 
 
-def in_own_process(workload: Workload, resolved: Resolved, seed: int, index: int) -> int:
+def in_own_process(workload: StepTime, resolved: Resolved, seed: int, index: int) -> int:
     """The largest micro-batch that a fresh process could run.
 
     Raises:

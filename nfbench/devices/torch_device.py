@@ -15,14 +15,15 @@ from nfbench.catalog.models import Net, Recipe, find
 from nfbench.devices.about import software
 from nfbench.devices.base import Stamp
 from nfbench.errors import UnsupportedWorkload
-from nfbench.nets.build import awaken, build, norm_of, px_of
+from nfbench.nets.agc import DEFAULT_CLIPPING, default_impl
+from nfbench.nets.build import awaken, build, px_of
 from nfbench.nets.flops import count
+from nfbench.nets.norm import norm_of
 from nfbench.nets.optimizer import build_optimizer, optimizer_name
 from nfbench.nets.train_step import TrainStep, skipped_updates
-from nfbench.records import Layout, Machine, Precision, Reading, Resolved, Software, Workload, reading
+from nfbench.records import AgcImpl, Layout, Machine, Precision, Reading, Resolved, Software, StepTime, reading
 
 CLASSES = 1000
-DEFAULT_CLIPPING = 0.01
 
 
 class TorchSteps:
@@ -32,6 +33,7 @@ class TorchSteps:
         self.step, self.counts, self.said, self.compiled = step, counts, notes, compiled
         # the step's own method, to keep a call out of the timed loop
         self.update: Callable[[Stamp, int], None] = step.update
+        self.phases = step.phases
         self.scale = step.scale()
 
     def arrange(self, layout: Layout, micro_batch: int) -> None:
@@ -61,12 +63,13 @@ class TorchDevice:
     def software(self, model: str | None = None) -> Software:
         return software(with_torch=True, code=_code_under_test(model))
 
-    def resolve(self, workload: Workload) -> Resolved:
+    def resolve(self, workload: StepTime) -> Resolved:
         net = find(workload.model)
         px = px_of(net)[0] if workload.px == "train" else workload.px
         precision = self._precision() if workload.precision == "auto" else workload.precision
         self._check_precision(precision)
-        norm, recipe = _norm_and_recipe(net)
+        norm, recipe = _norm_and_recipe(net, workload.norm)
+        self._check_norm(norm)
         clipping: float | None
         if workload.agc == "auto":
             clipping = DEFAULT_CLIPPING if norm == "none" else None
@@ -78,19 +81,21 @@ class TorchDevice:
             precision=precision,
             layout="nhwc" if workload.layout == "best" else workload.layout,
             agc=clipping,
-            agc_impl=None if clipping is None else "timm",
-            optimizer_impl=optimizer_name(workload.optimizer, recipe),
+            agc_impl=None if clipping is None else self._agc_impl(workload),
+            optimizer_impl=optimizer_name(workload.optimizer, recipe, self.torch_device.type),
             threads=torch.get_num_threads(),
             **self._flags(precision),
         )
 
-    def build(self, workload: Workload, resolved: Resolved, seed: int) -> TorchSteps:
+    def build(self, workload: StepTime, resolved: Resolved, seed: int) -> TorchSteps:
         net = find(workload.model)
-        counts = _counts(net, resolved.px)
-        norm, recipe = _norm_and_recipe(net)
+        counts = _counts(net, resolved.px, workload.norm)
+        norm, recipe = _norm_and_recipe(net, workload.norm)
         torch.manual_seed(seed)
         self._set_flags(resolved)
-        module = build(net, num_classes=CLASSES, device=self.torch_device.type).train().to(self.torch_device)
+        module = build(net, num_classes=CLASSES, device=self.torch_device.type, norm=workload.norm).to(
+            self.torch_device
+        )
         awaken(module)
         optimizer = build_optimizer(module, workload.optimizer, recipe)
         step = TrainStep(
@@ -104,9 +109,16 @@ class TorchDevice:
             clipping=resolved.agc,
             compile=workload.compile,
             seed=seed,
+            impl=resolved.agc_impl or "foreach",
+            sam=None if workload.sam == "none" else workload.sam,
+            sam_fraction=workload.sam_fraction,
+            sam_scope=workload.sam_scope,
+            ema=None if workload.ema == "none" else workload.ema,
         )
         step.arrange(resolved.layout, self._first_micro_batch(workload, resolved))
         notes = {"norm": norm}
+        if resolved.agc is not None and workload.agc_impl == "auto" and (refusal := self._no_fused()):
+            notes["agc"] = refusal
         if resolved.precision == "fp16" and resolved.optimizer_impl == "rmsproptf":
             notes["optimizer"] = "RMSpropTF knows no loss scale, so each fp16 update waits for the device"
         if workload.compile != "none":
@@ -116,9 +128,20 @@ class TorchDevice:
     def now(self) -> float:
         return time.perf_counter()
 
-    def _first_micro_batch(self, workload: Workload, resolved: Resolved) -> int:
+    def _first_micro_batch(self, workload: StepTime, resolved: Resolved) -> int:
         """Where the micro-batch is still to be found nothing larger than two images is laid out."""
         return min(2, workload.batch) if workload.micro_batch == "auto" else resolved.micro_batch
+
+    def _agc_impl(self, workload: StepTime) -> AgcImpl:
+        """What clips: where it is left open, the fused kernel if one has run here."""
+        return default_impl(self.torch_device) if workload.agc_impl == "auto" else workload.agc_impl
+
+    def _no_fused(self) -> str | None:
+        """Why the fused clip, the default of such a device, does not run here."""
+        return None
+
+    def _check_norm(self, norm: str) -> None:
+        """Raise `UnsupportedWorkload` where the device has no such normalization."""
 
     def _precision(self) -> Precision:
         raise AssertionError("each device says what auto becomes")
@@ -144,21 +167,23 @@ def _code_under_test(model: str | None) -> Path:
     return Path(nfbench.__file__)
 
 
-def _norm_and_recipe(net: Net) -> tuple[str, Recipe]:
+def _norm_and_recipe(net: Net, asked: str) -> tuple[str, Recipe]:
     """The kind of normalization, which decides whether `auto` clips, and the recipe: read off nets not of the
     catalogue."""
-    norm = net.norm or norm_of(build(net, num_classes=CLASSES, device="meta"))
+    norm: str | None = net.norm if asked == "auto" else asked
+    if norm is None:
+        norm = norm_of(build(net, num_classes=CLASSES, device="meta"))
     return norm, net.recipe or ("nfnet" if norm == "none" else "bn-resnet")
 
 
-def _counts(net: Net, px: int) -> list[Reading]:
+def _counts(net: Net, px: int, norm: str) -> list[Reading]:
     """MACs and parameters; none of a factory's net that does not run on the meta device.
 
     Raises:
         UnsupportedWorkload: a net of the catalogue or of timm does not run at that px.
     """
     try:
-        found = count(build(net, num_classes=CLASSES, device="meta"), px, train=True, name=net.name)
+        found = count(build(net, num_classes=CLASSES, device="meta", norm=norm), px, train=True, name=net.name)
     except UnsupportedWorkload:
         if net.source != "factory":
             raise

@@ -21,7 +21,7 @@ from nfbench.measuring.prepare import Preparation
 from nfbench.measuring.stopping import Reason, block_steps, enough
 from nfbench.measuring.watch import Silent, Watch
 from nfbench.measuring.window import SOURCES, Window, no_collection
-from nfbench.records import MAX_KEPT_STEPS, Reading, Result, Sampling, Status, Workload
+from nfbench.records import MAX_KEPT_STEPS, Reading, Result, Sampling, Status, StepTime
 
 LONG_STEP = 1.0
 """Seconds from which a step outlasts any refill of the launch queue, so that none is run for nothing."""
@@ -33,7 +33,7 @@ class Measurement:
     def __init__(
         self,
         device: Device,
-        workload: Workload,
+        workload: StepTime,
         sampling: Sampling,
         keep: Keep,
         *,
@@ -172,7 +172,7 @@ class Measurement:
 
 def measure(
     device: Device,
-    workload: Workload,
+    workload: StepTime,
     sampling: Sampling,
     keep: Keep,
     *,

@@ -9,7 +9,7 @@ from nfbench.devices.base import Device, Steps
 from nfbench.measuring.stopping import block_steps, short_passes, steady, whole_steps_fit
 from nfbench.measuring.watch import Watch
 from nfbench.measuring.window import SOURCES, Window, no_collection
-from nfbench.records import MAX_KEPT_STEPS, Layout, Reading, Resolved, Sampling, Workload, reading
+from nfbench.records import MAX_KEPT_STEPS, Layout, Reading, Resolved, Sampling, StepTime, reading
 
 TRIAL_SHARE = 0.1
 WARM_UP_SHARE = 0.2
@@ -25,7 +25,7 @@ class Preparation:
     passes takes by the latest estimate.
     """
 
-    def __init__(self, device: Device, workload: Workload, sampling: Sampling, seed: int, watch: Watch) -> None:
+    def __init__(self, device: Device, workload: StepTime, sampling: Sampling, seed: int, watch: Watch) -> None:
         self.device, self.workload, self.sampling = device, workload, sampling
         self.seed, self.watch = seed, watch
         self.source = SOURCES[device.machine.device]
@@ -58,7 +58,7 @@ class Preparation:
             began = device.now()
             self._estimate(steps, resolved)
             self.spent = device.now() - began
-        self._plan(resolved)
+        self._plan(steps, resolved)
         self._warm_up(steps)
         return steps, resolved
 
@@ -95,7 +95,7 @@ class Preparation:
         window = Window(self.device, steps, passes, passes)
         window.block(1, refills=0)
         one_pass = window.micro_steps()[0][-1]
-        self.step_time = one_pass * self._accumulation_steps(resolved) + window.clip[0] + window.update[0]
+        self.step_time = one_pass * self._accumulation_steps(resolved) + window.ends()[0]
         return one_pass
 
     def _better_layout(self, steps: Steps, resolved: Resolved) -> Layout:
@@ -137,10 +137,13 @@ class Preparation:
         last = sum(values[-1] for values in times.values())
         return self.spent + 2 * last > 2 * TRIAL_SHARE * self.sampling.max_time
 
-    def _plan(self, resolved: Resolved) -> None:
-        """Whole steps where the cap holds them, else short ones from which the step is composed."""
+    def _plan(self, steps: Steps, resolved: Resolved) -> None:
+        """Whole steps where the cap holds them, else short ones from which the step is composed.
+
+        What an update does before its passes grows with their number, so such a step is never composed.
+        """
         whole = self.passes = self._accumulation_steps(resolved)
-        if not whole_steps_fit(self.step_time, whole, self.sampling.max_time):
+        if not steps.phases.head and not whole_steps_fit(self.step_time, whole, self.sampling.max_time):
             one_pass = self.step_time / whole
             self.passes = short_passes(one_pass, self.sampling.max_time - self.spent, whole)
             self.step_time = one_pass * self.passes

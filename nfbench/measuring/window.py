@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from nfbench.analysis.stats import Estimate, composed, median
 from nfbench.devices.base import Device, Steps
-from nfbench.records import MAX_KEPT_STEPS, Reading, Scope, reading
+from nfbench.records import MAX_KEPT_STEPS, Phase, Reading, Scope, reading
 
 SOURCES = {"cuda": "cuda events", "cpu": "perf_counter", "fake": "fake"}
 """Where the stamps of each kind of device come from."""
@@ -46,16 +46,16 @@ class Window:
         self.composed = passes < accumulation_steps
         self.step: list[float] = []
         self.refill: list[float] = []
-        self.forward: list[list[float]] = []
-        self.backward: list[list[float]] = []
-        self.clip: list[float] = []
-        self.update: list[float] = []
+        phases = steps.phases
+        self.each: dict[Phase, list[list[float]]] = {phase: [] for phase in phases.each}
+        self.once: dict[Phase, list[float]] = {phase: [] for phase in (*phases.head, *phases.tail)}
+        self.stamps = len(phases.head) + passes * len(phases.each) + len(phases.tail)
         self.tail: list[float] = []
         self.block_time: list[float] = []
 
     def block(self, steps: int, refills: int = 1) -> None:
         """Time ``steps`` updates after ``refills`` that do not count. Synchronizes before and after."""
-        recorder = self.device.recorder(1 + (steps + refills) * (2 * self.passes + 2))
+        recorder = self.device.recorder(1 + (steps + refills) * self.stamps)
         stamp, update, passes = recorder.stamp, self.steps.update, self.passes
         self.device.synchronize()
         stamp()
@@ -70,24 +70,34 @@ class Window:
         self._file(times, refills)
 
     def _file(self, times: Sequence[float], refills: int) -> None:
-        stamps = 2 * self.passes + 2
-        for update, start in enumerate(range(0, len(times) - 1, stamps)):
-            marks = times[start : start + stamps + 1]
-            spans = [b - a for a, b in itertools.pairwise(marks)]
+        for update, start in enumerate(range(0, len(times) - 1, self.stamps)):
+            marks = times[start : start + self.stamps + 1]
             if update < refills:
                 self.refill.append(marks[-1] - marks[0])
                 continue
             self.step.append(marks[-1] - marks[0])
-            self.forward.append(spans[0:-2:2])
-            self.backward.append(spans[1:-2:2])
-            self.clip.append(spans[-2])
-            self.update.append(spans[-1])
+            self._phases([b - a for a, b in itertools.pairwise(marks)])
+
+    def _phases(self, spans: Sequence[float]) -> None:
+        """Sort the spans of one update into its phases; one that comes twice in a pass or an update is added up."""
+        head, each, tail = self.steps.phases
+        body = spans[len(head) : len(spans) - len(tail)]
+        for phase, times in self.each.items():
+            of = [i for i, name in enumerate(each) if name == phase]
+            times.append([sum(body[start + i] for i in of) for start in range(0, len(body), len(each))])
+        ends = [*zip(head, spans, strict=False), *zip(tail, spans[len(spans) - len(tail) :], strict=True)]
+        for phase, once in self.once.items():
+            once.append(sum(span for name, span in ends if name == phase))
 
     def micro_steps(self) -> list[list[float]]:
-        """Seconds of each pass of each update, forward and backward together."""
+        """Seconds of each pass of each update, its phases together."""
         return [
-            [f + b for f, b in zip(fs, bs, strict=True)] for fs, bs in zip(self.forward, self.backward, strict=True)
+            [sum(phases) for phases in zip(*update, strict=True)] for update in zip(*self.each.values(), strict=True)
         ]
+
+    def ends(self) -> list[float]:
+        """Seconds of what each update does once, such as clip and update together."""
+        return [sum(phases) for phases in zip(*self.once.values(), strict=True)]
 
     def estimate(self) -> Estimate:
         """The step time with its interval, from those of the times so far that `readings` keeps."""
@@ -98,7 +108,7 @@ class Window:
         return composed(
             [p[0] for p in passes],
             [t for p in passes for t in p[1:]],
-            [c + u for c, u in zip(self.clip[::every], self.update[::every], strict=True)],
+            self.ends()[::every],
             self.accumulation_steps,
         )
 
@@ -119,23 +129,13 @@ class Window:
 
         found = [reading("steps", "1", "window", "count", [len(self.step)])]
         if self.composed:
-            found += [
-                reading("passes", "1", "step", "count", [self.passes]),
-                seconds("forward", flat(self.forward), "micro_step"),
-                seconds("backward", flat(self.backward), "micro_step"),
-            ]
+            found.append(reading("passes", "1", "step", "count", [self.passes]))
+            found += [seconds(phase, flat(times), "micro_step") for phase, times in self.each.items()]
         else:
-            found += [
-                seconds("step_time", self.step[::every]),
-                seconds("refill", self.refill[:MAX_KEPT_STEPS]),
-                seconds("forward", [sum(f) for f in self.forward[::every]]),
-                seconds("backward", [sum(b) for b in self.backward[::every]]),
-            ]
-        found += [
-            seconds("clip", self.clip[::every]),
-            seconds("update", self.update[::every]),
-            seconds("block_time", self.block_time[:MAX_KEPT_STEPS], "block"),
-        ]
+            found += [seconds("step_time", self.step[::every]), seconds("refill", self.refill[:MAX_KEPT_STEPS])]
+            found += [seconds(phase, [sum(t) for t in times[::every]]) for phase, times in self.each.items()]
+        found += [seconds(phase, times[::every]) for phase, times in self.once.items()]
+        found.append(seconds("block_time", self.block_time[:MAX_KEPT_STEPS], "block"))
         if tail:
             found.append(reading("tail", "s", "block", "host clock", self.tail[:MAX_KEPT_STEPS]))
         return found

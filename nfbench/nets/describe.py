@@ -8,10 +8,13 @@ from typing import Any
 from torch import nn
 
 from nfbench.catalog.models import Net
-from nfbench.catalog.published import table3, top1, trained_otherwise
+from nfbench.catalog.published import paper as paper_row
+from nfbench.catalog.published import top1, trained_otherwise
 from nfbench.catalog.recipes import RECIPES
-from nfbench.nets.build import build, head_names, norm_of, px_of
+from nfbench.nets.build import build, head_names, px_of
 from nfbench.nets.flops import count
+from nfbench.nets.norm import norm_of
+from nfbench.nets.optimizer import decayed_names
 
 _KINDS = {
     "conv": "convolution weights",
@@ -49,7 +52,8 @@ def _line(about: str, what: str, value: Any, note: str | None = None) -> dict[st
 
 def _kwargs(net: Net) -> str | None:
     if net.source == "catalogue":
-        return "timm" + "".join(f", {key}={value}" for key, value in net.kwargs)
+        twin = f", the batch-normalized twin of {net.twin_of}" if net.twin_of else ""
+        return "timm" + "".join(f", {key}={value}" for key, value in net.kwargs) + twin
     return {"timm": "timm's own defaults", "factory": "your own"}[net.source]
 
 
@@ -57,7 +61,7 @@ def _drop_path_rule(net: Net) -> str | None:
     if not net.drop_path_rate:
         return None
     rule = "block i of n: rate · i / n"
-    return f"{rule}, survivors not scaled" if net.norm == "none" else f"{rule}, survivors scaled by 1 / keep"
+    return f"{rule}, survivors scaled by 1 / keep" if net.scales_survivors else f"{rule}, survivors not scaled"
 
 
 def _counts(net: Net, module: nn.Module, sizes: dict[str, int]) -> list[dict[str, Any]]:
@@ -69,11 +73,12 @@ def _counts(net: Net, module: nn.Module, sizes: dict[str, int]) -> list[dict[str
 
 
 def _groups(module: nn.Module, decay: float | None) -> list[dict[str, Any]]:
-    """Parameter groups: a tensor that is a vector once its size-1 dimensions are squeezed gets no weight decay."""
+    """Parameter groups, by kind of parameter."""
     totals: dict[tuple[str, bool], list[int]] = {}
-    for owner in module.modules():
+    names = decayed_names(module)
+    for prefix, owner in module.named_modules():
         for leaf, parameter in owner.named_parameters(recurse=False):
-            decayed = sum(d > 1 for d in parameter.shape) > 1
+            decayed = (f"{prefix}.{leaf}" if prefix else leaf) in names
             total = totals.setdefault((_kind(type(owner).__name__, leaf, parameter.dim()), decayed), [0, 0])
             total[0] += 1
             total[1] += parameter.numel()
@@ -137,7 +142,7 @@ def _recipe(net: Net) -> list[dict[str, Any]]:
 def _reported(net: Net) -> list[dict[str, Any]]:
     """Published figures only; each with its source."""
     lines = []
-    if paper := table3(net.name) or trained_otherwise(net.name):
+    if paper := paper_row(net.name) or trained_otherwise(net.name):
         figures = {
             "MACs (10⁹)": paper.macs_g,
             "params (10⁶)": paper.params_m,

@@ -1,4 +1,7 @@
-"""The optimizer of a timed step. Its rate is constant and tiny, so that the weights stay where they are."""
+"""The optimizer of a timed step, and which parameters it decays.
+
+The rate of a timed step is constant and tiny, so that the weights stay where they are.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,55 @@ import torch
 from torch import nn
 
 from nfbench.catalog.models import Recipe
+from nfbench.catalog.recipes import RECIPES
 from nfbench.records import Optimizer
 
 TIMING_RATE = 1e-6
-_SGD_DECAY = {"nfnet": 2e-5, "bn-resnet": 1e-4, "efficientnet": 2e-5}
+_WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.Embedding)
+_FUSED = ("cpu", "cuda")
+"""The devices for which torch has a fused SGD in every version that nfbench runs on."""
+
+
+def decayed_names(net: nn.Module) -> frozenset[str]:
+    """The names of the parameters that weight decay falls on: weights of convolutions and linear layers, the
+    classifier's among them, and other tensors with two sides or more.
+
+    Gains, biases, SkipInit's gains, the parameters of normalization layers and whatever else is a vector once its
+    size-1 dimensions are squeezed have none (Brock et al. 2021, appendix A; google-deepmind/deepmind-research, nfnets).
+    """
+    found = set()
+    for prefix, owner in net.named_modules():
+        for leaf, p in owner.named_parameters(recurse=False):
+            weight = leaf == "weight" and isinstance(owner, _WEIGHTED)
+            if weight or sum(d > 1 for d in p.shape) > 1:
+                found.add(f"{prefix}.{leaf}" if prefix else leaf)
+    return frozenset(found)
 
 
 def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: weights, decayed; gains, biases and other vectors once their size-1 dimensions are squeezed, not."""
-    weights, vectors = list[nn.Parameter](), list[nn.Parameter]()
-    for p in net.parameters():
-        if p.requires_grad:
-            (vectors if p.squeeze().ndim <= 1 else weights).append(p)
-    groups = [{"params": weights, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    """Two groups of the parameters that train, in the net's order: ``decayed`` and ``not decayed``, by their ``name``.
+
+    A group without a parameter is left out.
+    """
+    names = decayed_names(net)
+    trained = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
+    groups = [
+        {"name": "decayed", "params": [p for name, p in trained if name in names], "weight_decay": weight_decay},
+        {"name": "not decayed", "params": [p for name, p in trained if name not in names], "weight_decay": 0.0},
+    ]
     return [group for group in groups if group["params"]]
 
 
-def optimizer_name(kind: Optimizer, recipe: Recipe) -> str:
+def decay_of(kind: Optimizer, recipe: Recipe) -> float:
+    """The weight decay: the family's own for ``recipe``, for ``sgd`` the NF nets' for all, so that steps compare."""
+    return RECIPES[recipe if kind == "recipe" else "nfnet"].weight_decay
+
+
+def optimizer_name(kind: Optimizer, recipe: Recipe, device: str = "cpu") -> str:
     """The optimizer that `build_optimizer` makes, with its implementation."""
-    return "rmsproptf" if (kind, recipe) == ("recipe", "efficientnet") else "sgd fused"
+    if (kind, recipe) == ("recipe", "efficientnet"):
+        return "rmsproptf"
+    return "sgd fused" if device in _FUSED else "sgd foreach"
 
 
 def build_optimizer(
@@ -36,10 +69,13 @@ def build_optimizer(
 
     ``sgd`` is Nesterov SGD with momentum 0.9 and weight decay 2e-5 for every family, ``recipe`` what the family was
     published with: the same for NF nets, decay 1e-4 for BN-ResNets, and RMSProp (Tan and Le 2019) for EfficientNets.
+    SGD is torch's fused one where the device has it.
     """
+    groups = parameter_groups(net, decay_of(kind, recipe))
+    device = groups[0]["params"][0].device.type if groups else "cpu"
     if optimizer_name(kind, recipe) == "rmsproptf":
         from timm.optim.rmsprop_tf import RMSpropTF
 
-        return RMSpropTF(parameter_groups(net, 1e-5), lr=rate, alpha=0.9, eps=1e-3, momentum=0.9)
-    decay = _SGD_DECAY[recipe if kind == "recipe" else "nfnet"]
-    return torch.optim.SGD(parameter_groups(net, decay), lr=rate, momentum=0.9, nesterov=True, fused=True)
+        return RMSpropTF(groups, lr=rate, alpha=0.9, eps=1e-3, momentum=0.9)
+    fused = device in _FUSED
+    return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True, fused=fused, foreach=not fused)

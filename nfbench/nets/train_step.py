@@ -1,4 +1,4 @@
-"""One training step: forward, loss, backward, accumulation, clip, update, zero_grad.
+"""One training step: (ascent,) forward, loss, backward, accumulation, clip, update, zero_grad (, moving average).
 
 Nothing is synchronized, printed or copied in `TrainStep.update`; where time goes is read from the stamps it takes.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nfbench.nets import agc
-from nfbench.records import CompileMode, Layout, Precision, Reading, reading
+from nfbench.nets.sam import Sam, ascent_images
+from nfbench.records import AgcImpl, CompileMode, Layout, Phases, Precision, Reading, SamScope, reading
 
 LABEL_SMOOTHING = 0.1
 POOL_BYTES = 2**26
@@ -29,6 +31,9 @@ class TrainStep:
     Inputs are normal with unit variance, float32, of shape (micro_batch, 3, px, px) and on the device; targets are
     uniform over the classes. The gradient is that of the mean loss over all passes of the update. In fp16 gradients
     are unscaled before the clip, and an update that is not finite is skipped.
+
+    ``sam`` is the radius ρ; the ascent sees the first ⌈sam_fraction · n⌉ images of each micro-batch, or of the whole
+    batch. ``ema`` is the decay of timm's `ModelEmaV3`, at update t min(ema, (1 + t) / (10 + t)).
     """
 
     def __init__(
@@ -44,11 +49,22 @@ class TrainStep:
         clipping: float | None,
         compile: CompileMode,
         seed: int,
+        impl: AgcImpl = "foreach",
+        sam: float | None = None,
+        sam_fraction: float = 0.2,
+        sam_scope: SamScope = "micro-batch",
+        ema: float | None = None,
     ) -> None:
         self.net, self.optimizer, self.device = net, optimizer, device
         self.batch, self.px, self.classes, self.seed = batch, px, classes, seed
-        self.precision, self.clipping = precision, clipping
+        self.precision, self.clipping, self.impl = precision, clipping, impl
         self.clipped = agc.agc_parameters(net) if clipping is not None else []
+        self.clip: Callable[[], object] = _nothing if clipping is None else agc.clipper(self.clipped, clipping, impl)
+        self.sam = None if sam is None else Sam(net, sam)
+        self.sam_fraction, self.sam_scope = sam_fraction, sam_scope
+        self.decay = ema
+        self.ema: Any = None
+        self.phases = _phases(sam is not None, sam_scope, ema is not None)
         self.criterion = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
         # The scale only ever falls, so that its fall counts the skipped updates.
         self.scaler = torch.amp.GradScaler(device.type, growth_interval=2**31 - 1) if precision == "fp16" else None
@@ -59,14 +75,13 @@ class TrainStep:
         self.inputs: list[Tensor] = []
         self.targets: list[Tensor] = []
         self.loss = torch.tensor(float("nan"))
-        self.updates = 0
+        self.updates = self.averaged = 0
         self.micro_batch = 0
 
     def arrange(self, layout: Layout, micro_batch: int) -> None:
         """Lay weights and inputs out for passes of ``micro_batch`` images; momentum and gradients start anew."""
         self.optimizer.zero_grad(set_to_none=True)
-        self.optimizer.state.clear()
-        self.inputs, self.targets = [], []
+        self._let_go()
         self.net.to(self.device, memory_format=_FORMATS[layout])  # type: ignore[call-overload]
         self.micro_batch = micro_batch
         if self.device.type == "cuda":
@@ -84,6 +99,11 @@ class TrainStep:
             for group in self.optimizer.param_groups:
                 for p in group["params"]:
                     self.optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        if self.decay is not None:
+            from timm.utils.model_ema import ModelEmaV3
+
+            # 1 - (1 + (t + 1) / 9)^-1 is (1 + t) / (10 + t)
+            self.ema = ModelEmaV3(self.net, self.decay, use_warmup=True, warmup_gamma=9, warmup_power=1)
 
     @contextlib.contextmanager
     def eager(self) -> Iterator[None]:
@@ -96,25 +116,71 @@ class TrainStep:
 
     def park(self) -> None:
         """Move everything off the device; `arrange` brings it back."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.optimizer.state.clear()
-        self.inputs, self.targets = [], []
+        self._let_go()
         self.net.to("cpu")
 
+    def _let_go(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()
+        self.inputs, self.targets, self.ema = [], [], None
+        if self.sam is not None:
+            self.sam.forget()
+
     def update(self, stamp: Callable[[], None], passes: int) -> None:
-        """One update over ``passes`` micro-batches; stamps after each forward, backward, the clip and the update."""
+        """One update over ``passes`` micro-batches, with a stamp at the end of each phase of `phases`."""
+        self._ascend_batch(stamp, passes)
         for index in range(passes):
             self._pass(stamp, index, passes)
+        self._gather(stamp)
+        self._finish(stamp)
+
+    def _gather(self, stamp: Callable[[], None]) -> None:
+        """After the last pass: weights back from where the batch's ascent led, gradients unscaled."""
+        if self.sam is not None and self.sam_scope == "batch":
+            self.sam.restore()
+            stamp()
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        if self.clipping is not None:
-            agc.clip(self.clipped, self.clipping)
+
+    def _finish(self, stamp: Callable[[], None]) -> None:
+        """Clip, update, moving average."""
+        self.clip()
         stamp()
         self._apply()
         stamp()
+        if self.ema is not None:
+            self.ema.update(self.net, step=self.averaged + 2)
+            self.averaged += 1
+            stamp()
         self.updates += 1
 
+    def _ascend_batch(self, stamp: Callable[[], None], passes: int) -> None:
+        if self.sam is None or self.sam_scope != "batch":
+            return
+        left = images = ascent_images(passes * self.micro_batch, self.sam_fraction)
+        total: list[Tensor] = []
+        for index in range(-(-images // self.micro_batch)):
+            taken = min(left, self.micro_batch)
+            gradients = self._ascent_gradient(index, taken, taken / images)
+            total = gradients if not total else list(torch._foreach_add(total, gradients))
+            left -= taken
+        self.sam.ascend(total)
+        stamp()
+
+    def _ascent_gradient(self, index: int, images: int, weight: float = 1.0) -> list[Tensor]:
+        """The gradient of the mean loss of a pass's first images, times ``weight``, which adds to no parameter's."""
+        assert self.sam is not None
+        which = index % len(self.inputs)
+        with self.sam.statistics_kept(), self._autocast():
+            loss = self.criterion(self.model(self.inputs[which][:images]), self.targets[which][:images]) * weight
+        scaled = loss if self.scaler is None else self.scaler.scale(loss)
+        return list(torch.autograd.grad(scaled, self.sam.parameters, materialize_grads=True))
+
     def _pass(self, stamp: Callable[[], None], index: int, passes: int) -> None:
+        perturbed = self.sam if self.sam_scope == "micro-batch" else None
+        if perturbed is not None:
+            perturbed.ascend(self._ascent_gradient(index, ascent_images(self.micro_batch, self.sam_fraction)))
+            stamp()
         which = index % len(self.inputs)
         with self._autocast():
             loss = self.criterion(self.model(self.inputs[which]), self.targets[which])
@@ -126,6 +192,9 @@ class TrainStep:
         # freeing the graph belongs to backward, not to what follows
         del loss
         stamp()
+        if perturbed is not None:
+            perturbed.restore()
+            stamp()
 
     def _apply(self) -> None:
         if self.scaler is None:
@@ -158,23 +227,21 @@ class TrainStep:
         operators = Operators()
         counting = operators if count_operators else contextlib.nullcontext()
         with counting:
+            self._ascend_batch(_nothing, passes)
+            before = operators.taken()
             for index in range(passes):
                 self._pass(_nothing, index, passes)
                 losses.append(self.loss)
                 counts.append(operators.taken())
-            if self.scaler is not None:
-                self.scaler.unscale_(self.optimizer)
-            rest = operators.taken()
+            self._gather(_nothing)
+            before += operators.taken()
         loss = float(torch.stack(losses).sum())
         images = reading("inspected_images", "1", "run", "count", [passes * self.micro_batch])
         readings = [*self._gradients(), images, reading("loss", "1", "run", "one update", [loss])]
         operators.taken()
         with counting:
-            if self.clipping is not None:
-                agc.clip(self.clipped, self.clipping)
-            self._apply()
-        rest += operators.taken()
-        self.updates += 1
+            self._finish(_nothing)
+        rest = before + operators.taken()
         if count_operators:
             total = counts[0] + (self.accumulation_steps - 1) * counts[-1] + rest
             readings.append(reading("operators", "1", "step", "dispatch mode", [total]))
@@ -187,8 +254,11 @@ class TrainStep:
         zeros = sum(g.numel() - int(torch.count_nonzero(g)) for g in gradients)
         found = [reading("zero_gradients", "1", "run", "one update", [zeros / sum(g.numel() for g in gradients)])]
         if self.clipping is not None:
-            share = agc.clipped_share(self.clipped, self.clipping)
-            found += [] if share is None else [reading("clipped_units", "1", "run", "one update", [share])]
+            units = agc.units(self.clipped, self.clipping, self.impl)
+            if units.units:
+                share = units.clipped / units.units
+                found.append(reading("clipped_units", "1", "run", "one update", [share]))
+                found.append(reading("nonfinite_units", "1", "run", "one update", [units.nonfinite]))
         return found
 
 
@@ -198,6 +268,16 @@ def skipped_updates(before: float, after: float) -> float:
     Not a number once the scale has reached zero, below which it cannot be halved.
     """
     return math.log2(before / after) if after > 0 else math.nan
+
+
+def _phases(sam: bool, scope: SamScope, ema: bool) -> Phases:
+    plain = Phases()
+    tail = (*plain.tail, "average") if ema else plain.tail
+    if not sam:
+        return plain._replace(tail=tail)
+    if scope == "batch":
+        return Phases(("ascent",), plain.each, ("ascent", *tail))
+    return Phases((), ("ascent", *plain.each, "ascent"), tail)
 
 
 def _nothing() -> None:

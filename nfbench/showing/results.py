@@ -8,6 +8,7 @@ from typing import Any
 
 from nfbench import units
 from nfbench.analysis.rows import Row
+from nfbench.records import PHASES
 from nfbench.showing.tables import Column, Format, render
 from nfbench.showing.tables import plain as _plain
 
@@ -31,10 +32,12 @@ QUANTITIES: tuple[Column, ...] = (
     Column("p5", "p5", _seconds),
     Column("p95", "p95", _seconds),
     Column("throughput", "images/s", units.number),
+    Column("ascent", "ascent (SAM)", _seconds),
     Column("forward", "forward", _seconds),
     Column("backward", "backward", _seconds),
     Column("clip", "clip", _seconds),
     Column("update", "update", _seconds),
+    Column("average", "average (EMA)", _seconds),
     Column("first_step", "first step", _seconds),
     Column("first_short_step", "first step, cut short", _seconds),
     Column("peak_allocated", "peak memory, allocated", units.bytes_),
@@ -50,6 +53,7 @@ QUANTITIES: tuple[Column, ...] = (
     Column("sm_clock", "mean SM clock", _si("Hz")),
     Column("zero_gradients", "gradients that are zero", units.percent),
     Column("clipped_units", "units clipped", units.percent),
+    Column("nonfinite_units", "units not finite", _count),
     Column("skipped_updates", "fp16 updates skipped", _count),
     Column("reported_v100_step_time", "reported: V100, fp16", _seconds),
     Column("reported_tpuv3_step_time", "reported: TPUv3, bf16", _seconds),
@@ -66,6 +70,10 @@ SETTINGS: tuple[Column, ...] = (
     Column("compile", "compile", _plain, right=False),
     Column("optimizer", "optimizer", _plain, right=False),
     Column("agc", "agc λ", _plain),
+    Column("sam", "sam ρ", _plain),
+    Column("sam_fraction", "sam fraction", _plain),
+    Column("sam_scope", "sam scope", _plain, right=False),
+    Column("ema", "ema", _plain),
 )
 
 OUTCOME: tuple[Column, ...] = (
@@ -129,7 +137,7 @@ def wide(rows: Sequence[Row], format: Format) -> str:
     if format == "json":
         return render(ALL, [_coded(row) for row in rows], format)
     keep = ["model", "px", "batch", "micro_batch", "precision", "layout", "agc"]
-    keep += _differing(rows, "compile", "optimizer")
+    keep += _differing(rows, "norm", "compile", "optimizer", "agc_impl", "sam", "sam_fraction", "sam_scope", "ema")
     names = {c.key: c for c in ALL}
     columns = [
         *(names[name] for name in keep if name != "micro_batch" or any(map(_accumulates, rows))),
@@ -155,6 +163,7 @@ def sheet(rows: Sequence[Row], format: Format) -> str:
             {"quantity": c.title, **_each(rows, lambda row, c=c: _plain(row.get(c.key)))}  # type: ignore[misc]
             for c in SETTINGS
             if c.key in ("px", "norm", "agc", "optimizer", "compile")
+            or (c.key in ("sam", "sam_fraction", "sam_scope", "ema") and any(c.key in row for row in rows))
         ),
         *(
             {"quantity": c.title, **_each(rows, lambda row, c=c: _plain(row.get(c.key)))}  # type: ignore[misc]
@@ -230,7 +239,7 @@ def _cell(row: Row, column: Column) -> str:
     share = row.get("step_time")
     if column.key == "clipped_units" and row.get("inspected_images", row["batch"]) < row["batch"]:
         text += f" (over {row['inspected_images']:.0f} images)"
-    if column.key in ("forward", "backward", "clip", "update") and share and column.key in row:
+    if column.key in PHASES and share and column.key in row:
         text += f" ({100 * row[column.key] / share:.0f} %)"
     return text
 

@@ -13,13 +13,13 @@ from typing import Literal
 import msgspec
 
 from nfbench.measuring.outcome import Labels
-from nfbench.records import Machine, Record, Result, Sampling, Software, Workload
+from nfbench.records import Machine, Record, Result, Sampling, Software, StepTime
 
 
 class Request(Record, frozen=True, kw_only=True):
     """A workload to be timed in one turn; the worker keeps what it has built while the workload stays the same."""
 
-    workload: Workload
+    workload: StepTime
     sampling: Sampling
     seed: int = 0
     round: int = 0

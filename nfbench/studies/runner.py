@@ -12,7 +12,7 @@ from nfbench.errors import NfbenchError, Stop
 from nfbench.measuring.measure import measure
 from nfbench.measuring.outcome import Keep, Labels, frame
 from nfbench.measuring.watch import Watch
-from nfbench.records import Result, Sampling, Status, Workload
+from nfbench.records import Result, Sampling, Status, StepTime
 from nfbench.studies.messages import Request
 from nfbench.studies.process import Died, Process, TooLong
 from nfbench.studies.study import Part
@@ -29,7 +29,7 @@ class Watcher(Watch, Protocol):
 
 
 def here(
-    workloads: Sequence[Workload], sampling: Sampling, *, device: str, seed: int, keep: Keep, watch: Watcher
+    workloads: Sequence[StepTime], sampling: Sampling, *, device: str, seed: int, keep: Keep, watch: Watcher
 ) -> None:
     """Measure the workloads in this process, one after the other.
 

@@ -47,6 +47,7 @@ def checked(workload: StepTime) -> StepTime:
         _positive("px", workload.px)
     if not isinstance(workload.agc, str):
         _positive("agc", workload.agc, "--agc 0.01, or --agc none not to clip")
+    _checked_extras(workload)
     micro_batch = workload.micro_batch
     if micro_batch != "auto":
         _positive("micro-batch", micro_batch)
@@ -58,6 +59,21 @@ def checked(workload: StepTime) -> StepTime:
                 try_=f"--micro-batch {near}, or --micro-batch auto",
             )
     return msgspec.structs.replace(workload, model=find(workload.model).name)
+
+
+def _checked_extras(workload: StepTime) -> None:
+    if workload.sam != "none":
+        _positive("sam", workload.sam, "--sam 0.05, or --sam none")
+    elif (workload.sam_fraction, workload.sam_scope) != (0.2, "micro-batch"):
+        raise UnsupportedWorkload(
+            "--sam-fraction and --sam-scope are of an ascent that was not asked for.", try_="--sam 0.05 with them"
+        )
+    if not 0 < workload.sam_fraction <= 1:
+        raise UnsupportedWorkload(
+            f"--sam-fraction {workload.sam_fraction:g} is no share of the images.", try_="--sam-fraction 0.2"
+        )
+    if not isinstance(workload.ema, str) and not 0 < workload.ema < 1:
+        raise UnsupportedWorkload(f"--ema {workload.ema:g} is not between 0 and 1.", try_="--ema 0.99999")
 
 
 def _positive(name: str, value: float, try_: str = "") -> None:

@@ -32,10 +32,10 @@ import msgspec
 
 import nfbench
 from nfbench.errors import BadStudy, NfbenchError
-from nfbench.records import Record, Sampling, Workload
+from nfbench.records import Record, Sampling, StepTime
 from nfbench.studies import settings
 
-_WORKLOAD = tuple(f.name for f in msgspec.structs.fields(Workload))
+_WORKLOAD = tuple(f.name for f in msgspec.structs.fields(StepTime))
 _SAMPLING = tuple(f.name for f in msgspec.structs.fields(Sampling))
 _TABLES = {
     "settings": (*_WORKLOAD, *_SAMPLING),
@@ -49,7 +49,7 @@ DEVICES = ("cpu", "cuda")
 class Part(NamedTuple):
     """Workloads that run together: one by itself, or the two of a ratio in turns."""
 
-    workloads: tuple[Workload, ...]
+    workloads: tuple[StepTime, ...]
     sampling: Sampling
 
 

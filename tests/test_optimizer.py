@@ -1,0 +1,111 @@
+"""Which parameter is decayed: listed for each family, and true of every net of the catalogue."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from nfbench.catalog.models import NETS
+from nfbench.nets.agc import agc_parameters
+from nfbench.nets.build import build, head_names
+from nfbench.nets.optimizer import build_optimizer, decay_of, decayed_names, optimizer_name, parameter_groups
+
+LISTED: dict[str, dict[str, set[str]]] = {
+    "nfnet-f0": {
+        "decayed": {
+            "stem.conv1.weight",
+            "stages.0.0.downsample.conv.weight",
+            "stages.0.0.conv2b.weight",
+            "stages.0.0.attn_last.fc1.weight",
+            "final_conv.weight",
+            "head.fc.weight",
+        },
+        "not decayed": {
+            "stem.conv1.bias",
+            "stem.conv1.gain",
+            "stages.0.0.conv3.gain",
+            "stages.0.0.skipinit_gain",
+            "stages.0.0.attn_last.fc1.bias",
+            "head.fc.bias",
+        },
+    },
+    "nf-resnet50": {
+        "decayed": {"stem.conv.weight", "stages.0.0.conv1.weight", "head.fc.weight"},
+        "not decayed": {"stem.conv.bias", "stem.conv.gain", "stages.0.0.conv3.gain", "head.fc.bias"},
+    },
+    "eca-nfnet-l0": {
+        # a convolution over channels, of shape (1, 1, k): a vector by its shape, a weight by what it does
+        "decayed": {"stages.0.0.attn_last.conv.weight", "head.fc.weight"},
+        "not decayed": {"stages.0.0.conv3.gain", "stages.0.0.conv3.bias"},
+    },
+    "bn-nfnet-f0": {
+        "decayed": {"stem.conv1.weight", "stages.0.0.conv1.weight", "head.fc.weight"},
+        "not decayed": {"stem.act2.bn.weight", "stem.act2.bn.bias", "stages.0.0.act1.bn.weight", "head.fc.bias"},
+    },
+    "resnet50": {
+        "decayed": {"conv1.weight", "layer1.0.conv1.weight", "fc.weight"},
+        "not decayed": {"bn1.weight", "bn1.bias", "layer1.0.bn3.weight", "fc.bias"},
+    },
+    "efficientnet-b0": {
+        "decayed": {"conv_stem.weight", "blocks.0.0.conv_dw.weight", "blocks.0.0.se.conv_reduce.weight"},
+        "not decayed": {"bn1.weight", "bn1.bias", "blocks.0.0.se.conv_reduce.bias", "classifier.bias"},
+    },
+    "timm:convnext_atto": {
+        "decayed": {"stem.0.weight", "stages.0.blocks.0.conv_dw.weight", "head.fc.weight"},
+        "not decayed": {"stem.1.weight", "stages.0.blocks.0.gamma", "stages.0.blocks.0.norm.weight"},
+    },
+}
+
+
+@pytest.mark.parametrize("model", list(LISTED))
+def test_a_parameter_is_in_the_group_that_is_listed(model: str) -> None:
+    net = build(model, device="meta")
+    names = {id(p): name for name, p in net.named_parameters()}
+    groups = {group["name"]: {names[id(p)] for p in group["params"]} for group in parameter_groups(net, 1e-4)}
+    for group, listed in LISTED[model].items():
+        assert listed <= groups[group]
+    assert set.union(*groups.values()) == set(names.values())
+    assert not groups["decayed"] & groups["not decayed"]
+
+
+@pytest.mark.parametrize("family", list(dict.fromkeys(net.family for net in NETS)))
+def test_in_every_family_only_weights_of_layers_are_decayed_and_the_classifiers_is(family: str) -> None:
+    net = build(next(n for n in NETS if n.family == family), device="meta")
+    decayed = decayed_names(net)
+    layers = {
+        f"{name}.weight"
+        for name, module in net.named_modules()
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)) and not hasattr(module, "running_mean")
+    }
+    assert decayed == layers
+    (head,) = [name for name in head_names(net) if name.endswith("weight")]
+    clipped = {id(p) for p in agc_parameters(net)}
+    assert head in decayed and id(net.get_parameter(head)) not in clipped
+
+
+def test_the_decay_is_the_families_own_or_the_same_for_all() -> None:
+    assert {decay_of("sgd", recipe) for recipe in ("nfnet", "bn-resnet", "efficientnet")} == {2e-5}
+    own = [decay_of("recipe", recipe) for recipe in ("nfnet", "bn-resnet", "efficientnet")]
+    assert own == [2e-5, 1e-4, 1e-5]
+
+
+def test_sgd_is_fused_where_the_device_has_it() -> None:
+    net = nn.Linear(2, 2)
+    groups = build_optimizer(net, "sgd", "nfnet").param_groups
+    assert all(g["fused"] and g["nesterov"] and g["momentum"] == 0.9 for g in groups)
+    assert [g["weight_decay"] for g in groups] == [2e-5, 0.0]
+    on_meta = build_optimizer(nn.Linear(2, 2, device="meta"), "sgd", "nfnet").param_groups
+    assert all(g["foreach"] and not g["fused"] for g in on_meta)
+    assert [optimizer_name("sgd", "nfnet", kind) for kind in ("cpu", "cuda", "meta")] == [
+        "sgd fused",
+        "sgd fused",
+        "sgd foreach",
+    ]
+    assert isinstance(build_optimizer(net, "recipe", "efficientnet"), torch.optim.Optimizer)
+
+
+def test_frozen_parameters_are_in_no_group() -> None:
+    net = build("tiny-resnet-s", norm="frozen")
+    held = {id(p) for group in parameter_groups(net, 1e-4) for p in group["params"]}
+    assert held == {id(p) for p in net.parameters() if p.requires_grad} != {id(p) for p in net.parameters()}

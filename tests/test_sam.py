@@ -1,0 +1,173 @@
+"""Sharpness-aware minimization and the moving average of weights, against loops written by hand in float64."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nfbench.nets.agc import adaptive_clip_grad_, agc_parameters
+from nfbench.nets.build import awaken, build
+from nfbench.nets.optimizer import build_optimizer
+from nfbench.nets.sam import Sam, ascent_images
+from nfbench.nets.train_step import TrainStep
+
+RATE, RADIUS, FRACTION = 0.05, 0.3, 0.3
+
+
+def nothing() -> None:
+    return None
+
+
+def double_step(model: str, micro_batch: int, **settings: object) -> TrainStep:
+    """A step of eight images whose net and inputs are float64."""
+    torch.manual_seed(0)
+    net = build(model, num_classes=10)
+    awaken(net)
+    step = TrainStep(
+        net,
+        build_optimizer(net, "sgd", "nfnet", RATE),
+        device=torch.device("cpu"),
+        batch=8,
+        px=32,
+        classes=10,
+        precision="fp32",
+        compile="none",
+        seed=0,
+        **settings,  # type: ignore[arg-type]
+    )
+    net.double()
+    step.arrange("nchw", micro_batch)
+    step.inputs = [x.double() for x in step.inputs]
+    return step
+
+
+def by_hand(step: TrainStep, net: nn.Module, scope: str, micro_batch: int, clipping: float | None) -> None:
+    """Two updates of ``net`` as the paper has them, on the inputs of ``step``."""
+    images, targets = torch.cat(step.inputs), torch.cat(step.targets)
+    optimizer = build_optimizer(net, "sgd", "nfnet", RATE)
+    weights = list(net.parameters())
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(net(x), y, label_smoothing=0.1)
+
+    def ascent(x: Tensor, y: Tensor) -> list[Tensor]:
+        taken = math.ceil(FRACTION * len(x))
+        gradient = torch.autograd.grad(loss(x[:taken], y[:taken]), weights)
+        length = torch.cat([g.flatten() for g in gradient]).norm()
+        return [RADIUS * g / length for g in gradient]
+
+    def move(by: list[Tensor], sign: int) -> None:
+        with torch.no_grad():
+            for p, e in zip(weights, by, strict=True):
+                p += sign * e
+
+    for _ in range(2):
+        whole = ascent(images, targets) if scope == "batch" else None
+        if whole is not None:
+            move(whole, 1)
+        for x, y in zip(images.split(micro_batch), targets.split(micro_batch), strict=True):
+            own = ascent(x, y) if whole is None else None
+            if own is not None:
+                move(own, 1)
+            (loss(x, y) * len(x) / len(images)).backward()
+            if own is not None:
+                move(own, -1)
+        if whole is not None:
+            move(whole, -1)
+        if clipping is not None:
+            adaptive_clip_grad_(agc_parameters(net), clipping, impl="reference")
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("clipping", [None, 0.02])
+@pytest.mark.parametrize("micro_batch", [8, 4])
+@pytest.mark.parametrize("scope", ["micro-batch", "batch"])
+def test_sam_is_the_two_passes_written_by_hand(scope: str, micro_batch: int, clipping: float | None) -> None:
+    step = double_step(
+        "tiny-nfnet-s", micro_batch, clipping=clipping, sam=RADIUS, sam_fraction=FRACTION, sam_scope=scope
+    )
+    expected, plain = copy.deepcopy(step.net), copy.deepcopy(step.net)
+    by_hand(step, expected, scope, micro_batch, clipping)
+    for _ in range(2):
+        step.update(nothing, 8 // micro_batch)
+    for got, want in zip(step.net.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+    # and the ascent matters: without it the weights end elsewhere by far more than that
+    without = double_step("tiny-nfnet-s", micro_batch, clipping=clipping)
+    without.net.load_state_dict(plain.state_dict())
+    for _ in range(2):
+        without.update(nothing, 8 // micro_batch)
+    pairs = zip(step.net.parameters(), without.net.parameters(), strict=True)
+    assert max(float((a - b).detach().abs().max()) for a, b in pairs) > 1e-5
+
+
+def test_the_scopes_differ_only_where_there_are_several_passes() -> None:
+    def weights(scope: str, micro_batch: int) -> Tensor:
+        step = double_step("tiny-nfnet-s", micro_batch, clipping=None, sam=RADIUS, sam_scope=scope)
+        step.update(nothing, 8 // micro_batch)
+        return torch.cat([p.detach().flatten() for p in step.net.parameters()])
+
+    assert torch.equal(weights("batch", 8), weights("micro-batch", 8))
+    assert not torch.allclose(weights("batch", 2), weights("micro-batch", 2))
+
+
+def test_weights_come_back_bit_for_bit_and_the_ascent_leaves_no_gradient() -> None:
+    net = build("tiny-nfnet-s")
+    awaken(net)
+    before = [p.detach().clone() for p in net.parameters()]
+    sam = Sam(net, 0.05)
+    for _ in range(2):
+        gradient = torch.autograd.grad(net(torch.randn(2, 3, 32, 32)).square().mean(), sam.parameters)
+        sam.ascend(list(gradient))
+        moved = torch.cat([(p.detach() - b).flatten() for p, b in zip(net.parameters(), before, strict=True)])
+        assert float(moved.norm()) == pytest.approx(0.05, rel=1e-4)
+        sam.restore()
+        assert all(torch.equal(p.detach(), b) for p, b in zip(net.parameters(), before, strict=True))
+    assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize("model", ["tiny-resnet-s", "tiny-efficientnet-s"])
+def test_running_statistics_are_those_of_the_descent_alone(model: str) -> None:
+    step = double_step(model, 8, clipping=None, sam=RADIUS)
+    before = {name: b.clone() for name, b in step.net.named_buffers()}
+    step._ascent_gradient(0, 4)
+    assert all(torch.equal(b, before[name]) for name, b in step.net.named_buffers())
+    step.update(nothing, 1)
+    counts = [b for name, b in step.net.named_buffers() if name.endswith("num_batches_tracked")]
+    assert counts and all(int(count) == 1 for count in counts)
+    means = [name for name, _ in step.net.named_buffers() if name.endswith("running_mean")]
+    assert all(not torch.equal(step.net.get_buffer(name), before[name]) for name in means)
+
+
+def test_the_ascent_sees_a_fifth_of_the_images_rounded_up() -> None:
+    assert [ascent_images(n, 0.2) for n in (1, 4, 5, 6, 15, 32, 64)] == [1, 1, 1, 2, 3, 7, 13]
+    assert ascent_images(8, 1.0) == 8
+
+
+@pytest.mark.parametrize("decay", [0.15, 0.99999])
+def test_the_moving_average_warms_up_as_the_recipe_says(decay: float) -> None:
+    step = double_step("tiny-nfnet-s", 8, clipping=0.02, ema=decay)
+    average = [p.detach().clone() for p in step.net.parameters()]
+    for t in range(4):
+        step.update(nothing, 1)
+        keep = min(decay, (1 + t) / (10 + t))
+        average = [keep * a + (1 - keep) * p.detach() for a, p in zip(average, step.net.parameters(), strict=True)]
+    for got, want in zip(step.ema.module.parameters(), average, strict=True):
+        torch.testing.assert_close(got.detach(), want, rtol=1e-10, atol=1e-12)
+    assert any(not torch.equal(a, p) for a, p in zip(step.ema.module.parameters(), step.net.parameters(), strict=True))
+
+
+def test_stamps_follow_the_phases() -> None:
+    for settings in ({}, {"sam": 0.05}, {"sam": 0.05, "sam_scope": "batch"}, {"ema": 0.9}, {"sam": 0.05, "ema": 0.9}):
+        step = double_step("tiny-nfnet-s", 4, clipping=None, **settings)
+        stamps: list[int] = []
+        step.update(lambda taken=stamps: taken.append(1), 2)  # type: ignore[misc]
+        head, each, tail = step.phases
+        assert len(stamps) == len(head) + 2 * len(each) + len(tail)
+        assert ("ascent" in (*head, *each)) == ("sam" in settings)
+        assert ("average" in tail) == ("ema" in settings)
