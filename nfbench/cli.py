@@ -21,7 +21,7 @@ from nfbench import __version__
 from nfbench.errors import Interrupted, NfbenchError, Stop, Terminated
 
 _GROUPS = {
-    "Measure": ("step-time", "flops"),
+    "Measure": ("step-time", "flops", "agc-cost"),
     "Sweep": ("run",),
     "Show": ("table", "plot"),
     "Look up": ("models", "env"),

@@ -323,6 +323,16 @@ def test_norms_have_the_shape_that_broadcasts() -> None:
     assert unitwise_norm(torch.ones(2, 3, dtype=torch.float16)).dtype == torch.float32
 
 
+@pytest.mark.parametrize("impl", OURS)
+@pytest.mark.parametrize("shape", [(4, 64), (64,), (64, 1, 1, 1), ()], ids=str)
+def test_a_factor_below_float16_does_not_turn_a_gradient_to_zero(shape: tuple[int, ...], impl: str) -> None:
+    p = nn.Parameter(torch.full(shape, 0.01, dtype=torch.float16))
+    p.grad = torch.full_like(p, 60000.0)
+    adaptive_clip_grad_([p], 0.001, eps=0.1, impl=impl)  # type: ignore[arg-type]
+    limit = 0.001 * unitwise_norm(p.detach()).clamp(min=0.1)
+    torch.testing.assert_close(unitwise_norm(p.grad), limit, rtol=1e-2, atol=0)
+
+
 def test_half_precision_norms_do_not_overflow() -> None:
     p = nn.Parameter(torch.ones(2, 4096, dtype=torch.float16))
     p.grad = torch.full_like(p, 1000.0)  # its squares are beyond float16

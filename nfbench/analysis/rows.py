@@ -91,7 +91,7 @@ def row(group: Sequence[Result]) -> Row:
         "stopped_by": result.stopped_by,
         "device": result.machine.name,
         "machine": machine_names([result.machine])[result.machine],
-        "software": _software(result.software),
+        "software": software_name(result.software),
         "start": last.start,
         "study": result.study,
         **_extras(workload),
@@ -122,8 +122,8 @@ def row(group: Sequence[Result]) -> Row:
 
 
 def rows(results: Iterable[Result], everything: bool = False) -> tuple[list[Row], str]:
-    """The rows of `choose`, and what was set aside in a sentence."""
-    chosen = choose(results, everything)
+    """The rows of `choose` over the results that are steps, and what was set aside in a sentence."""
+    chosen = choose((r for r in results if isinstance(r.workload, StepTime)), everything)
     found = [row(group) for group in chosen.groups]
     names = machine_names(group[-1].machine for group in chosen.groups)
     for shown, group in zip(found, chosen.groups, strict=True):
@@ -168,7 +168,8 @@ def _status(statuses: Counter[Status]) -> str:
     return ", ".join(f"{count} {status}" for status, count in statuses.most_common())
 
 
-def _software(software: Software) -> str:
+def software_name(software: Software) -> str:
+    """The versions that matter, in a line: "nfbench 0.1.0 (abc1234), torch 2.15.0, timm 1.0.31"."""
     parts = [f"nfbench {software.nfbench}"]
     if software.commit:
         parts[0] += f" ({software.commit[:7]}{'+' if software.dirty else ''})"

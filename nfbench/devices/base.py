@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 import nfbench
-from nfbench.records import Conditions, Layout, Machine, Phases, Reading, Resolved, Software, StepTime
+from nfbench.records import AgcCost, AgcImpl, Conditions, Layout, Machine, Phases, Reading, Resolved, Software, StepTime
 
 Stamp = Callable[[], None]
 
@@ -63,6 +63,22 @@ class Steps(Protocol):
         """What differs from what was asked, in words."""
 
 
+class Clips(Protocol):
+    """The clip of one net by itself, to be timed with any implementation."""
+
+    def draw(self, share: float) -> None:
+        """New gradients, of which about ``share`` of the units are over their limit."""
+
+    def call(self, workload: AgcCost) -> Callable[[], object]:
+        """What is timed."""
+
+    def reset(self) -> None:
+        """The gradients as they were drawn."""
+
+    def describe(self, workload: AgcCost) -> list[Reading]:
+        """Units, those over their limit, bytes that must move, and operators and launches of a call."""
+
+
 class Device(Protocol):
     """A device on which steps are built and timed."""
 
@@ -82,6 +98,12 @@ class Device(Protocol):
 
     def build(self, workload: StepTime, resolved: Resolved, seed: int) -> Steps:
         """The net, its optimizer and its inputs, on the device."""
+
+    def clips(self, workload: AgcCost, seed: int) -> Clips:
+        """The parameters of the workload's net that AGC clips, with gradients, on the device."""
+
+    def clip_impls(self) -> dict[AgcImpl, str | None]:
+        """Each implementation of the clip, with the reason where it does not run here."""
 
     def fit(self, workload: StepTime, resolved: Resolved, steps: Steps, seed: int) -> int:
         """The micro-batch for `auto`."""

@@ -6,11 +6,26 @@ forward, a half backward, and an eighth each clip and update, whatever the numbe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ClassVar
+
 from nfbench import __version__
 from nfbench.catalog.models import find
 from nfbench.devices.base import Stamp
 from nfbench.errors import UnsupportedWorkload
-from nfbench.records import Conditions, Layout, Machine, Phases, Reading, Resolved, Software, StepTime, reading
+from nfbench.records import (
+    AgcCost,
+    AgcImpl,
+    Conditions,
+    Layout,
+    Machine,
+    Phases,
+    Reading,
+    Resolved,
+    Software,
+    StepTime,
+    reading,
+)
 
 IMAGE_TIME = 1 / 1024
 IMAGE_BYTES = 2**20
@@ -83,6 +98,47 @@ class FakeSteps:
         return {}
 
 
+class FakeClips:
+    """Clips that take a time of their own each: timm's loop 8 ms, a copy ½ ms, and half as much again where units are
+    over their limit."""
+
+    TIMES: ClassVar[dict[str, float]] = {
+        "timm": 2**-7,
+        "reference": 2**-4,
+        "foreach": 2**-9,
+        "fused": 2**-10,
+        "copy": 2**-11,
+    }
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock, self.share = clock, 0.0
+
+    def draw(self, share: float) -> None:
+        self.share = share
+
+    def reset(self) -> None:
+        self.clock.seconds += 1
+
+    def call(self, workload: AgcCost) -> Callable[[], object]:
+        seconds = self.TIMES[workload.impl] * (1 if workload.impl == "copy" else 1 + self.share / 2)
+
+        def clip() -> None:
+            self.clock.seconds += seconds
+
+        return clip
+
+    def describe(self, workload: AgcCost) -> list[Reading]:
+        moved = 2**20 * (2 if workload.impl == "copy" else 2 + self.share)
+        found = [
+            reading("moved_bytes", "B", "step", "fake", [moved]),
+            reading("operators", "1", "step", "fake", [{"timm": 100, "copy": 1}.get(workload.impl, 10)]),
+        ]
+        if workload.impl != "copy":
+            found.append(reading("units", "1", "run", "fake", [1000]))
+            found.append(reading("clipped_units", "1", "run", "fake", [self.share]))
+        return found
+
+
 class FakeDevice:
     """Implements `nfbench.devices.base.Device` on a `FakeClock`."""
 
@@ -109,11 +165,18 @@ class FakeDevice:
             precision="fp32" if workload.precision == "auto" else workload.precision,
             layout="nhwc" if workload.layout == "best" else workload.layout,
             agc=None if agc == "none" else agc,
+            agc_impl=None if agc in ("none", None) else "foreach" if workload.agc_impl == "auto" else workload.agc_impl,
         )
 
     def build(self, workload: StepTime, resolved: Resolved, seed: int) -> FakeSteps:
         self.peak = resolved.micro_batch * IMAGE_BYTES
         return FakeSteps(self.clock, workload.batch, resolved.micro_batch, resolved.agc is not None)
+
+    def clips(self, workload: AgcCost, seed: int) -> FakeClips:
+        return FakeClips(self.clock)
+
+    def clip_impls(self) -> dict[AgcImpl, str | None]:
+        return {"timm": None, "reference": None, "foreach": None, "fused": None}
 
     def fit(self, workload: StepTime, resolved: Resolved, steps: object, seed: int) -> int:
         micro_batch = workload.batch

@@ -16,12 +16,14 @@ from nfbench.devices.about import software
 from nfbench.devices.base import Stamp
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.agc import DEFAULT_CLIPPING, default_impl
+from nfbench.nets.agc_triton import refusal
 from nfbench.nets.build import awaken, build, px_of
+from nfbench.nets.clip_trial import ClipTrial
 from nfbench.nets.flops import count
 from nfbench.nets.norm import norm_of
 from nfbench.nets.optimizer import build_optimizer, optimizer_name
 from nfbench.nets.train_step import TrainStep, skipped_updates
-from nfbench.records import AgcImpl, Layout, Machine, Precision, Reading, Resolved, Software, StepTime, reading
+from nfbench.records import AgcCost, AgcImpl, Layout, Machine, Precision, Reading, Resolved, Software, StepTime, reading
 
 CLASSES = 1000
 
@@ -51,6 +53,26 @@ class TorchSteps:
 
     def notes(self) -> dict[str, str]:
         return self.said
+
+
+class TorchClips:
+    """`nfbench.devices.base.Clips` around a `ClipTrial`."""
+
+    def __init__(self, trial: ClipTrial) -> None:
+        self.draw, self.call, self.reset = trial.draw, trial.call, trial.reset
+        self.trial = trial
+
+    def describe(self, workload: AgcCost) -> list[Reading]:
+        trial, call = self.trial, self.trial.call(workload)
+        found = [reading("moved_bytes", "B", "step", "count", [trial.moved(workload)])]
+        if workload.impl != "copy":
+            units = trial.shares(workload)
+            found.append(reading("units", "1", "run", "count", [units.units]))
+            found.append(reading("clipped_units", "1", "run", "count", [units.clipped / max(1, units.units)]))
+        found.append(reading("operators", "1", "step", "dispatch mode", [trial.operators(call)]))
+        if (launches := trial.launches(call)) is not None:
+            found.append(reading("launches", "1", "step", "CUPTI", [launches]))
+        return found
 
 
 class TorchDevice:
@@ -124,6 +146,12 @@ class TorchDevice:
         if workload.compile != "none":
             notes["layout"] = "a request: inductor may choose its own"
         return TorchSteps(step, counts, notes, workload.compile != "none")
+
+    def clips(self, workload: AgcCost, seed: int) -> TorchClips:
+        return TorchClips(ClipTrial(find(workload.model), device=self.torch_device, layout=workload.layout, seed=seed))
+
+    def clip_impls(self) -> dict[AgcImpl, str | None]:
+        return {"timm": None, "reference": None, "foreach": None, "fused": refusal(self.torch_device)}
 
     def now(self) -> float:
         return time.perf_counter()

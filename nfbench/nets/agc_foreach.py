@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nfbench.nets.agc_units import LEAST_NORM, accumulated, is_vector, rows
+from nfbench.nets.agc_units import LEAST_NORM, accumulated, is_vector
 
 
 class Units(NamedTuple):
@@ -22,23 +22,26 @@ Clip = Callable[[Sequence[Tensor], float, float], Units]
 """Clips the gradients, of which none is None, of parameters on one device: (parameters, λ, eps)."""
 
 
+@torch.no_grad()
 def foreach(parameters: Sequence[Tensor], clipping: float, eps: float) -> Units:
-    """Clip in place; on CUDA without a synchronization. Fewer passes over memory than one operator after the other: W
-    and G are read once for their norms, and on a CPU only the tensors with a clipped unit are written."""
-    gradients = [_gradient(p) for p in parameters]
-    weights, shown = [_rows(p.detach()) for p in parameters], [_rows(g) for g in gradients]
-    max_norm = _norms(weights).clamp_(min=eps).mul_(clipping)
-    norm = _norms(shown)
+    """Clip in place; on CUDA without a synchronization.
+
+    W and G are read once for their norms, in whatever layout they have; on a CPU only those of G are read and written
+    again that have a clipped unit. Tensors that are one unit each go through one call together.
+    """
+    several = [p for p in parameters if not is_vector(p)]
+    single = [p for p in parameters if is_vector(p)]
+    gradients = [_gradient(p) for p in (*several, *single)]
+    of_several, of_single = gradients[: len(several)], gradients[len(several) :]
+    max_norm = _norms(several, single).clamp_(min=eps).mul_(clipping)
+    norm = _norms(of_several, of_single)
     finite = norm.isfinite()
     over = (norm > max_norm).logical_and_(finite)
     factor = torch.where(over, max_norm.div_(norm.clamp_(min=LEAST_NORM)), 1.0)
-    clipped = over.sum()
-    sizes = [len(w) for w in weights]
-    factors = factor.split(sizes)
-    touched = range(len(sizes)) if over.device.type != "cpu" else _touched(over, sizes)
-    for i in touched:
-        _scale(gradients[i], shown[i], factors[i])
-    return Units(clipped, finite.logical_not_().sum())
+    sizes = [*(len(p) for p in several), *(1,) * len(single)]
+    touched = _touched(over, sizes) if over.device.type == "cpu" else range(len(sizes))
+    _scale(of_several, of_single, factor, sizes, touched)
+    return Units(over.sum(), finite.logical_not_().sum())
 
 
 def _gradient(p: Tensor) -> Tensor:
@@ -47,18 +50,18 @@ def _gradient(p: Tensor) -> Tensor:
         raise ValueError(
             f"A gradient is {p.grad.layout}: AGC needs dense gradients; an embedding gives one with sparse=False."
         )
-    return p.grad.detach()
+    return p.grad
 
 
-def _rows(x: Tensor) -> Tensor:
-    """As `nfbench.nets.agc_units.rows`, a copy where there is no such view."""
-    view = rows(x)
-    return view if view is not None else x.reshape(1, -1) if is_vector(x) else x.flatten(1)
-
-
-def _norms(tensors: Sequence[Tensor]) -> Tensor:
-    """The norm of every row of every tensor, one after the other."""
-    return torch.cat([torch.linalg.vector_norm(x, dim=1, dtype=accumulated(x.dtype)) for x in tensors])
+def _norms(several: Sequence[Tensor], single: Sequence[Tensor]) -> Tensor:
+    """The norm of every unit of ``several``, then of each tensor of ``single``."""
+    found = [torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim())), dtype=accumulated(x.dtype)) for x in several]
+    dtypes = {accumulated(x.dtype) for x in single}
+    if len(dtypes) == 1:
+        found.append(torch.stack(torch._foreach_norm(list(single), 2, dtypes.pop())))
+    else:
+        found += [torch.linalg.vector_norm(x, dtype=accumulated(x.dtype)).view(1) for x in single]
+    return torch.cat(found)
 
 
 def _touched(over: Tensor, sizes: Sequence[int]) -> list[int]:
@@ -68,8 +71,14 @@ def _touched(over: Tensor, sizes: Sequence[int]) -> list[int]:
     return [i for i, (before, after) in enumerate(zip([0, *until], until, strict=False)) if after > before]
 
 
-def _scale(gradient: Tensor, shown: Tensor, factor: Tensor) -> None:
-    if shown.data_ptr() == gradient.data_ptr():
-        shown.mul_(factor.unsqueeze(1))
-    else:
-        gradient.mul_(factor if is_vector(gradient) else factor.view(-1, *(1,) * (gradient.dim() - 1)))
+def _scale(
+    several: Sequence[Tensor], single: Sequence[Tensor], factor: Tensor, sizes: Sequence[int], touched: Sequence[int]
+) -> None:
+    factors = factor.split(list(sizes))
+    for i in touched:
+        if i < len(several):
+            several[i].mul_(factors[i].view(-1, *(1,) * (several[i].dim() - 1)))
+    ones = [(single[i - len(several)], factors[i]) for i in touched if i >= len(several)]
+    if ones:
+        # as many dimensions as the gradient: a scalar would be rounded to its type, in which small factors are 0
+        torch._foreach_mul_([g for g, _ in ones], [f.view((1,) * g.dim()) for g, f in ones])

@@ -1,0 +1,112 @@
+"""Time the clip alone and in a step, each way"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from nfbench import options
+from nfbench.errors import NfbenchError, Stop, UnsupportedWorkload
+from nfbench.records import AgcImpl
+
+SHARES = (0.0, 0.5, 1.0)
+BATCHES = {"cpu": (1, 4), "cuda": (8, 32, 128), "fake": (8, 32)}
+
+
+@click.command("agc-cost")
+@click.option("--model", "models", multiple=True, default=("nfnet-f0",), metavar="M", help="A net; repeat for more.")
+@click.option(
+    "--agc-impl", "impls", multiple=True, type=click.Choice(get_args(AgcImpl)), help="Only these.  [default: all]"
+)
+@click.option("--layout", type=click.Choice(["nchw", "nhwc"]), default="nhwc", show_default=True)
+@click.option("--batch", "batches", multiple=True, type=int, help="Batches of the steps.  [default: a few]")
+@click.option("--no-steps", is_flag=True, help="Time the clip by itself only.")
+@options.device_option
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of weights and gradients."
+)
+@click.option(
+    "--within", type=options.Share(), default="1%", show_default=True, help="Stop when each interval is ± this narrow."
+)
+@click.option(
+    "--max-time", type=float, default=20.0, show_default=True, help="Seconds a share of clipped units, and a step."
+)
+@options.out_option
+@options.format_option
+@click.option("--quiet", is_flag=True, help="No live line.")
+def command(
+    models: tuple[str, ...],
+    impls: tuple[AgcImpl, ...],
+    layout: Any,
+    batches: tuple[int, ...],
+    no_steps: bool,
+    device: str,
+    seed: int,
+    within: float,
+    max_time: float,
+    out: Path | None,
+    format: Any,
+    quiet: bool,
+) -> None:
+    """What adaptive gradient clipping costs: each implementation on all parameters that a net clips.
+
+    They take turns A B C C B A on random gradients of which no, half and all units are over their limit, against timm's
+    loop and against the time in which the bytes could be copied. Then whole steps, in which the default clips, and
+    timm's, at several batch sizes.
+    """
+    if no_steps and batches:
+        raise NfbenchError("--batch is of the steps that --no-steps leaves out.", try_="one of the two")
+    from nfbench.analysis import clips as analysis
+    from nfbench.analysis.rows import rows
+    from nfbench.catalog.models import find
+    from nfbench.commands._landing import Landing
+    from nfbench.devices import open_device
+    from nfbench.measuring.clips import ClipCosts
+    from nfbench.measuring.measure import measure
+    from nfbench.records import AgcCost
+    from nfbench.showing import clips as show
+    from nfbench.showing.live import Live
+    from nfbench.studies import settings as made
+
+    sampling = made.sampling({"within": within, "max_time": max_time})
+    names = [find(model).name for model in dict.fromkeys(models)]
+    landing = Landing(out, "agc-cost")
+    opened = open_device(device)
+    runs = opened.clip_impls()
+    for impl in impls:
+        if (why := runs[impl]) is not None:
+            raise UnsupportedWorkload(
+                f"--agc-impl {impl} does not run on {opened.machine.name}.", why=why, try_="--agc-impl foreach"
+            )
+    asked: list[AgcImpl] = list(impls or [impl for impl, why in runs.items() if why is None])
+    steps = [
+        made.workload({"model": model, "batch": batch, "layout": layout, "agc": 0.01, "agc_impl": impl})
+        for model in names
+        for batch in ([] if no_steps else batches or BATCHES[opened.machine.device])
+        for impl in ("auto", "timm")
+    ]
+    try:
+        with Live(quiet) as live:
+            for model in names:
+                costs = ClipCosts(opened, sampling, landing.keep, live, seed)
+                for share in SHARES:
+                    live.about(f"{model}, {share:.0%} of the units over their limit")
+                    each = [AgcCost(model=model, impl=impl, clipped=share, layout=layout) for impl in asked]
+                    costs.run([*each, AgcCost(model=model, impl="copy", clipped=share, layout=layout)])
+            for step in steps:
+                live.about(f"{step.model}, a step of {step.batch}, {step.agc_impl}")
+                measure(opened, step, sampling, landing.keep, seed=seed, watch=live)
+    except (Stop, KeyboardInterrupt, NfbenchError):
+        landing.say()
+        raise
+    table, _ = rows(landing.results, everything=True)
+    clips = analysis.rows(landing.results)
+    click.echo(show.tables(clips, analysis.shares(table), format), nl=False)
+    for line in show.legend(clips):
+        click.echo(line, err=True)
+    for impl, why in runs.items():
+        if why is not None and not impls:
+            click.echo(f"Left out: {impl}, since {why}.", err=True)
+    landing.close(table)

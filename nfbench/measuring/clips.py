@@ -1,0 +1,140 @@
+"""The clip by itself: implementations in turns A B C C B A …, the gradients put back before each call.
+
+::
+
+    draw → [ reset · stamp · clip · stamp ] … → Result       one for each implementation and turn
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from nfbench.analysis.stats import mean_of_logs, median
+from nfbench.analysis.store import new_id
+from nfbench.devices.base import Clips, Device
+from nfbench.errors import NfbenchError
+from nfbench.measuring.lock import only_one
+from nfbench.measuring.outcome import Keep, Labels, failure, frame
+from nfbench.measuring.watch import Watch
+from nfbench.measuring.window import SOURCES, no_collection
+from nfbench.records import AgcCost, Reading, Result, Sampling, reading
+
+TURN = 0.1
+LEAST_CALLS, MOST_CALLS = 3, 200
+LEAST_TURNS, MOST_TURNS = 4, 64
+
+
+class ClipCosts:
+    """Times several implementations on the gradients of one net, interleaved.
+
+    A turn is at least 0.1 s and three calls of each implementation. Turns end where every implementation's interval
+    over them is as narrow as ``sampling.within``, or at ``sampling.max_time`` for each share of clipped units, with
+    four turns at least. Every turn's result goes to ``keep`` at once.
+    """
+
+    def __init__(self, device: Device, sampling: Sampling, keep: Keep, watch: Watch, seed: int) -> None:
+        self.device, self.sampling, self.keep = device, sampling, keep
+        self.watch, self.seed = watch, seed
+        self.labels = Labels(session=new_id())
+        self.built: tuple[tuple[str, str], Clips] | None = None
+
+    def run(self, workloads: list[AgcCost]) -> None:
+        """Time the workloads, which differ in their implementation alone.
+
+        Raises:
+            NfbenchError: the net cannot be had.
+        """
+        device = self.device
+        with only_one(device.lock_name(), self.watch):
+            clips = self._built(workloads[0])
+            clips.draw(workloads[0].clipped)
+            described = self._first_calls(clips, workloads)
+            times: dict[AgcCost, list[float]] = {workload: [] for workload in described}
+            if not times:
+                return
+            self.watch.phase("timing")
+            calls = {workload: self._calls(clips, workload) for workload in times}
+            began, turn = device.now(), 0
+            while not self._enough(times, turn, device.now() - began):
+                order = list(times) if turn % 2 == 0 else list(reversed(times))
+                for workload in order:
+                    result = self._turn(clips, workload, calls[workload], turn, described[workload])
+                    self.keep(result)
+                    times[workload].append(median(result.readings[0].finite).value)
+                    self.watch.progress(turn + 1, mean_of_logs(times[workload]), self._left(began))
+                turn += 1
+
+    def _built(self, workload: AgcCost) -> Clips:
+        place = (workload.model, workload.layout)
+        if self.built is None or self.built[0] != place:
+            self.watch.phase("building")
+            self.built = None  # before the next net takes its memory
+            self.built = place, self.device.clips(workload, self.seed)
+        return self.built[1]
+
+    def _first_calls(self, clips: Clips, workloads: list[AgcCost]) -> dict[AgcCost, list[Reading]]:
+        """What each call is, counted on its first calls, which compile; one that fails leaves a row and goes."""
+        found = {}
+        for workload in workloads:
+            try:
+                found[workload] = clips.describe(workload)
+                self.device.synchronize()
+            except NfbenchError:
+                raise
+            except Exception as error:
+                result = self._frame(workload, 0)
+                status, message = failure(error, self.device)
+                result = msgspec.structs.replace(result, status=status, message=message)
+                self.watch.failed(error, result)
+                self.keep(result)
+        return found
+
+    def _calls(self, clips: Clips, workload: AgcCost) -> int:
+        one = self._block(clips, workload, LEAST_CALLS)[-1]
+        return max(LEAST_CALLS, min(MOST_CALLS, int(TURN / max(one, 1e-6))))
+
+    def _turn(self, clips: Clips, workload: AgcCost, calls: int, turn: int, described: list[Reading]) -> Result:
+        result = self._frame(workload, turn)
+        result = msgspec.structs.replace(result, conditions=self.device.conditions())
+        # the first call of a turn finds the caches as another implementation left them
+        times = self._block(clips, workload, calls + 1)[1:]
+        clip = reading("clip", "s", "step", SOURCES[self.device.machine.device], times)
+        return msgspec.structs.replace(result, status="ok", readings=(clip, *described))
+
+    def _block(self, clips: Clips, workload: AgcCost, calls: int) -> list[float]:
+        """Seconds of each call."""
+        recorder, call = self.device.recorder(2 * calls), clips.call(workload)
+        self.device.synchronize()
+        with no_collection():
+            for _ in range(calls):
+                clips.reset()
+                recorder.stamp()
+                call()
+                recorder.stamp()
+        self.device.synchronize()
+        times = recorder.times()
+        return [after - before for before, after in zip(times[::2], times[1::2], strict=True)]
+
+    def _frame(self, workload: AgcCost, turn: int) -> Result:
+        device = self.device
+        return frame(
+            device.machine,
+            device.software(workload.model),
+            workload,
+            self.sampling,
+            seed=self.seed,
+            round=0,
+            turn=turn,
+            labels=self.labels,
+        )
+
+    def _left(self, began: float) -> float:
+        return self.sampling.max_time - (self.device.now() - began)
+
+    def _enough(self, times: dict[AgcCost, list[float]], turns: int, elapsed: float) -> bool:
+        if turns < LEAST_TURNS:
+            return False
+        if elapsed >= self.sampling.max_time or turns >= MOST_TURNS:
+            return True
+        estimates = [mean_of_logs(values) for values in times.values()]
+        return all((e.half_width or 0.0) <= self.sampling.within * e.value for e in estimates)

@@ -1,0 +1,107 @@
+"""Rows of `agc-cost` as tables: the clip by itself, and its share of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nfbench import units
+from nfbench.analysis.rows import Row
+from nfbench.showing.tables import Column, Format, plain, render
+
+
+def _count(value: Any) -> str:
+    return units.ABSENT if value is None else f"{value:,.0f}"
+
+
+def _times(value: Any) -> str:
+    return units.ABSENT if value is None else f"{units.significant(value, 3)} ×"
+
+
+def _rate(value: Any) -> str:
+    return units.si(value, "B/s")
+
+
+CLIPS: tuple[Column, ...] = (
+    Column("model", "model", right=False),
+    Column("clipped_units", "units clipped", units.percent),
+    Column("impl", "clip by", right=False),
+    Column("shown_time", "a call"),
+    Column("shown_speedup", "timm's takes"),
+    Column("launches", "launches", _count, spare=2),
+    Column("operators", "operators", _count, spare=4),
+    Column("bandwidth", "achieved", _rate, spare=3),
+    Column("floor", "floor", units.seconds, spare=1),
+    Column("over_floor", "of the floor", _times),
+    Column("status", "status", plain, right=False),
+)
+
+STEPS: tuple[Column, ...] = (
+    Column("model", "model", right=False),
+    Column("batch", "batch"),
+    Column("px", "px", spare=2),
+    Column("precision", "precision", right=False, spare=1),
+    Column("agc_impl", "clip by", right=False),
+    Column("step_time", "step time", units.seconds),
+    Column("clip", "clip", units.seconds),
+    Column("share", "clip's share", units.percent),
+    Column("clipped_units", "units clipped", units.percent),
+    Column("status", "status", plain, right=False),
+)
+
+_RAW = """
+kind model layout clipped clipped_units units impl agc_impl batch px precision time time_low time_high
+speedup speedup_low speedup_high operators launches moved_bytes bandwidth copy_bandwidth floor over_floor
+step_time clip share turns status message machine software
+"""
+RAW: tuple[Column, ...] = tuple(Column(key, key) for key in _RAW.split())
+
+
+def _interval(row: Row, name: str, unit: str) -> str:
+    """'12.3 ms ± 0.4 %' or '4.21 ± 0.03 ×'."""
+    value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    if value is None:
+        return units.ABSENT
+    half = None if low is None or high is None else (high - low) / 2
+    if unit == "s":
+        return units.seconds(value) + ("" if half is None else f" ± {units.percent(half / value, 2)}")
+    return (units.significant(value, 3) if not half else units.plus_minus(value, half)) + " ×"
+
+
+def _shown(row: Row) -> Row:
+    return {**row, "shown_time": _interval(row, "time", "s"), "shown_speedup": _interval(row, "speedup", "×")}
+
+
+def _kept(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
+    """Columns that hold something; status only where something is not ok."""
+    return [
+        c
+        for c in columns
+        if any(row.get(c.key) is not None for row in rows)
+        and (c.key != "status" or any(row.get("status") != "ok" for row in rows))
+    ]
+
+
+def tables(clips: Sequence[Row], steps: Sequence[Row], format: Format) -> str:
+    """Both tables to a person; one of raw values in SI units, kinds apart in its first column, as CSV or JSON."""
+    if format in ("csv", "json"):
+        return render(RAW, [*clips, *steps], format)
+    shown = [_shown(row) for row in clips]
+    parts = []
+    if shown:
+        parts.append(render(_kept(CLIPS, shown), shown, format, title="The clip by itself"))
+    if steps:
+        parts.append(render(_kept(STEPS, steps), steps, format, title="The clip in a step"))
+    return "\n".join(parts)
+
+
+def legend(clips: Sequence[Row]) -> list[str]:
+    """What the columns mean that need saying, with the measured bandwidth."""
+    rates = {row["machine"]: row["copy_bandwidth"] for row in clips if "copy_bandwidth" in row}
+    lines = ["± is half of the 95 % interval over turns, within this run."] if clips else []
+    for machine, rate in rates.items():
+        lines.append(
+            f"Floor: W, G and what is clipped of G again, at the {_rate(rate)} that a copy reached in the same turns"
+            f"{f' on {machine}' if len(rates) > 1 else ''}."
+        )
+    return lines
