@@ -249,7 +249,13 @@ _version = msgspec.json.Decoder(_Version)
 
 def key(workload: Workload) -> str:
     """The name by which results are grouped, paired and resumed: the fields that are not at their default, as JSON."""
-    return _encoder.encode(workload).decode()
+    # the encoder leaves out what is the default itself, which another float of the same value is not
+    told = {
+        f.name: getattr(workload, f.name)
+        for f in msgspec.structs.fields(workload)
+        if f.required or getattr(workload, f.name) != f.default
+    }
+    return _encoder.encode({"kind": workload.__struct_config__.tag} | told).decode()
 
 
 def to_json(result: Result) -> bytes:

@@ -11,9 +11,10 @@ from typing import NamedTuple
 from nfbench.catalog.models import Net, fold, spellings
 
 _FOLDER = Path(__file__).with_name("published")
-TABLE2 = "arXiv 2102.06171, Table 2"
-TABLE3 = "arXiv 2102.06171, Table 3"
-TABLE6 = "arXiv 2102.06171, Table 6"
+PAPER = "arXiv 2102.06171"
+TABLE2 = f"{PAPER}, Table 2"
+TABLE3 = f"{PAPER}, Table 3"
+TABLE6 = f"{PAPER}, Table 6"
 VARIANTS = "arXiv 2102.06171, Table 1; deepmind-research, nfnets/base.py"
 TIMM_IMAGENET = "timm results-imagenet.csv"
 

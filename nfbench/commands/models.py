@@ -11,7 +11,7 @@ import click
 
 from nfbench.catalog.macs import counted
 from nfbench.catalog.models import NETS, Net, family, find
-from nfbench.catalog.published import TABLE3, TIMM_IMAGENET, top1
+from nfbench.catalog.published import PAPER, TIMM_IMAGENET, top1
 from nfbench.errors import NfbenchError
 from nfbench.options import NumberOr, format_option
 from nfbench.showing.tables import Column, Format, plain, render
@@ -27,7 +27,7 @@ def _short(source: str | None) -> str:
     source = source or ""
     if source.startswith(TIMM_IMAGENET):
         return f"timm {source.rpartition('.')[2]}"
-    return source.replace(TABLE3, "paper")
+    return source.replace(PAPER, "paper")
 
 
 COLUMNS = (
@@ -122,7 +122,7 @@ def command(name: str | None, of: str | None, dependence: bool, format: Format, 
     click.echo(render(COLUMNS, [row(net) for net in (family(of) if of else NETS)], format), nl=False)
     if format in ("rich", "md"):
         click.echo(
-            f"MACs are counted. Top-1 is reported: paper = {TABLE3}; timm = its results-imagenet.csv, by weights.",
+            f"MACs are counted. Top-1 is reported: paper = {PAPER}; timm = its results-imagenet.csv, by weights.",
             err=True,
         )
         click.echo("One net in full: nfbench models nfnet-f0", err=True)

@@ -20,16 +20,20 @@ def command(paths: tuple[Path, ...], out: Path | None, everything: bool) -> None
     from nfbench.analysis.rows import rows
     from nfbench.analysis.store import load
     from nfbench.commands._landing import say_broken
+    from nfbench.records import AgcCost
     from nfbench.showing.plots import draw
 
     loaded = load(paths)
     table, aside = rows(loaded.results, everything)
+    clips = sum(isinstance(r.workload, AgcCost) for r in loaded.results)
     folder = out or (paths[0] if paths[0].is_dir() else paths[0].parent) / "figures"
     drawn = draw(table, folder)
     for path in drawn.files:
         click.echo(path)
     for line in drawn.left_out:
         click.echo(f"Left out: {line}", err=True)
+    if clips:
+        click.echo(f"Left out: {clips} results of agc-cost, which `nfbench table` shows.", err=True)
     say_broken(loaded.broken)
     if aside:
         click.echo(aside, err=True)

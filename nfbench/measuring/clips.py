@@ -53,16 +53,20 @@ class ClipCosts:
             if not times:
                 return
             self.watch.phase("timing")
-            calls = {workload: self._calls(clips, workload) for workload in times}
-            began, turn = device.now(), 0
-            while not self._enough(times, turn, device.now() - began):
-                order = list(times) if turn % 2 == 0 else list(reversed(times))
-                for workload in order:
-                    result = self._turn(clips, workload, calls[workload], turn, described[workload])
-                    self.keep(result)
-                    times[workload].append(median(result.readings[0].finite).value)
-                    self.watch.progress(turn + 1, mean_of_logs(times[workload]), self._left(began))
-                turn += 1
+            with no_collection():
+                self._turns(clips, described, times)
+
+    def _turns(self, clips: Clips, described: dict[AgcCost, list[Reading]], times: dict[AgcCost, list[float]]) -> None:
+        calls = {workload: self._calls(clips, workload) for workload in times}
+        began, turn = self.device.now(), 0
+        while not self._enough(times, turn, self.device.now() - began):
+            order = list(times) if turn % 2 == 0 else list(reversed(times))
+            for workload in order:
+                result = self._turn(clips, workload, calls[workload], turn, described[workload])
+                self.keep(result)
+                times[workload].append(median(result.readings[0].finite).value)
+                self.watch.progress(turn + 1, mean_of_logs(times[workload]), self._left(began))
+            turn += 1
 
     def _built(self, workload: AgcCost) -> Clips:
         place = (workload.model, workload.layout)
@@ -105,12 +109,11 @@ class ClipCosts:
         """Seconds of each call."""
         recorder, call = self.device.recorder(2 * calls), clips.call(workload)
         self.device.synchronize()
-        with no_collection():
-            for _ in range(calls):
-                clips.reset()
-                recorder.stamp()
-                call()
-                recorder.stamp()
+        for _ in range(calls):
+            clips.reset()
+            recorder.stamp()
+            call()
+            recorder.stamp()
         self.device.synchronize()
         times = recorder.times()
         return [after - before for before, after in zip(times[::2], times[1::2], strict=True)]

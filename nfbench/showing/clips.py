@@ -24,7 +24,7 @@ def _rate(value: Any) -> str:
 
 CLIPS: tuple[Column, ...] = (
     Column("model", "model", right=False),
-    Column("clipped_units", "units clipped", units.percent),
+    Column("clipped", "over the limit", units.percent),
     Column("impl", "clip by", right=False),
     Column("shown_time", "a call"),
     Column("shown_speedup", "timm's takes"),
@@ -86,7 +86,7 @@ def tables(clips: Sequence[Row], steps: Sequence[Row], format: Format) -> str:
     """Both tables to a person; one of raw values in SI units, kinds apart in its first column, as CSV or JSON."""
     if format in ("csv", "json"):
         return render(RAW, [*clips, *steps], format)
-    shown = [_shown(row) for row in clips]
+    shown = [{name: v for name, v in _shown(row).items() if v != units.ABSENT} for row in clips]
     parts = []
     if shown:
         parts.append(render(_kept(CLIPS, shown), shown, format, title="The clip by itself"))

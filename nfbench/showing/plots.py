@@ -23,8 +23,21 @@ from nfbench.errors import BadResults
 
 # Okabe and Ito's colours: told apart with any kind of colour vision
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F", "#8C6D31")
-_MARKERS = "osD^vPX*<"
-_MORE = (("micro_batch", "passes of {}"), ("optimizer", "{}"), ("compile", "compile {}"), ("software", "{}"))
+_MARKERS = "osD^vPX*<>hpd8"  # one a family, since there are more families than colours
+_OTHERWISE = ("nfnet-ladder",)
+"""Families whose reported accuracy was trained without augmentation: no figure sets it beside the others."""
+_MORE = (
+    ("norm", "{} norm"),
+    ("agc_impl", "clip by {}"),
+    ("sam", "SAM {}"),
+    ("sam_fraction", "of {}"),
+    ("sam_scope", "a {}"),
+    ("ema", "EMA {}"),
+    ("micro_batch", "passes of {}"),
+    ("optimizer", "{}"),
+    ("compile", "compile {}"),
+    ("software", "{}"),
+)
 _SHORT = {"nfnet": (6, -12), "efficientnet": (-8, 5)}
 """Families whose points are labelled by variant, and where the label stands, in points."""
 
@@ -128,7 +141,7 @@ def accuracy_vs_macs(measured: Iterable[str] = ()) -> Figure:
 
 
 def _families() -> Iterator[tuple[str, list[tuple[Net, float, float]]]]:
-    for family in FAMILIES:
+    for family in (name for name in FAMILIES if name not in _OTHERWISE):
         points = []
         for net in NETS:
             top1 = published.top1(net) if net.family == family else None

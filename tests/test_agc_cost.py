@@ -1,0 +1,236 @@
+"""`nfbench agc-cost`: to the digit on the fake device, for real on a tiny net."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Cli
+from make import H200, once, result
+
+from nfbench.analysis import clips
+from nfbench.analysis.store import load
+from nfbench.catalog.models import find
+from nfbench.devices import cpu
+from nfbench.devices.fake import FakeClips, FakeDevice
+from nfbench.measuring.clips import LEAST_TURNS, ClipCosts
+from nfbench.measuring.watch import Silent
+from nfbench.nets.clip_trial import ClipTrial
+from nfbench.records import AgcCost, Result, Sampling, StepTime, from_json, key, reading, to_json
+
+IMPLS = ("timm", "reference", "foreach", "fused")
+
+
+def workloads(share: float = 0.0, model: str = "tiny-nfnet-s") -> list[AgcCost]:
+    return [AgcCost(model=model, impl=impl, clipped=share) for impl in (*IMPLS, "copy")]
+
+
+def timed(device: FakeDevice, share: float = 0.0) -> list[Result]:
+    kept: list[Result] = []
+    ClipCosts(device, Sampling(), kept.append, Silent(), 0).run(workloads(share))
+    return kept
+
+
+def test_implementations_take_turns_a_b_c_c_b_a() -> None:
+    kept = timed(FakeDevice())
+    order = [(r.turn, r.workload.impl) for r in kept if isinstance(r.workload, AgcCost)]
+    there, back = [*IMPLS, "copy"], ["copy", *reversed(IMPLS)]
+    assert order == [(t, impl) for t in range(LEAST_TURNS) for impl in (there if t % 2 == 0 else back)]
+    assert len({r.session for r in kept}) == 1 and all(r.status == "ok" for r in kept)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_times_ratios_and_the_floor_are_exact_on_the_fake_device(share: float) -> None:
+    found = {row["impl"]: row for row in clips.rows(timed(FakeDevice(), share))}
+    assert list(found) == list(IMPLS)  # the copy is no row of its own
+    for impl, row in found.items():
+        time = FakeClips.TIMES[impl] * (1 + share / 2)
+        moved, rate = 2**20 * (2 + share), 2**21 / FakeClips.TIMES["copy"]
+        assert row["time"] == row["time_low"] == row["time_high"] == time
+        assert row["speedup"] == pytest.approx(FakeClips.TIMES["timm"] / FakeClips.TIMES[impl], rel=1e-12)
+        assert (row["moved_bytes"], row["bandwidth"], row["copy_bandwidth"]) == (moved, moved / time, rate)
+        assert row["floor"] == moved / rate and row["over_floor"] == pytest.approx(time * rate / moved, rel=1e-12)
+        assert (row["clipped"], row["clipped_units"], row["units"], row["turns"]) == (share, share, 1000, LEAST_TURNS)
+
+
+def test_the_gradients_are_put_back_outside_the_timed_call() -> None:
+    device = FakeDevice()
+    kept = timed(device)  # each reset takes a whole second of the fake clock
+    assert max(v for r in kept for v in r.readings[0].finite) < 1 < device.clock.seconds
+
+
+def test_turns_go_on_until_the_intervals_are_narrow_or_time_is_up() -> None:
+    class Jittery(FakeDevice):
+        def clips(self, workload: AgcCost, seed: int) -> FakeClips:
+            made = super().clips(workload, seed)
+            whole, calls = made.call, [0]
+
+            def call(workload: AgcCost) -> object:
+                calls[0] += 1
+                extra, one = 2**-12 * (calls[0] % 3), whole(workload)
+
+                def clip() -> None:
+                    one()
+                    self.clock.seconds += extra
+
+                return clip
+
+            made.call = call  # type: ignore[method-assign,assignment]
+            return made
+
+    def turns(within: float, max_time: float) -> int:
+        kept: list[Result] = []
+        ClipCosts(Jittery(), Sampling(within=within, max_time=max_time), kept.append, Silent(), 0).run(workloads())
+        return max(r.turn for r in kept) + 1
+
+    assert turns(1.0, 1e9) == LEAST_TURNS < turns(0.05, 1e9)
+    assert turns(1e-9, 1.0) == LEAST_TURNS  # the cap is reached in the first turn, and four are taken all the same
+
+
+def test_an_implementation_that_fails_is_a_row_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(FakeDevice):
+        def clips(self, workload: AgcCost, seed: int) -> FakeClips:
+            made = super().clips(workload, seed)
+            describe = made.describe
+
+            def failing(workload: AgcCost) -> object:
+                if workload.impl == "fused":
+                    raise RuntimeError("no kernel image")
+                return describe(workload)
+
+            made.describe = failing  # type: ignore[method-assign,assignment]
+            return made
+
+    found = {row["impl"]: row for row in clips.rows(timed(Broken()))}
+    assert found["fused"]["status"] == "error" and "time" not in found["fused"]
+    assert found["fused"]["message"] == "RuntimeError: no kernel image"
+    assert found["foreach"]["speedup"] == 4
+
+
+def test_only_the_newest_run_of_a_net_is_shown_and_nothing_is_paired_across_runs() -> None:
+    old, new = timed(FakeDevice()), timed(FakeDevice())
+    later = [r for r in new if isinstance(r.workload, AgcCost) and r.workload.impl != "timm"]
+    found = clips.rows([*old, *later])
+    assert [row["impl"] for row in found] == ["reference", "foreach", "fused"]
+    assert all("speedup" not in row for row in found)
+
+
+def test_results_of_both_kinds_go_through_a_file_and_have_keys_of_their_own() -> None:
+    clip = timed(FakeDevice())[0]
+    for one in (clip, result()):
+        assert from_json(to_json(one)) == one
+    assert key(clip.workload) == '{"kind":"agc-cost","model":"tiny-nfnet-s","impl":"timm"}'
+    assert key(StepTime(model="a")) == '{"kind":"step-time","model":"a"}'
+    # a default that was typed is a default
+    assert key(StepTime(model="a", sam_fraction=float("0.2"))) == key(StepTime(model="a"))
+    with pytest.raises(TypeError, match="has no step"):
+        _ = clip.step
+
+
+def rows_of(screen: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(screen)))
+
+
+def test_the_command_times_the_clip_and_then_steps(cli: Cli) -> None:
+    done = cli("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--batch", 16, "--format", "csv")
+    assert done.exit_code == 0, done.output
+    rows = rows_of(done.stdout)
+    alone = [(r["clipped"], r["impl"]) for r in rows if r["kind"] == "agc-cost"]
+    assert alone == [(share, impl) for share in ("0.0", "0.5", "1.0") for impl in IMPLS]
+    steps = [(r["batch"], r["agc_impl"], r["share"]) for r in rows if r["kind"] == "step-time"]
+    assert steps == [("16", "foreach", "0.125"), ("16", "timm", "0.125")]
+    assert "results in results/fake/agc-cost/" in done.stderr
+
+
+def test_its_screen_says_how_many_times_as_long_timm_takes_and_what_the_floor_is(cli: Cli) -> None:
+    done = cli("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--no-steps", "--agc-impl", "foreach")
+    assert "timm's takes" not in done.stdout  # it was not asked for
+    done = cli("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--no-steps")
+    assert "8.00 ×" in done.stdout and "of the floor" in done.stdout and "in a step" not in done.stdout
+    assert "at the 4.29 GB/s that a copy reached in the same turns" in done.stderr
+
+
+def test_table_and_plot_take_such_files(cli: Cli) -> None:
+    cli("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--no-steps", "--out", "clips")
+    cli("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--batch", 16, "--out", "both")
+    shown = cli("table", "clips")
+    assert shown.exit_code == 0 and "The clip by itself" in shown.stdout and "step time" not in shown.stdout
+    assert len(json.loads(cli("table", "clips", "--format", "json").stdout)) == 12
+    shown = cli("table", "both")
+    assert "The clip by itself" in shown.stdout and "step time" in shown.stdout
+    shown = cli("table", "both", "--format", "csv")
+    assert len(rows_of(shown.stdout)) == 2 and "Left out: 12 rows of agc-cost" in shown.stderr
+    drawn = cli("plot", "both")
+    assert drawn.exit_code == 0 and "results of agc-cost, which `nfbench table` shows" in drawn.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--agc-impl", "fused", "--device", "cpu"], "--agc-impl fused does not run on"),
+        (["--model", "nfnet-f00"], "The nearest: nfnet-f0"),
+        (["--no-steps", "--batch", 4], "--batch is of the steps that --no-steps leaves out"),
+        (["--batch", 0, "--device", "fake"], "--batch 0 is not positive"),
+        (["--max-time", -1], "--max-time -1 is not positive"),
+    ],
+)
+def test_bad_input_gets_one_worded_message(
+    args: list[object], words: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nfbench.devices.torch_device.refusal", lambda _: "it needs CUDA, and this is cpu")
+    done = cli("agc-cost", *args)
+    assert done.exit_code == 1, done.output
+    assert words in done.stderr and "Traceback" not in done.output
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_the_share_of_units_over_their_limit_is_what_was_asked(share: float, layout: str) -> None:
+    trial = ClipTrial(find("tiny-nfnet"), device=torch.device("cpu"), layout=layout, seed=0)  # type: ignore[arg-type]
+    trial.draw(share)
+    workload = AgcCost(model="tiny-nfnet", impl="foreach", clipped=share)
+    units = trial.shares(workload)
+    assert units.clipped / units.units == pytest.approx(share, abs=0.03)
+    before = [g.clone() for g in trial.gradients]
+    trial.call(workload)()
+    assert trial.shares(workload).clipped == units.clipped  # `shares` puts the gradients back
+    assert all(torch.equal(a, b) for a, b in zip(before, trial.gradients, strict=True))
+    whole = trial.weight_bytes + trial.gradient_bytes
+    assert trial.moved(workload) == pytest.approx(whole + share * trial.gradient_bytes, rel=0.02)
+    assert trial.weight_bytes == trial.gradient_bytes == 4 * sum(p.numel() for p in trial.parameters)
+
+
+def test_it_runs_for_real_on_a_cpu(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu.Cpu, "lock_name", lambda self: None)
+    monkeypatch.setattr("nfbench.devices.torch_device.refusal", lambda _: "it needs CUDA, and this is cpu")
+    done = cli(
+        "agc-cost", "--model", "tiny-nfnet-s", "--device", "cpu", "--max-time", 0.3, "--batch", 2, "--out", "out.jsonl"
+    )
+    assert done.exit_code == 0, done.output
+    assert "Left out: fused, since it needs CUDA, and this is cpu." in done.stderr
+    results = load([Path("out.jsonl")]).results
+    found = {(row["impl"], row["clipped"]): row for row in clips.rows(results)}
+    assert set(found) == {(impl, share) for impl in IMPLS[:3] for share in (0.0, 0.5, 1.0)}
+    for (impl, share), row in found.items():
+        assert row["time"] > 0 and row["operators"] > 0 and "launches" not in row
+        if impl != "timm":
+            assert row["clipped_units"] == pytest.approx(share, abs=0.05)
+    # far fewer operators than one unit norm after the other
+    assert 4 * found["foreach", 1.0]["operators"] < found["timm", 1.0]["operators"]
+    assert {r.step.agc_impl for r in results if isinstance(r.workload, StepTime)} == {"auto", "timm"}
+
+
+def test_a_clip_on_a_gpu_shows_its_launches() -> None:
+    times = reading("clip", "s", "step", "cuda events", [1e-4] * 3)
+    one = result(
+        machine=H200,
+        workload=AgcCost(model="nfnet-f0", impl="fused"),
+        readings=(times, once("launches", 4), once("moved_bytes", 5e8, "B")),
+    )
+    (row,) = clips.rows([one])
+    assert row["launches"] == 4 and row["bandwidth"] == pytest.approx(5e12) and "floor" not in row
