@@ -17,7 +17,6 @@ A batch in another order, or twice over, has the same batch statistics: what cha
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,12 +26,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
 
 from nfbench.catalog.models import Net
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.agc import DEFAULT_CLIPPING, adaptive_clip_grad_, agc_parameters, units
 from nfbench.nets.build import awaken, build, px_of
+from nfbench.nets.modes import NoDropout, as_found, train_without_dropout
 from nfbench.nets.norm import norm_of
 from nfbench.nets.train_step import LABEL_SMOOTHING
 
@@ -41,7 +40,6 @@ DEFAULT_PX = 64
 IMAGES = 4
 """The largest change is that of so many images at most, so that time grows with the batch and not with its square."""
 
-_DROPOUTS = {F.alpha_dropout, F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.feature_alpha_dropout}
 _CANNOT_RUN = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, AttributeError)
 
 Row = dict[str, Any]
@@ -90,8 +88,8 @@ def dependence(
     """
     half = len(images) // 2
     batch, others = _Batch(images[:half], targets[:half]), _Batch(images[half:], targets[half:])
-    with _as_found(module), _NoDropout():
-        _train(module)
+    with as_found(module), NoDropout():
+        train_without_dropout(module)
         _check(module, batch, name or type(module).__name__)
         return [
             _row("measured with", "batch", half, "images; random weights, float32, no dropout"),
@@ -298,46 +296,7 @@ def _evaluated(module: nn.Module, images: Tensor, seen: Tensor) -> Tensor:
     finally:
         for m, momentum in zip(norms, momenta, strict=True):
             m.momentum = momentum
-        _train(module)
-
-
-def _train(module: nn.Module) -> None:
-    """Training mode, but for dropout and stochastic depth, whoever wrote them."""
-    module.train()
-    for m in module.modules():
-        leaf = next(m.children(), None) is None
-        if leaf and any(word in type(m).__name__.lower() for word in ("drop", "stochasticdepth")):
-            m.training = False
-
-
-class _NoDropout(TorchFunctionMode):
-    """Dropout off where a net calls the function instead of a module."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in _DROPOUTS:
-            kwargs["training"] = False
-        elif kwargs.get("dropout_p"):
-            kwargs["dropout_p"] = 0.0
-        return func(*args, **kwargs)
-
-
-@contextlib.contextmanager
-def _as_found(module: nn.Module) -> Iterator[None]:
-    """Modes, buffers and gradients are put back at the end."""
-    modes = [(m, m.training) for m in module.modules()]
-    buffers = [(b, b.clone()) for b in module.buffers()]
-    gradients = [(p, p.grad) for p in module.parameters()]
-    try:
-        yield
-    finally:
-        for m, mode in modes:
-            m.training = mode
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
-        for p, gradient in gradients:
-            p.grad = gradient
+        train_without_dropout(module)
 
 
 def _clipping(agc: float | str, norm: str) -> float | None:
@@ -348,7 +307,7 @@ def _clipping(agc: float | str, norm: str) -> float | None:
 
 def _small_px(module: nn.Module, train_px: int) -> int:
     px = min(train_px, DEFAULT_PX)
-    with _as_found(module), torch.no_grad():
+    with as_found(module), torch.no_grad():
         module.eval()
         try:
             module(torch.zeros(1, 3, px, px))
