@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nfbench.nets import agc, agc_triton
 from nfbench.nets.agc import adaptive_clip_grad_, agc_parameters, unitwise_norm
+from nfbench.nets.agc_foreach import Units, foreach
 from nfbench.nets.agc_units import units_of
 from nfbench.nets.build import awaken, build, head_names
 
@@ -118,16 +119,42 @@ def test_zero_gradients_and_tiny_ones_stay(impl: str) -> None:
     assert torch.equal(p.grad, before)
 
 
+NUMBERS: dict[str, Callable[[list[nn.Parameter]], Units]] = {
+    "reference": lambda parameters: agc.reference(parameters, 0.01, EPS),
+    "foreach": lambda parameters: foreach(parameters, 0.01, EPS),
+    "fused": lambda parameters: agc_triton.Fused(parameters)(0.01, EPS),
+}
+
+
 @pytest.mark.parametrize("impl", OURS)
+@pytest.mark.parametrize("shape", [(4, 3, 3, 3), (4, 8, 1, 1)], ids=str)
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # numpy's, in Triton's interpreter
+def test_nan_weights_and_norms_beyond_float32_are_left_alone(impl: str, shape: tuple[int, ...]) -> None:
+    p = parameter(shape, scale=1.0)
+    assert p.grad is not None
+    with torch.no_grad():
+        p[0, 0, 0, 0] = float("nan")
+        p.grad[1] = 1e25
+    before = p.grad.clone()
+    found = NUMBERS[impl]([p])
+    assert (int(found.clipped), int(found.nonfinite)) == (2, 1)
+    assert torch.equal(p.grad[:2], before[:2])
+
+
+@pytest.mark.parametrize("impl", OURS)
+@pytest.mark.parametrize("shape", [(4, 3, 3, 3), (4, 8, 1, 1)], ids=str)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_a_unit_that_is_not_finite_is_left_as_it_is_and_counted(impl: str, bad: float) -> None:
-    p = parameter((4, 3, 3, 3))
+def test_a_unit_that_is_not_finite_is_left_as_it_is_and_counted(impl: str, bad: float, shape: tuple[int, ...]) -> None:
+    p = parameter(shape, scale=1.0)
     assert p.grad is not None
     with torch.no_grad():
         p.grad[1, 0, 0, 0] = bad
     before = p.grad.clone()
     found = agc.units([p], 0.01)
     assert found == (4, 3, 1)
+    (other,) = twin([p])
+    counted = NUMBERS[impl]([other])
+    assert (int(counted.clipped), int(counted.nonfinite)) == (3, 1)
     assert int(adaptive_clip_grad_([p], 0.01, impl=impl)) == 3  # type: ignore[arg-type]
     assert torch.equal(p.grad[1].nan_to_num(7), before[1].nan_to_num(7))
     assert bool((ratio(p, p.grad)[[0, 2, 3]] <= 0.01 * (1 + 1e-6)).all())
@@ -209,7 +236,111 @@ def test_the_fused_clip_follows_gradients_that_move_come_and_go() -> None:
             torch.testing.assert_close(p.grad, q.grad, rtol=1e-6, atol=0)
 
 
-@pytest.mark.skipif("fused" not in OURS, reason="Triton's interpreter is off")
+interpreted = pytest.mark.skipif("fused" not in OURS, reason="Triton's interpreter is off")
+
+
+def agrees(clip: Callable[[], object], parameters: list[nn.Parameter]) -> None:
+    """The fused clip of ``parameters`` does what the reference does."""
+    expected = twin(parameters)
+    for p, q in zip(parameters, expected, strict=True):
+        q.grad = None if p.grad is None else p.grad.clone()
+    count = adaptive_clip_grad_(expected, 0.01, impl="reference")
+    found = clip()
+    assert int(found.clipped) == int(count) > 0  # type: ignore[attr-defined]
+    for p, q in zip(parameters, expected, strict=True):
+        tolerance = 1e-6 if p.dtype == torch.float32 else 2 * torch.finfo(p.dtype).eps
+        torch.testing.assert_close(p.grad, q.grad, rtol=tolerance, atol=0)
+
+
+@interpreted
+def test_weights_that_move_under_a_gradient_that_stays_are_followed() -> None:
+    p = parameter((4, 8))
+    clip = agc.clipper([p], 0.01, "fused")
+    clip()
+    assert p.grad is not None
+    before = p.data
+    p.data = before * 100
+    p.grad.mul_(1000)
+    agrees(clip, [p])
+
+
+@interpreted
+@pytest.mark.parametrize(("small", "large"), [((4, 6), (8, 6)), ((4, 8), (4, 8, 3, 3))], ids=str)
+def test_a_parameter_of_another_shape_is_laid_out_anew(small: tuple[int, ...], large: tuple[int, ...]) -> None:
+    p = parameter(small)
+    clip = agc.clipper([p], 0.01, "fused")
+    agrees(clip, [p])
+    for shape in (large, small):
+        p.grad = None
+        p.data = torch.randn(shape)
+        buffer = torch.randn(4096)
+        p.grad = buffer[: p.numel()].view(shape)
+        rest = buffer[p.numel() :].clone()
+        agrees(clip, [p])
+        assert torch.equal(buffer[p.numel() :], rest)
+
+
+@interpreted
+def test_another_layout_or_type_at_the_same_address_is_laid_out_anew() -> None:
+    p = parameter((8, 8))
+    buffer = torch.randn(8, 8)
+    clip = agc.clipper([p], 0.01, "fused")
+    p.grad = buffer
+    agrees(clip, [p])
+    buffer.copy_(torch.randn(8, 8))
+    p.grad = buffer.t()
+    agrees(clip, [p])
+    p.grad = None
+    p.data = torch.randn(8, 8).bfloat16()
+    p.grad = buffer.view(torch.bfloat16)[:, :8].contiguous()
+    p.grad = torch.randn(8, 8).bfloat16()
+    agrees(clip, [p])
+
+
+@interpreted
+def test_tensors_that_begin_off_sixteen_bytes_take_no_vector_loads() -> None:
+    p = nn.Parameter(torch.randn(4, 16))
+    p.grad = torch.randn(65)[1:].view(4, 16)
+    clip = agc_triton.Fused([p])
+    agrees(lambda: clip(0.01, EPS), [p])
+    assert [launch.aligned for launch in clip.launches] == [False]
+    p.grad = torch.randn(64).view(4, 16)
+    agrees(lambda: clip(0.01, EPS), [p])
+    assert [launch.aligned for launch in clip.launches] == [True]
+
+
+@interpreted
+def test_types_may_be_mixed() -> None:
+    types = (torch.float32, torch.float16, torch.bfloat16)
+    mixed = [parameter((4, 8), t, 0.05) for t in types] + [parameter((5,), t, 0.05) for t in types]
+    clip = agc_triton.Fused(mixed)
+    agrees(lambda: clip(0.01, EPS), mixed)
+    assert len(clip.launches) == 6
+
+
+@interpreted
+def test_a_gradient_that_goes_and_comes_keeps_its_place_in_the_tables() -> None:
+    parameters = [parameter((4, 8)), parameter((6, 8))]
+    clip = agc_triton.Fused(parameters)
+    agrees(lambda: clip(0.01, EPS), parameters)
+    launches = clip.launches
+    for gone in (0, 1):
+        for i, p in enumerate(parameters):
+            p.grad = None if i == gone else torch.randn_like(p)
+        agrees(lambda: clip(0.01, EPS), parameters)
+    assert clip.launches is launches
+
+
+@pytest.mark.parametrize("impl", [*OURS, "timm"])
+def test_a_parameter_listed_twice_is_clipped_once(impl: str) -> None:
+    p = parameter((4, 8))
+    (once,) = twin([p])
+    expected = adaptive_clip_grad_([once], 0.01, impl=impl)  # type: ignore[arg-type]
+    assert int(adaptive_clip_grad_([p, p], 0.01, impl=impl)) == int(expected)  # type: ignore[arg-type]
+    assert p.grad is not None and once.grad is not None and torch.equal(p.grad, once.grad)
+
+
+@interpreted
 def test_a_plan_is_not_used_for_tensors_that_took_the_place_of_others() -> None:
     for _ in range(20):
         p = parameter((4, 8))
@@ -399,7 +530,6 @@ def _sparse() -> list[nn.Parameter]:
         (lambda: adaptive_clip_grad_([], float("nan")), r"clipping is nan"),
         (lambda: adaptive_clip_grad_([], 0.01, eps=-1), r"eps is -1"),
         (lambda: adaptive_clip_grad_([parameter((2, 2))], impl="best"), r"no implementation 'best': it is one of auto"),  # type: ignore[arg-type]
-        (lambda: adaptive_clip_grad_(_sparse()), r"AGC needs dense gradients"),
     ],
 )
 def test_bad_arguments_are_refused_in_words(call: Callable[[], object], words: str) -> None:
@@ -407,13 +537,19 @@ def test_bad_arguments_are_refused_in_words(call: Callable[[], object], words: s
         call()
 
 
+@pytest.mark.parametrize("impl", [*OURS, "timm", "auto"])
+def test_sparse_gradients_are_refused_in_words(impl: str) -> None:
+    with pytest.raises(ValueError, match="AGC needs dense gradients; an embedding gives one with sparse=False"):
+        adaptive_clip_grad_(_sparse(), impl=impl)  # type: ignore[arg-type]
+
+
 def test_the_fused_clip_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(ValueError, match="needs a CUDA device; `foreach` runs everywhere"):
         adaptive_clip_grad_([parameter((2, 3))], impl="fused")
-    agc_triton.refusal.cache_clear()
+    agc_triton._refusals.clear()
     assert agc_triton.refusal(torch.device("cpu")) == "it needs CUDA, and this is cpu"
-    agc_triton.refusal.cache_clear()
+    agc_triton._refusals.clear()
     assert agc.default_impl(torch.device("cpu")) == "foreach"
 
 

@@ -13,7 +13,7 @@ import difflib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from timm.utils.agc import adaptive_clip_grad as timm_clip
@@ -21,7 +21,7 @@ from timm.utils.agc import unitwise_norm as timm_unitwise_norm
 from torch import Tensor, nn
 
 from nfbench.nets import agc_triton
-from nfbench.nets.agc_foreach import Clip, Units, foreach
+from nfbench.nets.agc_foreach import SPARSE, Clip, Units, foreach
 from nfbench.nets.agc_units import LEAST_NORM, unitwise_norm
 from nfbench.nets.build import head_names
 
@@ -42,13 +42,13 @@ EPS = 1e-3
 DEFAULT_CLIPPING = 0.01
 """λ of nets without normalization."""
 
-_KEPT_PLANS = 8
+_KEPT_PLANS = 32
 _plans: OrderedDict[tuple[int, ...], agc_triton.Fused] = OrderedDict()
 
 
 class Shares(NamedTuple):
     """Of all units of the parameters with a gradient: how many there are, how many `adaptive_clip_grad_` would clip,
-    and how many hold NaN or inf."""
+    and how many have a norm that is not finite (NaN, inf, or squares that overflow float32)."""
 
     units: int
     clipped: int
@@ -63,7 +63,8 @@ def adaptive_clip_grad_(
     The count lies on the device of the first gradient and nothing waits for that device. A unit that is not clipped is
     left as it is, bit for bit, and so is one whose gradient's norm is not finite (NaN, inf, or elements whose squares
     overflow float32): `units` counts those. Norms are computed in float32 (float64 for float64 parameters) whatever the
-    gradient's type. Parameters without a gradient are passed over. With several devices each is clipped on its own.
+    gradient's type. Parameters without a gradient are passed over, one that comes twice is clipped once. With several
+    devices each is clipped on its own.
 
     Args:
         parameters: a tensor or any iterable of them, of any shape; a generator will do.
@@ -71,18 +72,20 @@ def adaptive_clip_grad_(
         eps: what a weight norm is at least taken for.
         impl: ``reference`` (one unit norm after the other, in float64), ``foreach`` (batched operators), ``fused`` (a
             Triton kernel over all parameters, CUDA), ``timm`` (timm's function, which takes each element of a gain of
-            shape (C, 1, 1, 1) for a unit and whose clipped units are counted beforehand) or ``auto``: ``fused`` on CUDA
-            where its kernel runs, else ``foreach``.
+            shape (C, 1, 1, 1) for a unit, turns a unit with NaN or inf to NaN, and whose clipped units are counted
+            beforehand) or ``auto``: ``fused`` on CUDA where its kernel runs, else ``foreach``.
 
     Raises:
         ValueError: clipping or eps is negative or not finite, a gradient is sparse, impl is unknown, or ``fused`` was
             asked for where it cannot run.
     """
-    _check(clipping, eps)
+    _check(clipping, eps, impl)
     several = [parameters] if isinstance(parameters, Tensor) else parameters
     by_device: dict[torch.device, list[Tensor]] = {}
-    for p in several:
-        if p.grad is not None:
+    for p in {id(p): p for p in several}.values():
+        if (gradient := p.grad) is not None:
+            if gradient.layout != torch.strided:
+                raise ValueError(SPARSE.format(gradient.layout))
             by_device.setdefault(p.device, []).append(p)
     if not by_device:
         return torch.zeros((), dtype=torch.int64)
@@ -112,7 +115,8 @@ def clipper(
     Raises:
         ValueError: as `adaptive_clip_grad_`.
     """
-    _check(clipping, EPS)
+    _check(clipping, EPS, impl)
+    parameters = list({id(p): p for p in parameters}.values())
     if impl == "timm":
         return partial(timm_clip, parameters, clip_factor=clipping, eps=EPS)
     if impl == "fused":
@@ -128,12 +132,13 @@ def reference(parameters: Sequence[Tensor], clipping: float, eps: float) -> Unit
         assert p.grad is not None
         gradient = p.grad.detach().double()
         norm = unitwise_norm(gradient)
+        finite = unitwise_norm(p.grad.detach()).isfinite()
         max_norm = clipping * unitwise_norm(p.detach().double()).clamp(min=eps)
-        over = (norm > max_norm) & norm.isfinite()
+        over = (norm > max_norm) & finite
         shortened = (gradient * (max_norm / norm.clamp(min=LEAST_NORM))).to(p.grad.dtype)
         p.grad.detach().copy_(torch.where(over, shortened, p.grad))
         clipped = clipped + over.sum()
-        nonfinite = nonfinite + norm.isfinite().logical_not().sum()
+        nonfinite = nonfinite + finite.logical_not().sum()
     return Units(clipped, nonfinite)
 
 
@@ -189,6 +194,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def units(parameters: Iterable[Tensor], clipping: float, impl: Impl = "auto") -> Shares:
     """Count the units and those that would be clipped at ``clipping``. Changes nothing, waits for the device."""
+    _check(clipping, EPS, impl)
     group = [p for p in parameters if p.grad is not None]
     if not group:
         return Shares(0, 0, 0)
@@ -210,10 +216,7 @@ def _count(parameters: Sequence[Tensor], clipping: float, eps: float, norm_of: C
 
 
 def _batched(impl: str) -> Clip:
-    found = {"reference": reference, "foreach": foreach}.get(impl)
-    if found is None:
-        raise ValueError(f"There is no implementation {impl!r}: it is one of auto, reference, foreach, fused, timm.")
-    return found
+    return reference if impl == "reference" else foreach
 
 
 def _plan(parameters: list[Tensor]) -> agc_triton.Fused:
@@ -228,7 +231,9 @@ def _plan(parameters: list[Tensor]) -> agc_triton.Fused:
     return plan
 
 
-def _check(clipping: float, eps: float) -> None:
+def _check(clipping: float, eps: float, impl: str) -> None:
+    if impl not in get_args(Impl):
+        raise ValueError(f"There is no implementation {impl!r}: it is one of {', '.join(get_args(Impl))}.")
     for name, value in (("clipping", clipping), ("eps", eps)):
         if not 0 <= value < float("inf"):
             raise ValueError(f"{name} is {value}: it must be a finite number that is not negative, such as 0.01.")

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from nfbench.nets.agc_units import LEAST_NORM, accumulated, is_vector
 
+SPARSE = "A gradient is {}: AGC needs dense gradients; an embedding gives one with sparse=False."
+
 
 class Units(NamedTuple):
-    """How many units were clipped and how many held NaN or inf: two 0-d int64 tensors on the gradients' device."""
+    """How many units were clipped and how many had a norm that is not finite: 0-d int64, on the gradients' device."""
 
     clipped: Tensor
     nonfinite: Tensor
@@ -47,9 +49,7 @@ def foreach(parameters: Sequence[Tensor], clipping: float, eps: float) -> Units:
 def _gradient(p: Tensor) -> Tensor:
     assert p.grad is not None
     if p.grad.layout != torch.strided:
-        raise ValueError(
-            f"A gradient is {p.grad.layout}: AGC needs dense gradients; an embedding gives one with sparse=False."
-        )
+        raise ValueError(SPARSE.format(p.grad.layout))
     return p.grad
 
 
@@ -66,8 +66,8 @@ def _norms(several: Sequence[Tensor], single: Sequence[Tensor]) -> Tensor:
 
 def _touched(over: Tensor, sizes: Sequence[int]) -> list[int]:
     """The places of the tensors that have a clipped unit. Reads values."""
-    ends = torch.cumsum(torch.tensor(sizes), 0)
-    until = torch.cat([torch.zeros(1, dtype=torch.int64), over.cumsum(0)])[ends].tolist()
+    ends = torch.cumsum(torch.tensor(sizes, device="cpu"), 0)
+    until = torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), over.cumsum(0)])[ends].tolist()
     return [i for i, (before, after) in enumerate(zip([0, *until], until, strict=False)) if after > before]
 
 

@@ -46,10 +46,11 @@ def clip_aligned(
     g = tl.load(g_row + places, mask=inside, other=0.0).to(tl.float32)
     w_norm = tl.sqrt_rn(tl.sum(w * w, 0))
     g_norm = tl.sqrt_rn(tl.sum(g * g, 0))
-    max_norm = tl.maximum(w_norm, eps) * clipping
+    # not tl.maximum, which would make eps of NaN
+    max_norm = tl.where(w_norm < eps, eps, w_norm) * clipping
     finite = g_norm < float("inf")
     over = finite & (g_norm > max_norm)
-    shorter = g * tl.div_rn(max_norm, tl.maximum(g_norm, LEAST_NORM))
+    shorter = g * tl.where(over, tl.div_rn(max_norm, tl.maximum(g_norm, LEAST_NORM)), 1.0)
     tl.store(g_row + places, shorter.to(g_like.dtype.element_ty), mask=places < tl.where(over, n, 0))
     tl.atomic_add(counts + unit % SPREAD, 1, mask=over, sem="relaxed")
     tl.atomic_add(counts + SPREAD + unit % SPREAD, 1, mask=finite == 0, sem="relaxed")
@@ -91,7 +92,8 @@ def clip_looped(
         g_squares += g * g
     w_norm = tl.sqrt_rn(tl.sum(w_squares, 0))
     g_norm = tl.sqrt_rn(tl.sum(g_squares, 0))
-    max_norm = tl.maximum(w_norm, eps) * clipping
+    # not tl.maximum, which would make eps of NaN
+    max_norm = tl.where(w_norm < eps, eps, w_norm) * clipping
     finite = g_norm < float("inf")
     over = finite & (g_norm > max_norm)
     factor = tl.div_rn(max_norm, tl.maximum(g_norm, LEAST_NORM))

@@ -3,7 +3,8 @@
 One program a unit. A table on the device holds the address of every weight and gradient; `zero_grad` moves gradients,
 so the addresses are compared at each call and where one has moved the table goes over anew, from pinned memory, without
 waiting. Units whose rows begin and end on 16 bytes and fit in one block are read once, with vector loads, and written
-only where they are clipped; all others take a loop.
+only where they are clipped; all others take a loop. Shapes, types and strides decide which units there are, and are
+looked at whenever a gradient is another tensor than before.
 
 ::
 
@@ -13,6 +14,7 @@ only where they are clipped; all others take a loop.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -24,8 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nfbench.nets.agc_foreach import Units, foreach
-from nfbench.nets.agc_units import LEAST_NORM, is_vector, rows, units_of
+from nfbench.nets.agc_foreach import SPARSE, Units, foreach
+from nfbench.nets.agc_units import LEAST_NORM, rows, units_of
 
 LARGEST_BLOCK = 4096
 LOOP_BLOCK = 1024
@@ -34,6 +36,32 @@ SPREAD = 64
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _ALIGNED = 16
+SPARES = 4
+"""Tables kept ready for captures, in which none can be allocated."""
+
+_OUTSIDE_FIRST = "Clip once outside of the CUDA graph, with gradients of the same shapes, before what is captured."
+
+
+class _Kind(NamedTuple):
+    """What decides how a parameter is laid out."""
+
+    units: int
+    length: int
+    weight: torch.dtype
+    gradient: torch.dtype
+    scattered: bool
+    aligned: bool
+
+
+class _Launch(NamedTuple):
+    """The units of one launch: the parameter of each, and the static part of the table."""
+
+    owner: Tensor
+    first: Tensor
+    length: Tensor
+    block: int
+    aligned: bool
+    like: tuple[Tensor, Tensor]
 
 
 @functools.cache
@@ -53,9 +81,28 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1" and importlib.util.find_spec("triton") is not None
 
 
-@functools.cache
+_refusals: dict[torch.device, str | None] = {}
+_captured: list[tuple[Tensor, Tensor, list[_Launch]]] = []
+"""What CUDA graphs have addresses of. A graph may outlive its plan, and does not say when it goes."""
+
+
 def refusal(device: torch.device) -> str | None:
-    """Why the kernels do not run on ``device``; None where one has compiled and run there. Waits for the device."""
+    """Why the kernels do not run on ``device``; None where one has compiled and run there. Waits for the device.
+
+    Raises:
+        RuntimeError: it was not known yet, and a CUDA graph is being captured, in which nothing can be tried.
+    """
+    if device not in _refusals:
+        if device.type == "cuda" and _capturing():
+            raise RuntimeError(_OUTSIDE_FIRST)
+        try:
+            _refusals[device] = _tried(device)
+        except torch.OutOfMemoryError:
+            return "there was no memory for its trial"  # there may be some the next time
+    return _refusals[device]
+
+
+def _tried(device: torch.device) -> str | None:
     try:
         if device.type != "cuda" and not interpreted():
             return f"it needs CUDA, and this is {device.type}"
@@ -63,28 +110,22 @@ def refusal(device: torch.device) -> str | None:
         probe.grad = torch.ones_like(probe)
         clipped = int(Fused([probe])(0.01, 1e-3).clipped)
         return None if clipped == 2 else f"a trial clipped {clipped} of 2 units"
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # a compiler, a driver or Triton itself that is missing or too old says so in many ways
         return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
-class _Launch(NamedTuple):
-    """The units of one launch: which parameters they are of, and the static part of the table."""
-
-    places: list[int]
-    owner: Tensor
-    first: Tensor
-    length: Tensor
-    block: int
-    aligned: bool
-    like: tuple[Tensor, Tensor]
+def _capturing() -> bool:
+    return torch.cuda.is_current_stream_capturing()
 
 
 class Fused:
     """The clip of just these parameters, all on one device. Call it with (λ, eps): it returns the `Units`.
 
     Float32, float16 and bfloat16 in dense layouts are for the kernels; a parameter of another kind goes through
-    `foreach`. More than one type of weight or gradient takes launches of its own. In a CUDA graph the first call that
-    is captured must follow one that is not.
+    `foreach`. More than one type of weight or gradient takes launches of its own. What is captured in a CUDA graph must
+    follow a call outside of it, with gradients of the same shapes and types.
 
     Raises:
         ValueError: the parameters are not on CUDA (nor is Triton's interpreter on), or on several devices.
@@ -100,13 +141,14 @@ class Fused:
         self.parameters = [weakref.ref(p) for p in parameters]
         self.weights: list[int] = []
         self.gradients: list[int] = []
+        self.seen: list[weakref.ref[Tensor] | None] = []
         self.stream = 0
         self.table: Tensor | None = None
         self.launches: list[_Launch] = []
         self.rest: list[int] = []
-        self.signature: list[object] = []
-        self.spare: tuple[Tensor, Tensor] | None = None
-        self.captured: list[tuple[Tensor, Tensor]] = []
+        self.kinds: list[_Kind | None] = [None] * len(parameters)
+        self.spares: list[tuple[Tensor, Tensor]] = []
+        self.given: list[tuple[Tensor, Tensor]] = []
 
     def holds(self, parameters: Sequence[Tensor]) -> bool:
         """Whether it was made for these very tensors."""
@@ -115,17 +157,20 @@ class Fused:
         )
 
     def __call__(self, clipping: float, eps: float) -> Units:
-        parameters = [ref() for ref in self.parameters]
-        gradients = [None if p is None else p.grad for p in parameters]
-        self._refresh(parameters, gradients)
-        counts = torch.zeros(2, SPREAD, dtype=torch.int32, device=self.device)
-        for launch in self.launches:
-            self._launch(launch, counts, clipping, eps)
-        clipped, nonfinite = counts.sum(1).unbind()
-        if self.rest:
-            others = foreach([p for i in self.rest if (p := parameters[i]) is not None], clipping, eps)
-            return Units(clipped + others.clipped, nonfinite + others.nonfinite)
-        return Units(clipped, nonfinite)
+        # Triton launches on the current device, whichever the parameters are on
+        on_device = torch.cuda.device(self.device) if self.device.type == "cuda" else contextlib.nullcontext()
+        with torch.no_grad(), on_device:
+            parameters = [ref() for ref in self.parameters]
+            self._refresh(parameters, [None if p is None else p.grad for p in parameters])
+            counts = torch.zeros(2, SPREAD, dtype=torch.int32, device=self.device)
+            for launch in self.launches:
+                self._launch(launch, counts, float(clipping), float(eps))
+            clipped, nonfinite = counts.sum(1).unbind()
+            left = [p for i in self.rest if (p := parameters[i]) is not None and p.grad is not None]
+            if left:
+                others = foreach(left, clipping, eps)
+                return Units(clipped + others.clipped, nonfinite + others.nonfinite)
+            return Units(clipped, nonfinite)
 
     def _launch(self, launch: _Launch, counts: Tensor, clipping: float, eps: float) -> None:
         kernel = _kernels()[0 if launch.aligned else 1]
@@ -149,90 +194,111 @@ class Fused:
         )
 
     def _refresh(self, parameters: Sequence[Tensor | None], gradients: Sequence[Tensor | None]) -> None:
-        """Bring the table up to date. Compares addresses only, unless one has moved."""
+        """Bring the table up to date.
+
+        Where every gradient is the tensor of the last call only addresses are looked at. A parameter that has no
+        gradient now keeps its place.
+        """
         weights = [0 if p is None else p.data_ptr() for p in parameters]
         addresses = [0 if g is None else g.data_ptr() for g in gradients]
-        capturing = self.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-        stream = torch.cuda.current_stream(self.device).cuda_stream if self.device.type == "cuda" else 0
-        same = weights == self.weights and addresses == self.gradients and stream == self.stream
-        if same and not capturing:
+        cuda = self.device.type == "cuda"
+        capturing = cuda and _capturing()
+        stream = torch.cuda.current_stream(self.device).cuda_stream if cuda else 0
+        same = len(self.seen) == len(gradients) and all(
+            g is None if ref is None else ref() is g for ref, g in zip(self.seen, gradients, strict=True)
+        )
+        moved = weights != self.weights or addresses != self.gradients
+        if same and not moved and stream == self.stream and not capturing:
             return
-        signature: list[object] = [
-            None if p is None or g is None else (p.dtype, p.stride(), g.dtype, g.stride(), g.layout)
-            for p, g in zip(parameters, gradients, strict=True)
+        kinds = [
+            old if p is None or g is None else _kind(p, g)
+            for old, p, g in zip(self.kinds, parameters, gradients, strict=True)
         ]
-        crooked = [(w | g) % _ALIGNED for w, g in zip(weights, addresses, strict=True)]
-        signature.append(crooked)
-        if signature != self.signature:
+        if kinds != self.kinds:
             if capturing:
-                raise RuntimeError("Clip once outside of the CUDA graph before the call that is captured.")
-            self._lay_out(parameters, gradients, crooked)
-            self.signature = signature
-        host = np.array([weights, addresses], dtype=np.int64)
-        self._send(torch.from_numpy(host), capturing)
-        # a captured table belongs to its graph: the next call outside of it sends its own
-        self.weights, self.gradients, self.stream = ([], [], 0) if capturing else (weights, addresses, stream)
+                raise RuntimeError(_OUTSIDE_FIRST)
+            self.kinds = kinds
+            self._lay_out()
+        host = torch.from_numpy(np.array([weights, addresses], dtype=np.int64))
+        if capturing:
+            self._send_captured(host)
+            # a graph's table is not for the next call outside of it, which sends its own
+            self.weights, self.gradients, self.seen = [], [], []
+            return
+        if moved or stream != self.stream or self.table is None:
+            self._send(host, stream)
+        self.weights, self.gradients, self.stream = weights, addresses, stream
+        self.seen = [None if g is None else weakref.ref(g) for g in gradients]
 
-    def _send(self, host: Tensor, capturing: bool) -> None:
+    def _send(self, host: Tensor, stream: int) -> None:
         if self.device.type != "cuda":
             self.table = host
             return
-        if not capturing:
-            self.table = host.pin_memory().to(self.device, non_blocking=True)
-            if self.spare is None:
-                self.spare = torch.empty_like(host).pin_memory(), torch.empty_like(host, device=self.device)
-            return
-        if self.spare is None:
-            raise RuntimeError("Clip once outside of the CUDA graph before the call that is captured.")
-        # neither may be allocated during a capture, and both must live as long as the graph
-        pinned, self.table = self.spare
-        pinned.copy_(host)
-        self.table.copy_(pinned, non_blocking=True)
-        self.captured.append(self.spare)
-        self.spare = None
+        self.table = host.pin_memory().to(self.device, non_blocking=True)
+        if stream != self.stream:
+            # allocated on another stream, these must not be reused there before this one is done with them
+            for launch in self.launches:
+                for tensor in (launch.owner, launch.first, launch.length, *launch.like):
+                    tensor.record_stream(torch.cuda.current_stream(self.device))
+        while len(self.spares) < SPARES:
+            self.spares.append((torch.empty_like(host).pin_memory(), torch.empty_like(host, device=self.device)))
 
-    def _lay_out(
-        self, parameters: Sequence[Tensor | None], gradients: Sequence[Tensor | None], crooked: Sequence[int]
-    ) -> None:
+    def _send_captured(self, host: Tensor) -> None:
+        """A table of the graph's own, copied by the graph at each replay from pinned memory that nobody else writes."""
+        pair = next((pair for pair in self.given if torch.equal(pair[0], host)), None)
+        if pair is None:
+            if not self.spares:
+                raise RuntimeError(_OUTSIDE_FIRST)
+            # neither may be allocated during a capture
+            pair = self.spares.pop()
+            pair[0].copy_(host)
+            self.given.append(pair)
+        _captured.append((*pair, self.launches))
+        self.table = pair[1]
+        self.table.copy_(pair[0], non_blocking=True)
+
+    def _lay_out(self) -> None:
         """Sort the parameters into launches and make the static tables. Rare: shapes, types and strides decide it."""
         groups: dict[tuple[bool, torch.dtype, torch.dtype], list[int]] = {}
         self.rest = []
-        for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
-            if p is None or g is None or not p.numel():
+        for i, kind in enumerate(self.kinds):
+            if kind is None or not kind.units * kind.length:
                 continue
-            if not (p.dtype in _DTYPES and g.dtype in _DTYPES) or g.layout != torch.strided or _scattered(p, g):
+            if kind.scattered or kind.weight not in _DTYPES or kind.gradient not in _DTYPES:
                 self.rest.append(i)
                 continue
-            length = p.numel() // units_of(p)
-            sizes = (length * p.element_size(), length * g.element_size())
-            whole = not crooked[i] and not any(size % _ALIGNED for size in sizes)
-            aligned = whole and length <= LARGEST_BLOCK and not is_vector(p)
-            groups.setdefault((aligned, p.dtype, g.dtype), []).append(i)
-        self.launches = []
-        for (aligned, _, _), places in groups.items():
-            found = [(p, g) for i in places if (p := parameters[i]) is not None and (g := gradients[i]) is not None]
-            self.launches.append(self._static(places, found, aligned))
+            narrow = min(kind.weight.itemsize, kind.gradient.itemsize)
+            whole = kind.aligned and not kind.length * narrow % _ALIGNED
+            aligned = whole and kind.length <= LARGEST_BLOCK and kind.units > 1
+            groups.setdefault((aligned, kind.weight, kind.gradient), []).append(i)
+        self.launches = [self._static(places, *key) for key, places in groups.items()]
 
-    def _static(self, places: list[int], found: Sequence[tuple[Tensor, Tensor]], aligned: bool) -> _Launch:
-        units = np.array([units_of(p) for p, _ in found])
-        lengths = np.array([p.numel() for p, _ in found]) // units
+    def _static(self, places: list[int], aligned: bool, weight: torch.dtype, gradient: torch.dtype) -> _Launch:
+        kinds = [kind for i in places if (kind := self.kinds[i]) is not None]
+        units, lengths = np.array([k.units for k in kinds]), np.array([k.length for k in kinds])
         first, length = (np.zeros(len(self.parameters), dtype=np.int64) for _ in range(2))
         first[places], length[places] = np.cumsum(units) - units, lengths
         longest = 1 << (int(lengths.max()) - 1).bit_length()
 
-        def there(values: np.ndarray[Any, Any], dtype: torch.dtype) -> Tensor:
-            return torch.from_numpy(values).to(self.device, dtype)
+        def there(values: np.ndarray[Any, Any]) -> Tensor:
+            host = torch.from_numpy(values)
+            return host.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else host
 
         return _Launch(
-            places,
-            there(np.repeat(np.array(places), units), torch.int32),
-            there(first, torch.int64),
-            there(length, torch.int64),
+            there(np.repeat(np.array(places, dtype=np.int32), units)),
+            there(first),
+            there(length),
             max(16, longest if aligned else min(LOOP_BLOCK, longest)),
             aligned,
-            tuple(torch.empty(16, dtype=x.dtype, device=self.device) for x in found[0]),  # type: ignore[arg-type]
+            (torch.empty(16, dtype=weight, device=self.device), torch.empty(16, dtype=gradient, device=self.device)),
         )
 
 
-def _scattered(p: Tensor, g: Tensor) -> bool:
-    return rows(p.detach()) is None or rows(g.detach()) is None
+def _kind(p: Tensor, g: Tensor) -> _Kind:
+    if g.layout != torch.strided:
+        raise ValueError(SPARSE.format(g.layout))
+    aligned = not (p.data_ptr() | g.data_ptr()) % _ALIGNED
+    units = units_of(p)
+    length = p.numel() // units if units else 0
+    scattered = g.shape != p.shape or rows(p.detach()) is None or rows(g.detach()) is None
+    return _Kind(units, length, p.dtype, g.dtype, scattered, aligned)

@@ -132,12 +132,15 @@ def test_it_is_safe_in_a_cuda_graph_beside_calls_outside_of_it() -> None:
         for p, s in zip(parameters, source, strict=True):
             p.grad = s.clone()
         counted = plan(0.01, agc.EPS).clipped
+        again = plan(0.01, agc.EPS).clipped
     captured = [p.grad for p in parameters]
-    for _ in range(2):
-        # gradients elsewhere, clipped outside of the graph, whose table must not become the graph's
+    for layout in (torch.contiguous_format, torch.channels_last):
+        # gradients elsewhere and laid out otherwise, clipped outside of the graph: neither may reach the graph's tables
         for p in parameters:
-            p.grad = torch.ones_like(p)
+            four = p.dim() == 4
+            p.grad = torch.ones_like(p, memory_format=layout) if four else torch.ones_like(p)
         plan(0.01, agc.EPS)
+        torch.cuda.empty_cache()
         for s in source:
             s.copy_(0.02 * torch.randn_like(s))
         graph.replay()
@@ -146,6 +149,7 @@ def test_it_is_safe_in_a_cuda_graph_beside_calls_outside_of_it() -> None:
             q.grad = s.clone()
         count = adaptive_clip_grad_(expected, 0.01, impl="reference")
         assert int(counted) == int(count) > 0
+        assert int(again) <= 0.1 * int(count)  # clipped once, units lie on their limit
         for got, q in zip(captured, expected, strict=True):
             torch.testing.assert_close(got, q.grad, rtol=1e-6, atol=0)
 
