@@ -151,6 +151,16 @@ def test_the_branch_reaches_the_shortcut_without_being_multiplied() -> None:
     assert torch.equal(out, seen["kept"] + seen["shortcut"])
 
 
+def test_squeeze_and_excite_in_the_middle_is_not_doubled_either() -> None:
+    twin = batchnorm_twin(build("timm:nf_regnet_b0", num_classes=10))
+    block = twin.stages[1][1]
+    seen: dict[str, Tensor] = {}
+    block.attn.register_forward_hook(lambda m, _, out: seen.update(attended=out))
+    block.act3.register_forward_pre_hook(lambda m, inputs: seen.update(activated=inputs[0]))
+    block(torch.randn(2, block.conv1.in_channels, 8, 8))
+    assert seen["activated"] is seen["attended"]
+
+
 @pytest.mark.parametrize("kind", NF)
 def test_every_parameter_gets_a_finite_gradient(kind: str) -> None:
     _, twin = pair(kind)

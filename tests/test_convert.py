@@ -337,3 +337,65 @@ def test_a_net_that_is_normalizer_free_already_is_answered_in_words() -> None:
     normalizer_free(ours)
     with pytest.raises(ValueError, match="ResNet is normalizer-free already: 20 of its convolutions"):
         normalizer_free(ours)
+
+
+@pytest.mark.parametrize("make", [timm_net("hgnet_tiny"), timm_net("ecaresnet26t"), timm_net("skresnet18")], ids=str)
+def test_a_convolution_that_sees_a_pooled_input_is_left_alone_but_for_the_head(make: Callable[[], nn.Module]) -> None:
+    net = make().eval()
+    heads = {"head.last_conv.0"}
+    normalizer_free(net)
+    pooled: list[str] = []
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if inputs[0].shape[-2:] == (1, 1) and name not in heads:
+                pooled.append(name)
+
+        return hook
+
+    for name, module in net.named_modules():
+        if isinstance(module, StandardizedConv2d) and module.kernel_size == (1, 1):
+            module.register_forward_pre_hook(watch(name))
+    with torch.no_grad():
+        net(torch.randn(1, 3, 128, 128))
+    assert pooled == []
+
+
+@pytest.mark.parametrize(
+    ("make", "ends"),
+    [(torchvision_net("mnasnet0_5"), 10), (timm_net("resnet32ts"), 10), (timm_net("regnetz_b16"), 18)],
+    ids=["mnasnet0_5", "resnet32ts", "regnetz_b16"],
+)
+def test_the_ends_of_other_kinds_of_branches_are_told(make: Callable[[], nn.Module], ends: int) -> None:
+    with torch.device("meta"):
+        changes = normalizer_free(make())
+    assert sum("ends a residual branch" in c.why for c in changes) == ends
+
+
+def test_where_no_branch_end_is_told_the_list_says_so() -> None:
+    with torch.device("meta"):
+        net = timm.create_model("repvgg_a0")
+    *_, first = [c for c in normalizer_free(net) if c.name == ""]
+    assert "no residual branch's end was told" in str(first)
+    assert not [c for c in normalizer_free(torchvision_net("resnet18")()) if c.name == ""]
+
+
+def test_a_layer_scale_without_a_shortcut_becomes_1() -> None:
+    torch.manual_seed(0)
+    net = timm.create_model("mobilenetv4_hybrid_medium", num_classes=10).eval()
+    changes = normalizer_free(net)
+    ones = {c.name for c in changes if c.why == "set to 1: its block has no shortcut"}
+    assert ones
+    for name, module in net.named_modules():
+        if hasattr(module, "gamma") and name.endswith("layer_scale"):
+            assert bool((module.gamma == 1).all()) == (name in ones)
+    with torch.no_grad():
+        images = torch.randn(2, 3, 64, 64)
+        features = net.forward_features(images)
+    assert float(features.std()) > 1e-3
+
+
+def test_a_convolutional_classifier_is_left_alone() -> None:
+    net = torchvision_net("squeezenet1_1")()
+    changes = normalizer_free(net)
+    assert Change("classifier.1", "Conv2d", None, "the classifier") in changes

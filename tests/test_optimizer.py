@@ -76,12 +76,25 @@ def test_in_every_family_only_weights_of_layers_are_decayed_and_the_classifiers_
     layers = {
         f"{name}.weight"
         for name, module in net.named_modules()
-        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)) and not hasattr(module, "running_mean")
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear))
     }
     assert decayed == layers
     (head,) = [name for name in head_names(net) if name.endswith("weight")]
     clipped = {id(p) for p in agc_parameters(net)}
     assert head in decayed and id(net.get_parameter(head)) not in clipped
+
+
+class Odd(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm([4, 8, 8])
+        self.table = nn.Parameter(torch.zeros(9, 4))
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(9, 4))
+        self.one = nn.Linear(4, 1)
+
+
+def test_shapes_mislead_about_neither_norms_nor_biases_nor_weights() -> None:
+    assert decayed_names(Odd()) == {"table", "one.weight"}
 
 
 def test_the_decay_is_the_families_own_or_the_same_for_all() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nfbench.nets.agc import adaptive_clip_grad_, agc_parameters
 from nfbench.nets.build import awaken, build
+from nfbench.nets.operators import Operators
 from nfbench.nets.optimizer import build_optimizer
 from nfbench.nets.sam import Sam, ascent_images
 from nfbench.nets.train_step import TrainStep
@@ -85,7 +86,7 @@ def by_hand(step: TrainStep, net: nn.Module, scope: str, micro_batch: int, clipp
 
 
 @pytest.mark.parametrize("clipping", [None, 0.02])
-@pytest.mark.parametrize("micro_batch", [8, 4])
+@pytest.mark.parametrize("micro_batch", [8, 2])
 @pytest.mark.parametrize("scope", ["micro-batch", "batch"])
 def test_sam_is_the_two_passes_written_by_hand(scope: str, micro_batch: int, clipping: float | None) -> None:
     step = double_step(
@@ -144,6 +145,53 @@ def test_running_statistics_are_those_of_the_descent_alone(model: str) -> None:
     assert all(not torch.equal(step.net.get_buffer(name), before[name]) for name in means)
 
 
+def test_an_ascent_that_overflows_fp16_spoils_no_running_statistics() -> None:
+    torch.manual_seed(0)
+    net = build("tiny-resnet-s", num_classes=10)
+    awaken(net)
+    step = TrainStep(
+        net,
+        build_optimizer(net, "sgd", "bn-resnet", RATE),
+        device=torch.device("cpu"),
+        batch=4,
+        px=64,
+        classes=10,
+        precision="fp16",
+        clipping=None,
+        compile="none",
+        seed=0,
+        sam=0.05,
+        sam_fraction=1.0,
+    )
+    step.arrange("nchw", 4)
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
+    before = [p.detach().clone() for p in net.parameters()]
+    with step._autocast():
+        gradients = step._ascent_gradient(0, 4)
+    assert not all(bool(g.isfinite().all()) for g in gradients)  # or nothing is shown
+    step.update(nothing, 1)
+    assert all(bool(b.isfinite().all()) for b in net.buffers())
+    assert all(torch.equal(p.detach(), b) for p, b in zip(net.parameters(), before, strict=True))
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
+    step.update(nothing, 1)
+    assert any(not torch.equal(p.detach(), b) for p, b in zip(net.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(("scope", "micro_batch"), [("micro-batch", 2), ("batch", 2), ("batch", 1)])
+def test_operators_are_those_of_a_whole_update(scope: str, micro_batch: int) -> None:
+    step = double_step("tiny-nfnet-s", micro_batch, clipping=0.02, sam=RADIUS, sam_fraction=0.5, sam_scope=scope)
+    step.update(nothing, 8 // micro_batch)
+    (counted,) = (r.values[0] for r in step.inspect(count_operators=True) if r.name == "operators")
+    with Operators() as operators:
+        step.update(nothing, 8 // micro_batch)
+    assert counted == pytest.approx(operators.count, rel=0.01)
+
+
+def test_a_net_that_does_not_train_is_refused() -> None:
+    with pytest.raises(ValueError, match="of this net none does"):
+        Sam(nn.Linear(2, 2).requires_grad_(False), 0.05)
+
+
 def test_the_ascent_sees_a_fifth_of_the_images_rounded_up() -> None:
     assert [ascent_images(n, 0.2) for n in (1, 4, 5, 6, 15, 32, 64)] == [1, 1, 1, 2, 3, 7, 13]
     assert ascent_images(8, 1.0) == 8
@@ -160,6 +208,17 @@ def test_the_moving_average_warms_up_as_the_recipe_says(decay: float) -> None:
     for got, want in zip(step.ema.module.parameters(), average, strict=True):
         torch.testing.assert_close(got.detach(), want, rtol=1e-10, atol=1e-12)
     assert any(not torch.equal(a, p) for a, p in zip(step.ema.module.parameters(), step.net.parameters(), strict=True))
+
+
+def test_a_net_that_is_arranged_anew_begins_its_average_anew() -> None:
+    step = double_step("tiny-nfnet-s", 8, clipping=0.02, ema=0.99)
+    step.update(nothing, 1)
+    step.arrange("nhwc", 8)
+    start = [p.detach().clone() for p in step.net.parameters()]
+    step.inputs = [x.double() for x in step.inputs]
+    step.update(nothing, 1)
+    for got, a, p in zip(step.ema.module.parameters(), start, step.net.parameters(), strict=True):
+        torch.testing.assert_close(got.detach(), 0.1 * a + 0.9 * p.detach(), rtol=1e-10, atol=1e-12)
 
 
 def test_stamps_follow_the_phases() -> None:

@@ -65,13 +65,19 @@ def px_of(net: str | Net) -> tuple[int, int]:
 
 
 def head_names(module: nn.Module) -> frozenset[str]:
-    """The names of the classifier's parameters: timm's ``get_classifier()``, else the last linear layer."""
+    """The names of the classifier's parameters: timm's ``get_classifier()``, else the last linear layer.
+
+    A net without one may have a convolution for it, the last of what it calls its classifier, head or fc.
+    """
     get_classifier = getattr(module, "get_classifier", None)
     found: Any = get_classifier() if callable(get_classifier) else None
     several = found if isinstance(found, (tuple, list)) else (found,)  # distilled nets have two
     heads: list[nn.Module] = [head for head in several if isinstance(head, nn.Module)]
     if not heads:
         heads.extend([m for m in module.modules() if isinstance(m, nn.Linear)][-1:])
+    if not heads:
+        named = [child for name, child in module.named_children() if name in ("classifier", "head", "fc")]
+        heads.extend([m for child in named for m in child.modules() if isinstance(m, nn.Conv2d)][-1:])
     own = {id(p) for head in heads for p in head.parameters()}
     return frozenset(name for name, p in module.named_parameters() if id(p) in own)
 

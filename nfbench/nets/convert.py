@@ -39,14 +39,19 @@ GAMMA = {
 # what gates and outputs end in; no convolution is fed by it
 _NOT_FEEDING = {"Sigmoid", "HardSigmoid", "Hardsigmoid", "Softmax", "Softmax2d", "LogSoftmax", "MultiheadAttention"}
 # modules whose 1×1 convolutions see a pooled input, by the names that libraries give them
-_GATE = re.compile(r"Excit|^(Effective)?SE(Module|Layer|Block)?$|Eca|Cbam|(Channel|Kernel|Split)Attn|GlobalContext")
+_GATE = re.compile(
+    r"Excit|^(Effective)?SE(Module|Layer|Block)?$|Ese|C?[Ee]ca(Module)?$|Cbam|GlobalContext|NonLocalAttn"
+    r"|(Channel|Kernel|Split|Coord|Strip)Attn"
+)
 # the mark of a residual block, and where its branch may end, the likelier first: ResNets of torchvision and timm and
-# timm's RegNets; timm's inverted residuals; torchvision's; torchvision's RegNets
+# timm's RegNets; timm's inverted residuals; torchvision's, three kinds; torchvision's RegNets; timm's ByobNets
 _BRANCHES = (
     ("downsample", ("conv3", "conv2")),
     ("has_skip", ("conv_pwl", "pw_proj", "conv_pw", "conv")),
     ("use_res_connect", ("block", "conv")),
+    ("apply_residual", ("layers",)),
     ("proj", ("f",)),
+    ("shortcut", ("conv3_1x1", "conv2_1x1", "conv2_kxk")),
 )
 
 
@@ -110,8 +115,9 @@ def normalizer_free(model: nn.Module, *, gamma: float | None = None, branch_gain
       Activations then no longer work in place: what they would overwrite may now be the input of a shortcut.
     - The convolution that ends a residual branch gets ``branch_gain`` for its gain instead: 0.2 is the alpha that an
       NF-ResNet multiplies its branches by, so that the variance grows by 4 % a block instead of doubling. Such ends are
-      told by attribute names, in the ResNets, RegNets and inverted residuals of torchvision and timm. In another
-      residual net, fill the ``gain`` of the last convolution of each branch yourself.
+      told by attribute names, in the ResNets, RegNets, ByobNets and inverted residuals of torchvision and timm. Where
+      none is found the list says so: in a residual net, fill the ``gain`` of the last convolution of each branch.
+    - A layer scale that multiplies a branch without a shortcut, and that batch norm used to undo, becomes 1.
     - Left alone, and listed with the reason: squeeze-and-excite convolutions, the classifier, convolutions with one
       input per output (standardized they would be 0), other kinds of convolution, other normalization.
 
@@ -125,8 +131,7 @@ def normalizer_free(model: nn.Module, *, gamma: float | None = None, branch_gain
             activation modules are (the first met, on a tie; those of gates don't count), and ReLU where there are none.
         branch_gain: the first gain of a convolution that ends a branch. 0 starts each block as its shortcut, as in
             timm's NF-ResNets; AGC lets a gain of 0 grow by no more than lr · clipping · 1e-3 a step, so `ignore` the
-            gains then or train for long: resnet18 had learned next to nothing of digits after 40 steps, and with 0.2 it
-            had learned 85 %.
+            gains then, or train for long.
 
     Raises:
         ValueError: nothing can be standardized, the net is normalizer-free already or wrapped (DistributedDataParallel,
@@ -153,7 +158,10 @@ def normalizer_free(model: nn.Module, *, gamma: float | None = None, branch_gain
             instead[module] = _without_norm(module)
             changes.append(Change(name, was, type(instead[module]).__name__))
     _replace(model, instead)
-    return changes + (_out_of_place(model) if instead else [])
+    if instead and not ends:
+        why = "no residual branch's end was told: where there are branches, set the gain of their last convolution"
+        changes.append(Change("", type(model).__name__, None, why))
+    return changes + ([*_unscaled(modules), *_out_of_place(model)] if instead else [])
 
 
 def _check(model: nn.Module, plain: Collection[str], gamma: float | None, branch_gain: float) -> None:
@@ -245,8 +253,9 @@ def _branch_ends(modules: Mapping[str, nn.Module], plain: Collection[str]) -> se
     ends = set()
     for prefix, block in modules.items():
         for mark, attributes in _BRANCHES:
-            # None is a shortcut without a convolution, False no shortcut at all
-            if getattr(block, mark, False) is False:
+            found = getattr(block, mark, False)
+            # False is no shortcut at all, and so is a ByobNet's None; that of others is one without a convolution
+            if found is False or (found is None and mark == "shortcut"):
                 continue
             for attribute in attributes:
                 path = f"{prefix}.{attribute}".removeprefix(".")
@@ -282,6 +291,18 @@ def _replace(model: nn.Module, instead: Mapping[nn.Module, nn.Module]) -> None:
         for name, child in parent._modules.items():
             if child is not None and child in instead:
                 parent._modules[name] = instead[child]
+
+
+def _unscaled(modules: Mapping[str, nn.Module]) -> list[Change]:
+    """Layer scales of blocks without a shortcut set to 1: nothing would undo their tiny factor any more."""
+    changes = []
+    for name, block in modules.items():
+        gamma = getattr(getattr(block, "layer_scale", None), "gamma", None)
+        if getattr(block, "has_skip", True) is False and isinstance(gamma, nn.Parameter):
+            nn.init.ones_(gamma)
+            kind = type(block.layer_scale).__name__
+            changes.append(Change(f"{name}.layer_scale", kind, kind, "set to 1: its block has no shortcut"))
+    return changes
 
 
 def _out_of_place(model: nn.Module) -> list[Change]:

@@ -31,7 +31,8 @@ def decayed_names(net: nn.Module) -> frozenset[str]:
     for prefix, owner in net.named_modules():
         for leaf, p in owner.named_parameters(recurse=False):
             weight = leaf == "weight" and isinstance(owner, _WEIGHTED)
-            if weight or sum(d > 1 for d in p.shape) > 1:
+            never = "bias" in leaf or "norm" in type(owner).__name__.lower()
+            if weight or (not never and sum(d > 1 for d in p.shape) > 1):
                 found.add(f"{prefix}.{leaf}" if prefix else leaf)
     return frozenset(found)
 

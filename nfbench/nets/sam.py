@@ -27,11 +27,16 @@ class Sam:
     """Moves the weights of ``net`` up its gradient and exactly back again, without a synchronization.
 
     ``radius`` is ρ, the Euclidean length of ε over all parameters that train.
+
+    Raises:
+        ValueError: no parameter of the net trains.
     """
 
     def __init__(self, net: nn.Module, radius: float) -> None:
         self.radius = radius
         self.parameters = [p for p in net.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise ValueError("SAM moves the weights that train, and of this net none does: set requires_grad on some.")
         self.norms = [m for m in net.modules() if isinstance(m, _BatchNorm)]
         self.kept: list[Tensor] = []
 
@@ -48,15 +53,25 @@ class Sam:
                 m.track_running_stats = track
 
     @torch.no_grad()
-    def ascend(self, gradients: list[Tensor]) -> None:
-        """W + ρ · g / ‖g‖, with ``gradients`` of all parameters that train, in their order; any factor cancels."""
+    def ascend(self, gradients: list[Tensor], guarded: bool = False) -> None:
+        """W + ρ · g / ‖g‖, with ``gradients`` of all parameters that train, in their order; any factor cancels.
+
+        They are overwritten. ``guarded``, for gradients of a scaled loss in fp16: where they overflow the weights stay,
+        since on weights that are NaN batch norms would spoil their running statistics for good.
+        """
         weights = [p.detach() for p in self.parameters]
         if self.kept:
             torch._foreach_copy_(self.kept, weights)
         else:
             self.kept = [w.clone() for w in weights]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        torch._foreach_add_(weights, torch._foreach_mul(gradients, self.radius / norm.clamp(min=LEAST_NORM)))
+        factor = self.radius / norm.clamp(min=LEAST_NORM)
+        if guarded:
+            factor = torch.where(norm.isfinite(), factor, 0.0)
+            for g in gradients:
+                g.nan_to_num_(0.0, 0.0, 0.0)
+        torch._foreach_mul_(gradients, factor)
+        torch._foreach_add_(weights, gradients)
 
     @torch.no_grad()
     def restore(self) -> None:

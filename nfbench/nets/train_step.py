@@ -103,6 +103,7 @@ class TrainStep:
             from timm.utils.model_ema import ModelEmaV3
 
             # 1 - (1 + (t + 1) / 9)^-1 is (1 + t) / (10 + t)
+            self.averaged = 0
             self.ema = ModelEmaV3(self.net, self.decay, use_warmup=True, warmup_gamma=9, warmup_power=1)
 
     @contextlib.contextmanager
@@ -162,9 +163,13 @@ class TrainStep:
         for index in range(-(-images // self.micro_batch)):
             taken = min(left, self.micro_batch)
             gradients = self._ascent_gradient(index, taken, taken / images)
-            total = gradients if not total else list(torch._foreach_add(total, gradients))
+            if total:
+                torch._foreach_add_(total, gradients)
+            else:
+                total = gradients
             left -= taken
-        self.sam.ascend(total)
+        self.sam.ascend(total, guarded=self.scaler is not None)
+        del total, gradients
         stamp()
 
     def _ascent_gradient(self, index: int, images: int, weight: float = 1.0) -> list[Tensor]:
@@ -179,7 +184,8 @@ class TrainStep:
     def _pass(self, stamp: Callable[[], None], index: int, passes: int) -> None:
         perturbed = self.sam if self.sam_scope == "micro-batch" else None
         if perturbed is not None:
-            perturbed.ascend(self._ascent_gradient(index, ascent_images(self.micro_batch, self.sam_fraction)))
+            images = ascent_images(self.micro_batch, self.sam_fraction)
+            perturbed.ascend(self._ascent_gradient(index, images), guarded=self.scaler is not None)
             stamp()
         which = index % len(self.inputs)
         with self._autocast():
@@ -227,7 +233,8 @@ class TrainStep:
         operators = Operators()
         counting = operators if count_operators else contextlib.nullcontext()
         with counting:
-            self._ascend_batch(_nothing, passes)
+            # an ascent over the batch grows with the batch, unlike what follows
+            self._ascend_batch(_nothing, self.accumulation_steps)
             before = operators.taken()
             for index in range(passes):
                 self._pass(_nothing, index, passes)
