@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nfbench.catalog.macs import counted
 from nfbench.catalog.models import NETS, Net, find
+from nfbench.nets.batchnorm_twin import batchnorm_twin
 from nfbench.nets.build import build
 from nfbench.nets.flops import count
 
