@@ -218,9 +218,9 @@ def sam_fraction(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sam_scope(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    # the last update is looked into: two passes of two images, with an ascent over ⌈0.2 · 2⌉ each or over ⌈0.2 · 4⌉
-    for scope, passes in (("micro-batch", [1, 2, 1, 2]), ("batch", [1, 2, 2])):
-        run(batch=8, micro_batch=2, sam=0.05, sam_scope=scope)
+    # the last update is looked into: two passes of two images, with an ascent over ⌈0.2 · 2⌉ each or over ⌈0.2 · 12⌉
+    for scope, passes in (("micro-batch", [1, 2, 1, 2]), ("batch", [2, 1, 2, 2])):
+        run(batch=12, micro_batch=2, sam=0.05, sam_scope=scope)
         assert [len(x) for x in seen.inputs][-len(passes) :] == passes
 
 
