@@ -20,6 +20,7 @@ from nfbench.catalog.macs import counted
 from nfbench.catalog.models import NETS, Net, find
 from nfbench.nets.batchnorm_twin import batchnorm_twin
 from nfbench.nets.build import build
+from nfbench.nets.describe import describe
 from nfbench.nets.flops import count
 
 
@@ -187,3 +188,12 @@ def test_a_tiny_twin_learns_digits() -> None:
         losses.append(float(loss.detach()))
     assert losses[0] == pytest.approx(2.3, abs=0.3)
     assert max(losses[-4:]) < 0.5 * losses[0]
+
+
+def test_a_twins_recipe_is_its_nf_nets_without_the_clip() -> None:
+    def recipe(name: str) -> dict[str, object]:
+        return {row["what"]: row["value"] for row in describe(find(name)) if row["about"] == "recipe"}
+
+    free, twin = recipe("nfnet-f0"), recipe("bn-nfnet-f0")
+    assert free.pop("agc") == 0.01
+    assert twin == free

@@ -129,6 +129,8 @@ def _recipe(net: Net) -> list[dict[str, Any]]:
         return [_line("recipe", "recipe", None, "none published here; step-time takes nfbench's SGD")]
     recipe = dataclasses.asdict(RECIPES[net.recipe])
     source = recipe.pop("source")
+    if net.norm != "none":
+        recipe["agc"] = None  # a twin is trained as its NF net is, but for the clip
     notes = {
         "lr": "per 256 images of the batch",
         "agc": "λ",
