@@ -7,20 +7,21 @@ import io
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from conftest import Cli
 from make import H200, once, result
 
 from nfbench.analysis import clips
-from nfbench.analysis.store import load
+from nfbench.analysis.store import Writer, load
 from nfbench.catalog.models import find
 from nfbench.devices import cpu
 from nfbench.devices.fake import FakeClips, FakeDevice
 from nfbench.measuring.clips import LEAST_TURNS, ClipCosts
 from nfbench.measuring.watch import Silent
 from nfbench.nets.clip_trial import ClipTrial
-from nfbench.records import AgcCost, Result, Sampling, StepTime, from_json, key, reading, to_json
+from nfbench.records import AgcCost, Result, Sampling, Software, StepTime, from_json, key, reading, to_json
 
 IMPLS = ("timm", "reference", "foreach", "fused")
 
@@ -119,6 +120,32 @@ def test_only_the_newest_run_of_a_net_is_shown_and_nothing_is_paired_across_runs
     assert all("speedup" not in row for row in found)
 
 
+def test_two_machines_are_told_apart_and_of_two_softwares_the_newer_is_shown(cli: Cli) -> None:
+    writer = Writer(Path("clips.jsonl"))
+    old = timed(FakeDevice())
+    for r in [*old, *(msgspec.structs.replace(r, machine=H200) for r in old)]:
+        writer.write(r)
+    newer = Software(nfbench="9.9.9")
+    for r in timed(FakeDevice()):
+        writer.write(msgspec.structs.replace(r, software=newer))
+    found = clips.rows(load([Path("clips.jsonl")]).results)
+    assert [(r["machine"], "9.9.9" in r["software"]) for r in found[::4]] == [("NVIDIA H200", False), ("fake", True)]
+    assert len(found) == 8
+    assert "NVIDIA H200" in cli("table", "clips.jsonl").stdout
+
+
+def test_the_floor_is_paired_turn_by_turn() -> None:
+    def one(impl: str, turn: int, time: float) -> Result:
+        readings = (reading("clip", "s", "step", "test", [time]), once("moved_bytes", 100.0, "B"))
+        return result(workload=AgcCost(model="a", impl=impl), turn=turn, readings=readings)  # type: ignore[arg-type]
+
+    # the machine is twice as slow in every other turn, for the clip and the copy alike
+    slow = (1, 2, 1, 2)
+    (row,) = clips.rows([one(impl, t, s * f) for t, f in enumerate(slow) for impl, s in (("foreach", 3), ("copy", 1))])
+    assert row["over_floor"] == pytest.approx(3) and row["over_floor_high"] == pytest.approx(3)
+    assert row["time_high"] > 1.2 * row["time"]
+
+
 def test_results_of_both_kinds_go_through_a_file_and_have_keys_of_their_own() -> None:
     clip = timed(FakeDevice())[0]
     for one in (clip, result()):
@@ -162,8 +189,9 @@ def test_table_and_plot_take_such_files(cli: Cli) -> None:
     assert len(json.loads(cli("table", "clips", "--format", "json").stdout)) == 12
     shown = cli("table", "both")
     assert "The clip by itself" in shown.stdout and "step time" in shown.stdout
+    assert "clip's share" in shown.stdout
     shown = cli("table", "both", "--format", "csv")
-    assert len(rows_of(shown.stdout)) == 2 and "Left out: 12 rows of agc-cost" in shown.stderr
+    assert [r["kind"] for r in rows_of(shown.stdout)] == ["agc-cost"] * 12 + ["step-time"] * 2
     drawn = cli("plot", "both")
     assert drawn.exit_code == 0 and "results of agc-cost, which `nfbench table` shows" in drawn.stderr
 

@@ -349,6 +349,7 @@ def test_every_option_changes_what_it_says(option: str, run: Run, seen: Seen, mo
         (["--model", "resnet50", "--sam", -1], r"--sam -1 is not positive\.\nTry: --sam 0.05"),
         (["--model", "resnet50", "--sam-fraction", "50%"], r"an ascent that was not asked for\.\nTry: --sam 0.05"),
         (["--model", "resnet50", "--sam", 0.05, "--sam-fraction", 2], r"--sam-fraction 2 is no share"),
+        (["--model", "nfnet-f0", "--agc", "none", "--agc-impl", "timm"], r"of a clip that --agc none leaves out"),
         (["--model", "resnet50", "--ema", 1], r"--ema 1 is not between 0 and 1\.\nTry: --ema 0.99999"),
         (["--model", "resnet50", "--device", "cpu", "--norm", "sync_batch"], r"sync_batch does not run on a CPU\."),
         (

@@ -22,19 +22,19 @@ def rows(results: Iterable[Result]) -> list[Row]:
     All in SI units. ``time`` is the geometric mean over turns of the median call, with Student's t over the turns;
     ``speedup`` how many times as long timm's loop takes, paired turn by turn. ``bandwidth`` is the
     bytes that must move (W, G, and what is clipped of G again) over the time, ``copy_bandwidth`` that of a copy in the
-    same turns, ``floor`` the time that those bytes take at it and ``over_floor`` time / floor.
+    same turns, ``floor`` the time that those bytes take at it and ``over_floor`` time / floor, paired turn by turn.
     """
     turns: dict[tuple[_Place, str], dict[int, Result]] = {}
-    newest: dict[_Place, str | None] = {}
+    newest: dict[tuple[object, ...], str | None] = {}
     for result in sorted(results, key=lambda r: r.start):
         workload = result.workload
         if not isinstance(workload, AgcCost):
             continue
         place = (workload.model, workload.layout, workload.clipped, result.machine, result.software)
         # another run is another interleaving, which pairs with nothing of this one
-        if newest.setdefault(place, result.session) != result.session:
-            newest[place] = result.session
-            turns = {key: group for key, group in turns.items() if key[0] != place}
+        if newest.setdefault(place[:4], result.session) != result.session:
+            newest[place[:4]] = result.session
+            turns = {key: group for key, group in turns.items() if key[0][:4] != place[:4]}
         turns.setdefault((place, workload.impl), {})[result.turn] = result
     machines = machine_names(place[3] for place, _ in turns)
     return [
@@ -72,7 +72,7 @@ def _row(
         estimate = stats.mean_of_logs(list(times.values()))
         found |= {"time": estimate.value, "time_low": estimate.low, "time_high": estimate.high}
         found |= _against(times, baseline)
-        found |= _bandwidth(estimate.value, last, copies)
+        found |= _bandwidth(times, estimate.value, last, copies)
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -90,16 +90,18 @@ def _against(times: dict[int, float], baseline: dict[int, Result]) -> Row:
     return {"speedup": speedup.value, "speedup_low": speedup.low, "speedup_high": speedup.high}
 
 
-def _bandwidth(time: float, result: Result, copies: dict[int, Result]) -> Row:
+def _bandwidth(times: dict[int, float], time: float, result: Result, copies: dict[int, Result]) -> Row:
     moved = result.value("moved_bytes")
     if moved is None:
         return {}
     found: Row = {"moved_bytes": moved, "bandwidth": moved / time}
-    rates = [b / t for r in copies.values() if (t := _time(r)) and (b := r.value("moved_bytes"))]
-    if rates:
-        found["copy_bandwidth"] = statistics.median(rates)
+    rates = {turn: b / t for turn, r in copies.items() if (t := _time(r)) and (b := r.value("moved_bytes"))}
+    pairs = [(its, rates[turn]) for turn, its in times.items() if turn in rates]
+    if pairs:
+        found["copy_bandwidth"] = stats.mean_of_logs([rate for _, rate in pairs]).value
         found["floor"] = moved / found["copy_bandwidth"]
-        found["over_floor"] = time / found["floor"]
+        over = stats.mean_of_logs([its * rate / moved for its, rate in pairs])
+        found |= {"over_floor": over.value, "over_floor_low": over.low, "over_floor_high": over.high}
     return found
 
 

@@ -47,7 +47,8 @@ def _failed(result: Result) -> Finding | None:
 def _diverged(result: Result) -> Finding | None:
     if result.status != "diverged":
         return None
-    return Finding("diverged", "The loss is not finite, so there is no rate.", "Try --agc 0.01 or --precision fp32.")
+    do = "Try --agc 0.01 or --precision fp32." if result.step.sam == "none" else "Try a smaller --sam, or --agc 0.01."
+    return Finding("diverged", "The loss is not finite, so there is no rate.", do)
 
 
 def _throttled(result: Result) -> Finding | None:

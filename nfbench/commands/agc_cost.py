@@ -53,8 +53,8 @@ def command(
     """What adaptive gradient clipping costs: each implementation on all parameters that a net clips.
 
     They take turns A B C C B A on random gradients of which no, half and all units are over their limit, against timm's
-    loop and against the time in which the bytes could be copied. Then whole steps, in which the default clips, and
-    timm's, at several batch sizes.
+    loop and against the time in which the bytes could be copied. Then whole steps at several batch sizes, in which the
+    default clips and then timm's, one after the other: what share of each step is the clip.
     """
     if no_steps and batches:
         raise NfbenchError("--batch is of the steps that --no-steps leaves out.", try_="one of the two")

@@ -29,15 +29,13 @@ def command(paths: tuple[Path, ...], everything: bool, format: Any) -> None:
     loaded = load(paths)
     table, aside = rows(loaded.results, everything)
     alone = clips.rows(loaded.results)
-    if table or not alone:
+    person = format in ("rich", "md")
+    if not alone or (table and person):
         click.echo(show.wide(table, format), nl=False)
-    if alone and not table:
-        click.echo(show_clips.tables(alone, [], format), nl=False)
-    elif alone and format in ("rich", "md"):
-        click.echo("\n" + show_clips.tables(alone, [], format), nl=False)
-    elif alone:
-        click.echo(f"Left out: {len(alone)} rows of agc-cost, which have other columns: name their files.", err=True)
-    for line in show_clips.legend(alone) if format in ("rich", "md") else []:
+    if alone:
+        gap = "\n" if table and person else ""
+        click.echo(gap + show_clips.tables(alone, clips.shares(table) if person else table, format), nl=False)
+    for line in show_clips.legend(alone) if person else []:
         click.echo(line, err=True)
     for line in show.findings(table):
         click.echo(f"! {line}", err=True)

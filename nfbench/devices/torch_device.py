@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -83,7 +84,7 @@ class TorchDevice:
     least_window = 0.0
 
     def software(self, model: str | None = None) -> Software:
-        return software(with_torch=True, code=_code_under_test(model))
+        return _software(_code_under_test(model))
 
     def resolve(self, workload: StepTime) -> Resolved:
         net = find(workload.model)
@@ -182,6 +183,12 @@ class TorchDevice:
 
     def _set_flags(self, resolved: Resolved) -> None:
         """Set what `_flags` recorded."""
+
+
+@functools.cache
+def _software(code: Path) -> Software:
+    """Read once: what is loaded stays what it was, whatever is committed meanwhile."""
+    return software(with_torch=True, code=code)
 
 
 def _code_under_test(model: str | None) -> Path:

@@ -14,10 +14,6 @@ def _count(value: Any) -> str:
     return units.ABSENT if value is None else f"{value:,.0f}"
 
 
-def _times(value: Any) -> str:
-    return units.ABSENT if value is None else f"{units.significant(value, 3)} ×"
-
-
 def _rate(value: Any) -> str:
     return units.si(value, "B/s")
 
@@ -32,7 +28,8 @@ CLIPS: tuple[Column, ...] = (
     Column("operators", "operators", _count, spare=4),
     Column("bandwidth", "achieved", _rate, spare=3),
     Column("floor", "floor", units.seconds, spare=1),
-    Column("over_floor", "of the floor", _times),
+    Column("shown_over_floor", "of the floor"),
+    Column("machine", "machine", right=False),
     Column("status", "status", plain, right=False),
 )
 
@@ -51,7 +48,8 @@ STEPS: tuple[Column, ...] = (
 
 _RAW = """
 kind model layout clipped clipped_units units impl agc_impl batch px precision time time_low time_high
-speedup speedup_low speedup_high operators launches moved_bytes bandwidth copy_bandwidth floor over_floor
+speedup speedup_low speedup_high operators launches moved_bytes bandwidth copy_bandwidth floor
+over_floor over_floor_low over_floor_high
 step_time clip share turns status message machine software
 """
 RAW: tuple[Column, ...] = tuple(Column(key, key) for key in _RAW.split())
@@ -69,16 +67,22 @@ def _interval(row: Row, name: str, unit: str) -> str:
 
 
 def _shown(row: Row) -> Row:
-    return {**row, "shown_time": _interval(row, "time", "s"), "shown_speedup": _interval(row, "speedup", "×")}
+    return {
+        **row,
+        "shown_time": _interval(row, "time", "s"),
+        "shown_speedup": _interval(row, "speedup", "×"),
+        "shown_over_floor": _interval(row, "over_floor", "×"),
+    }
 
 
 def _kept(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
-    """Columns that hold something; status only where something is not ok."""
+    """Columns that hold something; status only where something is not ok, the machine only where there are two."""
     return [
         c
         for c in columns
         if any(row.get(c.key) is not None for row in rows)
         and (c.key != "status" or any(row.get("status") != "ok" for row in rows))
+        and (c.key != "machine" or len({row.get("machine") for row in rows}) > 1)
     ]
 
 
@@ -97,11 +101,15 @@ def tables(clips: Sequence[Row], steps: Sequence[Row], format: Format) -> str:
 
 def legend(clips: Sequence[Row]) -> list[str]:
     """What the columns mean that need saying, with the measured bandwidth."""
-    rates = {row["machine"]: row["copy_bandwidth"] for row in clips if "copy_bandwidth" in row}
+    rates: dict[str, list[float]] = {}
+    for row in clips:
+        if "copy_bandwidth" in row:
+            rates.setdefault(row["machine"], []).append(row["copy_bandwidth"])
     lines = ["± is half of the 95 % interval over turns, within this run."] if clips else []
-    for machine, rate in rates.items():
+    for machine, found in rates.items():
+        low, high = _rate(min(found)), _rate(max(found))
         lines.append(
-            f"Floor: W, G and what is clipped of G again, at the {_rate(rate)} that a copy reached in the same turns"
-            f"{f' on {machine}' if len(rates) > 1 else ''}."
+            f"Floor: W, G and what is clipped of G again, at the {low if low == high else f'{low} to {high}'} "
+            f"that a copy reached in the same turns{f' on {machine}' if len(rates) > 1 else ''}."
         )
     return lines
