@@ -11,6 +11,35 @@ import triton
 import triton.language as tl
 
 
+@triton.jit
+def _find(table, owner, first, length, w_like, g_like, parameters, unit, ALIGN: tl.constexpr, WHOLE: tl.constexpr):
+    """Where the unit's rows begin, and how many elements they have: 0 where there is no gradient.
+
+    The compiler may take it that rows begin on ALIGN bytes and that their elements are a multiple of WHOLE.
+    """
+    p = tl.load(owner + unit)
+    n = tl.multiple_of(tl.load(length + p), WHOLE)
+    start = (unit - tl.load(first + p)) * n
+    g_address = tl.load(table + parameters + p)
+    w_row = tl.multiple_of(tl.load(table + p).to(w_like.dtype) + start, ALIGN)
+    g_row = tl.multiple_of(g_address.to(g_like.dtype) + start, ALIGN)
+    return w_row, g_row, tl.where(g_address == 0, 0, n)
+
+
+@triton.jit
+def _judge(w_squares, g_squares, counts, unit, clipping, eps, LEAST_NORM: tl.constexpr, SPREAD: tl.constexpr):
+    """Whether the unit is over its limit and the factor that brings it there, 1 where it is not; counts it."""
+    w_norm = tl.sqrt_rn(tl.sum(w_squares, 0))
+    g_norm = tl.sqrt_rn(tl.sum(g_squares, 0))
+    # not tl.maximum, which would make eps of NaN
+    max_norm = tl.where(w_norm < eps, eps, w_norm) * clipping
+    finite = g_norm < float("inf")
+    over = finite & (g_norm > max_norm)
+    tl.atomic_add(counts + unit % SPREAD, 1, mask=over, sem="relaxed")
+    tl.atomic_add(counts + SPREAD + unit % SPREAD, 1, mask=finite == 0, sem="relaxed")
+    return over, tl.where(over, tl.div_rn(max_norm, tl.maximum(g_norm, LEAST_NORM)), 1.0)
+
+
 @triton.jit(do_not_specialize=["parameters"])
 def clip_aligned(
     table,
@@ -33,27 +62,14 @@ def clip_aligned(
     WHOLE elements fill 16 bytes in the narrower of the two types.
     """
     unit = tl.program_id(0)
-    p = tl.load(owner + unit)
-    n = tl.multiple_of(tl.load(length + p), WHOLE)
-    start = (unit - tl.load(first + p)) * n
-    g_address = tl.load(table + parameters + p)
-    n = tl.where(g_address == 0, 0, n)
-    w_row = tl.multiple_of(tl.load(table + p).to(w_like.dtype) + start, 16)
-    g_row = tl.multiple_of(g_address.to(g_like.dtype) + start, 16)
+    w_row, g_row, n = _find(table, owner, first, length, w_like, g_like, parameters, unit, 16, WHOLE)
     places = tl.arange(0, BLOCK)
     inside = places < n
     w = tl.load(w_row + places, mask=inside, other=0.0).to(tl.float32)
     g = tl.load(g_row + places, mask=inside, other=0.0).to(tl.float32)
-    w_norm = tl.sqrt_rn(tl.sum(w * w, 0))
-    g_norm = tl.sqrt_rn(tl.sum(g * g, 0))
-    # not tl.maximum, which would make eps of NaN
-    max_norm = tl.where(w_norm < eps, eps, w_norm) * clipping
-    finite = g_norm < float("inf")
-    over = finite & (g_norm > max_norm)
-    shorter = g * tl.where(over, tl.div_rn(max_norm, tl.maximum(g_norm, LEAST_NORM)), 1.0)
-    tl.store(g_row + places, shorter.to(g_like.dtype.element_ty), mask=places < tl.where(over, n, 0))
-    tl.atomic_add(counts + unit % SPREAD, 1, mask=over, sem="relaxed")
-    tl.atomic_add(counts + SPREAD + unit % SPREAD, 1, mask=finite == 0, sem="relaxed")
+    over, factor = _judge(w * w, g * g, counts, unit, clipping, eps, LEAST_NORM, SPREAD)
+    written = places < tl.where(over, n, 0)
+    tl.store(g_row + places, (g * factor).to(g_like.dtype.element_ty), mask=written)
 
 
 @triton.jit(do_not_specialize=["parameters"])
@@ -74,13 +90,7 @@ def clip_looped(
 ):
     """A unit of any length and place; the gradient of a clipped one is read a second time."""
     unit = tl.program_id(0)
-    p = tl.load(owner + unit)
-    n = tl.load(length + p)
-    start = (unit - tl.load(first + p)) * n
-    g_address = tl.load(table + parameters + p)
-    n = tl.where(g_address == 0, 0, n)
-    w_row = tl.load(table + p).to(w_like.dtype) + start
-    g_row = g_address.to(g_like.dtype) + start
+    w_row, g_row, n = _find(table, owner, first, length, w_like, g_like, parameters, unit, 1, 1)
     places = tl.arange(0, BLOCK)
     w_squares = tl.zeros([BLOCK], tl.float32)
     g_squares = tl.zeros([BLOCK], tl.float32)
@@ -90,16 +100,8 @@ def clip_looped(
         g = tl.load(g_row + begin + places, mask=inside, other=0.0).to(tl.float32)
         w_squares += w * w
         g_squares += g * g
-    w_norm = tl.sqrt_rn(tl.sum(w_squares, 0))
-    g_norm = tl.sqrt_rn(tl.sum(g_squares, 0))
-    # not tl.maximum, which would make eps of NaN
-    max_norm = tl.where(w_norm < eps, eps, w_norm) * clipping
-    finite = g_norm < float("inf")
-    over = finite & (g_norm > max_norm)
-    factor = tl.div_rn(max_norm, tl.maximum(g_norm, LEAST_NORM))
+    over, factor = _judge(w_squares, g_squares, counts, unit, clipping, eps, LEAST_NORM, SPREAD)
     for begin in range(0, tl.where(over, n, 0), BLOCK):
         inside = begin + places < n
         g = tl.load(g_row + begin + places, mask=inside, other=0.0).to(tl.float32)
         tl.store(g_row + begin + places, (g * factor).to(g_like.dtype.element_ty), mask=inside)
-    tl.atomic_add(counts + unit % SPREAD, 1, mask=over, sem="relaxed")
-    tl.atomic_add(counts + SPREAD + unit % SPREAD, 1, mask=finite == 0, sem="relaxed")

@@ -80,7 +80,6 @@ class TrainStep:
 
     def arrange(self, layout: Layout, micro_batch: int) -> None:
         """Lay weights and inputs out for passes of ``micro_batch`` images; momentum and gradients start anew."""
-        self.optimizer.zero_grad(set_to_none=True)
         self._let_go()
         self.net.to(self.device, memory_format=_FORMATS[layout])  # type: ignore[call-overload]
         self.micro_batch = micro_batch

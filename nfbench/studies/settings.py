@@ -62,13 +62,14 @@ def checked(workload: StepTime) -> StepTime:
 
 
 def _checked_extras(workload: StepTime) -> None:
+    plain = StepTime(model=workload.model)
     if workload.agc == "none" and workload.agc_impl != "auto":
         raise UnsupportedWorkload(
             f"--agc-impl {workload.agc_impl} is of a clip that --agc none leaves out.", try_="one of the two"
         )
     if workload.sam != "none":
         _positive("sam", workload.sam, "--sam 0.05, or --sam none")
-    elif (workload.sam_fraction, workload.sam_scope) != (0.2, "micro-batch"):
+    elif msgspec.structs.replace(workload, sam_fraction=plain.sam_fraction, sam_scope=plain.sam_scope) != workload:
         raise UnsupportedWorkload(
             "--sam-fraction and --sam-scope are of an ascent that was not asked for.", try_="--sam 0.05 with them"
         )
