@@ -32,6 +32,12 @@ def codes(given: Result) -> list[str]:
         (gpu(once("others_cpu", 0.4)), "busy_host", "Others had 40 % of the host's CPU time"),
         (gpu(reading("tail", "s", "block", "t", [0.004, 0.004])), "launch_bound", "The GPU waited for the host"),
         (gpu(notes={"layout": "a request: x"}), "layout", "The layout is a request: x."),
+        (gpu(notes={"optimizer": "RMSprop waits"}), "synchronizing_optimizer", "RMSprop waits. Try --optimizer sgd"),
+        (gpu(notes={"inspect": "E: x"}), "not_inspected", "Gradients and loss could not be read: E: x."),
+        (gpu(notes={"agc": "no compiler"}), "no_fused_clip", "so torch's batched operators clipped: no compiler."),
+        (gpu(once("nonfinite_units", 1)), "nonfinite_units", "The gradients of 1 unit held NaN or inf; AGC leaves"),
+        (gpu(status="diverged"), "diverged", "Try --agc 0.01 or --precision fp32."),
+        (gpu(status="diverged", workload=StepTime(model="a", sam=1e30)), "diverged", "Try a smaller --sam"),
         (
             gpu(notes={"norm": "batch"}, workload=StepTime(model="resnet50", batch=64)),
             "micro_batch_statistics",

@@ -143,24 +143,6 @@ def _skipped(result: Result) -> Finding | None:
     return Finding("skipped_updates", f"{skipped:.0f} fp16 updates were not finite and were skipped.", "")
 
 
-def _synchronizing(result: Result) -> Finding | None:
-    note = result.notes.get("optimizer")
-    return Finding("synchronizing_optimizer", f"{note}.", "Try --optimizer sgd or --precision bf16.") if note else None
-
-
-def _not_inspected(result: Result) -> Finding | None:
-    note = result.notes.get("inspect")
-    return Finding("not_inspected", f"Gradients and loss could not be read: {note}.", "") if note else None
-
-
-def _no_fused_clip(result: Result) -> Finding | None:
-    note = result.notes.get("agc")
-    if note is None:
-        return None
-    text = f"The fused clip did not run here, so torch's batched operators clipped: {note}."
-    return Finding("no_fused_clip", text, "Triton needs a C compiler and a driver that it knows.")
-
-
 def _nonfinite(result: Result) -> Finding | None:
     units = result.value("nonfinite_units")
     if not units:
@@ -169,9 +151,14 @@ def _nonfinite(result: Result) -> Finding | None:
     return Finding("nonfinite_units", text, "Try --precision bf16 or fp32.")
 
 
-def _inductor_layout(result: Result) -> Finding | None:
-    note = result.notes.get("layout")
-    return Finding("layout", f"The layout is {note}.", "") if note else None
+def _noted(note: str, code: str, text: str, do: str = "") -> Callable[[Result], Finding | None]:
+    """The check for a note of that name; ``text`` has its place for what the note says."""
+
+    def check(result: Result) -> Finding | None:
+        said = result.notes.get(note)
+        return Finding(code, text.format(said), do) if said else None
+
+    return check
 
 
 CHECKS: tuple[Callable[[Result], Finding | None], ...] = (
@@ -186,11 +173,16 @@ CHECKS: tuple[Callable[[Result], Finding | None], ...] = (
     _asleep,
     _skipped,
     _nonfinite,
-    _synchronizing,
-    _no_fused_clip,
-    _not_inspected,
+    _noted("optimizer", "synchronizing_optimizer", "{}.", "Try --optimizer sgd or --precision bf16."),
+    _noted(
+        "agc",
+        "no_fused_clip",
+        "The fused clip did not run here, so torch's batched operators clipped: {}.",
+        "Triton needs a C compiler and a driver that it knows.",
+    ),
+    _noted("inspect", "not_inspected", "Gradients and loss could not be read: {}."),
     _launch_bound,
     _power_capped,
     _busy_host,
-    _inductor_layout,
+    _noted("layout", "layout", "The layout is {}."),
 )
