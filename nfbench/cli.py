@@ -23,6 +23,7 @@ from nfbench.errors import Interrupted, NfbenchError, Stop, Terminated
 _GROUPS = {
     "Measure": ("step-time", "flops", "agc-cost"),
     "Sweep": ("run",),
+    "Judge": ("compare", "check"),
     "Show": ("table", "plot"),
     "Look up": ("models", "env"),
 }

@@ -8,6 +8,8 @@
     ├── DeviceUnavailable            no such device, or torch cannot use it
     ├── BadStudy                     a study file, with the place in it
     └── BadResults                   a results file or folder that cannot be read or written
+    Slower                       3   a check: slower, or more of what is counted, or the head cannot run
+    Undecided                    4   a check: inconclusive, missing or incomparable
     Failed                       5   finished, but a workload failed
     Stop (BaseException)             a signal; what was measured is kept
     ├── Interrupted            130   Ctrl-C
@@ -55,6 +57,18 @@ class BadStudy(NfbenchError):
 
 class BadResults(NfbenchError):
     """Results that cannot be read or written."""
+
+
+class Slower(NfbenchError):
+    """A check found something slower, more of what is counted, or a head that cannot run."""
+
+    exit_code = 3
+
+
+class Undecided(NfbenchError):
+    """A check could not tell, or had nothing to compare with."""
+
+    exit_code = 4
 
 
 class Failed(NfbenchError):

@@ -67,6 +67,23 @@ class Share(_ParamType):
             self.fail(f"{value!r} is no share; type 1% or 0.01.", param, ctx)
 
 
+class Duration(_ParamType):
+    """A time given as ``90``, ``90s``, ``20m`` or ``1h``, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip().lower()
+        scale = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
+        try:
+            seconds = float(text) if scale is None else float(text[:-1]) * scale
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{value!r} is no time; type 90s, 20m or 1h.", param, ctx)
+        return seconds
+
+
 def _choice(literal: Any, *words: str) -> click.Choice[str]:
     return click.Choice([*words, *get_args(literal)])
 

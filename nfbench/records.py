@@ -28,6 +28,7 @@ Norm = Literal["none", "batch", "sync_batch", "group", "frozen"]
 SamScope = Literal["micro-batch", "batch"]
 Status = Literal["ok", "out_of_memory", "diverged", "unsupported", "error", "timeout", "interrupted"]
 Scope = Literal["micro_step", "step", "block", "window", "epoch", "run"]
+Side = Literal["base", "head"]
 Phase = Literal["ascent", "forward", "backward", "clip", "update", "average"]
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -155,13 +156,15 @@ class Conditions(Record, frozen=True, kw_only=True):
     """The state of the machine around the window; part of no key.
 
     Clocks in Hz, temperature in °C, ``throttle`` the names of the reasons seen, ``load`` the one-minute load average
-    over the host's cores at the start, ``other_processes`` on the same card (None where a container hides them).
+    over the host's cores at the start, ``other_processes`` on the same card (None where a container hides them),
+    ``default_power_limit`` the watts that the card's limit has unless somebody sets it.
     """
 
     other_processes: int | None = None
     load: float | None = None
     sm_clock_max: float | None = None
     temperature: float | None = None
+    default_power_limit: float | None = None
     throttle: tuple[str, ...] = ()
 
 
@@ -191,7 +194,7 @@ class Result(Record, frozen=True, kw_only=True):
     """One measurement of one workload: what, how, where, and the raw readings. It never holds a median.
 
     ``session`` is shared by the results of one interleaved run; ``round`` counts its fresh processes, ``turn`` the
-    windows of one process that takes turns with another.
+    windows of one process that takes turns with another, ``side`` is that of a comparison of code or environments.
     """
 
     schema: int
@@ -206,6 +209,7 @@ class Result(Record, frozen=True, kw_only=True):
     conditions: Conditions = Conditions()
     session: str | None = None
     study: str | None = None
+    side: Side | None = None
     round: int = 0
     turn: int = 0
     seed: int = 0

@@ -52,6 +52,14 @@ def percent(value: float | None, digits: int = 3) -> str:
     return ABSENT if value is None else f"{significant(100 * value, digits)} %"
 
 
+def signed_percent(value: float | None, digits: int = 2) -> str:
+    """A change as per cent with its sign: 0.051 → '+5.1 %', zero without one."""
+    if value is None:
+        return ABSENT
+    sign = "+" if value > 0 else "−" if value < 0 else ""
+    return f"{sign}{percent(abs(value), digits)}"
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """A bare number with thousands kept readable; None is '–'."""
     if value is None:

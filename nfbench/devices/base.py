@@ -10,7 +10,7 @@ Everything above this layer speaks these protocols only, so that a fake device c
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -23,10 +23,13 @@ RUNNER = "NFBENCH_RUNNER"
 """The environment variable that gives a worker the process id of its runner."""
 
 
-def child_environment() -> dict[str, str]:
-    """The environment for a process of nfbench's own: it finds the package also where that was never installed."""
-    package_parent = str(Path(nfbench.__file__).parent.parent)
-    path = [package_parent, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+def child_environment(first: Sequence[Path] = (), own: bool = True) -> dict[str, str]:
+    """The environment for a process of nfbench's own: it finds the package also where that was never installed.
+
+    ``first`` are folders put first on its path. Where not ``own`` it is of another Python, whose nfbench it uses.
+    """
+    package_parent = [str(Path(nfbench.__file__).parent.parent)] if own else []
+    path = [*map(str, first), *package_parent, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}
 
 
@@ -56,8 +59,8 @@ class Steps(Protocol):
         """What the net costs by count: multiply-accumulates of one image and parameters. Absent where unknown."""
 
     def inspect(self) -> list[Reading]:
-        """Operators dispatched a step, shares of zero gradients and of clipped units, the loss: read once, outside
-        the window, by an update that is not timed."""
+        """Operators dispatched a step, bytes that a pass saves for backward, shares of zero gradients and of clipped
+        units, the loss: read once, outside the window, by an update that is not timed."""
 
     def notes(self) -> dict[str, str]:
         """What differs from what was asked, in words."""

@@ -1,18 +1,23 @@
 """A device of arithmetic: every image takes exactly 1/1024 s and 1 MiB, so that all above it is tested to the digit.
 
 It imports no torch. A step of ``batch`` images takes ``batch / 1024`` seconds on its own clock, a quarter of it
-forward, a half backward, and an eighth each clip and update, whatever the number of passes.
+forward, a half backward, and an eighth each clip and update, whatever the number of passes. A user's factory is called,
+and where what it returns has an attribute ``sleep``, every step takes that share longer.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
 from nfbench import __version__
 from nfbench.catalog.models import find
+from nfbench.devices.about import commit_of
 from nfbench.devices.base import Stamp
 from nfbench.errors import UnsupportedWorkload
+from nfbench.nets import factory
 from nfbench.records import (
     AgcCost,
     AgcImpl,
@@ -58,20 +63,21 @@ class FakeRecorder:
 class FakeSteps:
     """A step that only lets time pass."""
 
-    def __init__(self, clock: FakeClock, batch: int, micro_batch: int, clipped: bool) -> None:
+    def __init__(self, clock: FakeClock, batch: int, micro_batch: int, clipped: bool, net: object = None) -> None:
         self.clock, self.batch, self.micro_batch = clock, batch, micro_batch
-        self.clipped = clipped
+        self.clipped, self.net = clipped, net
+        self.image_time = IMAGE_TIME * (1 + float(getattr(net, "sleep", 0.0)))
         self.phases = Phases()
         self.updates = 0
 
     def update(self, stamp: Stamp, passes: int) -> None:
         for _ in range(passes):
-            self.clock.seconds += self.micro_batch * IMAGE_TIME / 4
+            self.clock.seconds += self.micro_batch * self.image_time / 4
             stamp()
-            self.clock.seconds += self.micro_batch * IMAGE_TIME / 2
+            self.clock.seconds += self.micro_batch * self.image_time / 2
             stamp()
         for _ in range(2):
-            self.clock.seconds += self.batch * IMAGE_TIME / 8
+            self.clock.seconds += self.batch * self.image_time / 8
             stamp()
         self.updates += 1
 
@@ -88,7 +94,8 @@ class FakeSteps:
     def inspect(self) -> list[Reading]:
         clipped = [reading("clipped_units", "1", "run", "fake", [0.5])] if self.clipped else []
         return [
-            reading("operators", "1", "step", "fake", [100]),
+            reading("operators", "1", "step", "fake", [float(getattr(self.net, "operators", 100))]),
+            reading("saved_bytes", "B", "micro_step", "fake", [self.micro_batch * IMAGE_BYTES / 2]),
             reading("zero_gradients", "1", "run", "fake", [0.0]),
             *clipped,
             reading("loss", "1", "run", "fake", [1.0]),
@@ -150,7 +157,10 @@ class FakeDevice:
         self.peak = 0
 
     def software(self, model: str | None = None) -> Software:
-        return Software(nfbench=__version__)
+        net = find(model) if model else None
+        module = sys.modules.get(net.config.partition(":")[0]) if net and net.source == "factory" else None
+        commit, dirty = commit_of(Path(module.__file__)) if module and module.__file__ else (None, None)
+        return Software(nfbench=__version__, commit=commit, dirty=dirty)
 
     def conditions(self) -> Conditions:
         return Conditions()
@@ -169,8 +179,10 @@ class FakeDevice:
         )
 
     def build(self, workload: StepTime, resolved: Resolved, seed: int) -> FakeSteps:
+        net = find(workload.model)
+        made = factory.make(net.config, 1000) if net.source == "factory" else None
         self.peak = resolved.micro_batch * IMAGE_BYTES
-        return FakeSteps(self.clock, workload.batch, resolved.micro_batch, resolved.agc is not None)
+        return FakeSteps(self.clock, workload.batch, resolved.micro_batch, resolved.agc is not None, made)
 
     def clips(self, workload: AgcCost, seed: int) -> FakeClips:
         return FakeClips(self.clock)

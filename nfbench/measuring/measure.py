@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from nfbench.analysis.stats import median
@@ -55,6 +57,13 @@ class Measurement:
             NfbenchError: the workload cannot be what was asked; nothing is kept.
             Stop, KeyboardInterrupt: raised again after what was measured has been kept as `interrupted`.
         """
+        return self._kept(round, turn, lambda result: self._window(result, *self._ready()))
+
+    def counts(self, round: int = 0) -> Result:
+        """What can be counted of one update, in a result without times; the rest as `turn`."""
+        return self._kept(round, 0, self._counted)
+
+    def _kept(self, round: int, turn: int, measured: Callable[[Result], Result]) -> Result:
         result = frame(
             self.device.machine,
             self.device.software(self.workload.model),
@@ -69,7 +78,7 @@ class Measurement:
         try:
             with only_one(self.device.lock_name(), self.watch):
                 result = msgspec.structs.replace(result, conditions=self.device.conditions())
-                result = self._window(result, *self._ready())
+                result = measured(result)
         except NfbenchError:
             raise
         except (Stop, KeyboardInterrupt):
@@ -88,6 +97,25 @@ class Measurement:
         else:
             self.prepared.again(self.steps)
         return self.steps, self.prepared
+
+    def _counted(self, result: Result) -> Result:
+        device = self.device
+        prepared = self.prepared = Preparation(device, self.workload, self.sampling, self.seed, self.watch)
+        steps, resolved = prepared.build()
+        passes = min(2, self.workload.batch // resolved.micro_batch)
+        self.watch.phase("counting")
+        device.reset_peaks()
+        # the first update makes the optimizer's buffers, which later ones find
+        Window(device, steps, passes, passes).block(1, refills=0)
+        found = device.peaks()
+        return msgspec.structs.replace(
+            result,
+            status="ok",
+            software=device.software(self.workload.model),
+            resolved=resolved,
+            notes={**result.notes, **steps.notes()},
+            readings=(*prepared.readings, *found, *steps.inspect()),
+        )
 
     def _window(self, result: Result, steps: Steps, prepared: Preparation) -> Result:
         device, resolved = self.device, prepared.resolved

@@ -41,6 +41,23 @@ class Preparation:
         Raises:
             NfbenchError: the device or the net cannot do what the workload asks.
         """
+        workload = self.workload
+        steps, resolved = self.build()
+        if workload.layout == "best":
+            self.watch.phase("trying both layouts")
+            resolved = self._settle(steps, layout=self._better_layout(steps, resolved))
+        else:
+            self.watch.phase("first step")
+            self.readings.append(self._first(steps, resolved))
+            began = self.device.now()
+            self._estimate(steps, resolved)
+            self.spent = self.device.now() - began
+        self._plan(steps, resolved)
+        self._warm_up(steps)
+        return steps, resolved
+
+    def build(self) -> tuple[Steps, Resolved]:
+        """Build and find the micro-batch; a layout that is still to be found is channels-last. Errors as `run`."""
         device, workload = self.device, self.workload
         self.watch.phase("building")
         resolved = self.resolved = device.resolve(workload)
@@ -49,17 +66,6 @@ class Preparation:
         if workload.micro_batch == "auto":
             self.watch.phase("finding the micro-batch")
             resolved = self._settle(steps, micro_batch=device.fit(workload, resolved, steps, self.seed))
-        if workload.layout == "best":
-            self.watch.phase("trying both layouts")
-            resolved = self._settle(steps, layout=self._better_layout(steps, resolved))
-        else:
-            self.watch.phase("first step")
-            self.readings.append(self._first(steps, resolved))
-            began = device.now()
-            self._estimate(steps, resolved)
-            self.spent = device.now() - began
-        self._plan(steps, resolved)
-        self._warm_up(steps)
         return steps, resolved
 
     def again(self, steps: Steps) -> None:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import importlib
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, cast, get_args
 
 import timm
@@ -18,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from nfbench.catalog.models import Net, find, fold
 from nfbench.errors import UnknownModel, UnsupportedWorkload
+from nfbench.nets import factory
 from nfbench.nets.batchnorm_twin import batchnorm_twin
 from nfbench.nets.norm import Kind, with_norm
 
@@ -44,8 +40,8 @@ def build(
             try_="--norm auto for the net's own",
         )
     with torch.device(device), _RatesOnHost():
-        factory = net.source == "factory"
-        module = _from_factory(net.config, num_classes) if factory else _from_timm(net, num_classes, device)
+        own = net.source == "factory"
+        module = _from_factory(net.config, num_classes) if own else _from_timm(net, num_classes, device)
         if norm != "auto":
             module = with_norm(module, cast(Kind, norm), name=net.name)
     return module.train()
@@ -120,7 +116,7 @@ def _from_timm(net: Net, num_classes: int, device: str | torch.device) -> nn.Mod
     except Exception as error:
         raise UnsupportedWorkload(
             f"{net.name} cannot be built on {device} by timm {timm.__version__}.",
-            why=_reason(error),
+            why=factory.reason(error),
             try_="another net: `nfbench models`",
         ) from error
     if net.drop_path_rate and not net.scales_survivors:
@@ -158,71 +154,11 @@ def _timm_name(name: str) -> str:
 
 
 def _from_factory(name: str, num_classes: int) -> nn.Module:
-    # what a factory prints is not part of nfbench's own output
-    with contextlib.redirect_stdout(sys.stderr), _working_directory_first():
-        factory = _load(name)
-        try:
-            module = factory(num_classes=num_classes)
-        except (Exception, SystemExit) as error:
-            raise UnsupportedWorkload(
-                f"The factory {name} raised.",
-                why=_reason(error),
-                try_=f"a callable that takes num_classes and returns a torch.nn.Module: {_example(name)}",
-            ) from error
+    module = factory.make(name, num_classes)
     if not isinstance(module, nn.Module):
         raise UnsupportedWorkload(
             f"The factory {name} returned no torch.nn.Module.",
             why=f"It returned {type(module).__name__}.",
-            try_=f"a callable that takes num_classes and returns a torch.nn.Module: {_example(name)}",
+            try_=f"a callable that takes num_classes and returns a torch.nn.Module: {factory.example(name)}",
         )
     return module.train()
-
-
-def _load(name: str) -> Callable[..., object]:
-    module_name, _, attribute = name.partition(":")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        missing = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
-        file = module_name.removesuffix(".py")
-        remedy = f"python -c 'import {module_name}' for the whole traceback, and mend it"
-        if missing:
-            remedy = f"{module_name.partition('.')[0]} in the working directory, or its folder on PYTHONPATH"
-        raise UnknownModel(
-            f"There is no module {module_name!r} to import." if missing else f"The module {module_name!r} raised.",
-            why=_reason(error),
-            try_=f"{file}:{attribute}" if file != module_name else remedy,
-        ) from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise UnknownModel(
-                f"The module {module_name!r} has no {attribute!r}.", try_=f"a name that {module_name} defines"
-            )
-        found = getattr(found, part)
-    if not callable(found):
-        raise UnknownModel(
-            f"{name} is not callable.",
-            why=f"It is {type(found).__name__}, a factory takes num_classes and returns a torch.nn.Module.",
-            try_=_example(name),
-        )
-    factory: Callable[..., object] = found
-    return factory
-
-
-def _example(name: str) -> str:
-    return f"def {name.rpartition(':')[2].rpartition('.')[2]}(num_classes): ..."
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
-
-
-@contextlib.contextmanager
-def _working_directory_first() -> Iterator[None]:
-    """Modules of the working directory can be imported, as under ``python -m``; a console script leaves it out."""
-    before, here = list(sys.path), str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path[:] = before

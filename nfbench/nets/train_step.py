@@ -223,7 +223,7 @@ class TrainStep:
         return None if self.scaler is None else float(self.scaler.get_scale())
 
     def inspect(self, count_operators: bool) -> list[Reading]:
-        """One more update of two passes at most, looked into: gradients before the clip, loss, operators dispatched."""
+        """One more update of two passes at most, looked into: gradients before the clip, loss, operators, bytes."""
         from nfbench.nets.operators import Operators
 
         passes = min(2, self.accumulation_steps)
@@ -251,7 +251,17 @@ class TrainStep:
         if count_operators:
             total = counts[0] + (self.accumulation_steps - 1) * counts[-1] + rest
             readings.append(reading("operators", "1", "step", "dispatch mode", [total]))
+            readings.append(reading("saved_bytes", "B", "micro_step", "saved tensors", [self._saved_bytes()]))
         return readings
+
+    def _saved_bytes(self) -> int:
+        """What one pass keeps for backward. Of a compiled net the hooks would see something else."""
+        from nfbench.nets.saved import Saved
+
+        saved = Saved([*self.net.parameters(), *self.net.buffers()])
+        with saved.counting(), self._autocast():
+            self.criterion(self.model(self.inputs[0]), self.targets[0])
+        return saved.bytes
 
     def _gradients(self) -> list[Reading]:
         gradients = [p.grad for p in self.net.parameters() if p.grad is not None]

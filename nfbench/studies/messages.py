@@ -17,7 +17,10 @@ from nfbench.records import Machine, Record, Result, Sampling, Software, StepTim
 
 
 class Request(Record, frozen=True, kw_only=True):
-    """A workload to be timed in one turn; the worker keeps what it has built while the workload stays the same."""
+    """A workload to be timed in one turn; the worker keeps what it has built while the workload stays the same.
+
+    ``counts`` asks for what can be counted, and times nothing.
+    """
 
     workload: StepTime
     sampling: Sampling
@@ -25,6 +28,7 @@ class Request(Record, frozen=True, kw_only=True):
     round: int = 0
     turn: int = 0
     labels: Labels = Labels()
+    counts: bool = False
 
 
 class Hello(Record, frozen=True, kw_only=True, tag=True):

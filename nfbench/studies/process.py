@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import signal
@@ -11,6 +12,8 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,6 +29,18 @@ ALLOWANCE = 900.0
 LAST_WORDS = 20.0
 
 
+class Place(NamedTuple):
+    """Where a worker runs.
+
+    ``python`` is its interpreter (empty for this one's), ``path`` the folders put first on its path, ``folder`` its
+    working folder.
+    """
+
+    python: str = ""
+    path: tuple[Path, ...] = ()
+    folder: Path | None = None
+
+
 class Died(Exception):
     """The worker ended without an answer."""
 
@@ -38,8 +53,8 @@ class Process:
     """One worker. It starts with the first request, in a session of its own, so that Ctrl-C reaches it only through
     `interrupt`."""
 
-    def __init__(self, device: str, allowance: float = ALLOWANCE) -> None:
-        self.device, self.allowance = device, allowance
+    def __init__(self, device: str, allowance: float = ALLOWANCE, place: Place | None = None) -> None:
+        self.device, self.allowance, self.place = device, allowance, place or Place()
         self.hello: Hello | None = None
         self.child: subprocess.Popen[bytes] | None = None
         self.reader: threading.Thread | None = None
@@ -51,9 +66,11 @@ class Process:
     def start(self) -> subprocess.Popen[bytes]:
         """Start the worker where it does not run yet."""
         if self.child is None:
-            env = {**child_environment(), RUNNER: str(os.getpid())}
+            python, path, folder = self.place
+            env = {**child_environment(path, own=not python), RUNNER: str(os.getpid())}
             self.child = subprocess.Popen(
-                [sys.executable, "-m", "nfbench.studies.worker", self.device],
+                [python or sys.executable, "-m", "nfbench.studies.worker", self.device],
+                cwd=folder,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
@@ -69,12 +86,12 @@ class Process:
         self.start()
         self.spoke.wait(seconds)
 
-    def ask(self, request: Request, watch: Watch) -> Answer:
+    def ask(self, request: Request, watch: Watch, until: float = math.inf) -> Answer:
         """The worker's answer.
 
         Raises:
             Died: it ended without one.
-            TooLong: it took longer than twice its cap and the allowance.
+            TooLong: it took longer than twice its cap and the allowance, or beyond ``until`` on the monotonic clock.
         """
         child = self.start()
         assert child.stdin is not None
@@ -83,7 +100,7 @@ class Process:
             child.stdin.write(encoder.encode(request) + b"\n")
             child.stdin.flush()
         self.waiting = True
-        limit = 2 * request.sampling.max_time + self.allowance
+        limit = min(2 * request.sampling.max_time + self.allowance, max(0.0, until - time.monotonic()))
         deadline = time.monotonic() + limit
         while True:
             try:

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Protocol
 
 from nfbench.analysis.store import new_id
 from nfbench.devices import open_device
 from nfbench.errors import NfbenchError, Stop
 from nfbench.measuring.measure import measure
-from nfbench.measuring.outcome import Keep, Labels, frame
-from nfbench.measuring.watch import Watch
-from nfbench.records import Result, Sampling, Status, StepTime
-from nfbench.studies.messages import Request
-from nfbench.studies.process import Died, Process, TooLong
+from nfbench.measuring.outcome import Keep, Labels
+from nfbench.records import Result, Sampling, StepTime
+from nfbench.studies.group import Group, Seat, Watcher
+from nfbench.studies.process import Process
 from nfbench.studies.study import Part
 
 TOGETHER = 4
 """Workers that may be alive at once; an idle one holds half a GiB, and on a GPU a context."""
-
-
-class Watcher(Watch, Protocol):
-    """A watch that can be told what the next calls are about."""
-
-    def about(self, subject: str) -> None:
-        """A model, a place in a study."""
 
 
 def here(
@@ -64,31 +55,43 @@ def parts(
     labels = [Labels(session=new_id(), study=study) for _ in parts]
     rounds = [(place, round) for place, part in enumerate(parts) for round in range(part.sampling.rounds)]
     for batch in _batches(parts, rounds):
-        running = {run: [Process(device) for _ in parts[run[0]].workloads] for run in batch}
-        processes = [process for group in running.values() for process in group]
-        current: Keep | None = None
+        groups = {
+            (place, round): Group(
+                [Seat(workload) for workload in parts[place].workloads], device=device, seed=seed, labels=labels[place]
+            )
+            for place, round in batch
+        }
+        current: tuple[Group, Keep] | None = None
         try:
-            watch.about("")
-            watch.phase(f"starting {len(processes)} process{'es'[: 2 * (len(processes) != 1)]}")
-            for process in processes:
-                process.start()
-            for process in processes:
-                process.ready()
-                _check_kind(process, kind)
+            start(list(groups.values()), watch, kind)
             for place, round in batch:
-                current = partial(keep, place)
-                group = running[place, round]
-                _turns(parts[place], group, round, labels[place], seed, current, watch)
-                for process in group:
-                    process.close()
+                group, its = groups[place, round], partial(keep, place)
+                current = group, its
+                _turns(parts[place], group, round, its, watch)
+                group.close()
         except (Stop, KeyboardInterrupt):
-            for process in processes:
-                if current is not None:
-                    process.interrupt(current)
+            if current is not None:
+                current[0].interrupt(current[1])
             raise
         finally:
-            for process in processes:
-                process.close()
+            for group in groups.values():
+                group.close()
+
+
+def start(groups: Sequence[Group], watch: Watcher, kind: str | None = None) -> None:
+    """Start the workers of several groups together and wait until all have opened their devices, or failed to.
+
+    Raises:
+        NfbenchError: one is not of the ``kind`` that is wanted.
+    """
+    processes = [process for group in groups if not group.alone for process in group.processes]
+    watch.about("")
+    watch.phase(f"starting {len(processes)} process{'es'[: 2 * (len(processes) != 1)]}")
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.ready()
+        _check_kind(process, kind)
 
 
 def _check_kind(process: Process, kind: str | None) -> None:
@@ -115,63 +118,9 @@ def _batches(parts: Sequence[Part], rounds: Sequence[tuple[int, int]]) -> Iterat
         yield batch
 
 
-def _turns(
-    part: Part, processes: Sequence[Process], round: int, labels: Labels, seed: int, keep: Keep, watch: Watcher
-) -> None:
+def _turns(part: Part, group: Group, round: int, keep: Keep, watch: Watcher) -> None:
     sampling = part.sampling
-    out: set[int] = set()
+    whole = sampling.rounds * sampling.turns
     for turn in range(sampling.turns):
-        order = range(len(processes))
-        for index in order if (round + turn) % 2 == 0 else reversed(order):
-            if index in out:
-                continue
-            workload = part.workloads[index]
-            done, whole = round * sampling.turns + turn + 1, sampling.rounds * sampling.turns
-            watch.about(f"{workload.model} ({done}/{whole})" if whole > 1 else workload.model)
-            request = Request(workload=workload, sampling=sampling, seed=seed, round=round, turn=turn, labels=labels)
-            if not _ask(processes[index], request, keep, watch):
-                out.add(index)
-
-
-def _ask(process: Process, request: Request, keep: Keep, watch: Watcher) -> bool:
-    """One turn; whether it went well. Every outcome but a fatal error is kept."""
-    try:
-        answer = process.ask(request, watch)
-    except Died as died:
-        result = _row(request, "error", str(died), process)
-    except TooLong as late:
-        result = _row(request, "timeout", str(late), process)
-    else:
-        if answer.error is not None:
-            what, why, try_ = answer.error
-            error = NfbenchError(what, why=why, try_=try_)
-            if answer.fatal:
-                raise error
-            result = _row(request, "unsupported", str(error).replace("\n", " "), process)
-        else:
-            assert answer.result is not None
-            result = answer.result
-    keep(result)
-    if result.status != "ok":
-        watch.note(f"{request.workload.model}: {result.status}: {result.message or 'no rate'}")
-    return result.status == "ok"
-
-
-def _row(request: Request, status: Status, message: str, process: Process) -> Result:
-    hello = process.hello
-    if hello is None:
-        raise NfbenchError(
-            "A worker ended before it had opened its device.", why=message, try_="nfbench env, which says what is there"
-        )
-    return frame(
-        hello.machine,
-        hello.software,
-        request.workload,
-        request.sampling,
-        seed=request.seed,
-        round=request.round,
-        turn=request.turn,
-        labels=request.labels,
-        status=status,
-        message=message,
-    )
+        done = round * sampling.turns + turn + 1
+        group.turn(round, turn, sampling, keep, watch, said=f" ({done}/{whole})" if whole > 1 else "")

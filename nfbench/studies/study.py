@@ -17,6 +17,14 @@
     baseline = "resnet50"
     turns = 4
     turn_time = 3
+
+    [[accept]]                  for `check`: a slowdown that is wanted, up to a size and a day
+    model = "nfnet-f0"          any setting narrows it further
+    slower = "6%"               or a count: operators, macs, params, saved_bytes, peak_allocated
+    until = "2027-01-31"
+    reason = "exact softmax"
+
+``counts_only = true`` at the top makes `check` count and time nothing, which a machine without a GPU can decide.
 """
 
 from __future__ import annotations
@@ -25,12 +33,16 @@ import difflib
 import itertools
 import tomllib
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 import nfbench
+from nfbench.analysis.acceptance import Accept
+from nfbench.analysis.verdicts import COUNTS
+from nfbench.catalog import models
 from nfbench.errors import BadStudy, NfbenchError
 from nfbench.records import Record, Sampling, StepTime
 from nfbench.studies import settings
@@ -41,8 +53,9 @@ _TABLES = {
     "settings": (*_WORKLOAD, *_SAMPLING),
     "workloads": (*_WORKLOAD, *_SAMPLING, "device"),
     "ratios": ("net", "baseline", *(f for f in _WORKLOAD if f != "model"), *_SAMPLING, "device"),
+    "accept": (*_WORKLOAD, "slower", *COUNTS, "until", "reason"),
 }
-_TOP = ("title", "question", *_TABLES)
+_TOP = ("title", "question", "counts_only", *_TABLES)
 DEVICES = ("cpu", "cuda")
 
 
@@ -61,6 +74,8 @@ class Study(Record, frozen=True, kw_only=True):
     title: str
     question: str
     tables: dict[str, Any]
+    accepts: tuple[Accept, ...] = ()
+    counts_only: bool = False
 
     def parts(self, device: str) -> list[Part]:
         """The workloads for a kind of device (``cpu``, ``cuda`` or ``fake``, which takes the CPU's), ratios last.
@@ -123,10 +138,14 @@ def read(path: Path) -> Study:
                 raise BadStudy(
                     f"{path.name}, {place}: device is {entry['device']!r}.", try_=f"one of {', '.join(DEVICES)}"
                 )
+    if not isinstance(raw.get("counts_only", False), bool):
+        raise BadStudy(f"{path.name}: counts_only is neither true nor false.", try_="counts_only = true")
     if not raw.get("workloads") and not raw.get("ratios"):
         raise BadStudy(f"{path.name} names nothing to run.", try_="[[workloads]] with a model")
     tables = {name: raw[name] for name in _TABLES if name in raw}
     study = Study(name=path.stem, path=path, title=raw["title"], question=raw["question"], tables=tables)
+    accepts = tuple(_accept(entry, f"{path.name}, accept[{i}]") for i, entry in enumerate(tables.get("accept", [])))
+    study = msgspec.structs.replace(study, accepts=accepts, counts_only=raw.get("counts_only", False))
     for table in ("workloads", "ratios"):
         for index, entry in enumerate(tables.get(table, [])):
             if not study._grid(table, index, entry):
@@ -165,6 +184,45 @@ def find(name: str) -> Study:
             try_="nfbench run --list, or the path of a .toml file",
         )
     return read(known[name])
+
+
+def _accept(entry: Mapping[str, Any], place: str) -> Accept:
+    """One acceptance.
+
+    Raises:
+        BadStudy: it names no model, nothing that is accepted, no day or no reason.
+    """
+    where = {k: v for k, v in entry.items() if k in _WORKLOAD}
+    if not isinstance(where.get("model"), str):
+        raise BadStudy(f"{place}: model is missing or no text.", try_='model = "nfnet-f0"')
+    try:
+        where["model"] = models.find(where["model"]).name
+    except NfbenchError as error:
+        raise BadStudy(f"{place}: {error.what}", why=error.why, try_=error.try_) from error
+    shares = {k: _share(entry[k], f"{place}: {k}") for k in ("slower", *COUNTS) if k in entry}
+    if not shares:
+        raise BadStudy(f"{place} accepts nothing.", try_='slower = "6%"')
+    until = entry.get("until")
+    try:
+        day = until if isinstance(until, date) else date.fromisoformat(str(until))
+    except ValueError:
+        raise BadStudy(f"{place}: until is no day: {until!r}.", try_='until = "2027-01-31"') from None
+    if not isinstance(entry.get("reason"), str) or not entry["reason"].strip():
+        raise BadStudy(f"{place} gives no reason.", try_='reason = "…"')
+    slower = shares.pop("slower", 0.0)
+    return Accept(where=where, until=day, reason=entry["reason"].strip(), slower=slower, counts=shares)
+
+
+def _share(value: object, place: str) -> float:
+    """A share as "6%", "0.06" or 0.06."""
+    try:
+        text = str(value).strip()
+        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 < share < 10:
+        raise BadStudy(f"{place} is no share: {value!r}.", try_='"6%" or 0.06')
+    return share
 
 
 def _part(point: dict[str, Any], file: str, place: str) -> Part:

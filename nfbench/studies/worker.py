@@ -78,7 +78,10 @@ def main(wanted: str) -> None:
             )
         built.sampling, built.seed, built.labels = request.sampling, request.seed, request.labels
         try:
-            built.turn(request.round, request.turn)
+            if request.counts:
+                built.counts(request.round)
+            else:
+                built.turn(request.round, request.turn)
         except NfbenchError as error:
             fatal = isinstance(error, DeviceUnavailable)
             pipe.send(Answer(error=(error.what, error.why, error.try_), fatal=fatal))

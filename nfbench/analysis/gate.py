@@ -1,0 +1,143 @@
+"""The statistics of the gate: rounds in, a verdict out.
+
+A round is a pair of fresh processes timed in turns A B B A; its effect is the log-ratio of the two step times. Looks
+are fixed, after 4, 8 and 16 rounds, each at 1 − 0.05/3, so that all of them together are wrong in 5 % of runs at most.
+An alarm, *slower*, is at a level divided by the number of rows too: false alarms are counted per run of the gate.
+``benchmarks/gate_simulation.py`` shows what this gives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from nfbench.analysis import metrics, stats
+from nfbench.analysis.stats import Estimate
+from nfbench.records import Result
+
+Verdict = Literal["faster", "slower", "same", "inconclusive", "new", "missing", "incomparable"]
+
+LOOKS = (4, 8, 16)
+ERROR = 0.05
+MOST_VOID = 8
+"""Rounds of one row that may be run again before the row is given up as inconclusive."""
+
+
+def confidence(rows: int = 1) -> float:
+    """The confidence of one look's interval so that ``rows`` rows together are wrong in 5 % of runs at most."""
+    return 1 - ERROR / len(LOOKS) / rows
+
+
+class Round(NamedTuple):
+    """One round of a row: head's step time over the base's, and the same in clock cycles where clocks were read."""
+
+    ratio: float
+    cycles: float | None = None
+
+    def clock_changed(self, slower_than: float) -> bool:
+        """Whether the step times differ by more than the threshold and the cycles do not, in either direction.
+
+        The clocks must differ by half of the threshold too: at the threshold itself, noise alone would else decide.
+        """
+        if self.cycles is None:
+            return False
+        limit = math.log1p(slower_than)
+        time, cycles = math.log(self.ratio), math.log(self.cycles)
+        return abs(time) > limit >= abs(cycles) and abs(time - cycles) > limit / 2
+
+
+def judge(estimate: Estimate, alarm: Estimate, slower_than: float) -> Verdict:
+    """The verdict at one look.
+
+    ``estimate`` is the ratio with its interval at one look's confidence and ``alarm`` the same at that of all rows
+    together. Slower or faster only where the interval's near end passes the threshold.
+    """
+    high_limit, low_limit = 1 + slower_than, 1 / (1 + slower_than)
+    if estimate.low is None or estimate.high is None or alarm.low is None:
+        return "inconclusive"
+    if alarm.low > high_limit:
+        return "slower"
+    if estimate.high < low_limit:
+        return "faster"
+    return "same" if low_limit <= estimate.low and estimate.high <= high_limit else "inconclusive"
+
+
+def look(ratios: Sequence[float], slower_than: float, rows: int) -> tuple[Verdict, Estimate]:
+    """The verdict over paired rounds, and the ratio with its interval at one look's confidence."""
+    estimate = stats.mean_of_logs(ratios, confidence())
+    return judge(estimate, stats.mean_of_logs(ratios, confidence(rows)), slower_than), estimate
+
+
+def ratio(base: Sequence[Result], head: Sequence[Result]) -> Round | None:
+    """The round of the turns of both sides; None where a side has no rate.
+
+    Each side is the geometric mean over its turns, in which a steady drift cancels over A B B A.
+    """
+    times = [_mean([metrics.seconds(r) for r in side]) for side in (base, head)]
+    if times[0] is None or times[1] is None:
+        return None
+    clocks = [_mean([metrics.sm_clock(r) for r in side]) for side in (base, head)]
+    cycles = None
+    if clocks[0] is not None and clocks[1] is not None:
+        cycles = times[1] * clocks[1] / (times[0] * clocks[0])
+    return Round(times[1] / times[0], cycles)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    found = [value for value in values if value is not None and value > 0]
+    return stats.mean_of_logs(found).value if found and len(found) == len(values) else None
+
+
+def unpaired(base: Sequence[float], head: Sequence[float], sessions: Sequence[float], level: float) -> Estimate:
+    """The ratio of the step times of rounds that were not interleaved, head over base, with Welch's interval.
+
+    It is widened by the noise between sessions: ``sessions`` are the base's step times in sessions of its own, and
+    their variance counts once for the head's session and a share for the base's. The degrees of freedom are those of
+    Welch and Satterthwaite. With fewer than two rounds on a side there is no interval.
+    """
+    from scipy.special import stdtrit
+
+    logs = [[math.log(v) for v in values] for values in (base, head, sessions)]
+    centre = _average(logs[1]) - _average(logs[0])
+    if len(base) < 2 or len(head) < 2:
+        return Estimate(math.exp(centre))
+    parts = [(_variance(values) / len(values), len(values) - 1) for values in logs[:2]]
+    if len(sessions) > 1:
+        parts.append((_variance(logs[2]) * (1 + 1 / len(sessions)), len(sessions) - 1))
+    total = sum(variance for variance, _ in parts)
+    if total == 0:
+        return Estimate(math.exp(centre), math.exp(centre), math.exp(centre))
+    freedom = total**2 / sum(variance**2 / n for variance, n in parts)
+    width = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(total)
+    return Estimate(math.exp(centre), math.exp(centre - width), math.exp(centre + width))
+
+
+def noise(ratios: Sequence[float]) -> float | None:
+    """The standard deviation of the rounds' log-ratios; None of fewer than two."""
+    return math.sqrt(_variance([math.log(r) for r in ratios])) if len(ratios) > 1 else None
+
+
+def smallest_slowdown(noise: float, rounds: int, slower_than: float, rows: int, power: float = 0.95) -> float | None:
+    """The true slowdown that is called slower in ``power`` of runs at the last look that ``rounds`` reach.
+
+    ``noise`` is that of `noise`. Of the threshold, t quantiles of the alarm and of the power, each times the standard
+    error; None before the first look.
+    """
+    from scipy.special import stdtrit
+
+    reached = [n for n in LOOKS if n <= rounds]
+    if not reached:
+        return None
+    n = reached[-1]
+    alarm, found = (float(stdtrit(n - 1, level)) for level in ((1 + confidence(rows)) / 2, power))
+    return math.expm1(math.log1p(slower_than) + (alarm + found) * noise / math.sqrt(n))
+
+
+def _average(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _variance(values: Sequence[float]) -> float:
+    centre = _average(values)
+    return math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1)

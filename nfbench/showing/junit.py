@@ -1,0 +1,53 @@
+"""The verdicts of a check as a JUnit file, which CI servers show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+from xml.etree import ElementTree
+
+from nfbench.analysis.verdicts import SLOWER, Row
+from nfbench.errors import BadResults
+from nfbench.showing import verdicts
+
+
+def write(path: Path, study: str, rows: Sequence[Row], inconclusive: Literal["fail", "pass"]) -> None:
+    """One test case a workload: a failure where it is worse, an error where nothing can be said.
+
+    Raises:
+        BadResults: the file cannot be written.
+    """
+    codes = [row.exit_code(inconclusive) for row in rows]
+    failed = sum(code == SLOWER for code in codes)
+    suite = ElementTree.Element(
+        "testsuite",
+        name=f"nfbench check {study}",
+        tests=str(len(rows)),
+        failures=str(failed),
+        errors=str(sum(map(bool, codes)) - failed),
+        skipped="0",
+    )
+    for row, code in zip(rows, codes, strict=True):
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=f"nfbench.{study}", name=_clean(verdicts.label(row, rows))
+        )
+        text = _clean(f"{row.verdict}: {verdicts.said(row)}")
+        if code:
+            kind = "failure" if code == SLOWER else "error"
+            ElementTree.SubElement(case, kind, type=row.verdict, message=text)
+        ElementTree.SubElement(case, "system-out").text = text
+    tree = ElementTree.ElementTree(suite)
+    ElementTree.indent(tree)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tree.write(path, encoding="utf-8", xml_declaration=True)
+    except OSError as error:
+        raise BadResults(
+            f"{path} cannot be written: {error.strerror}.", try_="--junit with a file that you may write"
+        ) from error
+
+
+def _clean(text: str) -> str:
+    """``text`` without what XML cannot hold."""
+    return "".join(c if c.isprintable() else " " for c in text)

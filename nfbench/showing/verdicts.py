@@ -1,0 +1,186 @@
+"""The verdicts of a check as a table, and in sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from nfbench import units
+from nfbench.analysis import gate
+from nfbench.analysis.stats import Estimate
+from nfbench.analysis.verdicts import COUNTS, Row
+from nfbench.records import StepTime, key
+from nfbench.showing.tables import Column, Format, plain, render
+
+_PLAIN = StepTime(model="")
+
+
+def label(row: Row, rows: Sequence[Row]) -> str:
+    """The model, with the settings in which rows of that model differ."""
+    same = [r.workload for r in rows if r.workload.model == row.workload.model]
+    fields = [name for name in StepTime.__struct_fields__ if len({getattr(w, name) for w in same}) > 1]
+    settings = ", ".join(f"{name} {getattr(row.workload, name)}" for name in fields)
+    return f"{row.workload.model} ({settings})" if settings else row.workload.model
+
+
+def change(ratio: Estimate | None) -> str:
+    """ "+5.1 % (+4.2 % to +6.0 %)", the step time's; a dash where there is none."""
+    if ratio is None:
+        return units.ABSENT
+    text = units.signed_percent(_rounded(ratio.value - 1))
+    if ratio.low is None or ratio.high is None:
+        return text
+    low, high = (units.signed_percent(_rounded(end - 1)) for end in (ratio.low, ratio.high))
+    return f"{text} ({low} to {high})"
+
+
+def _rounded(share: float) -> float:
+    return share if abs(share) >= 5e-5 else 0.0
+
+
+def counted(row: Row) -> str:
+    """ "same", or each count that is not."""
+    if not row.counts:
+        return units.ABSENT
+    changed = [count.said() for count in row.counts if count.verdict != "same"]
+    return "; ".join(changed) or "same"
+
+
+def why(row: Row) -> str:
+    """What decided it, and what is accepted."""
+    accept = row.accept
+    parts = list(row.why)
+    if accept is not None and accept.counts and any(c.verdict == "more" for c in row.counts):
+        parts.append(f"no longer accepted: {accept.said()}" if row.expired else accept.said())
+    if row.verdict == "inconclusive" and row.not_slower:
+        parts.append("not slower; whether the same or faster cannot be said")
+    return "; ".join(parts)
+
+
+def table(rows: Sequence[Row], format: Format, *, title: str | None = None, timed: bool = True) -> str:
+    """One line a workload; as CSV or JSON all of it, raw, in SI units."""
+    if format in ("csv", "json"):
+        return render(_RAW, [_raw(row) for row in rows], format)
+    shown = [
+        {
+            "model": label(row, rows),
+            "verdict": row.verdict,
+            "change": change(row.ratio),
+            "base": units.seconds(row.base_time),
+            "head": units.seconds(row.head_time),
+            "rounds": row.rounds or None,
+            "counts": counted(row),
+            "why": why(row) or None,
+        }
+        for row in rows
+    ]
+    columns = [Column("model", "model", right=False), Column("verdict", "verdict", right=False)]
+    if timed:
+        columns += [
+            Column("change", "step time, head against base"),
+            Column("base", "base", spare=2),
+            Column("head", "head", spare=2),
+            Column("rounds", "rounds", plain, spare=1),
+        ]
+    columns.append(Column("counts", "counts", right=False))
+    if any(row["why"] for row in shown):
+        columns.append(Column("why", "why", lambda value: value or "", right=False))
+    return render(columns, shown, format, title)
+
+
+_RAW = (
+    Column("model", "model"),
+    Column("workload", "workload"),
+    Column("verdict", "verdict"),
+    Column("exit_code", "exit code"),
+    Column("ratio", "ratio"),
+    Column("ratio_low", "ratio, low"),
+    Column("ratio_high", "ratio, high"),
+    Column("confidence", "confidence"),
+    Column("limit", "limit"),
+    Column("base_step_time", "base"),
+    Column("head_step_time", "head"),
+    Column("rounds", "rounds"),
+    Column("void_rounds", "void rounds"),
+    Column("noise", "noise"),
+    *(Column(f"{side}_{name}", f"{side}: {title}") for name, (title, _) in COUNTS.items() for side in ("base", "head")),
+    Column("accepted", "accepted"),
+    Column("why", "why"),
+    Column("findings", "findings"),
+)
+
+
+def _raw(row: Row) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "model": row.workload.model,
+        "workload": key(row.workload),
+        "verdict": row.verdict,
+        "exit_code": row.exit_code("fail"),
+        "limit": row.limit,
+        "base_step_time": row.base_time,
+        "head_step_time": row.head_time,
+        "rounds": row.rounds or None,
+        "void_rounds": row.void or None,
+        "noise": row.noise,
+        "accepted": row.accept.said() if row.accept and row.accepted else None,
+        "why": why(row) or None,
+        "findings": " ".join(f.code for f in row.findings) or None,
+    }
+    if row.ratio is not None:
+        found |= {"ratio": row.ratio.value, "ratio_low": row.ratio.low, "ratio_high": row.ratio.high}
+        found["confidence"] = gate.confidence() if row.ratio.low is not None else None
+    for count in row.counts:
+        found |= {f"base_{count.name}": count.base, f"head_{count.name}": count.head}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def findings(rows: Sequence[Row]) -> list[str]:
+    """Every finding once, with the workloads that it is about."""
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        for finding in row.findings:
+            about.setdefault(str(finding), []).append(label(row, rows))
+    return [f"{', '.join(dict.fromkeys(models))}: {text}" for text, models in about.items()]
+
+
+def sentence(rows: Sequence[Row]) -> str:
+    """ "3 workloads: 2 same, 1 slower." with what is worse among the counts."""
+    count = len(rows)
+    words = Counter(f"{row.verdict}, as accepted" if row.accepted else row.verdict for row in rows)
+    text = ", ".join(f"{number} {verdict}" for verdict, number in words.items())
+    worse = sum(bool(row.worse_counts) for row in rows)
+    more = f"; {worse} with more of what is counted" if worse else ""
+    return f"{count} workload{'s'[: count != 1]}: {text}{more}."
+
+
+def noise(rows: Sequence[Row], slower_than: float, rounds: int) -> list[str]:
+    """A check of an environment against itself: its noise, and the smallest slowdown that it shows."""
+    said = []
+    for row in rows:
+        if row.noise is None:
+            continue
+        smallest = gate.smallest_slowdown(row.noise, rounds, slower_than, len(rows))
+        head = (
+            f"{label(row, rows)}: rounds of the same code differ by {units.percent(row.noise, 2)} (standard deviation)"
+        )
+        if smallest is None:
+            said.append(f"{head}; fewer than {gate.LOOKS[0]} rounds fit, so that no slowdown can be shown.")
+        else:
+            reached = max(n for n in gate.LOOKS if n <= rounds)
+            said.append(
+                f"{head}; in {reached} rounds a slowdown of {units.percent(smallest, 2)} or more is called slower than "
+                f"{units.percent(slower_than, 2)}, 19 times of 20."
+            )
+    return said
+
+
+def said(row: Row) -> str:
+    """A row in a sentence: the change of the step time, the counts that changed, and why."""
+    parts = []
+    if row.ratio is not None:
+        parts.append(f"step time {change(row.ratio)}, threshold {units.signed_percent(row.limit)}, {row.rounds} rounds")
+    changed = counted(row)
+    if changed not in ("same", units.ABSENT):
+        parts.append(changed)
+    return "; ".join([*parts, *filter(None, [why(row)])]) or row.verdict

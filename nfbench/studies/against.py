@@ -1,0 +1,202 @@
+"""What a check compares with: a git ref's merge base, another Python, stored results, or this environment itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nfbench.analysis import baseline
+from nfbench.analysis.baseline import Stored
+from nfbench.analysis.store import load
+from nfbench.devices.base import child_environment
+from nfbench.errors import BadStudy, NfbenchError
+from nfbench.records import StepTime, key
+from nfbench.studies import study as studies
+from nfbench.studies import worktree
+from nfbench.studies.check import Case, Sides
+from nfbench.studies.process import Place
+from nfbench.studies.study import Study
+from nfbench.studies.worktree import Worktree
+
+
+class Base:
+    """What is compared with, in words (``said``), where both sides run, and what is to be said about it.
+
+    ``stored`` are the workloads of stored results by their key, ``workloads`` those that the base's study has (None
+    where it has none of its own).
+    """
+
+    def __init__(self, said: str, sides: Sides) -> None:
+        self.said, self.sides = said, sides
+        self.notes: list[str] = []
+        self.stored: dict[str, Stored] | None = None
+        self.workloads: list[StepTime] | None = None
+
+    def objection(self, case: Case) -> str | None:
+        """Why what ``case`` has measured cannot be compared; None where it can."""
+        return None
+
+
+class Ref(Base):
+    """The merge base of a git ref."""
+
+    def __init__(self, said: str, sides: Sides, tree: Worktree) -> None:
+        super().__init__(said, sides)
+        self.tree = tree
+
+    def objection(self, case: Case) -> str | None:
+        """That the base ran other code than the merge base's, where this repository's code is under test at all."""
+        base, head = case.base[-1].software.commit, case.head[-1].software.commit
+        if head == self.tree.head and base != self.tree.base:
+            ran = f"commit {base[:7]}" if base else "code of no commit"
+            return f"the base's workers ran {ran}, not the merge base {self.tree.base[:7]}: --source names its folder"
+        if head != self.tree.head and not any("no file of this repository" in why for why in case.why):
+            case.why.append("no file of this repository is under test: both sides ran the same code")
+        return None
+
+
+class Results(Base):
+    """Stored rows."""
+
+    def __init__(self, said: str, sides: Sides, stored: dict[str, Stored], allowed: Sequence[str]) -> None:
+        super().__init__(said, sides)
+        self.stored, self.allowed = stored, tuple(allowed)
+
+    def objection(self, case: Case) -> str | None:
+        """That the machine is another one."""
+        assert case.stored is not None
+        keys = baseline.machine_keys(case.stored.last.machine, case.head[-1].machine, self.allowed)
+        if not keys:
+            return None
+        names = ",".join(text.partition(" ")[0] for text in keys)
+        return f"the base is of another machine: {'; '.join(keys)} (--allow {names} compares all the same)"
+
+
+@contextlib.contextmanager
+def opened(
+    against: str | None, study: Study, kind: str, workloads: Sequence[StepTime], source: str, allowed: Sequence[str]
+) -> Iterator[Base]:
+    """What ``against`` names, for as long as it is needed.
+
+    Raises:
+        NfbenchError: it is nothing of the three, or cannot be used.
+    """
+    if against is None:
+        place = _here(source)
+        yield Base("itself", Sides(place, place))
+    elif _is_results(against):
+        yield _results(against, study, workloads, source, allowed)
+    elif (python := _python(against)) is not None:
+        here = _here(source)
+        version = _probe(python)
+        base = Base(f"{against} (nfbench {version})", Sides(here._replace(python=python), here))
+        yield base
+    else:
+        with worktree.merge_base(against) as tree:
+            yield _ref(against, tree, study, kind, source)
+
+
+def _here(source: str) -> Place:
+    if not source:
+        return Place()
+    folder = Path(source).resolve()
+    if not folder.is_dir():
+        raise NfbenchError(f"--source {source} is no folder here.", try_="--source src")
+    return Place(path=(folder,))
+
+
+def _is_results(against: str) -> bool:
+    path = Path(against)
+    if path.is_dir():
+        return next(path.rglob("*.jsonl"), None) is not None or not worktree.is_ref(against)
+    return path.suffix == ".jsonl" or (path.is_file() and not os.access(path, os.X_OK))
+
+
+def _python(against: str) -> str | None:
+    """The interpreter of that name; None where it names none, or a git ref as well."""
+    path = Path(against)
+    if path.is_file() and os.access(path, os.X_OK):
+        return str(path.absolute())  # not resolved: an environment's Python is a link
+    looks = path.name.startswith("python")
+    if looks and os.sep not in against and not worktree.is_ref(against) and (found := shutil.which(against)):
+        return found
+    if looks and not worktree.is_ref(against):
+        raise NfbenchError(f"There is no Python {against}.", try_="--against path/to/environment/bin/python")
+    return None
+
+
+def _probe(python: str) -> str:
+    """The version of nfbench that ``python`` holds."""
+    try:
+        done = subprocess.run(
+            [python, "-c", "import nfbench.studies.worker, nfbench; print(nfbench.__version__)"],
+            env=child_environment(own=False),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NfbenchError(f"{python} does not start: {error}.", try_="--against with a Python that runs") from error
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise NfbenchError(
+            f"{python} cannot run nfbench.", why=last[:300], try_=f"{python} -m pip install nfbench, with its torch"
+        )
+    return done.stdout.strip().splitlines()[-1]
+
+
+def _results(against: str, study: Study, workloads: Sequence[StepTime], source: str, allowed: Sequence[str]) -> Results:
+    loaded = load([Path(against)])
+    stored = baseline.stored(loaded.results, study.name)
+    if not any(key(workload) in stored for workload in workloads):
+        there = ", ".join(sorted({s.last.workload.model for s in stored.values()})[:5]) or "nothing to compare with"
+        raise NfbenchError(
+            f"{against} has no row of {study.name}'s workloads.",
+            why=f"It holds {there}; rows pair where every setting is equal.",
+            try_=f"nfbench check {study.name}, whose file can be the base of the next",
+        )
+    base = Results(f"stored results, {against}", Sides(None, _here(source)), stored, allowed)
+    if loaded.broken:
+        base.notes.append(f"Skipped {len(loaded.broken)} broken lines of {against}: {loaded.broken[0]}")
+    base.workloads = [s.last.step for s in stored.values()]
+    return base
+
+
+def _ref(ref: str, tree: Worktree, study: Study, kind: str, source: str) -> Ref:
+    below = Path.cwd().resolve().relative_to(tree.root.resolve())
+    folder = tree.base_root / below
+    for root in (tree.root, tree.base_root):
+        if source and not (root / source).is_dir() and root is tree.root:
+            raise NfbenchError(f"--source {source} is no folder of the repository.", try_="--source src")
+    sides = Sides(
+        Place(path=(tree.base_root / source,), folder=folder if folder.is_dir() else tree.base_root),
+        Place(path=(tree.root / source,)),
+    )
+    base = Ref(f"{tree.base[:7]}, the merge base of {ref} and HEAD", sides, tree)
+    if tree.changed:
+        files = " and ".join(tree.changed)
+        base.notes.append(f"{files} differs between base and head: only code was compared, in the head's environment.")
+    if tree.base == tree.head:
+        base.notes.append("The merge base is HEAD itself: what differs is what is not committed.")
+    base.workloads = _study_workloads(tree, study, kind, base.notes)
+    return base
+
+
+def _study_workloads(tree: Worktree, study: Study, kind: str, notes: list[str]) -> list[StepTime] | None:
+    """The workloads of the study as the base has it; None where it has none."""
+    try:
+        path = tree.base_root / study.path.resolve().relative_to(tree.root.resolve())
+    except ValueError:
+        return None
+    if not path.is_file():
+        return None
+    try:
+        return [workload for part in studies.read(path).parts(kind) for workload in part.workloads]
+    except BadStudy as error:
+        notes.append(f"The base's {study.path.name} cannot be read, so nothing is known to be missing: {error.what}")
+        return None

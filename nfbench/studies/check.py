@@ -1,0 +1,286 @@
+"""The rounds of a check: each row's two sides in fresh processes, A B B A, until its verdict or the time is up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from nfbench.analysis import gate, metrics, stats
+from nfbench.analysis.baseline import Stored
+from nfbench.analysis.gate import Round, Verdict
+from nfbench.analysis.stats import Estimate
+from nfbench.analysis.verdicts import Outcome
+from nfbench.errors import Stop
+from nfbench.measuring.outcome import Keep, Labels
+from nfbench.records import Resolved, Result, Sampling, Side, Status, StepTime
+from nfbench.studies.group import Group, Seat, Unstarted, Watcher, crowded
+from nfbench.studies.process import Place
+from nfbench.studies.runner import TOGETHER, start
+
+TURN_TIME = 3.0
+CANNOT: tuple[Status, ...] = ("unsupported", "error")
+"""Statuses of a base that cannot start or has no such workload."""
+
+
+class Case:
+    """One row of a check while it is measured. Its first side is the base, unless the base is ``stored``.
+
+    ``limit`` is the slowdown that is not called one. ``verdict`` is None while it is open; ``why`` says what decided it
+    other than the rounds.
+    """
+
+    def __init__(self, workload: StepTime, sampling: Sampling, limit: float) -> None:
+        self.workload, self.limit = workload, limit
+        self.sampling = turns(sampling)
+        self.rounds: list[Round] = []
+        self.head_times: list[float] = []
+        self.base_times: list[float] = []
+        self.tried = self.void = 0
+        self.voids: list[str] = []
+        self.alone = False
+        self.settled: list[Resolved | None] = []
+        self.base: list[Result] = []
+        self.head: list[Result] = []
+        self.stored: Stored | None = None
+        self.verdict: Outcome | None = None
+        self.estimate: Estimate | None = None
+        self.why: list[str] = []
+
+    def end(self, verdict: Outcome, why: str = "") -> None:
+        """Close it."""
+        self.verdict = verdict
+        if why:
+            self.why.append(why)
+
+
+class _End(NamedTuple):
+    """How a side failed."""
+
+    status: Status
+    words: str
+
+
+class Sides(NamedTuple):
+    """Where the two sides run; a base that is stored has no place."""
+
+    base: Place | None
+    head: Place
+
+
+def turns(sampling: Sampling) -> Sampling:
+    """The turns of one round: A B B A, at least 3 s each, and of four times that at most, warm-up included."""
+    turn_time = sampling.turn_time or TURN_TIME
+    cap = min(sampling.max_time, 4 * turn_time)
+    return msgspec.structs.replace(sampling, turns=2, rounds=1, turn_time=turn_time, max_time=max(cap, turn_time))
+
+
+class Check:
+    """Measures cases round by round, all open ones in each, and looks after 4, 8 and 16 sound rounds of a case.
+
+    ``counts`` counts in one round and times nothing. ``objection`` says why a case's results cannot be compared.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        sides: Sides,
+        *,
+        device: str,
+        seed: int,
+        labels: Labels,
+        keep: Keep,
+        watch: Watcher,
+        until: float,
+        kind: str | None = None,
+        counts: bool = False,
+        objection: Callable[[Case], str | None] = lambda case: None,
+    ) -> None:
+        self.cases, self.sides, self.device, self.seed = list(cases), sides, device, seed
+        self.labels, self.keep, self.watch, self.kind = labels, keep, watch, kind
+        self.until, self.counts, self.objection = until, counts, objection
+        self.round_time: float | None = None
+        self.unstarted: dict[Side | None, str] = {}
+
+    def run(self) -> None:
+        """Measure until every case has its verdict, or the next round would not end in time.
+
+        Raises:
+            NfbenchError: the device cannot be had.
+        """
+        while open_cases := [case for case in self.cases if case.verdict is None]:
+            for batch in _batches(open_cases, 1 if self.sides.base is None else 2):
+                began = time.monotonic()
+                expected = (self.round_time or 0.0) * len(batch)
+                if began + 1.05 * expected > self.until:
+                    self._out_of_time()
+                    return
+                self._round(batch)
+                self.round_time = (time.monotonic() - began) / len(batch)
+
+    def _out_of_time(self) -> None:
+        for case in self.cases:
+            if case.verdict is None:
+                reached = len(case.head_times)
+                wanted = next((n for n in gate.LOOKS if n > reached), gate.LOOKS[-1])
+                case.end("inconclusive", f"the time was up after {reached} rounds, the next look is after {wanted}")
+
+    def _round(self, batch: Sequence[Case]) -> None:
+        groups = [self._group(case) for case in batch]
+        current: Group | None = None
+        try:
+            start(groups, self.watch, self.kind)
+            for case, group in zip(batch, groups, strict=True):
+                current = group
+                self._time(case, group)
+                group.close()
+        except (Stop, KeyboardInterrupt):
+            if current is not None:
+                current.interrupt(self.keep)
+            raise
+        finally:
+            for group in groups:
+                group.close()
+
+    def _group(self, case: Case) -> Group:
+        seats = [Seat(case.workload, self.sides.head, "head")]
+        if self.sides.base is not None:
+            seats.insert(0, Seat(case.workload, self.sides.base, "base"))
+        settled = case.settled or [case.stored.last.resolved if case.stored else None] * len(seats)
+        return Group(
+            seats,
+            device=self.device,
+            seed=self.seed,
+            labels=self.labels,
+            settled=settled,
+            alone=case.alone,
+            lead=0,
+        )
+
+    def _time(self, case: Case, group: Group) -> None:
+        found: list[list[Result]] = [[] for _ in group.seats]
+        self.unstarted = {}
+        number = f" (round {len(case.head_times) + 1})" if not self.counts else ""
+        for turn in range(1 if self.counts else case.sampling.turns):
+            results = self._turn(case, group, turn, number)
+            if turn == 0 and not case.alone and crowded(results):
+                self.watch.note(
+                    f"{case.workload.model}: both sides do not fit in memory at once; each turn runs alone."
+                )
+                case.alone = True
+                group.run_alone()
+                results = self._turn(case, group, turn, number)
+            for side, result in zip(found, results, strict=True):
+                if result is not None:
+                    side.append(result)
+            if group.out:
+                break
+        case.settled = group.settled
+        case.tried += 1
+        self._note(case, found)
+        if not self._failed(case, found):
+            self._judge(case, found)
+
+    def _turn(self, case: Case, group: Group, turn: int, said: str) -> list[Result | None]:
+        """A turn of both sides; a side whose worker does not even start is out, and the other has its turn."""
+        while True:
+            try:
+                return group.turn(
+                    case.tried,
+                    turn,
+                    case.sampling,
+                    self.keep,
+                    self.watch,
+                    said=said,
+                    counts=self.counts,
+                    until=self.until,
+                )
+            except Unstarted as error:
+                if error.seat.side == "head" and not error.died:
+                    raise
+                group.out.add(group.seats.index(error.seat))
+                self.unstarted[error.seat.side] = " ".join(filter(None, (error.what, error.why)))
+
+    def _failed(self, case: Case, found: Sequence[Sequence[Result]]) -> bool:
+        """Whether a side failed, which closes the case."""
+        head = self._ended("head", found[-1])
+        base = self._ended("base", found[0]) if self.sides.base is not None else None
+        ends = {end.status for end in (base, head) if end is not None}
+        if time.monotonic() >= self.until and "timeout" in ends:
+            case.end("inconclusive", f"the time was up in round {len(case.head_times) + 1}")
+        elif base is not None and head is not None and ends == {"diverged"}:
+            case.end("incomparable", "the loss is not finite on either side")
+        elif head is not None:
+            case.end("failed", f"the head ended as {head.words}")
+        elif base is not None and base.status in CANNOT and not case.base:
+            case.end("new", f"the base ended as {base.words}")
+        elif base is not None:
+            case.end("incomparable", f"the base ended as {base.words}")
+        return bool(ends)
+
+    def _ended(self, side: Side, results: Sequence[Result]) -> _End | None:
+        """How a side failed; None where it did not."""
+        if side in self.unstarted:
+            return _End("error", self.unstarted[side])
+        failed = next((r for r in results if r.status != "ok"), None)
+        if failed is None:
+            return None
+        words = failed.status.replace("_", " ")
+        return _End(failed.status, f"{words}: {failed.message}" if failed.message else words)
+
+    def _note(self, case: Case, found: Sequence[Sequence[Result]]) -> None:
+        sides = (case.base, case.head) if self.sides.base is not None else (case.head,)
+        for kept, side in zip(sides, found, strict=True):
+            kept.extend(r for r in side if r.status == "ok")
+
+    def _judge(self, case: Case, found: Sequence[Sequence[Result]]) -> None:
+        if (wrong := self.objection(case)) is not None:
+            case.end("incomparable", wrong)
+        elif self.counts:
+            case.end("counted")
+        elif (void := self._void(case, found)) is not None:
+            case.void += 1
+            case.voids.append(void)
+            if case.void > gate.MOST_VOID:
+                case.end("inconclusive", f"{case.void} rounds could not count: {void}")
+        elif len(case.head_times) in gate.LOOKS:
+            verdict, case.estimate = self._look(case)
+            if verdict != "inconclusive" or len(case.head_times) == gate.LOOKS[-1]:
+                case.end(verdict)
+
+    def _void(self, case: Case, found: Sequence[Sequence[Result]]) -> str | None:
+        """Why the round does not count; where it does, it is kept."""
+        slowed = sorted(
+            {reason for side in found for r in side for reason in metrics.VOIDS & set(r.conditions.throttle)}
+        )
+        if slowed:
+            return f"the GPU was slowed down ({', '.join(slowed)})"
+        times = [[metrics.seconds(r) for r in side] for side in found]
+        if any(time is None for side in times for time in side):
+            return "a turn has no step time"
+        means = [stats.mean_of_logs([t for t in side if t is not None]).value for side in times]
+        if self.sides.base is not None:
+            paired = gate.ratio(found[0], found[1])
+            assert paired is not None
+            if paired.clock_changed(case.limit):
+                return "the clock changed, not the code"
+            case.rounds.append(paired)
+            case.base_times.append(means[0])
+        case.head_times.append(means[-1])
+        return None
+
+    def _look(self, case: Case) -> tuple[Verdict, Estimate]:
+        rows = len(self.cases)
+        if case.stored is None:
+            return gate.look([r.ratio for r in case.rounds], case.limit, rows)
+        sides = case.stored.rounds, case.head_times, case.stored.sessions
+        estimate = gate.unpaired(*sides, gate.confidence())
+        return gate.judge(estimate, gate.unpaired(*sides, gate.confidence(rows)), case.limit), estimate
+
+
+def _batches(cases: Sequence[Case], workers: int) -> list[Sequence[Case]]:
+    """Cases whose workers start together."""
+    size = max(1, TOGETHER // workers)
+    return [cases[i : i + size] for i in range(0, len(cases), size)]

@@ -1,0 +1,221 @@
+"""Workloads that take turns A B B A …, each in a process of its own that is kept alive."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from nfbench.errors import NfbenchError
+from nfbench.measuring.outcome import Keep, Labels, frame
+from nfbench.measuring.watch import Watch
+from nfbench.records import Resolved, Result, Sampling, Side, Status, StepTime
+from nfbench.studies.messages import Request
+from nfbench.studies.process import Died, Place, Process, TooLong
+
+FULL = 0.9
+"""The share of the device's memory that the peaks of all may take together; beyond it each runs alone."""
+
+
+class Watcher(Watch, Protocol):
+    """A watch that can be told what the next calls are about."""
+
+    def about(self, subject: str) -> None:
+        """A model, a place in a study."""
+
+
+class Seat(NamedTuple):
+    """A workload, where its process runs, and which side of a comparison of code it is."""
+
+    workload: StepTime
+    place: Place = Place()
+    side: Side | None = None
+
+
+class Unstarted(NfbenchError):
+    """The worker of ``seat`` could not open its device, or ``died`` before."""
+
+    def __init__(self, seat: Seat, died: bool, error: NfbenchError) -> None:
+        self.seat, self.died = seat, died
+        super().__init__(error.what, why=error.why, try_=error.try_)
+
+
+class Group:
+    """A process for each seat. A seat that fails leaves a row with its status and takes no further turn.
+
+    ``settled`` holds for each seat what its `auto`s became; one that is given pins the seat to it. Where ``alone``,
+    each turn has a process of its own, which ends with it: the peaks of all do not fit in the memory at once. What the
+    ``lead`` settled first, all others are pinned to.
+    """
+
+    def __init__(
+        self,
+        seats: Sequence[Seat],
+        *,
+        device: str,
+        seed: int,
+        labels: Labels,
+        settled: Sequence[Resolved | None] = (),
+        alone: bool = False,
+        lead: int | None = None,
+    ) -> None:
+        self.seats, self.device, self.seed, self.labels = tuple(seats), device, seed, labels
+        self.settled = list(settled) or [None] * len(self.seats)
+        self.alone, self.lead = alone, lead
+        self.processes = [self._process(seat) for seat in self.seats]
+        self.asked: list[StepTime | None] = [None] * len(self.seats)
+        self.out: set[int] = set()
+
+    def _process(self, seat: Seat) -> Process:
+        return Process(self.device, place=seat.place)
+
+    def turn(
+        self,
+        round: int,
+        turn: int,
+        sampling: Sampling,
+        keep: Keep,
+        watch: Watcher,
+        *,
+        said: str = "",
+        counts: bool = False,
+        until: float = math.inf,
+    ) -> list[Result | None]:
+        """One turn of every seat that is not out; every second time the other way round. Each result is kept.
+
+        ``said`` is added to the model's name for the watch, ``counts`` asks for counts instead of times, and what is
+        not done by ``until`` on the monotonic clock is ended.
+
+        Raises:
+            Unstarted: the device cannot be had.
+        """
+        found: list[Result | None] = [None] * len(self.seats)
+        order = [index for index in range(len(self.seats)) if index not in self.out]
+        for index in order if (round + turn) % 2 == 0 else reversed(order):
+            request = Request(
+                workload=self._pinned(index),
+                sampling=sampling,
+                seed=self.seed,
+                round=round,
+                turn=turn,
+                labels=self.labels,
+                counts=counts,
+            )
+            watch.about(f"{self.seats[index].workload.model}{said}")
+            found[index] = result = self._ask(index, request, watch, until)
+            keep(result)
+            if result.status != "ok":
+                self.out.add(index)
+                watch.note(f"{self.seats[index].workload.model}: {result.status}: {result.message or 'no rate'}")
+            else:
+                self._settle(index, result.resolved)
+            if self.alone:
+                self._renew(index)
+        return found
+
+    def run_alone(self) -> None:
+        """From now on each turn in a process of its own; those that were out may try again."""
+        self.alone = True
+        self.out.clear()
+        for index in range(len(self.seats)):
+            self._renew(index)
+
+    def interrupt(self, keep: Keep) -> None:
+        """Ask who is measuring to stop and keep what there is."""
+        for seat, process in zip(self.seats, self.processes, strict=True):
+            process.interrupt(lambda result, seat=seat: keep(_of(seat, result)))  # type: ignore[misc]
+
+    def close(self) -> None:
+        """End all workers."""
+        for process in self.processes:
+            process.close()
+
+    def _settle(self, index: int, resolved: Resolved | None) -> None:
+        for other, settled in enumerate(self.settled):
+            if settled is None and (other == index or index == self.lead):
+                self.settled[other] = resolved
+
+    def _renew(self, index: int) -> None:
+        self.processes[index].close()
+        self.processes[index] = self._process(self.seats[index])
+        self.asked[index] = None
+
+    def _pinned(self, index: int) -> StepTime:
+        """What is asked of a process stays the same while it lives, so that it keeps what it has built."""
+        asked = self.asked[index]
+        if asked is None:
+            settled = self.settled[index]
+            asked = self.seats[index].workload
+            asked = self.asked[index] = asked if settled is None else pinned(asked, settled)
+        return asked
+
+    def _ask(self, index: int, request: Request, watch: Watch, until: float) -> Result:
+        process, seat = self.processes[index], self.seats[index]
+        try:
+            answer = process.ask(request, watch, until)
+        except Died as died:
+            result = _row(request, "error", str(died), process, seat)
+        except TooLong as late:
+            result = _row(request, "timeout", str(late), process, seat)
+        else:
+            if answer.error is not None:
+                what, why, try_ = answer.error
+                error = NfbenchError(what, why=why, try_=try_)
+                if answer.fatal:
+                    raise Unstarted(seat, False, error)
+                result = _row(request, "unsupported", str(error).replace("\n", " "), process, seat)
+            else:
+                assert answer.result is not None
+                result = answer.result
+        return _of(seat, result)
+
+
+def _of(seat: Seat, result: Result) -> Result:
+    """``result`` under what was asked, which is not always what its process was asked, and with its side."""
+    return msgspec.structs.replace(result, workload=seat.workload, side=seat.side)
+
+
+def pinned(workload: StepTime, resolved: Resolved) -> StepTime:
+    """``workload`` with every `auto` set to what it became in ``resolved``."""
+    return msgspec.structs.replace(
+        workload,
+        px=resolved.px,
+        micro_batch=resolved.micro_batch,
+        precision=resolved.precision,
+        layout=resolved.layout,
+        agc="none" if resolved.agc is None else resolved.agc,
+        agc_impl=resolved.agc_impl or "auto",
+    )
+
+
+def crowded(results: Sequence[Result | None]) -> bool:
+    """Whether the peaks of all together take more than 90 % of the device's memory, or one found none left."""
+    kept = [r for r in results if r is not None]
+    if any(r.status == "out_of_memory" for r in kept):
+        return len(kept) > 1
+    peaks = [max((r.value(name) or 0.0) for name in ("peak_reserved", "peak_allocated", "peak_rss")) for r in kept]
+    memory = next((r.machine.memory for r in kept if r.machine.memory), None)
+    return len(kept) > 1 and memory is not None and sum(peaks) > FULL * memory
+
+
+def _row(request: Request, status: Status, message: str, process: Process, seat: Seat) -> Result:
+    hello = process.hello
+    if hello is None:
+        error = NfbenchError(
+            "A worker ended before it had opened its device.", why=message, try_="nfbench env, which says what is there"
+        )
+        raise Unstarted(seat, True, error)
+    return frame(
+        hello.machine,
+        hello.software,
+        request.workload,
+        request.sampling,
+        seed=request.seed,
+        round=request.round,
+        turn=request.turn,
+        labels=request.labels,
+        status=status,
+        message=message,
+    )

@@ -1,0 +1,113 @@
+"""From a case that has been measured to its row: the verdict, what was accepted, and what is doubtful about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import date
+
+from nfbench.analysis import acceptance, findings, gate, stats, verdicts
+from nfbench.analysis.acceptance import Accept
+from nfbench.analysis.findings import Finding
+from nfbench.analysis.stats import Estimate
+from nfbench.analysis.verdicts import Row
+from nfbench.records import Result, StepTime
+from nfbench.studies.check import Case
+
+
+def limit(workload: StepTime, slower_than: float, accepts: tuple[Accept, ...], today: date) -> float:
+    """The slowdown that is not called one: the threshold, or what is accepted today where that is more."""
+    accept = acceptance.of(workload, accepts)
+    return slower_than if accept is None or accept.expired(today) else max(slower_than, accept.slower)
+
+
+def row(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: date, rows: int) -> Row:
+    """The row of ``case``, of ``rows`` in all; ``slower_than`` is the threshold of the check."""
+    accept = acceptance.of(case.workload, accepts)
+    expired = accept is not None and accept.expired(today)
+    base, head = _last(case.base), _last(case.head)
+    if case.stored is not None:
+        base = case.stored.last
+    estimate = case.estimate or _estimate(case)
+    verdict, accepted = case.verdict or "inconclusive", False
+    why = list(case.why)
+    if accept is not None and accept.slower and estimate is not None:
+        if expired:
+            why.append(f"no longer accepted: {accept.said()}")
+        elif case.verdict == "slower":
+            why.append(f"more than is {accept.said()}")
+        elif estimate.low is not None and estimate.low > 1 + slower_than:
+            # within what is accepted, and slower all the same
+            verdict, accepted = "slower", True
+            why.append(accept.said())
+        elif case.verdict in ("same", "faster"):
+            why.append(f"not needed: {accept.said()}" if estimate.value < 1 + slower_than else accept.said())
+    why += [f"{side} differs: {text}" for side, text in _resolved(base, head)]
+    return Row(
+        workload=case.workload,
+        verdict=verdict,
+        limit=case.limit,
+        why=tuple(why),
+        ratio=estimate,
+        base_time=_time(case.stored.rounds if case.stored else case.base_times),
+        head_time=_time(case.head_times),
+        rounds=len(case.head_times),
+        void=case.void,
+        noise=gate.noise([r.ratio for r in case.rounds] or case.head_times),
+        not_slower=estimate is not None and estimate.high is not None and estimate.high < 1 + case.limit,
+        counts=verdicts.counts(base, head) if head is not None and base is not None else (),
+        accept=accept,
+        accepted=accepted,
+        expired=expired,
+        findings=tuple(_findings(case, estimate, rows)),
+        machine=head.machine if head else base.machine if base else None,
+    )
+
+
+def missing(workload: StepTime, limit: float, where: str) -> Row:
+    """A row of the base that the study no longer has."""
+    return Row(workload=workload, verdict="missing", limit=limit, why=(f"{where} has it, the study here has not",))
+
+
+def _estimate(case: Case) -> Estimate | None:
+    """The ratio over the rounds so far, where no look was reached."""
+    if case.stored is not None and case.head_times and case.stored.rounds:
+        return gate.unpaired(case.stored.rounds, case.head_times, case.stored.sessions, gate.confidence())
+    return stats.mean_of_logs([r.ratio for r in case.rounds], gate.confidence()) if case.rounds else None
+
+
+def _findings(case: Case, estimate: Estimate | None, rows: int) -> list[Finding]:
+    found = list(dict.fromkeys(f for r in (*case.base, *case.head) for f in findings.of(r)))
+    if case.void:
+        text = f"{case.void} round{'s'[: case.void != 1]} did not count: {'; '.join(dict.fromkeys(case.voids))}."
+        do = "Lock the clocks (nvidia-smi -lgc) or let the card cool; the rounds were run again."
+        found.append(Finding("void_rounds", text, do))
+    if case.verdict == "inconclusive" and estimate is not None and estimate.low is not None:
+        if estimate.low > 1 + case.limit:
+            text = f"Slower by itself, but of {rows} rows one may look so by chance."
+            found.append(Finding("one_of_many", text, "Check it alone, or raise --max-time."))
+        elif (noise := gate.noise([r.ratio for r in case.rounds] or case.head_times)) is not None:
+            wanted = math.log1p(case.limit)
+            text = (
+                f"The rounds differ by {100 * noise:.1f} % (standard deviation); the threshold is {100 * wanted:.1f} %."
+            )
+            do = "Raise --max-time or --slower-than, or take a machine of its own."
+            found.append(Finding("noisy_rounds", text, do))
+    if case.stored is not None and len(case.stored.sessions) < 2 and case.stored.rounds:
+        text = "The stored rounds are of one session, so the noise between sessions is not known."
+        found.append(Finding("one_session", text, "Store three runs of different days, or check --against a git ref."))
+    return found
+
+
+def _resolved(base: Result | None, head: Result | None) -> list[tuple[str, str]]:
+    if base is None or head is None:
+        return []
+    return [("what auto became", text) for text in verdicts.differences(base.resolved, head.resolved)]
+
+
+def _time(times: Sequence[float]) -> float | None:
+    return stats.mean_of_logs(times).value if times else None
+
+
+def _last(results: Sequence[Result]) -> Result | None:
+    return results[-1] if results else None
