@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import random
+import time
+from collections import Counter
+
 import msgspec
 import numpy as np
 import pytest
 from make import H200, once, result
 
 from nfbench.analysis import compare, findings, metrics
-from nfbench.records import Conditions, Resolved, Result, Sampling, StepTime, reading
+from nfbench.records import AgcCost, Conditions, Reading, Resolved, Result, Sampling, StepTime, reading
 
 GPU = Resolved(px=224, micro_batch=32, precision="bf16", layout="nhwc")
 
@@ -20,6 +24,39 @@ def codes(given: Result) -> list[str]:
     return [f.code for f in findings.of(given)]
 
 
+def said(given: Result) -> str:
+    (found,) = findings.of(given)
+    return str(found)
+
+
+def clock(*hertz: float) -> Reading:
+    return reading("sm_clock", "Hz", "window", "nvml", hertz)
+
+
+def capped(watts: float, default: float | None = 700.0) -> Result:
+    machine = msgspec.structs.replace(H200, power_limit=watts)
+    return result(machine=machine, resolved=GPU, conditions=Conditions(default_power_limit=default))
+
+
+SHAPES = {"step_drift", "bimodal_steps", "outliers"}
+"""Codes of the findings that judge noise, which chance may set off."""
+
+
+def healthy(rng: np.random.Generator, steps: int = 200, sd: float = 0.01) -> np.ndarray:
+    return 0.05 * rng.lognormal(0.0, sd, steps)
+
+
+def timed(times: np.ndarray) -> Result:
+    return result(times=tuple(times.tolist()))
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    return np.random.default_rng(seed)
+
+
 @pytest.mark.parametrize(
     ("given", "code", "words"),
     [
@@ -27,6 +64,15 @@ def codes(given: Result) -> list[str]:
         (gpu(conditions=Conditions(throttle=("sw_power_cap",))), "power_cap", "The GPU ran at its power limit"),
         (gpu(conditions=Conditions(other_processes=2)), "shared_device", "2 other process(es) held the GPU."),
         (gpu(once("zero_gradients", 0.31)), "zero_gradients", "31 % of the gradients are exactly zero"),
+        (gpu(once("zero_gradients", 0.31)), "zero_gradients", "Start gains that are zero at 1"),
+        (gpu(once("swapped", 3 * 2**20, "B")), "swap", "3.00 MiB of this process were swapped out. Free memory"),
+        (capped(500.0), "power_limit", "is 500 W, below its default of 700 W. Type sudo nvidia-smi -pl 700"),
+        (gpu(once("first_step", 3.5)), "slow_first_step", "took 3.50 s, 35 times the others: memory was allocated"),
+        (
+            gpu(once("first_step", 40.0), workload=StepTime(model="a", compile="default")),
+            "slow_first_step",
+            "torch.compile compiled the net. No figure holds it",
+        ),
         (gpu(once("allocator_retries", 3)), "allocator_retries", "had to free and try again 3 times"),
         (gpu(once("skipped_updates", 2)), "skipped_updates", "2 fp16 updates were not finite"),
         (gpu(once("others_cpu", 0.4)), "busy_host", "Others had 40 % of the host's CPU time"),
@@ -69,6 +115,169 @@ def test_an_interval_that_stayed_wide_is_said() -> None:
     assert str(findings.of(wide)[0]) == (
         "The cap of 1 min 00 s was reached after 7 steps: ± 33 %. Raise --max-time for a narrower one."
     )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        gpu(once("swapped", 0.0, "B")),
+        gpu(once("first_step", 0.9)),
+        gpu(once("first_short_step", 90.0)),
+        result(times=(20.0,) * 20, readings=(*result(times=(20.0,) * 20).readings, once("first_step", 60.0))),
+        capped(699.5),
+        capped(700.0),
+        capped(500.0, default=None),
+        gpu(clock(*[1.98e9] * 10, *[1.95e9] * 10)),
+        gpu(clock(1.98e9, 1.98e9, 1.5e9, 1.5e9)),
+    ],
+)
+def test_what_is_as_it_should_be_is_not_said(given: Result) -> None:
+    assert codes(given) == []
+
+
+def test_a_clock_that_falls_or_rises_is_a_drift() -> None:
+    fell = gpu(clock(*[1.98e9] * 10, *[1.90e9] * 10))
+    assert said(fell).startswith(
+        "The GPU's clock fell by 4.0 % during the timing (1.98 GHz to 1.90 GHz). Cool the card"
+    )
+    rose = gpu(clock(*[1.90e9] * 10, *[1.98e9] * 10))
+    assert said(rose).startswith("The GPU's clock rose by 4.2 % during the timing (1.90 GHz to 1.98 GHz). Time longer")
+    assert [f.code for f in findings.of(fell) + findings.of(rose)] == ["clock_drift"] * 2
+
+
+def test_a_clock_that_swings_without_a_direction_is_no_drift() -> None:
+    assert codes(gpu(clock(*[1.9e9, 1.7e9, 1.8e9, 1.6e9] * 5))) == []
+
+
+@pytest.mark.parametrize("sd", [0.01, 0.03])
+def test_healthy_noise_is_neither_a_drift_nor_two_kinds_nor_outliers(rng: np.random.Generator, sd: float) -> None:
+    found = Counter(code for _ in range(200) for code in codes(timed(healthy(rng, sd=sd))))
+    assert set(found) <= SHAPES
+    assert all(count < 0.02 * 200 for count in found.values()), found
+
+
+def test_steps_that_become_slower_are_a_drift(rng: np.random.Generator) -> None:
+    found = timed(np.linspace(1.0, 1.06, 300) * healthy(rng, 300))
+    assert codes(found) == ["step_drift"]
+    assert "slower during the timing" in said(found)
+    assert "faster during the timing" in said(timed(np.linspace(1.06, 1.0, 300) * healthy(rng, 300)))
+
+
+@pytest.mark.parametrize("place", [0.25, 0.5, 0.75])
+def test_a_change_for_good_is_a_drift_and_not_two_kinds(rng: np.random.Generator, place: float) -> None:
+    late = np.arange(200) >= place * 200
+    assert codes(timed(np.where(late, 1.08, 1.0) * healthy(rng))) == ["step_drift"]
+    assert codes(timed(np.where(late, 1.0, 1.08) * healthy(rng))) == ["step_drift"]
+
+
+@pytest.mark.parametrize("every", [2, 3, 4])
+def test_two_kinds_in_turns_are_two_kinds_and_not_a_drift(rng: np.random.Generator, every: int) -> None:
+    found = timed(np.where(np.arange(240) % every, 1.0, 1.12) * healthy(rng, 240))
+    assert codes(found) == ["bimodal_steps"]
+    assert said(found).startswith(f"The steps come in two kinds: {100 * (1 - 1 / every):.0f} % near")
+
+
+def test_a_few_pauses_neither_hide_two_kinds_nor_go_unsaid(rng: np.random.Generator) -> None:
+    times = np.where(np.arange(200) % 2, 1.0, 1.12) * healthy(rng)
+    times[[20, 61, 100, 141, 180, 19]] *= 5
+    assert codes(timed(times)) == ["bimodal_steps", "outliers"]
+
+
+def test_steps_exactly_alike_but_for_two_values_are_two_kinds() -> None:
+    assert codes(result(times=(0.1, 0.1, 0.2) * 20)) == ["bimodal_steps"]
+    assert codes(result(times=(0.1, 0.1, 0.102) * 20)) == []
+
+
+def test_outliers_are_said_with_their_number_and_the_worst() -> None:
+    times = np.full(100, 0.1)
+    times[[10, 40, 70]] = 0.15, 0.2, 0.23
+    assert said(timed(times)).startswith(
+        "3 of 100 steps (3.0 %) took far over the median, the worst 2.3 times as long."
+    )
+    times[[10, 40]] = 0.1
+    assert codes(timed(times)) == []
+    times[70] = 0.45
+    assert said(timed(times)).startswith("One of 100 steps took 4.5 times the median.")
+    assert codes(result(times=(0.1, 0.1, 0.45))) == ["outliers"]
+
+
+def test_two_or_three_rounds_are_few_and_one_or_four_are_not() -> None:
+    assert [findings.few_rounds(n) is not None for n in range(6)] == [False, False, True, True, False, False]
+    assert str(findings.few_rounds(2)) == (
+        "Student's t of 2 rounds is wide: ± 12.7 standard errors. Take --rounds 4 or more."
+    )
+
+
+def test_the_widths_of_few_rounds_are_those_of_student() -> None:
+    from scipy.special import stdtrit
+
+    assert {n: f"{stdtrit(n - 1, 0.975):.1f}" for n in (2, 3)} == findings.WIDE_T
+
+
+ODD: tuple[tuple[float | None, ...], ...] = (
+    (),
+    (None,),
+    (None,) * 30,
+    (0.0,) * 30,
+    (-1.0, 2.0) * 15,
+    (0.1,),
+    (0.1, 0.2),
+    (None, 0.1, 0.1, 9.0) * 10,
+    (1e308, 1e-308) * 30,
+    (5e-324,) * 30,
+)
+
+
+@pytest.mark.parametrize("values", ODD)
+@pytest.mark.parametrize("workload", [StepTime(model="a"), AgcCost(model="a", impl="foreach")])
+@pytest.mark.parametrize("status", ["ok", "diverged", "interrupted", "error"])
+def test_odd_data_never_raises(values: tuple[float | None, ...], workload: StepTime | AgcCost, status: str) -> None:
+    once_each = ("first_step", "swapped", "zero_gradients", "others_cpu", "passes", "steps")
+    names = ("step_time", "forward", "clip", "tail", "sm_clock", *once_each)
+    odd = [Reading(name=name, unit="1", scope="step", source="t", values=values) for name in names]
+    for composed in (False, True):
+        for micro_batch in (32, 0):
+            given = result(
+                workload=workload,
+                status=status,
+                readings=(*odd, once("update", 1.0)),
+                stopped_by="max_time",
+                composed=composed,
+                notes={"norm": "batch"},
+                resolved=msgspec.structs.replace(GPU, micro_batch=micro_batch),
+                conditions=Conditions(default_power_limit=-1.0),
+            )
+            findings.of(given)
+
+
+def test_a_composed_result_whose_phases_hold_nulls_never_raises() -> None:
+    given = result(
+        workload=StepTime(model="a", batch=128),
+        composed=True,
+        stopped_by="max_time",
+        readings=(
+            once("passes", 2),
+            reading("forward", "s", "micro_step", "t", [0.1, float("nan"), 0.1, 0.1]),
+            reading("backward", "s", "micro_step", "t", [0.1] * 4),
+            reading("update", "s", "step", "t", [0.1] * 2),
+        ),
+    )
+    assert codes(given) == ["composed"]
+
+
+def test_a_result_of_another_kind_is_judged_by_its_machine() -> None:
+    given = result(workload=AgcCost(model="a", impl="foreach"), readings=(), conditions=Conditions(other_processes=1))
+    assert codes(given) == ["shared_device"]
+    assert codes(msgspec.structs.replace(given, status="diverged", conditions=Conditions())) == ["diverged"]
+
+
+def test_findings_are_quick(rng: np.random.Generator) -> None:
+    results = [timed(healthy(rng)) for _ in range(500)]
+    began = time.process_time()
+    for given in results:
+        findings.of(given)
+    # ten times what it takes, for a machine that is busy
+    assert time.process_time() - began < 0.5
 
 
 def test_energy_is_power_times_step_time() -> None:

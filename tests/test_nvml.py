@@ -39,6 +39,13 @@ def test_every_quantity_is_in_si_units(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (card.mig_enabled, card.mig_profile) == (False, None)
 
 
+def test_a_limit_that_was_lowered_keeps_the_boards_default_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Board(limit=500_000), Board(uuid=OTHER, limit=400_000, mig=[Slice("1g.18gb", SLICE)]))
+    whole, part = nvml.cards()
+    assert (whole.power_limit, whole.default_power_limit) == (500.0, 700.0)
+    assert (part.power_limit, part.default_power_limit) == (400.0, 700.0)
+
+
 @pytest.mark.parametrize("harmless", [0x0, 0x1, 0x2, 0x100])
 def test_an_idle_card_or_clocks_set_on_purpose_are_no_throttling(
     monkeypatch: pytest.MonkeyPatch, harmless: int

@@ -1,34 +1,52 @@
-"""Warnings as values: what is doubtful about a result, and what to do about it. Recomputed when shown."""
+"""Warnings as values: what is doubtful about a result, and what to do about it. Recomputed when shown.
+
+Those about the machine stand in `machine_findings`, those about the step times in `step_findings`; here are those
+about the outcome and the net.
+"""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from nfbench import units
-from nfbench.analysis import metrics
-from nfbench.records import Result
+from nfbench.analysis import machine_findings as machine
+from nfbench.analysis import metrics, step_findings
+from nfbench.analysis.finding import Finding
+from nfbench.records import Result, StepTime
+
+__all__ = ["Finding", "few_rounds", "of", "of_all"]
 
 MANY_ZEROS = 0.20
-LAUNCH_BOUND = 0.05
-BUSY_HOST = 0.10
+"""Share of exact zeros; an awake net has 1 %, one whose branches start at zero 80 %."""
+WIDE_T = {2: "12.7", 3: "4.3"}
+"""Rounds → half-width of Student's t interval in standard errors; with four it is 3.2, near its limit of 2."""
 
-
-class Finding(NamedTuple):
-    """A warning: a code that stays the same, a sentence for this case, and what to do."""
-
-    code: str
-    message: str
-    do: str
-
-    def __str__(self) -> str:
-        return f"{self.message} {self.do}".strip()
+Check = Callable[[Result], Finding | None]
 
 
 def of(result: Result) -> list[Finding]:
-    """The findings of one result, in the order of their weight."""
-    return [found for check in CHECKS if (found := check(result)) is not None]
+    """The findings of one result, in the order of their weight. Never raises, whatever the file holds."""
+    grave = (check(result) for check in GRAVE)
+    slight = (check(result) for check in SLIGHT)
+    return [found for found in (*grave, *step_findings.of(result), *slight) if found is not None]
+
+
+def of_all(results: Iterable[Result]) -> list[Finding]:
+    """The findings of replicates, of each code the first: they differ in their figures only."""
+    found: dict[str, Finding] = {}
+    for result in results:
+        for finding in of(result):
+            found.setdefault(finding.code, finding)
+    return list(found.values())
+
+
+def few_rounds(rounds: int) -> Finding | None:
+    """For an interval over ``rounds`` replicates. One has none of these: its interval is "within this run"."""
+    if rounds not in WIDE_T:
+        return None
+    text = f"Student's t of {rounds} rounds is wide: ± {WIDE_T[rounds]} standard errors."
+    return Finding("few_rounds", text, "Take --rounds 4 or more.")
 
 
 def _failed(result: Result) -> Finding | None:
@@ -47,41 +65,17 @@ def _failed(result: Result) -> Finding | None:
 def _diverged(result: Result) -> Finding | None:
     if result.status != "diverged":
         return None
-    do = "Try --agc 0.01 or --precision fp32." if result.step.sam == "none" else "Try a smaller --sam, or --agc 0.01."
+    sharp = isinstance(result.workload, StepTime) and result.workload.sam != "none"
+    do = "Try a smaller --sam, or --agc 0.01." if sharp else "Try --agc 0.01 or --precision fp32."
     return Finding("diverged", "The loss is not finite, so there is no rate.", do)
 
 
-def _throttled(result: Result) -> Finding | None:
-    reasons = sorted(metrics.VOIDS.intersection(result.conditions.throttle))
-    if not reasons:
-        return None
-    return Finding("throttled", f"The GPU was slowed down ({', '.join(reasons)}).", "Cool it and time again.")
-
-
-def _power_capped(result: Result) -> Finding | None:
-    if "sw_power_cap" not in result.conditions.throttle:
-        return None
-    return Finding("power_cap", "The GPU ran at its power limit; its clock followed the load.", "")
-
-
-def _shared(result: Result) -> Finding | None:
-    others = result.conditions.other_processes
-    if not others:
-        return None
-    return Finding("shared_device", f"{others} other process(es) held the GPU.", "Time on a card of your own.")
-
-
-def _busy_host(result: Result) -> Finding | None:
-    others = result.value("others_cpu")
-    if others is None or others <= BUSY_HOST:
-        return None
-    text = f"Others had {units.percent(others, 2)} of the host's CPU time during the timing."
-    return Finding("busy_host", text, "Compare only what was timed in turns.")
-
-
 def _wide(result: Result) -> Finding | None:
-    estimate = metrics.step_time(result)
-    if result.stopped_by != "max_time" or estimate is None:
+    estimate = None
+    # phases of unequal length, as values that are not finite leave them, compose no step
+    with suppress(ValueError, ArithmeticError):
+        estimate = metrics.step_time(result) if result.stopped_by == "max_time" else None
+    if estimate is None or not estimate.value > 0:
         return None
     half = estimate.half_width
     if half is not None and half <= result.sampling.within * estimate.value:
@@ -94,20 +88,25 @@ def _wide(result: Result) -> Finding | None:
 
 
 def _composed(result: Result) -> Finding | None:
-    passes = result.value("passes")
-    if not result.composed or result.resolved is None or passes is None:
+    passes, parts = result.value("passes"), _passes(result)
+    if not result.composed or passes is None or parts is None:
         return None
-    whole = result.step.batch // result.resolved.micro_batch
-    text = f"The step of {whole} passes is composed from updates of {passes:.0f}."
-    return Finding("composed", text, "")
+    return Finding("composed", f"The step of {parts} passes is composed from updates of {passes:.0f}.", "")
 
 
 def _batch_statistics(result: Result) -> Finding | None:
-    resolved = result.resolved
-    if resolved is None or result.notes.get("norm") != "batch" or resolved.micro_batch >= result.step.batch:
+    resolved, passes = result.resolved, _passes(result)
+    if resolved is None or result.notes.get("norm") != "batch" or passes is None or passes <= 1:
         return None
     text = f"Batch normalization saw micro-batches of {resolved.micro_batch}, not the batch."
     return Finding("micro_batch_statistics", text, "An NF net's gradient is the same either way.")
+
+
+def _passes(result: Result) -> int | None:
+    """Passes of a whole step; None where none is known or the workload is no step."""
+    if result.resolved is None or not isinstance(result.workload, StepTime) or result.resolved.micro_batch < 1:
+        return None
+    return result.workload.batch // result.resolved.micro_batch
 
 
 def _asleep(result: Result) -> Finding | None:
@@ -115,17 +114,8 @@ def _asleep(result: Result) -> Finding | None:
     if zeros is None or zeros <= MANY_ZEROS:
         return None
     text = f"{units.percent(zeros, 2)} of the gradients are exactly zero: less power is drawn and clipping looks free."
-    return Finding("zero_gradients", text, "")
-
-
-def _launch_bound(result: Result) -> Finding | None:
-    tail, time = result.reading("tail"), metrics.seconds(result)
-    if tail is None or not tail.finite or time is None or result.composed:
-        return None
-    share = statistics.median(tail.finite) / time
-    if share >= LAUNCH_BOUND:
-        return None
-    return Finding("launch_bound", "The GPU waited for the host to launch work.", "Try --compile reduce-overhead.")
+    do = "Start gains that are zero at 1 (nfbench does in its own nets), or compare only nets with the same share."
+    return Finding("zero_gradients", text, do)
 
 
 def _retried(result: Result) -> Finding | None:
@@ -151,7 +141,7 @@ def _nonfinite(result: Result) -> Finding | None:
     return Finding("nonfinite_units", text, "Try --precision bf16 or fp32.")
 
 
-def _noted(note: str, code: str, text: str, do: str = "") -> Callable[[Result], Finding | None]:
+def _noted(note: str, code: str, text: str, do: str = "") -> Check:
     """The check for a note of that name; ``text`` has its place for what the note says."""
 
     def check(result: Result) -> Finding | None:
@@ -161,13 +151,19 @@ def _noted(note: str, code: str, text: str, do: str = "") -> Callable[[Result], 
     return check
 
 
-CHECKS: tuple[Callable[[Result], Finding | None], ...] = (
+GRAVE: tuple[Check, ...] = (
     _failed,
     _diverged,
-    _throttled,
-    _shared,
+    machine.throttled,
+    machine.swapped,
+    machine.shared,
     _retried,
     _wide,
+    machine.clock_drift,
+)
+"""Before the findings about the step times."""
+
+SLIGHT: tuple[Check, ...] = (
     _composed,
     _batch_statistics,
     _asleep,
@@ -181,8 +177,9 @@ CHECKS: tuple[Callable[[Result], Finding | None], ...] = (
         "Triton needs a C compiler and a driver that it knows.",
     ),
     _noted("inspect", "not_inspected", "Gradients and loss could not be read: {}."),
-    _launch_bound,
-    _power_capped,
-    _busy_host,
+    machine.power_limit,
+    machine.power_capped,
+    machine.busy_host,
     _noted("layout", "layout", "The layout is {}."),
 )
+"""After them."""

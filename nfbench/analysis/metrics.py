@@ -53,8 +53,11 @@ def _composed_parts(result: Result) -> tuple[list[float], list[float], list[floa
     if not result.composed or result.status not in _RATED or result.resolved is None or passes < 2:
         return None
     phases = [r for name in PHASES if (r := result.reading(name)) is not None]
-    micro = [sum(t) for t in zip(*(r.finite for r in phases if r.scope == "micro_step"), strict=True)]
-    tails = [sum(t) for t in zip(*(r.finite for r in phases if r.scope != "micro_step"), strict=True)]
+    if any(None in r.values for r in phases) or result.resolved.micro_batch < 1:
+        return None
+    # phases of unequal length were not written by nfbench
+    micro = [sum(t) for t in zip(*(r.finite for r in phases if r.scope == "micro_step"), strict=False)]
+    tails = [sum(t) for t in zip(*(r.finite for r in phases if r.scope != "micro_step"), strict=False)]
     later = [t for i, t in enumerate(micro) if i % passes]
     if not later or not tails or not all(t > 0 for t in micro):
         return None

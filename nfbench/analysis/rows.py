@@ -115,7 +115,9 @@ def row(group: Sequence[Result]) -> Row:
         if values:
             found[name] = statistics.median(values)
     found |= _reported(result)
-    warnings = dict.fromkeys(f for r in group for f in findings.of(r))
+    warnings = findings.of_all(group)
+    if (few := findings.few_rounds(len(rated))) is not None and len({r.round for r in rated}) > 1:
+        warnings.append(few)
     # replicates have an interval of their own
     found["findings"] = [f for f in warnings if f.code != "wide_interval" or len(rated) == 1]
     return {name: value for name, value in found.items() if value is not None}

@@ -16,6 +16,7 @@ from nfbench.nets.agc_triton import refusal
 from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Resolved, StepTime, reading
 
 MOST_IMAGES = 16
+_STATUS = Path("/proc/self/status")
 
 
 class CpuRecorder:
@@ -135,9 +136,15 @@ def peak_resident() -> int | None:
     return _status("VmHWM")
 
 
+def swapped() -> int | None:
+    """Bytes of this process that lie in swap now; None where the kernel does not say."""
+    return _status("VmSwap")
+
+
 def _status(field: str) -> int | None:
     try:
-        text = Path("/proc/self/status").read_text(encoding="ascii")
+        # the process's name stands in it too, in whatever encoding
+        text = _STATUS.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     for line in text.splitlines():

@@ -85,6 +85,7 @@ class Cuda(TorchDevice):
             other_processes=card.other_processes(_ours()),
             sm_clock_max=card.max_sm_clock(),
             temperature=card.temperature(),
+            default_power_limit=card.default_power_limit,
             throttle=card.throttle() or (),
         )
 

@@ -46,6 +46,7 @@ class Card:
     power_limit: float | None = None
     """W, as set on the physical card."""
     default_power_limit: float | None = None
+    """W, of the physical card as it comes."""
     mig_enabled: bool = False
     mig_profile: str | None = None
     """Like "1g.12gb"; None for a whole card."""

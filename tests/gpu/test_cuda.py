@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from nfbench.analysis import metrics
+from nfbench.analysis import findings, metrics
 from nfbench.measuring.measure import measure
 from nfbench.records import Result, Sampling, StepTime
 
@@ -76,6 +76,15 @@ def test_energy_clocks_and_memory_are_read(cuda: Any) -> None:
     assert (metrics.sm_clock(result) or 0) > 1e8
     if cuda.card.energy() is not None:
         assert (metrics.image_energy(result) or 0) > 0
+
+
+def test_the_default_power_limit_is_read_and_a_lower_one_is_a_finding(cuda: Any) -> None:
+    if cuda.card is None or cuda.card.default_power_limit is None:
+        pytest.skip("NVML does not tell this card's default power limit")
+    result = timed(cuda, Sampling(max_time=4))
+    default, limit = result.conditions.default_power_limit, result.machine.power_limit
+    assert default is not None and default > 1 and limit is not None
+    assert ("power_limit" in [f.code for f in findings.of(result)]) == (limit < default - 1)
 
 
 def test_the_window_is_not_synchronized_inside(cuda: Any) -> None:

@@ -19,14 +19,15 @@ class Meter(Protocol):
 
 
 def meters(device: Device) -> list[Meter]:
-    """The meters for ``device``: energy and clocks where NVML sees its card, others' CPU time on a real host."""
+    """The meters for ``device``: energy and clocks where NVML sees its card, others' CPU time and swap on a host."""
     from nfbench.measuring.meters.memory import Memory
 
     found: list[Meter] = [Memory(device)]
     if device.machine.device != "fake":
         from nfbench.measuring.meters.others import Others
+        from nfbench.measuring.meters.swap import Swap
 
-        found.append(Others())
+        found += [Others(), Swap()]
     card = getattr(device, "card", None)
     if card is not None:
         from nfbench.measuring.meters.clocks import Clocks
