@@ -2,20 +2,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from conftest import Cli
-from make import FAKE, H200, result
+from make import CPU, FAKE, H200, once, result
+from matplotlib.axes import Axes
 
 from nfbench.analysis.rows import rows
 from nfbench.analysis.store import Writer
 from nfbench.catalog import published
-from nfbench.catalog.models import find
-from nfbench.records import Result
+from nfbench.catalog.models import find as net
+from nfbench.records import AgcCost, Result
 from nfbench.showing import plots
+from nfbench.showing.kinds import KINDS, Drawing, Held, find
 
 
 def table(*results: Result) -> list[dict[str, object]]:
     return rows(results)[0]
+
+
+def only(drawing: Drawing) -> Axes:
+    ((_, figure),) = drawing.figures
+    (axes,) = figure.axes
+    return axes
 
 
 MODELS = (("nf-resnet50", 0.12), ("resnet50", 0.1), ("nfnet-f0", 0.3))
@@ -23,8 +32,7 @@ SOME = [result(model, times=(time,) * 10) for model, time in MODELS]
 
 
 def test_every_measured_model_is_a_point_at_its_step_time() -> None:
-    figure = plots.step_time(table(*SOME), "A CPU")
-    (axes,) = figure.axes
+    axes = only(plots.step_time(Held(table(*SOME))))
     labels = [text.get_text() for text in axes.get_yticklabels()]
     points = {
         labels[round(line.get_ydata()[0])]: line.get_xdata()[0] for line in axes.lines if line.get_marker() != "None"
@@ -35,23 +43,23 @@ def test_every_measured_model_is_a_point_at_its_step_time() -> None:
 
 
 def test_throughput_is_images_a_second() -> None:
-    (axes,) = plots.throughput(table(SOME[1]), "A CPU").axes
+    axes = only(plots.throughput(Held(table(SOME[1]))))
     assert [line.get_xdata()[0] for line in axes.lines if line.get_marker() != "None"] == [320.0]
 
 
 def test_the_interval_is_drawn_from_end_to_end() -> None:
     rounds = [result(times=(t,) * 10, round=i) for i, t in enumerate((0.1, 0.11, 0.12))]
     (row,) = table(*rounds)
-    (axes,) = plots.step_time([row], "A CPU").axes
+    axes = only(plots.step_time(Held([row])))
     (interval,) = [line for line in axes.lines if line.get_marker() == "None"]
     assert list(interval.get_xdata()) == pytest.approx([1e3 * row["step_time_low"], 1e3 * row["step_time_high"]])
 
 
 def test_reported_accuracy_stands_at_counted_macs() -> None:
-    (axes,) = plots.accuracy_vs_macs({"nfnet-f0"}).axes
+    axes = only(plots.accuracy_vs_macs(Held(table(SOME[2]))))
     points = {(round(x, 2), y) for line in axes.lines for x, y in zip(*line.get_data(), strict=True)}
     assert (12.38, 83.6) in points
-    assert published.top1(find("nfnet-f0")).top1 == 83.6  # type: ignore[union-attr]
+    assert published.top1(net("nfnet-f0")).top1 == 83.6  # type: ignore[union-attr]
     assert axes.get_xscale() == "log"
     assert "reported" in axes.get_ylabel() and "counted" in axes.get_xlabel()
     assert all(line.get_markerfacecolor() == "white" for line in axes.lines)
@@ -94,6 +102,60 @@ def test_plot_draws_beside_the_results_or_where_it_is_told(cli: Cli) -> None:
     assert "results/figures/step-time.svg" in done.stdout.splitlines()
     done = cli("plot", "results", "-o", "elsewhere")
     assert all(line.startswith("elsewhere/") and Path(line).exists() for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_its_function(kind: str) -> None:
+    assert isinstance(find(kind)(Held([])), Drawing)
+
+
+def test_only_the_kinds_asked_for_are_drawn(cli: Cli) -> None:
+    Writer(Path("results")).write(result())
+    done = cli("plot", "results", "--kind", "throughput", "--kind", "step-time", "--kind", "throughput")
+    assert done.exit_code == 0, done.output
+    assert [Path(line).name for line in done.stdout.splitlines()] == [
+        f"{name}.{kind}" for name in ("throughput", "step-time") for kind in ("png", "svg")
+    ]
+
+
+def test_an_unknown_kind_is_wrong_usage_that_lists_the_kinds(cli: Cli) -> None:
+    done = cli("plot", ".", "--kind", "pie")
+    assert done.exit_code == 2
+    assert all(kind in done.stderr for kind in KINDS)
+
+
+def test_nothing_to_draw_is_one_worded_error_after_the_reasons(cli: Cli) -> None:
+    Writer(Path("results")).write(result(status="out_of_memory", readings=()))
+    done = cli("plot", "results", "--kind", "step-time", "--kind", "throughput")
+    assert done.exit_code == 1 and done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "Left out: resnet50 on A CPU: out_of_memory, no step time",
+        "Nothing was drawn: the results hold too little for step-time and throughput.",
+        "What is missing is listed above.",
+        "Try: nfbench plot results, which draws all that they hold enough for",
+    ]
+    assert not Path("results/figures").exists()
+
+
+def test_results_of_another_kind_are_not_left_out_in_silence(cli: Cli) -> None:
+    clip = AgcCost(model="nfnet-f0", impl="foreach")
+    Writer(Path("results")).write(result(workload=clip, resolved=None, readings=(once("clip", 1.0, "s"),)))
+    done = cli("plot", "results", "--kind", "history")
+    assert done.exit_code == 1
+    assert "Left out: 1 results of agc-cost" in done.stderr
+
+
+def test_machines_whose_names_begin_alike_do_not_overwrite_each_other() -> None:
+    long = [result(machine=msgspec.structs.replace(CPU, name="m" * 70 + end)) for end in "ab"]
+    drawn = plots.draw(table(*long), Path("f"), kinds=["step-time"])
+    assert len(set(drawn.files)) == 4 and all(path.exists() for path in drawn.files)
+
+
+@pytest.mark.parametrize("time", [1e-300, 1e300, 1e306, float("nan")])
+def test_a_time_that_no_clock_shows_is_left_out(time: float) -> None:
+    drawn = plots.draw(table(SOME[0], result("resnet50", times=(time,) * 10)), Path("f"), kinds=["step-time"])
+    assert len(drawn.files) == 2
+    assert drawn.left_out == ["resnet50 on A CPU: ok, no step time"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_worded_message(cli: Cli) -> None:

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
+
+from nfbench.showing.kinds import KINDS
 
 
 @click.command("plot")
 @click.argument("paths", nargs=-1, required=True, metavar="RESULTS...", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where to draw.")
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Only this; may be repeated.")
 @click.option("--all", "everything", is_flag=True, help="Also results by older software.")
-def command(paths: tuple[Path, ...], out: Path | None, everything: bool) -> None:
+def command(paths: tuple[Path, ...], out: Path | None, kinds: tuple[str, ...], everything: bool) -> None:
     """Draw results: files, or folders that are read recursively.
 
-    Step time and throughput of each model with their intervals, and reported accuracy against counted MACs. Without
-    -o the figures go to `figures` beside the results.
+    Step time and throughput of each model with their intervals, step time over commits and versions (history), and
+    reported accuracy against counted MACs: all that the results hold enough for. Without -o the figures go to
+    `figures` beside the results.
     """
     from nfbench.analysis.rows import rows
     from nfbench.analysis.store import load
     from nfbench.commands._landing import say_broken
+    from nfbench.errors import BadResults
     from nfbench.records import AgcCost
     from nfbench.showing.plots import draw
 
     loaded = load(paths)
-    table, aside = rows(loaded.results, everything)
+    # a history shows older software without being told to
+    table, aside = rows(loaded.results, everything or set(kinds) == {"history"})
     clips = sum(isinstance(r.workload, AgcCost) for r in loaded.results)
     folder = out or (paths[0] if paths[0].is_dir() else paths[0].parent) / "figures"
-    drawn = draw(table, folder)
+    drawn = draw(table, folder, loaded.results, kinds)
     for path in drawn.files:
         click.echo(path)
     for line in drawn.left_out:
@@ -37,3 +44,9 @@ def command(paths: tuple[Path, ...], out: Path | None, everything: bool) -> None
     say_broken(loaded.broken)
     if aside:
         click.echo(aside, err=True)
+    if not drawn.files:
+        raise BadResults(
+            f"Nothing was drawn: the results hold too little for {' and '.join(dict.fromkeys(kinds))}.",
+            why="What is missing is listed above.",
+            try_=f"nfbench plot {shlex.join(map(str, paths))}, which draws all that they hold enough for",
+        )

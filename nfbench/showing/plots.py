@@ -6,7 +6,10 @@ are filled, reported ones are hollow, and the legend says so.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,41 +22,14 @@ from nfbench.analysis.rows import Row
 from nfbench.catalog import macs, published
 from nfbench.catalog.models import FAMILIES, NETS, Net
 from nfbench.devices.about import slug
-from nfbench.errors import BadResults
+from nfbench.records import Result
+from nfbench.showing.kinds import KINDS, Drawing, Held, find
+from nfbench.showing.style import STYLE, drawable, in_order, interval, look, name, plain, save
 
-# Okabe and Ito's colours: told apart with any kind of colour vision
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F", "#8C6D31")
-_MARKERS = "osD^vPX*<>hpd8"  # one a family, since there are more families than colours
 _OTHERWISE = ("nfnet-ladder",)
 """Families whose reported accuracy was trained without augmentation: no figure sets it beside the others."""
-_MORE = (
-    ("norm", "{} norm"),
-    ("agc_impl", "clip by {}"),
-    ("sam", "SAM {}"),
-    ("sam_fraction", "of {}"),
-    ("sam_scope", "a {}"),
-    ("ema", "EMA {}"),
-    ("micro_batch", "passes of {}"),
-    ("optimizer", "{}"),
-    ("compile", "compile {}"),
-    ("software", "{}"),
-)
 _SHORT = {"nfnet": (6, -12), "efficientnet": (-8, 5)}
 """Families whose points are labelled by variant, and where the label stands, in points."""
-
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "nfbench",
-    "svg.fonttype": "path",
-    "text.parse_math": False,  # names come from anybody's results
-    "font.size": 9,
-    "axes.grid": True,
-    "grid.color": "#DDDDDD",
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.dpi": 150,
-    "savefig.facecolor": "white",
-}
 
 
 class Drawn(NamedTuple):
@@ -63,70 +39,94 @@ class Drawn(NamedTuple):
     left_out: list[str]
 
 
-def draw(rows: Sequence[Row], folder: Path) -> Drawn:
-    """Every figure that ``rows`` hold enough for, one file of each machine and kind, into ``folder``.
+def draw(rows: Sequence[Row], folder: Path, results: Sequence[Result] = (), kinds: Iterable[str] = ()) -> Drawn:
+    """The figures of ``kinds``, or all that ``rows`` and ``results`` hold enough for, into ``folder``.
+
+    There is one file of each machine and kind. Why a kind lacks something is told where it was asked for by name.
 
     Raises:
         BadResults: the folder cannot be written.
     """
-    drawn = Drawn([], [])
-    machines: dict[str, list[Row]] = {}
-    for row in rows:
-        machines.setdefault(row["machine"], []).append(row)
-    with rc_context(_STYLE):
-        for machine, group in machines.items():
-            rated = [row for row in group if "step_time" in row]
-            drawn.left_out.extend(
-                f"{r['model']} on {machine}: {r['status']}, no step time" for r in group if r not in rated
-            )
-            prefix = f"{slug(machine)}-" if len(machines) > 1 else ""
-            if rated:
-                for name, figure in (("step-time", step_time), ("throughput", throughput)):
-                    drawn.files.extend(_save(figure(rated, machine), folder, prefix + name))
-        measured = {row["model"] for row in rows}
-        drawn.files.extend(_save(accuracy_vs_macs(measured), folder, "reported-accuracy-vs-macs"))
-    return drawn
+    held, asked = Held(rows, results), list(dict.fromkeys(kinds))
+    with rc_context(STYLE), warnings.catch_warnings():
+        # a name in a script that the font lacks is drawn as boxes
+        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
+        drawings = {kind: find(kind)(held) for kind in asked or KINDS}
+        machines = dict.fromkeys(row["machine"] for row in rows)
+        machines |= dict.fromkeys(m for d in drawings.values() for m, _ in d.figures if m is not None)
+        prefixes = _prefixes(list(machines))
+        files = [
+            path
+            for kind, drawing in drawings.items()
+            for machine, figure in drawing.figures
+            for path in save(figure, folder, (prefixes[machine] if machine is not None else "") + kind)
+        ]
+    left_out = [line for d in drawings.values() for line in (*d.left_out, *(d.lacking if asked else ()))]
+    return Drawn(files, list(dict.fromkeys(left_out)))
 
 
+def _prefixes(machines: Sequence[str]) -> dict[str, str]:
+    """What the files of each machine begin with: nothing where there is one, else no two the same."""
+    if len(machines) == 1:
+        return {machines[0]: ""}
+    found: dict[str, str] = {}
+    for machine in machines:
+        numbered = (f"{slug(machine)}{f'-{i}' if i > 1 else ''}-" for i in count(1))
+        found[machine] = next(prefix for prefix in numbered if prefix not in found.values())
+    return found
+
+
+def each_machine(figure: Callable[[Sequence[Row], str], Figure]) -> Callable[[Held], Drawing]:
+    """Draw the rows of each machine that have a step time in a figure of their own."""
+
+    @wraps(figure)
+    def draw(held: Held) -> Drawing:
+        machines: dict[str, list[Row]] = {}
+        drawing = Drawing([], [], [])
+        for row in held.rows:
+            if drawable(row.get("step_time")):
+                machines.setdefault(row["machine"], []).append(row)
+            else:
+                drawing.left_out.append(
+                    f"{plain(row['model'])} on {plain(row['machine'])}: {row['status']}, no step time"
+                )
+        drawing.figures.extend((machine, figure(rows, machine)) for machine, rows in machines.items())
+        return drawing
+
+    return draw
+
+
+@each_machine
 def step_time(rows: Sequence[Row], machine: str) -> Figure:
     """Milliseconds of one optimizer update per model, with intervals."""
-
-    def value(row: Row) -> tuple[float, float | None, float | None]:
-        low, high = row.get("step_time_low"), row.get("step_time_high")
-        return 1e3 * row["step_time"], low and 1e3 * low, high and 1e3 * high
-
-    return _by_model(rows, machine, "step time, ms", value)
+    return _by_model(rows, machine, "step time, ms", lambda seconds, _: 1e3 * seconds)
 
 
+@each_machine
 def throughput(rows: Sequence[Row], machine: str) -> Figure:
     """Images per second per model, with the intervals of the step time."""
-
-    def value(row: Row) -> tuple[float, float | None, float | None]:
-        low, high = row.get("step_time_low"), row.get("step_time_high")
-        return row["batch"] / row["step_time"], high and row["batch"] / high, low and row["batch"] / low
-
-    return _by_model(rows, machine, "throughput, images/s", value)
+    return _by_model(rows, machine, "throughput, images/s", lambda seconds, row: row["batch"] / seconds)
 
 
-def accuracy_vs_macs(measured: Iterable[str] = ()) -> Figure:
+def accuracy_vs_macs(held: Held) -> Drawing:
     """Reported ImageNet top-1 against counted MACs at the px of the report, families as lines.
 
-    NFNets and EfficientNets are labelled by their variant, the nets that the results hold (``measured``) by name.
+    NFNets and EfficientNets are labelled by their variant, the nets that the results hold by name.
     """
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xscale("log")
-    wanted = set(measured)
+    measured = {row["model"] for row in held.rows}
     handles: list[Line2D] = []
     for family, points in _families():
-        colour, marker = _look(family)
+        colour, marker = look(family)
         x, y = [p[1] for p in points], [p[2] for p in points]
         axes.plot(x, y, color=colour, linewidth=1, marker=marker, markersize=5, markerfacecolor="white", zorder=2)
         label = f"{family} ({'no batch norm' if points[0][0].norm == 'none' else 'batch norm'})"
         handles.append(Line2D([], [], color=colour, marker=marker, markersize=5, markerfacecolor="white", label=label))
         for net, gmacs, top1 in points:
             short = net.name.rpartition("-")[2].upper() if family in _SHORT else None
-            text = net.name if net.name in wanted else short
+            text = net.name if net.name in measured else short
             if text:
                 place = _SHORT.get(family, (5, -9))
                 axes.annotate(
@@ -137,11 +137,11 @@ def accuracy_vs_macs(measured: Iterable[str] = ()) -> Figure:
     axes.set_ylabel("reported ImageNet top-1, %")
     axes.set_title("Reported accuracy, counted cost", loc="left")
     axes.legend(handles=handles, fontsize=7, frameon=False, loc="lower right")
-    return figure
+    return Drawing([(None, figure)], [], [])
 
 
 def _families() -> Iterator[tuple[str, list[tuple[Net, float, float]]]]:
-    for family in (name for name in FAMILIES if name not in _OTHERWISE):
+    for family in (f for f in FAMILIES if f not in _OTHERWISE):
         points = []
         for net in NETS:
             top1 = published.top1(net) if net.family == family else None
@@ -153,70 +153,27 @@ def _families() -> Iterator[tuple[str, list[tuple[Net, float, float]]]]:
             yield family, sorted(points, key=lambda p: p[1])
 
 
-def _by_model(
-    rows: Sequence[Row], machine: str, label: str, value: Callable[[Row], tuple[float, float | None, float | None]]
-) -> Figure:
-    ordered = sorted(
-        rows, key=lambda r: (FAMILIES.index(r["family"]) if r.get("family") in FAMILIES else 99, r["model"])
-    )
+def _by_model(rows: Sequence[Row], machine: str, label: str, value: Callable[[float, Row], float]) -> Figure:
+    ordered = sorted(rows, key=in_order)
     figure = Figure(figsize=(6.4, 1.3 + 0.3 * len(ordered)), layout="constrained")
     axes = figure.add_subplot()
     families: dict[str, Any] = {}
     for place, row in enumerate(ordered):
-        centre, low, high = value(row)
-        colour, marker = _look(row.get("family", ""))
-        if low is not None and high is not None:
-            axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt", zorder=2)
+        colour, marker = look(row.get("family", ""))
+        if (ends := interval(row)) is not None:
+            x = sorted(value(end, row) for end in ends)
+            axes.plot(x, [place, place], color=colour, linewidth=2, solid_capstyle="butt", zorder=2)
+        centre = value(row["step_time"], row)
         (line,) = axes.plot([centre], [place], color=colour, marker=marker, markersize=6, linestyle="none", zorder=3)
         families.setdefault(row.get("family", ""), line)
-    axes.set_yticks(range(len(ordered)), [_name(row, ordered) for row in ordered])
+    axes.set_yticks(range(len(ordered)), [name(row, ordered) for row in ordered])
     axes.invert_yaxis()
     _from_zero(axes)
     axes.set_xlabel(label)
-    axes.set_title(f"{machine}: measured, with 95 % intervals", loc="left", fontsize=9)
+    axes.set_title(f"{plain(machine)}: measured, with 95 % intervals", loc="left", fontsize=9)
     return figure
 
 
 def _from_zero(axes: Axes) -> None:
     axes.margins(x=0.08)
     axes.set_xlim(left=0)
-
-
-def _name(row: Row, rows: Sequence[Row]) -> str:
-    """The model, with the settings in which the rows differ."""
-    parts = [str(row["model"])]
-    for key, text in (
-        ("px", "{} px"),
-        ("batch", "batch {}"),
-        ("precision", "{}"),
-        ("layout", "{}"),
-        ("agc", "λ {}"),
-        *_MORE,
-    ):
-        if key in row and len({r.get(key) for r in rows if r["model"] == row["model"]}) > 1:
-            parts.append(text.format(row[key]))
-    shared = [key for key in ("px", "batch") if len({r.get(key) for r in rows}) > 1]
-    parts += [f"{row[key]} px" if key == "px" else f"batch {row[key]}" for key in shared if key in row]
-    if row.get("composed"):
-        parts.append("composed")
-    return ", ".join(dict.fromkeys(parts))
-
-
-def _look(family: str) -> tuple[str, str]:
-    place = FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
-    return _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
-
-
-def _save(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
-    """PNG and SVG without date or version, each renamed into place when whole."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-            path, part = folder / f"{name}.{kind}", folder / f".{name}.{kind}.part"
-            figure.savefig(part, format=kind, metadata=metadata)
-            part.replace(path)
-            yield path
-    except OSError as error:
-        raise BadResults(
-            f"Figures cannot be written to {folder}: {error.strerror}.", try_="-o with a folder that you may write to"
-        ) from error

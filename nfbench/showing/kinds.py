@@ -1,0 +1,49 @@
+"""The kinds of figures: one more costs one function and one row of `KINDS`.
+
+Imports no matplotlib, so that the kinds are known to --help, which is fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from nfbench.analysis.rows import Row
+    from nfbench.records import Result
+
+KINDS = {
+    "step-time": "plots:step_time",
+    "throughput": "plots:throughput",
+    "history": "history:history",
+    "reported-accuracy-vs-macs": "plots:accuracy_vs_macs",
+}
+"""The module of this package and the function in it that draw a kind, by the kind's name, which its files bear."""
+
+
+class Held(NamedTuple):
+    """What figures are drawn from: the rows that a table shows, and all results, also those by older software."""
+
+    rows: Sequence[Row]
+    results: Sequence[Result] = ()
+
+
+class Drawing(NamedTuple):
+    """The figures of one kind, each with its machine (None: of all), and what they lack with the reason.
+
+    ``left_out`` is missing from a figure that is there and is always said; ``lacking`` is why there is no figure of
+    something, which is said to whom asks for this kind.
+    """
+
+    figures: list[tuple[str | None, Figure]]
+    left_out: list[str]
+    lacking: list[str]
+
+
+def find(kind: str) -> Callable[[Held], Drawing]:
+    """The function that draws ``kind``."""
+    module, _, function = KINDS[kind].partition(":")
+    return cast("Callable[[Held], Drawing]", getattr(import_module(f"nfbench.showing.{module}"), function))

@@ -1,0 +1,106 @@
+"""What the figures share: their looks, the names of their rows, and how they reach the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from nfbench.analysis.rows import Row
+from nfbench.catalog.models import FAMILIES
+from nfbench.errors import BadResults
+
+# Okabe and Ito's colours: told apart with any kind of colour vision
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F", "#8C6D31")
+MARKERS = "osD^vPX*<>hpd8"  # one a family, since there are more families than colours
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "nfbench",
+    "svg.fonttype": "path",
+    "text.parse_math": False,  # names come from anybody's results
+    "font.size": 9,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.dpi": 150,
+    "savefig.facecolor": "white",
+}
+_MORE = (
+    ("norm", "{} norm"),
+    ("agc_impl", "clip by {}"),
+    ("sam", "SAM {}"),
+    ("sam_fraction", "of {}"),
+    ("sam_scope", "a {}"),
+    ("ema", "EMA {}"),
+    ("micro_batch", "passes of {}"),
+    ("optimizer", "{}"),
+    ("compile", "compile {}"),
+    ("software", "{}"),
+)
+
+
+def plain(text: str, most: int = 60) -> str:
+    """``text`` from anybody's results as it can stand in a line: printable, its middle left out where it is long."""
+    cut = text if len(text) <= most else f"{text[: most * 2 // 3]}…{text[len(text) - most // 3 + 1 :]}"
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in cut)
+
+
+def name(row: Row, rows: Sequence[Row]) -> str:
+    """The model, with the settings in which the rows differ."""
+    parts = [plain(str(row["model"]), 40)]
+    for key, text in (
+        ("px", "{} px"),
+        ("batch", "batch {}"),
+        ("precision", "{}"),
+        ("layout", "{}"),
+        ("agc", "λ {}"),
+        *_MORE,
+    ):
+        if key in row and len({r.get(key) for r in rows if r["model"] == row["model"]}) > 1:
+            parts.append(plain(text.format(row[key]), 90))
+    shared = [key for key in ("px", "batch") if len({r.get(key) for r in rows}) > 1]
+    parts += [f"{row[key]} px" if key == "px" else f"batch {row[key]}" for key in shared if key in row]
+    if row.get("composed"):
+        parts.append("composed")
+    return ", ".join(dict.fromkeys(parts))
+
+
+def drawable(time: float | None) -> bool:
+    """Whether ``time`` in seconds can stand on an axis: matplotlib's ticks overflow with what no clock has shown."""
+    return time is not None and 1e-12 < time < 1e12
+
+
+def interval(row: Row) -> tuple[float, float] | None:
+    """The ends of the step time's interval in seconds, where there is one that can be drawn."""
+    ends = row.get("step_time_low"), row.get("step_time_high")
+    return ends if all(map(drawable, ends)) else None  # type: ignore[return-value]
+
+
+def in_order(row: Row) -> tuple[int, str]:
+    """A key that sorts rows by family, then by model."""
+    family = row.get("family")
+    return FAMILIES.index(family) if family in FAMILIES else len(FAMILIES), row["model"]
+
+
+def look(family: str) -> tuple[str, str]:
+    """The colour and marker of a family."""
+    place = FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
+    return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+
+
+def save(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
+    """PNG and SVG without date or version, each renamed into place when whole."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+            path, part = folder / f"{name}.{kind}", folder / f".{name}.{kind}.part"
+            figure.savefig(part, format=kind, metadata=metadata)
+            part.replace(path)
+            yield path
+    except OSError as error:
+        raise BadResults(
+            f"Figures cannot be written to {folder}: {error.strerror}.", try_="-o with a folder that you may write to"
+        ) from error
