@@ -9,7 +9,7 @@ An alarm, *slower*, is at a level divided by the number of rows too: false alarm
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from nfbench.analysis import metrics, stats
@@ -35,16 +35,12 @@ class Round(NamedTuple):
     ratio: float
     cycles: float | None = None
 
-    def clock_changed(self, slower_than: float) -> bool:
-        """Whether the step times differ by more than the threshold and the cycles do not, in either direction.
+    def clocks_differ(self, slower_than: float) -> bool:
+        """Whether the clocks of the two sides differ by more than half of the threshold.
 
-        The clocks must differ by half of the threshold too: at the threshold itself, noise alone would else decide.
+        A smaller difference is in the noise: at the threshold it would choose the rounds that count.
         """
-        if self.cycles is None:
-            return False
-        limit = math.log1p(slower_than)
-        time, cycles = math.log(self.ratio), math.log(self.cycles)
-        return abs(time) > limit >= abs(cycles) and abs(time - cycles) > limit / 2
+        return self.cycles is not None and abs(math.log(self.ratio / self.cycles)) > math.log1p(slower_than) / 2
 
 
 def judge(estimate: Estimate, alarm: Estimate, slower_than: float) -> Verdict:
@@ -67,6 +63,50 @@ def look(ratios: Sequence[float], slower_than: float, rows: int) -> tuple[Verdic
     """The verdict over paired rounds, and the ratio with its interval at one look's confidence."""
     estimate = stats.mean_of_logs(ratios, confidence())
     return judge(estimate, stats.mean_of_logs(ratios, confidence(rows)), slower_than), estimate
+
+
+class Tally:
+    """The rounds of one row, and its verdict once a look has one.
+
+    ``values`` are what counts of each sound round, ``look`` judges them: for paired rounds their ratios.
+    """
+
+    def __init__(self, look: Callable[[Sequence[float]], tuple[Verdict, Estimate]]) -> None:
+        self.look = look
+        self.values: list[float] = []
+        self.voids: list[str] = []
+        self.held: list[Round] = []
+        self.verdict: Verdict | None = None
+        self.estimate: Estimate | None = None
+
+    def void(self, why: str, held: Round | None = None) -> None:
+        """A round that does not count and is run again, up to a limit.
+
+        One whose clocks differ is ``held``: where that goes on, it is the code that changes the clock, and what is true
+        of times and cycles alike is said.
+        """
+        self.voids.append(why)
+        if held is not None and held.cycles is not None:
+            self.held.append(held)
+        if len(self.voids) > MOST_VOID:
+            self.verdict = "inconclusive"
+            if len(self.held) > MOST_VOID / 2:
+                times, self.estimate = self.look([r.ratio for r in self.held])
+                cycles, _ = self.look([r.cycles for r in self.held if r.cycles is not None])
+                self.verdict = times if times == cycles else "inconclusive"
+
+    def add(self, value: float) -> None:
+        """A sound round; a look where there is one after so many."""
+        self.values.append(value)
+        if len(self.values) in LOOKS:
+            verdict, self.estimate = self.look(self.values)
+            if verdict != "inconclusive" or len(self.values) == LOOKS[-1]:
+                self.verdict = verdict
+
+
+def tally(slower_than: float, rows: int) -> Tally:
+    """The tally of one of ``rows`` rows whose sides are timed together."""
+    return Tally(lambda ratios: look(ratios, slower_than, rows))
 
 
 def ratio(base: Sequence[Result], head: Sequence[Result]) -> Round | None:

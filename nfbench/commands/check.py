@@ -94,14 +94,16 @@ def command(
         if stored and found.counts_only:
             raise BadStudy(f"{found.name} counts only; stored results are a base of step times.", try_="a git ref")
         threshold = 2 * slower_than if stored else slower_than
-        cases = [Case(w, s, judged.limit(w, threshold, found.accepts, today)) for w, s in asked.items()]
-        for case in cases:
-            if base.stored is not None:
-                case.stored = base.stored.get(key(case.workload))
-                if case.stored is None:
-                    case.end("new", "the stored results have no such workload")
-                elif case.stored.problem:
-                    case.end("incomparable", case.stored.problem)
+        cases = []
+        for workload, sampling in asked.items():
+            its = None if base.stored is None else base.stored.get(key(workload))
+            limit = judged.limit(workload, threshold, found.accepts, today)
+            case = Case(workload, sampling, limit, len(asked), its)
+            if stored and its is None:
+                case.end("new", "the stored results have no such workload")
+            elif its is not None and its.problem:
+                case.end("incomparable", its.problem)
+            cases.append(case)
         title = f"{found.title}: this code against {base.said}"
         click.echo(title, err=True)
         for note in base.notes:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
 from nfbench.analysis import gate, metrics, stats
 from nfbench.analysis.baseline import Stored
-from nfbench.analysis.gate import Round, Verdict
+from nfbench.analysis.gate import Tally, Verdict
 from nfbench.analysis.stats import Estimate
 from nfbench.analysis.verdicts import Outcome
 from nfbench.errors import Stop
@@ -28,25 +29,24 @@ CANNOT: tuple[Status, ...] = ("unsupported", "error")
 class Case:
     """One row of a check while it is measured. Its first side is the base, unless the base is ``stored``.
 
-    ``limit`` is the slowdown that is not called one. ``verdict`` is None while it is open; ``why`` says what decided it
-    other than the rounds.
+    ``limit`` is the slowdown that is not called one, of ``rows`` rows in all. ``verdict`` is None while it is open;
+    ``why`` says what decided it other than the rounds. ``settled`` holds what each `auto` became, on either side.
     """
 
-    def __init__(self, workload: StepTime, sampling: Sampling, limit: float) -> None:
-        self.workload, self.limit = workload, limit
+    def __init__(
+        self, workload: StepTime, sampling: Sampling, limit: float, rows: int = 1, stored: Stored | None = None
+    ) -> None:
+        self.workload, self.limit, self.stored = workload, limit, stored
         self.sampling = turns(sampling)
-        self.rounds: list[Round] = []
-        self.head_times: list[float] = []
+        self.tally = gate.tally(limit, rows) if stored is None else Tally(partial(_against, stored, limit, rows))
         self.base_times: list[float] = []
-        self.tried = self.void = 0
-        self.voids: list[str] = []
+        self.head_times: list[float] = []
+        self.tried = 0
         self.alone = False
         self.settled: list[Resolved | None] = []
         self.base: list[Result] = []
         self.head: list[Result] = []
-        self.stored: Stored | None = None
         self.verdict: Outcome | None = None
-        self.estimate: Estimate | None = None
         self.why: list[str] = []
 
     def end(self, verdict: Outcome, why: str = "") -> None:
@@ -54,6 +54,13 @@ class Case:
         self.verdict = verdict
         if why:
             self.why.append(why)
+
+
+def _against(stored: Stored, limit: float, rows: int, times: Sequence[float]) -> tuple[Verdict, Estimate]:
+    """A look at rounds of the head alone, against stored ones."""
+    sides = stored.rounds, times, stored.sessions
+    estimate = gate.unpaired(*sides, gate.confidence())
+    return gate.judge(estimate, gate.unpaired(*sides, gate.confidence(rows)), limit), estimate
 
 
 class _End(NamedTuple):
@@ -165,13 +172,16 @@ class Check:
         number = f" (round {len(case.head_times) + 1})" if not self.counts else ""
         for turn in range(1 if self.counts else case.sampling.turns):
             results = self._turn(case, group, turn, number)
-            if turn == 0 and not case.alone and crowded(results):
-                self.watch.note(
-                    f"{case.workload.model}: both sides do not fit in memory at once; each turn runs alone."
+            if not case.alone and crowded(results):
+                said = (
+                    f"{case.workload.model}: both sides do not fit in memory at once; each turn gets fresh processes."
                 )
-                case.alone = True
+                self.watch.note(said)
+                case.alone, case.settled = True, group.settled
+                case.tried += 1
                 group.run_alone()
-                results = self._turn(case, group, turn, number)
+                self._time(case, group)
+                return
             for side, result in zip(found, results, strict=True):
                 if result is not None:
                     side.append(result)
@@ -240,44 +250,34 @@ class Check:
             case.end("incomparable", wrong)
         elif self.counts:
             case.end("counted")
-        elif (void := self._void(case, found)) is not None:
-            case.void += 1
-            case.voids.append(void)
-            if case.void > gate.MOST_VOID:
-                case.end("inconclusive", f"{case.void} rounds could not count: {void}")
-        elif len(case.head_times) in gate.LOOKS:
-            verdict, case.estimate = self._look(case)
-            if verdict != "inconclusive" or len(case.head_times) == gate.LOOKS[-1]:
-                case.end(verdict)
+        else:
+            self._add(case, found)
+            case.verdict = case.tally.verdict
+            if len(case.tally.voids) > gate.MOST_VOID:
+                case.why.append(f"{len(case.tally.voids)} rounds did not count: {case.tally.voids[-1]}")
 
-    def _void(self, case: Case, found: Sequence[Sequence[Result]]) -> str | None:
-        """Why the round does not count; where it does, it is kept."""
-        slowed = sorted(
-            {reason for side in found for r in side for reason in metrics.VOIDS & set(r.conditions.throttle)}
-        )
-        if slowed:
-            return f"the GPU was slowed down ({', '.join(slowed)})"
+    def _add(self, case: Case, found: Sequence[Sequence[Result]]) -> None:
+        """The round goes to the tally, or is void."""
+        seen = {reason for side in found for result in side for reason in result.conditions.throttle}
         times = [[metrics.seconds(r) for r in side] for side in found]
+        if slowed := sorted(metrics.VOIDS & seen):
+            case.tally.void(f"the GPU was slowed down ({', '.join(slowed)})")
+            return
         if any(time is None for side in times for time in side):
-            return "a turn has no step time"
+            case.tally.void("a turn has no step time")
+            return
         means = [stats.mean_of_logs([t for t in side if t is not None]).value for side in times]
+        value = means[-1]
         if self.sides.base is not None:
             paired = gate.ratio(found[0], found[1])
             assert paired is not None
-            if paired.clock_changed(case.limit):
-                return "the clock changed, not the code"
-            case.rounds.append(paired)
+            if paired.clocks_differ(case.limit):
+                case.tally.void("the clock changed, not the code", paired)
+                return
             case.base_times.append(means[0])
+            value = paired.ratio
         case.head_times.append(means[-1])
-        return None
-
-    def _look(self, case: Case) -> tuple[Verdict, Estimate]:
-        rows = len(self.cases)
-        if case.stored is None:
-            return gate.look([r.ratio for r in case.rounds], case.limit, rows)
-        sides = case.stored.rounds, case.head_times, case.stored.sessions
-        estimate = gate.unpaired(*sides, gate.confidence())
-        return gate.judge(estimate, gate.unpaired(*sides, gate.confidence(rows)), case.limit), estimate
+        case.tally.add(value)
 
 
 def _batches(cases: Sequence[Case], workers: int) -> list[Sequence[Case]]:

@@ -28,7 +28,7 @@ def row(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: date
     base, head = _last(case.base), _last(case.head)
     if case.stored is not None:
         base = case.stored.last
-    estimate = case.estimate or _estimate(case)
+    estimate = case.tally.estimate or _estimate(case)
     verdict, accepted = case.verdict or "inconclusive", False
     why = list(case.why)
     if accept is not None and accept.slower and estimate is not None:
@@ -52,8 +52,8 @@ def row(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: date
         base_time=_time(case.stored.rounds if case.stored else case.base_times),
         head_time=_time(case.head_times),
         rounds=len(case.head_times),
-        void=case.void,
-        noise=gate.noise([r.ratio for r in case.rounds] or case.head_times),
+        void=len(case.tally.voids),
+        noise=gate.noise(case.tally.values),
         not_slower=estimate is not None and estimate.high is not None and estimate.high < 1 + case.limit,
         counts=verdicts.counts(base, head) if head is not None and base is not None else (),
         accept=accept,
@@ -73,20 +73,20 @@ def _estimate(case: Case) -> Estimate | None:
     """The ratio over the rounds so far, where no look was reached."""
     if case.stored is not None and case.head_times and case.stored.rounds:
         return gate.unpaired(case.stored.rounds, case.head_times, case.stored.sessions, gate.confidence())
-    return stats.mean_of_logs([r.ratio for r in case.rounds], gate.confidence()) if case.rounds else None
+    return stats.mean_of_logs(case.tally.values, gate.confidence()) if case.tally.values else None
 
 
 def _findings(case: Case, estimate: Estimate | None, rows: int) -> list[Finding]:
-    found = list(dict.fromkeys(f for r in (*case.base, *case.head) for f in findings.of(r)))
-    if case.void:
-        text = f"{case.void} round{'s'[: case.void != 1]} did not count: {'; '.join(dict.fromkeys(case.voids))}."
+    found = findings.of_all((*case.base, *case.head))
+    if voids := case.tally.voids:
+        text = f"{len(voids)} round{'s'[: len(voids) != 1]} did not count: {'; '.join(dict.fromkeys(voids))}."
         do = "Lock the clocks (nvidia-smi -lgc) or let the card cool; the rounds were run again."
         found.append(Finding("void_rounds", text, do))
     if case.verdict == "inconclusive" and estimate is not None and estimate.low is not None:
         if estimate.low > 1 + case.limit:
             text = f"Slower by itself, but of {rows} rows one may look so by chance."
             found.append(Finding("one_of_many", text, "Check it alone, or raise --max-time."))
-        elif (noise := gate.noise([r.ratio for r in case.rounds] or case.head_times)) is not None:
+        elif (noise := gate.noise(case.tally.values)) is not None:
             wanted = math.log1p(case.limit)
             text = (
                 f"The rounds differ by {100 * noise:.1f} % (standard deviation); the threshold is {100 * wanted:.1f} %."

@@ -1,0 +1,121 @@
+"""How often the gate says slower, same or inconclusive, for known effects and noise. No clock: the rounds are drawn.
+
+uv run python benchmarks/gate_simulation.py > benchmarks/gate_simulation.md
+
+Each run is a whole check: `nfbench.analysis.gate` gets rounds until every row has its verdict. A round is A B B A; its
+log-ratio has the true effect and a normal error; speed drifts by 1 % from turn to turn. A throttled round is flagged,
+or the clock of one side is 5 % lower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from nfbench.analysis import gate
+from nfbench.analysis.gate import Round
+
+THRESHOLD = 0.03
+EFFECTS = (0.0, 0.03, 0.05, -0.05)
+SPREADS = (0.005, 0.01, 0.02, 0.03)
+ROWS = (1, 20)
+DRIFT = 0.01
+CLOCK = 0.95
+
+
+class Rates(NamedTuple):
+    """Shares of runs in which any row, and of rows which, got a verdict; and the rounds that a row took."""
+
+    alarmed: float
+    slower: float
+    same: float
+    faster: float
+    inconclusive: float
+    rounds: float
+
+
+def simulate(rng: np.random.Generator, effect: float, spread: float, rows: int, runs: int, harsh: float = 0.0) -> Rates:
+    """The rates of verdicts over ``runs`` gates of ``rows`` rows, all with the same true ``effect``."""
+    verdicts: Counter[str | None] = Counter()
+    alarms = rounds = 0
+    for _ in range(runs):
+        found = [_row(rng, effect, spread, rows, harsh) for _ in range(rows)]
+        verdicts.update(verdict for verdict, _ in found)
+        alarms += any(verdict == "slower" for verdict, _ in found)
+        rounds += sum(taken for _, taken in found)
+    of = [verdicts[name] / (runs * rows) for name in ("slower", "same", "faster", "inconclusive")]
+    return Rates(alarms / runs, of[0], of[1], of[2], of[3], rounds / (runs * rows))
+
+
+def _row(rng: np.random.Generator, effect: float, spread: float, rows: int, harsh: float) -> tuple[str, int]:
+    tally = gate.tally(THRESHOLD, rows)
+    for drawn in _rounds(rng, effect, spread, harsh):
+        if drawn is None:
+            tally.void("throttled")
+        elif drawn.clocks_differ(THRESHOLD):
+            tally.void("the clock changed, not the code", drawn)
+        else:
+            tally.add(drawn.ratio)
+        if tally.verdict is not None:
+            return tally.verdict, len(tally.values)
+    raise AssertionError("rounds end with a verdict")
+
+
+def _rounds(rng: np.random.Generator, effect: float, spread: float, harsh: float) -> Iterator[Round | None]:
+    """Rounds without end; None is one that was flagged as throttled."""
+    true = math.log1p(effect)
+    while True:
+        errors, lots = rng.normal(0.0, spread, 64), rng.random((64, 2))
+        for error, (lot, kind) in zip(errors.tolist(), lots.tolist(), strict=True):
+            # A B B A in a steady drift: turns 0 and 3 against 1 and 2
+            drift = math.log1p(DRIFT)
+            base = (0 * drift + 3 * drift) / 2
+            head = true + error + (1 * drift + 2 * drift) / 2
+            clock = 0.0
+            if lot < harsh:
+                if kind < 0.5:
+                    yield None
+                    continue
+                clock = math.log(CLOCK) * (1 if kind < 0.75 else -1)
+            yield Round(math.exp(head - clock - base), math.exp(head - base))
+
+
+def main() -> None:
+    """Print the table as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=2000, help="gates of one row; of 20 rows a tenth as many rows each")
+    parser.add_argument("--seed", type=int, default=None)
+    args = parser.parse_args()
+    seed = int.from_bytes(os.urandom(4), "big") if args.seed is None else args.seed
+    rng = np.random.default_rng(seed)
+    print("# What the gate says\n")
+    print(f"`uv run python benchmarks/gate_simulation.py --runs {args.runs} --seed {seed}`\n")
+    print(
+        "Simulated, not measured. Threshold 3 %; looks after 4, 8 and 16 rounds. `alarm`: runs in which any row is\n"
+        "said to be slower; the other columns are shares of rows. All rows of a gate have the same true effect.\n"
+        "Speed drifts by 1 % a turn; where 20 % of the rounds are throttled, half of those are flagged and half have\n"
+        "a clock 5 % off.\n"
+    )
+    print("| rows | throttled | true effect | sd of a round | alarm | slower | same | faster | inconclusive | rounds |")
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for rows in ROWS:
+        for harsh in (0.0, 0.2):
+            for effect in EFFECTS:
+                for spread in SPREADS:
+                    runs = args.runs if rows == 1 else max(200, args.runs // 4)
+                    rates = simulate(rng, effect, spread, rows, runs, harsh)
+                    cells = " | ".join(f"{100 * share:.1f} %" for share in rates[:5])
+                    head = f"{rows} | {100 * harsh:.0f} % | {100 * effect:+.0f} % | {100 * spread:.1f} %"
+                    print(f"| {head} | {cells} | {rates.rounds:.1f} |", flush=True)
+    print(f"seed {seed}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
