@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from nfbench.errors import UnsupportedWorkload
 from nfbench.records import AgcImpl, CompileMode, Layout, Norm, Optimizer, Precision, SamScope
 
 if TYPE_CHECKING:
@@ -184,6 +185,36 @@ def options(*groups: tuple[Decorator, ...]) -> Decorator:
         return function
 
     return decorate
+
+
+def net_and_settings(text: str) -> tuple[str, dict[str, Any]]:
+    """``nfnet-f1@px=224,layout=nhwc`` as a net and its settings, named and typed like the flags.
+
+    Raises:
+        UnsupportedWorkload: a setting has no such name or no such value.
+    """
+    model, at, rest = text.partition("@")
+    flags = click.command()(options(WORKLOAD_OPTIONS)(lambda **_: None))
+    known = {param.name: param for param in flags.params if param.name is not None}
+    found: dict[str, Any] = {}
+    for part in filter(None, rest.split(",")) if at else ():
+        name, equals, value = part.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or name not in known:
+            names = ", ".join(known)
+            raise UnsupportedWorkload(
+                f"{text!r}: there is no setting {name!r}." if equals else f"{text!r}: {part!r} gives no value.",
+                why=f"The settings are {names}.",
+                try_=f"{model}@px=224,layout=nhwc",
+            )
+        param = known[name]
+        try:
+            found[name] = param.type.convert(value.strip(), param, None)
+        except click.BadParameter as error:
+            raise UnsupportedWorkload(f"{text!r}: {name}: {error.message}") from error
+    if not model:
+        raise UnsupportedWorkload(f"{text!r} names no net.", try_="nfnet-f1@px=224")
+    return model, found
 
 
 out_option = click.option(

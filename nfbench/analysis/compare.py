@@ -8,13 +8,13 @@ from typing import NamedTuple
 from nfbench import units
 from nfbench.analysis import metrics, stats
 from nfbench.analysis.stats import Estimate
-from nfbench.records import Machine, Resolved, Result
+from nfbench.records import Machine, Resolved, Result, StepTime, key
 
 
 class Ratio(NamedTuple):
     """How much of the baseline's step ``net`` takes, paired turn by turn within one session.
 
-    ``voided`` turns were left out because the GPU was slowed down in them.
+    ``turns`` count, over ``rounds`` of fresh processes; ``voided`` ones do not, because the GPU was slowed down.
     """
 
     net: Result
@@ -22,48 +22,62 @@ class Ratio(NamedTuple):
     estimate: Estimate
     rounds: int
     voided: int = 0
+    turns: int = 0
+
+    @property
+    def speedup(self) -> Estimate:
+        """How many times as long the baseline's step takes: the same ratio the other way up."""
+        value, low, high = self.estimate
+        return Estimate(1 / value, None if high is None else 1 / high, None if low is None else 1 / low)
 
 
-def paired(results: Sequence[Result], net: str, baseline: str) -> Ratio | None:
-    """The ratio of two models over the turns in which both have a rate; None where there is no such turn.
+def paired(results: Sequence[Result], net: StepTime, baseline: StepTime) -> Ratio | None:
+    """The ratio of two workloads over the turns in which both have a rate; None where there is no such turn.
 
     The effect is the paired log-ratio of the medians, its interval Student's t: over the means of the rounds, or over
     the turns where there is one round only. A turn in which the GPU was slowed down on either side does not count.
     """
+    sides = key(net), key(baseline)
     turns: dict[tuple[int, int], dict[str, Result]] = {}
     for r in results:
-        if r.workload.model in (net, baseline) and metrics.seconds(r) is not None:
-            turns.setdefault((r.round, r.turn), {})[r.workload.model] = r
-    both = {place: pair for place, pair in turns.items() if net in pair and baseline in pair}
+        if (side := key(r.workload)) in sides and metrics.seconds(r) is not None:
+            turns.setdefault((r.round, r.turn), {})[side] = r
+    both = {place: pair for place, pair in turns.items() if len(pair) == 2}
     sound = {place: pair for place, pair in both.items() if not any(map(metrics.voided, pair.values()))}
     if not sound:
         return None
     rounds: dict[int, list[float]] = {}
     for (round, _), pair in sound.items():
-        ratio = (metrics.seconds(pair[net]) or 0) / (metrics.seconds(pair[baseline]) or 1)
+        ratio = (metrics.seconds(pair[sides[0]]) or 0) / (metrics.seconds(pair[sides[1]]) or 1)
         rounds.setdefault(round, []).append(ratio)
     # turns of one pair of processes share their luck, so that they replicate each other only where nothing else does
     ratios = [stats.mean_of_logs(r).value for r in rounds.values()] if len(rounds) > 1 else next(iter(rounds.values()))
     last = list(sound.values())[-1]
-    return Ratio(last[net], last[baseline], stats.mean_of_logs(ratios), len(rounds), len(both) - len(sound))
+    return Ratio(
+        last[sides[0]], last[sides[1]], stats.mean_of_logs(ratios), len(rounds), len(both) - len(sound), len(sound)
+    )
 
 
 def sentence(ratios: Sequence[Ratio]) -> str:
     """ "On NVIDIA H200, bf16: nf-resnet50 takes 1.12 ± 0.01 of resnet50's step (both 224 px, nhwc)"."""
     first = ratios[0].net
     precision = _only([_resolved(r).precision for ratio in ratios for r in ratio[:2]])
-    head = f"On {_device(first.machine)}{f', {precision}' if precision else ''}: "
-    text = head + "; ".join(_clause(ratio, precision is None) for ratio in ratios)
-    if first.machine.device == "cuda":
-        return text + "."
-    kind = {"cpu": "a CPU", "fake": "a fake device"}[first.machine.device]
-    return f"{text}. This is {kind}: it says nothing about a GPU."
+    return on(first.machine, precision, "; ".join(_clause(ratio, precision is None) for ratio in ratios))
+
+
+def on(machine: Machine, precision: str | None, text: str) -> str:
+    """``text`` as a sentence that says on what, and where that is no GPU, that it says nothing about one."""
+    head = f"On {_device(machine)}{f', {precision}' if precision else ''}: {text}"
+    if machine.device == "cuda":
+        return head + "."
+    kind = {"cpu": "a CPU", "fake": "a fake device"}[machine.device]
+    return f"{head}. This is {kind}: it says nothing about a GPU."
 
 
 def _clause(ratio: Ratio, with_precision: bool) -> str:
     value, half = ratio.estimate.value, ratio.estimate.half_width
     shown = units.significant(value, 3) if half is None else units.plus_minus(value, half)
-    net, baseline, where = ratio.net.workload.model, ratio.baseline.workload.model, _where(ratio, with_precision)
+    net, baseline, where = ratio.net.workload.model, ratio.baseline.workload.model, where(ratio, with_precision)
     if "±" in shown and ratio.rounds == 1:
         where += "; ± within this run"
     if ratio.voided:
@@ -71,8 +85,8 @@ def _clause(ratio: Ratio, with_precision: bool) -> str:
     return f"{net} takes {shown} of {baseline}'s step ({where})"
 
 
-def _where(ratio: Ratio, with_precision: bool) -> str:
-    """'both 224 px, nhwc' or 'both 224 px; nchw against nhwc'."""
+def where(ratio: Ratio, with_precision: bool) -> str:
+    """The settings of both sides: 'both 224 px, nhwc' or 'both 224 px; nchw against nhwc'."""
     pairs = list(zip(*(_settings(r, with_precision) for r in ratio[:2]), strict=True))
     same = [a for a, b in pairs if a == b and a]
     different = [f"{a or 'whole'} against {b or 'whole'}" for a, b in pairs if a != b]

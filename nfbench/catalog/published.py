@@ -190,6 +190,52 @@ def reported_macs(net: Net, px: int) -> tuple[float, str] | None:
     return row.macs_g * 1e9, row.source
 
 
+class Ratio(NamedTuple):
+    """How many times as long another net's step takes, as reported, and by whom."""
+
+    value: float
+    source: str
+
+
+_CLAIMED = {("nfnet-f1", "efficientnet-b7"): "f1-vs-b7"}
+"""Claims of ``claims.csv`` that are a ratio of two nets."""
+
+
+def ratios(net: str, other: str) -> list[Ratio]:
+    """The reported step times of ``other`` over those of ``net``, at their train px and batch 32 per device.
+
+    Of a claim that was made about the pair every figure with who says it, else those of the paper's tables.
+    """
+    if (claim := _CLAIMED.get((net, other))) is not None:
+        row = next(row for row in rows("claims.csv") if row["id"] == claim)
+        values, sources = row["reported"].split(" / "), row["who says it"].split(" / ")
+        return [Ratio(float(value), _source(sources, i)) for i, value in enumerate(values)]
+    if (other, net) in _CLAIMED:
+        return [Ratio(1 / ratio.value, ratio.source) for ratio in ratios(other, net)]
+    mine, its = paper(net), paper(other)
+    if mine is None or its is None:
+        return []
+    tables = " and ".join(dict.fromkeys((mine.source, its.source)))
+    found = []
+    for device, a, b in (
+        ("TPUv3", mine.tpuv3_step_ms, its.tpuv3_step_ms),
+        ("V100", mine.v100_step_ms, its.v100_step_ms),
+    ):
+        if a is not None and b is not None:
+            found.append(Ratio(b / a, f"{tables}, {device}"))
+    return found
+
+
+def _source(sources: list[str], index: int) -> str:
+    """A source in full: what stands before it goes on where it only names another layout."""
+    source = sources[index]
+    if source.startswith("Table"):
+        return f"{PAPER}, {source}"
+    if source in ("nhwc", "each at its best"):
+        return f"timm RTX 3090 {source}"
+    return source
+
+
 def _float(text: str) -> float | None:
     return float(text) if text else None
 

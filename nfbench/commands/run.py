@@ -71,7 +71,7 @@ def command(
         ratio
         for place, part in enumerate(parts)
         if len(part.workloads) == 2
-        and (ratio := compare.paired(by_part.get(place, []), *(w.model for w in part.workloads))) is not None
+        and (ratio := compare.paired(by_part.get(place, []), *part.workloads)) is not None
     ]
     try:
         landing.close(table)

@@ -1,0 +1,99 @@
+"""Set nets against each other, timed in turns"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nfbench import options
+from nfbench.errors import NfbenchError, Stop, UnsupportedWorkload
+
+
+@click.command("compare")
+@click.argument("nets", nargs=-1, required=True, metavar="A [B C ...]")
+@click.option(
+    "--match",
+    type=click.Choice(["top1", "macs", "params", "step-time"]),
+    help="In place of B: the other family's net that is nearest by this.",
+)
+@options.options(options.WORKLOAD_OPTIONS)
+@click.option("--within", type=options.Share(), default="1%", show_default=True, help="Stop at ratios ± this narrow.")
+@click.option(
+    "--max-time", type=options.Duration(), default="2m", show_default=True, help="For all turns after the first."
+)
+@options.device_option
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of weights and inputs.")
+@options.out_option
+@options.format_option
+@click.option("--quiet", is_flag=True, help="No live line.")
+def command(
+    nets: tuple[str, ...],
+    match: Any,
+    within: float,
+    max_time: float,
+    device: str,
+    seed: int,
+    out: Path | None,
+    format: Any,
+    quiet: bool,
+    **shared: Any,
+) -> None:
+    """Time two or more nets in turns A B B A ... and print how many times as fast A is.
+
+    A net may bring settings of its own: nfnet-f1@px=224,layout=nhwc. Each runs in a process that is kept alive; the
+    ratio's interval decides when it is enough. The last line says the answer in a sentence.
+    """
+    from nfbench.analysis import compare
+    from nfbench.analysis.rows import row as row_of
+    from nfbench.catalog.nearest import nearest
+    from nfbench.commands._landing import Landing
+    from nfbench.records import key
+    from nfbench.showing import comparison
+    from nfbench.showing.live import Live
+    from nfbench.studies import settings
+    from nfbench.studies.versus import versus
+
+    sampling = settings.sampling({"within": within, "max_time": max_time, "min_steps": 3})
+    asked = [options.net_and_settings(text) for text in nets]
+    if match is not None:
+        if len(asked) != 1:
+            raise UnsupportedWorkload("--match takes the place of B: name one net.", try_=f"compare A --match {match}")
+        near = nearest(asked[0][0], match)
+        click.echo(near.said, err=True)
+        asked.append((near.net.name, {}))
+    if len(asked) < 2:
+        raise UnsupportedWorkload(
+            "One net is nothing to compare.", try_=f"nfbench compare {nets[0]} efficientnet-b4, or --match top1"
+        )
+    workloads = [settings.workload({**shared, **own, "model": model}) for model, own in asked]
+    keys = [key(w) for w in workloads]
+    if len(set(keys)) < len(keys):
+        again = next(w.model for w, k in zip(workloads, keys, strict=True) if keys.count(k) > 1)
+        raise UnsupportedWorkload(
+            f"{again} is there twice with the same settings.",
+            why="The noise of a machine is what `nfbench check STUDY` shows without --against.",
+            try_=f"{again} {again}@layout=nchw",
+        )
+    landing = Landing(out, "compare")
+    try:
+        with Live(quiet) as live:
+            kept = versus(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
+    except (Stop, KeyboardInterrupt, NfbenchError):
+        landing.say()
+        raise
+    rows = [row_of([r for r in kept if key(r.workload) == k]) for k in keys]
+    ratios = [compare.paired(kept, workloads[0], other) for other in workloads[1:]]
+    click.echo(comparison.table(rows, ratios, format), nl=False)
+    known = [ratio for ratio in ratios if ratio is not None]
+    for line in comparison.reported(known):
+        click.echo(line, err=True)
+    for ratio in known:
+        for finding in comparison.findings(ratio, within):
+            click.echo(f"! {finding}", err=True)
+    try:
+        landing.close(rows)
+    finally:
+        if known:
+            click.echo(comparison.sentence(known), err=format in ("csv", "json"))
