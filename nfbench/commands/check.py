@@ -109,7 +109,7 @@ def command(
         for note in base.notes:
             click.echo(note, err=True)
         try:
-            with Live(quiet) as live:
+            with Live(quiet, brief=True) as live:
                 check = Check(
                     cases,
                     base.sides,

@@ -78,7 +78,7 @@ def command(
         )
     landing = Landing(out, "compare")
     try:
-        with Live(quiet) as live:
+        with Live(quiet, brief=True) as live:
             kept = versus(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
     except (Stop, KeyboardInterrupt, NfbenchError):
         landing.say()

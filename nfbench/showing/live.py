@@ -23,10 +23,13 @@ def estimate_text(estimate: Estimate) -> str:
 
 
 class Live:
-    """Implements `nfbench.measuring.watch.Watch`. Enter it around everything that is measured."""
+    """Implements `nfbench.measuring.watch.Watch`. Enter it around everything that is measured.
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet, self.subject, self.last = quiet, "", 0.0
+    Where there is no terminal, a ``brief`` one prints a line a subject, and progress only of what takes long.
+    """
+
+    def __init__(self, quiet: bool = False, brief: bool = False) -> None:
+        self.quiet, self.brief, self.subject, self.last = quiet, brief, "", 0.0
         self.line = None
         if not quiet and sys.stderr.isatty():
             from rich.console import Console
@@ -47,10 +50,14 @@ class Live:
 
     def about(self, subject: str) -> None:
         """What the next calls are about: a model, a place in a study."""
-        self.subject, self.last = subject, 0.0
+        # of many short turns a log needs a line each
+        if self.brief and not self.line and not self.quiet and subject not in ("", self.subject):
+            print(subject, file=sys.stderr, flush=True)
+        self.subject, self.last = subject, time.monotonic() if self.brief else 0.0
 
     def phase(self, what: str) -> None:
-        self._show(what, force=True)
+        if self.line or not self.brief:
+            self._show(what, force=True)
 
     def progress(self, steps: int, estimate: Estimate, left: float) -> None:
         self._show(

@@ -18,7 +18,7 @@ from nfbench.errors import Stop
 from nfbench.measuring.outcome import Keep, Labels
 from nfbench.records import Resolved, Result, Sampling, Side, Status, StepTime
 from nfbench.studies.group import Group, Seat, Unstarted, Watcher, crowded
-from nfbench.studies.process import Place
+from nfbench.studies.process import Place, Process
 from nfbench.studies.runner import TOGETHER, start
 
 TURN_TIME = 3.0
@@ -117,6 +117,9 @@ class Check:
         Raises:
             NfbenchError: the device cannot be had.
         """
+        if self.counts:
+            self._count()
+            return
         while open_cases := [case for case in self.cases if case.verdict is None]:
             for batch in _batches(open_cases, 1 if self.sides.base is None else 2):
                 began = time.monotonic()
@@ -126,6 +129,22 @@ class Check:
                     return
                 self._round(batch)
                 self.round_time = (time.monotonic() - began) / len(batch)
+
+    def _count(self) -> None:
+        """Each case once, all in the same two processes: counts do not depend on what was counted before."""
+        processes: list[Process] = []
+        try:
+            for case in self.cases:
+                group = self._group(case, processes)
+                if not processes:
+                    start([group], self.watch, self.kind)
+                try:
+                    self._time(case, group)
+                finally:
+                    processes = group.processes
+        finally:
+            for process in processes:
+                process.close()
 
     def _out_of_time(self) -> None:
         for case in self.cases:
@@ -151,7 +170,7 @@ class Check:
             for group in groups:
                 group.close()
 
-    def _group(self, case: Case) -> Group:
+    def _group(self, case: Case, processes: Sequence[Process] = ()) -> Group:
         seats = [Seat(case.workload, self.sides.head, "head")]
         if self.sides.base is not None:
             seats.insert(0, Seat(case.workload, self.sides.base, "base"))
@@ -164,6 +183,7 @@ class Check:
             settled=settled,
             alone=case.alone,
             lead=0,
+            processes=processes,
         )
 
     def _time(self, case: Case, group: Group) -> None:
@@ -172,7 +192,7 @@ class Check:
         number = f" (round {len(case.head_times) + 1})" if not self.counts else ""
         for turn in range(1 if self.counts else case.sampling.turns):
             results = self._turn(case, group, turn, number)
-            if not case.alone and crowded(results):
+            if not case.alone and not self.counts and crowded(results):
                 said = (
                     f"{case.workload.model}: both sides do not fit in memory at once; each turn gets fresh processes."
                 )

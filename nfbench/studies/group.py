@@ -47,7 +47,7 @@ class Group:
 
     ``settled`` holds for each seat what its `auto`s became; one that is given pins the seat to it. Where ``alone``,
     each turn has a process of its own, which ends with it: the peaks of all do not fit in the memory at once. What the
-    ``lead`` settled first, all others are pinned to.
+    ``lead`` settled first, all others are pinned to. ``processes`` are lent, one a seat, and outlive the group.
     """
 
     def __init__(
@@ -60,11 +60,13 @@ class Group:
         settled: Sequence[Resolved | None] = (),
         alone: bool = False,
         lead: int | None = None,
+        processes: Sequence[Process] = (),
     ) -> None:
         self.seats, self.device, self.seed, self.labels = tuple(seats), device, seed, labels
         self.settled = list(settled) or [None] * len(self.seats)
         self.alone, self.lead = alone, lead
-        self.processes = [self._process(seat) for seat in self.seats]
+        self.lent = bool(processes)
+        self.processes = list(processes) or [self._process(seat) for seat in self.seats]
         self.asked: list[StepTime | None] = [None] * len(self.seats)
         self.out: set[int] = set()
 
@@ -103,12 +105,15 @@ class Group:
                 labels=self.labels,
                 counts=counts,
             )
-            watch.about(f"{self.seats[index].workload.model}{said}")
+            seat = self.seats[index]
+            watch.about(f"{seat.workload.model}{said}{f', {seat.side}' if seat.side else ''}")
             found[index] = result = self._ask(index, request, watch, until)
             keep(result)
             if result.status != "ok":
                 self.out.add(index)
                 watch.note(f"{self.seats[index].workload.model}: {result.status}: {result.message or 'no rate'}")
+                if self.lent and not self.processes[index].alive():
+                    self._renew(index)
             else:
                 self._settle(index, result.resolved)
             if self.alone:
@@ -128,8 +133,8 @@ class Group:
             process.interrupt(lambda result, seat=seat: keep(_of(seat, result)))  # type: ignore[misc]
 
     def close(self) -> None:
-        """End all workers."""
-        for process in self.processes:
+        """End all workers but those that were lent."""
+        for process in () if self.lent else self.processes:
             process.close()
 
     def _settle(self, index: int, resolved: Resolved | None) -> None:

@@ -119,6 +119,10 @@ class Process:
                     self.waiting = False
                     return message
 
+    def alive(self) -> bool:
+        """Whether it has been started and still runs."""
+        return self.child is not None and self.child.poll() is None
+
     def interrupt(self, keep: Keep) -> None:
         """Ask the worker to stop and keep what it had measured, if it was measuring."""
         if self.child is None or not self.waiting:
