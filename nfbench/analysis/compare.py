@@ -77,12 +77,12 @@ def on(machine: Machine, precision: str | None, text: str) -> str:
 def _clause(ratio: Ratio, with_precision: bool) -> str:
     value, half = ratio.estimate.value, ratio.estimate.half_width
     shown = units.significant(value, 3) if half is None else units.plus_minus(value, half)
-    net, baseline, where = ratio.net.workload.model, ratio.baseline.workload.model, where(ratio, with_precision)
+    net, baseline, settings = ratio.net.workload.model, ratio.baseline.workload.model, where(ratio, with_precision)
     if "±" in shown and ratio.rounds == 1:
-        where += "; ± within this run"
+        settings += "; ± within this run"
     if ratio.voided:
-        where += f"; {ratio.voided} turn{'s'[: ratio.voided != 1]} left out, the GPU was slowed down"
-    return f"{net} takes {shown} of {baseline}'s step ({where})"
+        settings += f"; {ratio.voided} turn{'s'[: ratio.voided != 1]} left out, the GPU was slowed down"
+    return f"{net} takes {shown} of {baseline}'s step ({settings})"
 
 
 def where(ratio: Ratio, with_precision: bool) -> str:

@@ -132,6 +132,8 @@ class TrainStep:
         for index in range(passes):
             self._pass(stamp, index, passes)
         self._gather(stamp)
+        self.clip()
+        stamp()
         self._finish(stamp)
 
     def _gather(self, stamp: Callable[[], None]) -> None:
@@ -143,9 +145,7 @@ class TrainStep:
             self.scaler.unscale_(self.optimizer)
 
     def _finish(self, stamp: Callable[[], None]) -> None:
-        """Clip, update, moving average."""
-        self.clip()
-        stamp()
+        """Update, moving average."""
         self._apply()
         stamp()
         if self.ema is not None:
@@ -244,11 +244,8 @@ class TrainStep:
         loss = float(torch.stack(losses).sum())
         images = reading("inspected_images", "1", "run", "count", [passes * self.micro_batch])
         readings = [*self._gradients(), images, reading("loss", "1", "run", "one update", [loss])]
-        # on a CPU the clip touches only what is over its limit: all of it, so that the count depends on no value
-        for p in self.clipped:
-            if p.grad is not None:
-                p.grad.fill_(1e6)
         operators.taken()
+        self._clip_all(counting)
         with counting:
             self._finish(_nothing)
         rest = before + operators.taken()
@@ -257,6 +254,23 @@ class TrainStep:
             readings.append(reading("operators", "1", "step", "dispatch mode", [total]))
             readings.append(reading("saved_bytes", "B", "micro_step", "saved tensors", [self._saved_bytes()]))
         return readings
+
+    def _clip_all(self, counting: contextlib.AbstractContextManager[object]) -> None:
+        """Clip, counted as if every unit were over its limit: on a CPU no others are touched, and a count that depends
+        on values could not be compared."""
+        if self.device.type != "cpu":
+            with counting:
+                self.clip()
+            return
+        gradients = [p.grad for p in self.clipped if p.grad is not None]
+        kept = [g.clone() for g in gradients]
+        for g in gradients:
+            g.fill_(1e6)
+        with counting:
+            self.clip()
+        for g, before in zip(gradients, kept, strict=True):
+            g.copy_(before)
+        self.clip()
 
     def _saved_bytes(self) -> int:
         """What one pass keeps for backward. Of a compiled net the hooks would see something else."""
