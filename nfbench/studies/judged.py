@@ -15,6 +15,10 @@ from nfbench.records import Result, StepTime
 from nfbench.studies.check import Case
 
 
+_OF_ONE_RUN = ("wide_interval", "slow_first_step")
+"""Findings that do not matter where rounds are compared."""
+
+
 def limit(workload: StepTime, slower_than: float, accepts: tuple[Accept, ...], today: date) -> float:
     """The slowdown that is not called one: the threshold, or what is accepted today where that is more."""
     accept = acceptance.of(workload, accepts)
@@ -28,7 +32,8 @@ def row(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: date
     base, head = _last(case.base), _last(case.head)
     if case.stored is not None:
         base = case.stored.last
-    estimate = case.tally.estimate or _estimate(case)
+    looked = case.tally.estimate
+    estimate = looked or _estimate(case)
     verdict, accepted = case.verdict or "inconclusive", False
     why = list(case.why)
     if accept is not None and accept.slower and estimate is not None:
@@ -54,7 +59,8 @@ def row(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: date
         rounds=len(case.head_times),
         void=len(case.tally.voids),
         noise=gate.noise(case.tally.values),
-        not_slower=estimate is not None and estimate.high is not None and estimate.high < 1 + case.limit,
+        # of a look, never of the rounds between two
+        not_slower=looked is not None and looked.high is not None and looked.high < 1 + case.limit,
         counts=verdicts.counts(base, head) if head is not None and base is not None else (),
         accept=accept,
         accepted=accepted,
@@ -77,7 +83,7 @@ def _estimate(case: Case) -> Estimate | None:
 
 
 def _findings(case: Case, estimate: Estimate | None, rows: int) -> list[Finding]:
-    found = findings.of_all((*case.base, *case.head))
+    found = [f for f in findings.of_all((*case.base, *case.head)) if f.code not in _OF_ONE_RUN]
     if voids := case.tally.voids:
         text = f"{len(voids)} round{'s'[: len(voids) != 1]} did not count: {'; '.join(dict.fromkeys(voids))}."
         do = "Lock the clocks (nvidia-smi -lgc) or let the card cool; the rounds were run again."
