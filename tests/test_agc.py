@@ -5,24 +5,24 @@
 
 from __future__ import annotations
 
-import copy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from clip_cases import EPS, Whole, ratio, twin, units_of
 from torch import Tensor, nn
 
+from nfbench.catalog.models import Net, find
 from nfbench.nets import agc, agc_triton
 from nfbench.nets.agc import adaptive_clip_grad_, agc_parameters, unitwise_norm
 from nfbench.nets.agc_foreach import Units, foreach
-from nfbench.nets.agc_units import units_of
 from nfbench.nets.build import awaken, build, head_names
 
 OURS = ["reference", "foreach", "fused"]
-EPS = 1e-3
 SHAPES = [
     (),
     (5,),
@@ -52,23 +52,6 @@ def parameter(shape: tuple[int, ...], dtype: torch.dtype = torch.float32, scale:
     return made
 
 
-def twin(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-    found = []
-    for p in parameters:
-        other = nn.Parameter(p.detach().clone())
-        other.grad = None if p.grad is None else p.grad.clone()
-        found.append(other)
-    return found
-
-
-def ratio(p: Tensor, gradient: Tensor) -> Tensor:
-    """‖G‖ / max(‖W‖, eps) of each unit, computed without nfbench."""
-    vector = sum(d > 1 for d in p.shape) <= 1
-    units = 1 if vector else p.shape[0]
-    w, g = (x.detach().double().contiguous().view(units, -1) for x in (p, gradient))
-    return (g**2).sum(1).sqrt() / (w**2).sum(1).sqrt().clamp(min=EPS)
-
-
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
@@ -84,8 +67,9 @@ def test_no_unit_exceeds_its_limit_afterwards_and_the_others_are_untouched(shape
     with torch.no_grad():
         if units_of(p) > 1 and p.numel():
             p.grad[0] *= 1e-3
-    before = p.grad.clone()
+    before, weight = p.grad.clone(), p.detach().clone()
     count = adaptive_clip_grad_([p], 0.01, impl=impl)  # type: ignore[arg-type]
+    assert torch.equal(p.detach(), weight)
     over = ratio(p, before) > 0.01
     assert (count.dtype, count.dim(), int(count)) == (torch.int64, 0, int(over.sum()))
     assert bool((ratio(p, p.grad) <= 0.01 * (1 + 1e-6)).all())
@@ -185,7 +169,6 @@ def test_every_shape_type_and_layout_agrees_with_the_reference(dtype: torch.dtyp
     for shape in SHAPES:
         for p in layouts(parameter(shape, dtype)):
             (q,) = twin([p])
-            q.grad = p.grad.clone() if p.grad is not None else None
             expected = adaptive_clip_grad_([p], 0.02, impl="reference")
             assert int(adaptive_clip_grad_([q], 0.02, impl=impl)) == int(expected), shape  # type: ignore[arg-type]
             torch.testing.assert_close(q.grad, p.grad, rtol=tolerance, atol=0)
@@ -242,8 +225,6 @@ interpreted = pytest.mark.skipif("fused" not in OURS, reason="Triton's interpret
 def agrees(clip: Callable[[], object], parameters: list[nn.Parameter]) -> None:
     """The fused clip of ``parameters`` does what the reference does."""
     expected = twin(parameters)
-    for p, q in zip(parameters, expected, strict=True):
-        q.grad = None if p.grad is None else p.grad.clone()
     count = adaptive_clip_grad_(expected, 0.01, impl="reference")
     found = clip()
     assert int(found.clipped) == int(count) > 0  # type: ignore[attr-defined]
@@ -350,51 +331,37 @@ def test_a_plan_is_not_used_for_tensors_that_took_the_place_of_others() -> None:
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-6, atol=0)
 
 
-def gradients_of(name: str) -> list[nn.Parameter]:
-    """Copies of all clipped parameters with the gradients of one real backward pass, gains woken."""
-    net = build(name)
-    awaken(net)
-    nn.functional.cross_entropy(net(torch.randn(2, 3, 64, 64)), torch.randint(1000, (2,))).backward()
-    return [p for p in agc_parameters(net) if p.grad is not None]
+def gradients_of(net: str | Net) -> list[nn.Parameter]:
+    """All clipped parameters with the gradients of one real backward pass, gains woken."""
+    module = build(net)
+    awaken(module)
+    nn.functional.cross_entropy(module(torch.randn(2, 3, 64, 64)), torch.randint(1000, (2,))).backward()
+    return agc_parameters(module)
 
 
-class Whole:
-    """The clipped parameters of a net with their gradients, and each unit's ratio of norms."""
-
-    def __init__(self, name: str) -> None:
-        self.parameters = gradients_of(name)
-        self.ratios = [ratio(p, p.grad) for p in self.parameters if p.grad is not None]
-        every = torch.cat(self.ratios)
-        self.alive = every[every > 0]
-        assert len(self.alive) > 0.8 * len(every)
-
-    def scaled(self, clipping: float, share: str) -> tuple[list[nn.Parameter], float]:
-        """Twins whose gradients, scaled as a whole, have no, about half or all living units over the limit, and the
-        factor that did it."""
-        bound = {"none": 1.5 * self.alive.max(), "half": self.alive.median(), "all": 0.5 * self.alive.min()}[share]
-        found, factor = twin(self.parameters), float(clipping / bound)
-        for p in found:
-            assert p.grad is not None
-            p.grad.mul_(factor)
-        return found, factor
+# as deep as an nfnet-f0 and with every kind of parameter that it has, at a fourteenth of their number
+F0_NARROW = replace(find("nfnet-f0"), kwargs=(("channels", (64, 128, 384, 384)), ("group_size", 32), ("stem_chs", 32)))
 
 
-@pytest.fixture(scope="module", params=["nfnet-f0", "nf-resnet50", "efficientnet-b0"])
-def whole_net(request: pytest.FixtureRequest) -> Whole:
+WHOLE = {"narrow-nfnet-f0": F0_NARROW, "nf-resnet50": "nf-resnet50", "efficientnet-b0": "efficientnet-b0"}
+
+
+@pytest.fixture(scope="module", params=WHOLE.values(), ids=WHOLE)
+def whole(request: pytest.FixtureRequest) -> Whole:
     torch.manual_seed(0)
-    return Whole(request.param)
+    return Whole(gradients_of(request.param))
 
 
 @pytest.mark.parametrize("share", ["none", "half", "all"])
-def test_every_parameter_of_a_whole_net_agrees_with_the_reference(whole_net: Whole, share: str) -> None:
-    truth, factor = whole_net.scaled(0.01, share)
+def test_every_parameter_of_a_whole_net_agrees_with_the_reference(whole: Whole, share: str) -> None:
+    truth, factor = whole.scaled(0.01, share)
     before = [p.grad.clone() for p in truth if p.grad is not None]
     ours, theirs = twin(truth), twin(truth)
-    expected, alive = int(adaptive_clip_grad_(truth, 0.01, impl="reference")), len(whole_net.alive)
+    expected, alive = int(adaptive_clip_grad_(truth, 0.01, impl="reference")), len(whole.alive)
     assert {"none": expected == 0, "half": 0.4 * alive < expected < 0.6 * alive, "all": expected == alive}[share]
     assert abs(int(adaptive_clip_grad_(ours, 0.01, impl="foreach")) - expected) <= 1  # one may lie on its limit
     agc.clipper(theirs, 0.01, "timm")()
-    for p, q, r, g, was in zip(truth, ours, theirs, before, whole_net.ratios, strict=True):
+    for p, q, r, g, was in zip(truth, ours, theirs, before, whole.ratios, strict=True):
         torch.testing.assert_close(q.grad, p.grad, rtol=1e-6, atol=0)
         gain = p.dim() > 1 and units_of(p) == 1
         if not gain:  # timm takes each of its elements for a unit
@@ -409,7 +376,7 @@ def test_every_parameter_of_a_whole_net_agrees_with_the_reference(whole_net: Who
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_the_fused_clip_agrees_on_every_distinct_row_of_a_net(name: str, dtype: torch.dtype) -> None:
     net = build(name, device="meta")
-    shapes = dict.fromkeys((min(4, p.shape[0]) if p.dim() else 1, *p.shape[1:]) for p in agc_parameters(net))
+    shapes = dict.fromkeys((min(2, p.shape[0]) if p.dim() else 1, *p.shape[1:]) for p in agc_parameters(net))
     truth = []
     for shape in shapes:
         p = parameter(tuple(shape), dtype, 0.01 if dtype == torch.float32 else 0.05)
@@ -419,9 +386,7 @@ def test_the_fused_clip_agrees_on_every_distinct_row_of_a_net(name: str, dtype: 
             other.grad = p.grad.to(memory_format=torch.channels_last)
             truth.append(other)
         truth.append(p)
-    ours = copy.deepcopy(truth)
-    for p, q in zip(truth, ours, strict=True):
-        q.grad = p.grad.clone() if p.grad is not None else None
+    ours = twin(truth)
     expected = adaptive_clip_grad_(truth, 0.01, impl="reference")
     assert int(expected) > 0
     assert int(adaptive_clip_grad_(ours, 0.01, impl="fused")) == int(expected)
@@ -432,7 +397,9 @@ def test_the_fused_clip_agrees_on_every_distinct_row_of_a_net(name: str, dtype: 
 
 @pytest.mark.skipif("fused" not in OURS, reason="Triton's interpreter is off")
 def test_the_fused_clip_agrees_on_a_tiny_net_whole_in_two_launches() -> None:
-    truth, _ = Whole("tiny-nfnet-s").scaled(0.01, "half")
+    # the interpreter takes milliseconds a unit, so the net is narrower still
+    narrow = replace(find("tiny-nfnet-s"), kwargs=(("channels", (8, 8, 16, 16)), ("stem_chs", 16)))
+    truth, _ = Whole(gradients_of(narrow)).scaled(0.01, "half")
     ours = twin(truth)
     expected = adaptive_clip_grad_(truth, 0.01, impl="reference")
     clip = agc_triton.Fused(ours)

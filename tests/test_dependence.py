@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import functools
 import io
 import json
 from pathlib import Path
@@ -15,8 +16,9 @@ import torch.nn.functional as F
 from conftest import Cli
 from torch import Tensor, nn
 
+from nfbench.nets import dependence as measuring
 from nfbench.nets.build import awaken, build
-from nfbench.nets.dependence import dependence
+from nfbench.nets.dependence import dependence, dependence_of
 
 ROUNDING = 1e-5
 OUTPUT, SHARE, GRADIENT = "output of an image", "share of the update", "gradient"
@@ -64,6 +66,15 @@ def inputs(batch: int = 4, px: int = 32) -> tuple[Tensor, Tensor]:
 
 def figures(module: nn.Module, clipping: float | None = None, **size: int) -> dict[tuple[str, str], Any]:
     return {(row["about"], row["what"]): row["value"] for row in dependence(module, *inputs(**size), clipping)}
+
+
+measured = functools.cache(dependence_of)
+
+
+@pytest.fixture
+def measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One measurement for all commands that ask for the same; only what is shown of it differs."""
+    monkeypatch.setattr(measuring, "dependence_of", measured)
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +133,9 @@ def test_a_batch_of_one_that_batch_normalization_refuses_is_a_cell_that_says_so(
 
 
 def test_a_batch_of_one_that_batch_normalization_takes_is_another_output() -> None:
-    found = figures(built("tiny-resnet"), px=64)
+    found = figures(built("tiny-resnet"), batch=2, px=64)
     assert found[OUTPUT, "batch of one"] > 0.01
-    assert found[GRADIENT, "4 micro-batches"] > 0.01
+    assert found[GRADIENT, "2 micro-batches"] > 0.01
 
 
 def test_agc_couples_the_images_of_an_nf_net_once_units_are_clipped(nf: dict[tuple[str, str], Any]) -> None:
@@ -133,9 +144,9 @@ def test_agc_couples_the_images_of_an_nf_net_once_units_are_clipped(nf: dict[tup
     assert nf[SHARE, "rounding, AGC"] < ROUNDING
 
 
-@pytest.mark.parametrize("name", ["tiny-nfnet", "tiny-resnet"])
-def test_a_clip_that_clips_no_unit_couples_nothing(name: str) -> None:
-    found = figures(built(name), 1e9)
+@pytest.mark.parametrize(("name", "batch"), [("tiny-nf-resnet", 2), ("tiny-efficientnet", 4)])
+def test_a_clip_that_clips_no_unit_couples_nothing(name: str, batch: int) -> None:
+    found = figures(built(name), 1e9, batch=batch)
     assert found[SHARE, "clipped units"] == 0
     assert found[SHARE, "rest changed, AGC"] == pytest.approx(found[SHARE, "rest changed, no AGC"], rel=1e-3, abs=1e-4)
 
@@ -172,7 +183,7 @@ def test_a_share_is_the_clipped_gradient_less_the_clipped_gradient_without_that_
 
 
 def test_the_micro_batches_of_an_odd_batch_add_up_too() -> None:
-    found = figures(built("tiny-nfnet"), batch=3)
+    found = figures(built("tiny-nf-resnet"), batch=3)
     assert found[GRADIENT, "2 micro-batches"] < ROUNDING > found[GRADIENT, "3 micro-batches"]
 
 
@@ -184,7 +195,7 @@ def test_the_module_is_left_as_it_was_found() -> None:
     norm = next(m for m in module.modules() if isinstance(m, nn.BatchNorm2d))
     modes, momentum = [m.training for m in module.modules()], norm.momentum
     state = copy.deepcopy(module.state_dict())
-    dependence(module, *inputs(), 0.01)
+    dependence(module, *inputs(batch=2), 0.01)
     assert [m.training for m in module.modules()] == modes
     assert norm.momentum == momentum
     assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
@@ -193,10 +204,11 @@ def test_the_module_is_left_as_it_was_found() -> None:
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_seed_others(cli: Cli) -> None:
-    args = ("models", "tiny-resnet", "--dependence", "--batch", 2, "--format", "csv", "--seed")
+    args = ("models", "tiny-efficientnet", "--dependence", "--batch", 2, "--format", "csv", "--seed")
     assert cli(*args, 1).stdout == cli(*args, 1).stdout != cli(*args, 2).stdout
 
 
+@pytest.mark.usefixtures("measured_once")
 def test_json_and_csv_hold_raw_values_and_the_screen_rounded_ones(cli: Cli) -> None:
     args = ("models", "Tiny_NFNet", "--dependence", "--batch", 2, "--format")
     raw = {(row["about"], row["what"]): row.get("value") for row in json.loads(cli(*args, "json").stdout)}
@@ -209,12 +221,14 @@ def test_json_and_csv_hold_raw_values_and_the_screen_rounded_ones(cli: Cli) -> N
     assert screen.stderr == "Changes are relative to what changes: 0.01 is 1 %. Rounding is what 0 looks like here.\n"
 
 
+@pytest.mark.usefixtures("measured_once")
 def test_a_refusal_is_short_on_the_screen_and_whole_in_csv(cli: Cli) -> None:
     args = ("models", "tiny-resnet", "--dependence", "--batch", 2, "--format")
     assert "refused: Expected more than 1 value per channel when training |" in cli(*args, "md").stdout
     assert '"refused: Expected more than 1 value per channel when training, got input size' in cli(*args, "csv").stdout
 
 
+@pytest.mark.usefixtures("measured_once")
 def test_agc_auto_clips_nets_without_normalization_alone_and_agc_none_nothing(cli: Cli) -> None:
     def clipping(*args: object) -> Any:
         rows = json.loads(cli("models", *args, "--dependence", "--batch", 2, "--format", "json").stdout)

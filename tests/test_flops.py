@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import math
 import re
@@ -40,11 +41,21 @@ def first_convolution(net: nn.Module) -> list[int]:
     return seen
 
 
-# of twins and of the ladder the first of each kind: the others differ from it in size alone, and are counted forward
-ALIKE = [net for net in NETS if re.fullmatch(r"bn-nfnet-f[1-6]|nfnet-f[1-3]-\w+", net.name)]
+def series(net: Net) -> str:
+    """What nets that differ in their number alone have in common: ``nfnet-f#``."""
+    return re.sub(r"\d+", "#", net.name)
 
 
-@pytest.mark.parametrize("net", [net for net in NETS if net not in ALIKE], ids=lambda net: net.name)
+FIRST = {series(net): net for net in reversed(NETS)}
+LARGER = [net for net in NETS if net not in FIRST.values()]
+
+
+@functools.cache
+def on_meta(name: str) -> nn.Module:
+    return build(find(name), device="meta")
+
+
+@pytest.mark.parametrize("net", FIRST.values(), ids=lambda net: net.name)
 def test_forward_and_backward_are_3_times_forward_less_the_first_input_gradient(net: Net) -> None:
     module = build(net, device="meta")
     first = first_convolution(module)
@@ -56,15 +67,22 @@ def test_forward_and_backward_are_3_times_forward_less_the_first_input_gradient(
     assert stored == (counted.macs, counted.params, counted.activations)
 
 
-@pytest.mark.parametrize("net", ALIKE, ids=lambda net: net.name)
-def test_the_stored_counts_of_a_net_that_is_only_larger_are_counted_again(net: Net) -> None:
-    again = count(build(net, device="meta"), net.train_px or 0)
+@pytest.mark.parametrize("net", LARGER, ids=lambda net: net.name)
+def test_a_larger_net_is_made_of_the_parts_of_the_first_of_its_series_and_its_stored_counts_are_counted_again(
+    net: Net,
+) -> None:
+    def parts(module: nn.Module) -> set[tuple[type[nn.Module], bool]]:
+        return {(type(m), getattr(m, "groups", 1) > 1) for m in module.modules()}
+
+    # so its backward has nothing that the first one's has not, whose forward and backward are counted above
+    assert parts(on_meta(net.name)) == parts(on_meta(FIRST[series(net)].name))
+    again = count(on_meta(net.name), net.train_px or 0)
     assert macs.counted(net.name, net.train_px) == (again.macs, again.params, again.activations)
 
 
 @pytest.mark.parametrize("net", [find(f"nfnet-f{i}") for i in range(8)], ids=lambda net: net.name)
 def test_an_nfnet_has_the_macs_of_the_paper_to_its_last_printed_digit(net: Net) -> None:
-    counted = count(build(net, device="meta"), net.test_px or 0)
+    counted = count(on_meta(net.name), net.test_px or 0)
     assert macs.counted(net.name, net.test_px) == (counted.macs, counted.params, counted.activations)
     again = variant(net.name)
     assert again and round(counted.macs / 1e9, 2) == again.gmacs_test_px

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nfbench.catalog.models import Recipe
 from nfbench.nets.agc import adaptive_clip_grad_, agc_parameters
 from nfbench.nets.build import awaken, build
 from nfbench.nets.operators import Operators
@@ -23,24 +24,28 @@ def nothing() -> None:
     return None
 
 
-def double_step(model: str, micro_batch: int, **settings: object) -> TrainStep:
-    """A step of eight images whose net and inputs are float64."""
+def step_of(model: str, recipe: Recipe, batch: int, px: int, **settings: object) -> TrainStep:
+    """A step of a net that is awake, its images not yet cut into micro-batches."""
     torch.manual_seed(0)
     net = build(model, num_classes=10)
     awaken(net)
-    step = TrainStep(
+    return TrainStep(
         net,
-        build_optimizer(net, "sgd", "nfnet", RATE),
+        build_optimizer(net, "sgd", recipe, RATE),
         device=torch.device("cpu"),
-        batch=8,
-        px=32,
+        batch=batch,
+        px=px,
         classes=10,
-        precision="fp32",
         compile="none",
         seed=0,
         **settings,  # type: ignore[arg-type]
     )
-    net.double()
+
+
+def double_step(model: str, micro_batch: int, **settings: object) -> TrainStep:
+    """A step of eight images whose net and inputs are float64."""
+    step = step_of(model, "nfnet", batch=8, px=32, precision="fp32", **settings)
+    step.net.double()
     step.arrange("nchw", micro_batch)
     step.inputs = [x.double() for x in step.inputs]
     return step
@@ -146,23 +151,10 @@ def test_running_statistics_are_those_of_the_descent_alone(model: str) -> None:
 
 
 def test_an_ascent_that_overflows_fp16_spoils_no_running_statistics() -> None:
-    torch.manual_seed(0)
-    net = build("tiny-resnet-s", num_classes=10)
-    awaken(net)
-    step = TrainStep(
-        net,
-        build_optimizer(net, "sgd", "bn-resnet", RATE),
-        device=torch.device("cpu"),
-        batch=4,
-        px=64,
-        classes=10,
-        precision="fp16",
-        clipping=None,
-        compile="none",
-        seed=0,
-        sam=0.05,
-        sam_fraction=1.0,
+    step = step_of(
+        "tiny-resnet-s", "bn-resnet", batch=4, px=64, precision="fp16", clipping=None, sam=0.05, sam_fraction=1.0
     )
+    net = step.net
     step.arrange("nchw", 4)
     step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
     before = [p.detach().clone() for p in net.parameters()]

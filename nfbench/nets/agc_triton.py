@@ -2,14 +2,8 @@
 
 One program a unit. A table on the device holds the address of every weight and gradient; `zero_grad` moves gradients,
 so the addresses are compared at each call and where one has moved the table goes over anew, from pinned memory, without
-waiting. Units whose rows begin and end on 16 bytes and fit in one block are read once, with vector loads, and written
-only where they are clipped; all others take a loop. Shapes, types and strides decide which units there are, and are
-looked at whenever a gradient is another tensor than before.
-
-::
-
-    unit ──owner──▶ parameter ──table──▶ address of W, address of G (0 where there is no gradient)
-      └── unit − first[parameter] = row;  row · length[parameter] = its first element
+waiting. Shapes, types and strides decide which units there are and how each is read (`agc_layout`), and are looked at
+whenever a gradient is another tensor than before.
 """
 
 from __future__ import annotations
@@ -20,48 +14,23 @@ import importlib.util
 import os
 import weakref
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nfbench.nets.agc_foreach import SPARSE, Units, foreach
-from nfbench.nets.agc_units import LEAST_NORM, rows, units_of
+from nfbench.nets.agc_foreach import Units, foreach
+from nfbench.nets.agc_layout import ALIGNED, Kind, Launch, kind_of, lay_out
+from nfbench.nets.agc_units import LEAST_NORM
 
-LARGEST_BLOCK = 4096
-LOOP_BLOCK = 1024
 SPREAD = 64
 """Counters that the programs add to: one alone would be waited for by all of them."""
 
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_ALIGNED = 16
 SPARES = 4
 """Tables kept ready for captures, in which none can be allocated."""
 
 _OUTSIDE_FIRST = "Clip once outside of the CUDA graph, with gradients of the same shapes, before what is captured."
-
-
-class _Kind(NamedTuple):
-    """What decides how a parameter is laid out."""
-
-    units: int
-    length: int
-    weight: torch.dtype
-    gradient: torch.dtype
-    scattered: bool
-    aligned: bool
-
-
-class _Launch(NamedTuple):
-    """The units of one launch: the parameter of each, and the static part of the table."""
-
-    owner: Tensor
-    first: Tensor
-    length: Tensor
-    block: int
-    aligned: bool
-    like: tuple[Tensor, Tensor]
 
 
 @functools.cache
@@ -82,7 +51,7 @@ def interpreted() -> bool:
 
 
 _refusals: dict[torch.device, str | None] = {}
-_captured: list[tuple[Tensor, Tensor, list[_Launch]]] = []
+_captured: list[tuple[Tensor, Tensor, list[Launch]]] = []
 """What CUDA graphs have addresses of. A graph may outlive its plan, and does not say when it goes."""
 
 
@@ -144,9 +113,9 @@ class Fused:
         self.seen: list[weakref.ref[Tensor] | None] = []
         self.stream = 0
         self.table: Tensor | None = None
-        self.launches: list[_Launch] = []
+        self.launches: list[Launch] = []
         self.rest: list[int] = []
-        self.kinds: list[_Kind | None] = [None] * len(parameters)
+        self.kinds: list[Kind | None] = [None] * len(parameters)
         self.spares: list[tuple[Tensor, Tensor]] = []
         self.given: list[tuple[Tensor, Tensor]] = []
 
@@ -172,9 +141,9 @@ class Fused:
                 return Units(clipped + others.clipped, nonfinite + others.nonfinite)
             return Units(clipped, nonfinite)
 
-    def _launch(self, launch: _Launch, counts: Tensor, clipping: float, eps: float) -> None:
+    def _launch(self, launch: Launch, counts: Tensor, clipping: float, eps: float) -> None:
         kernel = _kernels()[0 if launch.aligned else 1]
-        whole = {"WHOLE": _ALIGNED // min(x.element_size() for x in launch.like)} if launch.aligned else {}
+        whole = {"WHOLE": ALIGNED // min(x.element_size() for x in launch.like)} if launch.aligned else {}
         kernel[(len(launch.owner),)](
             self.table,
             launch.owner,
@@ -211,14 +180,14 @@ class Fused:
         if same and not moved and stream == self.stream and not capturing:
             return
         kinds = [
-            old if p is None or g is None else _kind(p, g)
+            old if p is None or g is None else kind_of(p, g)
             for old, p, g in zip(self.kinds, parameters, gradients, strict=True)
         ]
         if kinds != self.kinds:
             if capturing:
                 raise RuntimeError(_OUTSIDE_FIRST)
+            self.launches, self.rest = lay_out(kinds, self.device)
             self.kinds = kinds
-            self._lay_out()
         host = torch.from_numpy(np.array([weights, addresses], dtype=np.int64))
         if capturing:
             self._send_captured(host)
@@ -256,49 +225,3 @@ class Fused:
         _captured.append((*pair, self.launches))
         self.table = pair[1]
         self.table.copy_(pair[0], non_blocking=True)
-
-    def _lay_out(self) -> None:
-        """Sort the parameters into launches and make the static tables. Rare: shapes, types and strides decide it."""
-        groups: dict[tuple[bool, torch.dtype, torch.dtype], list[int]] = {}
-        self.rest = []
-        for i, kind in enumerate(self.kinds):
-            if kind is None or not kind.units * kind.length:
-                continue
-            if kind.scattered or kind.weight not in _DTYPES or kind.gradient not in _DTYPES:
-                self.rest.append(i)
-                continue
-            narrow = min(kind.weight.itemsize, kind.gradient.itemsize)
-            whole = kind.aligned and not kind.length * narrow % _ALIGNED
-            aligned = whole and kind.length <= LARGEST_BLOCK and kind.units > 1
-            groups.setdefault((aligned, kind.weight, kind.gradient), []).append(i)
-        self.launches = [self._static(places, *key) for key, places in groups.items()]
-
-    def _static(self, places: list[int], aligned: bool, weight: torch.dtype, gradient: torch.dtype) -> _Launch:
-        kinds = [kind for i in places if (kind := self.kinds[i]) is not None]
-        units, lengths = np.array([k.units for k in kinds]), np.array([k.length for k in kinds])
-        first, length = (np.zeros(len(self.parameters), dtype=np.int64) for _ in range(2))
-        first[places], length[places] = np.cumsum(units) - units, lengths
-        longest = 1 << (int(lengths.max()) - 1).bit_length()
-
-        def there(values: np.ndarray[Any, Any]) -> Tensor:
-            host = torch.from_numpy(values)
-            return host.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else host
-
-        return _Launch(
-            there(np.repeat(np.array(places, dtype=np.int32), units)),
-            there(first),
-            there(length),
-            max(16, longest if aligned else min(LOOP_BLOCK, longest)),
-            aligned,
-            (torch.empty(16, dtype=weight, device=self.device), torch.empty(16, dtype=gradient, device=self.device)),
-        )
-
-
-def _kind(p: Tensor, g: Tensor) -> _Kind:
-    if g.layout != torch.strided:
-        raise ValueError(SPARSE.format(g.layout))
-    aligned = not (p.data_ptr() | g.data_ptr()) % _ALIGNED
-    units = units_of(p)
-    length = p.numel() // units if units else 0
-    scattered = g.shape != p.shape or rows(p.detach()) is None or rows(g.detach()) is None
-    return _Kind(units, length, p.dtype, g.dtype, scattered, aligned)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from clip_cases import Whole, twin
 from torch import Tensor, nn
 
 from nfbench.nets import agc, agc_triton
@@ -27,15 +28,6 @@ def fused_runs() -> Iterator[None]:
     torch.cuda.empty_cache()
 
 
-def twin(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-    found = []
-    for p in parameters:
-        other = nn.Parameter(p.detach().clone())
-        other.grad = None if p.grad is None else p.grad.clone()
-        found.append(other)
-    return found
-
-
 def gradients_of(name: str, layout: torch.memory_format = torch.channels_last) -> list[nn.Parameter]:
     net = build(name).to(CUDA, memory_format=layout)  # type: ignore[call-overload]
     awaken(net)
@@ -44,28 +36,11 @@ def gradients_of(name: str, layout: torch.memory_format = torch.channels_last) -
     return agc_parameters(net)
 
 
-def scaled(parameters: list[nn.Parameter], share: str) -> list[nn.Parameter]:
-    ratios = torch.cat(
-        [
-            (agc.unitwise_norm(p.grad) / agc.unitwise_norm(p.detach()).clamp(min=agc.EPS)).flatten()
-            for p in parameters
-            if p.grad is not None
-        ]
-    )
-    alive = ratios[ratios > 0]
-    bound = {"none": 1.5 * alive.max(), "half": alive.median(), "all": 0.5 * alive.min()}[share]
-    found = twin(parameters)
-    for p in found:
-        if p.grad is not None:
-            p.grad.mul_(0.01 / bound)
-    return found
-
-
 @pytest.mark.parametrize("share", ["none", "half", "all"])
 @pytest.mark.parametrize("name", ["nfnet-f0", "nf-resnet50", "efficientnet-b0"])
 @pytest.mark.parametrize("impl", ["fused", "foreach"])
 def test_a_whole_net_agrees_with_the_reference(name: str, share: str, impl: str) -> None:
-    truth = scaled(gradients_of(name), share)
+    truth, _ = Whole(gradients_of(name)).scaled(0.01, share)
     ours = twin(truth)
     expected = int(adaptive_clip_grad_(truth, 0.01, impl="reference"))
     count = adaptive_clip_grad_(ours, 0.01, impl=impl)  # type: ignore[arg-type]
