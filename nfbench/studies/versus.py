@@ -39,7 +39,7 @@ def versus(
         start([group], watch)
         done, first = 0, 0
         spent = longest = 0.0
-        while len(group.out) < len(workloads):
+        while 0 not in group.out and len(group.out) < len(workloads) - 1:
             began = time.monotonic()
             # a process of its own is a round of its own
             round, turn = (done, 0) if group.alone else (0, done)
