@@ -29,6 +29,11 @@ def test_rounds_are_means_of_turns_and_sessions_means_of_rounds() -> None:
     assert found.problem is None
 
 
+def test_rounds_of_unequal_numbers_of_turns_are_told() -> None:
+    assert only(stored_rounds(1.0, 1.0)).uneven is None
+    assert only([*stored_rounds(1.0, 1.0), result(session="a", turn=1, id="more")]).uneven == (1, 2)
+
+
 def test_rows_pair_by_every_setting() -> None:
     rows = [*stored_rounds(1.0), *stored_rounds(2.0, session="b", workload=StepTime(model="resnet50", batch=64))]
     found = baseline.stored(rows, None)

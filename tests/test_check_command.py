@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -231,6 +233,8 @@ def test_a_counts_study_counts_in_two_processes_and_times_nothing(check: Check, 
     assert "Slower, or more: mynet:net." in check.said
     stored("base.jsonl", 1.0)
     assert check("--against", "base.jsonl") == [] and check.code == 1
+    done = check.cli("run", "gate.toml", "--device", "fake")
+    assert done.exit_code == 1 and "gate counts and times nothing.\nTry: nfbench check gate.toml" in done.stderr
 
 
 def test_a_head_that_crashes_fails(check: Check, repository: Repository) -> None:
@@ -268,6 +272,28 @@ def test_bad_input_is_one_message(check: Check, args: tuple[str, ...], words: st
 def test_a_time_that_is_none_is_wrong_usage(check: Check, value: str) -> None:
     check("--max-time", value)
     assert check.code == 2 and "is no time; type 90s, 20m or 1h." in check.said
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_what_was_measured_and_leaves_no_worktree(
+    repository: Repository, number: signal.Signals, code: int
+) -> None:
+    repository.write("gate.toml", STUDY + "turn_time = 1e9\nmax_time = 1e9\n")
+    command = [sys.executable, "-m", "nfbench", "check", "gate.toml", "--against", "base", "--device", "fake"]
+    child = subprocess.Popen(
+        [*command, "--out", "o.jsonl", "--max-time", "1000h"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "steps," in line:
+            break
+    assert len(repository.git("worktree", "list").splitlines()) == 2
+    child.send_signal(number)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == code and "Traceback" not in said, said
+    (kept,) = load([Path("o.jsonl")]).results
+    assert (kept.status, kept.side, kept.workload.model) == ("interrupted", "base", "mynet:net")
+    assert len(repository.git("worktree", "list").splitlines()) == 1
 
 
 def test_results_written_by_one_check_are_the_base_of_the_next(check: Check) -> None:

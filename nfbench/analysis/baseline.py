@@ -17,13 +17,15 @@ class Stored(NamedTuple):
     """The rounds of one workload in stored results.
 
     ``rounds`` are the step times of its rounds and ``sessions`` those of its sessions, in seconds, geometric means of
-    turns and rounds. ``problem`` says why it cannot be a base, where it cannot.
+    turns and rounds. ``problem`` says why it cannot be a base, where it cannot; ``uneven`` are the least and the most
+    turns of a round where those differ.
     """
 
     last: Result
     rounds: tuple[float, ...] = ()
     sessions: tuple[float, ...] = ()
     problem: str | None = None
+    uneven: tuple[int, int] | None = None
 
 
 def stored(results: Sequence[Result], study: str | None) -> dict[str, Stored]:
@@ -81,7 +83,9 @@ def _stored(group: Sequence[Result]) -> Stored:
         sessions.setdefault(session, []).append(time)
     means = tuple(stats.mean_of_logs(found).value for found in sessions.values())
     problem = "the base has one round, which tells nothing about its noise" if len(times) < 2 else None
-    return Stored(last, tuple(times.values()), means, problem)
+    turns = sorted(len(found) for found in rounds.values())
+    uneven = (turns[0], turns[-1]) if turns[0] != turns[-1] else None
+    return Stored(last, tuple(times.values()), means, problem, uneven)
 
 
 def _unsound(result: Result) -> bool:

@@ -35,6 +35,8 @@ def command(
     if study is None:
         raise NfbenchError("Which study?", try_="nfbench run quick, or nfbench run --list")
     found = find(study)
+    if found.counts_only:
+        raise NfbenchError(f"{found.name} counts and times nothing.", try_=f"nfbench check {study}")
 
     from nfbench.analysis import compare
     from nfbench.analysis.rows import rows
@@ -70,8 +72,7 @@ def command(
     ratios = [
         ratio
         for place, part in enumerate(parts)
-        if len(part.workloads) == 2
-        and (ratio := compare.paired(by_part.get(place, []), *part.workloads)) is not None
+        if len(part.workloads) == 2 and (ratio := compare.paired(by_part.get(place, []), *part.workloads)) is not None
     ]
     try:
         landing.close(table)

@@ -14,7 +14,6 @@ from nfbench.analysis.verdicts import Row
 from nfbench.records import Result, StepTime
 from nfbench.studies.check import Case
 
-
 _OF_ONE_RUN = ("wide_interval", "slow_first_step")
 """Findings that do not matter where rounds are compared."""
 
@@ -47,7 +46,12 @@ def row(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: date
             why.append(accept.said())
         elif case.verdict in ("same", "faster"):
             why.append(f"not needed: {accept.said()}" if estimate.value < 1 + slower_than else accept.said())
-    why += [f"{side} differs: {text}" for side, text in _resolved(base, head)]
+    if base is not None and head is not None:
+        why += [f"what auto became differs: {text}" for text in verdicts.differences(base.resolved, head.resolved)]
+        if base.composed != head.composed:
+            why.append("one side is composed from shorter updates, the other is not")
+    if case.stored is not None and case.stored.uneven:
+        why.append("the base's rounds have {} to {} turns each".format(*case.stored.uneven))
     return Row(
         workload=case.workload,
         verdict=verdict,
@@ -103,12 +107,6 @@ def _findings(case: Case, estimate: Estimate | None, rows: int) -> list[Finding]
         text = "The stored rounds are of one session, so the noise between sessions is not known."
         found.append(Finding("one_session", text, "Store three runs of different days, or check --against a git ref."))
     return found
-
-
-def _resolved(base: Result | None, head: Result | None) -> list[tuple[str, str]]:
-    if base is None or head is None:
-        return []
-    return [("what auto became", text) for text in verdicts.differences(base.resolved, head.resolved)]
 
 
 def _time(times: Sequence[float]) -> float | None:
