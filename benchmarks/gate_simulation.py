@@ -3,13 +3,14 @@
 uv run python benchmarks/gate_simulation.py > benchmarks/gate_simulation.md
 
 Each run is a whole check: `nfbench.analysis.gate` gets rounds until every row has its verdict. A round is A B B A; its
-log-ratio has the true effect and a normal error; speed drifts by 1 % from turn to turn. A throttled round is flagged,
-or the clock of one side is 5 % lower.
+log-ratio has the true effect and a normal error; the machine slows down by 1 % a turn and less, as one that warms up. A
+throttled round is flagged, or the clock of one side is 5 % lower.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import os
 import sys
@@ -69,22 +70,24 @@ def _row(rng: np.random.Generator, effect: float, spread: float, rows: int, hars
 
 
 def _rounds(rng: np.random.Generator, effect: float, spread: float, harsh: float) -> Iterator[Round | None]:
-    """Rounds without end; None is one that was flagged as throttled."""
+    """Rounds without end, A B B A and B A A B by turns; None is one that was flagged as throttled."""
     true = math.log1p(effect)
-    while True:
-        errors, lots = rng.normal(0.0, spread, 64), rng.random((64, 2))
-        for error, (lot, kind) in zip(errors.tolist(), lots.tolist(), strict=True):
-            # A B B A in a steady drift: turns 0 and 3 against 1 and 2
-            drift = math.log1p(DRIFT)
-            base = (0 * drift + 3 * drift) / 2
-            head = true + error + (1 * drift + 2 * drift) / 2
-            clock = 0.0
-            if lot < harsh:
-                if kind < 0.5:
-                    yield None
-                    continue
-                clock = math.log(CLOCK) * (1 if kind < 0.75 else -1)
-            yield Round(math.exp(head - clock - base), math.exp(head - base))
+    for number in itertools.count():
+        error, lot, kind, start = rng.normal(0.0, spread), *rng.random(3)
+        if lot < harsh and kind < 0.5:
+            yield None
+            continue
+        # a machine that warms up: slower from turn to turn, by less and less
+        drift = [DRIFT * (start + turn) - DRIFT / 10 * turn**2 for turn in range(4)]
+        outer, inner = [drift[0], drift[3]], [drift[1], drift[2]]
+        base, head = (outer, inner) if number % 2 == 0 else (inner, outer)
+        low = math.log(CLOCK) if lot < harsh else 0.0
+        clocks = (low, 0.0) if kind < 0.75 else (0.0, low)
+        yield gate.of_turns(
+            [math.exp(d - clocks[0]) for d in base],
+            [math.exp(true + error + d - clocks[1]) for d in head],
+            ([math.exp(clocks[0])], [math.exp(clocks[1])]),
+        )
 
 
 def main() -> None:
@@ -100,8 +103,8 @@ def main() -> None:
     print(
         "Simulated, not measured. Threshold 3 %; looks after 4, 8 and 16 rounds. `alarm`: runs in which any row is\n"
         "said to be slower; the other columns are shares of rows. All rows of a gate have the same true effect.\n"
-        "Speed drifts by 1 % a turn; where 20 % of the rounds are throttled, half of those are flagged and half have\n"
-        "a clock 5 % off.\n"
+        "The machine slows down by 1 % a turn and less; where 20 % of the rounds are throttled, half of those are\n"
+        "flagged and half have a clock 5 % off.\n"
     )
     print("| rows | throttled | true effect | sd of a round | alarm | slower | same | faster | inconclusive | rounds |")
     print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")

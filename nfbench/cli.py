@@ -96,11 +96,18 @@ def _terminated() -> Iterator[None]:
     def stop(*_: object) -> NoReturn:
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, stop)
+    # a terminal that is closed ends a run like SIGTERM, with all that was measured kept and nothing left behind
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        # nohup has it ignored
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _leave(ctx: click.Context, message: str, code: int) -> NoReturn:

@@ -212,6 +212,8 @@ def net_and_settings(text: str) -> tuple[str, dict[str, Any]]:
             found[name] = param.type.convert(value.strip(), param, None)
         except click.BadParameter as error:
             raise UnsupportedWorkload(f"{text!r}: {name}: {error.message}") from error
+    if at and not found:
+        raise UnsupportedWorkload(f"{text!r} gives no setting after the @.", try_=f"{model}@px=224, or {model}")
     if not model:
         raise UnsupportedWorkload(f"{text!r} names no net.", try_="nfnet-f1@px=224")
     return model, found

@@ -100,6 +100,44 @@ def test_a_base_that_ran_the_heads_code_is_no_pass(
     assert f"not the merge base {base[:7]}: --source names its folder" in row["why"]
 
 
+def test_a_net_installed_from_elsewhere_is_no_pass(
+    check: Check, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (repository.folder / "mynet.py").rename(site / "mynet.py")
+    repository.commit("installed, not in place")
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+    (row,) = check("--against", "base")
+    assert (row["verdict"], check.code) == ("incomparable", 4)
+    assert "mynet:net is not code of this repository, so both sides ran the same" in row["why"]
+
+
+def test_a_package_that_the_base_imports_from_the_head_is_no_pass(
+    check: Check, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.net(file="lib/inner.py")
+    repository.write("mynet.py", "from inner import net\n")
+    repository.commit("the factory's file is the repository's, what it imports is installed in place")
+    repository.git("branch", "-f", "base")
+    repository.net(sleep=0.5, file="lib/inner.py")
+    repository.commit("slower")
+    monkeypatch.setenv("PYTHONPATH", str(repository.folder / "lib"), prepend=os.pathsep)
+    (row,) = check("--against", "base")
+    assert (row["verdict"], check.code) == ("incomparable", 4)
+    assert "the base's workers imported inner from the head: --source names its folder" in row["why"]
+    (row,) = check("--against", "base", "--source", "lib")
+    assert (row["verdict"], check.code) == ("slower", 3)
+
+
+def test_equal_and_clean_commits_are_said_to_be_the_same_code(check: Check, repository: Repository) -> None:
+    repository.write("gate.toml", "counts_only = true\n" + STUDY)
+    repository.write(".gitignore", "o.jsonl\n")
+    repository.commit("clean")
+    check("--against", "HEAD")
+    assert check.code == 0 and "both sides are the same code. After a push, --against HEAD~1" in check.said
+
+
 def test_another_python_is_the_base(check: Check, repository: Repository) -> None:
     (row,) = check("--against", sys.executable)
     assert (row["verdict"], check.code) == ("same", 0)
@@ -169,7 +207,7 @@ def test_a_stored_row_that_the_study_no_longer_has_is_missing(check: Check) -> N
     stored("base.jsonl", 1 / 32, 1 / 32, workload=StepTime(model="resnet50"))
     rows = check("--against", "base.jsonl")
     assert [(r["model"], r["verdict"]) for r in rows] == [("mynet:net", "same"), ("resnet50", "missing")]
-    assert check.code == 4 and "It cannot be said of resnet50." in check.said
+    assert check.code == 4 and "Missing: resnet50." in check.said
 
 
 @pytest.mark.parametrize(
@@ -226,11 +264,11 @@ def test_a_counts_study_counts_in_two_processes_and_times_nothing(check: Check, 
     repository.write("gate.toml", "counts_only = true\n" + STUDY)
     repository.net(operators=101)
     (row,) = check("--against", "base")
-    assert (row["verdict"], check.code) == ("counted", 3)
+    assert (row["verdict"], check.code) == ("more", 3)
     assert (row["base_operators"], row["head_operators"]) == (100, 101)
     results = load([Path("o.jsonl")]).results
     assert len(results) == 2 and not any(r.reading("step_time") for r in results)
-    assert "Slower, or more: mynet:net." in check.said
+    assert "More operators a step: mynet:net." in check.said
     stored("base.jsonl", 1.0)
     assert check("--against", "base.jsonl") == [] and check.code == 1
     done = check.cli("run", "gate.toml", "--device", "fake")
@@ -246,10 +284,10 @@ def test_a_head_that_crashes_fails(check: Check, repository: Repository) -> None
 
 def test_every_format_ends_with_the_same_verdict(cli: Cli, repository: Repository) -> None:
     repository.write("gate.toml", "counts_only = true\n" + STUDY)
-    for format, words in (("md", "| mynet:net | counted |"), ("csv", "mynet:net,"), ("rich", "mynet:net   counted")):
+    for format, words in (("md", "| mynet:net | same |"), ("csv", "mynet:net,"), ("rich", "mynet:net   same")):
         done = cli("check", "gate.toml", "--device", "fake", "--quiet", "--format", format)
         assert done.exit_code == 0 and words in done.stdout, done.output
-        assert "1 workload: 1 counted." in done.stderr
+        assert "1 workload: 1 same." in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -258,6 +296,8 @@ def test_every_format_ends_with_the_same_verdict(cli: Cli, repository: Repositor
         (("--slower-than", "0"), "--slower-than 0 is not between 0 and 1."),
         (("--slower-than", "300%"), "--slower-than 3 is not between 0 and 1."),
         (("--against", "no/such.jsonl"), "There is no no/such.jsonl."),
+        (("--against", ""), "--against is empty."),
+        (("--junit", "gate.toml/x.xml"), "Results cannot be written to gate.toml/x.xml"),
         (("--against", "nope"), "There is no git ref, Python or results called 'nope'."),
         (("--against", "base", "--source", "nope"), "--source nope is no folder of the repository."),
     ],
@@ -303,3 +343,36 @@ def test_results_written_by_one_check_are_the_base_of_the_next(check: Check) -> 
     (row,) = check("--against", "kept.jsonl")
     assert (row["verdict"], row["rounds"], check.code) == ("same", 4, 0)
     assert len(rows) == 16
+
+
+def test_rows_that_are_there_twice_count_once_and_are_counted(check: Check) -> None:
+    stored("base.jsonl", 1 / 32, 1 / 32)
+    Path("base.jsonl").write_bytes(Path("base.jsonl").read_bytes() * 2)
+    (row,) = check("--against", "base.jsonl")
+    assert row["verdict"] == "same"
+    assert "2 rows of base.jsonl are there more than once, and count once." in check.said
+
+
+def test_an_acceptance_that_fits_nothing_is_named(check: Check, repository: Repository) -> None:
+    accept = '[[accept]]\nmodel = "resnet50"\nslower = "6%"\nuntil = "2999-01-01"\nreason = "r"\n'
+    repository.write("gate.toml", "counts_only = true\n" + STUDY + accept)
+    check()
+    assert "accept[0] fits no workload of this study: it is about model resnet50; there are mynet:net." in check.said
+
+
+def test_a_worker_that_dies_in_a_count_loses_its_own_row_only(check: Check, repository: Repository) -> None:
+    dies = "import os\ndef net(num_classes):\n    return object()\ndef dies(num_classes):\n    os._exit(9)\n"
+    repository.write("mynet.py", dies)
+    repository.write("gate.toml", "counts_only = true\n" + STUDY.replace('"mynet:net"', '["mynet:dies", "mynet:net"]'))
+    rows = check("--against", "base")
+    assert [(r["model"], r["verdict"]) for r in rows] == [("mynet:dies", "failed"), ("mynet:net", "same")]
+    assert check.code == 3 and "Does not run: mynet:dies." in check.said
+
+
+def test_a_check_that_cannot_be_made_is_annotated_too(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(Path("summary.md").absolute()))
+    check("--against", "origin/main")
+    assert check.code == 1
+    assert "::error title=nfbench check::There is no git ref, Python or results called 'origin/main'.%0A" in check.said
+    assert "There is no git ref" in Path("summary.md").read_text()

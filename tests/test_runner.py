@@ -18,7 +18,7 @@ from nfbench.measuring.watch import Silent
 from nfbench.records import Result, Sampling, StepTime
 from nfbench.studies import runner
 from nfbench.studies.messages import Request
-from nfbench.studies.process import Died, Process, TooLong
+from nfbench.studies.process import Died, Place, Process, TooLong
 from nfbench.studies.study import Part
 
 
@@ -89,6 +89,35 @@ def test_a_worker_that_takes_too_long_is_killed() -> None:
         assert process.child is not None and process.child.poll() is not None
     finally:
         process.close()
+
+
+def test_a_worker_of_another_nfbench_is_not_waited_for(tmp_path: Path) -> None:
+    package = tmp_path / "other" / "nfbench" / "studies"
+    package.mkdir(parents=True)
+    for folder in (package.parent, package):
+        (folder / "__init__.py").write_text("")
+    (package / "worker.py").write_text("import sys\nprint('hello, I am 9.0', flush=True)\nsys.stdin.read()\n")
+    process = Process("fake", place=Place(path=(tmp_path / "other",)))
+    try:
+        began = time.monotonic()
+        with pytest.raises(Died, match="in words that this nfbench does not know"):
+            process.ask(request_for(), Quiet())
+        assert time.monotonic() - began < 20
+    finally:
+        process.close()
+
+
+def test_what_a_dead_worker_has_started_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "forks.py").write_text(
+        "import os, time\ndef net(num_classes):\n    if os.fork():\n        os._exit(7)\n    time.sleep(1000)\n"
+    )
+    request = Request(workload=StepTime(model="forks:net"), sampling=Sampling())
+    process = Process("fake")
+    began = time.monotonic()
+    with pytest.raises(Died, match="ended with exit code 7"):
+        process.ask(request, Quiet())
+    process.close()
+    assert time.monotonic() - began < 20
 
 
 def test_a_worker_ends_with_its_runner() -> None:

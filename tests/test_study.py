@@ -113,3 +113,53 @@ def test_run_without_a_study_says_what_to_type(cli: Cli) -> None:
     done = cli("run")
     assert done.exit_code == 1
     assert done.stderr == "Which study?\nTry: nfbench run quick, or nfbench run --list\n"
+
+
+ACCEPT = HEAD + '[[workloads]]\nmodel = "nfnet-f0"\n[[accept]]\nmodel = "nfnet_f0"\n'
+
+
+def test_an_acceptance_is_read_with_its_day_and_its_shares() -> None:
+    text = ACCEPT + 'px = 64\nslower = "6%"\noperators = 0.02\nuntil = "2027-01-31"\nreason = " exact "\n'
+    (accept,) = study.read(written(text)).accepts
+    assert accept.where == {"model": "nfnet-f0", "px": 64}
+    assert (accept.slower, accept.counts, str(accept.until), accept.reason) == (
+        0.06,
+        {"operators": 0.02},
+        "2027-01-31",
+        "exact",
+    )
+    (bare,) = study.read(written(ACCEPT + 'slower = 0.06\nuntil = 2027-01-31\nreason = "x"\n')).accepts
+    assert str(bare.until) == "2027-01-31"
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ('until = "2027-01-31"\nreason = "x"', "accept[0] accepts nothing."),
+        ('slower = "6%"\nreason = "x"', "accept[0]: until is no day: None."),
+        ('slower = "6%"\nuntil = "soon"\nreason = "x"', "accept[0]: until is no day: 'soon'."),
+        ('slower = "6%"\nuntil = 2027-01-31T10:00:00\nreason = "x"', "accept[0]: until is no day"),
+        ('slower = "6%"\nuntil = "2027-01-31"', "accept[0] gives no reason."),
+        ('slower = 6\nuntil = "2027-01-31"\nreason = "x"', "accept[0]: slower is no share between 0 and 1: 6."),
+        ('slower = "-6%"\nuntil = "2027-01-31"\nreason = "x"', "accept[0]: slower is no share between 0 and 1"),
+        ('quicker = "6%"\nuntil = "2027-01-31"\nreason = "x"', "accept[0]: unknown key 'quicker'."),
+    ],
+)
+def test_an_acceptance_that_is_none_names_its_place(lines: str, words: str) -> None:
+    with pytest.raises(BadStudy) as error:
+        study.read(written(ACCEPT + lines + "\n"))
+    assert words in str(error.value)
+
+
+def test_an_acceptance_of_an_unknown_net_is_named() -> None:
+    text = ACCEPT.replace("nfnet_f0", "nfnet-f00") + 'slower = "6%"\nuntil = "2027-01-31"\nreason = "x"\n'
+    with pytest.raises(BadStudy, match=r"accept\[0\]: There is no net called 'nfnet-f00'"):
+        study.read(written(text))
+
+
+def test_counts_only_is_true_or_false() -> None:
+    body = HEAD + '[[workloads]]\nmodel = "tiny-nfnet"\n'
+    assert study.read(written("counts_only = true\n" + body)).counts_only
+    assert not study.read(written(body)).counts_only
+    with pytest.raises(BadStudy, match="counts_only is neither true nor false"):
+        study.read(written('counts_only = "yes"\n' + body))

@@ -73,7 +73,7 @@ def test_histories_without_a_common_commit_are_said_to_be_shallow(repository: Re
 
 def test_outside_a_repository_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(NfbenchError, match=r"This is no git repository\."), worktree.merge_base("main"):
+    with pytest.raises(NfbenchError, match=r"is in no git repository\."), worktree.merge_base("main"):
         pass
 
 

@@ -38,7 +38,17 @@ class Accept(Record, frozen=True, kw_only=True):
         return f"accepted up to {', '.join(parts)} until {self.until}: {self.reason}"
 
 
-def of(workload: StepTime, accepts: tuple[Accept, ...]) -> Accept | None:
-    """The acceptance of that workload that lasts longest; None where there is none."""
+def of(workload: StepTime, accepts: tuple[Accept, ...], today: date) -> Accept | None:
+    """What is accepted of that workload today, all that still holds taken together; else what held last, or None."""
     found = [accept for accept in accepts if accept.matches(workload)]
-    return max(found, key=lambda accept: accept.until, default=None)
+    holding = [accept for accept in found if not accept.expired(today)]
+    if not holding:
+        return max(found, key=lambda accept: accept.until, default=None)
+    names = dict.fromkeys(name for accept in holding for name in accept.counts)
+    return Accept(
+        where=holding[0].where,
+        until=min(accept.until for accept in holding),
+        reason="; ".join(dict.fromkeys(accept.reason for accept in holding)),
+        slower=max(accept.slower for accept in holding),
+        counts={name: max(accept.counts.get(name, 0.0) for accept in holding) for name in names},
+    )

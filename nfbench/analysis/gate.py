@@ -2,6 +2,7 @@
 
 A round is a pair of fresh processes timed in turns A B B A; its effect is the log-ratio of the two step times. Looks
 are fixed, after 4, 8 and 16 rounds, each at 1 − 0.05/3, so that all of them together are wrong in 5 % of runs at most.
+(Rounds whose clocks differ are judged once, by themselves, where there is nothing else to judge: see `Tally.void`.)
 An alarm, *slower*, is at a level divided by the number of rows too: false alarms are counted per run of the gate.
 ``benchmarks/gate_simulation.py`` shows what this gives.
 """
@@ -114,19 +115,31 @@ def ratio(base: Sequence[Result], head: Sequence[Result]) -> Round | None:
 
     Each side is the geometric mean over its turns, in which a steady drift cancels over A B B A.
     """
-    times = [_mean([metrics.seconds(r) for r in side]) for side in (base, head)]
-    if times[0] is None or times[1] is None:
+    times = [_known([metrics.seconds(r) for r in side]) for side in (base, head)]
+    if not times[0] or not times[1]:
         return None
-    clocks = [_mean([metrics.sm_clock(r) for r in side]) for side in (base, head)]
-    cycles = None
-    if clocks[0] is not None and clocks[1] is not None:
-        cycles = times[1] * clocks[1] / (times[0] * clocks[0])
-    return Round(times[1] / times[0], cycles)
+    clocks = [_known([metrics.sm_clock(r) for r in side]) for side in (base, head)]
+    return of_turns(times[0], times[1], (clocks[0], clocks[1]) if clocks[0] and clocks[1] else None)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def of_turns(
+    base: Sequence[float], head: Sequence[float], clocks: tuple[Sequence[float], Sequence[float]] | None = None
+) -> Round:
+    """The round of the step times of each side's turns, in seconds, and of their mean clocks in Hz."""
+    ratio = _average_of_logs(head) - _average_of_logs(base)
+    if clocks is None:
+        return Round(math.exp(ratio))
+    return Round(math.exp(ratio), math.exp(ratio + _average_of_logs(clocks[1]) - _average_of_logs(clocks[0])))
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    """The values, or none of them where one is missing."""
     found = [value for value in values if value is not None and value > 0]
-    return stats.mean_of_logs(found).value if found and len(found) == len(values) else None
+    return found if len(found) == len(values) else []
+
+
+def _average_of_logs(values: Sequence[float]) -> float:
+    return _average([math.log(value) for value in values])
 
 
 def unpaired(base: Sequence[float], head: Sequence[float], sessions: Sequence[float], level: float) -> Estimate:

@@ -103,10 +103,12 @@ class Broken(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """What was read: the results in order of their start, and the lines that were skipped."""
+    """What was read: the results in order of their start, the lines that were skipped, and those that were there
+    more than once."""
 
     results: list[Result]
     broken: list[Broken]
+    repeated: int = 0
 
 
 def files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -158,4 +160,5 @@ def load(paths: Sequence[Path]) -> Loaded:
         )
     # a result that was copied into a second file is still one
     unique = {(r.id, r.start, key(r.workload), r.round, r.turn): r for r in results}
-    return Loaded(sorted(unique.values(), key=lambda r: (r.start, r.id)), broken)
+    repeated = len(results) - len(unique)
+    return Loaded(sorted(unique.values(), key=lambda r: (r.start, r.id)), broken, repeated)

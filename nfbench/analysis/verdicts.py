@@ -25,8 +25,8 @@ COUNTS: dict[str, tuple[str, float]] = {
 """What is counted, its name, and how much more of it is no change: cuDNN chooses its workspaces by timing."""
 
 SLOWER, UNDECIDED = 3, 4
-Outcome = Verdict | Literal["failed", "counted"]
-"""A verdict on the step time, or ``failed`` where the head cannot run and ``counted`` where nothing was timed."""
+Outcome = Verdict | Literal["failed", "more", "fewer"]
+"""A verdict on the step time; ``failed`` where the head cannot run, ``more`` and ``fewer`` where it is only counted."""
 
 
 class Count(NamedTuple):
@@ -115,6 +115,14 @@ def _count_verdict(
     if head > base * (1 + tolerance):
         return "more"
     return "fewer" if head < base * (1 - tolerance) else "same"
+
+
+def counted(counts: Sequence[Count]) -> Outcome:
+    """The verdict of counts by themselves."""
+    found = {count.verdict for count in counts}
+    if not found & {"same", "more", "fewer"}:
+        return "incomparable"
+    return "more" if "more" in found else "missing" if "missing" in found else "fewer" if "fewer" in found else "same"
 
 
 def differences(base: Resolved | None, head: Resolved | None) -> list[str]:

@@ -206,6 +206,8 @@ def ratios(net: str, other: str) -> list[Ratio]:
 
     Of a claim that was made about the pair every figure with who says it, else those of the paper's tables.
     """
+    if net == other:
+        return []
     if (claim := _CLAIMED.get((net, other))) is not None:
         row = next(row for row in rows("claims.csv") if row["id"] == claim)
         values, sources = row["reported"].split(" / "), row["who says it"].split(" / ")

@@ -43,8 +43,10 @@ class Landing:
             count = len(self.results)
             click.echo(f"{count} result{'s'[: count != 1]} in {self.path}", err=True)
 
-    def close(self, rows: Sequence[Row]) -> None:
+    def close(self, rows: Sequence[Row], counting: Sequence[Result] | None = None) -> None:
         """Findings, where the results landed and what to type next, on stderr.
+
+        ``counting`` are the results that decide whether a workload failed, where not all of them do.
 
         Raises:
             Failed: a workload failed.
@@ -52,10 +54,11 @@ class Landing:
         for line in findings(rows):
             click.echo(f"! {line}", err=True)
         self.say()
-        failed = [r for r in self.results if r.status != "ok"]
+        results = self.results if counting is None else counting
+        failed = [r for r in results if r.status != "ok"]
         if failed:
             models = ", ".join(dict.fromkeys(r.workload.model for r in failed))
-            count, asked = len({r.workload for r in failed}), len({r.workload for r in self.results})
+            count, asked = len({r.workload for r in failed}), len({r.workload for r in results})
             raise Failed(f"{count} of {asked} workload{'s'[: asked != 1]} failed: {models}.")
         click.echo(f"Next: nfbench table {self.path} · nfbench plot {self.path}", err=True)
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nfbench import options
-from nfbench.errors import BadStudy, NfbenchError, Slower, Stop, Undecided
+from nfbench.errors import BadStudy, NfbenchError, Stop
+
+if TYPE_CHECKING:
+    from nfbench.analysis.acceptance import Accept
+    from nfbench.records import StepTime
 
 
 @click.command("check")
@@ -55,60 +60,55 @@ def command(
 
     Rounds of fresh processes, both sides in turns; looks after 4, 8 and 16 rounds. Without --against this environment
     is compared with itself: that is the machine's noise. Exit codes: 0 none is slower, 3 one is (or counts more, or
-    does not run), 4 it cannot be said.
+    does not run), 4 it cannot be said. An inconclusive row from which slower is ruled out ends with 0.
     """
-    from nfbench.studies.study import find
-
-    found = find(study)
-    if not 0 < slower_than < 1:
-        raise NfbenchError(f"--slower-than {slower_than:g} is not between 0 and 1.", try_="--slower-than 3%")
-
     from datetime import date
 
-    from nfbench.analysis.store import new_id
-    from nfbench.analysis.verdicts import SLOWER, UNDECIDED, exit_code
+    from nfbench.analysis.store import check_writable, new_id
+    from nfbench.commands import _verdict
     from nfbench.commands._landing import Landing
     from nfbench.devices import kind_of
     from nfbench.measuring.outcome import Labels
-    from nfbench.records import Machine, key
+    from nfbench.records import key
     from nfbench.showing import github, verdicts
-    from nfbench.showing import junit as xml
     from nfbench.showing.live import Live
     from nfbench.studies import judged
     from nfbench.studies.against import opened
     from nfbench.studies.check import Case, Check
+    from nfbench.studies.study import find
 
-    allowed = tuple(filter(None, (name.strip() for name in allow.split(","))))
-    unknown = [name for name in allowed if name not in Machine.__struct_fields__]
-    if unknown:
-        raise NfbenchError(
-            f"--allow {unknown[0]}: a machine has no such key.", try_=f"of {', '.join(Machine.__struct_fields__)}"
-        )
-    until = time.monotonic() + max_time
-    kind = kind_of(device)
-    asked = {w: part.sampling for part in found.parts(kind) for w in part.workloads}
-    today = date.today()
-    landing = Landing(out, "check")
-    with opened(against, found, kind, list(asked), source, allowed) as base:
-        stored = base.stored is not None
-        if stored and found.counts_only:
-            raise BadStudy(f"{found.name} counts only; stored results are a base of step times.", try_="a git ref")
-        threshold = 2 * slower_than if stored else slower_than
-        cases = []
-        for workload, sampling in asked.items():
-            its = None if base.stored is None else base.stored.get(key(workload))
-            limit = judged.limit(workload, threshold, found.accepts, today)
-            case = Case(workload, sampling, limit, len(asked), its)
-            if stored and its is None:
-                case.end("new", "the stored results have no such workload")
-            elif its is not None and its.problem:
-                case.end("incomparable", its.problem)
-            cases.append(case)
-        title = f"{found.title}: this code against {base.said}"
-        click.echo(title, err=True)
-        for note in base.notes:
-            click.echo(note, err=True)
-        try:
+    try:
+        found = find(study)
+        allowed = _allowed(allow)
+        if not 0 < slower_than < 1:
+            raise NfbenchError(f"--slower-than {slower_than:g} is not between 0 and 1.", try_="--slower-than 3%")
+        if junit is not None:
+            check_writable(junit)
+        landing = Landing(out, "check")
+        until = time.monotonic() + max_time
+        kind = kind_of(device)
+        asked = {w: part.sampling for part in found.parts(kind) for w in part.workloads}
+        today = date.today()
+        with opened(against, found, kind, list(asked), source, allowed) as base:
+            if base.stored is not None and found.counts_only:
+                raise BadStudy(
+                    f"{found.name} counts only; stored results are a base of step times.", try_="--against a git ref"
+                )
+            threshold = slower_than if base.stored is None else 2 * slower_than
+            cases = [
+                Case(
+                    workload,
+                    sampling,
+                    judged.limit(workload, threshold, found.accepts, today),
+                    rows=len(asked),
+                    stored=(base.stored or {}).get(key(workload)),
+                    in_base=workload in (base.workloads or ()),
+                )
+                for workload, sampling in asked.items()
+            ]
+            title = f"{found.title}: this code against {base.said}"
+            for line in (title, *base.notes, *_unmatched(found.accepts, list(asked))):
+                click.echo(line, err=True)
             with Live(quiet, brief=True) as live:
                 check = Check(
                     cases,
@@ -122,43 +122,64 @@ def command(
                     kind=kind,
                     counts=found.counts_only,
                     objection=base.objection,
+                    base_may_be_new=base.may_be_new,
                 )
-                check.run()
-        except (Stop, KeyboardInterrupt, NfbenchError):
-            landing.say()
-            raise
+                try:
+                    check.run()
+                except (Stop, KeyboardInterrupt, NfbenchError):
+                    landing.say()
+                    raise
+    except NfbenchError as error:
+        for line in github.trouble(str(error)):
+            click.echo(line, err=True)
+        github.summarize(f"**nfbench check {study}**: {error}")
+        raise
     rows = [judged.row(case, threshold, found.accepts, today, len(cases)) for case in cases]
     have = {key(w) for w in asked}
-    for workload in base.workloads or []:
-        if key(workload) not in have:
-            have.add(key(workload))
-            rows.append(judged.missing(workload, threshold, base.said))
-
-    timed = not found.counts_only
-    click.echo(verdicts.table(rows, format, title=title if format == "md" else None, timed=timed), nl=False)
-    said = [f"! {line}" for line in verdicts.findings(rows)]
-    if timed and against is None:
+    gone = {key(w): w for w in base.workloads or [] if key(w) not in have}
+    rows += [judged.missing(w, threshold, base.said) for w in gone.values()]
+    notes = list(base.notes)
+    if against is None:
         fit = int(max_time / check.round_time / len(cases)) if check.round_time else 0
-        said += verdicts.noise(rows, slower_than, fit)
-    if stored:
-        said.append(
+        same = "Counts of this code against itself are always the same: --against origin/main."
+        notes += [same] if found.counts_only else verdicts.noise(rows, slower_than, fit)
+    if base.stored is not None:
+        notes.append(
             f"Stored results are a tripwire: slower is said only beyond {100 * threshold:g} %, twice --slower-than. "
             "--against a git ref measures both sides."
         )
-    said.append(verdicts.sentence(rows))
-    for line in said:
-        click.echo(line, err=True)
-    if junit is not None:
-        xml.write(junit, found.name, rows, inconclusive)
-    summary = verdicts.table(rows, "md", title=title, timed=timed)
-    if (trouble := github.summarize("\n".join([summary, *base.notes, *(f"- {line}" for line in said)]))) is not None:
-        click.echo(trouble, err=True)
-    for line in github.commands(rows, inconclusive):
-        click.echo(line, err=True)
+    _verdict.show(
+        rows,
+        study=found.name,
+        title=title,
+        notes=notes,
+        timed=not found.counts_only,
+        format=format,
+        inconclusive=inconclusive,
+        junit=junit,
+    )
     landing.say()
-    code = exit_code(rows, inconclusive)
-    names = [verdicts.label(row, rows) for row in rows if row.exit_code(inconclusive) == code]
-    if code == SLOWER:
-        raise Slower(f"Slower, or more: {', '.join(names)}.")
-    if code == UNDECIDED:
-        raise Undecided(f"It cannot be said of {', '.join(names)}.")
+    _verdict.leave(rows, inconclusive)
+
+
+def _allowed(allow: str) -> tuple[str, ...]:
+    """The keys of --allow, each of which a machine must have."""
+    from nfbench.records import Machine
+
+    keys = Machine.__struct_fields__
+    found = tuple(filter(None, (name.strip() for name in allow.split(","))))
+    for name in found:
+        if name not in keys:
+            raise NfbenchError(f"--allow {name}: a machine has no such key.", try_=f"of {', '.join(keys)}")
+    return found
+
+
+def _unmatched(accepts: Sequence[Accept], workloads: Sequence[StepTime]) -> list[str]:
+    """What is accepted of workloads that the study does not have."""
+    models = ", ".join(dict.fromkeys(w.model for w in workloads))
+    said = []
+    for place, accept in enumerate(accepts):
+        if not any(map(accept.matches, workloads)):
+            about = ", ".join(f"{name} {value}" for name, value in accept.where.items())
+            said.append(f"accept[{place}] fits no workload of this study: it is about {about}; there are {models}.")
+    return said

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nfbench import options
-from nfbench.errors import NfbenchError, Stop, UnsupportedWorkload
+from nfbench.errors import Failed, NfbenchError, Stop, UnsupportedWorkload
 
 
 @click.command("compare")
@@ -87,13 +87,15 @@ def command(
     ratios = [compare.paired(kept, workloads[0], other) for other in workloads[1:]]
     click.echo(comparison.table(rows, ratios, format), nl=False)
     known = [ratio for ratio in ratios if ratio is not None]
-    for line in comparison.reported(known):
+    for line in [*(comparison.differing(rows) if format == "rich" else ()), *comparison.reported(known)]:
         click.echo(line, err=True)
     for ratio in known:
         for finding in comparison.findings(ratio, within):
             click.echo(f"! {finding}", err=True)
     try:
-        landing.close(rows)
+        landing.close(rows, kept)
+        if not known:
+            raise Failed("No ratio: in every turn the GPU was slowed down.", try_="Cool it or lock its clocks.")
     finally:
         if known:
             click.echo(comparison.sentence(known), err=format in ("csv", "json"))

@@ -20,19 +20,23 @@ _DIFFERING = tuple(c for c in (*SETTINGS, *IMPLEMENTATION) if c.key != "model")
 
 def table(rows: Sequence[Row], ratios: Sequence[Ratio | None], format: Format) -> str:
     """One line a net; ``ratios`` are those of the first to each of the others, None where there is none."""
-    lines = [_line(row, rows[0], ratio) for row, ratio in zip(rows, (None, *ratios), strict=True)]
+    lines = [
+        {**_line(row, rows[0], ratio), "name": name}
+        for row, ratio, name in zip(rows, (None, *ratios), _labels(rows), strict=True)
+    ]
     if format in ("csv", "json"):
         return render(_RAW, lines, format)
-    first = plain(rows[0]["model"])
+    first = _labels(rows)[0]
     columns = [
-        Column("model", "model", right=False),
+        Column("name", "model", right=False),
         Column("times", f"{first} is … times as fast"),
         Column("reported_text", "reported", plain, right=False, spare=3),
         Column("interval", "step time"),
         Column("throughput", "images/s", units.number),
         Column("image_energy", "J/image", lambda v: units.si(v, "J"), spare=1),
-        Column("differs", f"differs from {first} in", plain, right=False, spare=2),
     ]
+    if format == "md":
+        columns.append(Column("differs", f"differs from {first} in", plain, right=False))
     kept = [c for c in columns if any(line.get(c.key) is not None for line in lines)]
     return render(kept, lines, format)
 
@@ -78,8 +82,28 @@ def _times(ratio: Ratio) -> str:
     return units.significant(value, 3) if half is None else units.plus_minus(value, half)
 
 
+def _labels(rows: Sequence[Row]) -> list[str]:
+    """The model of each, with the settings in which rows of that model differ."""
+    found = []
+    for row in rows:
+        same = [r for r in rows if r["model"] == row["model"]]
+        titles = [c for c in _DIFFERING if len({plain(r.get(c.key)) for r in same}) > 1]
+        settings = ", ".join(f"{c.title} {plain(row.get(c.key))}" for c in titles)
+        found.append(f"{row['model']} ({settings})" if settings else str(row["model"]))
+    return found
+
+
+def differing(rows: Sequence[Row]) -> list[str]:
+    """Every setting in which another net differs from the first, a line a net."""
+    labels = _labels(rows)
+    pairs = [(label, differences(rows[0], row)) for label, row in zip(labels[1:], rows[1:], strict=True)]
+    return [f"{labels[0]} differs from {label} in: {'; '.join(found)}" for label, found in pairs if found]
+
+
 def differences(first: Row, other: Row) -> list[str]:
     """Every setting in which two rows differ: "px 224 against 600"."""
+    if "px" not in first or "px" not in other:  # one that failed before anything was settled
+        return []
     pairs = [(c.title, plain(first.get(c.key)), plain(other.get(c.key))) for c in _DIFFERING]
     return [f"{title} {before} against {after}" for title, before, after in pairs if before != after]
 

@@ -25,17 +25,27 @@ def summarize(markdown: str) -> str | None:
 
 
 def commands(rows: Sequence[Row], inconclusive: Literal["fail", "pass"]) -> list[str]:
-    """Workflow commands, one for each workload that fails or is new; none outside of GitHub Actions."""
-    if os.environ.get("GITHUB_ACTIONS") != "true":
+    """Workflow commands, one for each workload that fails, is new or accepted; none outside of GitHub Actions."""
+    if not _there():
         return []
     found = []
     for row in rows:
         code = row.exit_code(inconclusive)
-        kind = "error" if code == SLOWER else "warning" if code else "notice" if row.verdict == "new" else None
+        noted = row.verdict == "new" or row.accepted
+        kind = "error" if code == SLOWER else "warning" if code else "notice" if noted else None
         if kind is not None:
             title = _property(f"{verdicts.label(row, rows)}: {row.verdict}")
             found.append(f"::{kind} title={title}::{_data(verdicts.said(row))}")
     return found
+
+
+def trouble(message: str) -> list[str]:
+    """The workflow command for a check that could not be made at all."""
+    return [f"::error title=nfbench check::{_data(message)}"] if _there() else []
+
+
+def _there() -> bool:
+    return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def _data(text: str) -> str:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from nfbench import units
 from nfbench.analysis import gate
 from nfbench.analysis.stats import Estimate
 from nfbench.analysis.verdicts import COUNTS, Row
-from nfbench.records import StepTime, key
+from nfbench.records import key
+from nfbench.showing.names import names
 from nfbench.showing.tables import Column, Format, plain, render
 
-_PLAIN = StepTime(model="")
+_USELESS = 4.0
+"""Ends of an interval that are so many times apart say nothing."""
 
 
 def label(row: Row, rows: Sequence[Row]) -> str:
     """The model, with the settings in which rows of that model differ."""
-    same = [r.workload for r in rows if r.workload.model == row.workload.model]
-    fields = [name for name in StepTime.__struct_fields__ if len({getattr(w, name) for w in same}) > 1]
-    settings = ", ".join(f"{name} {getattr(row.workload, name)}" for name in fields)
-    return f"{row.workload.model} ({settings})" if settings else row.workload.model
+    return names([row.workload, *(r.workload for r in rows)])[0]
 
 
 def change(ratio: Estimate | None) -> str:
@@ -31,6 +30,8 @@ def change(ratio: Estimate | None) -> str:
     text = units.signed_percent(_rounded(ratio.value - 1))
     if ratio.low is None or ratio.high is None:
         return text
+    if ratio.high > _USELESS * ratio.low:
+        return f"{text} (no useful interval)"
     low, high = (units.signed_percent(_rounded(end - 1)) for end in (ratio.low, ratio.high))
     return f"{text} ({low} to {high})"
 
@@ -52,16 +53,25 @@ def why(row: Row) -> str:
     accept = row.accept
     parts = list(row.why)
     if accept is not None and accept.counts and any(c.verdict == "more" for c in row.counts):
-        parts.append(f"no longer accepted: {accept.said()}" if row.expired else accept.said())
+        said = f"no longer accepted: {accept.said()}" if row.expired else accept.said()
+        parts += [said] if said not in parts else []
+        parts += [f"more than that: {COUNTS[count.name][0]}" for count in row.worse_counts if not row.expired]
     if row.verdict == "inconclusive" and row.not_slower:
         parts.append("not slower; whether the same or faster cannot be said")
     return "; ".join(parts)
 
 
-def table(rows: Sequence[Row], format: Format, *, title: str | None = None, timed: bool = True) -> str:
-    """One line a workload; as CSV or JSON all of it, raw, in SI units."""
+def table(
+    rows: Sequence[Row],
+    format: Format,
+    *,
+    title: str | None = None,
+    timed: bool = True,
+    inconclusive: Literal["fail", "pass"] = "fail",
+) -> str:
+    """One line a workload; as CSV or JSON all of it, raw, in SI units. A person reads `reasons` below the rich one."""
     if format in ("csv", "json"):
-        return render(_RAW, [_raw(row) for row in rows], format)
+        return render(_RAW, [_raw(row, inconclusive) for row in rows], format)
     shown = [
         {
             "model": label(row, rows),
@@ -84,7 +94,7 @@ def table(rows: Sequence[Row], format: Format, *, title: str | None = None, time
             Column("rounds", "rounds", plain, spare=1),
         ]
     columns.append(Column("counts", "counts", right=False))
-    if any(row["why"] for row in shown):
+    if format == "md" and any(row["why"] for row in shown):
         columns.append(Column("why", "why", lambda value: value or "", right=False))
     return render(columns, shown, format, title)
 
@@ -111,12 +121,21 @@ _RAW = (
 )
 
 
-def _raw(row: Row) -> dict[str, Any]:
+def reasons(rows: Sequence[Row]) -> list[str]:
+    """Why each verdict is what it is, equal reasons once."""
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        if text := why(row):
+            about.setdefault(text, []).append(label(row, rows))
+    return [f"{', '.join(models)}: {text}" for text, models in about.items()]
+
+
+def _raw(row: Row, inconclusive: Literal["fail", "pass"]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "model": row.workload.model,
         "workload": key(row.workload),
         "verdict": row.verdict,
-        "exit_code": row.exit_code("fail"),
+        "exit_code": row.exit_code(inconclusive),
         "limit": row.limit,
         "base_step_time": row.base_time,
         "head_step_time": row.head_time,
@@ -152,6 +171,24 @@ def sentence(rows: Sequence[Row]) -> str:
     worse = sum(bool(row.worse_counts) for row in rows)
     more = f"; {worse} with more of what is counted" if worse else ""
     return f"{count} workload{'s'[: count != 1]}: {text}{more}."
+
+
+def ending(rows: Sequence[Row], inconclusive: Literal["fail", "pass"]) -> list[str]:
+    """What fails, by its kind: "Slower: nfnet-f0.", "Does not run: resnet50."."""
+    kinds: dict[str, list[str]] = {}
+    for row in rows:
+        if not row.exit_code(inconclusive):
+            continue
+        if row.verdict == "failed":
+            kind = "Does not run"
+        elif row.verdict == "slower" and not row.accepted:
+            kind = "Slower"
+        elif row.worse_counts:
+            kind = f"More {', '.join(COUNTS[count.name][0] for count in row.worse_counts)}"
+        else:
+            kind = {"missing": "Missing", "incomparable": "Cannot be compared"}.get(row.verdict, "Cannot be said")
+        kinds.setdefault(kind, []).append(label(row, rows))
+    return [f"{kind}: {', '.join(models)}." for kind, models in kinds.items()]
 
 
 def noise(rows: Sequence[Row], slower_than: float, rounds: int) -> list[str]:

@@ -12,13 +12,14 @@ from pathlib import Path
 from nfbench.analysis import baseline
 from nfbench.analysis.baseline import Stored
 from nfbench.analysis.store import load
+from nfbench.catalog.models import find
 from nfbench.devices.base import child_environment
-from nfbench.errors import BadStudy, NfbenchError
+from nfbench.errors import BadResults, BadStudy, NfbenchError
 from nfbench.records import StepTime, key
 from nfbench.studies import study as studies
 from nfbench.studies import worktree
 from nfbench.studies.check import Case, Sides
-from nfbench.studies.process import Place
+from nfbench.studies.process import OTHER_TREE, Place
 from nfbench.studies.study import Study
 from nfbench.studies.worktree import Worktree
 
@@ -27,7 +28,7 @@ class Base:
     """What is compared with, in words (``said``), where both sides run, and what is to be said about it.
 
     ``stored`` are the workloads of stored results by their key, ``workloads`` those that the base's study has (None
-    where it has none of its own).
+    where it has none of its own). A base whose workers do not start ``may_be_new``, but for another Python.
     """
 
     def __init__(self, said: str, sides: Sides) -> None:
@@ -35,6 +36,7 @@ class Base:
         self.notes: list[str] = []
         self.stored: dict[str, Stored] | None = None
         self.workloads: list[StepTime] | None = None
+        self.may_be_new = True
 
     def objection(self, case: Case) -> str | None:
         """Why what ``case`` has measured cannot be compared; None where it can."""
@@ -49,13 +51,22 @@ class Ref(Base):
         self.tree = tree
 
     def objection(self, case: Case) -> str | None:
-        """That the base ran other code than the merge base's, where this repository's code is under test at all."""
-        base, head = case.base[-1].software.commit, case.head[-1].software.commit
-        if head == self.tree.head and base != self.tree.base:
-            ran = f"commit {base[:7]}" if base else "code of no commit"
+        """That the two sides ran the same code, or the base some of the head's."""
+        base, head = case.base[-1], case.head[-1]
+        if head.software.commit != self.tree.head:
+            if find(case.workload.model).source == "factory":
+                return (
+                    f"{case.workload.model} is not code of this repository, so both sides ran the same: "
+                    "--source names the folder of its package, pip install -e . installs it in place"
+                )
+            if not case.why:
+                case.why.append("nfbench's own net: no file of this repository runs in it")
+        elif base.software.commit != self.tree.base:
+            commit = base.software.commit
+            ran = f"commit {commit[:7]}" if commit else "code of no commit"
             return f"the base's workers ran {ran}, not the merge base {self.tree.base[:7]}: --source names its folder"
-        if head != self.tree.head and not any("no file of this repository" in why for why in case.why):
-            case.why.append("no file of this repository is under test: both sides ran the same code")
+        if OTHER_TREE in base.notes:
+            return f"the base's workers imported {base.notes[OTHER_TREE]} from the head: --source names its folder"
         return None
 
 
@@ -85,6 +96,8 @@ def opened(
     Raises:
         NfbenchError: it is nothing of the three, or cannot be used.
     """
+    if against is not None and not against.strip():
+        raise NfbenchError("--against is empty.", why="In GitHub, github.base_ref is set for pull requests only.")
     if against is None:
         place = _here(source)
         yield Base("itself", Sides(place, place))
@@ -94,6 +107,7 @@ def opened(
         here = _here(source)
         version = _probe(python)
         base = Base(f"{against} (nfbench {version})", Sides(here._replace(python=python), here))
+        base.may_be_new = False
         yield base
     else:
         with worktree.merge_base(against) as tree:
@@ -151,18 +165,26 @@ def _probe(python: str) -> str:
 
 
 def _results(against: str, study: Study, workloads: Sequence[StepTime], source: str, allowed: Sequence[str]) -> Results:
-    loaded = load([Path(against)])
+    store = f"nfbench check {study.name} --out base.jsonl, whose file can be the base of the next"
+    try:
+        loaded = load([Path(against)])
+    except BadResults as error:
+        raise BadResults(error.what, why=error.why, try_=store) from error
     stored = baseline.stored(loaded.results, study.name)
     if not any(key(workload) in stored for workload in workloads):
-        there = ", ".join(sorted({s.last.workload.model for s in stored.values()})[:5]) or "nothing to compare with"
+        there = ", ".join(sorted({s.last.workload.model for s in stored.values()})[:5])
+        others = ", ".join(sorted({r.study for r in loaded.results if r.study}))
+        holds = there or (f"rows of {others}" if others else "no step times")
         raise NfbenchError(
             f"{against} has no row of {study.name}'s workloads.",
-            why=f"It holds {there}; rows pair where every setting is equal.",
-            try_=f"nfbench check {study.name}, whose file can be the base of the next",
+            why=f"It holds {holds}; rows pair where every setting is equal.",
+            try_=store,
         )
     base = Results(f"stored results, {against}", Sides(None, _here(source)), stored, allowed)
     if loaded.broken:
         base.notes.append(f"Skipped {len(loaded.broken)} broken lines of {against}: {loaded.broken[0]}")
+    if loaded.repeated:
+        base.notes.append(f"{loaded.repeated} rows of {against} are there more than once, and count once.")
     base.workloads = [s.last.step for s in stored.values()]
     return base
 
@@ -170,19 +192,37 @@ def _results(against: str, study: Study, workloads: Sequence[StepTime], source: 
 def _ref(ref: str, tree: Worktree, study: Study, kind: str, source: str) -> Ref:
     below = Path.cwd().resolve().relative_to(tree.root.resolve())
     folder = tree.base_root / below
-    for root in (tree.root, tree.base_root):
-        if source and not (root / source).is_dir() and root is tree.root:
-            raise NfbenchError(f"--source {source} is no folder of the repository.", try_="--source src")
+    if source and not (tree.root / source).is_dir():
+        raise NfbenchError(f"--source {source} is no folder of the repository.", try_="--source src")
     sides = Sides(
-        Place(path=(tree.base_root / source,), folder=folder if folder.is_dir() else tree.base_root),
+        Place(
+            path=(tree.base_root / source,),
+            folder=folder if folder.is_dir() else tree.base_root,
+            other_tree=tree.root,
+        ),
         Place(path=(tree.root / source,)),
     )
     base = Ref(f"{tree.base[:7]}, the merge base of {ref} and HEAD", sides, tree)
     if tree.changed:
         files = " and ".join(tree.changed)
         base.notes.append(f"{files} differs between base and head: only code was compared, in the head's environment.")
+    if source and not (tree.base_root / source).is_dir():
+        base.notes.append(f"The base has no {source}: its packages are looked for where the head's are installed.")
     if tree.base == tree.head:
-        base.notes.append("The merge base is HEAD itself: what differs is what is not committed.")
+        base.notes.append(
+            "The merge base is HEAD itself: what differs is what is not committed."
+            if tree.dirty
+            else "The merge base is HEAD itself and nothing is uncommitted: both sides are the same code. "
+            "After a push, --against HEAD~1 names the commit before."
+        )
+    for workload in study.parts(kind):
+        package = workload.workloads[0].model.partition(":")[0].partition(".")[0]
+        here, below_src = (
+            any((folder / f"{package}{end}").exists() for end in ("", ".py"))
+            for folder in (tree.root, tree.root / "src")
+        )
+        if not source and below_src and not here:
+            base.notes.append(f"{package} is in src: --source src puts it first on the workers' paths.")
     base.workloads = _study_workloads(tree, study, kind, base.notes)
     return base
 

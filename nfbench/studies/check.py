@@ -9,15 +9,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from nfbench.analysis import gate, metrics, stats
+from nfbench.analysis import gate, metrics, stats, verdicts
 from nfbench.analysis.baseline import Stored
 from nfbench.analysis.gate import Tally, Verdict
 from nfbench.analysis.stats import Estimate
 from nfbench.analysis.verdicts import Outcome
-from nfbench.errors import Stop
 from nfbench.measuring.outcome import Keep, Labels
 from nfbench.records import Resolved, Result, Sampling, Side, Status, StepTime
-from nfbench.studies.group import Group, Seat, Unstarted, Watcher, crowded
+from nfbench.studies.group import Group, Seat, Unstarted, Watcher, crowded, running
 from nfbench.studies.process import Place, Process
 from nfbench.studies.runner import TOGETHER, start
 
@@ -30,11 +29,18 @@ class Case:
     """One row of a check while it is measured. Its first side is the base, unless the base is ``stored``.
 
     ``limit`` is the slowdown that is not called one, of ``rows`` rows in all. ``verdict`` is None while it is open;
-    ``why`` says what decided it other than the rounds. ``settled`` holds what each `auto` became, on either side.
+    ``why`` says what decided it other than the rounds. ``settled`` holds what each `auto` became, on either side, and
+    ``in_base`` says that the base's own study has it too.
     """
 
     def __init__(
-        self, workload: StepTime, sampling: Sampling, limit: float, rows: int = 1, stored: Stored | None = None
+        self,
+        workload: StepTime,
+        sampling: Sampling,
+        limit: float,
+        rows: int = 1,
+        stored: Stored | None = None,
+        in_base: bool = False,
     ) -> None:
         self.workload, self.limit, self.stored = workload, limit, stored
         self.sampling = turns(sampling)
@@ -42,12 +48,14 @@ class Case:
         self.base_times: list[float] = []
         self.head_times: list[float] = []
         self.tried = 0
-        self.alone = False
+        self.alone, self.in_base = False, in_base
         self.settled: list[Resolved | None] = []
         self.base: list[Result] = []
         self.head: list[Result] = []
         self.verdict: Outcome | None = None
         self.why: list[str] = []
+        if stored is not None and stored.problem:
+            self.end("incomparable", stored.problem)
 
     def end(self, verdict: Outcome, why: str = "") -> None:
         """Close it."""
@@ -87,7 +95,8 @@ def turns(sampling: Sampling) -> Sampling:
 class Check:
     """Measures cases round by round, all open ones in each, and looks after 4, 8 and 16 sound rounds of a case.
 
-    ``counts`` counts in one round and times nothing. ``objection`` says why a case's results cannot be compared.
+    ``counts`` counts in one round and times nothing. ``objection`` says why a case's results cannot be compared. A base
+    whose worker does not start makes a row new, or is an error unless ``base_may_be_new``.
     """
 
     def __init__(
@@ -104,10 +113,12 @@ class Check:
         kind: str | None = None,
         counts: bool = False,
         objection: Callable[[Case], str | None] = lambda case: None,
+        base_may_be_new: bool = True,
     ) -> None:
         self.cases, self.sides, self.device, self.seed = list(cases), sides, device, seed
         self.labels, self.keep, self.watch, self.kind = labels, keep, watch, kind
         self.until, self.counts, self.objection = until, counts, objection
+        self.base_may_be_new = base_may_be_new
         self.round_time: float | None = None
         self.unstarted: dict[Side | None, str] = {}
 
@@ -132,19 +143,13 @@ class Check:
 
     def _count(self) -> None:
         """Each case once, all in the same two processes: counts do not depend on what was counted before."""
-        processes: list[Process] = []
-        try:
+        first = self._group(self.cases[0])
+        with running([first], self.keep) as state:
+            start([first], self.watch, self.kind, self.until)
             for case in self.cases:
-                group = self._group(case, processes)
-                if not processes:
-                    start([group], self.watch, self.kind)
-                try:
-                    self._time(case, group)
-                finally:
-                    processes = group.processes
-        finally:
-            for process in processes:
-                process.close()
+                state.current = self._group(case, first.processes)
+                self._time(case, state.current)
+                first.processes = state.current.processes
 
     def _out_of_time(self) -> None:
         for case in self.cases:
@@ -155,19 +160,11 @@ class Check:
 
     def _round(self, batch: Sequence[Case]) -> None:
         groups = [self._group(case) for case in batch]
-        current: Group | None = None
-        try:
-            start(groups, self.watch, self.kind)
+        with running(groups, self.keep) as state:
+            start(groups, self.watch, self.kind, self.until)
             for case, group in zip(batch, groups, strict=True):
-                current = group
+                state.current = group
                 self._time(case, group)
-                group.close()
-        except (Stop, KeyboardInterrupt):
-            if current is not None:
-                current.interrupt(self.keep)
-            raise
-        finally:
-            for group in groups:
                 group.close()
 
     def _group(self, case: Case, processes: Sequence[Process] = ()) -> Group:
@@ -189,62 +186,69 @@ class Check:
     def _time(self, case: Case, group: Group) -> None:
         found: list[list[Result]] = [[] for _ in group.seats]
         self.unstarted = {}
-        number = f" (round {len(case.head_times) + 1})" if not self.counts else ""
-        for turn in range(1 if self.counts else case.sampling.turns):
-            results = self._turn(case, group, turn, number)
+        turn = 0
+        while turn < (1 if self.counts else case.sampling.turns) and not group.out:
+            results = group.turn(
+                case.tried,
+                turn,
+                case.sampling,
+                self.keep,
+                self.watch,
+                said="" if self.counts else self._place(case),
+                counts=self.counts,
+                until=self.until,
+                unstarted=self._unstarted,
+            )
+            turn += 1
             if not case.alone and not self.counts and crowded(results):
-                said = (
-                    f"{case.workload.model}: both sides do not fit in memory at once; each turn gets fresh processes."
+                self.watch.note(
+                    f"{case.workload.model}: both sides do not fit in memory; each turn gets fresh processes."
                 )
-                self.watch.note(said)
-                case.alone, case.settled = True, group.settled
-                case.tried += 1
+                case.alone, turn = True, 0
+                found = [[] for _ in group.seats]
+                # an even number of rounds on, so that the base still is the first to settle what auto means
+                case.tried += 2
                 group.run_alone()
-                self._time(case, group)
-                return
+                continue
             for side, result in zip(found, results, strict=True):
                 if result is not None:
                     side.append(result)
-            if group.out:
-                break
         case.settled = group.settled
         case.tried += 1
         self._note(case, found)
         if not self._failed(case, found):
             self._judge(case, found)
 
-    def _turn(self, case: Case, group: Group, turn: int, said: str) -> list[Result | None]:
-        """A turn of both sides; a side whose worker does not even start is out, and the other has its turn."""
-        while True:
-            try:
-                return group.turn(
-                    case.tried,
-                    turn,
-                    case.sampling,
-                    self.keep,
-                    self.watch,
-                    said=said,
-                    counts=self.counts,
-                    until=self.until,
-                )
-            except Unstarted as error:
-                if error.seat.side == "head" and not error.died:
-                    raise
-                group.out.add(group.seats.index(error.seat))
-                self.unstarted[error.seat.side] = " ".join(filter(None, (error.what, error.why)))
+    def _place(self, case: Case) -> str:
+        """Where the check stands, for who looks on."""
+        round, decided = len(case.head_times) + 1, sum(c.verdict is not None for c in self.cases)
+        look = next((n for n in gate.LOOKS if n >= round), gate.LOOKS[-1])
+        return f" (round {round}, look after {look}, {decided} of {len(self.cases)} decided)"
+
+    def _unstarted(self, error: Unstarted) -> None:
+        """A side whose worker does not start is out of the round, unless that is a user's error."""
+        if (error.seat.side == "head" and not error.died) or (error.seat.side == "base" and not self.base_may_be_new):
+            raise error
+        self.unstarted[error.seat.side] = " ".join(filter(None, (error.what, error.why)))
 
     def _failed(self, case: Case, found: Sequence[Sequence[Result]]) -> bool:
         """Whether a side failed, which closes the case."""
         head = self._ended("head", found[-1])
         base = self._ended("base", found[0]) if self.sides.base is not None else None
         ends = {end.status for end in (base, head) if end is not None}
-        if time.monotonic() >= self.until and "timeout" in ends:
-            case.end("inconclusive", f"the time was up in round {len(case.head_times) + 1}")
-        elif base is not None and head is not None and ends == {"diverged"}:
+        if head is not None and base is not None and ends == {"diverged"}:
             case.end("incomparable", "the loss is not finite on either side")
-        elif head is not None:
+        elif head is not None and not (head.status == "timeout" and time.monotonic() >= self.until):
             case.end("failed", f"the head ended as {head.words}")
-        elif base is not None and base.status in CANNOT and not case.base:
+        elif time.monotonic() >= self.until and "timeout" in ends:
+            # a side that hangs is no noise, so that --inconclusive pass must not let it pass
+            side = "head" if head is not None else "base"
+            round = len(case.head_times) + 1
+            short = "; --max-time is too short for one round" if round == 1 else ""
+            case.end("incomparable", f"the time was up in round {round}, while the {side} ran{short}")
+        elif base is not None and "base" in self.unstarted and not case.base:
+            case.end("new", f"the base's worker does not start: {base.words}")
+        elif base is not None and base.status in CANNOT and not case.base and not case.in_base:
             case.end("new", f"the base ended as {base.words}")
         elif base is not None:
             case.end("incomparable", f"the base ended as {base.words}")
@@ -266,10 +270,12 @@ class Check:
             kept.extend(r for r in side if r.status == "ok")
 
     def _judge(self, case: Case, found: Sequence[Sequence[Result]]) -> None:
-        if (wrong := self.objection(case)) is not None:
+        if self.sides.base is None and case.stored is None:
+            case.end("new", "the stored results have no such workload")
+        elif (wrong := self.objection(case)) is not None:
             case.end("incomparable", wrong)
         elif self.counts:
-            case.end("counted")
+            case.end(verdicts.counted(verdicts.counts(case.base[-1], case.head[-1])))
         else:
             self._add(case, found)
             case.verdict = case.tally.verdict

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from nfbench.errors import NfbenchError
+from nfbench.errors import NfbenchError, Stop
 from nfbench.measuring.outcome import Keep, Labels, frame
 from nfbench.measuring.watch import Watch
 from nfbench.records import Resolved, Result, Sampling, Side, Status, StepTime
@@ -84,14 +85,16 @@ class Group:
         said: str = "",
         counts: bool = False,
         until: float = math.inf,
+        unstarted: Callable[[Unstarted], None] | None = None,
     ) -> list[Result | None]:
         """One turn of every seat that is not out; every second time the other way round. Each result is kept.
 
         ``said`` is added to the model's name for the watch, ``counts`` asks for counts instead of times, and what is
-        not done by ``until`` on the monotonic clock is ended.
+        not done by ``until`` on the monotonic clock is ended. A seat whose worker does not start is out and told to
+        ``unstarted``.
 
         Raises:
-            Unstarted: the device cannot be had.
+            Unstarted: a device cannot be had, and nobody is told.
         """
         found: list[Result | None] = [None] * len(self.seats)
         order = [index for index in range(len(self.seats)) if index not in self.out]
@@ -107,11 +110,19 @@ class Group:
             )
             seat = self.seats[index]
             watch.about(f"{seat.workload.model}{said}{f', {seat.side}' if seat.side else ''}")
-            found[index] = result = self._ask(index, request, watch, until)
+            try:
+                found[index] = result = self._ask(index, request, watch, until)
+            except Unstarted as error:
+                if unstarted is None:
+                    raise
+                unstarted(error)
+                self.out.add(index)
+                continue
             keep(result)
             if result.status != "ok":
                 self.out.add(index)
-                watch.note(f"{self.seats[index].workload.model}: {result.status}: {result.message or 'no rate'}")
+                whose = f" ({seat.side})" if seat.side else ""
+                watch.note(f"{seat.workload.model}{whose}: {result.status}: {result.message or 'no rate'}")
                 if self.lent and not self.processes[index].alive():
                     self._renew(index)
             else:
@@ -175,6 +186,29 @@ class Group:
                 assert answer.result is not None
                 result = answer.result
         return _of(seat, result)
+
+
+class Running:
+    """Groups whose workers have been started together, of which one has its turns at a time."""
+
+    def __init__(self, groups: Sequence[Group], keep: Keep) -> None:
+        self.groups, self.keep = list(groups), keep
+        self.current: Group | None = None
+
+
+@contextmanager
+def running(groups: Sequence[Group], keep: Keep) -> Iterator[Running]:
+    """Ends all workers of the groups, whatever happens; at a signal the ``current`` group's keep what they have."""
+    state = Running(groups, keep)
+    try:
+        yield state
+    except (Stop, KeyboardInterrupt):
+        if state.current is not None:
+            state.current.interrupt(state.keep)
+        raise
+    finally:
+        for group in state.groups:
+            group.close()
 
 
 def _of(seat: Seat, result: Result) -> Result:

@@ -20,13 +20,13 @@ _OF_ONE_RUN = ("wide_interval", "slow_first_step")
 
 def limit(workload: StepTime, slower_than: float, accepts: tuple[Accept, ...], today: date) -> float:
     """The slowdown that is not called one: the threshold, or what is accepted today where that is more."""
-    accept = acceptance.of(workload, accepts)
+    accept = acceptance.of(workload, accepts, today)
     return slower_than if accept is None or accept.expired(today) else max(slower_than, accept.slower)
 
 
 def row(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: date, rows: int) -> Row:
     """The row of ``case``, of ``rows`` in all; ``slower_than`` is the threshold of the check."""
-    accept = acceptance.of(case.workload, accepts)
+    accept = acceptance.of(case.workload, accepts, today)
     expired = accept is not None and accept.expired(today)
     base, head = _last(case.base), _last(case.head)
     if case.stored is not None:
@@ -35,17 +35,17 @@ def row(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: date
     estimate = looked or _estimate(case)
     verdict, accepted = case.verdict or "inconclusive", False
     why = list(case.why)
-    if accept is not None and accept.slower and estimate is not None:
-        if expired:
-            why.append(f"no longer accepted: {accept.said()}")
-        elif case.verdict == "slower":
-            why.append(f"more than is {accept.said()}")
-        elif estimate.low is not None and estimate.low > 1 + slower_than:
-            # within what is accepted, and slower all the same
-            verdict, accepted = "slower", True
-            why.append(accept.said())
-        elif case.verdict in ("same", "faster"):
-            why.append(f"not needed: {accept.said()}" if estimate.value < 1 + slower_than else accept.said())
+    if accept is not None and accept.slower:
+        if case.verdict == "slower":
+            what = "no longer accepted" if expired else f"more than the accepted {100 * accept.slower:g} %"
+            why.append(f"{what} (until {accept.until}: {accept.reason})")
+        elif not expired and case.verdict == "same" and looked is not None and looked.low is not None:
+            # within what is accepted; what the verdict would be without that
+            if looked.low > 1 + slower_than:
+                verdict, accepted = "slower", True
+                why.append(accept.said())
+            elif looked.value <= 1 + slower_than:
+                why.append(f"not needed: {accept.said()}")
     if base is not None and head is not None:
         why += [f"what auto became differs: {text}" for text in verdicts.differences(base.resolved, head.resolved)]
         if base.composed != head.composed:
@@ -63,8 +63,7 @@ def row(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: date
         rounds=len(case.head_times),
         void=len(case.tally.voids),
         noise=gate.noise(case.tally.values),
-        # of a look, never of the rounds between two
-        not_slower=looked is not None and looked.high is not None and looked.high < 1 + case.limit,
+        not_slower=_not_slower(case),
         counts=verdicts.counts(base, head) if head is not None and base is not None else (),
         accept=accept,
         accepted=accepted,
@@ -77,6 +76,12 @@ def row(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: date
 def missing(workload: StepTime, limit: float, where: str) -> Row:
     """A row of the base that the study no longer has."""
     return Row(workload=workload, verdict="missing", limit=limit, why=(f"{where} has it, the study here has not",))
+
+
+def _not_slower(case: Case) -> bool:
+    """Whether a look, never the rounds between two, has ruled out that it is slower."""
+    looked = case.tally.estimate
+    return looked is not None and looked.high is not None and looked.high < 1 + case.limit
 
 
 def _estimate(case: Case) -> Estimate | None:
@@ -96,7 +101,7 @@ def _findings(case: Case, estimate: Estimate | None, rows: int) -> list[Finding]
         if estimate.low > 1 + case.limit:
             text = f"Slower by itself, but of {rows} rows one may look so by chance."
             found.append(Finding("one_of_many", text, "Check it alone, or raise --max-time."))
-        elif (noise := gate.noise(case.tally.values)) is not None:
+        elif not _not_slower(case) and (noise := gate.noise(case.tally.values)) is not None:
             wanted = math.log1p(case.limit)
             text = (
                 f"The rounds differ by {100 * noise:.1f} % (standard deviation); the threshold is {100 * wanted:.1f} %."

@@ -26,19 +26,27 @@ from nfbench.studies.messages import Answer, Hello, Message, Request, Said, enco
 ALLOWANCE = 900.0
 """Seconds beyond twice its cap that a turn may take, for import, build, compile and the search for a micro-batch."""
 
+OTHER_TREE = "NFBENCH_OTHER_TREE"
+"""The environment variable that tells a worker of a tree whose code is the other side's, and the note that names what
+it has imported from there all the same."""
+
 LAST_WORDS = 20.0
+LONGEST_START = 300.0
+GRACE = 1.0
+"""Seconds after which a worker that has ended is done speaking, though a process of its own may hold its pipe."""
 
 
 class Place(NamedTuple):
     """Where a worker runs.
 
     ``python`` is its interpreter (empty for this one's), ``path`` the folders put first on its path, ``folder`` its
-    working folder.
+    working folder, ``other_tree`` the tree of the other side, from which it should import nothing.
     """
 
     python: str = ""
     path: tuple[Path, ...] = ()
     folder: Path | None = None
+    other_tree: Path | None = None
 
 
 class Died(Exception):
@@ -60,14 +68,16 @@ class Process:
         self.reader: threading.Thread | None = None
         self.inbox: queue.Queue[Message | None] = queue.Queue()
         self.spoke = threading.Event()
-        self.waiting = False
+        self.waiting = self.garbled = False
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the worker where it does not run yet."""
         if self.child is None:
-            python, path, folder = self.place
+            python, path, folder, other_tree = self.place
             env = {**child_environment(path, own=not python), RUNNER: str(os.getpid())}
+            if other_tree is not None:
+                env[OTHER_TREE] = str(other_tree)
             self.child = subprocess.Popen(
                 [python or sys.executable, "-m", "nfbench.studies.worker", self.device],
                 cwd=folder,
@@ -81,10 +91,10 @@ class Process:
             self.reader.start()
         return self.child
 
-    def ready(self, seconds: float = 300.0) -> None:
+    def ready(self, until: float = math.inf) -> None:
         """Wait until the worker has imported all it needs and opened its device or failed; `ask` tells which."""
         self.start()
-        self.spoke.wait(seconds)
+        self.spoke.wait(max(0.0, min(LONGEST_START, until - time.monotonic())))
 
     def ask(self, request: Request, watch: Watch, until: float = math.inf) -> Answer:
         """The worker's answer.
@@ -103,13 +113,20 @@ class Process:
         limit = min(2 * request.sampling.max_time + self.allowance, max(0.0, until - time.monotonic()))
         deadline = time.monotonic() + limit
         while True:
+            left = deadline - time.monotonic()
+            gone = not self.alive()
             try:
-                message = self.inbox.get(timeout=max(0.0, deadline - time.monotonic()))
+                message = self.inbox.get(timeout=max(0.0, min(left, GRACE)))
             except queue.Empty:
+                if gone:
+                    raise Died(self._epitaph()) from None
+                if left > GRACE:
+                    continue
                 self.kill()
                 raise TooLong(f"no answer after {limit:.0f} s") from None
             match message:
                 case None:
+                    self.inbox.put(None)  # whoever asks again is told again
                     raise Died(self._epitaph())
                 case Hello():
                     self.hello = message
@@ -143,8 +160,10 @@ class Process:
 
     def kill(self) -> None:
         """End the worker and all that it started, at once."""
-        if self.child is not None and self.child.poll() is None:
-            os.killpg(self.child.pid, signal.SIGKILL)
+        if self.child is not None:
+            # what it has started may outlive it and hold its pipe
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.child.pid, signal.SIGKILL)
             self.child.wait()
 
     def close(self) -> None:
@@ -152,7 +171,7 @@ class Process:
         if self.child is not None:
             self.kill()
             if self.reader is not None:
-                self.reader.join()
+                self.reader.join(LAST_WORDS)
             for pipe in (self.child.stdin, self.child.stdout):
                 with contextlib.suppress(BrokenPipeError):
                     if pipe is not None:
@@ -161,17 +180,23 @@ class Process:
 
     def _read(self, child: subprocess.Popen[bytes]) -> None:
         assert child.stdout is not None
-        # a worker that dies may leave half a line
-        with contextlib.suppress(msgspec.DecodeError):
+        try:
             for line in child.stdout:
-                self.inbox.put(messages.decode(line))
-                self.spoke.set()
+                # a worker that dies may leave half a line
+                if line.endswith(b"\n"):
+                    self.inbox.put(messages.decode(line))
+                    self.spoke.set()
+        except msgspec.DecodeError:
+            self.garbled = True
         self.inbox.put(None)
         self.spoke.set()
 
     def _epitaph(self) -> str:
         """How the worker ended, in a line."""
         assert self.child is not None
+        if self.garbled:
+            self.kill()
+            return "the process answered in words that this nfbench does not know: its own may be of another version"
         code = self.child.wait()
         self.errors.seek(0)
         words = self.errors.read().decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]

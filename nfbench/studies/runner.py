@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from nfbench.analysis.store import new_id
 from nfbench.devices import open_device
-from nfbench.errors import NfbenchError, Stop
+from nfbench.errors import NfbenchError
 from nfbench.measuring.measure import measure
 from nfbench.measuring.outcome import Keep, Labels
 from nfbench.records import Result, Sampling, StepTime
-from nfbench.studies.group import Group, Seat, Watcher
+from nfbench.studies.group import Group, Seat, Watcher, running
 from nfbench.studies.process import Process
 from nfbench.studies.study import Part
 
@@ -61,25 +62,18 @@ def parts(
             )
             for place, round in batch
         }
-        current: tuple[Group, Keep] | None = None
-        try:
+        with running(list(groups.values()), lambda result: None) as state:
             start(list(groups.values()), watch, kind)
             for place, round in batch:
-                group, its = groups[place, round], partial(keep, place)
-                current = group, its
-                _turns(parts[place], group, round, its, watch)
-                group.close()
-        except (Stop, KeyboardInterrupt):
-            if current is not None:
-                current[0].interrupt(current[1])
-            raise
-        finally:
-            for group in groups.values():
-                group.close()
+                state.current, state.keep = groups[place, round], partial(keep, place)
+                _turns(parts[place], state.current, round, state.keep, watch)
+                state.current.close()
 
 
-def start(groups: Sequence[Group], watch: Watcher, kind: str | None = None) -> None:
+def start(groups: Sequence[Group], watch: Watcher, kind: str | None = None, until: float = math.inf) -> None:
     """Start the workers of several groups together and wait until all have opened their devices, or failed to.
+
+    It waits no longer than ``until`` on the monotonic clock.
 
     Raises:
         NfbenchError: one is not of the ``kind`` that is wanted.
@@ -90,7 +84,7 @@ def start(groups: Sequence[Group], watch: Watcher, kind: str | None = None) -> N
     for process in processes:
         process.start()
     for process in processes:
-        process.ready()
+        process.ready(until)
         _check_kind(process, kind)
 
 

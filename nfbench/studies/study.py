@@ -204,7 +204,7 @@ def _accept(entry: Mapping[str, Any], place: str) -> Accept:
         raise BadStudy(f"{place} accepts nothing.", try_='slower = "6%"')
     until = entry.get("until")
     try:
-        day = until if isinstance(until, date) else date.fromisoformat(str(until))
+        day = until if type(until) is date else date.fromisoformat(str(until))
     except ValueError:
         raise BadStudy(f"{place}: until is no day: {until!r}.", try_='until = "2027-01-31"') from None
     if not isinstance(entry.get("reason"), str) or not entry["reason"].strip():
@@ -220,8 +220,8 @@ def _share(value: object, place: str) -> float:
         share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
         share = -1.0
-    if not 0 < share < 10:
-        raise BadStudy(f"{place} is no share: {value!r}.", try_='"6%" or 0.06')
+    if not 0 < share < 1:
+        raise BadStudy(f"{place} is no share between 0 and 1: {value!r}.", try_='"6%" or 0.06')
     return share
 
 

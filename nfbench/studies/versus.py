@@ -9,10 +9,9 @@ import msgspec
 
 from nfbench.analysis import compare
 from nfbench.analysis.store import new_id
-from nfbench.errors import Stop
 from nfbench.measuring.outcome import Keep, Labels
 from nfbench.records import Result, Sampling, StepTime
-from nfbench.studies.group import Group, Seat, Watcher, crowded
+from nfbench.studies.group import Group, Seat, Watcher, crowded, running
 from nfbench.studies.runner import start
 
 TURN_TIME = 3.0
@@ -35,7 +34,8 @@ def versus(
     cap = max(TURN_TIME, sampling.max_time / (LEAST_TURNS * len(workloads)))
     each = msgspec.structs.replace(sampling, turn_time=TURN_TIME, max_time=cap)
     kept: list[Result] = []
-    try:
+    with running([group], keep) as state:
+        state.current = group
         start([group], watch)
         done, first = 0, 0
         spent = longest = 0.0
@@ -63,11 +63,6 @@ def versus(
             more = 2 if turns % 2 == 0 else 1
             if turns >= 2 and more == 2 and spent + more * longest > sampling.max_time:
                 break
-    except (Stop, KeyboardInterrupt):
-        group.interrupt(keep)
-        raise
-    finally:
-        group.close()
     return kept
 
 

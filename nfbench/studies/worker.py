@@ -13,12 +13,15 @@ import sys
 import threading
 from typing import BinaryIO, NoReturn
 
+import msgspec
+
 from nfbench.analysis.stats import Estimate
 from nfbench.devices import open_device
 from nfbench.errors import DeviceUnavailable, NfbenchError, Terminated
 from nfbench.measuring.measure import Measurement
 from nfbench.records import Result
 from nfbench.studies.messages import Answer, Hello, Message, Request, Said, encoder, requests
+from nfbench.studies.process import OTHER_TREE
 
 
 class Pipe:
@@ -70,12 +73,16 @@ def main(wanted: str) -> None:
         return
     pipe.send(Hello(machine=device.machine, software=device.software()))
     built: Measurement | None = None
+
+    def answer(result: Result) -> None:
+        if names := _from_other_tree():
+            result = msgspec.structs.replace(result, notes={**result.notes, OTHER_TREE: names})
+        pipe.send(Answer(result=result))
+
     while True:
         request = inbox.get()
         if built is None or (built.workload, built.seed) != (request.workload, request.seed):
-            built = Measurement(
-                device, request.workload, request.sampling, lambda result: pipe.send(Answer(result=result)), watch=pipe
-            )
+            built = Measurement(device, request.workload, request.sampling, answer, watch=pipe)
         built.sampling, built.seed, built.labels = request.sampling, request.seed, request.labels
         try:
             if request.counts:
@@ -89,6 +96,16 @@ def main(wanted: str) -> None:
             return
         # what is cached would be missing from the memory of whose turn it is next
         device.rest()
+
+
+def _from_other_tree() -> str:
+    """The modules that came from the tree of the other side, but for what is installed in it; the first three."""
+    tree = os.environ.get(OTHER_TREE)
+    if not tree:
+        return ""
+    files = {name: getattr(module, "__file__", None) or "" for name, module in list(sys.modules.items())}
+    below = [name for name, file in files.items() if file.startswith(tree + os.sep) and "site-packages" not in file]
+    return ", ".join(sorted(below)[:3])
 
 
 def _read(inbox: queue.Queue[Request]) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from nfbench.errors import NfbenchError
 
+_PREFIX = "nfbench-base-"
 _REQUIREMENTS = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt")
 
 
@@ -20,7 +21,7 @@ class Worktree(NamedTuple):
     """Two trees of one repository.
 
     ``root`` holds HEAD with what is changed in it, ``base_root`` the merge base. ``changed`` are files of the root that
-    say what is installed and differ between the two.
+    say what is installed and differ between the two, ``dirty`` whether anything of the root is not committed.
     """
 
     root: Path
@@ -28,6 +29,7 @@ class Worktree(NamedTuple):
     base_root: Path
     base: str
     changed: tuple[str, ...]
+    dirty: bool
 
 
 def is_ref(name: str) -> bool:
@@ -45,7 +47,13 @@ def merge_base(ref: str) -> Iterator[Worktree]:
     Raises:
         NfbenchError: no git, no repository, no such ref, no common commit, or git cannot make the worktree.
     """
-    root = Path(_checked(["rev-parse", "--show-toplevel"], "This is no git repository.", "--against PYTHON or RESULTS"))
+    root = Path(
+        _checked(
+            ["rev-parse", "--show-toplevel"],
+            f"{Path.cwd().name or 'This'} is in no git repository.",
+            "cd into the repository, or --against PYTHON or RESULTS",
+        )
+    )
     head = _checked(["rev-parse", "--verify", "HEAD^{commit}"], "The repository has no commit yet.", "git commit")
     branch = ref.removeprefix("origin/")
     _checked(
@@ -58,20 +66,34 @@ def merge_base(ref: str) -> Iterator[Worktree]:
         f"{ref} and HEAD have no common commit here.",
         "git fetch --unshallow; in GitHub's actions/checkout fetch-depth: 0",
     )
-    folder = Path(tempfile.mkdtemp(prefix="nfbench-base-")).resolve()
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")).resolve()
     try:
         tree = folder / "tree"
-        # what an earlier run was killed with
         _run(["worktree", "prune"])
         _checked(["worktree", "add", "--detach", "--force", str(tree), base], "git cannot make a worktree.", "")
         try:
             changed = [f for f in _REQUIREMENTS if _run(["diff", "--quiet", base, "--", f":/{f}"]).returncode == 1]
-            yield Worktree(root, head, tree, base, tuple(changed))
+            dirty = bool(_run(["status", "--porcelain"]).stdout.strip())
+            yield Worktree(root, head, tree, base, tuple(changed), dirty)
         finally:
             _run(["worktree", "remove", "--force", str(tree)])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _run(["worktree", "prune"])
+
+
+def _sweep() -> None:
+    """Take away what runs that were killed have left."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        owner = left.name.removeprefix(_PREFIX).partition("-")[0]
+        with contextlib.suppress(OSError, ValueError):
+            if (
+                left.stat().st_uid == os.getuid()
+                and not Path(f"/proc/{int(owner)}").exists()
+                and Path("/proc").exists()
+            ):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _checked(command: list[str], what: str, try_: str) -> str:

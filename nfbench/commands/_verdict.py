@@ -1,0 +1,61 @@
+"""What a check ends with: its table, why, what is doubtful, where else it is written, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nfbench.analysis.verdicts import SLOWER, UNDECIDED, Row, exit_code
+from nfbench.errors import BadResults, Slower, Undecided
+from nfbench.showing import github, verdicts
+from nfbench.showing import junit as xml
+
+
+def show(
+    rows: Sequence[Row],
+    *,
+    study: str,
+    title: str,
+    notes: Sequence[str],
+    timed: bool,
+    format: Any,
+    inconclusive: Any,
+    junit: Path | None,
+) -> None:
+    """Print and write everything but the exit code; ``notes`` are what is to be said of the check as a whole."""
+    table = verdicts.table(
+        rows, format, title=title if format == "md" else None, timed=timed, inconclusive=inconclusive
+    )
+    click.echo(table, nl=False)
+    said = [f"! {line}" for line in verdicts.findings(rows)]
+    said += [*notes, verdicts.sentence(rows)]
+    for line in [*(verdicts.reasons(rows) if format == "rich" else ()), *said]:
+        click.echo(line, err=True)
+    markdown = verdicts.table(rows, "md", title=title, timed=timed)
+    trouble = github.summarize("\n".join([markdown, *(f"- {line}" for line in said)]))
+    if junit is not None:
+        try:
+            xml.write(junit, study, rows, inconclusive)
+        except BadResults as error:
+            # a verdict is not lost for it
+            trouble = f"{trouble}\n{error}" if trouble else str(error)
+    for line in [*([trouble] if trouble else ()), *github.commands(rows, inconclusive)]:
+        click.echo(line, err=True)
+
+
+def leave(rows: Sequence[Row], inconclusive: Any) -> None:
+    """Raise what gives the exit code.
+
+    Raises:
+        Slower: something is slower, counts more or does not run.
+        Undecided: it cannot be said of something.
+    """
+    code, words = exit_code(rows, inconclusive), "\n".join(verdicts.ending(rows, inconclusive))
+    if code == SLOWER:
+        wanted = any(row.verdict == "slower" and not row.accepted for row in rows)
+        raise Slower(words, try_="[[accept]] in the study, where that is wanted" if wanted else "")
+    if code == UNDECIDED:
+        raise Undecided(words)
