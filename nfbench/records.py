@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import cache
 from typing import Literal, NamedTuple, get_args
 
 import msgspec
@@ -251,13 +252,19 @@ class _Version(msgspec.Struct):
 _version = msgspec.json.Decoder(_Version)
 
 
+@cache
+def _fields(kind: type[Workload]) -> tuple[tuple[str, bool, object], ...]:
+    """Name, whether it has no default, and default of each field; msgspec works them out anew at each call."""
+    return tuple((f.name, f.required, f.default) for f in msgspec.structs.fields(kind))
+
+
 def key(workload: Workload) -> str:
     """The name by which results are grouped, paired and resumed: the fields that are not at their default, as JSON."""
     # the encoder leaves out what is the default itself, which another float of the same value is not
     told = {
-        f.name: getattr(workload, f.name)
-        for f in msgspec.structs.fields(workload)
-        if f.required or getattr(workload, f.name) != f.default
+        name: value
+        for name, required, default in _fields(type(workload))
+        if (value := getattr(workload, name)) != default or required
     }
     return _encoder.encode({"kind": workload.__struct_config__.tag} | told).decode()
 
