@@ -19,13 +19,17 @@ def show(
     *,
     study: str,
     title: str,
+    heading: Sequence[str],
     notes: Sequence[str],
     timed: bool,
     format: Any,
     inconclusive: Any,
     junit: Path | None,
 ) -> None:
-    """Print and write everything but the exit code; ``notes`` are what is to be said of the check as a whole."""
+    """Print and write everything but the exit code.
+
+    ``heading`` has been said before the check began, ``notes`` are what is to be said of it as a whole.
+    """
     table = verdicts.table(
         rows, format, title=title if format == "md" else None, timed=timed, inconclusive=inconclusive
     )
@@ -35,7 +39,7 @@ def show(
     for line in [*(verdicts.reasons(rows) if format == "rich" else ()), *said]:
         click.echo(line, err=True)
     markdown = verdicts.table(rows, "md", title=title, timed=timed)
-    trouble = github.summarize("\n".join([markdown, *(f"- {line}" for line in said)]))
+    trouble = github.summarize("\n".join([markdown, *(f"- {line}" for line in (*heading, *said))]))
     if junit is not None:
         try:
             xml.write(junit, study, rows, inconclusive)

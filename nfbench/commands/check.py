@@ -107,7 +107,8 @@ def command(
                 for workload, sampling in asked.items()
             ]
             title = f"{found.title}: this code against {base.said}"
-            for line in (title, *base.notes, *_unmatched(found.accepts, list(asked))):
+            heading = [*base.notes, *_unmatched(found.accepts, list(asked))]
+            for line in (title, *heading):
                 click.echo(line, err=True)
             with Live(quiet, brief=True) as live:
                 check = Check(
@@ -138,7 +139,7 @@ def command(
     have = {key(w) for w in asked}
     gone = {key(w): w for w in base.workloads or [] if key(w) not in have}
     rows += [judged.missing(w, threshold, base.said) for w in gone.values()]
-    notes = list(base.notes)
+    notes: list[str] = []
     if against is None:
         fit = int(max_time / check.round_time / len(cases)) if check.round_time else 0
         same = "Counts of this code against itself are always the same: --against origin/main."
@@ -152,6 +153,7 @@ def command(
         rows,
         study=found.name,
         title=title,
+        heading=heading,
         notes=notes,
         timed=not found.counts_only,
         format=format,
