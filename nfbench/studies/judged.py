@@ -92,7 +92,9 @@ def _estimate(case: Case) -> Estimate | None:
 
 
 def _findings(case: Case, estimate: Estimate | None, rows: int) -> list[Finding]:
-    found = [f for f in findings.of_all((*case.base, *case.head)) if f.code not in _OF_ONE_RUN]
+    # where nothing is timed, nothing disturbs it
+    timed = [r for r in (*case.base, *case.head) if r.reading("step_time") is not None or r.composed]
+    found = [f for f in findings.of_all(timed) if f.code not in _OF_ONE_RUN]
     if voids := case.tally.voids:
         text = f"{len(voids)} round{'s'[: len(voids) != 1]} did not count: {'; '.join(dict.fromkeys(voids))}."
         do = "Lock the clocks (nvidia-smi -lgc) or let the card cool; the rounds were run again."
