@@ -143,7 +143,7 @@ def test_a_base_without_the_workload_is_new_and_passes(job: Job) -> None:
     job.repository.commit("another net and a study of it")
     done = job(study="mine.toml")
     assert done.returncode == 0, done.stderr
-    assert "new" in done.stdout and "There is no module 'another' to import." in done.stdout
+    assert "new" in done.stdout and "There is no module 'another' to import." in done.stderr
     assert [line.partition(" ")[0] for line in annotations(done)] == ["::notice"]
 
 

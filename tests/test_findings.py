@@ -294,6 +294,9 @@ def test_mfu_is_the_share_of_the_dense_peak_and_absent_where_that_is_unknown() -
     assert metrics.mfu(result(readings=(*result().readings, once("train_macs", 12e9)))) is None
 
 
+NET, BASELINE = StepTime(model="nf-resnet50"), StepTime(model="resnet50")
+
+
 def pair(rounds: dict[int, tuple[float, float]], **fields: object) -> list[Result]:
     found = []
     for number, (net, baseline) in rounds.items():
@@ -304,7 +307,7 @@ def pair(rounds: dict[int, tuple[float, float]], **fields: object) -> list[Resul
 
 def test_a_ratio_is_paired_round_by_round() -> None:
     # each round twice as slow as the one before: unpaired this would drown
-    ratio = compare.paired(pair({0: (1.1, 1.0), 1: (2.2, 2.0), 2: (4.4, 4.0)}), "nf-resnet50", "resnet50")
+    ratio = compare.paired(pair({0: (1.1, 1.0), 1: (2.2, 2.0), 2: (4.4, 4.0)}), NET, BASELINE)
     assert ratio is not None and ratio.rounds == 1
     assert ratio.estimate.value == pytest.approx(1.1)
     assert ratio.estimate.half_width == pytest.approx(0, abs=1e-9)
@@ -319,7 +322,7 @@ def test_turns_of_one_round_are_one_replicate() -> None:
                 made.append(result("resnet50", times=(1.0,) * 10, round=number, turn=turn))
         return made
 
-    ratio = compare.paired(rounds(1.1, 1.2), "nf-resnet50", "resnet50")
+    ratio = compare.paired(rounds(1.1, 1.2), NET, BASELINE)
     assert ratio is not None and ratio.rounds == 2
     # Student's t over two rounds (12.706), not over eight turns (2.365)
     half = 12.706 * (np.log(1.2) - np.log(1.1)) / 2
@@ -329,7 +332,7 @@ def test_turns_of_one_round_are_one_replicate() -> None:
 def test_a_turn_in_which_the_gpu_was_slowed_down_does_not_count() -> None:
     results = pair({0: (1.1, 1.0), 1: (1.1, 1.0), 2: (9.9, 1.0)}, machine=H200, resolved=GPU)
     results[4] = msgspec.structs.replace(results[4], conditions=Conditions(throttle=("hw_thermal_slowdown",)))
-    ratio = compare.paired(results, "nf-resnet50", "resnet50")
+    ratio = compare.paired(results, NET, BASELINE)
     assert ratio is not None and ratio.estimate.value == pytest.approx(1.1) and ratio.voided == 1
     assert compare.sentence([ratio]).endswith("1 turn left out, the GPU was slowed down).")
     slowed = [r for r in results if r.workload.model == "nf-resnet50"]
@@ -339,16 +342,16 @@ def test_a_turn_in_which_the_gpu_was_slowed_down_does_not_count() -> None:
 
 def test_turns_without_both_sides_do_not_count() -> None:
     results = pair({0: (1.1, 1.0), 1: (1.2, 1.0)})[:-1]
-    ratio = compare.paired(results, "nf-resnet50", "resnet50")
+    ratio = compare.paired(results, NET, BASELINE)
     assert ratio is not None and ratio.rounds == 1 and ratio.estimate.half_width is None
-    assert compare.paired(results[:1], "nf-resnet50", "resnet50") is None
+    assert compare.paired(results[:1], NET, BASELINE) is None
 
 
 def test_the_answer_is_a_sentence() -> None:
     ratio = compare.paired(
         pair({0: (1.12, 1.0), 1: (1.13, 1.0), 2: (1.11, 1.0), 3: (1.12, 1.0)}, machine=H200, resolved=GPU),
-        "nf-resnet50",
-        "resnet50",
+        NET,
+        BASELINE,
     )
     assert ratio is not None
     assert compare.sentence([ratio]) == (
@@ -361,7 +364,7 @@ def test_settings_that_differ_stand_in_the_answer() -> None:
     (net, baseline) = pair({0: (1.2, 1.0)})
     other = Resolved(px=256, micro_batch=16, precision="fp32", layout="nchw")
     baseline = result("resnet50", times=(1.0,) * 10, resolved=other)
-    ratio = compare.paired([net, baseline], "nf-resnet50", "resnet50")
+    ratio = compare.paired([net, baseline], NET, BASELINE)
     assert ratio is not None
     assert compare.sentence([ratio]) == (
         "On A CPU, fp32: nf-resnet50 takes 1.20 of resnet50's step (224 px against 256 px, nhwc against nchw, "

@@ -64,13 +64,14 @@ def command(
     """
     from datetime import date
 
-    from nfbench.analysis.store import check_writable, new_id
+    from nfbench.analysis.store import new_id
     from nfbench.commands import _verdict
     from nfbench.commands._landing import Landing
     from nfbench.devices import kind_of
     from nfbench.measuring.outcome import Labels
     from nfbench.records import key
     from nfbench.showing import github, verdicts
+    from nfbench.showing import junit as xml
     from nfbench.showing.live import Live
     from nfbench.studies import judged
     from nfbench.studies.against import opened
@@ -83,7 +84,7 @@ def command(
         if not 0 < slower_than < 1:
             raise NfbenchError(f"--slower-than {slower_than:g} is not between 0 and 1.", try_="--slower-than 3%")
         if junit is not None:
-            check_writable(junit)
+            xml.check(junit)
         landing = Landing(out, "check")
         until = time.monotonic() + max_time
         kind = kind_of(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,15 @@ from xml.etree import ElementTree
 from nfbench.analysis.verdicts import SLOWER, Row
 from nfbench.errors import BadResults
 from nfbench.showing import verdicts
+
+
+def check(path: Path) -> None:
+    """Raise `BadResults` where ``path`` could not be written: before anything is measured for it."""
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise BadResults(f"{path} cannot be written.", try_="--junit with a file that you may write")
 
 
 def write(path: Path, study: str, rows: Sequence[Row], inconclusive: Literal["fail", "pass"]) -> None:
