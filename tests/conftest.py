@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -15,6 +16,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # read when Triton is imported, so it must stand before any test is; kernels on a GPU are compiled, not interpreted
     if "not gpu" in str(config.getoption("markexpr")):
         os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def imported_is_no_garbage() -> None:
+    # every measurement collects garbage, which with torch loaded takes a quarter of a second to look through
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

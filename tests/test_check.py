@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from typing import Any
 
+import msgspec
 import pytest
 from make import once, result, step_times
 
@@ -18,7 +19,8 @@ from nfbench.measuring.outcome import Labels
 from nfbench.measuring.watch import Silent
 from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime, reading
 from nfbench.studies import check, judged
-from nfbench.studies.check import Case, Check, Sides
+from nfbench.studies.case import Case
+from nfbench.studies.check import Check, Sides
 from nfbench.studies.group import Group, Seat, Unstarted
 from nfbench.studies.process import Place
 
@@ -57,7 +59,7 @@ class Scripted(Group):
 
     def _ask(self, index: int, request: Any, watch: Any, until: float) -> Result:
         found = Scripted.script(self.seats[index], request.round, request.turn)
-        return check.msgspec.structs.replace(found, workload=self.seats[index].workload, side=self.seats[index].side)
+        return msgspec.structs.replace(found, workload=self.seats[index].workload, side=self.seats[index].side)
 
 
 @pytest.fixture

@@ -69,3 +69,12 @@ def test_paired_rounds_take_student_t() -> None:
 def test_the_median_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="no values"):
         stats.median([])
+
+
+def test_the_ranks_of_the_sign_test_are_those_of_the_binomial_distribution() -> None:
+    from scipy.special import bdtr
+
+    for tail in (0.025, 0.05 / 6, 0.0005):
+        for n in (*range(1, 60), 99, 100, 500, 999, 1000):
+            tails = bdtr(np.arange(n // 2 + 1), n, 0.5)
+            assert stats._sign_rank(n, tail) == np.count_nonzero(tails <= tail), (n, tail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -49,21 +50,31 @@ def autocorrelation_time(values: Array) -> float:
     return max(1.0, total)
 
 
+@functools.cache
+def _sign_rank(n: int, tail: float) -> int:
+    """The rank whose order statistic the median is below with probability ``tail`` at most: Σ C(n, i) / 2ⁿ, exactly.
+
+    In whole numbers, since a worker that imports scipy for this starts 0.4 s later.
+    """
+    rank, total, term, whole = 0, 0, 1, 1 << n
+    while (total := total + term) / whole <= tail:
+        rank += 1
+        term = term * (n - rank + 1) // rank
+    return rank
+
+
 def median(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
     """The median and its distribution-free interval from order statistics.
 
     The ranks are those of the sign test (binomial, n, ½) with n shrunk by the autocorrelation time, since the steps of
     one run are not independent. With fewer than six effective samples there is no 95 % interval.
     """
-    from scipy.special import bdtr
-
     data = np.sort(np.asarray(values, dtype=np.float64))
     n = len(data)
     if n == 0:
         raise ValueError("the median of no values")
     effective = max(1, math.floor(n / autocorrelation_time(np.asarray(values, dtype=np.float64))))
-    tails = bdtr(np.arange(effective // 2 + 1), effective, 0.5)
-    rank = int(np.count_nonzero(tails <= (1 - confidence) / 2))
+    rank = _sign_rank(effective, (1 - confidence) / 2)
     centre = float(np.median(data))
     if rank < 1:
         return Estimate(centre)

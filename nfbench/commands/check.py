@@ -75,7 +75,8 @@ def command(
     from nfbench.showing.live import Live
     from nfbench.studies import judged
     from nfbench.studies.against import opened
-    from nfbench.studies.check import Case, Check
+    from nfbench.studies.case import Case
+    from nfbench.studies.check import Check
     from nfbench.studies.study import find
 
     try:

@@ -85,7 +85,7 @@ def _rich(columns: Sequence[Column], rows: Sequence[Row], title: str | None) -> 
             break
         spare = max(columns, key=lambda c: c.spare)
         if not spare.spare:
-            return _folded(columns, cells, title, terminal)
+            return _folded(columns, cells, title, terminal) + "".join(f"{line}\n" for line in _narrow(left_out))
         left_out.append(spare.title)
         columns = [c for c in columns if c is not spare]
 
@@ -94,8 +94,12 @@ def _rich(columns: Sequence[Column], rows: Sequence[Row], title: str | None) -> 
         return "   ".join(aligned).rstrip()
 
     rule = "─" * (sum(widths) + 3 * (len(widths) - 1))
-    note = [f"Too narrow here for: {', '.join(left_out)}."] if left_out else []
-    return "\n".join([*([title] if title else []), line(heads), rule, *map(line, cells), *note]) + "\n"
+    return "\n".join([*([title] if title else []), line(heads), rule, *map(line, cells), *_narrow(left_out)]) + "\n"
+
+
+def _narrow(left_out: Sequence[str]) -> list[str]:
+    """What a narrow terminal leaves out, in a line; none where nothing is."""
+    return [f"Too narrow here for: {', '.join(left_out)}."] if left_out else []
 
 
 def _folded(columns: Sequence[Column], cells: Sequence[Sequence[str]], title: str | None, width: int) -> str:

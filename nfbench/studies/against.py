@@ -18,7 +18,8 @@ from nfbench.errors import BadResults, BadStudy, NfbenchError
 from nfbench.records import StepTime, key
 from nfbench.studies import study as studies
 from nfbench.studies import worktree
-from nfbench.studies.check import Case, Sides
+from nfbench.studies.case import Case
+from nfbench.studies.check import Sides
 from nfbench.studies.process import OTHER_TREE, Place
 from nfbench.studies.study import Study
 from nfbench.studies.worktree import Worktree

@@ -12,7 +12,7 @@ from nfbench.analysis.findings import Finding
 from nfbench.analysis.stats import Estimate
 from nfbench.analysis.verdicts import Row
 from nfbench.records import Result, StepTime
-from nfbench.studies.check import Case
+from nfbench.studies.case import Case
 
 _OF_ONE_RUN = ("wide_interval", "slow_first_step")
 """Findings that do not matter where rounds are compared."""
