@@ -18,6 +18,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+def pytest_unconfigure() -> None:
+    # what is still frozen at the end would be reported as leaked
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def imported_is_no_garbage() -> None:
     # every measurement collects garbage, which with torch loaded takes a quarter of a second to look through
