@@ -10,9 +10,10 @@ from nfbench.analysis import gate, metrics, stats, verdicts
 from nfbench.measuring.outcome import Keep, Labels
 from nfbench.records import Result, Side, Status
 from nfbench.studies.case import Case
-from nfbench.studies.group import Group, Seat, Unstarted, Watcher, crowded, running
+from nfbench.studies.group import Group, Seat, Unstarted, Watcher, running
 from nfbench.studies.process import Place, Process
 from nfbench.studies.runner import TOGETHER, start
+from nfbench.studies.together import crowded
 
 CANNOT: tuple[Status, ...] = ("unsupported", "error")
 """Statuses of a base that cannot start or has no such workload."""

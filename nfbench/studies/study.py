@@ -33,7 +33,6 @@ import difflib
 import itertools
 import tomllib
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,10 +41,9 @@ import msgspec
 import nfbench
 from nfbench.analysis.acceptance import Accept
 from nfbench.analysis.verdicts import COUNTS
-from nfbench.catalog import models
 from nfbench.errors import BadStudy, NfbenchError
 from nfbench.records import Record, Sampling, StepTime
-from nfbench.studies import settings
+from nfbench.studies import accepts, settings
 
 _WORKLOAD = tuple(f.name for f in msgspec.structs.fields(StepTime))
 _SAMPLING = tuple(f.name for f in msgspec.structs.fields(Sampling))
@@ -144,8 +142,10 @@ def read(path: Path) -> Study:
         raise BadStudy(f"{path.name} names nothing to run.", try_="[[workloads]] with a model")
     tables = {name: raw[name] for name in _TABLES if name in raw}
     study = Study(name=path.stem, path=path, title=raw["title"], question=raw["question"], tables=tables)
-    accepts = tuple(_accept(entry, f"{path.name}, accept[{i}]") for i, entry in enumerate(tables.get("accept", [])))
-    study = msgspec.structs.replace(study, accepts=accepts, counts_only=raw.get("counts_only", False))
+    accepted = tuple(
+        accepts.one(entry, _WORKLOAD, f"{path.name}, accept[{i}]") for i, entry in enumerate(tables.get("accept", []))
+    )
+    study = msgspec.structs.replace(study, accepts=accepted, counts_only=raw.get("counts_only", False))
     for table in ("workloads", "ratios"):
         for index, entry in enumerate(tables.get(table, [])):
             if not study._grid(table, index, entry):
@@ -184,45 +184,6 @@ def find(name: str) -> Study:
             try_="nfbench run --list, or the path of a .toml file",
         )
     return read(known[name])
-
-
-def _accept(entry: Mapping[str, Any], place: str) -> Accept:
-    """One acceptance.
-
-    Raises:
-        BadStudy: it names no model, nothing that is accepted, no day or no reason.
-    """
-    where = {k: v for k, v in entry.items() if k in _WORKLOAD}
-    if not isinstance(where.get("model"), str):
-        raise BadStudy(f"{place}: model is missing or no text.", try_='model = "nfnet-f0"')
-    try:
-        where["model"] = models.find(where["model"]).name
-    except NfbenchError as error:
-        raise BadStudy(f"{place}: {error.what}", why=error.why, try_=error.try_) from error
-    shares = {k: _share(entry[k], f"{place}: {k}") for k in ("slower", *COUNTS) if k in entry}
-    if not shares:
-        raise BadStudy(f"{place} accepts nothing.", try_='slower = "6%"')
-    until = entry.get("until")
-    try:
-        day = until if type(until) is date else date.fromisoformat(str(until))
-    except ValueError:
-        raise BadStudy(f"{place}: until is no day: {until!r}.", try_='until = "2027-01-31"') from None
-    if not isinstance(entry.get("reason"), str) or not entry["reason"].strip():
-        raise BadStudy(f"{place} gives no reason.", try_='reason = "…"')
-    slower = shares.pop("slower", 0.0)
-    return Accept(where=where, until=day, reason=entry["reason"].strip(), slower=slower, counts=shares)
-
-
-def _share(value: object, place: str) -> float:
-    """A share as "6%", "0.06" or 0.06."""
-    try:
-        text = str(value).strip()
-        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 < share < 1:
-        raise BadStudy(f"{place} is no share between 0 and 1: {value!r}.", try_='"6%" or 0.06')
-    return share
 
 
 def _part(point: dict[str, Any], file: str, place: str) -> Part:

@@ -11,8 +11,9 @@ from nfbench.analysis import compare
 from nfbench.analysis.store import new_id
 from nfbench.measuring.outcome import Keep, Labels
 from nfbench.records import Result, Sampling, StepTime
-from nfbench.studies.group import Group, Seat, Watcher, crowded, running
+from nfbench.studies.group import Group, Seat, Watcher, running
 from nfbench.studies.runner import start
+from nfbench.studies.together import crowded
 
 TURN_TIME = 3.0
 LEAST_TURNS = 4
