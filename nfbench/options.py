@@ -35,6 +35,12 @@ device_option = click.option(
     "--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N."
 )
 
+seed_option = click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of weights, inputs and targets."
+)
+
+quiet_option = click.option("--quiet", is_flag=True, help="No live line.")
+
 
 class NumberOr(_ParamType):
     """A number, or one of a few words that are kept as they are."""

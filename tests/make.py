@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nfbench.measuring.watch import Silent
 from nfbench.records import (
     SCHEMA_VERSION,
     Machine,
@@ -44,3 +45,16 @@ def result(model: str = "resnet50", times: tuple[float, ...] = (0.1,) * 20, **fi
         "readings": (step_times(*times),),
     }
     return Result(**(given | fields))
+
+
+class Quiet(Silent):
+    """A watch that only keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def about(self, subject: str) -> None:
+        return None
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)

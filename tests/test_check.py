@@ -9,14 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from make import once, result, step_times
+from make import Quiet, once, result, step_times
 
 from nfbench.analysis.acceptance import Accept
 from nfbench.analysis.baseline import Stored
 from nfbench.analysis.verdicts import Row, exit_code
 from nfbench.errors import NfbenchError
 from nfbench.measuring.outcome import Labels
-from nfbench.measuring.watch import Silent
 from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime, reading
 from nfbench.studies import check, judged
 from nfbench.studies.case import Case
@@ -27,17 +26,6 @@ from nfbench.studies.process import Place
 TODAY = date(2026, 11, 21)
 Script = Callable[[Seat, int, int], Result]
 """What a seat answers in a round and turn."""
-
-
-class Quiet(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def about(self, subject: str) -> None:
-        return None
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def took(seconds: float, **fields: Any) -> Result:

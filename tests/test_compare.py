@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Cli
-from make import H200, once, result, step_times
+from make import H200, Quiet, once, result, step_times
 
 from nfbench import options
 from nfbench.analysis import compare
@@ -18,7 +18,6 @@ from nfbench.analysis.rows import row
 from nfbench.catalog import published
 from nfbench.catalog.nearest import nearest
 from nfbench.errors import NfbenchError, UnsupportedWorkload
-from nfbench.measuring.watch import Silent
 from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime
 from nfbench.showing import comparison
 from nfbench.studies import versus
@@ -115,17 +114,6 @@ def test_a_wide_ratio_few_turns_and_throttled_ones_are_findings() -> None:
     assert [f.code for f in comparison.findings(ratio, 0.01)] == ["wide_ratio", "few_turns", "void_turns"]
     narrow = compare.paired(turns(*[(1.0, 2.0)] * 4), A, B)
     assert narrow is not None and comparison.findings(narrow, 0.01) == []
-
-
-class Quiet(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def about(self, subject: str) -> None:
-        return None
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 Script = Callable[[Seat, int, int], Result]

@@ -11,20 +11,15 @@ from pathlib import Path
 
 import pytest
 from conftest import Cli
+from make import Quiet
 
 from nfbench.analysis.store import load
 from nfbench.errors import NfbenchError
-from nfbench.measuring.watch import Silent
 from nfbench.records import Result, Sampling, StepTime
 from nfbench.studies import runner
 from nfbench.studies.messages import Request
 from nfbench.studies.process import Died, Place, Process, TooLong
 from nfbench.studies.study import Part
-
-
-class Quiet(Silent):
-    def about(self, subject: str) -> None:
-        return None
 
 
 def turns(*models: str, device: str = "fake", sampling: Sampling | None = None, **settings: object) -> list[Result]:

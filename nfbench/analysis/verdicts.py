@@ -12,7 +12,7 @@ from nfbench.analysis.acceptance import Accept
 from nfbench.analysis.findings import Finding
 from nfbench.analysis.gate import Verdict
 from nfbench.analysis.stats import Estimate
-from nfbench.records import Machine, Record, Resolved, Result, StepTime
+from nfbench.records import Record, Resolved, Result, StepTime
 
 EXACT, NEARLY = 0.0, 0.01
 COUNTS: dict[str, tuple[str, float]] = {
@@ -75,7 +75,6 @@ class Row(Record, frozen=True, kw_only=True):
     accepted: bool = False
     expired: bool = False
     findings: tuple[Finding, ...] = ()
-    machine: Machine | None = None
 
     @property
     def worse_counts(self) -> list[Count]:

@@ -35,7 +35,7 @@ BATCHES = {"cpu": (1, 4), "cuda": (8, 32, 128), "fake": (8, 32)}
 )
 @options.out_option
 @options.format_option
-@click.option("--quiet", is_flag=True, help="No live line.")
+@options.quiet_option
 def command(
     models: tuple[str, ...],
     impls: tuple[AgcImpl, ...],

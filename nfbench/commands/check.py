@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 @click.option("--allow", default="", metavar="KEYS", help="Of the machine, where stored rows may differ: driver,cpu.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Also write JUnit XML.")
 @options.device_option
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of weights and inputs.")
+@options.seed_option
 @options.out_option
 @options.format_option
-@click.option("--quiet", is_flag=True, help="No live line.")
+@options.quiet_option
 def command(
     study: str,
     against: str | None,

@@ -24,10 +24,10 @@ from nfbench.errors import Failed, NfbenchError, Stop, UnsupportedWorkload
     "--max-time", type=options.Duration(), default="2m", show_default=True, help="For all turns after the first."
 )
 @options.device_option
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of weights and inputs.")
+@options.seed_option
 @options.out_option
 @options.format_option
-@click.option("--quiet", is_flag=True, help="No live line.")
+@options.quiet_option
 def command(
     nets: tuple[str, ...],
     match: Any,

@@ -15,12 +15,10 @@ from nfbench.errors import NfbenchError, Stop
 @click.argument("study", required=False)
 @click.option("--list", "listing", is_flag=True, help="The studies that come with nfbench.")
 @options.device_option
-@click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of weights, inputs and targets."
-)
+@options.seed_option
 @options.out_option
 @options.format_option
-@click.option("--quiet", is_flag=True, help="No live line.")
+@options.quiet_option
 def command(
     study: str | None, listing: bool, device: str, seed: int, out: Path | None, format: Any, quiet: bool
 ) -> None:

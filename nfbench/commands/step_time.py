@@ -15,13 +15,11 @@ from nfbench.errors import NfbenchError, Stop
 @click.option("--model", "models", multiple=True, required=True, metavar="M", help="A net; repeat for more of them.")
 @options.options(options.WORKLOAD_OPTIONS)
 @options.device_option
-@click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of weights, inputs and targets."
-)
+@options.seed_option
 @options.options(options.SAMPLING_OPTIONS)
 @options.out_option
 @options.format_option
-@click.option("--quiet", is_flag=True, help="No live line.")
+@options.quiet_option
 def command(
     models: tuple[str, ...], device: str, seed: int, out: Path | None, format: Any, quiet: bool, **settings: Any
 ) -> None:

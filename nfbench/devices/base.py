@@ -22,6 +22,10 @@ Stamp = Callable[[], None]
 RUNNER = "NFBENCH_RUNNER"
 """The environment variable that gives a worker the process id of its runner."""
 
+OTHER_TREE = "NFBENCH_OTHER_TREE"
+"""The environment variable that tells a worker of a tree whose code is the other side's, and the note that names what
+it has imported from there all the same."""
+
 
 def child_environment(first: Sequence[Path] = (), own: bool = True) -> dict[str, str]:
     """The environment for a process of nfbench's own: it finds the package also where that was never installed.

@@ -13,14 +13,14 @@ from nfbench.analysis import baseline
 from nfbench.analysis.baseline import Stored
 from nfbench.analysis.store import load
 from nfbench.catalog.models import find
-from nfbench.devices.base import child_environment
+from nfbench.devices.base import OTHER_TREE, child_environment
 from nfbench.errors import BadResults, BadStudy, NfbenchError
 from nfbench.records import StepTime, key
 from nfbench.studies import study as studies
 from nfbench.studies import worktree
 from nfbench.studies.case import Case
 from nfbench.studies.check import Sides
-from nfbench.studies.process import OTHER_TREE, Place
+from nfbench.studies.process import Place
 from nfbench.studies.study import Study
 from nfbench.studies.worktree import Worktree
 

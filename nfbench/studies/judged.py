@@ -69,7 +69,6 @@ def row(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: date
         accepted=accepted,
         expired=expired,
         findings=tuple(_findings(case, estimate, rows)),
-        machine=head.machine if head else base.machine if base else None,
     )
 
 

@@ -18,17 +18,13 @@ from typing import NamedTuple
 import msgspec
 
 from nfbench.analysis.stats import Estimate
-from nfbench.devices.base import RUNNER, child_environment
+from nfbench.devices.base import OTHER_TREE, RUNNER, child_environment
 from nfbench.measuring.outcome import Keep
 from nfbench.measuring.watch import Watch
 from nfbench.studies.messages import Answer, Hello, Message, Request, Said, encoder, messages
 
 ALLOWANCE = 900.0
 """Seconds beyond twice its cap that a turn may take, for import, build, compile and the search for a micro-batch."""
-
-OTHER_TREE = "NFBENCH_OTHER_TREE"
-"""The environment variable that tells a worker of a tree whose code is the other side's, and the note that names what
-it has imported from there all the same."""
 
 LAST_WORDS = 20.0
 LONGEST_START = 300.0

@@ -17,11 +17,11 @@ import msgspec
 
 from nfbench.analysis.stats import Estimate
 from nfbench.devices import open_device
+from nfbench.devices.base import OTHER_TREE
 from nfbench.errors import DeviceUnavailable, NfbenchError, Terminated
 from nfbench.measuring.measure import Measurement
 from nfbench.records import Result
 from nfbench.studies.messages import Answer, Hello, Message, Request, Said, encoder, requests
-from nfbench.studies.process import OTHER_TREE
 
 
 class Pipe:
