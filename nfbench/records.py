@@ -30,6 +30,9 @@ SamScope = Literal["micro-batch", "batch"]
 Status = Literal["ok", "out_of_memory", "diverged", "unsupported", "error", "timeout", "interrupted"]
 Scope = Literal["micro_step", "step", "block", "window", "epoch", "run"]
 Side = Literal["base", "head"]
+RecipeName = Literal["nfnet", "bn-resnet", "efficientnet"]
+Schedule = Literal["cosine", "exponential", "constant"]
+Augment = Literal["none", "flip", "randaugment", "nfnet"]
 Phase = Literal["ascent", "forward", "backward", "clip", "update", "average"]
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -78,7 +81,52 @@ class AgcCost(Record, frozen=True, kw_only=True, tag_field="kind", tag="agc-cost
     layout: Layout = "nhwc"
 
 
-Workload = StepTime | AgcCost
+class Accuracy(Record, frozen=True, kw_only=True, tag_field="kind", tag="accuracy"):
+    """A net to be trained on a data set, or with ``epochs`` 0 only evaluated.
+
+    ``dataset`` is a name of `nfbench.learning.data`; of ``imagefolder:PATH`` only the last folder's name is kept, as
+    ``imagefolder:NAME``. ``weights`` are where training starts: ``none``, ``published``, or ``file:`` and a digest of
+    the file's content. ``px`` is the side of the input in training, ``test_px`` in evaluation. ``lr`` is the peak rate
+    at this ``batch``. What is ``auto`` is the recipe's (`nfbench.catalog.recipes`); `Training` says what it became.
+    """
+
+    model: str
+    dataset: str = "digits"
+    epochs: int = 10
+    batch: int = 64
+    micro_batch: int | Literal["auto"] = "auto"
+    px: int | Literal["train"] = "train"
+    test_px: int | Literal["auto"] = "auto"
+    precision: Precision | Literal["auto"] = "auto"
+    layout: Layout = "nhwc"
+    compile: CompileMode = "none"
+    agc: float | Literal["auto", "none"] = "auto"
+    agc_impl: AgcImpl | Literal["auto"] = "auto"
+    norm: Norm | Literal["auto"] = "auto"
+    sam: float | Literal["none"] = "none"
+    sam_fraction: float = 0.2
+    sam_scope: SamScope = "micro-batch"
+    ema: float | Literal["auto", "none"] = "auto"
+    recipe: RecipeName | Literal["auto"] = "auto"
+    optimizer: str = "auto"
+    lr: float | Literal["auto"] = "auto"
+    schedule: Schedule | Literal["auto"] = "auto"
+    warmup_epochs: float | Literal["auto"] = "auto"
+    momentum: float | Literal["auto"] = "auto"
+    weight_decay: float | Literal["auto"] = "auto"
+    label_smoothing: float | Literal["auto"] = "auto"
+    augment: Augment | Literal["auto"] = "auto"
+    randaugment_layers: int | Literal["auto"] = "auto"
+    randaugment_magnitude: float | Literal["auto"] = "auto"
+    mixup: float | Literal["auto"] = "auto"
+    cutmix: float | Literal["auto"] = "auto"
+    drop_rate: float | Literal["auto"] = "auto"
+    drop_path: float | Literal["auto"] = "auto"
+    weights: str = "none"
+    deterministic: bool = False
+
+
+Workload = StepTime | AgcCost | Accuracy
 """The union of what can be asked, tagged by ``kind``; later kinds join it."""
 
 
@@ -106,6 +154,46 @@ class Sampling(Record, frozen=True, kw_only=True):
     turn_time: float = 0.0
 
 
+class Training(Record, frozen=True, kw_only=True):
+    """What a training run became: the recipe with each `auto` filled in, and the data.
+
+    ``lr`` is the peak rate, ``warmup_epochs`` are linear from 0. ``decay_epochs`` is the interval at which an
+    exponential schedule falls. RandAugment comes before mixing here, ``randaugment_magnitude`` on timm's scale of 0 to
+    10. Stochastic depth drops block i of n at ``drop_path`` · i / n. ``mean`` and ``std`` are of pixels from 0 to 1, a
+    value a channel. ``data`` is a digest of all images and labels, or of the names and sizes of the files of a folder.
+    """
+
+    recipe: RecipeName
+    optimizer: str
+    lr: float
+    schedule: Schedule
+    warmup_epochs: float
+    momentum: float
+    weight_decay: float
+    label_smoothing: float
+    augment: Augment
+    classes: int
+    train_images: int
+    test_images: int
+    test_px: int
+    data: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    crop_pct: float = 1.0
+    crop_mode: str = "center"
+    decay_epochs: float | None = None
+    randaugment_layers: int | None = None
+    randaugment_magnitude: float | None = None
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    drop_rate: float = 0.0
+    drop_path: float = 0.0
+    ema: float | None = None
+    workers: int = 0
+    deterministic: bool = False
+
+
 class Resolved(Record, frozen=True, kw_only=True):
     """What each `auto` became here, and the flags that a timing depends on."""
 
@@ -120,6 +208,7 @@ class Resolved(Record, frozen=True, kw_only=True):
     cudnn_benchmark: bool | None = None
     allocator: str | None = None
     threads: int | None = None
+    training: Training | None = None
 
 
 class Machine(Record, frozen=True, kw_only=True):
@@ -219,6 +308,17 @@ class Result(Record, frozen=True, kw_only=True):
     notes: dict[str, str] = msgspec.field(default_factory=dict)
     message: str | None = None
     readings: tuple[Reading, ...] = ()
+
+    @property
+    def run(self) -> Accuracy:
+        """The workload of a result of `accuracy`.
+
+        Raises:
+            TypeError: it is of another kind.
+        """
+        if not isinstance(self.workload, Accuracy):
+            raise TypeError(f"a result of {type(self.workload).__name__} is no training run")
+        return self.workload
 
     @property
     def step(self) -> StepTime:

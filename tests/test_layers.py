@@ -1,4 +1,4 @@
-"""A layer imports only from layers above it, and only the layers of nets and machine know torch, timm and pynvml."""
+"""A layer imports only from layers above it; only nets, devices and training runs know torch, timm and pynvml."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAYERS = (
     ("catalog",),
     ("analysis",),
     ("nets", "devices"),
-    ("measuring", "studies"),
+    ("measuring", "learning", "studies"),
     ("showing",),
     ("options", "commands", "cli", "__main__"),
 )
@@ -52,8 +52,8 @@ def test_a_layer_imports_only_from_layers_above_it(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=names())
-def test_torch_stays_in_the_layer_of_nets_and_machine(path: Path) -> None:
-    if part(path) not in ("nets", "devices"):
+def test_torch_stays_with_nets_machine_and_training(path: Path) -> None:
+    if part(path) not in ("nets", "devices", "learning"):
         assert not {name.split(".")[0] for name in imports(path)} & HEAVY
 
 

@@ -1,39 +1,51 @@
-"""How each family was trained by its authors: one recipe for all would be unfair to EfficientNet."""
+"""Training recipes, one a family: one for all is unfair to EfficientNet."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from nfbench.catalog.models import Recipe as Name
+from nfbench.records import Augment, Schedule
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One published recipe.
 
-    ``lr`` is per 256 images of the batch, ``warmup_epochs`` are linear, ``agc`` is λ, ``weight_decay`` falls on weights
-    and on no gain, bias or norm parameter, ``ema`` at update t is min(``ema``, (1 + t) / (10 + t)).
+    ``optimizer`` is timm's name for it, with ``momentum``. ``lr`` is per 256 images of the batch, ``warmup_epochs`` are
+    linear, ``agc`` is λ, ``weight_decay`` falls on weights and on no gain, bias or norm parameter, ``ema`` at update t
+    is min(``ema``, (1 + t) / (10 + t)). An exponential schedule falls by ``decay_rate`` every ``decay_epochs`` of
+    ``epochs``. ``randaugment`` is (layers, magnitude on timm's scale of 0 to 10), ``mixup`` and ``cutmix`` are the α
+    of each on half of the batch. ``augmentation`` is what was published where that is something else.
     """
 
     optimizer: str
+    momentum: float
     lr: float
-    schedule: str
-    warmup_epochs: int
+    schedule: Schedule
+    warmup_epochs: float
     epochs: int
     batch: int
     weight_decay: float
     label_smoothing: float
     agc: float | None
     ema: float | None
-    augmentation: str
+    augment: Augment
     source: str
+    decay_rate: float | None = None
+    decay_epochs: float | None = None
+    randaugment: tuple[int, float] = (2, 9.0)
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    augmentation: str = ""
 
 
 RECIPES: dict[Name, Recipe] = {
     "nfnet": Recipe(
-        optimizer="SGD, Nesterov momentum 0.9",
+        optimizer="sgd",
+        momentum=0.9,
         lr=0.1,
-        schedule="cosine to 0",
+        schedule="cosine",
         warmup_epochs=5,
         epochs=360,
         batch=4096,
@@ -41,13 +53,17 @@ RECIPES: dict[Name, Recipe] = {
         label_smoothing=0.1,
         agc=0.01,
         ema=0.99999,
-        augmentation="RandAugment 4 layers, MixUp 0.2, CutMix",
+        augment="nfnet",
+        randaugment=(4, 5.0),
+        mixup=0.2,
+        cutmix=1.0,
         source="arXiv 2102.06171; google-deepmind/deepmind-research, nfnets",
     ),
     "bn-resnet": Recipe(
-        optimizer="SGD, Nesterov momentum 0.9",
+        optimizer="sgd",
+        momentum=0.9,
         lr=0.1,
-        schedule="cosine to 0",
+        schedule="cosine",
         warmup_epochs=5,
         epochs=90,
         batch=1024,
@@ -55,13 +71,16 @@ RECIPES: dict[Name, Recipe] = {
         label_smoothing=0.1,
         agc=None,
         ema=None,
-        augmentation="random crop and flip",
+        augment="flip",
         source="arXiv 2102.06171, section 4.1 and Figure 2",
     ),
     "efficientnet": Recipe(
-        optimizer="RMSProp, decay 0.9, momentum 0.9",
+        optimizer="rmsproptf",
+        momentum=0.9,
         lr=0.016,
-        schedule="× 0.97 every 2.4 epochs",
+        schedule="exponential",
+        decay_rate=0.97,
+        decay_epochs=2.4,
         warmup_epochs=5,
         epochs=350,
         batch=4096,  # the batch at which the reference's rate is the paper's 0.256
@@ -69,6 +88,7 @@ RECIPES: dict[Name, Recipe] = {
         label_smoothing=0.1,
         agc=None,
         ema=0.9999,
+        augment="randaugment",
         augmentation="AutoAugment",
         source="Tan & Le 2019, arXiv 1905.11946; tensorflow/tpu, models/official/efficientnet",
     ),

@@ -128,17 +128,25 @@ def _recipe(net: Net) -> list[dict[str, Any]]:
     if net.recipe is None:
         return [_line("recipe", "recipe", None, "none published here; step-time takes nfbench's SGD")]
     recipe = dataclasses.asdict(RECIPES[net.recipe])
-    source = recipe.pop("source")
+    source, published = recipe.pop("source"), recipe.pop("augmentation")
+    layers, magnitude = recipe.pop("randaugment")
     if net.norm != "none":
         recipe["agc"] = None  # a twin is trained as its NF net is, but for the clip
+    augment = {"randaugment": "RandAugment", "nfnet": "RandAugment, MixUp, CutMix"}.get(recipe["augment"])
+    if augment:
+        augment = augment.replace("RandAugment", f"RandAugment of {layers} layers at magnitude {magnitude:g}")
     notes = {
+        "optimizer": "timm's name",
         "lr": "per 256 images of the batch",
         "agc": "λ",
         "weight_decay": "on weights only",
         "ema": "min of it and (1 + t) / (10 + t)",
+        "augment": f"{augment}; published with {published}" if published else augment or "random crop and flip",
+        "mixup": "α, on half of the batch",
+        "cutmix": "α, on the other half",
     }
     lines = [_line("recipe", key.replace("_", " "), value, notes.get(key)) for key, value in recipe.items()]
-    return [_line("recipe", "recipe", net.recipe, source), *(line for line in lines if line["value"] is not None)]
+    return [_line("recipe", "recipe", net.recipe, source), *(line for line in lines if line["value"])]
 
 
 def _reported(net: Net) -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""Training runs: data, recipe, the loop over epochs, evaluation, checkpoints."""
