@@ -21,7 +21,7 @@ from nfbench import __version__
 from nfbench.errors import Interrupted, NfbenchError, Stop, Terminated
 
 _GROUPS = {
-    "Measure": ("step-time", "flops", "agc-cost"),
+    "Measure": ("step-time", "flops", "accuracy", "agc-cost"),
     "Sweep": ("run",),
     "Judge": ("compare", "check"),
     "Show": ("table", "plot"),

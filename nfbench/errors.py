@@ -7,7 +7,9 @@
     ├── UnsupportedWorkload          the net or the device cannot do what was asked
     ├── DeviceUnavailable            no such device, or torch cannot use it
     ├── BadStudy                     a study file, with the place in it
-    └── BadResults                   a results file or folder that cannot be read or written
+    ├── BadWeights                   weights that are missing, refused, or of another net
+    ├── BadResults                   a results file or folder that cannot be read or written
+    └── BadData                      a data set that is missing, broken or does not fit what was asked
     Slower                       3   a check: slower, or more of what is counted, or the head cannot run
     Undecided                    4   a check: inconclusive, missing or incomparable
     Failed                       5   finished, but a workload failed
@@ -55,8 +57,16 @@ class BadStudy(NfbenchError):
     """A study file that cannot be used; the message names the place in it."""
 
 
+class BadWeights(NfbenchError):
+    """Weights that are missing, refused, or of another net."""
+
+
 class BadResults(NfbenchError):
     """Results that cannot be read or written."""
+
+
+class BadData(NfbenchError):
+    """A data set that is missing, broken or does not fit what was asked."""
 
 
 class Slower(NfbenchError):

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from nfbench.errors import UnsupportedWorkload
-from nfbench.records import AgcImpl, CompileMode, Layout, Norm, Optimizer, Precision, SamScope
+from nfbench.records import (
+    AgcImpl,
+    Augment,
+    CompileMode,
+    Layout,
+    Norm,
+    Optimizer,
+    Precision,
+    RecipeName,
+    SamScope,
+    Schedule,
+)
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -162,6 +173,62 @@ WORKLOAD_OPTIONS: tuple[Decorator, ...] = (
         show_default=True,
         help="Decay of a moving average of the weights, such as 0.99999.",
     ),
+)
+
+
+def _auto(name: str, kind: type[int] | type[float], help: str, *words: str) -> Decorator:
+    return click.option(f"--{name}", type=NumberOr(kind, "auto", *words), default="auto", show_default=True, help=help)
+
+
+_BY_NAME = {
+    str(param.name): option for option in WORKLOAD_OPTIONS for param in click.command()(option(lambda **_: None)).params
+}
+
+RUN_OPTIONS: tuple[Decorator, ...] = (
+    click.option("--dataset", default="digits", show_default=True, metavar="D", help="See above."),
+    click.option("--epochs", type=int, default=10, show_default=True, help="0 only evaluates --weights."),
+    click.option("--batch", type=int, default=64, show_default=True, help="Images an update."),
+    *(_BY_NAME[name] for name in ("micro_batch", "px")),
+    _auto("test-px", int, "Side of the input in evaluation."),
+    _BY_NAME["precision"],
+    click.option("--layout", type=_choice(Layout), default="nhwc", show_default=True),
+    *(_BY_NAME[name] for name in ("compile", "agc", "agc_impl", "norm", "sam", "sam_fraction", "sam_scope")),
+    _auto("ema", float, "Decay of a moving average of the weights. auto: the recipe's.", "none"),
+    click.option(
+        "--recipe",
+        type=_choice(RecipeName, "auto"),
+        default="auto",
+        show_default=True,
+        help="auto: the family's own. It gives each auto below.",
+    ),
+    click.option("--optimizer", default="auto", show_default=True, metavar="NAME", help="One of timm's."),
+    _auto("lr", float, "Peak rate at this batch. auto: the recipe's × batch / 256."),
+    click.option("--schedule", type=_choice(Schedule, "auto"), default="auto", show_default=True),
+    _auto("warmup-epochs", float, "auto: the recipe's, at most 10 % of the run."),
+    _auto("momentum", float, "Of the optimizer."),
+    _auto("weight-decay", float, "Of weights; gains, biases and norms have none."),
+    _auto("label-smoothing", float, "0 to 1."),
+    click.option(
+        "--augment",
+        type=_choice(Augment, "auto"),
+        default="auto",
+        show_default=True,
+        help="auto: none for digits and mnist, flip (and crop) for other small sets, else the recipe's.",
+    ),
+    _auto("randaugment-layers", int, "Operations an image."),
+    _auto("randaugment-magnitude", int, "On timm's scale."),
+    _auto("mixup", float, "α, on half of a batch; 0 for none."),
+    _auto("cutmix", float, "α, on the other half; 0 for none."),
+    _auto("drop-rate", float, "Dropout before the classifier. auto: the net's own."),
+    _auto("drop-path", float, "Stochastic depth of the last block. auto: the net's own."),
+    click.option(
+        "--weights", default="none", show_default=True, metavar="W", help="published, or a file: where to start."
+    ),
+    click.option("--deterministic", is_flag=True, help="On CUDA too the seed decides all; times what that costs."),
+    click.option(
+        "--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where data sets are.  [default: data]"
+    ),
+    click.option("--workers", type=click.IntRange(0), help="Processes that read what does not stay on the device."),
 )
 
 SAMPLING_OPTIONS: tuple[Decorator, ...] = (

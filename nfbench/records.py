@@ -117,7 +117,7 @@ class Accuracy(Record, frozen=True, kw_only=True, tag_field="kind", tag="accurac
     label_smoothing: float | Literal["auto"] = "auto"
     augment: Augment | Literal["auto"] = "auto"
     randaugment_layers: int | Literal["auto"] = "auto"
-    randaugment_magnitude: float | Literal["auto"] = "auto"
+    randaugment_magnitude: int | Literal["auto"] = "auto"
     mixup: float | Literal["auto"] = "auto"
     cutmix: float | Literal["auto"] = "auto"
     drop_rate: float | Literal["auto"] = "auto"
@@ -158,9 +158,10 @@ class Training(Record, frozen=True, kw_only=True):
     """What a training run became: the recipe with each `auto` filled in, and the data.
 
     ``lr`` is the peak rate, ``warmup_epochs`` are linear from 0. ``decay_epochs`` is the interval at which an
-    exponential schedule falls. RandAugment comes before mixing here, ``randaugment_magnitude`` on timm's scale of 0 to
-    10. Stochastic depth drops block i of n at ``drop_path`` · i / n. ``mean`` and ``std`` are of pixels from 0 to 1, a
-    value a channel. ``data`` is a digest of all images and labels, or of the names and sizes of the files of a folder.
+    exponential schedule falls. RandAugment comes before mixing here, with ``randaugment_magnitude`` on timm's scale,
+    whose 10 is the whole range of an operation. Stochastic depth drops block i of n at ``drop_path`` · i / n. ``mean``
+    and ``std`` are of pixels from 0 to 1, a value a channel. ``data`` is a digest of all images and labels, or of the
+    names and sizes of the files of a folder.
     """
 
     recipe: RecipeName
@@ -184,7 +185,7 @@ class Training(Record, frozen=True, kw_only=True):
     crop_mode: str = "center"
     decay_epochs: float | None = None
     randaugment_layers: int | None = None
-    randaugment_magnitude: float | None = None
+    randaugment_magnitude: int | None = None
     mixup: float = 0.0
     cutmix: float = 0.0
     drop_rate: float = 0.0

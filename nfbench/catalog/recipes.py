@@ -15,7 +15,7 @@ class Recipe:
     ``optimizer`` is timm's name for it, with ``momentum``. ``lr`` is per 256 images of the batch, ``warmup_epochs`` are
     linear, ``agc`` is λ, ``weight_decay`` falls on weights and on no gain, bias or norm parameter, ``ema`` at update t
     is min(``ema``, (1 + t) / (10 + t)). An exponential schedule falls by ``decay_rate`` every ``decay_epochs`` of
-    ``epochs``. ``randaugment`` is (layers, magnitude on timm's scale of 0 to 10), ``mixup`` and ``cutmix`` are the α
+    ``epochs``. ``randaugment`` is (layers, magnitude on timm's scale), ``mixup`` and ``cutmix`` are the α
     of each on half of the batch. ``augmentation`` is what was published where that is something else.
     """
 
@@ -34,7 +34,7 @@ class Recipe:
     source: str
     decay_rate: float | None = None
     decay_epochs: float | None = None
-    randaugment: tuple[int, float] = (2, 9.0)
+    randaugment: tuple[int, int] = (2, 9)
     mixup: float = 0.0
     cutmix: float = 0.0
     augmentation: str = ""
@@ -54,7 +54,7 @@ RECIPES: dict[Name, Recipe] = {
         agc=0.01,
         ema=0.99999,
         augment="nfnet",
-        randaugment=(4, 5.0),
+        randaugment=(4, 5),
         mixup=0.2,
         cutmix=1.0,
         source="arXiv 2102.06171; google-deepmind/deepmind-research, nfnets",

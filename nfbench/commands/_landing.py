@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from nfbench.analysis.rows import Row
-from nfbench.analysis.store import Broken, Writer, check_writable
+from nfbench.analysis.store import Broken, Writer, check_writable, load
 from nfbench.devices.about import slug
 from nfbench.errors import Failed
-from nfbench.records import Result
+from nfbench.records import Machine, Result
 from nfbench.showing.results import findings
 
 
@@ -25,10 +25,21 @@ class Landing:
         if out is None:
             check_writable(Path("results"))
 
+    def folder(self, machine: Machine) -> Path:
+        """Where the results of ``machine`` go."""
+        if self.writer is not None:
+            return self.writer.path.parent
+        return Path("results") / slug(machine.name) / self.what
+
+    def earlier(self, machine: Machine) -> list[Result]:
+        """What is in the folder already, broken lines aside."""
+        folder = self.folder(machine)
+        return load([folder]).results if any(folder.glob("*.jsonl")) else []
+
     def keep(self, result: Result) -> None:
         """Write ``result`` to the disk."""
         if self.writer is None:
-            self.writer = Writer(Path("results") / slug(result.machine.name) / self.what)
+            self.writer = Writer(self.folder(result.machine))
         self.writer.write(result)
         self.results.append(result)
 
@@ -60,7 +71,8 @@ class Landing:
             models = ", ".join(dict.fromkeys(r.workload.model for r in failed))
             count, asked = len({r.workload for r in failed}), len({r.workload for r in results})
             raise Failed(f"{count} of {asked} workload{'s'[: asked != 1]} failed: {models}.")
-        click.echo(f"Next: nfbench table {self.path} · nfbench plot {self.path}", err=True)
+        if self.path is not None:
+            click.echo(f"Next: nfbench table {self.path} · nfbench plot {self.path}", err=True)
 
 
 def say_broken(broken: Sequence[Broken]) -> None:

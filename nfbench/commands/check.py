@@ -90,6 +90,8 @@ def command(
         until = time.monotonic() + max_time
         kind = kind_of(device)
         asked = {w: part.sampling for part in found.parts(kind) for w in part.workloads}
+        if not asked:
+            raise BadStudy(f"{found.name} trains nets and times no step.", try_=f"nfbench run {study}")
         today = date.today()
         with opened(against, found, kind, list(asked), source, allowed) as base:
             if base.stored is not None and found.counts_only:

@@ -165,7 +165,7 @@ class Cuda(TorchDevice):
         allocator = os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF")
         return {"tf32": precision == "tf32", "cudnn_benchmark": True, "allocator": allocator}
 
-    def _set_flags(self, resolved: Resolved) -> None:
+    def set_flags(self, resolved: Resolved) -> None:
         torch.backends.cudnn.benchmark = True
         set_tf32(bool(resolved.tf32))
 

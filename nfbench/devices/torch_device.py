@@ -91,7 +91,7 @@ class TorchDevice:
         px = px_of(net)[0] if workload.px == "train" else workload.px
         precision = self._precision() if workload.precision == "auto" else workload.precision
         self._check_precision(precision)
-        norm, recipe = _norm_and_recipe(net, workload.norm)
+        norm, recipe = norm_and_recipe(net, workload.norm)
         self._check_norm(norm)
         clipping: float | None
         if workload.agc == "auto":
@@ -114,9 +114,9 @@ class TorchDevice:
         net = find(workload.model)
         # a factory may return another net at each call
         counts = (_counts if net.source == "factory" else _known_counts)(net, resolved.px, workload.norm)
-        norm, recipe = _norm_and_recipe(net, workload.norm)
+        norm, recipe = norm_and_recipe(net, workload.norm)
         torch.manual_seed(seed)
-        self._set_flags(resolved)
+        self.set_flags(resolved)
         module = build(net, num_classes=CLASSES, device=self.torch_device.type, norm=workload.norm).to(
             self.torch_device
         )
@@ -182,7 +182,7 @@ class TorchDevice:
     def _flags(self, precision: Precision) -> dict[str, Any]:
         return {}
 
-    def _set_flags(self, resolved: Resolved) -> None:
+    def set_flags(self, resolved: Resolved) -> None:
         """Set what `_flags` recorded."""
 
 
@@ -203,7 +203,7 @@ def _code_under_test(model: str | None) -> Path:
     return Path(nfbench.__file__)
 
 
-def _norm_and_recipe(net: Net, asked: str) -> tuple[str, Recipe]:
+def norm_and_recipe(net: Net, asked: str) -> tuple[str, Recipe]:
     """The kind of normalization, which decides whether `auto` clips, and the recipe: read off nets not of the
     catalogue."""
     norm: str | None = net.norm if asked == "auto" else asked

@@ -17,6 +17,9 @@ class Watch(Protocol):
     def progress(self, steps: int, estimate: Estimate, left: float) -> None:
         """Steps counted, the running step time, and the seconds left to the cap."""
 
+    def going(self, text: str) -> None:
+        """How far a long piece of work is; may be passed over."""
+
     def note(self, text: str) -> None:
         """Something the user should read, kept on the screen."""
 
@@ -31,6 +34,9 @@ class Silent:
         return None
 
     def progress(self, steps: int, estimate: Estimate, left: float) -> None:
+        return None
+
+    def going(self, text: str) -> None:
         return None
 
     def note(self, text: str) -> None:

@@ -65,7 +65,7 @@ class TrainStep:
         self.decay = ema
         self.ema: Any = None
         self.phases = _phases(sam is not None, sam_scope, ema is not None)
-        self.criterion = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
+        self.criterion: nn.Module = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
         # The scale only ever falls, so that its fall counts the skipped updates.
         self.scaler = torch.amp.GradScaler(device.type, growth_interval=2**31 - 1) if precision == "fp16" else None
         mode = None if compile == "default" else compile

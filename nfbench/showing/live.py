@@ -64,6 +64,9 @@ class Live:
             f"{steps} step{'s'[: steps != 1]}, {estimate_text(estimate)}, at most {units.seconds(max(left, 0), 2)} left"
         )
 
+    def going(self, text: str) -> None:
+        self._show(text)
+
     def note(self, text: str) -> None:
         if self.line:
             self.console.print(text, markup=False, highlight=False)

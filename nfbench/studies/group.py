@@ -10,9 +10,10 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from nfbench.errors import NfbenchError, Stop
+from nfbench.learning.sources import Sources
 from nfbench.measuring.outcome import Keep, Labels, frame
 from nfbench.measuring.watch import Watch
-from nfbench.records import Resolved, Result, Sampling, Side, Status, StepTime
+from nfbench.records import Accuracy, Resolved, Result, Sampling, Side, Status, StepTime
 from nfbench.studies.messages import Request
 from nfbench.studies.process import Died, Place, Process, TooLong
 from nfbench.studies.together import pinned
@@ -26,11 +27,12 @@ class Watcher(Watch, Protocol):
 
 
 class Seat(NamedTuple):
-    """A workload, where its process runs, and which side of a comparison of code it is."""
+    """A workload, where its process runs, which side of a comparison of code it is, and a training run's paths."""
 
-    workload: StepTime
+    workload: StepTime | Accuracy
     place: Place = Place()
     side: Side | None = None
+    sources: Sources = Sources()
 
 
 class Unstarted(NfbenchError):
@@ -66,7 +68,7 @@ class Group:
         self.alone, self.lead = alone, lead
         self.lent = bool(processes)
         self.processes = list(processes) or [self._process(seat) for seat in self.seats]
-        self.asked: list[StepTime | None] = [None] * len(self.seats)
+        self.asked: list[StepTime | Accuracy | None] = [None] * len(self.seats)
         self.out: set[int] = set()
 
     def _process(self, seat: Seat) -> Process:
@@ -105,6 +107,7 @@ class Group:
                 turn=turn,
                 labels=self.labels,
                 counts=counts,
+                sources=self.seats[index].sources,
             )
             seat = self.seats[index]
             watch.about(f"{seat.workload.model}{said}{f', {seat.side}' if seat.side else ''}")
@@ -122,11 +125,11 @@ class Group:
                 whose = f" ({seat.side})" if seat.side else ""
                 watch.note(f"{seat.workload.model}{whose}: {result.status}: {result.message or 'no rate'}")
                 if self.lent and not self.processes[index].alive():
-                    self._renew(index)
+                    self.renew(index)
             else:
                 self._settle(index, result.resolved)
             if self.alone:
-                self._renew(index)
+                self.renew(index)
         return found
 
     def run_alone(self) -> None:
@@ -134,7 +137,7 @@ class Group:
         self.alone = True
         self.out.clear()
         for index in range(len(self.seats)):
-            self._renew(index)
+            self.renew(index)
 
     def interrupt(self, keep: Keep) -> None:
         """Ask who is measuring to stop and keep what there is."""
@@ -151,18 +154,21 @@ class Group:
             if settled is None and (other == index or index == self.lead):
                 self.settled[other] = resolved
 
-    def _renew(self, index: int) -> None:
+    def renew(self, index: int) -> None:
+        """A fresh process for a seat."""
         self.processes[index].close()
         self.processes[index] = self._process(self.seats[index])
         self.asked[index] = None
 
-    def _pinned(self, index: int) -> StepTime:
+    def _pinned(self, index: int) -> StepTime | Accuracy:
         """What is asked of a process stays the same while it lives, so that it keeps what it has built."""
         asked = self.asked[index]
         if asked is None:
             settled = self.settled[index]
             asked = self.seats[index].workload
-            asked = self.asked[index] = asked if settled is None else pinned(asked, settled)
+            if settled is not None and isinstance(asked, StepTime):
+                asked = pinned(asked, settled)
+            self.asked[index] = asked
         return asked
 
     def _ask(self, index: int, request: Request, watch: Watch, until: float) -> Result:

@@ -12,23 +12,26 @@ from typing import Literal
 
 import msgspec
 
+from nfbench.learning.sources import Sources
 from nfbench.measuring.outcome import Labels
-from nfbench.records import Machine, Record, Result, Sampling, Software, StepTime
+from nfbench.records import Accuracy, Machine, Record, Result, Sampling, Software, StepTime
 
 
 class Request(Record, frozen=True, kw_only=True):
-    """A workload to be timed in one turn; the worker keeps what it has built while the workload stays the same.
+    """A step to be timed in one turn, or a net to be trained. The worker keeps what it has built while the step stays
+    the same.
 
-    ``counts`` asks for what can be counted, and times nothing.
+    ``counts`` asks for what can be counted, and times nothing. ``sources`` are the paths of a training run.
     """
 
-    workload: StepTime
+    workload: StepTime | Accuracy
     sampling: Sampling
     seed: int = 0
     round: int = 0
     turn: int = 0
     labels: Labels = Labels()
     counts: bool = False
+    sources: Sources = Sources()
 
 
 class Hello(Record, frozen=True, kw_only=True, tag=True):
@@ -41,7 +44,7 @@ class Hello(Record, frozen=True, kw_only=True, tag=True):
 class Said(Record, frozen=True, kw_only=True, tag=True):
     """Something for the watch: ``numbers`` are steps, value, low, high and seconds left of a progress."""
 
-    what: Literal["phase", "progress", "note"]
+    what: Literal["phase", "progress", "going", "note"]
     text: str = ""
     numbers: tuple[float | None, ...] = ()
 

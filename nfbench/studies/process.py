@@ -125,7 +125,7 @@ class Process:
                     self.inbox.put(None)  # whoever asks again is told again
                     raise Died(self._epitaph())
                 case Hello():
-                    self.hello = message
+                    continue
                 case Said():
                     _tell(watch, message)
                 case Answer():
@@ -180,7 +180,10 @@ class Process:
             for line in child.stdout:
                 # a worker that dies may leave half a line
                 if line.endswith(b"\n"):
-                    self.inbox.put(messages.decode(line))
+                    message = messages.decode(line)
+                    if isinstance(message, Hello):
+                        self.hello = message
+                    self.inbox.put(message)
                     self.spoke.set()
         except msgspec.DecodeError:
             self.garbled = True
@@ -205,6 +208,8 @@ class Process:
 def _tell(watch: Watch, said: Said) -> None:
     if said.what == "phase":
         watch.phase(said.text)
+    elif said.what == "going":
+        watch.going(said.text)
     elif said.what == "note":
         watch.note(said.text)
     else:

@@ -27,11 +27,11 @@ def workload(settings: Mapping[str, Any]) -> StepTime:
 def sampling(settings: Mapping[str, Any]) -> Sampling:
     """The `Sampling` of settings named like its fields; errors as `workload`."""
     found: Sampling = _record(Sampling, settings)
-    _positive("within", found.within)
-    _positive("min-steps", found.min_steps)
-    _positive("rounds", found.rounds)
-    _positive("turns", found.turns)
-    _positive("max-time", found.max_time)
+    positive("within", found.within)
+    positive("min-steps", found.min_steps)
+    positive("rounds", found.rounds)
+    positive("turns", found.turns)
+    positive("max-time", found.max_time)
     return found
 
 
@@ -42,15 +42,15 @@ def checked(workload: StepTime) -> StepTime:
         UnsupportedWorkload: a value that no device could run.
         UnknownModel: the model is not known.
     """
-    _positive("batch", workload.batch)
+    positive("batch", workload.batch)
     if workload.px != "train":
-        _positive("px", workload.px)
+        positive("px", workload.px)
     if not isinstance(workload.agc, str):
-        _positive("agc", workload.agc, "--agc 0.01, or --agc none not to clip")
+        positive("agc", workload.agc, "--agc 0.01, or --agc none not to clip")
     _checked_extras(workload)
     micro_batch = workload.micro_batch
     if micro_batch != "auto":
-        _positive("micro-batch", micro_batch)
+        positive("micro-batch", micro_batch)
         if workload.batch % micro_batch:
             near = max(d for d in range(1, min(micro_batch, workload.batch) + 1) if workload.batch % d == 0)
             raise UnsupportedWorkload(
@@ -68,7 +68,7 @@ def _checked_extras(workload: StepTime) -> None:
             f"--agc-impl {workload.agc_impl} is of a clip that --agc none leaves out.", try_="one of the two"
         )
     if workload.sam != "none":
-        _positive("sam", workload.sam, "--sam 0.05, or --sam none")
+        positive("sam", workload.sam, "--sam 0.05, or --sam none")
     elif msgspec.structs.replace(workload, sam_fraction=plain.sam_fraction, sam_scope=plain.sam_scope) != workload:
         raise UnsupportedWorkload(
             "--sam-fraction and --sam-scope are of an ascent that was not asked for.", try_="--sam 0.05 with them"
@@ -81,7 +81,8 @@ def _checked_extras(workload: StepTime) -> None:
         raise UnsupportedWorkload(f"--ema {workload.ema:g} is not between 0 and 1.", try_="--ema 0.99999")
 
 
-def _positive(name: str, value: float, try_: str = "") -> None:
+def positive(name: str, value: float, try_: str = "") -> None:
+    """Raise `UnsupportedWorkload` unless ``value``, of flag ``name``, is positive and finite."""
     if not value > 0 or value == float("inf"):
         default = {"within": "1%", "batch": 32, "px": 224, "min-steps": 10, "rounds": 4, "max-time": 60}.get(
             name, "auto"

@@ -18,6 +18,11 @@
     turns = 4
     turn_time = 3
 
+    [[accuracy]]                nets to be trained; settings of `accuracy`, with ``seeds``; lists make a grid
+    model = ["tiny-nfnet", "tiny-resnet"]
+    dataset = "fashion-mnist"
+    seeds = 3
+
     [[accept]]                  for `check`: a slowdown that is wanted, up to a size and a day
     model = "nfnet-f0"          any setting narrows it further
     slower = "6%"               or a count: operators, macs, params, saved_bytes, peak_allocated
@@ -42,15 +47,19 @@ import nfbench
 from nfbench.analysis.acceptance import Accept
 from nfbench.analysis.verdicts import COUNTS
 from nfbench.errors import BadStudy, NfbenchError
-from nfbench.records import Record, Sampling, StepTime
-from nfbench.studies import accepts, settings
+from nfbench.records import Accuracy, Record, Sampling, StepTime
+from nfbench.studies import accepts, runs, settings
+from nfbench.studies.runs import Runs
 
 _WORKLOAD = tuple(f.name for f in msgspec.structs.fields(StepTime))
 _SAMPLING = tuple(f.name for f in msgspec.structs.fields(Sampling))
+_RUN = (*(f.name for f in msgspec.structs.fields(Accuracy)), *runs.PATHS, "seeds", "seed", "max_time")
+LONGEST_RUN = 86400.0
 _TABLES = {
     "settings": (*_WORKLOAD, *_SAMPLING),
     "workloads": (*_WORKLOAD, *_SAMPLING, "device"),
     "ratios": ("net", "baseline", *(f for f in _WORKLOAD if f != "model"), *_SAMPLING, "device"),
+    "accuracy": (*_RUN, "device"),
     "accept": (*_WORKLOAD, "slower", *COUNTS, "until", "reason"),
 }
 _TOP = ("title", "question", "counts_only", *_TABLES)
@@ -89,16 +98,36 @@ class Study(Record, frozen=True, kw_only=True):
             if raw.get("device", kind) == kind
             for part in self._grid(table, index, raw)
         ]
-        if not found:
+        if not found and not self.runs(device):
             raise BadStudy(f"{self.path.name} has no workload for a {device} device.", try_="nfbench run --list")
         return found
 
+    def runs(self, device: str) -> list[Runs]:
+        """The nets to be trained on a kind of device.
+
+        Raises:
+            BadStudy: a value is wrong.
+        """
+        kind = "cpu" if device == "fake" else device
+        return [
+            one
+            for index, raw in enumerate(self.tables.get("accuracy", []))
+            if raw.get("device", kind) == kind
+            for one in self._runs(index, raw)
+        ]
+
+    def _runs(self, index: int, raw: Mapping[str, Any]) -> list[Runs]:
+        place = f"accuracy[{index}]"
+        try:
+            return [_run(point) for point in _points({k: v for k, v in raw.items() if k != "device"})]
+        except NfbenchError as error:
+            raise BadStudy(f"{self.path.name}, {place}: {error.what}", why=error.why, try_=error.try_) from error
+
     def _grid(self, table: str, index: int, raw: Mapping[str, Any]) -> list[Part]:
         merged = {**self.tables.get("settings", {}), **{k: v for k, v in raw.items() if k != "device"}}
-        axes = [[(name, v) for v in (value if isinstance(value, list) else [value])] for name, value in merged.items()]
         place = f"{table}[{index}]"
         try:
-            return [_part(dict(point), self.path.name, place) for point in itertools.product(*axes)]
+            return [_part(point, self.path.name, place) for point in _points(merged)]
         except BadStudy:
             raise
         except NfbenchError as error:
@@ -138,8 +167,8 @@ def read(path: Path) -> Study:
                 )
     if not isinstance(raw.get("counts_only", False), bool):
         raise BadStudy(f"{path.name}: counts_only is neither true nor false.", try_="counts_only = true")
-    if not raw.get("workloads") and not raw.get("ratios"):
-        raise BadStudy(f"{path.name} names nothing to run.", try_="[[workloads]] with a model")
+    if not any(raw.get(table) for table in ("workloads", "ratios", "accuracy")):
+        raise BadStudy(f"{path.name} names nothing to run.", try_="[[workloads]] or [[accuracy]] with a model")
     tables = {name: raw[name] for name in _TABLES if name in raw}
     study = Study(name=path.stem, path=path, title=raw["title"], question=raw["question"], tables=tables)
     accepted = tuple(
@@ -150,6 +179,9 @@ def read(path: Path) -> Study:
         for index, entry in enumerate(tables.get(table, [])):
             if not study._grid(table, index, entry):
                 raise BadStudy(f"{path.name}, {table}[{index}]: an empty list leaves nothing to run.")
+    for index, entry in enumerate(tables.get("accuracy", [])):
+        if not study._runs(index, entry):
+            raise BadStudy(f"{path.name}, accuracy[{index}]: an empty list leaves nothing to run.")
     return study
 
 
@@ -184,6 +216,25 @@ def find(name: str) -> Study:
             try_="nfbench run --list, or the path of a .toml file",
         )
     return read(known[name])
+
+
+def _points(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The points of the grid that the lists of a table make."""
+    axes = [[(name, v) for v in (value if isinstance(value, list) else [value])] for name, value in table.items()]
+    return [dict(point) for point in itertools.product(*axes)]
+
+
+def _run(point: dict[str, Any]) -> Runs:
+    how_many, first, cap = (
+        point.pop(name, own) for name, own in (("seeds", 1), ("seed", 0), ("max_time", LONGEST_RUN))
+    )
+    for name, value, least in (("seeds", how_many, 1), ("seed", first, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise BadStudy(f"{name} is {value!r}.", try_=f"{name} = {max(least, 3)}")
+    if not isinstance(point.get("model"), str):
+        raise BadStudy("model is missing or no text.", try_='model = "tiny-nfnet"')
+    workload, sources = runs.accuracy(point)
+    return Runs(workload, sources, runs.sampling(cap), tuple(range(first, first + how_many)))
 
 
 def _part(point: dict[str, Any], file: str, place: str) -> Part:

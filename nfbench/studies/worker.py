@@ -17,10 +17,11 @@ import msgspec
 
 from nfbench.analysis.stats import Estimate
 from nfbench.devices import open_device
-from nfbench.devices.base import OTHER_TREE
+from nfbench.devices.base import OTHER_TREE, Device
 from nfbench.errors import DeviceUnavailable, NfbenchError, Terminated
 from nfbench.measuring.measure import Measurement
-from nfbench.records import Result
+from nfbench.measuring.outcome import Keep
+from nfbench.records import Accuracy, Result
 from nfbench.studies.messages import Answer, Hello, Message, Request, Said, encoder, requests
 
 
@@ -43,6 +44,9 @@ class Pipe:
 
     def progress(self, steps: int, estimate: Estimate, left: float) -> None:
         self.send(Said(what="progress", numbers=(steps, *estimate, left)))
+
+    def going(self, text: str) -> None:
+        self.send(Said(what="going", text=text))
 
     def note(self, text: str) -> None:
         self.send(Said(what="note", text=text))
@@ -81,10 +85,13 @@ def main(wanted: str) -> None:
 
     while True:
         request = inbox.get()
-        if built is None or (built.workload, built.seed) != (request.workload, request.seed):
-            built = Measurement(device, request.workload, request.sampling, answer, watch=pipe)
-        built.sampling, built.seed, built.labels = request.sampling, request.seed, request.labels
         try:
+            if isinstance(request.workload, Accuracy):
+                _learn(device, request, answer, pipe)
+                continue
+            if built is None or (built.workload, built.seed) != (request.workload, request.seed):
+                built = Measurement(device, request.workload, request.sampling, answer, watch=pipe)
+            built.sampling, built.seed, built.labels = request.sampling, request.seed, request.labels
             if request.counts:
                 built.counts(request.round)
             else:
@@ -96,6 +103,22 @@ def main(wanted: str) -> None:
             return
         # what is cached would be missing from the memory of whose turn it is next
         device.rest()
+
+
+def _learn(device: Device, request: Request, keep: Keep, watch: Pipe) -> None:
+    from nfbench.learning.fit import Run
+
+    assert isinstance(request.workload, Accuracy)
+    Run(
+        device,
+        request.workload,
+        request.sampling,
+        keep,
+        seed=request.seed,
+        watch=watch,
+        labels=request.labels,
+        sources=request.sources,
+    ).run()
 
 
 def _from_other_tree() -> str:

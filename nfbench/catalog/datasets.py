@@ -1,0 +1,109 @@
+"""Every data set by name: one row a set, and `find`, which reads a name as a person types it."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from nfbench.catalog.models import fold
+from nfbench.errors import BadData
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set of square or any pictures.
+
+    ``classes`` is None where the folders tell, ``px`` (the native side) where pictures differ in size. ``augment`` is
+    what ``--augment auto`` becomes: ``flip`` is none for digits, because a mirrored 2 is no 2. ``train_images`` and
+    ``test_images`` are as published (digits: as nfbench splits them), or None. ``obtain`` says how to get the files,
+    as the end of an error message.
+    """
+
+    name: str
+    title: str
+    classes: int | None
+    channels: Literal[1, 3]
+    px: int | None
+    augment: Literal["none", "flip", "recipe"]
+    train_images: int | None = None
+    test_images: int | None = None
+    obtain: str = ""
+
+
+_FOUR = "--data-dir FOLDER with the four files of"
+_CIFAR = "--data-dir FOLDER with {} of https://www.cs.toronto.edu/~kriz/cifar.html"
+
+DATASETS: dict[str, Dataset] = {
+    row.name: row
+    for row in (
+        Dataset("digits", "scikit-learn's digits", 10, 1, 8, "none", 1437, 360),
+        Dataset(
+            "fashion-mnist",
+            "Fashion-MNIST",
+            10,
+            1,
+            28,
+            "flip",
+            60_000,
+            10_000,
+            f"apt-get install dataset-fashion-mnist, or {_FOUR} https://github.com/zalandoresearch/fashion-mnist",
+        ),
+        Dataset(
+            "mnist",
+            "MNIST",
+            10,
+            1,
+            28,
+            "none",
+            60_000,
+            10_000,
+            f"{_FOUR} http://yann.lecun.com/exdb/mnist (mirror: https://ossci-datasets.s3.amazonaws.com/mnist/)",
+        ),
+        Dataset("cifar10", "CIFAR-10", 10, 3, 32, "flip", 50_000, 10_000, _CIFAR.format("cifar-10-python.tar.gz")),
+        Dataset("cifar100", "CIFAR-100", 100, 3, 32, "flip", 50_000, 10_000, _CIFAR.format("cifar-100-python.tar.gz")),
+        Dataset(
+            "imagenet",
+            "ImageNet",
+            1000,
+            3,
+            None,
+            "recipe",
+            1_281_167,
+            50_000,
+            "--data-dir FOLDER with train/ and val/ of ILSVRC2012 (https://image-net.org/download), one folder a class",
+        ),
+        Dataset(
+            "imagefolder",
+            "your own pictures",
+            None,
+            3,
+            None,
+            "recipe",
+            obtain="imagefolder:PATH with PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg",
+        ),
+    )
+}
+
+_BY_NAME = {fold(name): row for name, row in DATASETS.items()}
+
+
+def find(name: str) -> Dataset:
+    """The data set of that name; ``imagefolder:ANYTHING`` is ``imagefolder``. Looks at no file.
+
+    Raises:
+        BadData: there is no such name; the message names the nearest.
+    """
+    scheme, colon, _ = name.partition(":")
+    if colon and fold(scheme) == "imagefolder":
+        return DATASETS["imagefolder"]
+    if row := _BY_NAME.get(fold(name)):
+        return row
+    near = [_BY_NAME[found].name for found in difflib.get_close_matches(fold(name), _BY_NAME, n=3, cutoff=0.6)]
+    raise BadData(
+        f"There is no data set called {name!r}.",
+        why=f"The nearest: {', '.join(near)}." if near else "No name of the catalogue is near it.",
+        try_=f"{near[0]}, or imagefolder:PATH for your own pictures"
+        if near
+        else f"{', '.join(set_ for set_ in DATASETS if set_ != 'imagefolder')}, or imagefolder:PATH for your own",
+    )

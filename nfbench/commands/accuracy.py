@@ -1,0 +1,100 @@
+"""Train and evaluate nets: accuracy, and what it cost"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nfbench import options
+from nfbench.errors import NfbenchError, Stop
+
+
+@click.command("accuracy")
+@click.option("--model", "models", multiple=True, required=True, metavar="M", help="A net; repeat for more of them.")
+@options.options(options.RUN_OPTIONS)
+@options.device_option
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each net.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="The first; of weights, order and augmentation.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Save each epoch there, and go on from what it holds.",
+)
+@click.option("--target", type=options.Share(), metavar="SHARE", help="Show the time until this top-1, such as 90%.")
+@click.option(
+    "--max-time", type=options.Duration(), default="24h", show_default=True, help="Of each run, from its first update."
+)
+@options.out_option
+@options.format_option
+@options.quiet_option
+def command(
+    models: tuple[str, ...],
+    device: str,
+    seeds: int,
+    seed: int,
+    target: float | None,
+    max_time: float,
+    out: Path | None,
+    format: Any,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Train nets from scratch, each with its family's recipe, or fine-tune --weights; --epochs 0 only evaluates them.
+
+    --dataset is digits (comes with scikit-learn), fashion-mnist, mnist, cifar10, cifar100, imagenet, or
+    imagefolder:PATH, a folder with train/ and val/. Files are read where they are, in their published form; no data set
+    is downloaded.
+
+    A run whose loss is not finite, or that falls back to chance, ends as `diverged` with the update at which it
+    happened: an outcome, not a failure.
+    """
+    from nfbench.analysis.accuracy import rows
+    from nfbench.commands._landing import Landing
+    from nfbench.devices import open_device
+    from nfbench.learning.fit import Run
+    from nfbench.showing import accuracy as show
+    from nfbench.showing.live import Live
+    from nfbench.studies import runs
+
+    checkpoint = settings.pop("checkpoint")
+    asked = [
+        runs.accuracy({"model": model, "checkpoint": _folder(checkpoint, model, models), **settings})
+        for model in dict.fromkeys(models)
+    ]
+    sampling = runs.sampling(max_time)
+    landing = Landing(out, "accuracy")
+    opened = open_device(device)
+    try:
+        with Live(quiet) as live:
+            for workload, sources in asked:
+                for number in range(seed, seed + seeds):
+                    live.about(workload.model + (f", seed {number}" if seeds > 1 else ""))
+                    run = Run(opened, workload, sampling, landing.keep, seed=number, watch=live, sources=sources)
+                    run.run()
+    except (Stop, KeyboardInterrupt, NfbenchError):
+        landing.say()
+        raise
+    table, _ = rows(landing.results, everything=True, target=target)
+    person = format in ("rich", "md")
+    if len(table) == 1 and person:
+        click.echo(show.epochs(landing.results, format), nl=False)
+    click.echo(show.wide(table, format), nl=False)
+    for line in show.legend(table) if person else []:
+        click.echo(line, err=True)
+    landing.close(table, counting=[r for r in landing.results if r.status != "diverged"])
+
+
+def _folder(checkpoint: Path | None, model: str, models: tuple[str, ...]) -> Path | None:
+    """A folder holds one run's checkpoints, so that several nets take one each."""
+    if checkpoint is None or len(set(models)) == 1:
+        return checkpoint
+    return checkpoint / "".join(c if c.isalnum() or c in "-_." else "-" for c in model)

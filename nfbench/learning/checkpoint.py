@@ -1,0 +1,149 @@
+"""A run's state on disk at the end of each epoch: written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from nfbench.errors import BadResults
+from nfbench.records import Accuracy, Resolved, key
+
+FORMAT = 1
+
+
+class Checkpoints:
+    """The checkpoint of one run, ``seed-N.pt`` in ``folder``. A folder holds the seeds of one workload.
+
+    It can be read with ``torch.load(…, weights_only=True)``, and its weights with ``--weights``.
+
+    Raises:
+        BadResults: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, workload: Accuracy, seed: int) -> None:
+        self.path, self.workload, self.seed = folder / f"seed-{seed}.pt", workload, seed
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        if not os.access(folder, os.W_OK):
+            raise BadResults(f"Checkpoints cannot be written to {folder}.", try_="--checkpoint with another folder")
+
+    def save(self, resolved: Resolved, state: dict[str, Any]) -> None:
+        """Replace the last one; at any moment one of the two is there, whole.
+
+        Raises:
+            BadResults: the disk is full or the folder cannot be written; the last one stays.
+        """
+        head = {
+            "format": FORMAT,
+            "seed": self.seed,
+            "workload": msgspec.to_builtins(self.workload),
+            "resolved": msgspec.to_builtins(resolved),
+        }
+        part = self.path.with_suffix(f".{os.getpid()}.part")
+        try:
+            with part.open("wb") as file:
+                torch.save({**head, **state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.path)
+            with contextlib.suppress(OSError):
+                handle = os.open(self.path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+        except (OSError, RuntimeError) as error:  # torch's writer words a full disk as the latter
+            raise _unwritable(self.path.parent, error) from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def load(self) -> dict[str, Any] | None:
+        """What was saved last, or None where there is nothing.
+
+        Raises:
+            BadResults: it is of another run, or no checkpoint.
+        """
+        if not self.path.exists():
+            self._check_others()
+            return None
+        found = _read(self.path)
+        self._check(found, self.path)
+        if found["seed"] != self.seed:
+            raise BadResults(f"{self.path} is of seed {found['seed']}.", try_="another --checkpoint folder")
+        return found
+
+    def goes_on(self, found: dict[str, Any], resolved: Resolved) -> None:
+        """Raise `BadResults` unless ``resolved`` is what the checkpoint's run had settled."""
+        before = msgspec.convert(found["resolved"], Resolved)
+        if before == resolved:
+            return
+        names = _differences(msgspec.to_builtins(before), msgspec.to_builtins(resolved))
+        raise BadResults(
+            f"{self.path} was written where {names}: going on from it would be another run.",
+            try_="another --checkpoint folder",
+        )
+
+    def _check_others(self) -> None:
+        """Another seed's checkpoint tells whose folder this is."""
+        other = next(iter(sorted(self.path.parent.glob("seed-*.pt"))), None)
+        if other is not None:
+            self._check(_read(other), other)
+
+    def _check(self, found: dict[str, Any], path: Path) -> None:
+        if found["format"] > FORMAT:
+            raise BadResults(f"{path} was written by a newer nfbench.", try_="pip install --upgrade nfbench")
+        other = msgspec.convert(found["workload"], Accuracy)
+        if key(other) == key(self.workload):
+            return
+        mine, its = msgspec.structs.asdict(self.workload), msgspec.structs.asdict(other)
+        if mine["model"] != its["model"]:
+            raise BadResults(
+                f"{path} is a checkpoint of {its['model']}, not of {mine['model']}.",
+                why="Nothing was changed in it.",
+                try_="another --checkpoint folder",
+            )
+        raise BadResults(
+            f"{path} is a checkpoint of a run with {_differences(its, mine)}.",
+            why="Only the same run can go on from it; nothing was changed in it.",
+            try_="the same settings, or another --checkpoint folder",
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is no checkpoint may look like some older format
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise BadResults(
+            f"{path} is no checkpoint of nfbench, or was cut off.", try_=f"rm {path}, to begin that seed anew"
+        ) from error
+    if not isinstance(found, dict) or not {"format", "seed", "workload", "resolved"} <= found.keys():
+        raise BadResults(f"{path} is no checkpoint of nfbench.", try_="another --checkpoint folder")
+    return found
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """'--epochs 10, not 20' of the values that differ."""
+    parts = []
+    for name in before.keys() | now.keys():
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            parts.append(_differences(old, new))
+        elif old != new:
+            parts.append(f"--{name.replace('_', '-')} {old}, not {new}")
+    return ", ".join(sorted(filter(None, parts)))
+
+
+def _unwritable(folder: Path, error: Exception) -> BadResults:
+    why = getattr(error, "strerror", None) or (str(error).strip().splitlines() or ["it failed"])[0]
+    return BadResults(f"Checkpoints cannot be written to {folder}: {why}.", try_="--checkpoint with another folder")

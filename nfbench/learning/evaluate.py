@@ -1,0 +1,82 @@
+"""Top-1, top-5 and loss on a test set, also with a batch's own statistics in the place of the running ones."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from nfbench.records import Precision
+
+AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Scores(NamedTuple):
+    """Shares, 0 to 1, of the images whose class is the first or among the first five; the mean cross-entropy.
+
+    ``top5`` is None where there are five classes or fewer. An output that is not finite is wrong.
+    """
+
+    top1: float
+    top5: float | None
+    loss: float
+    images: int
+
+
+@torch.no_grad()
+def evaluate(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], precision: Precision) -> Scores:
+    """The scores of ``net`` in the mode in which it is; labels below 0 are left out.
+
+    Raises:
+        ValueError: no batch holds a label.
+    """
+    sums: Tensor | None = None
+    classes = 0
+    for images, labels in batches:
+        dtype = AUTOCAST.get(precision)
+        with contextlib.nullcontext() if dtype is None else torch.autocast(images.device.type, dtype):
+            outputs = net(images)
+        outputs, known = outputs.float(), labels >= 0
+        outputs, labels = outputs[known], labels[known]
+        classes = outputs.shape[1]
+        finite = outputs.isfinite().all(dim=1, keepdim=True)
+        first = outputs.topk(min(5, classes), dim=1).indices == labels[:, None]
+        right = first & finite
+        loss = F.cross_entropy(outputs, labels, reduction="sum").double()
+        found = torch.stack([right[:, 0].sum(), right.any(dim=1).sum(), loss, known.sum()])
+        sums = found if sums is None else sums + found
+    if sums is None or not sums[3]:
+        raise ValueError("there is no image to evaluate")
+    one, five, total, images_seen = sums.tolist()
+    return Scores(one / images_seen, five / images_seen if classes > 5 else None, total / images_seen, int(images_seen))
+
+
+def norms(net: nn.Module) -> list[_BatchNorm]:
+    """The layers that keep running statistics."""
+    return [m for m in net.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+
+
+@contextlib.contextmanager
+def evaluating(net: nn.Module, *, batch_statistics: bool = False) -> Iterator[None]:
+    """Inside, ``net`` is in evaluation mode; its batch norms take a batch's own statistics where asked to.
+
+    Running statistics stay as they are.
+    """
+    modes = [(m, m.training) for m in net.modules()]
+    layers = norms(net) if batch_statistics else []
+    tracked = [m.track_running_stats for m in layers]
+    net.eval()
+    for m in layers:
+        m.training, m.track_running_stats = True, False
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for m, track in zip(layers, tracked, strict=True):
+            m.track_running_stats = track

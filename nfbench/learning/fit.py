@@ -1,0 +1,317 @@
+"""A training run from its first epoch, or from its last checkpoint, to its result.
+
+::
+
+    set up → [ train an epoch → evaluate → checkpoint ] … → Result
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from nfbench import units
+from nfbench.devices.base import Device
+from nfbench.errors import NfbenchError, Stop
+from nfbench.learning.sources import Sources
+from nfbench.measuring.lock import only_one
+from nfbench.measuring.meters.energy import Energy
+from nfbench.measuring.outcome import Keep, Labels, failure, frame, scrubbed
+from nfbench.measuring.watch import Silent, Watch
+from nfbench.records import Accuracy, Reading, Resolved, Result, Sampling, Status, reading
+
+LEARNT = 0.97
+"""A loss below this share of ln(classes) is that of a net that tells classes apart."""
+FEW_UPDATES = 100
+"""Updates within which a net that has learnt nothing may merely not have begun."""
+
+EPOCH_UNITS = {"train_time": "s", "data_time": "s", "evaluation_time": "s", "energy": "J"}
+
+
+class Trained(Protocol):
+    """What an epoch of training left; see `nfbench.learning.trainer.Epoch`."""
+
+    losses: list[float]
+    seconds: float
+    data_seconds: float
+    rate: float
+    gradient_norm: float | None
+    clipped_norm: float | None
+    clipped_units: float | None
+    finished: bool
+
+
+class Learner(Protocol):
+    """A run that is trained an epoch at a time: `nfbench.learning.trainer.Trainer`, or the fake device's."""
+
+    resolved: Resolved
+    counts: list[Reading]
+    notes: dict[str, str]
+    updates: int
+
+    def build(self) -> None: ...
+    def train(self, epoch: int, until: float) -> Any: ...
+    def scores(self) -> dict[str, float]: ...
+    def unreadable(self) -> int: ...
+    def cost_of_determinism(self) -> float | None: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Diverged(Exception):
+    """The loss is not finite, or the net has fallen back to chance, at ``update`` (from 1)."""
+
+    def __init__(self, update: int, why: str) -> None:
+        self.update = update
+        super().__init__(why)
+
+
+class OutOfTime(Exception):
+    """``--max-time`` was reached."""
+
+
+class Run:
+    """One training run of one seed.
+
+    ``sampling.max_time`` caps its seconds from the first update of this process on. ``sources`` are the paths of its
+    files.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        workload: Accuracy,
+        sampling: Sampling,
+        keep: Keep,
+        *,
+        seed: int = 0,
+        watch: Watch | None = None,
+        labels: Labels | None = None,
+        sources: Sources | None = None,
+    ) -> None:
+        self.device, self.workload, self.sampling, self.keep = device, workload, sampling, keep
+        self.seed, self.watch, self.labels = seed, watch or Silent(), labels or Labels()
+        self.sources = sources or Sources()
+        self.learner: Learner | None = None
+        self.log: dict[str, list[float | None]] = {}
+        self.totals: dict[str, float] = {}
+        self.notes: dict[str, str] = {}
+        self.done = 0
+        self.last_learnt = 0
+
+    def run(self) -> Result:
+        """Train to the end and hand the result to ``keep`` exactly once.
+
+        Raises:
+            NfbenchError: the run cannot be what was asked; nothing is kept, unless an epoch was done.
+            Stop, KeyboardInterrupt: raised again after what was measured has been kept as `interrupted`.
+        """
+        result = frame(
+            self.device.machine,
+            self.device.software(self.workload.model),
+            self.workload,
+            self.sampling,
+            seed=self.seed,
+            round=0,
+            turn=0,
+            labels=self.labels,
+        )
+        self.result = result
+        status: Status = "ok"
+        message: str | None = None
+        try:
+            with only_one(self.device.lock_name(), self.watch):
+                self.result = msgspec.structs.replace(result, conditions=self.device.conditions())
+                self._learn()
+        except Diverged as error:
+            status, message = "diverged", str(error)
+            self.totals["diverged_at"] = error.update
+        except OutOfTime:
+            done = f"{self.done} of {self.workload.epochs} epochs"
+            status, message = "timeout", f"--max-time was reached after {done}"
+        except NfbenchError as error:
+            if self.done:
+                self.keep(self._filled("error", error.what))
+            raise
+        except (Stop, KeyboardInterrupt):
+            self.keep(self._filled("interrupted", None))
+            raise
+        except Exception as error:
+            status, message = failure(error, self.device)
+            self.watch.failed(error, self._filled(status, message))
+        finally:
+            if self.learner is not None:
+                self.learner.close()
+        found = self._filled(status, message)
+        self.keep(found)
+        return found
+
+    def _learn(self) -> None:
+        learner = self.learner = _learner(self.device, self.workload, self.seed, self.sources, self.watch)
+        self.notes |= learner.notes
+        if self.workload.epochs == 0:
+            self.watch.phase("evaluating")
+            self._evaluate(learner)
+            return
+        self._resume(learner)
+        meter = _energy(self.device)
+        until = self.device.now() + self.sampling.max_time
+        for epoch in range(self.done, self.workload.epochs):
+            if self.device.now() >= until:
+                raise OutOfTime
+            self._epoch(learner, epoch, until, meter)
+            if self.store is not None:
+                self.store.save(learner.resolved, self._state(learner))
+            self._check_chance(last=self.done == self.workload.epochs)
+
+    def _resume(self, learner: Learner) -> None:
+        """Go on from the last checkpoint where there is one; what determinism costs is timed only at the beginning."""
+        self.store = None
+        if self.sources.checkpoint is not None:
+            from nfbench.learning.checkpoint import Checkpoints
+
+            self.store = Checkpoints(Path(self.sources.checkpoint), self.workload, self.seed)
+            found = self.store.load()
+            if found is not None:
+                self.store.goes_on(found, learner.resolved)
+                learner.restore(found)
+                self.log, self.totals, self.done = found["log"], found["totals"], found["epoch"]
+                self.last_learnt = found["last_learnt"]
+                self.result = msgspec.structs.replace(self.result, id=found["id"], start=found["start"])
+                self.watch.note(f"{self.workload.model}: goes on after epoch {self.done} of {self.workload.epochs}.")
+                return
+        if (cost := learner.cost_of_determinism()) is not None:
+            self.totals["deterministic_cost"] = cost
+            learner.build()
+
+    def _state(self, learner: Learner) -> dict[str, Any]:
+        return {
+            **learner.state(),
+            "id": self.result.id,
+            "start": self.result.start,
+            "log": self.log,
+            "totals": self.totals,
+            "epoch": self.done,
+            "last_learnt": self.last_learnt,
+        }
+
+    def _epoch(self, learner: Learner, epoch: int, until: float, meter: Energy | None) -> None:
+        before = epoch * learner.updates
+        if meter is not None:
+            self.device.synchronize()
+            meter.start()
+        began = self.device.now()
+        trained = learner.train(epoch, until)
+        ended = self.device.now()
+        used = meter.stop(trained.seconds / max(ended - began, 1e-9)) if meter is not None else []
+        self.totals["updates"] = before + len(trained.losses)
+        self.totals["images_seen"] = self.totals["updates"] * self.workload.batch
+        self._look_at(trained.losses, before, learner)
+        if not trained.finished:
+            raise OutOfTime
+        if unreadable := learner.unreadable():
+            self.totals["unreadable_images"] = unreadable
+        scores = self._evaluate(learner)
+        found: dict[str, float | None] = {
+            "train_loss": math.fsum(trained.losses) / len(trained.losses),
+            **scores,
+            "learning_rate": trained.rate,
+            "gradient_norm": trained.gradient_norm,
+            "clipped_gradient_norm": trained.clipped_norm,
+            "clipped_units": trained.clipped_units,
+            "train_time": trained.seconds,
+            "data_time": trained.data_seconds,
+            "evaluation_time": self.device.now() - ended,
+            "energy": next((r.values[0] for r in used if r.name == "energy"), None),
+        }
+        for name, value in found.items():
+            if value is not None:
+                self.log.setdefault(name, []).append(value if math.isfinite(value) else None)
+        self.done = epoch + 1
+        rate = units.number(len(trained.losses) * self.workload.batch / max(trained.seconds, 1e-9), 3)
+        self.watch.phase(
+            f"epoch {self.done} of {self.workload.epochs}: top-1 {units.percent(scores['top1'])}, "
+            f"loss {units.significant(found['train_loss'] or 0.0)}, {rate} images/s"
+        )
+
+    def _evaluate(self, learner: Learner) -> dict[str, float]:
+        scores = learner.scores()
+        if self.workload.epochs == 0:
+            self.totals |= scores
+        return scores
+
+    def _look_at(self, losses: list[float], before: int, learner: Learner) -> None:
+        """Raise `Diverged` at the first loss that is not finite; remember the last at which the net knew something."""
+        chance = math.log(self._classes(learner))
+        for update, loss in enumerate(losses, before + 1):
+            if not math.isfinite(loss):
+                raise Diverged(update, f"the loss of update {update} is {loss}")
+            if loss < LEARNT * chance:
+                self.last_learnt = update
+
+    def _check_chance(self, last: bool) -> None:
+        """Raise `Diverged` where the test accuracy and the loss of an epoch are those of a net that knows nothing,
+        and the net had known something before, or the run is over."""
+        assert self.learner is not None
+        classes, training = self._classes(self.learner), self.learner.resolved.training
+        top1, loss = self.log["top1"][-1] or 0.0, self.log["train_loss"][-1]
+        images = training.test_images if training is not None else 1
+        # three standard deviations of a guess
+        guessed = 1 / classes + 3 * math.sqrt((1 - 1 / classes) / classes / images)
+        if top1 > guessed or (loss is not None and loss < LEARNT * math.log(classes)):
+            return
+        known = any(value is not None and value > guessed for value in self.log["top1"][:-1])
+        if known or (last and self.totals["updates"] >= FEW_UPDATES):
+            update = self.last_learnt + 1
+            how = "fell back to chance" if known else "never left chance"
+            text = f"{how} at update {update}: top-1 {units.percent(top1)} of {classes} classes"
+            raise Diverged(update, text)
+
+    def _classes(self, learner: Learner) -> int:
+        training = learner.resolved.training
+        return max(2, training.classes) if training is not None else 2
+
+    def _filled(self, status: Status, message: str | None) -> Result:
+        """The result with all that has been measured so far."""
+        learner = self.learner
+        readings = list(learner.counts) if learner is not None else []
+        for name, values in self.log.items():
+            source = "measured"
+            readings.append(
+                Reading(name=name, unit=EPOCH_UNITS.get(name, "1"), scope="epoch", source=source, values=tuple(values))
+            )
+        readings += [reading(name, "1", "run", "measured", [value]) for name, value in self.totals.items()]
+        return msgspec.structs.replace(
+            self.result,
+            status=status,
+            message=None if message is None else scrubbed(message),
+            software=self.device.software(self.workload.model),
+            resolved=learner.resolved if learner is not None else None,
+            notes={**self.result.notes, **self.notes},
+            readings=tuple(readings),
+        )
+
+
+def _learner(device: Device, workload: Accuracy, seed: int, sources: Sources, watch: Watch) -> Learner:
+    if device.machine.device == "fake":
+        from nfbench.devices.fake import FakeDevice
+        from nfbench.learning.fake import FakeLearner
+
+        assert isinstance(device, FakeDevice)
+        return FakeLearner(device, workload, seed)
+    from nfbench.devices.cpu import Cpu
+    from nfbench.devices.cuda import Cuda
+    from nfbench.learning.setup import Setup
+    from nfbench.learning.trainer import Trainer
+
+    assert isinstance(device, (Cpu, Cuda))
+    return Trainer(Setup(device, workload, seed, sources, watch), watch)
+
+
+def _energy(device: Device) -> Energy | None:
+    card = getattr(device, "card", None)
+    return None if card is None else Energy(card)

@@ -1,0 +1,178 @@
+"""A recipe with its blanks filled in, and what timm and torch make of it: optimizer, schedule, loss, mixing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from timm.data.mixup import Mixup, mixup_target
+from timm.loss.cross_entropy import SoftTargetCrossEntropy
+from timm.optim._optim_factory import create_optimizer_v2, list_optimizers
+from timm.scheduler.cosine_lr import CosineLRScheduler
+from timm.scheduler.scheduler import Scheduler
+from timm.scheduler.step_lr import StepLRScheduler
+from torch import Tensor, nn
+
+from nfbench.catalog import published
+from nfbench.catalog.datasets import Dataset
+from nfbench.catalog.models import Net
+from nfbench.catalog.recipes import RECIPES
+from nfbench.errors import UnsupportedWorkload
+from nfbench.nets.optimizer import parameter_groups
+from nfbench.records import Accuracy, Augment, RecipeName, Schedule
+
+WARMUP_SHARE = 0.1
+LR_BATCH = 256
+_FUSED = ("sgd", "adam", "adamw")
+
+
+def values(workload: Accuracy, net: Net, name: RecipeName, dataset: Dataset) -> dict[str, Any]:
+    """The fields of `nfbench.records.Training` that the recipe ``name`` and the workload's own values decide.
+
+    The rate is the recipe's times batch / 256, the warm-up min(its epochs, 10 % of the run). An exponential schedule
+    falls as often in a run as in the published one, so that it ends at the same share of its peak.
+
+    Raises:
+        UnsupportedWorkload: no such optimizer, or mixing with an odd batch.
+    """
+    recipe = RECIPES[name]
+    augment: Augment = _augment(dataset, recipe.augment) if workload.augment == "auto" else workload.augment
+    schedule: Schedule = _or(workload.schedule, recipe.schedule)
+    layers, magnitude = recipe.randaugment
+    if augment == "nfnet":
+        layers = RECIPES["nfnet"].randaugment[0]
+        variant = published.variant(net.name)
+        magnitude = variant.randaugment_magnitude if variant else RECIPES["nfnet"].randaugment[1]
+    mixed = augment == "nfnet"
+    found = {
+        "recipe": name,
+        "optimizer": _optimizer(_or(workload.optimizer, recipe.optimizer)),
+        "lr": _or(workload.lr, recipe.lr * workload.batch / LR_BATCH),
+        "schedule": schedule,
+        "warmup_epochs": _or(workload.warmup_epochs, min(recipe.warmup_epochs, WARMUP_SHARE * workload.epochs)),
+        "decay_epochs": _decay_epochs(workload.epochs) if schedule == "exponential" else None,
+        "momentum": _or(workload.momentum, recipe.momentum),
+        "weight_decay": _or(workload.weight_decay, recipe.weight_decay),
+        "label_smoothing": _or(workload.label_smoothing, recipe.label_smoothing),
+        "augment": augment,
+        "mixup": _or(workload.mixup, RECIPES["nfnet"].mixup if mixed else 0.0),
+        "cutmix": _or(workload.cutmix, RECIPES["nfnet"].cutmix if mixed else 0.0),
+        "drop_rate": _or(workload.drop_rate, net.drop_rate),
+        "drop_path": _or(workload.drop_path, net.drop_path_rate),
+        "ema": None if workload.ema == "none" else _or(workload.ema, recipe.ema),
+        "deterministic": workload.deterministic,
+    }
+    if augment in ("randaugment", "nfnet"):
+        found["randaugment_layers"] = _or(workload.randaugment_layers, layers)
+        found["randaugment_magnitude"] = _or(workload.randaugment_magnitude, magnitude)
+    if (found["mixup"] or found["cutmix"]) and workload.batch % 2:
+        raise UnsupportedWorkload(
+            f"--batch {workload.batch} is odd.",
+            why="MixUp and CutMix blend images in pairs.",
+            try_=f"--batch {workload.batch + 1}, or --mixup 0 --cutmix 0",
+        )
+    return found
+
+
+def build_optimizer(net: nn.Module, training: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """timm's optimizer of that name; weight decay falls on weights alone (`nfbench.nets.optimizer.decayed_names`)."""
+    groups = parameter_groups(net, training["weight_decay"])
+    device = groups[0]["params"][0].device.type if groups else "cpu"
+    more: dict[str, Any] = {"momentum": training["momentum"]}
+    if training["optimizer"] == "rmsproptf":
+        more |= {"alpha": 0.9, "eps": 1e-3}  # as in the TPU reference
+    if training["optimizer"] in _FUSED and device in ("cpu", "cuda"):
+        more["fused"] = True
+    made: torch.optim.Optimizer = create_optimizer_v2(
+        groups, opt=training["optimizer"], lr=training["lr"], weight_decay=training["weight_decay"], **more
+    )
+    return made
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, training: Mapping[str, Any], epochs: int, updates: int
+) -> Callable[[int], None]:
+    """What sets the rate for an update, counted from 0, of a run of ``epochs`` epochs of ``updates`` updates each."""
+    warmup = round(training["warmup_epochs"] * updates)
+    common: dict[str, Any] = {"warmup_t": warmup, "warmup_lr_init": 0.0, "warmup_prefix": True, "t_in_epochs": False}
+    scheduler: Scheduler
+    if training["schedule"] == "cosine":
+        scheduler = CosineLRScheduler(optimizer, t_initial=max(1, epochs * updates - warmup), lr_min=0.0, **common)
+    else:
+        rate, every = 1.0, 1.0
+        if training["schedule"] == "exponential":
+            rate, every = RECIPES["efficientnet"].decay_rate or 1.0, training["decay_epochs"] * updates
+        scheduler = StepLRScheduler(optimizer, decay_t=max(every, 1.0), decay_rate=rate, **common)
+    # at its own count of 0 a warm-up has the rate 0, with which an update does nothing
+    return lambda update: scheduler.step_update(update + 1)
+
+
+def build_loss(training: Mapping[str, Any]) -> nn.Module:
+    """Cross-entropy, of soft targets where images are mixed."""
+    if training["mixup"] or training["cutmix"]:
+        soft: nn.Module = SoftTargetCrossEntropy()
+        return soft
+    return nn.CrossEntropyLoss(label_smoothing=training["label_smoothing"])
+
+
+def build_mixing(training: Mapping[str, Any], classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """MixUp on half of a batch and CutMix on the other half, by timm; without either, images and labels as they are.
+
+    Images of shape (n, 3, px, px) are overwritten; targets become shares of shape (n, classes).
+    """
+    if not training["mixup"] and not training["cutmix"]:
+        return lambda images, labels: (images, labels)
+    smoothing = training["label_smoothing"]
+    common = {"label_smoothing": smoothing, "num_classes": classes}
+    alphas = {"mixup_alpha": training["mixup"], "cutmix_alpha": training["cutmix"]}
+    halves = [
+        # timm's default for the other α is not 0
+        Mixup(**{"mixup_alpha": 0.0, "cutmix_alpha": 0.0, name: alpha}, **common)
+        if alpha
+        else partial(_unmixed, classes=classes, smoothing=smoothing)
+        for name, alpha in alphas.items()
+    ]
+
+    def mix(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        half = 2 * round(len(images) / 4)
+        parts = [
+            mixer(images[part], labels[part])
+            for mixer, part in zip(halves, (slice(0, half), slice(half, None)), strict=True)
+            if len(labels[part])
+        ]
+        # each half was overwritten where it lies
+        return images, torch.cat([targets for _, targets in parts])
+
+    return mix
+
+
+def _unmixed(images: Tensor, labels: Tensor, classes: int, smoothing: float) -> tuple[Tensor, Tensor]:
+    return images, mixup_target(labels, classes, 1.0, smoothing)
+
+
+def _or(asked: Any, own: Any) -> Any:
+    return own if asked == "auto" else asked
+
+
+def _augment(dataset: Dataset, own: Augment) -> Augment:
+    return own if dataset.augment == "recipe" else dataset.augment
+
+
+def _decay_epochs(epochs: int) -> float:
+    recipe = RECIPES["efficientnet"]
+    return (recipe.decay_epochs or 1.0) * epochs / recipe.epochs
+
+
+def _optimizer(name: str) -> str:
+    known = list_optimizers()
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, 1)
+    raise UnsupportedWorkload(
+        f"timm has no optimizer called {name!r}.",
+        why=f"The nearest is {near[0]}." if near else "",
+        try_=f"--optimizer {near[0] if near else 'sgd'}",
+    )

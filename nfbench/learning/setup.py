@@ -1,0 +1,218 @@
+"""What a training run is made of, before its first update: data, weights, recipe, net and feed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import nn
+
+from nfbench.catalog import datasets
+from nfbench.catalog.models import find
+from nfbench.devices.cpu import Cpu
+from nfbench.devices.cuda import Cuda
+from nfbench.devices.torch_device import norm_and_recipe
+from nfbench.errors import BadData, UnsupportedWorkload
+from nfbench.learning import recipe, transforms, weights
+from nfbench.learning.data import Arrays, Pictures, PictureSet, as_pictures, load
+from nfbench.learning.feed import Feed, Resident, Streaming, default_workers, stays
+from nfbench.learning.sources import Sources
+from nfbench.measuring.watch import Watch
+from nfbench.nets.build import build, px_of
+from nfbench.nets.flops import count
+from nfbench.records import Accuracy, Reading, RecipeName, Resolved, StepTime, Training, reading
+
+RealDevice = Cpu | Cuda
+
+
+class Setup:
+    """A run's parts, each settled from ``workload`` and ``seed``.
+
+    Raises:
+        NfbenchError: the data set, the weights or the settings do not do.
+    """
+
+    def __init__(self, device: RealDevice, workload: Accuracy, seed: int, sources: Sources, watch: Watch) -> None:
+        self.device, self.workload, self.seed, self.watch = device, workload, seed, watch
+        self.net = find(workload.model)
+        self.norm, own = norm_and_recipe(self.net, workload.norm)
+        watch.phase("reading the data")
+        self.data = load(_dataset(workload, sources), None if sources.data_dir is None else Path(sources.data_dir))
+        self.classes = len(self.data.classes)
+        wanted = {"none": None, "published": "published"}.get(workload.weights, sources.weights)
+        self.loaded = None if wanted is None else weights.load(self.net, wanted)
+        self._check_classes()
+        self.training = self._training(own, sources)
+        self._check_batch()
+        self.counts = self._counted()
+        self.resolved = self._resolved()
+        device.set_flags(self.resolved)
+        self.notes = {"norm": self.norm, **self.data.notes}
+        if self.loaded is not None:
+            self.notes["weights"] = self.loaded.source
+
+    def module(self) -> nn.Module:
+        """The net, on the device, as it is before the first update: by its authors' rule, or with the weights."""
+        torch.manual_seed(self.seed)
+        module = self.bare()
+        if self.loaded is not None:
+            module = weights.put(self.loaded, module, self.net, fresh_head=self.workload.epochs > 0)
+        return module.to(self.device.torch_device)
+
+    def averaged(self) -> nn.Module | None:
+        """The net with the moving average that a file of weights holds beside them."""
+        if self.loaded is None or self.loaded.ema is None or self.workload.epochs > 0:
+            return None
+        average = self.loaded._replace(state=self.loaded.ema)
+        return weights.put(average, self.bare(), self.net, fresh_head=False).to(self.device.torch_device)
+
+    def bare(self, device: str = "cpu") -> nn.Module:
+        """The net with its drop rates and as many outputs as the data has classes, initialized anew."""
+        net = replace(self.net, drop_rate=self.training.drop_rate, drop_path_rate=self.training.drop_path)
+        asked = (self.workload.drop_rate, self.workload.drop_path)
+        if self.net.source == "factory" and asked != ("auto", "auto"):
+            raise UnsupportedWorkload(
+                f"--drop-rate and --drop-path cannot reach into {self.net.name}.",
+                why="Its factory takes num_classes only.",
+                try_="a factory that sets them",
+            )
+        return build(net, num_classes=self.classes, device=device, norm=self.workload.norm)
+
+    def feed(self) -> Feed:
+        """Where the run's batches come from."""
+        training, data = self.training, self.data
+        common: dict[str, Any] = {
+            "device": self.device.torch_device,
+            "batch": self.workload.batch,
+            "test_batch": self.resolved.micro_batch,
+            "px": self.resolved.px,
+            "test_px": training.test_px,
+            "mean": training.mean,
+            "std": training.std,
+            "layout": self.workload.layout,
+            "seed": self.seed,
+        }
+        if not self._streams():
+            return Resident(data, augment=training.augment == "flip", **common)
+        px, prefetch = self.resolved.px, self.device.machine.device == "cuda"
+        common["workers"] = training.workers
+        if isinstance(data.train, Pictures) and isinstance(data.test, Pictures):
+            sets = (
+                PictureSet(data.train, px=px, training=True),
+                PictureSet(data.test, px=training.test_px, training=False),
+            )
+            return Streaming(*sets, transforms=transforms.of_folder(training, px, prefetch), **common)
+        assert isinstance(data.train, Arrays) and isinstance(data.test, Arrays)
+        arrays = as_pictures(data.train), as_pictures(data.test)
+        return Streaming(*arrays, transforms=transforms.of_arrays(training, px, prefetch), **common)
+
+    def _streams(self) -> bool:
+        augmented = self.training.randaugment_layers is not None and self.workload.epochs > 0
+        return augmented or not stays(self.data, self.device.machine.memory)
+
+    def _check_classes(self) -> None:
+        if self.workload.epochs == 0 and self.loaded is not None and self.loaded.classes != self.classes:
+            raise UnsupportedWorkload(
+                f"The weights tell {self.loaded.classes} classes apart, {self.data.name} has {self.classes}.",
+                why="--epochs 0 evaluates them as they are.",
+                try_="--epochs 10 to train a new classifier on them",
+            )
+
+    def _check_batch(self) -> None:
+        images = self.training.train_images
+        if self.workload.epochs and self.workload.batch > images:
+            raise BadData(
+                f"--batch {self.workload.batch} is more than the {images} training images of {self.data.name}.",
+                try_=f"--batch {2 ** (max(1, images // 4).bit_length() - 1)}",
+            )
+
+    def _training(self, own: RecipeName, sources: Sources) -> Training:
+        workload, data = self.workload, self.data
+        name = own if workload.recipe == "auto" else workload.recipe
+        asked = recipe.values(workload, self.net, name, datasets.find(workload.dataset))
+        config = (self.loaded.config if self.loaded is not None else None) or {}
+        photographs = isinstance(data.train, Pictures)
+        test_px = px_of(self.net)[1]
+        if workload.px != "train":
+            test_px = workload.px
+        elif config:
+            test_px = config["input_size"][-1]
+        training = Training(
+            **asked,
+            classes=self.classes,
+            train_images=_images(data.train),
+            test_images=_images(data.test),
+            test_px=test_px if workload.test_px == "auto" else workload.test_px,
+            data=data.digest,
+            mean=tuple(config.get("mean", data.mean)),
+            std=tuple(config.get("std", data.std)),
+            interpolation=config.get("interpolation", "bicubic") if photographs else "bilinear",
+            crop_pct=config.get("crop_pct") or 0.875 if photographs else 1.0,
+            crop_mode=config.get("crop_mode") or "center" if photographs else "squash",
+        )
+        self.training = training
+        if not self._streams():
+            return training
+        workers = default_workers() if sources.workers is None else sources.workers
+        return msgspec.structs.replace(training, workers=workers)
+
+    def _resolved(self) -> Resolved:
+        workload = self.workload
+        step = as_step(workload)
+        resolved = self.device.resolve(step)
+        flags: dict[str, Any] = {}
+        if workload.deterministic and resolved.cudnn_benchmark:
+            flags["cudnn_benchmark"] = False
+        micro_batch = resolved.micro_batch
+        if step.micro_batch == "auto" and self.device.machine.device != "cpu" and workload.epochs:
+            self.watch.phase("finding the micro-batch")
+            self.device.set_flags(resolved)
+            steps = self.device.build(step, resolved, self.seed)
+            micro_batch = self.device.fit(step, resolved, steps, self.seed)
+            del steps
+            self.device.rest()
+        return msgspec.structs.replace(
+            resolved,
+            micro_batch=micro_batch,
+            optimizer_impl=self.training.optimizer,
+            layout=workload.layout,
+            training=self.training,
+            **flags,
+        )
+
+    def _counted(self) -> list[Reading]:
+        px = px_of(self.net)[0] if self.workload.px == "train" else self.workload.px
+        found = count(self.bare("meta"), px, train=True, name=self.net.name)
+        values = {"macs": ("MAC", found.macs), "train_macs": ("MAC", found.train_macs), "params": ("1", found.params)}
+        return [
+            reading(name, unit, "run", "flop counter", [value])
+            for name, (unit, value) in values.items()
+            if value is not None
+        ]
+
+
+def as_step(workload: Accuracy) -> StepTime:
+    """The step of a run as `step-time` would time it."""
+    names = ("model", "px", "batch", "micro_batch", "precision", "layout", "compile", "agc", "agc_impl", "norm")
+    given = {name: getattr(workload, name) for name in (*names, "sam", "sam_fraction", "sam_scope")}
+    return StepTime(**given, ema="none" if workload.ema == "auto" else workload.ema)
+
+
+def seed_all(seed: int) -> None:
+    """Seed torch, NumPy and Python: timm mixes with the second and augments with the third."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def _dataset(workload: Accuracy, sources: Sources) -> str:
+    return f"imagefolder:{sources.folder}" if workload.dataset.startswith("imagefolder:") else workload.dataset
+
+
+def _images(part: Arrays | Pictures) -> int:
+    return len(part.labels) if isinstance(part, Arrays) else len(part.samples)

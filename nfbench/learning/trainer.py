@@ -1,0 +1,250 @@
+"""The loop inside an epoch: batches, updates, losses; and what the net scores after it."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from nfbench import units
+from nfbench.learning import recipe
+from nfbench.learning.evaluate import Scores, evaluate, evaluating, norms
+from nfbench.learning.feed import mixed_seed
+from nfbench.learning.setup import Setup, seed_all
+from nfbench.learning.step import LearningStep
+from nfbench.measuring.watch import Watch
+
+LOOKS = 20
+"""Updates of an epoch whose gradient norm is read."""
+CHUNK_TIME, LONGEST_CHUNK = 0.5, 100
+"""Seconds and updates between two looks at the losses, which wait for the device."""
+TRIAL_UPDATES = 5
+"""Updates of a turn of the trial that gives the cost of determinism."""
+
+
+class Epoch(NamedTuple):
+    """What an epoch of training left. ``losses`` are of each update, ``seconds`` of all of them, ``data_seconds`` of
+    their batches; norms are medians. ``finished`` is False where a loss was not finite or the time was up."""
+
+    losses: list[float]
+    seconds: float
+    data_seconds: float
+    rate: float
+    gradient_norm: float | None
+    clipped_norm: float | None
+    clipped_units: float | None
+    finished: bool
+
+
+class Trainer:
+    """The net of a run and its step, ready for the next epoch."""
+
+    def __init__(self, setup: Setup, watch: Watch) -> None:
+        self.setup, self.watch, self.device = setup, watch, setup.device
+        self.resolved, self.counts, self.notes = setup.resolved, setup.counts, setup.notes
+        self.feed = setup.feed()
+        self.updates = self.feed.updates
+        if setup.workload.deterministic:
+            # read by cuBLAS when it starts
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            _determine(True)
+        watch.phase("building")
+        self.build()
+
+    def build(self) -> None:
+        """The net and its step as they are before the first update."""
+        setup, workload, resolved = self.setup, self.setup.workload, self.setup.resolved
+        values = msgspec.structs.asdict(setup.training)
+        module = setup.module()
+        optimizer = recipe.build_optimizer(module, values)
+        self.step = step = LearningStep(
+            module,
+            optimizer,
+            device=self.device.torch_device,
+            batch=workload.batch,
+            px=resolved.px,
+            classes=setup.classes,
+            precision=resolved.precision,
+            clipping=resolved.agc,
+            compile=workload.compile,
+            seed=setup.seed,
+            impl=resolved.agc_impl or "foreach",
+            sam=None if workload.sam == "none" else workload.sam,
+            sam_fraction=workload.sam_fraction,
+            sam_scope=workload.sam_scope,
+            ema=setup.training.ema if workload.epochs else None,
+        )
+        step.criterion = recipe.build_loss(values)
+        step.arrange(workload.layout, resolved.micro_batch)
+        self.mix = recipe.build_mixing(values, setup.classes)
+        self.set_rate = recipe.build_schedule(optimizer, values, max(1, workload.epochs), self.updates)
+
+    def train(self, epoch: int, until: float) -> Epoch:
+        """Train an epoch, or as much of it as the device's clock leaves until ``until``; stop at a loss that is not
+        finite. Random numbers follow from the seed and the epoch alone."""
+        step, device, updates = self.step, self.device, self.feed.updates
+        seed_all(mixed_seed(self.setup.seed, epoch))
+        step.net.train()
+        looks = max(1, updates // LOOKS)
+        whole = self.setup.workload.epochs * updates
+        where = f"epoch {epoch + 1} of {self.setup.workload.epochs}"
+        losses: list[float] = []
+        seconds = data_seconds = 0.0
+        batches, chunk, finished = self.feed.train(epoch), 1, True
+        while len(losses) < updates and finished:
+            n = min(chunk, updates - len(losses))
+            recorder = device.recorder(1 + 2 * n)
+            kept: list[Tensor] = []
+            device.synchronize()
+            recorder.stamp()
+            for index in range(len(losses), len(losses) + n):
+                images, targets = self.mix(*next(batches))
+                step.feed(images, targets)
+                recorder.stamp()
+                self.set_rate(epoch * updates + index)
+                step.looking = index % looks == 0
+                step.update(_nothing, step.accumulation_steps)
+                kept.append(step.total)
+                recorder.stamp()
+            device.synchronize()
+            times = recorder.times()
+            seconds += times[-1]
+            data_seconds += sum(b - a for a, b in zip(times[:-1:2], times[1::2], strict=True))
+            losses += torch.stack(kept).tolist()
+            now = device.now()
+            finished = all(map(math.isfinite, losses[-n:])) and (now < until or len(losses) == updates)
+            mean = seconds / len(losses)
+            chunk = max(1, min(LONGEST_CHUNK, int(CHUNK_TIME / max(mean, 1e-6))))
+            left = units.seconds(mean * (whole - epoch * updates - len(losses)), 2)
+            self.watch.going(f"{where}: {len(losses)} of {updates} updates, {left} of training left")
+        before, after, shares = step.taken()
+        return Epoch(
+            losses,
+            seconds,
+            data_seconds,
+            step.optimizer.param_groups[0]["lr"],
+            _middle(before),
+            _middle(after) if step.clipping is not None else None,
+            statistics.fmean(shares) if shares else None,
+            finished,
+        )
+
+    def scores(self) -> dict[str, float]:
+        """top1, top5 and test_loss of the weights; batch_top1 with a batch's own statistics; ema_top1 and ema_top5 of
+        the weights' average, of the run or of the file that they came from."""
+        one = self._scores(self.step.net)
+        found = {"top1": one.top1, "top5": one.top5, "test_loss": one.loss}
+        if norms(self.step.net):
+            found["batch_top1"] = self._scores(self.step.net, batch_statistics=True).top1
+        average = self.setup.averaged() if self.step.ema is None else self.step.ema.module
+        if average is not None:
+            other = self._scores(average)
+            found |= {"ema_top1": other.top1, "ema_top5": other.top5}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def unreadable(self) -> int:
+        """Images that could not be read so far.
+
+        Raises:
+            BadData: they are more than 1 % of the set.
+        """
+        return len(self.feed.unreadable())
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch depends on, as tensors and plain values."""
+        step = self.step
+        found: dict[str, Any] = {
+            "state_dict": step.net.state_dict(),
+            "optimizer": step.optimizer.state_dict(),
+            "updates": step.updates,
+            "averaged": step.averaged,
+        }
+        if step.ema is not None:
+            found["state_dict_ema"] = step.ema.module.state_dict()
+        if step.scaler is not None:
+            found["scaler"] = step.scaler.state_dict()
+        training = self.setup.training
+        found["data_config"] = {
+            "input_size": (3, training.test_px, training.test_px),
+            "mean": training.mean,
+            "std": training.std,
+            "interpolation": training.interpolation,
+            "crop_pct": training.crop_pct,
+            "crop_mode": training.crop_mode,
+        }
+        return found
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        step = self.step
+        step.net.load_state_dict(state["state_dict"])
+        step.optimizer.load_state_dict(state["optimizer"])
+        step.updates, step.averaged = state["updates"], state["averaged"]
+        if step.ema is not None:
+            step.ema.module.load_state_dict(state["state_dict_ema"])
+        if step.scaler is not None:
+            step.scaler.load_state_dict(state["scaler"])
+
+    def cost_of_determinism(self) -> float | None:
+        """The time of an update with deterministic algorithms over that without, in turns A B B A; None without them.
+
+        It trains: `build` afterwards.
+        """
+        if not self.setup.workload.deterministic or self.setup.workload.epochs == 0:
+            return None
+        self.watch.phase("timing what determinism costs")
+        times: dict[bool, float] = {True: 0.0, False: 0.0}
+        for turn, on in enumerate((True, False, True, False, False, True)):
+            _determine(on)
+            spent = self._some_updates()
+            # the first of each only warms up
+            times[on] += spent if turn >= 2 else 0.0
+        _determine(True)
+        return times[True] / times[False]
+
+    def _some_updates(self) -> float:
+        batches = self.feed.train(0)
+        n = min(TRIAL_UPDATES, self.feed.updates)
+        recorder = self.device.recorder(1 + n)
+        recorder.stamp()
+        for _ in range(n):
+            self.step.feed(*self.mix(*next(batches)))
+            self.step.update(_nothing, self.step.accumulation_steps)
+            recorder.stamp()
+        self.device.synchronize()
+        self.step.taken()
+        return float(recorder.times()[-1])
+
+    def close(self) -> None:
+        """Leave torch's flags as others expect them."""
+        if self.setup.workload.deterministic:
+            torch.use_deterministic_algorithms(False)
+
+    def _scores(self, net: nn.Module, *, batch_statistics: bool = False) -> Scores:
+        batches: Iterator[tuple[Tensor, Tensor]] = self.feed.test()
+        if batch_statistics:
+            # one image has no statistics
+            batches = (batch for batch in batches if len(batch[1]) > 1)
+        with evaluating(net, batch_statistics=batch_statistics):
+            return evaluate(net, batches, self.setup.resolved.precision)
+
+
+def _determine(on: bool) -> None:
+    torch.use_deterministic_algorithms(on)
+    torch.backends.cudnn.benchmark = not on
+
+
+def _middle(values: Sequence[float]) -> float | None:
+    """The median of the values that are finite."""
+    finite = [value for value in values if math.isfinite(value)]
+    return statistics.median(finite) if finite else None
+
+
+def _nothing() -> None:
+    return None

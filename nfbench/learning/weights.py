@@ -1,0 +1,284 @@
+"""Weights for a net: those its authors published, or those of a file. No pickled code is ever run."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.client
+import pickle
+import threading
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from safetensors.torch import load_file
+from timm.data.config import resolve_data_config
+from torch import Tensor, nn
+
+from nfbench.catalog.models import NETS, Net
+from nfbench.errors import BadWeights
+from nfbench.nets.build import build, head_names
+from nfbench.nets.factory import reason
+
+PUBLISHED = "published"
+PATIENCE_S = 5.0
+_SHOWN = 3
+
+
+class Loaded(NamedTuple):
+    """Weights in memory, not yet in a net.
+
+    ``source`` is ``published:NAME.TAG`` or ``file:`` and 12 hex digits of the file's content, never a path. ``classes``
+    is the number of the classifier's outputs. ``config`` is timm's data config at the test size (``input_size`` in px,
+    ``interpolation``, ``mean``, ``std``, ``crop_pct``, ``crop_mode``), None where the file holds none. ``ema`` is the
+    file's moving average, None where it holds none or nothing else.
+    """
+
+    source: str
+    classes: int
+    config: dict[str, Any] | None
+    ema: dict[str, Tensor] | None
+    state: dict[str, Tensor]
+
+
+def load(net: Net, wanted: str) -> Loaded:
+    """The weights ``wanted`` for the net: ``published``, or the path of a file. Answers in seconds without a network.
+
+    Raises:
+        BadWeights: the net has no published weights, or they are neither here nor to be had; the file is missing,
+            unreadable, would run code, or holds no weights with the net's classifier.
+        UnknownModel: timm has no such model or tag.
+        UnsupportedWorkload: the net cannot be built.
+    """
+    if wanted == PUBLISHED:
+        return _published(net)
+    path = Path(wanted).expanduser()
+    state, ema, config = _read(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=6)).hexdigest()
+    return Loaded(f"file:{digest}", classes_of(state, build(net, device="meta")), config, ema, state)
+
+
+def put(loaded: Loaded, module: nn.Module, net: Net, *, fresh_head: bool) -> nn.Module:
+    """The module with the weights in it; with ``fresh_head`` its classifier stays as it was initialized.
+
+    All names and shapes must match, but for the classifier's with ``fresh_head``. The weights of `Loaded.ema` are put
+    by ``loaded._replace(state=loaded.ema)``.
+
+    Raises:
+        BadWeights: they are of another net; the module is as before.
+    """
+    left = head_names(module) if fresh_head else frozenset()
+    own = {name: tensor for name, tensor in module.state_dict().items() if name not in left}
+    given = {name: tensor for name, tensor in loaded.state.items() if name not in left}
+    # files from before torch 0.4.1 lack this counter, which no forward pass reads; torch lets them pass too
+    missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in given if name not in own]
+    misshapen = [
+        f"{name} ({_sides(given[name])} for {_sides(own[name])})"
+        for name in own
+        if name in given and own[name].shape != given[name].shape
+    ]
+    if missing or unexpected or misshapen:
+        found = ((missing, "missing"), (unexpected, "unexpected"), (misshapen, "of another shape"))
+        raise BadWeights(
+            f"{loaded.source}: these are weights of another net than {net.name}.",
+            why="\n".join(f"{len(names)} {what}: {_first(names)}." for names, what in found if names),
+            try_="the net that they were trained for: `nfbench models`",
+        )
+    module.load_state_dict(given, strict=False)
+    return module
+
+
+def classes_of(state: Mapping[str, Tensor], module: nn.Module) -> int:
+    """The number of outputs of the classifier in ``state``, whose name is that of the module's own.
+
+    Raises:
+        BadWeights: ``state`` has no such tensor.
+    """
+    heads = head_names(module)
+    weights = [name for name, p in module.named_parameters() if name in heads and p.dim() > 1]
+    weight = state.get(weights[-1]) if weights else None
+    if weight is None or not weight.dim():
+        raise BadWeights(
+            "The weights are of another net, or of one without a classifier.",
+            why=f"The classifier's {weights[-1] if weights else 'weight'} is not among their {len(state)} tensors.",
+            try_="the net that they were trained for: `nfbench models`",
+        )
+    return weight.shape[0]
+
+
+def _published(net: Net) -> Loaded:
+    if net.kwargs or net.twin_of or net.source == "factory":
+        raise _nothing_published(net, "Its graph is not one of timm's.")
+    module: Any = build(replace(net, config=net.weights or net.config), device="meta")
+    config = module.pretrained_cfg
+    if not any(config.get(place) for place in ("file", "hf_hub_id", "url")):
+        raise _nothing_published(net, f"timm {timm.__version__} knows of none.")
+    name = ".".join(filter(None, (config["architecture"], config.get("tag"))))
+    state = _read(_fetch(name, config)).state
+    if net.source == "timm":  # the catalogue's nets are stored as timm builds them; others it may convert
+        state = _converted(name, state)
+    at_test = resolve_data_config(pretrained_cfg=config, use_test_size=True)
+    return Loaded(f"{PUBLISHED}:{name}", classes_of(state, module), at_test, None, state)
+
+
+def _nothing_published(net: Net, why: str) -> BadWeights:
+    near = [n for n in NETS if net.family == n.family or net.config == n.config]
+    timms = [n for n in near if not n.kwargs and not n.twin_of]
+    configs = {n.name: timm.models.get_pretrained_cfg(n.weights or n.config) for n in timms}
+    known = [name for name, config in configs.items() if config and config.has_weights]
+    return BadWeights(
+        f"There are no published weights of {net.name}.",
+        why=f"{why} " + (f"Nets near it that have some: {', '.join(known)}." if known else "No net near it has any."),
+        try_=f"--weights FILE, for your own{f', or another net: {known[0]}' if known else ''}",
+    )
+
+
+def _converted(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights as timm renames and cuts them for the model of that name (old names, a class for background)."""
+    try:
+        built: nn.Module = timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay={"state_dict": state, "custom_load": False}
+        )
+    except Exception as error:
+        raise BadWeights(
+            f"timm {timm.__version__} cannot use its weights {name}.", why=reason(error), try_="another net or tag"
+        ) from error
+    return built.state_dict()
+
+
+def _fetch(name: str, config: Mapping[str, Any]) -> Path:
+    repo, _, revision = (config.get("hf_hub_id") or "").partition("@")
+    own = config.get("hf_hub_filename")
+    files = [own] if own else ["model.safetensors", "pytorch_model.bin"]
+    url = config.get("url") or ""
+    checkpoints = Path(torch.hub.get_dir(), "checkpoints")
+    in_hub = [try_to_load_from_cache(repo, file, revision=revision or None) for file in files] if repo else []
+    for place in (config.get("file"), *in_hub, checkpoints / url.rpartition("/")[2] if url else None):
+        if isinstance(place, (str, Path)) and Path(place).is_file():
+            return Path(place)
+    looked = [f"{url.rpartition('/')[2]} in {_shown(checkpoints)}"] if url else []
+    if not repo:
+        raise _absent(name, looked, "nfbench fetches none but the hub's.", f"curl -LO {url}")
+    trouble = "HF_HUB_OFFLINE is set."
+    if not constants.HF_HUB_OFFLINE:
+        silence = _silence(constants.ENDPOINT)
+        trouble = f"{constants.ENDPOINT} does not answer: {silence}."
+        for file in files if silence is None else ():
+            try:
+                return Path(hf_hub_download(repo, file, revision=revision or None))
+            except Exception as error:
+                trouble = f"{constants.ENDPOINT} answers, but: {reason(error)}"
+                # the second stands for a connection lost, on which the next file would wait as long again
+                if not isinstance(error, EntryNotFoundError) or isinstance(error, LocalEntryNotFoundError):
+                    break
+    looked.insert(0, f"{files[0]} of {repo} in {_shown(Path(constants.HF_HUB_CACHE))}")
+    raise _absent(name, looked, trouble, f"hf download {repo} {files[0]} --local-dir .")
+
+
+def _absent(name: str, looked: Sequence[str], trouble: str, bring: str) -> BadWeights:
+    return BadWeights(
+        f"The published weights {name} are not on this machine.",
+        why=f"Looked for {', and for '.join(looked)}. {trouble}",
+        try_=f"`{bring}` on a machine with a network, then --weights FILE",
+    )
+
+
+def _silence(url: str) -> str | None:
+    """Why nobody but a failing server or proxy is there, else None; in a thread, since DNS knows no time limit."""
+    heard: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE_S):
+                heard.append(None)
+        except urllib.error.HTTPError as error:
+            heard.append(f"status {error.code}" if error.code in (403, 407) or error.code >= 500 else None)
+            error.close()
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            heard.append(str(getattr(error, "reason", error)))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE_S)
+    return heard[0] if heard else f"nothing came in {PATIENCE_S:.0f} s"
+
+
+class _File(NamedTuple):
+    state: dict[str, Tensor]
+    ema: dict[str, Tensor] | None
+    config: dict[str, Any] | None
+
+
+def _read(path: Path) -> _File:
+    shown = _shown(path)
+    if path.is_dir():
+        inside = sorted(p.name for p in path.iterdir() if p.suffix in (".safetensors", ".pth", ".pt", ".bin"))
+        advice = f"a file in it: {_first(inside)}" if inside else "the path of a .safetensors or .pth file"
+        raise BadWeights(f"{shown} is a folder, not a file of weights.", try_=advice)
+    if not path.exists():
+        raise BadWeights(f"There is no file {shown}.", try_=f"--weights {PUBLISHED}, or a .safetensors or .pth file")
+    again = "fetch or save it once more"
+    try:
+        if not path.stat().st_size:
+            raise BadWeights(f"{shown} is empty.", try_=again)
+        held = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+    except BadWeights:
+        raise
+    except OSError as error:
+        raise BadWeights(f"{shown} cannot be read.", why=error.strerror or reason(error), try_=again) from error
+    except Exception as error:
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in str(error):
+            raise BadWeights(
+                f"{shown} is refused: to open it would run code stored in it.",
+                why="It holds Python objects besides tensors, perhaps a whole model.",
+                try_="where it comes from, save `model.state_dict()` alone with torch.save, or as .safetensors",
+            ) from None  # torch's own text fills a page and advises to run the code
+        raise BadWeights(f"{shown} is no file of weights, or is cut short.", try_=again) from error
+    outer = held if isinstance(held, dict) else {}
+    plain = next((outer[key] for key in ("state_dict", "model") if isinstance(outer.get(key), dict)), None)
+    average = next((outer[key] for key in ("state_dict_ema", "model_ema") if isinstance(outer.get(key), dict)), None)
+    if plain is None:
+        plain, average = outer if average is None else average, None
+    states = [plain] if average is None else [plain, average]
+    if not all(map(_is_state, states)):
+        raise BadWeights(
+            f"{shown} holds no weights.",
+            why="Neither it, nor its state_dict or model, is a state dict: tensors by name.",
+            try_="torch.save(model.state_dict(), FILE)",
+        )
+    cleaned = [timm.models.clean_state_dict(state) for state in states]
+    config = outer.get("data_config")
+    return _File(cleaned[0], cleaned[1] if len(cleaned) > 1 else None, config if isinstance(config, dict) else None)
+
+
+def _is_state(held: dict[Any, Any]) -> bool:
+    return bool(held) and all(isinstance(name, str) and isinstance(t, Tensor) for name, t in held.items())
+
+
+def _unpickled(path: Path) -> object:
+    with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+        warnings.simplefilter("ignore")  # of formats that torch will drop: they are read, or refused below in words
+        return torch.load(path, map_location="cpu", weights_only=True)  # the Namespace is in checkpoints of timm
+
+
+def _sides(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "scalar"
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
+
+
+def _shown(path: Path) -> str:
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

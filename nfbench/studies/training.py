@@ -1,0 +1,103 @@
+"""The training runs of a study: each net in a process of its own, and only what is still missing."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from nfbench.analysis.store import new_id
+from nfbench.measuring.outcome import Keep, Labels
+from nfbench.records import Accuracy, Machine, Result, key
+from nfbench.studies.group import Group, Seat, Watcher, running
+from nfbench.studies.runner import start
+from nfbench.studies.runs import Runs
+
+ENDED = ("ok", "diverged")
+"""What a run that is over ends as; any other is run again."""
+
+
+class Home(NamedTuple):
+    """Where a study's results are: its folder, and what earlier sessions left there."""
+
+    folder: Path
+    earlier: Sequence[Result]
+
+
+def train(
+    runs: Sequence[Runs],
+    *,
+    device: str,
+    keep: Keep,
+    watch: Watcher,
+    home: Callable[[Machine], Home],
+    study: str | None = None,
+    kind: str | None = None,
+) -> list[Result]:
+    """Train what no earlier session has finished on this machine with this software; return what those had finished.
+
+    Epochs of a run that was cut off are not trained again: checkpoints stay in ``.checkpoints`` of the study's folder
+    until the run's result is kept.
+
+    Raises:
+        NfbenchError: the device cannot be had, or is not of the ``kind`` for which the runs were chosen.
+    """
+    labels = Labels(session=new_id(), study=study)
+    found: list[Result] = []
+    finished: dict[tuple[str, int], Result] | None = None
+    place: Home | None = None
+    for one in runs:
+        group = Group([Seat(one.workload)], device=device, seed=0, labels=labels)
+        with running([group], keep) as state:
+            if finished is None or place is None:
+                start([group], watch, kind)
+                place, finished = _finished(group, home)
+            state.current = group
+            for number, seed in enumerate(one.seeds, 1):
+                if (old := finished.get((key(one.workload), seed))) is not None:
+                    found.append(old)
+                    continue
+                sources = one.sources
+                folder = place.folder / ".checkpoints" / _digest(one.workload)
+                if sources.checkpoint is None:
+                    sources = msgspec.structs.replace(sources, checkpoint=str(folder.resolve()))
+                group.seats = (Seat(one.workload, sources=sources),)
+                group.seed = seed
+                # a run that failed says nothing about another seed
+                group.out.clear()
+                said = f", seed {seed} ({number} of {len(one.seeds)})" if len(one.seeds) > 1 else ""
+                (result,) = group.turn(0, 0, one.sampling, keep, watch, said=said)
+                if result is not None and result.status in ENDED:
+                    (folder / f"seed-{seed}.pt").unlink(missing_ok=True)
+                elif not group.processes[0].alive():
+                    group.renew(0)
+            _tidy(place.folder / ".checkpoints", _digest(one.workload))
+    return found
+
+
+def _finished(group: Group, home: Callable[[Machine], Home]) -> tuple[Home, dict[tuple[str, int], Result]]:
+    hello = group.processes[0].hello
+    if hello is None:
+        # asking it will say why
+        return Home(Path(), ()), {}
+    place = home(hello.machine)
+    return place, {
+        (key(r.workload), r.seed): r
+        for r in place.earlier
+        if r.status in ENDED and (r.machine, r.software) == (hello.machine, hello.software)
+    }
+
+
+def _digest(workload: Accuracy) -> str:
+    return hashlib.blake2b(key(workload).encode(), digest_size=6).hexdigest()
+
+
+def _tidy(folder: Path, name: str) -> None:
+    """Remove folders that no checkpoint is left in."""
+    for path in (folder / name, folder):
+        if path.is_dir() and not any(path.iterdir()):
+            shutil.rmtree(path, ignore_errors=True)
