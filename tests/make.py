@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from nfbench.measuring.watch import Silent
 from nfbench.records import (
     SCHEMA_VERSION,
+    Accuracy,
     Machine,
     Reading,
     Resolved,
@@ -14,6 +17,7 @@ from nfbench.records import (
     Sampling,
     Software,
     StepTime,
+    Training,
     reading,
 )
 
@@ -45,6 +49,78 @@ def result(model: str = "resnet50", times: tuple[float, ...] = (0.1,) * 20, **fi
         "readings": (step_times(*times),),
     }
     return Result(**(given | fields))
+
+
+TRAINING = Training(
+    recipe="nfnet",
+    optimizer="sgd",
+    lr=0.1,
+    schedule="cosine",
+    warmup_epochs=1.0,
+    momentum=0.9,
+    weight_decay=2e-5,
+    label_smoothing=0.1,
+    augment="none",
+    classes=10,
+    train_images=1000,
+    test_images=500,
+    test_px=32,
+    data="0123",
+    mean=(0.5,) * 3,
+    std=(0.25,) * 3,
+    interpolation="bilinear",
+)
+
+
+def each_epoch(name: str, *values: float, unit: str = "1") -> Reading:
+    return reading(name, unit, "epoch", "test", values)
+
+
+def accuracy(
+    model: str = "tiny-nfnet",
+    top1: tuple[float, ...] = (0.5, 0.8, 0.9),
+    seed: int = 0,
+    *,
+    more: tuple[Reading, ...] = (),
+    px: int = 32,
+    test_px: int = 32,
+    agc: float | None = 0.01,
+    training: dict[str, Any] | None = None,
+    train_time: float = 2.0,
+    macs: float = 1e7,
+    params: float = 4e5,
+    run: dict[str, Any] | None = None,
+    **fields: Any,
+) -> Result:
+    """A training run of 1000 images an epoch in 20 updates; ``run`` are fields of its workload."""
+    epochs = len(top1)
+    asked: dict[str, Any] = {"dataset": "digits", "epochs": epochs, "batch": 50} | (run or {})
+    given: dict[str, Any] = {
+        "start": f"2026-01-01T00:00:0{seed}.000Z",
+        "workload": Accuracy(model=model, **asked),
+        "seed": seed,
+        "notes": {"norm": "batch" if "nf" not in model or model.startswith("bn-") else "none"},
+        "resolved": Resolved(
+            px=px,
+            micro_batch=50,
+            precision="fp32",
+            layout="nhwc",
+            agc=agc,
+            training=msgspec.structs.replace(TRAINING, test_px=test_px, **(training or {})),
+        ),
+        "readings": (
+            each_epoch("top1", *top1),
+            each_epoch("train_time", *(train_time,) * epochs, unit="s"),
+            each_epoch("evaluation_time", *(0.5,) * epochs, unit="s"),
+            once("macs", macs),
+            once("train_macs", 3 * macs),
+            once("params", params),
+            once("updates", 20.0 * epochs),
+            once("images_seen", 1000.0 * epochs),
+            *more,
+        ),
+    }
+    return result(model, **(given | fields))
 
 
 class Quiet(Silent):

@@ -32,6 +32,7 @@ print("HEAVY", heavy)
         ["table", "--help"],
         ["plot", "--help"],
         ["step-time", "--help"],
+        ["accuracy", "--help"],
         ["run", "--help"],
         ["run", "--list"],
         ["--version"],
@@ -47,12 +48,12 @@ def test_the_help_fits_a_terminal_of_24_lines(cli: Cli) -> None:
     lines = cli("--help").stdout.splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
-    for name in ("step-time", "flops", "run", "table", "plot", "models", "env"):
+    for name in ("step-time", "flops", "accuracy", "run", "table", "plot", "models", "env"):
         assert any(f" {name} " in line for line in lines), name
 
 
 def test_the_fake_device_is_not_in_any_help(cli: Cli) -> None:
-    for name in ("step-time", "run", "env"):
+    for name in ("step-time", "accuracy", "run", "env"):
         assert "fake" not in cli(name, "--help").stdout
 
 

@@ -1,7 +1,7 @@
 """Warnings as values: what is doubtful about a result, and what to do about it. Recomputed when shown.
 
-Those about the machine stand in `machine_findings`, those about the step times in `step_findings`; here are those
-about the outcome and the net.
+Those about the machine stand in `machine_findings`, those about the step times in `step_findings`, those about
+training runs in `accuracy_findings`; here are those about the outcome and the net.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from nfbench import units
+from nfbench.analysis import accuracy_findings, metrics, step_findings
 from nfbench.analysis import machine_findings as machine
-from nfbench.analysis import metrics, step_findings
 from nfbench.analysis.finding import Finding
-from nfbench.records import Result, StepTime
+from nfbench.records import Accuracy, Result, StepTime
 
 __all__ = ["Finding", "few_rounds", "of", "of_all"]
 
@@ -28,8 +28,9 @@ Check = Callable[[Result], Finding | None]
 def of(result: Result) -> list[Finding]:
     """The findings of one result, in the order of their weight. Never raises, whatever the file holds."""
     grave = (check(result) for check in GRAVE)
+    own = accuracy_findings.of(result) if isinstance(result.workload, Accuracy) else step_findings.of(result)
     slight = (check(result) for check in SLIGHT)
-    return [found for found in (*grave, *step_findings.of(result), *slight) if found is not None]
+    return [found for found in (*grave, *own, *slight) if found is not None]
 
 
 def of_all(results: Iterable[Result]) -> list[Finding]:
@@ -52,6 +53,8 @@ def few_rounds(rounds: int) -> Finding | None:
 def _failed(result: Result) -> Finding | None:
     if result.status in ("ok", "diverged"):
         return None
+    if isinstance(result.workload, Accuracy) and result.status in ("timeout", "interrupted"):
+        return accuracy_findings.cut_short(result)
     words = result.status.replace("_", " ")
     detail = f": {result.message}" if result.message else ""
     do = {
@@ -65,12 +68,16 @@ def _failed(result: Result) -> Finding | None:
 def _diverged(result: Result) -> Finding | None:
     if result.status != "diverged":
         return None
+    if isinstance(result.workload, Accuracy):
+        return accuracy_findings.diverged(result)
     sharp = isinstance(result.workload, StepTime) and result.workload.sam != "none"
     do = "Try a smaller --sam, or --agc 0.01." if sharp else "Try --agc 0.01 or --precision fp32."
     return Finding("diverged", "The loss is not finite, so there is no rate.", do)
 
 
 def _wide(result: Result) -> Finding | None:
+    if not isinstance(result.workload, StepTime):
+        return None
     estimate = None
     # phases of unequal length, as values that are not finite leave them, compose no step
     with suppress(ValueError, ArithmeticError):
@@ -103,8 +110,10 @@ def _batch_statistics(result: Result) -> Finding | None:
 
 
 def _passes(result: Result) -> int | None:
-    """Passes of a whole step; None where none is known or the workload is no step."""
-    if result.resolved is None or not isinstance(result.workload, StepTime) or result.resolved.micro_batch < 1:
+    """Passes of a whole step; None where none is known or the workload has no step."""
+    if result.resolved is None or not isinstance(result.workload, StepTime | Accuracy):
+        return None
+    if result.resolved.micro_batch < 1:
         return None
     return result.workload.batch // result.resolved.micro_batch
 

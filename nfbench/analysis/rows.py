@@ -39,10 +39,10 @@ class Chosen(NamedTuple):
     groups: list[list[Result]]
     aside: dict[str, int]
 
-    def said(self) -> str:
-        """What was set aside, in a sentence; empty where nothing was."""
+    def said(self, of: str = "") -> str:
+        """What was set aside, in a sentence, with the kind ``of`` results; empty where nothing was."""
         parts = [f"{count} {why}" for why, count in self.aside.items() if count]
-        return f"Set aside: {'; '.join(parts)}." if parts else ""
+        return f"Set aside{f' of {of}' if of else ''}: {'; '.join(parts)}." if parts else ""
 
 
 def choose(results: Iterable[Result], everything: bool = False) -> Chosen:
@@ -83,9 +83,9 @@ def row(group: Sequence[Result]) -> Row:
     found: Row = {
         "kind": "step-time",
         "model": workload.model,
-        "family": _family(workload.model),
+        "family": family_of(workload.model),
         **{f: getattr(workload, f) for f in ("batch", "compile", "optimizer")},
-        "status": statuses.most_common(1)[0][0] if not rated else _status(statuses),
+        "status": statuses.most_common(1)[0][0] if not rated else status_of(statuses),
         "rounds": len(rated),
         "composed": result.composed or None,
         "stopped_by": result.stopped_by,
@@ -163,7 +163,7 @@ def _extras(workload: StepTime) -> Row:
     return found
 
 
-def _status(statuses: Counter[Status]) -> str:
+def status_of(statuses: Counter[Status]) -> str:
     """The status of replicates of which at least one has a rate; a failure among them is counted, not hidden."""
     if len(statuses) == 1:
         return next(iter(statuses))
@@ -179,7 +179,8 @@ def software_name(software: Software) -> str:
     return ", ".join(parts)
 
 
-def _family(model: str) -> str | None:
+def family_of(model: str) -> str | None:
+    """The catalogue's family of a net; None for a name that it does not know."""
     try:
         return find(model).family
     except UnknownModel:

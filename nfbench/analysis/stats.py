@@ -87,16 +87,26 @@ def mean_of_logs(values: Sequence[float], confidence: float = CONFIDENCE) -> Est
 
     For rounds: medians of several rounds, or paired ratios of two nets.
     """
+    logs = mean(np.log(np.asarray(values, dtype=np.float64)).tolist(), confidence)
+    if logs.low is None or logs.high is None:
+        return Estimate(math.exp(logs.value))
+    if logs.low == logs.high:
+        return Estimate(float(values[0]), float(values[0]), float(values[0]))
+    return Estimate(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high))
+
+
+def mean(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+    """The arithmetic mean with Student's t interval, for accuracies over seeds: they may be 0 and do not scale."""
+    data = np.asarray(values, dtype=np.float64)
+    centre, n = float(data.mean()), len(data)
+    if n < 2:
+        return Estimate(centre)
+    if np.ptp(data) == 0:
+        return Estimate(float(values[0]), float(values[0]), float(values[0]))
     from scipy.special import stdtrit
 
-    logs = np.log(np.asarray(values, dtype=np.float64))
-    centre, n = float(logs.mean()), len(logs)
-    if n < 2:
-        return Estimate(math.exp(centre))
-    if np.ptp(logs) == 0:
-        return Estimate(float(values[0]), float(values[0]), float(values[0]))
-    width = float(stdtrit(n - 1, 0.5 + confidence / 2)) * float(logs.std(ddof=1)) / math.sqrt(n)
-    return Estimate(math.exp(centre), math.exp(centre - width), math.exp(centre + width))
+    width = float(stdtrit(n - 1, 0.5 + confidence / 2)) * float(data.std(ddof=1)) / math.sqrt(n)
+    return Estimate(centre, centre - width, centre + width)
 
 
 def composed_value(

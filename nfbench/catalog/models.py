@@ -25,7 +25,8 @@ class Net:
 
     ``norm``, ``recipe`` and the px are None where only the built net can tell: ``timm:NAME`` and
     ``package.module:factory``. Block i of n (counted from 0) is dropped at ``drop_path_rate`` · i / n.
-    ``weights`` names the released weights whose accuracy stands for the net where the paper reports none. ``twin_of``
+    ``weights`` names the released weights whose accuracy stands for the net where the paper reports none, and which
+    ``--weights published`` takes: none that saw more than ImageNet, where there are others. ``twin_of``
     names the NF net whose graph a batch-normalized twin has.
     """
 
@@ -152,15 +153,15 @@ NETS: tuple[Net, ...] = (
     _resnet("senet", "seresnet152", "seresnet152", test_px=288),  # the px at which it has Table 3's MACs
     _resnet("senet", "seresnext50", "seresnext50_32x4d", "racm_in1k"),
     _resnet("senet", "seresnext101d", "seresnext101d_32x8d", "ah_in1k"),
-    _efficientnet("efficientnet-b0", "tf_efficientnet_b0", 224, 0.2),
+    _efficientnet("efficientnet-b0", "tf_efficientnet_b0", 224, 0.2, "aa_in1k"),
     _efficientnet("efficientnet-b1", "tf_efficientnet_b1", 240, 0.2, "aa_in1k"),
     _efficientnet("efficientnet-b2", "tf_efficientnet_b2", 260, 0.3, "aa_in1k"),
-    _efficientnet("efficientnet-b3", "tf_efficientnet_b3", 300, 0.3),
-    _efficientnet("efficientnet-b4", "tf_efficientnet_b4", 380, 0.4),
-    _efficientnet("efficientnet-b5", "tf_efficientnet_b5", 456, 0.4),
-    _efficientnet("efficientnet-b6", "tf_efficientnet_b6", 528, 0.5),
-    _efficientnet("efficientnet-b7", "tf_efficientnet_b7", 600, 0.5),
-    _efficientnet("efficientnet-b8", "tf_efficientnet_b8", 672, 0.5),
+    _efficientnet("efficientnet-b3", "tf_efficientnet_b3", 300, 0.3, "aa_in1k"),
+    _efficientnet("efficientnet-b4", "tf_efficientnet_b4", 380, 0.4, "aa_in1k"),
+    _efficientnet("efficientnet-b5", "tf_efficientnet_b5", 456, 0.4, "aa_in1k"),
+    _efficientnet("efficientnet-b6", "tf_efficientnet_b6", 528, 0.5, "aa_in1k"),
+    _efficientnet("efficientnet-b7", "tf_efficientnet_b7", 600, 0.5, "aa_in1k"),
+    _efficientnet("efficientnet-b8", "tf_efficientnet_b8", 672, 0.5, "ra_in1k"),
     _timm_efficientnet("efficientnet_b0", 224, 224, 0.2, "ra_in1k"),
     _timm_efficientnet("efficientnet_b1", 240, 288, 0.2, "ra4_e3600_r240_in1k"),
     _timm_efficientnet("efficientnet_b2", 256, 288, 0.3, "ra_in1k"),

@@ -7,22 +7,36 @@ net without normalization that nothing clips diverges at update 12 where its pea
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
 from nfbench.catalog.models import find
 from nfbench.catalog.recipes import RECIPES
 from nfbench.devices.fake import IMAGE_TIME, FakeDevice
+from nfbench.learning.checkpoint import Checkpoints
 from nfbench.records import Accuracy, Reading, Resolved, StepTime, Training, reading
 
 IMAGES, TEST_IMAGES, CLASSES = 1024, 512, 10
 DIVERGES_AT, HIGHEST_RATE = 12, 0.05
 
 
+class FakeCheckpoints(Checkpoints):
+    """Checkpoints that need no torch."""
+
+    def write(self, content: dict[str, Any], file: BinaryIO) -> None:
+        file.write(msgspec.msgpack.encode(content))
+
+    def read(self, path: Path) -> Any:
+        return msgspec.msgpack.decode(path.read_bytes())
+
+
 class FakeLearner:
     """Implements `nfbench.learning.fit.Learner` on a fake clock."""
+
+    checkpoints: type[Checkpoints] = FakeCheckpoints
 
     def __init__(self, device: FakeDevice, workload: Accuracy, seed: int) -> None:
         self.device, self.workload, self.seed = device, workload, seed

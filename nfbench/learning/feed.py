@@ -6,9 +6,11 @@ A feed's order and augmentation follow from the seed and the epoch alone, so tha
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -76,11 +78,10 @@ class Resident:
         self.device, self.batch, self.test_batch = device, batch, test_batch
         self.px, self.test_px, self.augment, self.layout, self.seed = px, test_px, augment, layout, seed
         self.images, self.labels = _to(data.train, device)
-        # a set that is sorted by class would make one-class batches, whose statistics are no batch's
-        order = torch.randperm(len(data.test.labels), generator=torch.Generator().manual_seed(0))
-        self.test_images, self.test_labels = _to(data.test, device, order)
-        channels = self.images.shape[1]
-        self.mean, self.std = (_channels(values, channels, device) for values in (mean, std))
+        self.test_images, self.test_labels = _to(data.test, device, _test_order(len(data.test.labels)))
+        self.mean, self.std = (
+            torch.tensor(v, dtype=torch.float32, device=device).view(1, -1, 1, 1) for v in (mean, std)
+        )
         self.updates = len(self.labels) // batch
 
     def train(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -116,7 +117,8 @@ class Resident:
         if side != (px, px):
             smaller = px < max(side)
             x = F.interpolate(x, size=(px, px), mode="bilinear", align_corners=False, antialias=smaller)
-        x = x.sub_(self.mean).div_(self.std)
+        # of gray images each channel may have a mean of its own
+        x = x.sub(self.mean).div_(self.std)
         return x.expand(-1, 3, -1, -1).contiguous(memory_format=FORMATS[self.layout])
 
 
@@ -178,7 +180,8 @@ class Streaming:
             "persistent_workers": False,
         }
         self.loader = create_loader(train, (3, px, px), batch, is_training=True, **common)
-        self.test_loader = create_loader(test, (3, test_px, test_px), test_batch, is_training=False, **common)
+        shuffled: Any = torch.utils.data.Subset(test, _test_order(len(test)).tolist())
+        self.test_loader = create_loader(shuffled, (3, test_px, test_px), test_batch, is_training=False, **common)
         train.transform, test.transform = transforms
         self.updates = len(train) // batch
 
@@ -194,8 +197,8 @@ class Streaming:
         return sorted(name for pictures in self.sets for name in pictures.unreadable())
 
     def _on_device(self, loader: Any, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        # workers and the sampler draw their seeds from torch's
-        torch.manual_seed(seed)
+        # workers and the sampler draw their seeds from torch's; without workers timm augments with all three
+        seed_all(seed)
         for images, labels in loader:
             images = images.to(self.device, non_blocking=True)
             yield (
@@ -221,17 +224,23 @@ def mixed_seed(seed: int, epoch: int) -> int:
     return (seed * 1_000_003 + epoch + 1) % 2**63
 
 
+def seed_all(seed: int) -> None:
+    """Seed torch, NumPy and Python: timm mixes with the second and augments with the third."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def _test_order(images: int) -> Tensor:
+    # a set that is sorted by class would make one-class batches, whose statistics are no batch's
+    return torch.randperm(images, generator=torch.Generator().manual_seed(0))
+
+
 def _to(arrays: Arrays, device: torch.device, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
     images, labels = torch.from_numpy(arrays.images), torch.from_numpy(arrays.labels)
     if order is not None:
         images, labels = images[order], labels[order]
     return images.permute(0, 3, 1, 2).contiguous().to(device), labels.to(device)
-
-
-def _channels(values: tuple[float, ...], channels: int, device: torch.device) -> Tensor:
-    """Values of three channels, or of one, for images of ``channels``."""
-    kept = values if len(values) in (1, channels) else (sum(values) / len(values),)
-    return torch.tensor(kept, device=device).view(1, -1, 1, 1)
 
 
 def _three(values: tuple[float, ...]) -> tuple[float, ...]:

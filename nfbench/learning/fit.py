@@ -16,6 +16,7 @@ import msgspec
 from nfbench import units
 from nfbench.devices.base import Device
 from nfbench.errors import NfbenchError, Stop
+from nfbench.learning.checkpoint import Checkpoints
 from nfbench.learning.sources import Sources
 from nfbench.measuring.lock import only_one
 from nfbench.measuring.meters.energy import Energy
@@ -51,6 +52,7 @@ class Learner(Protocol):
     counts: list[Reading]
     notes: dict[str, str]
     updates: int
+    checkpoints: type[Checkpoints]
 
     def build(self) -> None: ...
     def train(self, epoch: int, until: float) -> Any: ...
@@ -158,6 +160,9 @@ class Run:
             self._evaluate(learner)
             return
         self._resume(learner)
+        if self.done:
+            # it may have been stopped between its checkpoint and this
+            self._check_chance(last=self.done == self.workload.epochs)
         meter = _energy(self.device)
         until = self.device.now() + self.sampling.max_time
         for epoch in range(self.done, self.workload.epochs):
@@ -172,9 +177,7 @@ class Run:
         """Go on from the last checkpoint where there is one; what determinism costs is timed only at the beginning."""
         self.store = None
         if self.sources.checkpoint is not None:
-            from nfbench.learning.checkpoint import Checkpoints
-
-            self.store = Checkpoints(Path(self.sources.checkpoint), self.workload, self.seed)
+            self.store = learner.checkpoints(Path(self.sources.checkpoint), self.workload, self.seed)
             found = self.store.load()
             if found is not None:
                 self.store.goes_on(found, learner.resolved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -11,9 +12,6 @@ import torch
 from timm.data.mixup import Mixup, mixup_target
 from timm.loss.cross_entropy import SoftTargetCrossEntropy
 from timm.optim._optim_factory import create_optimizer_v2, list_optimizers
-from timm.scheduler.cosine_lr import CosineLRScheduler
-from timm.scheduler.scheduler import Scheduler
-from timm.scheduler.step_lr import StepLRScheduler
 from torch import Tensor, nn
 
 from nfbench.catalog import published
@@ -33,7 +31,7 @@ def values(workload: Accuracy, net: Net, name: RecipeName, dataset: Dataset) -> 
     """The fields of `nfbench.records.Training` that the recipe ``name`` and the workload's own values decide.
 
     The rate is the recipe's times batch / 256, the warm-up min(its epochs, 10 % of the run). An exponential schedule
-    falls as often in a run as in the published one, so that it ends at the same share of its peak.
+    falls as often after the warm-up as in the published run, so that it ends at the same share of its peak.
 
     Raises:
         UnsupportedWorkload: no such optimizer, or mixing with an odd batch.
@@ -44,16 +42,18 @@ def values(workload: Accuracy, net: Net, name: RecipeName, dataset: Dataset) -> 
     layers, magnitude = recipe.randaugment
     if augment == "nfnet":
         layers = RECIPES["nfnet"].randaugment[0]
-        variant = published.variant(net.name)
+        # a twin is trained as its NF net
+        variant = published.variant(net.twin_of or net.name)
         magnitude = variant.randaugment_magnitude if variant else RECIPES["nfnet"].randaugment[1]
     mixed = augment == "nfnet"
+    warmup = _or(workload.warmup_epochs, min(recipe.warmup_epochs, WARMUP_SHARE * workload.epochs))
     found = {
         "recipe": name,
         "optimizer": _optimizer(_or(workload.optimizer, recipe.optimizer)),
         "lr": _or(workload.lr, recipe.lr * workload.batch / LR_BATCH),
         "schedule": schedule,
-        "warmup_epochs": _or(workload.warmup_epochs, min(recipe.warmup_epochs, WARMUP_SHARE * workload.epochs)),
-        "decay_epochs": _decay_epochs(workload.epochs) if schedule == "exponential" else None,
+        "warmup_epochs": warmup,
+        "decay_epochs": _decay_epochs(workload.epochs, warmup) if schedule == "exponential" else None,
         "momentum": _or(workload.momentum, recipe.momentum),
         "weight_decay": _or(workload.weight_decay, recipe.weight_decay),
         "label_smoothing": _or(workload.label_smoothing, recipe.label_smoothing),
@@ -96,18 +96,35 @@ def build_schedule(
     optimizer: torch.optim.Optimizer, training: Mapping[str, Any], epochs: int, updates: int
 ) -> Callable[[int], None]:
     """What sets the rate for an update, counted from 0, of a run of ``epochs`` epochs of ``updates`` updates each."""
-    warmup = round(training["warmup_epochs"] * updates)
-    common: dict[str, Any] = {"warmup_t": warmup, "warmup_lr_init": 0.0, "warmup_prefix": True, "t_in_epochs": False}
-    scheduler: Scheduler
+    peaks = [group["lr"] for group in optimizer.param_groups]
+
+    def set_rate(update: int) -> None:
+        share = share_of_peak(training, epochs, updates, update)
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = share * peak
+
+    return set_rate
+
+
+def share_of_peak(training: Mapping[str, Any], epochs: int, updates: int, update: int) -> float:
+    """The rate of an update, counted from 0, over the peak rate: linear warm-up, then the schedule.
+
+    An exponential one is the staircase of the TPU reference (tensorflow/tpu, models/official/efficientnet/utils.py),
+    counted from the first update of its 350 epochs of which 5 warm up; what follows the warm-up is compressed to fit.
+    """
+    warmup = training["warmup_epochs"] * updates
+    if update + 1 <= warmup:
+        return (update + 1) / warmup
+    after = max(0.0, update - warmup)
     if training["schedule"] == "cosine":
-        scheduler = CosineLRScheduler(optimizer, t_initial=max(1, epochs * updates - warmup), lr_min=0.0, **common)
-    else:
-        rate, every = 1.0, 1.0
-        if training["schedule"] == "exponential":
-            rate, every = RECIPES["efficientnet"].decay_rate or 1.0, training["decay_epochs"] * updates
-        scheduler = StepLRScheduler(optimizer, decay_t=max(every, 1.0), decay_rate=rate, **common)
-    # at its own count of 0 a warm-up has the rate 0, with which an update does nothing
-    return lambda update: scheduler.step_update(update + 1)
+        return (1 + math.cos(math.pi * after / max(1.0, epochs * updates - warmup))) / 2
+    if training["schedule"] == "exponential":
+        recipe = RECIPES["efficientnet"]
+        assert recipe.decay_rate is not None and recipe.decay_epochs is not None
+        falls = after / (training["decay_epochs"] * updates) + recipe.warmup_epochs / recipe.decay_epochs
+        # 12 · 0.2 is a little below 2.4 in floating point
+        return recipe.decay_rate ** math.floor(round(falls, 9))
+    return 1.0
 
 
 def build_loss(training: Mapping[str, Any]) -> nn.Module:
@@ -161,9 +178,11 @@ def _augment(dataset: Dataset, own: Augment) -> Augment:
     return own if dataset.augment == "recipe" else dataset.augment
 
 
-def _decay_epochs(epochs: int) -> float:
+def _decay_epochs(epochs: int, warmup: float) -> float:
+    """The interval of the published run, with what follows its warm-up compressed to what follows this one's."""
     recipe = RECIPES["efficientnet"]
-    return (recipe.decay_epochs or 1.0) * epochs / recipe.epochs
+    assert recipe.decay_epochs is not None
+    return recipe.decay_epochs * max(1e-9, epochs - warmup) / (recipe.epochs - recipe.warmup_epochs)
 
 
 def _optimizer(name: str) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
 from torch import nn
 
@@ -201,13 +199,6 @@ def as_step(workload: Accuracy) -> StepTime:
     names = ("model", "px", "batch", "micro_batch", "precision", "layout", "compile", "agc", "agc_impl", "norm")
     given = {name: getattr(workload, name) for name in (*names, "sam", "sam_fraction", "sam_scope")}
     return StepTime(**given, ema="none" if workload.ema == "auto" else workload.ema)
-
-
-def seed_all(seed: int) -> None:
-    """Seed torch, NumPy and Python: timm mixes with the second and augments with the third."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
 
 
 def _dataset(workload: Accuracy, sources: Sources) -> str:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from nfbench import units
 from nfbench.learning import recipe
+from nfbench.learning.checkpoint import Checkpoints
 from nfbench.learning.evaluate import Scores, evaluate, evaluating, norms
-from nfbench.learning.feed import mixed_seed
-from nfbench.learning.setup import Setup, seed_all
+from nfbench.learning.feed import mixed_seed, seed_all
+from nfbench.learning.setup import Setup
 from nfbench.learning.step import LearningStep
 from nfbench.measuring.watch import Watch
 
@@ -44,6 +45,8 @@ class Epoch(NamedTuple):
 
 class Trainer:
     """The net of a run and its step, ready for the next epoch."""
+
+    checkpoints = Checkpoints
 
     def __init__(self, setup: Setup, watch: Watch) -> None:
         self.setup, self.watch, self.device = setup, watch, setup.device
@@ -88,7 +91,7 @@ class Trainer:
     def train(self, epoch: int, until: float) -> Epoch:
         """Train an epoch, or as much of it as the device's clock leaves until ``until``; stop at a loss that is not
         finite. Random numbers follow from the seed and the epoch alone."""
-        step, device, updates = self.step, self.device, self.feed.updates
+        step, device, updates = self.step, self.device, self.updates
         seed_all(mixed_seed(self.setup.seed, epoch))
         step.net.train()
         looks = max(1, updates // LOOKS)
@@ -140,7 +143,7 @@ class Trainer:
         the weights' average, of the run or of the file that they came from."""
         one = self._scores(self.step.net)
         found = {"top1": one.top1, "top5": one.top5, "test_loss": one.loss}
-        if norms(self.step.net):
+        if norms(self.step.net) and min(self.resolved.micro_batch, self.setup.training.test_images) > 1:
             found["batch_top1"] = self._scores(self.step.net, batch_statistics=True).top1
         average = self.setup.averaged() if self.step.ema is None else self.step.ema.module
         if average is not None:

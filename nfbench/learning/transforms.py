@@ -41,7 +41,9 @@ def of_arrays(training: Training, px: int, prefetch: bool) -> tuple[Any, Any]:
     if training.augment != "none":
         steps += [tv.RandomCrop(px, padding=max(1, px // CROP_PAD), padding_mode="reflect"), tv.RandomHorizontalFlip()]
     if (words := randaugment(training)) is not None:
-        steps.append(rand_augment_transform(words, {"img_mean": tuple(round(255 * m) for m in training.mean)}))
+        gray = tuple(round(255 * m) for m in training.mean)
+        # one value would fill the red channel alone
+        steps.append(rand_augment_transform(words, {"img_mean": gray * (3 // len(gray))}))
     return tv.Compose([*steps, *end]), tv.Compose([tv.Resize((training.test_px, training.test_px)), *end])
 
 

@@ -19,20 +19,25 @@ KINDS = {
     "step-time": "plots:step_time",
     "throughput": "plots:throughput",
     "history": "history:history",
+    "accuracy-vs-flops": "accuracy_plots:accuracy_vs_flops",
     "reported-accuracy-vs-macs": "plots:accuracy_vs_macs",
 }
 """The module of this package and the function in it that draw a kind, by the kind's name, which its files bear."""
 
 
 class Held(NamedTuple):
-    """What figures are drawn from: the rows that a table shows, and all results, also those by older software."""
+    """What figures are drawn from: the rows of steps and of training runs (``trained``) that a table shows, and all
+    results, also those by older software."""
 
     rows: Sequence[Row]
     results: Sequence[Result] = ()
+    trained: Sequence[Row] = ()
 
 
 class Drawing(NamedTuple):
     """The figures of one kind, each with its machine (None: of all), and what they lack with the reason.
+
+    Where a machine has several, the label of each figure ends its file's name.
 
     ``left_out`` is missing from a figure that is there and is always said; ``lacking`` is why there is no figure of
     something, which is said to whom asks for this kind.

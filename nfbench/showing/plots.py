@@ -7,7 +7,7 @@ are filled, reported ones are hollow, and the legend says so.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import wraps
 from itertools import count
 from pathlib import Path
@@ -39,15 +39,23 @@ class Drawn(NamedTuple):
     left_out: list[str]
 
 
-def draw(rows: Sequence[Row], folder: Path, results: Sequence[Result] = (), kinds: Iterable[str] = ()) -> Drawn:
-    """The figures of ``kinds``, or all that ``rows`` and ``results`` hold enough for, into ``folder``.
+def draw(
+    rows: Sequence[Row],
+    folder: Path,
+    results: Sequence[Result] = (),
+    kinds: Iterable[str] = (),
+    trained: Sequence[Row] = (),
+) -> Drawn:
+    """The figures of ``kinds``, or all that the rows of steps, all results and the rows of training runs hold enough
+    for, into ``folder``.
 
-    There is one file of each machine and kind. Why a kind lacks something is told where it was asked for by name.
+    There is one file of each machine and kind, and of training runs one of each data set. Why a kind lacks something
+    is told where it was asked for by name.
 
     Raises:
         BadResults: the folder cannot be written.
     """
-    held, asked = Held(rows, results), list(dict.fromkeys(kinds))
+    held, asked = Held(rows, results, trained), list(dict.fromkeys(kinds))
     with rc_context(STYLE), warnings.catch_warnings():
         # a name in a script that the font lacks is drawn as boxes
         warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
@@ -59,10 +67,15 @@ def draw(rows: Sequence[Row], folder: Path, results: Sequence[Result] = (), kind
             path
             for kind, drawing in drawings.items()
             for machine, figure in drawing.figures
-            for path in save(figure, folder, (prefixes[machine] if machine is not None else "") + kind)
+            for path in save(figure, folder, _file(kind, figure, "" if machine is None else prefixes[machine]))
         ]
     left_out = [line for d in drawings.values() for line in (*d.left_out, *(d.lacking if asked else ()))]
     return Drawn(files, list(dict.fromkeys(left_out)))
+
+
+def _file(kind: str, figure: Figure, prefix: str) -> str:
+    ending = str(figure.get_label())
+    return f"{prefix}{kind}{f'-{ending}' if ending else ''}"
 
 
 def _prefixes(machines: Sequence[str]) -> dict[str, str]:
@@ -115,42 +128,56 @@ def accuracy_vs_macs(held: Held) -> Drawing:
     """
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     axes = figure.add_subplot()
+    reported(axes, {row["model"] for row in held.rows})
+    axes.set_xlabel("counted GMACs of one image at the test px")
+    axes.set_ylabel("reported ImageNet top-1, %")
+    axes.set_title("Reported accuracy, counted cost", loc="left")
+    return Drawing([(None, figure)], [], [])
+
+
+def reported(axes: Axes, named: Collection[str]) -> None:
+    """Draw the families' reported ImageNet top-1 against counted GMACs, hollow, with a legend and names for some."""
     axes.set_xscale("log")
-    measured = {row["model"] for row in held.rows}
     handles: list[Line2D] = []
-    for family, points in _families():
+    for family, points in families():
         colour, marker = look(family)
-        x, y = [p[1] for p in points], [p[2] for p in points]
+        x, y = [p.gmacs for p in points], [p.top1 for p in points]
         axes.plot(x, y, color=colour, linewidth=1, marker=marker, markersize=5, markerfacecolor="white", zorder=2)
-        label = f"{family} ({'no batch norm' if points[0][0].norm == 'none' else 'batch norm'})"
+        label = f"{family} ({'no batch norm' if points[0].net.norm == 'none' else 'batch norm'})"
         handles.append(Line2D([], [], color=colour, marker=marker, markersize=5, markerfacecolor="white", label=label))
-        for net, gmacs, top1 in points:
+        for net, gmacs, top1, _ in points:
             short = net.name.rpartition("-")[2].upper() if family in _SHORT else None
-            text = net.name if net.name in measured else short
+            text = net.name if net.name in named else short
             if text:
                 place = _SHORT.get(family, (5, -9))
                 axes.annotate(
                     text, (gmacs, top1), xytext=place, textcoords="offset points", fontsize=7, ha="center", color=colour
                 )
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("counted GMACs of one image at the test px")
-    axes.set_ylabel("reported ImageNet top-1, %")
-    axes.set_title("Reported accuracy, counted cost", loc="left")
     axes.legend(handles=handles, fontsize=7, frameon=False, loc="lower right")
-    return Drawing([(None, figure)], [], [])
 
 
-def _families() -> Iterator[tuple[str, list[tuple[Net, float, float]]]]:
+class Reported(NamedTuple):
+    """A net's reported ImageNet top-1 in per cent and its counted GMACs, both at ``px``."""
+
+    net: Net
+    gmacs: float
+    top1: float
+    px: int
+
+
+def families() -> Iterator[tuple[str, list[Reported]]]:
+    """The nets of each family that have a reported top-1 and counted MACs at its px, by their MACs."""
     for family in (f for f in FAMILIES if f not in _OTHERWISE):
-        points = []
+        points: list[Reported] = []
         for net in NETS:
             top1 = published.top1(net) if net.family == family else None
             px = (top1.px if top1 else None) or net.test_px
             count = macs.counted(net.name, px) if top1 and px else None
-            if top1 and count:
-                points.append((net, count.macs / 1e9, top1.top1))
+            if top1 and px and count:
+                points.append(Reported(net, count.macs / 1e9, top1.top1, px))
         if points:
-            yield family, sorted(points, key=lambda p: p[1])
+            yield family, sorted(points, key=lambda p: p.gmacs)
 
 
 def _by_model(rows: Sequence[Row], machine: str, label: str, value: Callable[[float, Row], float]) -> Figure:

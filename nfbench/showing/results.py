@@ -131,11 +131,8 @@ def with_interval(row: Row) -> str:
 
 def wide(rows: Sequence[Row], format: Format) -> str:
     """One line a row. To a person: the columns that matter; as CSV or JSON: all of them, raw."""
-    if format == "csv":
-        codes = [{**row, "findings": " ".join(f.code for f in row.get("findings", ())) or None} for row in rows]
-        return render(ALL, codes, format)
-    if format == "json":
-        return render(ALL, [_coded(row) for row in rows], format)
+    if format in ("csv", "json"):
+        return render(ALL, coded(rows, format), format)
     keep = ["model", "px", "batch", "micro_batch", "precision", "layout", "agc"]
     keep += _differing(rows, "norm", "compile", "optimizer", "agc_impl", "sam", "sam_fraction", "sam_scope", "ema")
     names = {c.key: c for c in ALL}
@@ -149,6 +146,17 @@ def wide(rows: Sequence[Row], format: Format) -> str:
     columns = [c for c in columns if any(row.get(c.key) is not None for row in shown)]
     columns = [replace(c, spare=_SPARE.get(c.key, 0)) for c in columns]
     return render(columns, shown, format)
+
+
+def coded(rows: Sequence[Row], format: Format) -> list[Row]:
+    """The rows as CSV and JSON hold them: findings as codes or as records, tuples as words or as lists."""
+    if format == "json":
+        return [{**row, "findings": [f._asdict() for f in row.get("findings", ())]} for row in rows]
+    return [
+        {name: " ".join(map(str, value)) if isinstance(value, tuple) else value for name, value in row.items()}
+        | {"findings": " ".join(f.code for f in row.get("findings", ())) or None}
+        for row in rows
+    ]
 
 
 def sheet(rows: Sequence[Row], format: Format) -> str:
@@ -189,10 +197,6 @@ def findings(rows: Sequence[Row]) -> list[str]:
         for finding in row.get("findings", ()):
             about.setdefault(str(finding), []).append(row["model"])
     return [f"{', '.join(dict.fromkeys(models))}: {text}" for text, models in about.items()]
-
-
-def _coded(row: Row) -> Row:
-    return {**row, "findings": [f._asdict() for f in row.get("findings", ())]}
 
 
 def _each(rows: Sequence[Row], show: Callable[[Row], str]) -> dict[str, str]:

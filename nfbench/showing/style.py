@@ -37,6 +37,17 @@ _MORE = (
     ("ema", "EMA {}"),
     ("micro_batch", "passes of {}"),
     ("optimizer", "{}"),
+    ("epochs", "{} epochs"),
+    ("recipe", "{} recipe"),
+    ("lr", "lr {:g}"),
+    ("schedule", "{}"),
+    ("weight_decay", "weight decay {:g}"),
+    ("label_smoothing", "smoothing {}"),
+    ("augment", "augment {}"),
+    ("mixup", "MixUp {}"),
+    ("cutmix", "CutMix {}"),
+    ("drop_rate", "dropout {}"),
+    ("drop_path", "drop path {}"),
     ("compile", "compile {}"),
     ("software", "{}"),
 )
@@ -61,8 +72,9 @@ def name(row: Row, rows: Sequence[Row]) -> str:
     ):
         if key in row and len({r.get(key) for r in rows if r["model"] == row["model"]}) > 1:
             parts.append(plain(text.format(row[key]), 90))
-    shared = [key for key in ("px", "batch") if len({r.get(key) for r in rows}) > 1]
-    parts += [f"{row[key]} px" if key == "px" else f"batch {row[key]}" for key in shared if key in row]
+    for key, text in (("px", "{} px"), ("batch", "batch {}"), ("epochs", "{} epochs")):
+        if key in row and len({r.get(key) for r in rows}) > 1:
+            parts.append(text.format(row[key]))
     if row.get("composed"):
         parts.append("composed")
     return ", ".join(dict.fromkeys(parts))
@@ -89,6 +101,19 @@ def look(family: str) -> tuple[str, str]:
     """The colour and marker of a family."""
     place = FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
     return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+
+
+def series(model: str, family: str | None) -> tuple[str, str]:
+    """What a net of that name and family is drawn as in a line through sizes, and the family whose looks it has.
+
+    The tiny nets are one family in the catalogue: each is drawn like the family that it is small of.
+    """
+    if family == "tiny":
+        name = model.removesuffix("-s").removesuffix("-l")
+        return name, name.removeprefix("tiny-")
+    if family in FAMILIES:
+        return family, family
+    return plain(model, 40), family or ""
 
 
 def save(figure: Figure, folder: Path, name: str) -> Iterator[Path]:

@@ -14,6 +14,7 @@ from nfbench.analysis.store import new_id
 from nfbench.measuring.outcome import Keep, Labels
 from nfbench.records import Accuracy, Machine, Result, key
 from nfbench.studies.group import Group, Seat, Watcher, running
+from nfbench.studies.messages import Hello
 from nfbench.studies.runner import start
 from nfbench.studies.runs import Runs
 
@@ -48,21 +49,20 @@ def train(
     """
     labels = Labels(session=new_id(), study=study)
     found: list[Result] = []
-    finished: dict[tuple[str, int], Result] | None = None
-    place: Home | None = None
+    place: _Place | None = None
     for one in runs:
         group = Group([Seat(one.workload)], device=device, seed=0, labels=labels)
         with running([group], keep) as state:
-            if finished is None or place is None:
+            if place is None:
                 start([group], watch, kind)
-                place, finished = _finished(group, home)
+                place = _place(group, home)
+            folder = place.folder / ".checkpoints" / _digest(one.workload, place.hello)
             state.current = group
             for number, seed in enumerate(one.seeds, 1):
-                if (old := finished.get((key(one.workload), seed))) is not None:
+                if (old := place.finished.get((key(one.workload), seed))) is not None:
                     found.append(old)
                     continue
                 sources = one.sources
-                folder = place.folder / ".checkpoints" / _digest(one.workload)
                 if sources.checkpoint is None:
                     sources = msgspec.structs.replace(sources, checkpoint=str(folder.resolve()))
                 group.seats = (Seat(one.workload, sources=sources),)
@@ -73,31 +73,43 @@ def train(
                 (result,) = group.turn(0, 0, one.sampling, keep, watch, said=said)
                 if result is not None and result.status in ENDED:
                     (folder / f"seed-{seed}.pt").unlink(missing_ok=True)
-                elif not group.processes[0].alive():
+                elif result is None or result.status != "unsupported":
+                    # it is gone, or it has words left to say that are no answer to what it is asked next
                     group.renew(0)
-            _tidy(place.folder / ".checkpoints", _digest(one.workload))
+            _tidy(folder)
     return found
 
 
-def _finished(group: Group, home: Callable[[Machine], Home]) -> tuple[Home, dict[tuple[str, int], Result]]:
+class _Place(NamedTuple):
+    """The study's folder, what is finished of it, and the worker's machine and software."""
+
+    folder: Path
+    finished: dict[tuple[str, int], Result]
+    hello: Hello | None
+
+
+def _place(group: Group, home: Callable[[Machine], Home]) -> _Place:
     hello = group.processes[0].hello
     if hello is None:
         # asking it will say why
-        return Home(Path(), ()), {}
-    place = home(hello.machine)
-    return place, {
+        return _Place(Path(), {}, None)
+    folder, earlier = home(hello.machine)
+    finished = {
         (key(r.workload), r.seed): r
-        for r in place.earlier
+        for r in earlier
         if r.status in ENDED and (r.machine, r.software) == (hello.machine, hello.software)
     }
+    return _Place(folder, finished, hello)
 
 
-def _digest(workload: Accuracy) -> str:
-    return hashlib.blake2b(key(workload).encode(), digest_size=6).hexdigest()
+def _digest(workload: Accuracy, hello: Hello | None) -> str:
+    """A name for the checkpoints of a net; a run does not go on with other software or on another machine."""
+    where = b"" if hello is None else msgspec.json.encode((hello.machine, hello.software))
+    return hashlib.blake2b(key(workload).encode() + where, digest_size=6).hexdigest()
 
 
-def _tidy(folder: Path, name: str) -> None:
-    """Remove folders that no checkpoint is left in."""
-    for path in (folder / name, folder):
+def _tidy(folder: Path) -> None:
+    """Remove a folder and the one around it where no checkpoint is left in them."""
+    for path in (folder, folder.parent):
         if path.is_dir() and not any(path.iterdir()):
             shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,131 @@
+"""nfbench's training loop against torchvision's reference loop on Fashion-MNIST: images/s, in turns A B B A.
+
+The reference is torchvision's `references/classification`: a DataLoader whose workers open, resize, crop and flip each
+image by itself, then zero_grad, forward, backward, step. Both train the same net at the same precision, px, batch and
+augmentation, with the same optimizer and clip.
+
+uv run python benchmarks/training_loop.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from itertools import islice
+
+import msgspec
+import torch
+import torchvision.transforms as tv
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from nfbench.analysis.stats import mean_of_logs
+from nfbench.devices.cpu import Cpu
+from nfbench.learning.data import Arrays, as_pictures
+from nfbench.learning.feed import CROP_PAD
+from nfbench.learning.recipe import build_loss, build_optimizer
+from nfbench.learning.setup import Setup
+from nfbench.learning.sources import Sources
+from nfbench.learning.trainer import Trainer
+from nfbench.measuring.lock import only_one
+from nfbench.measuring.watch import Silent
+from nfbench.nets.agc import adaptive_clip_grad_, agc_parameters
+from nfbench.records import Accuracy
+
+
+def main() -> None:
+    """Hold the CPU and compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="tiny-resnet")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--updates", type=int, default=40, help="updates a turn")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=2, help="processes of the reference's DataLoader")
+    args = parser.parse_args()
+    device = Cpu()
+    with only_one(device.lock_name(), Silent()):
+        compare(device, args)
+
+
+def compare(device: Cpu, args: argparse.Namespace) -> None:
+    """Print each round, then the paired ratio of images/s with its interval over rounds."""
+    workload = Accuracy(model=args.model, dataset="fashion-mnist", batch=args.batch, ema="none")
+    setup = Setup(device, workload, 0, Sources(), Silent())
+    trainer = Trainer(setup, Silent())
+    theirs = reference(setup, args.workers)
+    images = args.updates * args.batch
+
+    def ours() -> float:
+        trainer.updates = args.updates
+        trained = trainer.train(0, float("inf"))
+        return images / trained.seconds
+
+    def other() -> float:
+        began = time.perf_counter()
+        for _ in islice(theirs, args.updates):
+            pass
+        return images / (time.perf_counter() - began)
+
+    # what starts workers and fills caches is in neither
+    ours(), other()
+    pairs = []
+    for turn in range(args.rounds):
+        a, b = (ours(), other()) if turn % 2 == 0 else reversed((other(), ours()))
+        pairs.append((a, b))
+        print(f"round {turn + 1:2}: nfbench {a:.0f} images/s, reference {b:.0f} images/s, {a / b:.2f} ×", flush=True)
+    ratio = mean_of_logs([a / b for a, b in pairs])
+    resolved = setup.resolved
+    print(
+        f"{args.model}, Fashion-MNIST at {resolved.px} px, batch {args.batch}, {resolved.precision}, "
+        f"{setup.training.augment}, {args.workers} workers, {device.machine.name}, {device.machine.cpu_cores} cores, "
+        f"torch {torch.__version__}"
+    )
+    print(f"nfbench trains {ratio.value:.2f} times the images/s (95 % interval {ratio.low:.2f} to {ratio.high:.2f})")
+
+
+def reference(setup: Setup, workers: int) -> Iterator[float]:
+    """Updates without end of torchvision's loop; it keeps its workers from one epoch to the next."""
+    px, training = setup.resolved.px, setup.training
+    assert isinstance(setup.data.train, Arrays)
+    dataset = as_pictures(setup.data.train)
+    steps = [tv.Resize((px, px))]
+    if training.augment == "flip":
+        steps += [tv.RandomCrop(px, padding=px // CROP_PAD, padding_mode="reflect"), tv.RandomHorizontalFlip()]
+    dataset.transform = tv.Compose([*steps, tv.ToTensor(), tv.Normalize(training.mean, training.std)])
+    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+        dataset,  # type: ignore[arg-type]
+        batch_size=setup.workload.batch,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        drop_last=True,
+    )
+    net = setup.module().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    values = msgspec.structs.asdict(training)
+    optimizer, criterion = build_optimizer(net, values), build_loss(values)
+    yield from _updates(net, loader, optimizer, criterion, setup.resolved.agc)
+
+
+def _updates(
+    net: nn.Module,
+    loader: DataLoader[tuple[Tensor, Tensor]],
+    optimizer: torch.optim.Optimizer,
+    criterion: nn.Module,
+    clipping: float | None,
+) -> Iterator[float]:
+    clipped = agc_parameters(net)
+    net.train()
+    while True:
+        for images, labels in loader:
+            optimizer.zero_grad()
+            loss = criterion(net(images.contiguous(memory_format=torch.channels_last)), labels)
+            loss.backward()
+            if clipping is not None:
+                adaptive_clip_grad_(clipped, clipping)
+            optimizer.step()
+            yield float(loss)
+
+
+if __name__ == "__main__":
+    main()

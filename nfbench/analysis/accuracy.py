@@ -1,0 +1,202 @@
+"""Training runs as rows of raw values: one row a workload, machine and software, its seeds taken together."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+
+import msgspec
+
+from nfbench.analysis import accuracy_metrics as metrics
+from nfbench.analysis import findings, stats
+from nfbench.analysis.accuracy_findings import few_seeds
+from nfbench.analysis.accuracy_metrics import final_top1, time_to
+from nfbench.analysis.rows import Row, choose, family_of, machine_names, software_name, status_of
+from nfbench.catalog.models import batch_normalized, find
+from nfbench.errors import UnknownModel
+from nfbench.records import Accuracy, Result
+
+__all__ = ["EPOCH", "epochs", "front", "norm_of", "rows", "time_to"]
+
+_UNSET = ("auto", "train")
+_SAM = ("sam", "sam_fraction", "sam_scope")
+_NOT_SHOWN = ("training", "data", "mean", "std")
+_PLACE = ("dataset", "test_px", "epochs", "weights", "machine")
+"""Where these are equal, one net's final top-1 may be another's target."""
+
+EPOCH = (
+    *("learning_rate", "train_loss", "test_loss", "top1", "top5", "ema_top1", "ema_top5", "batch_top1"),
+    *("gradient_norm", "clipped_gradient_norm", "clipped_units"),
+    *("train_time", "data_time", "evaluation_time", "energy"),
+)
+"""The readings that a run has of each epoch."""
+
+
+def rows(results: Iterable[Result], everything: bool = False, target: float | None = None) -> tuple[list[Row], str]:
+    """One row for each group of `rows.choose` over the training runs, and what was set aside in a sentence.
+
+    All raw, in SI units, shares 0 to 1; what is absent has no entry. Quantities are means over the seeds that are ok,
+    of each seed the newest run; the top-1 has Student's t over them, from two seeds on. ``macs`` are of one image at
+    the px in training. ``time_to_target`` is the mean over all runs and absent unless each reached ``target``;
+    ``reached_target`` counts those that did. ``bn_model`` is the net with batch normalization whose final top-1 is
+    the target of ``time_to_bn``.
+    """
+    chosen = choose((r for r in results if isinstance(r.workload, Accuracy)), everything)
+    groups = [_of_each_seed(group) for group in chosen.groups]
+    repeated = sum(map(len, chosen.groups)) - sum(map(len, groups))
+    aside = chosen._replace(aside=chosen.aside | {"older, of a seed that was run again": repeated})
+    names = machine_names(group[-1].machine for group in groups)
+    found = [_row(group) | {"machine": names[group[-1].machine]} for group in groups]
+    for row, group in zip(found, groups, strict=True):
+        if target is not None:
+            row |= {"target": target} | _reached(group, target, "target")
+        if (partner := _partner(row, found)) is not None:
+            row |= {"bn_model": partner["model"]} | _reached(group, partner["top1"], "bn")
+    return found, aside.said("training runs")
+
+
+def front(rows: Iterable[Row], cost: str) -> list[Row]:
+    """The rows of the Pareto front of top-1 against ``cost``, a key, the cheapest first; rows without both have none.
+
+    A row is on it where no other is as good for less, or better for as much.
+    """
+    found: list[Row] = []
+    for row in sorted((r for r in rows if "top1" in r and cost in r), key=lambda r: (r[cost], -r["top1"])):
+        last = found[-1] if found else None
+        if last is None or row["top1"] > last["top1"] or all(row[k] == last[k] for k in ("top1", cost)):
+            found.append(row)
+    return found
+
+
+def epochs(results: Sequence[Result]) -> list[Row]:
+    """One row an epoch, from 1: the mean over the runs that have a finite value there, ``runs`` of which finished it.
+
+    ``gap`` is as in `rows`, ``throughput`` images per second of training time, ``data_share`` of that time.
+    """
+    found: list[Row] = []
+    length = max((len(r.values) for result in results for r in result.readings if r.scope == "epoch"), default=0)
+    for place in range(length):
+        each = [_epoch(result, place) for result in results]
+        keys = dict.fromkeys(key for row in each for key in row)
+        means = {key: statistics.fmean(row[key] for row in each if key in row) for key in keys}
+        found.append({"epoch": place + 1, "runs": sum("train_time" in row for row in each)} | means)
+    return found
+
+
+def _epoch(result: Result, place: int) -> Row:
+    readings = {r.name: r.values for r in result.readings if r.scope == "epoch" and r.name in EPOCH}
+    found: Row = {
+        name: values[place] for name, values in readings.items() if place < len(values) and values[place] is not None
+    }
+    time, images = found.get("train_time"), metrics.epoch_images(result)
+    if time and images:
+        found["throughput"] = images / time
+    if time and "data_time" in found:
+        found["data_share"] = found["data_time"] / time
+    if "batch_top1" in found and "top1" in found:
+        found["gap"] = found["batch_top1"] - found["top1"]
+    return found
+
+
+def _of_each_seed(group: Sequence[Result]) -> list[Result]:
+    """The newest run of each seed, since the same seed again tells nothing of the spread; one that ended goes first."""
+    found: dict[int, Result] = {}
+    for result in sorted(group, key=lambda r: (r.status in ("ok", "diverged"), r.start)):
+        found[result.seed] = result
+    return [found[seed] for seed in sorted(found)]
+
+
+def _row(group: Sequence[Result]) -> Row:
+    ok = [r for r in group if r.status == "ok"]
+    shown = ok or list(group)
+    result = shown[-1]
+    run = result.run
+    statuses = Counter(r.status for r in group)
+    steps = [r.value("diverged_at") for r in group if r.status == "diverged"]
+    found: Row = {
+        "kind": "accuracy",
+        **_settings(result),
+        "family": family_of(run.model),
+        "norm": result.notes.get("norm") or norm_of(run.model),
+        "runs": len(group),
+        "seeds": len(ok),
+        "status": status_of(statuses),
+        "diverged": len(steps) or None,
+        "diverged_at": tuple(int(s) for s in steps if s is not None) or None,
+        "device": result.machine.name,
+        "software": software_name(result.software),
+        "start": max(r.start for r in group),
+        "study": result.study,
+    }
+    if top1 := [value for r in ok if (value := final_top1(r)) is not None]:
+        estimate = stats.mean(top1)
+        found |= {"top1": estimate.value, "top1_low": estimate.low, "top1_high": estimate.high}
+    for name, metric in metrics.METRICS.items():
+        values = [value for r in shown if (value := metric(r)) is not None]
+        # figures that no run has had overflow on the way
+        if values and math.isfinite(mean := sum(values) / len(values)):
+            found[name] = mean
+    few = few_seeds(len(top1)) if run.epochs else None
+    found["findings"] = [*findings.of_all(group), *([few] if few else [])]
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _settings(result: Result) -> Row:
+    """What was asked, and over it what each `auto` became."""
+    run = result.run
+    found = {name: value for name, value in msgspec.structs.asdict(run).items() if value not in _UNSET}
+    if run.sam == "none":
+        found = {name: value for name, value in found.items() if name not in _SAM}
+    if result.resolved is None:
+        return found
+    became = msgspec.structs.asdict(result.resolved)
+    none = {"agc": became["agc"]}
+    if result.resolved.training is not None:
+        training = msgspec.structs.asdict(result.resolved.training)
+        became |= training
+        none["ema"] = training["ema"]
+    became |= {name: "none" for name, value in none.items() if value is None}
+    return found | {name: v for name, v in became.items() if v is not None and name not in _NOT_SHOWN}
+
+
+def norm_of(model: str) -> str | None:
+    """The normalization of a net of the catalogue; None for any other."""
+    try:
+        return find(model).norm
+    except UnknownModel:
+        return None
+
+
+def _reached(group: Sequence[Result], target: float, name: str) -> Row:
+    times = [time for r in group if (time := time_to(r, target)) is not None]
+    found: Row = {f"reached_{name}": len(times)}
+    every = len(times) == len(group) and math.isfinite(sum(times))
+    return found | {f"time_to_{name}": statistics.fmean(times)} if every else found
+
+
+def _partner(row: Row, rows: Iterable[Row]) -> Row | None:
+    """The row with batch normalization to compare a normalizer-free one with: its own partner's, else the nearest
+    by the ratio of MACs; of several the one with the most settings in common."""
+    if row.get("norm") != "none" or not row["epochs"]:
+        return None
+    own = batch_normalized(row["model"])
+    there = [
+        r
+        for r in rows
+        if r.get("norm") == "batch" and "top1" in r and all(r.get(key) == row.get(key) for key in _PLACE)
+    ]
+    named = [r for r in there if own is not None and r["model"] == own.name]
+    near = named or [r for r in there if r.get("macs", 0) > 0 < row.get("macs", 0)]
+
+    def distance(other: Row) -> tuple[float, int]:
+        ratio = 0.0 if named else abs(math.log(other["macs"] / row["macs"]))
+        return ratio, sum(a != b for a, b in zip_longest(_common(other), _common(row)))
+
+    return min(near, key=distance, default=None)
+
+
+def _common(row: Row) -> list[object]:
+    return [row.get(key) for key in ("batch", "px", "precision", "augment", "software")]

@@ -1,0 +1,132 @@
+"""Arithmetic on stored training runs: metrics are functions of one `Result` of `accuracy`, all in SI units.
+
+Shares are 0 to 1. A metric is absent (None) where what it needs is. What a run reached counts only where it is `ok`,
+since its schedule ends there; a rate too, since the images of an epoch that was broken off have no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nfbench.records import Reading, Result
+
+
+def final_top1(result: Result) -> float | None:
+    """Top-1 after the last epoch."""
+    return _last(result, "top1")
+
+
+def best_top1(result: Result) -> float | None:
+    """The highest top-1 of any epoch. The test set chose the epoch, so it flatters."""
+    found = result.reading("top1")
+    return max(found.finite) if result.status == "ok" and found and found.finite else None
+
+
+def batch_gap(result: Result) -> float | None:
+    """Top-1 with the test batches' own statistics less that with the running ones, after the last epoch."""
+    batch, running = _last(result, "batch_top1"), final_top1(result)
+    return None if batch is None or running is None else batch - running
+
+
+def training_flops(result: Result) -> float | None:
+    """FLOPs of forward and backward by count: 2 · train MACs of an image · images, with SAM those of its ascent too."""
+    macs, images = result.value("train_macs"), result.value("images_seen")
+    if not macs or not images:
+        return None
+    ascent = 0.0 if result.run.sam == "none" else result.run.sam_fraction
+    return 2 * macs * images * (1 + ascent)
+
+
+def wall_time(result: Result) -> float | None:
+    """Seconds of training and evaluation, over the epochs that were finished."""
+    times = [sum(r.finite) for name in ("train_time", "evaluation_time") if (r := result.reading(name)) is not None]
+    return sum(times) or None
+
+
+def throughput(result: Result) -> float | None:
+    """Training images per second of training time, data included."""
+    images, time = result.value("images_seen"), _train_time(result)
+    return images / time if images and time else None
+
+
+def train_step_time(result: Result) -> float | None:
+    """Seconds of one update, data included: the training time over the updates."""
+    updates, time = result.value("updates"), _train_time(result)
+    return time / updates if updates and time else None
+
+
+def image_energy(result: Result) -> float | None:
+    """Joules of one training image, over the epochs whose energy is known."""
+    energy, per_epoch = result.reading("energy"), epoch_images(result)
+    if energy is None or not energy.finite or not per_epoch:
+        return None
+    return sum(energy.finite) / (len(energy.finite) * per_epoch) or None
+
+
+def data_share(result: Result) -> float | None:
+    """The share of the training time that went into making batches."""
+    data, train = result.reading("data_time"), result.reading("train_time")
+    if data is None or train is None:
+        return None
+    both = [(d, t) for d, t in zip(data.values, train.values, strict=False) if d is not None and t is not None]
+    whole = sum(t for _, t in both)
+    return sum(d for d, _ in both) / whole if whole > 0 else None
+
+
+def time_to(result: Result, target: float) -> float | None:
+    """Seconds of training until the end of the first epoch with a top-1 of ``target`` (0 to 1); None if never."""
+    top1, train = result.reading("top1"), result.reading("train_time")
+    if top1 is None or train is None:
+        return None
+    passed = 0.0
+    for reached, time in zip(top1.values, train.values, strict=False):
+        if time is None:
+            return None
+        passed += time
+        if reached is not None and reached >= target:
+            return passed
+    return None
+
+
+def epoch_images(result: Result) -> float | None:
+    """Training images of one epoch; absent where the run broke off in the midst of one."""
+    images, train = result.value("images_seen"), result.reading("train_time")
+    return images / len(train.values) if result.status == "ok" and images and train and train.values else None
+
+
+METRICS: dict[str, Callable[[Result], float | None]] = {
+    "best_top1": best_top1,
+    "top5": lambda r: _last(r, "top5"),
+    "ema_top1": lambda r: _last(r, "ema_top1"),
+    "ema_top5": lambda r: _last(r, "ema_top5"),
+    "gap": batch_gap,
+    "train_loss": lambda r: _last(r, "train_loss"),
+    "test_loss": lambda r: _last(r, "test_loss"),
+    "clipped_units": lambda r: _last(r, "clipped_units"),
+    "training_flops": training_flops,
+    "wall_time": wall_time,
+    "throughput": throughput,
+    "data_share": data_share,
+    "train_step_time": train_step_time,
+    "image_energy": image_energy,
+    "macs": lambda r: r.value("macs"),
+    "train_macs": lambda r: r.value("train_macs"),
+    "params": lambda r: r.value("params"),
+    "updates": lambda r: r.value("updates"),
+    "images_seen": lambda r: r.value("images_seen"),
+    "skipped_updates": lambda r: r.value("skipped_updates"),
+    "unreadable_images": lambda r: r.value("unreadable_images"),
+    "deterministic_cost": lambda r: r.value("deterministic_cost"),
+}
+"""Every metric but the top-1, which has an interval over seeds, by the key of its column."""
+
+
+def _last(result: Result, name: str) -> float | None:
+    found = result.reading(name)
+    return found.values[-1] if result.status == "ok" and found and found.values else None
+
+
+def _train_time(result: Result) -> float | None:
+    found: Reading | None = result.reading("train_time")
+    whole = result.status == "ok" and found is not None and len(found.finite) == len(found.values)
+    return sum(found.finite) or None if whole and found is not None else None

@@ -1,0 +1,387 @@
+"""A recipe is the published one, scaled to the run; what timm and torch make of it does what the values say."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nfbench.catalog.datasets import DATASETS
+from nfbench.catalog.models import find
+from nfbench.catalog.recipes import RECIPES
+from nfbench.errors import UnsupportedWorkload
+from nfbench.learning import recipe
+from nfbench.learning.recipe import build_loss, build_mixing, build_optimizer, build_schedule
+from nfbench.nets.optimizer import decayed_names
+from nfbench.records import Accuracy, RecipeName, Training
+
+FAMILIES: tuple[RecipeName, ...] = ("nfnet", "bn-resnet", "efficientnet")
+
+
+def values(
+    name: RecipeName = "nfnet", model: str = "tiny-nfnet", data: str = "imagenet", **asked: Any
+) -> dict[str, Any]:
+    workload = Accuracy(model=model, dataset=data, **asked)
+    return recipe.values(workload, find(model), name, DATASETS[data])
+
+
+# ---- values
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("batch", [32, 256, 1024, 4096])
+def test_the_rate_is_the_published_one_for_256_images_times_the_batch(family: RecipeName, batch: int) -> None:
+    per_256 = {"nfnet": 0.1, "bn-resnet": 0.1, "efficientnet": 0.016}[family]
+    assert values(family, batch=batch)["lr"] == pytest.approx(per_256 * batch / 256)
+
+
+def test_at_the_published_batch_and_length_everything_is_as_published() -> None:
+    def of(family: RecipeName) -> dict[str, Any]:
+        return values(family, batch=RECIPES[family].batch, epochs=RECIPES[family].epochs)
+
+    nfnet, resnet, efficientnet = map(of, FAMILIES)
+    common = {"warmup_epochs": 5, "momentum": 0.9, "label_smoothing": 0.1, "deterministic": False}
+    sgd = {"optimizer": "sgd", "schedule": "cosine", "decay_epochs": None}
+    assert nfnet == nfnet | common | sgd | {
+        "lr": 1.6,
+        "weight_decay": 2e-5,
+        "ema": 0.99999,
+        "augment": "nfnet",
+        "randaugment_layers": 4,
+        "mixup": 0.2,
+        "cutmix": 1.0,
+    }
+    assert resnet == resnet | common | sgd | {
+        "lr": 0.4,
+        "weight_decay": 1e-4,
+        "ema": None,
+        "augment": "flip",
+        "mixup": 0.0,
+        "cutmix": 0.0,
+    }
+    assert efficientnet == efficientnet | common | {
+        "optimizer": "rmsproptf",
+        "lr": 0.256,
+        "schedule": "exponential",
+        "decay_epochs": 2.4,
+        "weight_decay": 1e-5,
+        "ema": 0.9999,
+        "augment": "randaugment",
+        "mixup": 0.0,
+        "cutmix": 0.0,
+    }
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(0, 0), (1, 0.1), (10, 1), (50, 5), (51, 5), (360, 5)])
+def test_the_warm_up_is_a_tenth_of_the_run_and_five_epochs_at_most(epochs: int, warmup: float) -> None:
+    assert values(epochs=epochs)["warmup_epochs"] == pytest.approx(warmup)
+
+
+FLAGS: list[tuple[str, Any]] = [
+    ("optimizer", "adamw"),
+    ("lr", 0.7),
+    ("schedule", "constant"),
+    ("warmup_epochs", 0.0),
+    ("momentum", 0.0),
+    ("weight_decay", 0.0),
+    ("label_smoothing", 0.0),
+    ("randaugment_layers", 1),
+    ("randaugment_magnitude", 0),
+    ("mixup", 0.0),
+    ("cutmix", 0.0),
+    ("drop_rate", 0.0),
+    ("drop_path", 0.0),
+    ("ema", 0.5),
+    ("deterministic", True),
+]
+
+
+@pytest.mark.parametrize(("flag", "value"), FLAGS)
+def test_a_flag_replaces_its_own_value_and_nothing_else(flag: str, value: Any) -> None:
+    own, asked = values(model="nfnet-f1"), values(model="nfnet-f1", **{flag: value})
+    assert {name for name in own if own[name] != asked[name]} == {flag}
+    assert own.keys() == asked.keys() and asked[flag] == value
+
+
+def test_every_value_is_a_field_of_the_record_and_has_a_flag() -> None:
+    own = values()
+    assert own.keys() <= set(Training.__struct_fields__)
+    assert own.keys() - {name for name, _ in FLAGS} == {"recipe", "augment", "decay_epochs"}
+
+
+def test_no_average_is_kept_where_none_is_asked_for() -> None:
+    assert values(ema="none")["ema"] is None
+
+
+@pytest.mark.parametrize(
+    ("data", "augments"),
+    [
+        ("digits", ("none",) * 3),
+        ("mnist", ("none",) * 3),
+        ("fashion-mnist", ("flip",) * 3),
+        ("cifar10", ("flip",) * 3),
+        ("cifar100", ("flip",) * 3),
+        ("imagenet", ("nfnet", "flip", "randaugment")),
+        ("imagefolder", ("nfnet", "flip", "randaugment")),
+    ],
+)
+def test_small_sets_are_flipped_where_that_is_sound_and_photographs_augmented_as_published(
+    data: str, augments: tuple[str, ...]
+) -> None:
+    assert tuple(values(family, data=data)["augment"] for family in FAMILIES) == augments
+
+
+@pytest.mark.parametrize("augment", ["none", "flip", "randaugment", "nfnet"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_augmentation_that_is_asked_for_is_whole(family: RecipeName, augment: str) -> None:
+    found = values(family, data="digits", augment=augment)
+    assert found["augment"] == augment
+    assert (
+        ("randaugment_layers" in found)
+        == ("randaugment_magnitude" in found)
+        == (augment[0] in "rn" and augment != "none")
+    )
+    assert (found["mixup"], found["cutmix"]) == ((0.2, 1.0) if augment == "nfnet" else (0.0, 0.0))
+
+
+def test_the_magnitude_of_randaugment_is_that_of_the_variant() -> None:
+    names = [f"nfnet-f{i}" for i in range(8)]
+    found = [values(model=name) for name in names]
+    assert [v["randaugment_magnitude"] for v in found] == [5, 10, 10, 15, 15, 15, 15, 15]
+    assert {v["randaugment_layers"] for v in found} == {4}
+    # a pair differs in its normalization alone
+    assert [values(model=f"bn-{name}") for name in names[:7]] == found[:7]
+    assert values(model="tiny-nfnet")["randaugment_magnitude"] == 5
+    assert values("efficientnet", model="nfnet-f3")["randaugment_magnitude"] == 9
+
+
+def test_an_odd_batch_cannot_be_mixed() -> None:
+    with pytest.raises(UnsupportedWorkload) as caught:
+        values(batch=27)
+    assert str(caught.value) == (
+        "--batch 27 is odd.\nMixUp and CutMix blend images in pairs.\nTry: --batch 28, or --mixup 0 --cutmix 0"
+    )
+    for alone in ("mixup", "cutmix"):
+        with pytest.raises(UnsupportedWorkload, match="--batch 27 is odd"):
+            values("bn-resnet", batch=27, **{alone: 0.1})
+    assert values(batch=27, mixup=0.0, cutmix=0.0)["lr"] == pytest.approx(0.1 * 27 / 256)
+    assert values("bn-resnet", batch=27)["mixup"] == 0
+
+
+def test_an_unknown_optimizer_names_the_nearest() -> None:
+    with pytest.raises(UnsupportedWorkload) as caught:
+        values(optimizer="adamww")
+    assert str(caught.value) == (
+        "timm has no optimizer called 'adamww'.\nThe nearest is adamw.\nTry: --optimizer adamw"
+    )
+    with pytest.raises(UnsupportedWorkload) as caught:
+        values(optimizer="???")
+    assert str(caught.value) == "timm has no optimizer called '???'.\nTry: --optimizer sgd"
+
+
+# ---- the optimizer
+
+
+class Small(nn.Sequential):
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10))
+
+
+def optimizer_of(net: nn.Module, **fields: Any) -> torch.optim.Optimizer:
+    given = {"optimizer": "sgd", "lr": 0.5, "momentum": 0.9, "weight_decay": 0.1}
+    return build_optimizer(net, given | fields)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "rmsproptf", "adamw", "adam", "lamb"])
+def test_weight_decay_falls_on_weights_alone_whatever_the_optimizer(name: str) -> None:
+    net = Small()
+    groups = optimizer_of(net, optimizer=name, momentum=0.8).param_groups
+    names = {id(p): own for own, p in net.named_parameters()}
+    decayed = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {"0.weight", "3.weight"} == decayed_names(net)
+    assert {group["weight_decay"] for group in groups} == {0.1, 0.0}
+    assert {group["lr"] for group in groups} == {0.5}
+    assert sum(len(group["params"]) for group in groups) == len(names)
+    assert name not in ("sgd", "momentum", "rmsproptf") or {group["momentum"] for group in groups} == {0.8}
+
+
+def test_sgd_takes_nesterovs_step_and_shrinks_weights_alone() -> None:
+    net = Small()
+    optimizer = optimizer_of(net)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    for p in net.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    for name, p in net.named_parameters():
+        gradient = 1 + (0.1 * before[name] if name in decayed_names(net) else torch.zeros(()))
+        torch.testing.assert_close(p.detach(), before[name] - 0.5 * (1 + 0.9) * gradient)
+
+
+def test_each_name_is_the_optimizer_it_says_with_the_settings_of_its_source() -> None:
+    net = Small()
+    assert all(group["nesterov"] and group["fused"] for group in optimizer_of(net).param_groups)
+    assert not any(group["nesterov"] for group in optimizer_of(net, optimizer="momentum").param_groups)
+    rmsprop = optimizer_of(net, optimizer="rmsproptf")
+    assert type(rmsprop).__name__ == "RMSpropTF"
+    assert {(g["alpha"], g["eps"], g["momentum"]) for g in rmsprop.param_groups} == {(0.9, 1e-3, 0.9)}
+    assert type(optimizer_of(net, optimizer="adamw")) is torch.optim.AdamW
+
+
+# ---- the schedule
+
+
+def rates(epochs: int, updates: int, **fields: Any) -> list[float]:
+    """The rate of each update of a run; its peak is 2."""
+    scheduled = schedule_of(epochs, updates, **fields)
+    return [scheduled(update) for update in range(epochs * updates)]
+
+
+def schedule_of(epochs: int, updates: int, **fields: Any) -> Callable[[int], float]:
+    given = {"schedule": "cosine", "warmup_epochs": 0.1 * epochs, "decay_epochs": None, "lr": 2.0}
+    if fields.get("schedule") == "exponential":
+        warmup = fields.get("warmup_epochs", "auto")
+        given["decay_epochs"] = values("efficientnet", epochs=epochs, warmup_epochs=warmup)["decay_epochs"]
+    optimizer = optimizer_of(Small(), lr=2.0)
+    set_rate = build_schedule(optimizer, given | fields, epochs, updates)
+
+    def at(update: int) -> float:
+        set_rate(update)
+        (found,) = {group["lr"] for group in optimizer.param_groups}
+        return float(found)
+
+    return at
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_the_rate_rises_from_near_nothing_to_its_peak_at_the_end_of_the_warm_up(schedule: str) -> None:
+    found = rates(10, 20, schedule=schedule)
+    assert found[:20] == pytest.approx([2 * (i + 1) / 20 for i in range(20)])
+    assert max(found) == 2
+
+
+def test_a_cosine_falls_from_its_peak_to_nearly_nothing_and_wastes_no_update() -> None:
+    found = rates(10, 20)[20:]
+    assert found == sorted(found, reverse=True)
+    assert found == pytest.approx([1 + np.cos(np.pi * i / 180) for i in range(180)])
+    assert 0 < found[-1] < 1e-3
+
+
+def test_a_constant_rate_stays_after_its_warm_up() -> None:
+    assert set(rates(10, 20, schedule="constant")[19:]) == {2.0}
+    assert set(rates(3, 5, schedule="constant", warmup_epochs=0.0)) == {2.0}
+
+
+@pytest.mark.parametrize(("epochs", "updates"), [(350, 10), (90, 40), (10, 100), (5, 70), (1, 300)])
+def test_an_exponential_schedule_ends_at_the_published_share_of_its_peak(epochs: int, updates: int) -> None:
+    found = rates(epochs, updates, schedule="exponential", warmup_epochs=min(5, epochs / 10))
+    # 0.97 every 2.4 of 350 epochs, in steps; the last update of a short run is a little before the end
+    assert found[-1] == pytest.approx(2 * 0.97 ** (350 / 2.4 // 1), rel=0.03 if epochs == 350 else 0.07)
+    warmup = round(min(5, epochs / 10) * updates)
+    assert found[:warmup] == pytest.approx([2 * (i + 1) / warmup for i in range(warmup)])
+    # the published run has fallen twice by the end of its warm-up
+    assert found[warmup] == pytest.approx(2 * 0.97**2)
+    assert found[warmup:] == sorted(found[warmup:], reverse=True)
+
+
+def test_the_published_exponential_schedule_is_that_of_the_reference() -> None:
+    # tensorflow/tpu, models/official/efficientnet/utils.py: staircase, counted from the first step
+    found = rates(350, 5, schedule="exponential", warmup_epochs=5.0)
+    expected = [2 * ((t + 1) / 25 if t < 25 else 0.97 ** (t // 12)) for t in range(1750)]
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "exponential", "constant"])
+def test_a_rate_depends_on_the_number_of_its_update_alone(schedule: str) -> None:
+    found = rates(6, 10, schedule=schedule)
+    at = schedule_of(6, 10, schedule=schedule)
+    shuffled = list(range(60))
+    random.Random(0).shuffle(shuffled)
+    assert {update: at(update) for update in shuffled} == dict(enumerate(found))
+
+
+# ---- mixing
+
+
+def mixed(n: int, smoothing: float = 0.0, seed: int = 0, **alphas: float) -> tuple[Tensor, Tensor]:
+    """Images and targets after mixing ``n`` images: image i is 2^i in every pixel, its class is i."""
+    np.random.seed(seed)
+    images = (2.0 ** torch.arange(n)).view(-1, 1, 1, 1).repeat(1, 3, 16, 16)
+    given = {"mixup": 0.2, "cutmix": 1.0, "label_smoothing": smoothing}
+    kept, targets = build_mixing(given | alphas, classes=n + 1)(images, torch.arange(n))
+    assert kept is images
+    return images, targets
+
+
+@pytest.mark.parametrize("n", [2, 6, 8, 10])
+def test_half_of_a_batch_is_blended_and_the_other_half_cut_as_the_targets_say(n: int) -> None:
+    half = {2: 0, 6: 4, 8: 4, 10: 4}[n]
+    own = 2.0 ** torch.arange(n)
+    blended = cut = False
+    for seed in range(5):
+        images, targets = mixed(n, seed=seed)
+        torch.testing.assert_close(targets.sum(1), torch.ones(n))
+        for i, (image, target) in enumerate(zip(images, targets, strict=True)):
+            sources = target.nonzero().flatten().tolist()
+            assert set(sources) <= {i, half - 1 - i if i < half else half + n - 1 - i}
+            if i < half:
+                # all pixels alike: the mean of two images by the shares of their classes
+                torch.testing.assert_close(image, (own * target[:n]).sum().expand_as(image))
+                blended |= 0.01 < float(target[i]) < 0.99
+            else:
+                # each pixel is one image's, as many of each as its class has of the target
+                assert set(image.unique().tolist()) == {float(own[s]) for s in sources}
+                for s in sources:
+                    torch.testing.assert_close((image == own[s]).float().mean(), target[s])
+                cut |= len(sources) == 2
+    assert cut and blended == bool(half)
+
+
+@pytest.mark.parametrize(("alone", "other"), [("mixup", "cutmix"), ("cutmix", "mixup")])
+def test_one_kind_of_mixing_alone_leaves_the_other_half_of_the_batch_as_it_is(alone: str, other: str) -> None:
+    images, targets = mixed(8, **{other: 0.0})
+    before = (2.0 ** torch.arange(8)).view(-1, 1, 1, 1).expand_as(images)
+    first, second = slice(0, 4), slice(4, 8)
+    touched, kept = (first, second) if alone == "mixup" else (second, first)
+    assert torch.equal(images[kept], before[kept]) and torch.equal(targets[kept], torch.eye(8, 9)[kept])
+    assert not torch.equal(images[touched], before[touched]) and float(targets[touched].max()) < 1
+
+
+def test_without_mixing_images_and_labels_are_handed_on() -> None:
+    images, labels = torch.rand(3, 3, 4, 4), torch.arange(3)
+    before = images.clone()
+    mix = build_mixing({"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.1}, classes=10)
+    kept, targets = mix(images, labels)
+    assert kept is images and targets is labels and torch.equal(images, before)
+
+
+@pytest.mark.parametrize("alphas", [{}, {"mixup": 0.0}, {"cutmix": 0.0}])
+def test_smoothed_targets_are_blended_as_sharp_ones_are(alphas: dict[str, float]) -> None:
+    (plain, sharp), (same, smooth) = mixed(8, **alphas), mixed(8, smoothing=0.1, **alphas)
+    assert torch.equal(plain, same)
+    torch.testing.assert_close(smooth, 0.9 * sharp + 0.1 / 9)
+    torch.testing.assert_close(smooth.sum(1), torch.ones(8))
+
+
+# ---- the loss
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_soft_targets_is_that_of_classes_where_nothing_is_blended(smoothing: float) -> None:
+    torch.manual_seed(0)
+    outputs, labels = torch.randn(8, 5), torch.arange(8) % 5
+    plain = {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": smoothing}
+    expected = build_loss(plain)(outputs, labels)
+    # a blend of a class with itself is that class
+    alike = torch.zeros(8, dtype=torch.int64)
+    mixing = plain | {"mixup": 0.2, "cutmix": 1.0}
+    _, targets = build_mixing(mixing, classes=5)(torch.zeros(8, 3, 4, 4), alike)
+    torch.testing.assert_close(build_loss(mixing)(outputs, targets), build_loss(plain)(outputs, alike))
+    shares = (1 - smoothing) * torch.eye(5)[labels] + smoothing / 5
+    torch.testing.assert_close(build_loss(mixing)(outputs, shares), expected)
+    torch.testing.assert_close(expected, -(shares * outputs.log_softmax(1)).sum(1).mean())
