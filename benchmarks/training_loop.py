@@ -13,6 +13,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any, cast
 
 import msgspec
 import torch
@@ -59,13 +60,13 @@ def compare(device: Cpu, args: argparse.Namespace) -> None:
     def ours() -> float:
         trainer.updates = args.updates
         trained = trainer.train(0, float("inf"))
-        return images / trained.seconds
+        return float(images / trained.seconds)
 
     def other() -> float:
         began = time.perf_counter()
         for _ in islice(theirs, args.updates):
             pass
-        return images / (time.perf_counter() - began)
+        return float(images / (time.perf_counter() - began))
 
     # what starts workers and fills caches is in neither
     ours(), other()
@@ -94,14 +95,14 @@ def reference(setup: Setup, workers: int) -> Iterator[float]:
         steps += [tv.RandomCrop(px, padding=px // CROP_PAD, padding_mode="reflect"), tv.RandomHorizontalFlip()]
     dataset.transform = tv.Compose([*steps, tv.ToTensor(), tv.Normalize(training.mean, training.std)])
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-        dataset,  # type: ignore[arg-type]
+        cast(Any, dataset),
         batch_size=setup.workload.batch,
         shuffle=True,
         num_workers=workers,
         persistent_workers=workers > 0,
         drop_last=True,
     )
-    net = setup.module().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net: nn.Module = setup.module().to(memory_format=torch.channels_last)
     values = msgspec.structs.asdict(training)
     optimizer, criterion = build_optimizer(net, values), build_loss(values)
     yield from _updates(net, loader, optimizer, criterion, setup.resolved.agc)
@@ -124,7 +125,7 @@ def _updates(
             if clipping is not None:
                 adaptive_clip_grad_(clipped, clipping)
             optimizer.step()
-            yield float(loss)
+            yield loss.item()
 
 
 if __name__ == "__main__":

@@ -159,6 +159,6 @@ def load(paths: Sequence[Path]) -> Loaded:
             try_="nfbench step-time --model tiny-nfnet",
         )
     # a result that was copied into a second file is still one
-    unique = {(r.id, r.start, key(r.workload), r.round, r.turn): r for r in results}
+    unique = {(r.id, r.start, key(r.workload), r.seed, r.round, r.turn): r for r in results}
     repeated = len(results) - len(unique)
     return Loaded(sorted(unique.values(), key=lambda r: (r.start, r.id)), broken, repeated)

@@ -86,7 +86,7 @@ def command(
     table, _ = rows(landing.results, everything=True, target=target)
     person = format in ("rich", "md")
     if len(table) == 1 and person:
-        click.echo(show.epochs(landing.results, format), nl=False)
+        click.echo(show.epochs(landing.results, format))
     click.echo(show.wide(table, format), nl=False)
     for line in show.legend(table) if person else []:
         click.echo(line, err=True)

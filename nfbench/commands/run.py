@@ -92,7 +92,7 @@ def command(
     if finished:
         click.echo(f"{len(finished)} runs had been finished before; --fresh trains them again.", err=True)
     folder = landing.folder(results[-1].machine)
-    for figure in plots.draw([*table, *trained], folder / "figures", results).files:
+    for figure in plots.draw(table, folder / "figures", results, trained=trained).files:
         click.echo(f"Drew {figure}", err=True)
     ratios = [
         ratio

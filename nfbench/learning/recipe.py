@@ -112,7 +112,7 @@ def share_of_peak(training: Mapping[str, Any], epochs: int, updates: int, update
     An exponential one is the staircase of the TPU reference (tensorflow/tpu, models/official/efficientnet/utils.py),
     counted from the first update of its 350 epochs of which 5 warm up; what follows the warm-up is compressed to fit.
     """
-    warmup = training["warmup_epochs"] * updates
+    warmup = float(training["warmup_epochs"] * updates)
     if update + 1 <= warmup:
         return (update + 1) / warmup
     after = max(0.0, update - warmup)
@@ -123,7 +123,7 @@ def share_of_peak(training: Mapping[str, Any], epochs: int, updates: int, update
         assert recipe.decay_rate is not None and recipe.decay_epochs is not None
         falls = after / (training["decay_epochs"] * updates) + recipe.warmup_epochs / recipe.decay_epochs
         # 12 · 0.2 is a little below 2.4 in floating point
-        return recipe.decay_rate ** math.floor(round(falls, 9))
+        return float(recipe.decay_rate ** math.floor(round(falls, 9)))
     return 1.0
 
 
