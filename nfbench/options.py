@@ -213,7 +213,7 @@ RUN_OPTIONS: tuple[Decorator, ...] = (
         type=_choice(Augment, "auto"),
         default="auto",
         show_default=True,
-        help="auto: none for digits and mnist, flip (and crop) for other small sets, else the recipe's.",
+        help="auto: none for digits and the MNISTs, flip (and crop) for CIFAR, else the recipe's.",
     ),
     _auto("randaugment-layers", int, "Operations an image."),
     _auto("randaugment-magnitude", int, "On timm's scale."),

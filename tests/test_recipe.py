@@ -123,7 +123,7 @@ def test_no_average_is_kept_where_none_is_asked_for() -> None:
     [
         ("digits", ("none",) * 3),
         ("mnist", ("none",) * 3),
-        ("fashion-mnist", ("flip",) * 3),
+        ("fashion-mnist", ("none",) * 3),
         ("cifar10", ("flip",) * 3),
         ("cifar100", ("flip",) * 3),
         ("imagenet", ("nfnet", "flip", "randaugment")),

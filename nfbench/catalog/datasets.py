@@ -15,7 +15,7 @@ class Dataset:
     """One data set of square or any pictures.
 
     ``classes`` is None where the folders tell, ``px`` (the native side) where pictures differ in size. ``augment`` is
-    what ``--augment auto`` becomes: ``flip`` is none for digits, because a mirrored 2 is no 2. ``train_images`` and
+    what ``--augment auto`` becomes: ``none`` where objects are centred, or a mirrored 2 is no 2. ``train_images`` and
     ``test_images`` are as published (digits: as nfbench splits them), or None. ``obtain`` says how to get the files,
     as the end of an error message.
     """
@@ -44,7 +44,7 @@ DATASETS: dict[str, Dataset] = {
             10,
             1,
             28,
-            "flip",
+            "none",
             60_000,
             10_000,
             f"apt-get install dataset-fashion-mnist, or {_FOUR} https://github.com/zalandoresearch/fashion-mnist",

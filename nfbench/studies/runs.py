@@ -37,13 +37,12 @@ def accuracy(given: Mapping[str, Any]) -> tuple[Accuracy, Sources]:
         NfbenchError: a value has the wrong type or range, or the model or data set is unknown; the message names it.
     """
     asked = dict(given)
+    found = {name: asked.pop(name, None) for name in PATHS}
     paths: dict[str, Any] = {
-        name: str(asked[name]) if name != "workers" else asked[name] for name in PATHS if asked.get(name)
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in found.items()
+        if value not in (None, "")
     }
-    if asked.get("workers") == 0:
-        paths["workers"] = 0
-    for name in PATHS:
-        asked.pop(name, None)
     dataset = asked.get("dataset", Accuracy(model="").dataset)
     if isinstance(dataset, str):
         asked["dataset"], folder = _dataset(dataset)
@@ -54,10 +53,12 @@ def accuracy(given: Mapping[str, Any]) -> tuple[Accuracy, Sources]:
         asked["weights"] = f"file:{_digest(Path(weights))}"
         paths["weights"] = weights
     try:
-        workload = msgspec.convert(asked, Accuracy)
+        workload, sources = msgspec.convert(asked, Accuracy), msgspec.convert(paths, Sources)
     except msgspec.ValidationError as error:
         raise NfbenchError(f"A setting has a wrong value: {error}.") from error
-    return _checked(workload), Sources(**paths)
+    if sources.workers is not None and sources.workers < 0:
+        raise UnsupportedWorkload(f"--workers {sources.workers} is negative.", try_="--workers 2")
+    return _checked(workload), sources
 
 
 def sampling(max_time: float) -> Sampling:
