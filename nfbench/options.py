@@ -205,7 +205,11 @@ RUN_OPTIONS: tuple[Decorator, ...] = (
     _auto("lr", float, "Peak rate at this batch. auto: the recipe's × batch / 256."),
     click.option("--schedule", type=_choice(Schedule, "auto"), default="auto", show_default=True),
     _auto("warmup-epochs", float, "auto: the recipe's, at most 10 % of the run."),
+    _auto("decay-epochs", float, "An exponential schedule falls at this interval."),
+    _auto("decay-rate", float, "By this factor."),
     _auto("momentum", float, "Of the optimizer."),
+    _auto("alpha", float, "RMSProp's decay."),
+    _auto("eps", float, "RMSProp's ε."),
     _auto("weight-decay", float, "Of weights; gains, biases and norms have none."),
     _auto("label-smoothing", float, "0 to 1."),
     click.option(

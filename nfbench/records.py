@@ -112,7 +112,11 @@ class Accuracy(Record, frozen=True, kw_only=True, tag_field="kind", tag="accurac
     lr: float | Literal["auto"] = "auto"
     schedule: Schedule | Literal["auto"] = "auto"
     warmup_epochs: float | Literal["auto"] = "auto"
+    decay_epochs: float | Literal["auto"] = "auto"
+    decay_rate: float | Literal["auto"] = "auto"
     momentum: float | Literal["auto"] = "auto"
+    alpha: float | Literal["auto"] = "auto"
+    eps: float | Literal["auto"] = "auto"
     weight_decay: float | Literal["auto"] = "auto"
     label_smoothing: float | Literal["auto"] = "auto"
     augment: Augment | Literal["auto"] = "auto"
@@ -158,10 +162,11 @@ class Training(Record, frozen=True, kw_only=True):
     """What a training run became: the recipe with each `auto` filled in, and the data.
 
     ``lr`` is the peak rate, ``warmup_epochs`` are linear from 0. ``decay_epochs`` is the interval at which an
-    exponential schedule falls. RandAugment comes before mixing here, with ``randaugment_magnitude`` on timm's scale,
-    whose 10 is the whole range of an operation. Stochastic depth drops block i of n at ``drop_path`` · i / n. ``mean``
-    and ``std`` are of pixels from 0 to 1, a value a channel. ``data`` is a digest of all images and labels, or of the
-    names and sizes of the files of a folder.
+    exponential schedule falls by the factor ``decay_rate``; ``alpha`` and ``eps`` are RMSProp's. RandAugment
+    comes before mixing here, with ``randaugment_magnitude`` on timm's scale, whose 10 is the whole range of an
+    operation. Stochastic depth drops block i of n at ``drop_path`` · i / n. ``mean`` and ``std`` are of pixels from 0
+    to 1, a value a channel. ``data`` is a digest of all images and labels, or of the names and sizes of the files of a
+    folder.
     """
 
     recipe: RecipeName
@@ -184,6 +189,9 @@ class Training(Record, frozen=True, kw_only=True):
     crop_pct: float = 1.0
     crop_mode: str = "center"
     decay_epochs: float | None = None
+    decay_rate: float | None = None
+    alpha: float | None = None
+    eps: float | None = None
     randaugment_layers: int | None = None
     randaugment_magnitude: int | None = None
     mixup: float = 0.0

@@ -46,7 +46,8 @@ def test_at_the_published_batch_and_length_everything_is_as_published() -> None:
 
     nfnet, resnet, efficientnet = map(of, FAMILIES)
     common = {"warmup_epochs": 5, "momentum": 0.9, "label_smoothing": 0.1, "deterministic": False}
-    sgd = {"optimizer": "sgd", "schedule": "cosine", "decay_epochs": None}
+    sgd = {"optimizer": "sgd", "schedule": "cosine"}
+    assert not {"decay_epochs", "decay_rate", "alpha", "eps"} & (nfnet.keys() | resnet.keys())
     assert nfnet == nfnet | common | sgd | {
         "lr": 1.6,
         "weight_decay": 2e-5,
@@ -69,6 +70,9 @@ def test_at_the_published_batch_and_length_everything_is_as_published() -> None:
         "lr": 0.256,
         "schedule": "exponential",
         "decay_epochs": 2.4,
+        "decay_rate": 0.97,
+        "alpha": 0.9,
+        "eps": 1e-3,
         "weight_decay": 1e-5,
         "ema": 0.9999,
         "augment": "randaugment",
@@ -111,7 +115,10 @@ def test_a_flag_replaces_its_own_value_and_nothing_else(flag: str, value: Any) -
 def test_every_value_is_a_field_of_the_record_and_has_a_flag() -> None:
     own = values()
     assert own.keys() <= set(Training.__struct_fields__)
-    assert own.keys() - {name for name, _ in FLAGS} == {"recipe", "augment", "decay_epochs"}
+    assert own.keys() - {name for name, _ in FLAGS} == {"recipe", "augment"}
+    others = {"decay_epochs", "decay_rate", "alpha", "eps"}
+    assert values("efficientnet").keys() - own.keys() - {"randaugment_layers", "randaugment_magnitude"} == others
+    assert others <= set(Training.__struct_fields__) & set(Accuracy.__struct_fields__)
 
 
 def test_no_average_is_kept_where_none_is_asked_for() -> None:
@@ -194,7 +201,7 @@ class Small(nn.Sequential):
 
 
 def optimizer_of(net: nn.Module, **fields: Any) -> torch.optim.Optimizer:
-    given = {"optimizer": "sgd", "lr": 0.5, "momentum": 0.9, "weight_decay": 0.1}
+    given = {"optimizer": "sgd", "lr": 0.5, "momentum": 0.9, "weight_decay": 0.1, "alpha": 0.9, "eps": 1e-3}
     return build_optimizer(net, given | fields)
 
 
@@ -233,6 +240,14 @@ def test_each_name_is_the_optimizer_it_says_with_the_settings_of_its_source() ->
     assert type(optimizer_of(net, optimizer="adamw")) is torch.optim.AdamW
 
 
+def test_the_flags_of_rmsprop_and_of_an_exponential_schedule_reach_them() -> None:
+    asked = values("efficientnet", alpha=0.99, eps=1e-8, decay_rate=0.5, decay_epochs=1.0, warmup_epochs=0.0, epochs=3)
+    (group, *_) = build_optimizer(Small(), asked).param_groups
+    assert (group["alpha"], group["eps"]) == (0.99, 1e-8)
+    # two falls are the published warm-up's
+    assert [recipe.share_of_peak(asked, 3, 1, update) for update in range(3)] == pytest.approx([0.25, 0.125, 0.0625])
+
+
 # ---- the schedule
 
 
@@ -243,7 +258,7 @@ def rates(epochs: int, updates: int, **fields: Any) -> list[float]:
 
 
 def schedule_of(epochs: int, updates: int, **fields: Any) -> Callable[[int], float]:
-    given = {"schedule": "cosine", "warmup_epochs": 0.1 * epochs, "decay_epochs": None, "lr": 2.0}
+    given = {"schedule": "cosine", "warmup_epochs": 0.1 * epochs, "decay_epochs": None, "decay_rate": 0.97, "lr": 2.0}
     if fields.get("schedule") == "exponential":
         warmup = fields.get("warmup_epochs", "auto")
         given["decay_epochs"] = values("efficientnet", epochs=epochs, warmup_epochs=warmup)["decay_epochs"]

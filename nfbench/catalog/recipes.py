@@ -14,9 +14,10 @@ class Recipe:
 
     ``optimizer`` is timm's name for it, with ``momentum``. ``lr`` is per 256 images of the batch, ``warmup_epochs`` are
     linear, ``agc`` is λ, ``weight_decay`` falls on weights and on no gain, bias or norm parameter, ``ema`` at update t
-    is min(``ema``, (1 + t) / (10 + t)). An exponential schedule falls by ``decay_rate`` every ``decay_epochs`` of
-    ``epochs``. ``randaugment`` is (layers, magnitude on timm's scale), ``mixup`` and ``cutmix`` are the α
-    of each on half of the batch. ``augmentation`` is what was published where that is something else.
+    is min(``ema``, (1 + t) / (10 + t)). An exponential schedule falls by ``decay_rate`` every ``decay_epochs``, RMSProp
+    has ``alpha`` and ``eps``: all as the TPU reference has them. ``randaugment`` is (layers, magnitude on timm's
+    scale), ``mixup`` and ``cutmix`` are the α of each on half of the batch. ``augmentation`` is what was published
+    where that is something else.
     """
 
     optimizer: str
@@ -32,8 +33,10 @@ class Recipe:
     ema: float | None
     augment: Augment
     source: str
-    decay_rate: float | None = None
-    decay_epochs: float | None = None
+    decay_rate: float = 0.97
+    decay_epochs: float = 2.4
+    alpha: float = 0.9
+    eps: float = 1e-3
     randaugment: tuple[int, int] = (2, 9)
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -79,8 +82,6 @@ RECIPES: dict[Name, Recipe] = {
         momentum=0.9,
         lr=0.016,
         schedule="exponential",
-        decay_rate=0.97,
-        decay_epochs=2.4,
         warmup_epochs=5,
         epochs=350,
         batch=4096,  # the batch at which the reference's rate is the paper's 0.256

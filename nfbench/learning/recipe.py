@@ -24,6 +24,7 @@ from nfbench.records import Accuracy, Augment, RecipeName, Schedule
 
 WARMUP_SHARE = 0.1
 LR_BATCH = 256
+_RMSPROP = ("rmsprop", "rmsproptf")
 _FUSED = ("sgd", "adam", "adamw")
 
 
@@ -53,7 +54,6 @@ def values(workload: Accuracy, net: Net, name: RecipeName, dataset: Dataset) -> 
         "lr": _or(workload.lr, recipe.lr * workload.batch / LR_BATCH),
         "schedule": schedule,
         "warmup_epochs": warmup,
-        "decay_epochs": _decay_epochs(workload.epochs, warmup) if schedule == "exponential" else None,
         "momentum": _or(workload.momentum, recipe.momentum),
         "weight_decay": _or(workload.weight_decay, recipe.weight_decay),
         "label_smoothing": _or(workload.label_smoothing, recipe.label_smoothing),
@@ -65,6 +65,11 @@ def values(workload: Accuracy, net: Net, name: RecipeName, dataset: Dataset) -> 
         "ema": None if workload.ema == "none" else _or(workload.ema, recipe.ema),
         "deterministic": workload.deterministic,
     }
+    if schedule == "exponential":
+        found["decay_epochs"] = _or(workload.decay_epochs, _decay_epochs(workload.epochs, warmup))
+        found["decay_rate"] = _or(workload.decay_rate, recipe.decay_rate)
+    if found["optimizer"] in _RMSPROP:
+        found["alpha"], found["eps"] = _or(workload.alpha, recipe.alpha), _or(workload.eps, recipe.eps)
     if augment in ("randaugment", "nfnet"):
         found["randaugment_layers"] = _or(workload.randaugment_layers, layers)
         found["randaugment_magnitude"] = _or(workload.randaugment_magnitude, magnitude)
@@ -82,8 +87,8 @@ def build_optimizer(net: nn.Module, training: Mapping[str, Any]) -> torch.optim.
     groups = parameter_groups(net, training["weight_decay"])
     device = groups[0]["params"][0].device.type if groups else "cpu"
     more: dict[str, Any] = {"momentum": training["momentum"]}
-    if training["optimizer"] == "rmsproptf":
-        more |= {"alpha": 0.9, "eps": 1e-3}  # as in the TPU reference
+    if training["optimizer"] in _RMSPROP:
+        more |= {"alpha": training["alpha"], "eps": training["eps"]}
     if training["optimizer"] in _FUSED and device in ("cpu", "cuda"):
         more["fused"] = True
     made: torch.optim.Optimizer = create_optimizer_v2(
@@ -120,10 +125,9 @@ def share_of_peak(training: Mapping[str, Any], epochs: int, updates: int, update
         return (1 + math.cos(math.pi * after / max(1.0, epochs * updates - warmup))) / 2
     if training["schedule"] == "exponential":
         recipe = RECIPES["efficientnet"]
-        assert recipe.decay_rate is not None and recipe.decay_epochs is not None
         falls = after / (training["decay_epochs"] * updates) + recipe.warmup_epochs / recipe.decay_epochs
         # 12 · 0.2 is a little below 2.4 in floating point
-        return float(recipe.decay_rate ** math.floor(round(falls, 9)))
+        return float(training["decay_rate"] ** math.floor(round(falls, 9)))
     return 1.0
 
 
@@ -181,7 +185,6 @@ def _augment(dataset: Dataset, own: Augment) -> Augment:
 def _decay_epochs(epochs: int, warmup: float) -> float:
     """The interval of the published run, with what follows its warm-up compressed to what follows this one's."""
     recipe = RECIPES["efficientnet"]
-    assert recipe.decay_epochs is not None
     return recipe.decay_epochs * max(1e-9, epochs - warmup) / (recipe.epochs - recipe.warmup_epochs)
 
 

@@ -130,6 +130,10 @@ def _recipe(net: Net) -> list[dict[str, Any]]:
     recipe = dataclasses.asdict(RECIPES[net.recipe])
     source, published = recipe.pop("source"), recipe.pop("augmentation")
     layers, magnitude = recipe.pop("randaugment")
+    for name in ("decay_rate", "decay_epochs") if recipe["schedule"] != "exponential" else ():
+        del recipe[name]
+    for name in ("alpha", "eps") if recipe["optimizer"] != "rmsproptf" else ():
+        del recipe[name]
     if net.norm != "none":
         recipe["agc"] = None  # a twin is trained as its NF net is, but for the clip
     augment = {"randaugment": "RandAugment", "nfnet": "RandAugment, MixUp, CutMix"}.get(recipe["augment"])

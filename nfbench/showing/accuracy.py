@@ -103,6 +103,7 @@ _COSTS = tuple(key for key, _ in COSTS.values())
 
 _RAW = """
 kind model family dataset px test_px batch micro_batch epochs recipe optimizer lr schedule warmup_epochs decay_epochs
+decay_rate alpha eps
 momentum weight_decay label_smoothing augment randaugment_layers randaugment_magnitude mixup cutmix drop_rate drop_path
 agc agc_impl ema sam sam_fraction sam_scope precision layout compile norm weights deterministic classes train_images
 test_images interpolation crop_pct crop_mode workers optimizer_impl tf32 cudnn_benchmark allocator threads
@@ -231,6 +232,7 @@ def _shown(row: Row) -> Row:
 def _title(row: Row, told: Sequence[str]) -> str:
     words = {"dataset": "{}", "px": "{} px", "batch": "batch {}", "epochs": "{} epochs"}
     parts = [words[key].format(row[key]) for key in told if key in row]
+    parts = ["1 epoch" if part == "1 epochs" else part for part in parts]
     return "Training" + (f": {', '.join(parts)}" if parts else " runs")
 
 

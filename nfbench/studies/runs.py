@@ -17,7 +17,8 @@ from nfbench.studies import settings
 
 PATHS = ("data_dir", "checkpoint", "workers")
 _SHARED = ("batch", "micro_batch", "px", "agc", "agc_impl", "sam", "sam_fraction", "sam_scope")
-_SHARES = ("label_smoothing", "drop_rate", "drop_path", "momentum")
+_SHARES = ("label_smoothing", "drop_rate", "drop_path", "momentum", "alpha")
+_POSITIVE = ("decay_epochs", "decay_rate", "eps")
 _NOT_NEGATIVE = ("warmup_epochs", "weight_decay", "mixup", "cutmix")
 
 
@@ -91,6 +92,9 @@ def _checked(run: Accuracy) -> Accuracy:
             raise UnsupportedWorkload(
                 f"--{_flag(name)} {value:g} is not from 0 to below 1.", try_=f"--{_flag(name)} 0.1"
             )
+    for name in _POSITIVE:
+        if (value := getattr(run, name)) != "auto":
+            settings.positive(_flag(name), value)
     for name in _NOT_NEGATIVE:
         value = getattr(run, name)
         if value != "auto" and not 0 <= value < float("inf"):
