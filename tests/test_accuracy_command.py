@@ -26,7 +26,8 @@ FAKE = ["--device", "fake", "--epochs", 3, "--out", "o.jsonl"]
 
 
 def stored() -> list[Result]:
-    return load([Path("o.jsonl")]).results
+    """Sorted, since two fake runs may begin in the same millisecond."""
+    return sorted(load([Path("o.jsonl")]).results, key=lambda r: (r.workload.model, r.seed))
 
 
 @pytest.fixture

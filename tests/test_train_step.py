@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -279,10 +280,21 @@ def test_an_fp16_run_whose_first_update_is_skipped_trains_on_clean_momentum() ->
     assert next(r.values[0] for r in steps.inspect() if r.name == "skipped_updates") == 1
 
 
+SMALL = """
+from torch import nn
+
+def net(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, num_classes))
+"""
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
-def test_a_net_is_really_compiled_for_one_shape() -> None:
+def test_a_net_is_really_compiled_for_one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("small.py").write_text(SMALL, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(Path.cwd()))
     device = Opened()
-    workload = StepTime(model="tiny-resnet-s", batch=2, micro_batch=2, layout="nchw", compile="default")
+    # each layer of a net is some seconds of the C++ compiler
+    workload = StepTime(model="small:net", px=16, batch=2, micro_batch=2, layout="nchw", compile="default")
     result = measured(workload, device, Sampling(max_time=1, min_steps=2))
     assert result.status == "ok", result.message
     assert result.value("first_step") > 10 * (metrics.seconds(result) or 1)  # type: ignore[operator]

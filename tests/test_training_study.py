@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from nfbench.analysis.store import load
 from nfbench.errors import BadStudy, NfbenchError
 from nfbench.learning.sources import Sources
 from nfbench.records import Accuracy, Machine, Result
+from nfbench.showing import plots
 from nfbench.studies import study, training
 from nfbench.studies.runs import Runs
 
@@ -142,11 +144,17 @@ def test_check_says_what_to_type_for_a_study_that_times_nothing(cli: Cli) -> Non
 # the command
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than all that is trained here."""
+    monkeypatch.setattr(plots, "draw", lambda *_, **__: SimpleNamespace(files=[]))
+
+
 def rows(folder: str = "results/fake/mine") -> list[tuple[str, int, str]]:
-    return [(r.workload.model, r.seed, r.status) for r in load([Path(folder)]).results]
+    return sorted((r.workload.model, r.seed, r.status) for r in load([Path(folder)]).results)
 
 
-def test_a_study_is_trained_once_and_then_only_what_is_missing(cli: Cli) -> None:
+def test_a_study_is_trained_once_and_then_only_what_is_missing(cli: Cli, no_figures: None) -> None:
     written(HEAD + '[[accuracy]]\nmodel = ["tiny-nfnet-s", "tiny-resnet-s"]\nepochs = 3\nseeds = 2\n')
     command = ("run", "mine.toml", "--device", "fake", "--format", "json")
     first = cli(*command)
@@ -174,14 +182,14 @@ def test_a_study_is_trained_once_and_then_only_what_is_missing(cli: Cli) -> None
     assert "3 runs had been finished before" in missing.stderr
     (new,) = set(folder.glob("*.jsonl")) - {path}
     assert [(r.workload.model, r.seed) for r in load([new]).results] == [("tiny-resnet-s", 0)]
-    assert sorted(rows()) == sorted(every)
+    assert rows() == every
 
     fresh = cli(*command, "--fresh")
     assert fresh.exit_code == 0 and "finished before" not in fresh.stderr
-    assert sorted(rows()) == sorted(every * 2)
+    assert rows() == sorted(every * 2)
 
 
-def test_a_run_that_diverged_is_finished_and_no_failure(cli: Cli) -> None:
+def test_a_run_that_diverged_is_finished_and_no_failure(cli: Cli, no_figures: None) -> None:
     text = NET + 'agc = "none"\nlr = 0.1\nepochs = 2\n'
     written(text)
     done = cli("run", "mine.toml", "--device", "fake", "--out", "here")
@@ -233,6 +241,7 @@ def checkpoints() -> list[str]:
 def in_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Makes ``code`` the beginning of `FakeLearner.train` in every worker."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # code of the same second and length would be taken for the last
 
     def put(code: str) -> None:
         lines = "\n".join(f"    {line}" for line in code.strip().splitlines())

@@ -14,7 +14,7 @@ FEW_SEEDS = 2
 
 def of(result: Result) -> list[Finding]:
     """What is doubtful about a training run, beside how it ended, in the order of its weight."""
-    checks = (_data, _unreadable, _deterministic, _subset, _small)
+    checks = (_data, _unreadable, _resumed, _deterministic, _subset, _small)
     return [found for check in checks if (found := check(result)) is not None]
 
 
@@ -65,6 +65,14 @@ def _unreadable(result: Result) -> Finding | None:
         return None
     text = f"{count:.0f} image{'s'[: count != 1]} of the data could not be read."
     return Finding("unreadable_images", text, "Download or copy the data again.")
+
+
+def _resumed(result: Result) -> Finding | None:
+    said = result.notes.get("resumed")
+    if not said:
+        return None
+    text = f"Other software than that of this row had trained {said}."
+    return Finding("resumed", text, "Train anew, in another --checkpoint folder, where that matters.")
 
 
 def _deterministic(result: Result) -> Finding | None:

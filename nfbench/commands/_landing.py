@@ -10,7 +10,7 @@ import click
 from nfbench.analysis.rows import Row
 from nfbench.analysis.store import Broken, Writer, check_writable, load
 from nfbench.devices.about import slug
-from nfbench.errors import Failed
+from nfbench.errors import BadResults, Failed
 from nfbench.records import Machine, Result
 from nfbench.showing.results import findings
 
@@ -34,7 +34,10 @@ class Landing:
     def earlier(self, machine: Machine) -> list[Result]:
         """What is in the folder already, broken lines aside."""
         folder = self.folder(machine)
-        return load([folder]).results if any(folder.glob("*.jsonl")) else []
+        try:
+            return load([folder]).results if any(folder.glob("*.jsonl")) else []
+        except BadResults:
+            return []
 
     def keep(self, result: Result) -> None:
         """Write ``result`` to the disk."""

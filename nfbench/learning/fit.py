@@ -185,6 +185,8 @@ class Run:
                 self.log, self.totals, self.done = found["log"], found["totals"], found["epoch"]
                 self.last_learnt = found["last_learnt"]
                 self.result = msgspec.structs.replace(self.result, id=found["id"], start=found["start"])
+                if found["software"] != msgspec.to_builtins(self.result.software):
+                    self.notes["resumed"] = f"{self.done} of its {self.workload.epochs} epochs"
                 self.watch.note(f"{self.workload.model}: goes on after epoch {self.done} of {self.workload.epochs}.")
                 return
         if (cost := learner.cost_of_determinism()) is not None:
@@ -196,6 +198,7 @@ class Run:
             **learner.state(),
             "id": self.result.id,
             "start": self.result.start,
+            "software": msgspec.to_builtins(self.result.software),
             "log": self.log,
             "totals": self.totals,
             "epoch": self.done,
@@ -233,8 +236,11 @@ class Run:
         }
         for name, value in found.items():
             if value is not None:
-                self.log.setdefault(name, []).append(value if math.isfinite(value) else None)
+                # what an epoch lacked must not move the values of later ones
+                self.log.setdefault(name, [None] * epoch).append(value if math.isfinite(value) else None)
         self.done = epoch + 1
+        for values in self.log.values():
+            values.extend([None] * (self.done - len(values)))
         rate = units.number(len(trained.losses) * self.workload.batch / max(trained.seconds, 1e-9), 3)
         self.watch.phase(
             f"epoch {self.done} of {self.workload.epochs}: top-1 {units.percent(scores['top1'])}, "
