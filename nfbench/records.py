@@ -162,11 +162,11 @@ class Training(Record, frozen=True, kw_only=True):
     """What a training run became: the recipe with each `auto` filled in, and the data.
 
     ``lr`` is the peak rate, ``warmup_epochs`` are linear from 0. ``decay_epochs`` is the interval at which an
-    exponential schedule falls by the factor ``decay_rate``; ``alpha`` and ``eps`` are RMSProp's. RandAugment
-    comes before mixing here, with ``randaugment_magnitude`` on timm's scale, whose 10 is the whole range of an
-    operation. Stochastic depth drops block i of n at ``drop_path`` · i / n. ``mean`` and ``std`` are of pixels from 0
-    to 1, a value a channel. ``data`` is a digest of all images and labels, or of the names and sizes of the files of a
-    folder.
+    exponential schedule falls by the factor ``decay_rate``; ``alpha`` and ``eps`` are RMSProp's.
+    ``randaugment_magnitude`` is on timm's scale, whose 10 is the whole range of an operation. ``majority`` is the share
+    of the largest class of the test set. Stochastic depth drops block i of n at ``drop_path`` · i / n. ``mean`` and
+    ``std`` are of pixels from 0 to 1, a value a channel. ``data`` is a digest of all images and labels, or of the names
+    and sizes of the files of a folder.
     """
 
     recipe: RecipeName
@@ -174,7 +174,7 @@ class Training(Record, frozen=True, kw_only=True):
     lr: float
     schedule: Schedule
     warmup_epochs: float
-    momentum: float
+    momentum: float | None
     weight_decay: float
     label_smoothing: float
     augment: Augment
@@ -194,6 +194,7 @@ class Training(Record, frozen=True, kw_only=True):
     eps: float | None = None
     randaugment_layers: int | None = None
     randaugment_magnitude: int | None = None
+    randaugment_place: Literal["before mixing"] | None = None
     mixup: float = 0.0
     cutmix: float = 0.0
     drop_rate: float = 0.0
@@ -201,6 +202,7 @@ class Training(Record, frozen=True, kw_only=True):
     ema: float | None = None
     workers: int = 0
     deterministic: bool = False
+    majority: float | None = None
 
 
 class Resolved(Record, frozen=True, kw_only=True):

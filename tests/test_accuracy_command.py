@@ -19,7 +19,6 @@ from nfbench.devices import cpu
 from nfbench.errors import BadData
 from nfbench.learning import fake
 from nfbench.learning.fake import FakeLearner
-from nfbench.learning.sources import digest
 from nfbench.records import Result
 
 FAKE = ["--device", "fake", "--epochs", 3, "--out", "o.jsonl"]
@@ -121,7 +120,7 @@ def test_an_interrupted_run_keeps_what_there_is_and_goes_on_when_it_is_typed_aga
     learner(train)
     done = cli(*args)
     assert done.exit_code == 130 and done.stdout == ""
-    assert done.stderr.endswith("2 results in o.jsonl\nInterrupted.\n")
+    assert done.stderr.endswith("2 results in o.jsonl\nThe same command goes on from there.\nInterrupted.\n")
     assert [r.status for r in stored()] == ["ok", "interrupted"]
     learner(FakeLearner.train)
     done = cli(*args)
@@ -318,7 +317,7 @@ class Evil:
             ["--dataset", "cifar10", "--data-dir", "bad"],
             "CIFAR-10 is not here: found no cifar-10-python.tar.gz or folder cifar-10-batches-py.\nLooked in bad, ",
         ),
-        (["--dataset", "imagefolder:none"], "There is no folder "),
+        (["--dataset", "imagefolder:none"], "The folder "),
         (["--weights", "evil.pth"], "evil.pth is refused: to open it would run code stored in it."),
         (["--weights", "file"], "file is empty."),
         (["--precision", "tf32"], "--precision tf32 is an arithmetic of NVIDIA GPUs; this is a CPU."),
@@ -338,8 +337,19 @@ def test_what_the_data_or_the_net_cannot_do_is_worded_too(
     assert not Path("ran").exists()
 
 
-def test_weights_of_another_net_are_named_by_their_content(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_that_nothing_would_use_are_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu.Cpu, "lock_name", lambda self: None)
+    for flags, words in (
+        (("--alpha", 0.5), "--alpha is of RMSProp; the run has sgd and a cosine schedule."),
+        (("--optimizer", "adamw", "--momentum", 0.8), "--momentum is of an optimizer with momentum; the run has adamw"),
+        (("--decay-rate", 0.5), "--decay-rate is of an exponential schedule; the run has sgd and a cosine schedule."),
+        (("--micro-batch", 1), "--micro-batch 1 does not train tiny-resnet-s."),
+    ):
+        refused(cli("accuracy", "--model", "tiny-resnet-s", "--device", "cpu", "--quiet", *flags), words)
+
+
+def test_weights_of_another_net_are_named_by_their_file(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu.Cpu, "lock_name", lambda self: None)
     torch.save({"fc.weight": torch.zeros(10, 3), "fc.bias": torch.zeros(10)}, "other.pth")
     done = cli("accuracy", "--model", "tiny-resnet-s", "--device", "cpu", "--quiet", "--weights", "other.pth")
-    refused(done, f"file:{digest(Path('other.pth'))}: these are weights of another net than tiny-resnet-s.")
+    refused(done, "other.pth: these are weights of another net than tiny-resnet-s.")

@@ -77,7 +77,7 @@ def test_the_same_seed_again_is_no_further_replicate() -> None:
     again = accuracy(top1=(0.5, 0.8, 0.95), start="2026-02-01T00:00:00.000Z")
     found, aside = analysis.rows([accuracy(), again])
     assert [(row["seeds"], row["top1"]) for row in found] == [(1, 0.95)]
-    assert aside == "Set aside of training runs: 1 older, of a seed that was run again."
+    assert aside == "Set aside of training runs: 1 of a seed whose other run is shown."
 
 
 def test_a_run_that_was_broken_off_later_does_not_hide_one_that_ended() -> None:
@@ -205,13 +205,13 @@ def test_the_front_holds_what_none_beats_for_less() -> None:
         (
             accuracy(status="timeout", run={"epochs": 10}),
             "timeout",
-            "--max-time was reached after 3 of 10 epochs. Raise --max-time.",
+            "--max-time was reached after 3 of 10 epochs: top-1 90.0 % so far. Raise --max-time.",
         ),
         (accuracy(status="interrupted", run={"epochs": 10}), "interrupted", "Interrupted after 3 of 10 epochs."),
         (
             accuracy(more=(each_epoch("data_time", 0.2, 0.2, 0.2, unit="s"),)),
             "data",
-            "Making batches took 10 % of the training time: no time here is the net's alone. Try more --workers.",
+            "Making batches took 10 % of the training time: no time here is the net's alone. A larger --batch",
         ),
         (accuracy(more=(once("unreadable_images", 1),)), "unreadable_images", "1 image of the data could not be read."),
         (accuracy(more=(once("deterministic_cost", 1.25),)), "deterministic_cost", "take 1.25 times as long."),
@@ -336,7 +336,8 @@ def test_a_target_is_a_column(cli: Cli) -> None:
 def test_epochs_are_lines_and_means_over_seeds() -> None:
     norms = (each_epoch("gradient_norm", 3, 2, 1), each_epoch("clipped_gradient_norm", 2.5, 1.5, 1))
     text = show.epochs(seeds(0.90, 0.92, more=norms), "rich")
-    heads, _, *lines = text.splitlines()
+    title, heads, _, *lines = text.splitlines()
+    assert title == "Each epoch, means of 2 runs"
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
     assert "91.00 %" in lines[2] and "→ clipped" in heads and "runs" not in heads
     raw = json.loads(show.epochs([accuracy(more=norms)], "json"))

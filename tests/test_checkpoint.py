@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import msgspec
 import pytest
 import torch
-from make import TRAINING
+from make import CPU, H200, TRAINING
 
 from nfbench.catalog.models import find
 from nfbench.devices.cpu import Cpu
@@ -26,7 +26,12 @@ from nfbench.records import Accuracy, Resolved, Result, Sampling
 
 RUN = Accuracy(model="tiny-resnet-s", epochs=4)
 RESOLVED = Resolved(px=32, micro_batch=64, precision="fp32", layout="nhwc", threads=2, training=TRAINING)
-STATE = {"epoch": 1, "log": {"top1": [0.5]}, "state_dict": {"weight": torch.arange(8.0)}}
+STATE = {
+    "machine": msgspec.to_builtins(CPU),
+    "epoch": 1,
+    "log": {"top1": [0.5]},
+    "state_dict": {"weight": torch.arange(8.0)},
+}
 FOLDER = Path("ck")
 FILE = FOLDER / "seed-0.pt"
 
@@ -55,7 +60,7 @@ def test_what_was_saved_is_loaded(saved: Path) -> None:
     assert found is not None
     assert (found["epoch"], found["log"], found["seed"]) == (1, {"top1": [0.5]}, 0)
     assert torch.equal(found["state_dict"]["weight"], torch.arange(8.0))
-    of().goes_on(found, RESOLVED)
+    of().goes_on(found, RESOLVED, CPU)
 
 
 def test_a_folder_without_a_checkpoint_is_made_and_gives_none() -> None:
@@ -115,10 +120,22 @@ def test_other_data_or_another_machine_is_another_run(saved: Path, resolved: Res
     found = of().load()
     assert found is not None
     with pytest.raises(BadResults) as caught:
-        of().goes_on(found, resolved)
+        of().goes_on(found, resolved, CPU)
     assert str(caught.value) == (
         f"ck/seed-0.pt was written where {words}: going on from it would be another run."
         "\nTry: another --checkpoint folder"
+    )
+
+
+def test_a_run_does_not_go_on_on_another_machine(saved: Path) -> None:
+    found = of().load()
+    assert found is not None
+    with pytest.raises(BadResults) as caught:
+        of().goes_on(found, RESOLVED, H200)
+    assert str(caught.value) == (
+        "ck/seed-0.pt was written on another machine (A CPU, this is NVIDIA H200).\n"
+        "A result holds the times of one.\n"
+        "Try: another --checkpoint folder; --weights takes the weights of this one"
     )
 
 

@@ -139,6 +139,7 @@ def test_the_totals_are_read_once() -> None:
         "params": (2**10,),
         "updates": (12,),
         "images_seen": (3072,),
+        "wall_time": (3.0,),
     }
     assert result.notes == {"norm": "none"}
     assert result.resolved is not None and result.resolved.training is not None
@@ -282,6 +283,25 @@ def test_a_net_that_never_left_chance_has_diverged_once_it_had_a_hundred_updates
 def test_a_value_that_is_not_finite_is_absent_from_its_place(learner: Any) -> None:
     learner(FakeLearner, scores=lambda self: {"top1": 0.5, "test_loss": math.inf if self.epochs == 2 else 1.0})
     assert values(trained(), "test_loss") == (1.0, None, 1.0)
+
+
+def test_a_last_test_loss_that_is_not_finite_is_a_divergence(learner: Any) -> None:
+    learner(FakeLearner, scores=lambda self: {"top1": 0.5, "test_loss": math.nan if self.epochs == 3 else 1.0})
+    result = trained()
+    assert (result.status, result.message) == ("diverged", "the test loss is not finite")
+    assert result.value("diverged_at") == 12
+
+
+def test_images_that_cannot_be_read_are_counted_and_the_first_are_named(learner: Any) -> None:
+    learner(FakeLearner, unreadable=lambda self: [f"val/a/{n}.png" for n in range(7)])
+    for result in (trained(), trained(epochs=0, weights="x.pt")):
+        assert result.value("unreadable_images") == 7
+        assert result.notes["unreadable"] == "val/a/0.png, val/a/1.png, val/a/2.png, val/a/3.png, val/a/4.png …"
+
+
+def test_a_net_that_had_guessed_well_before_it_learnt_anything_has_not_fallen_back(learner: Any) -> None:
+    learner(Scripted, losses=((CHANCE,) * 4,) * 3, top1=(0.3, 0.1, 0.1))
+    assert trained().status == "ok"
 
 
 @pytest.mark.parametrize("settings", [{}, {"agc": "none", "lr": 0.1}, {"max_time": 1.0}])
@@ -439,9 +459,9 @@ TIMES = ("train_time", "data_time", "evaluation_time")
 def lasting(held: dict[str, Any]) -> dict[str, Any]:
     """All of a checkpoint but its times."""
     log = {name: each for name, each in held["log"].items() if name not in TIMES}
-    return {name: value for name, value in held.items() if name not in ("id", "start", "log", "software")} | {
-        "log": log
-    }
+    totals = {name: value for name, value in held["totals"].items() if name != "wall_time"}
+    kept = {name: value for name, value in held.items() if name not in ("id", "start", "software")}
+    return kept | {"log": log, "totals": totals}
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_others() -> None:

@@ -24,7 +24,7 @@ __all__ = ["EPOCH", "epochs", "front", "norm_of", "rows", "time_to"]
 _UNSET = ("auto", "train")
 _SAM = ("sam", "sam_fraction", "sam_scope")
 _NOT_SHOWN = ("training", "data", "mean", "std")
-_PLACE = ("dataset", "test_px", "epochs", "weights", "machine")
+_PLACE = ("dataset", "px", "test_px", "epochs", "weights", "machine")
 """Where these are equal, one net's final top-1 may be another's target."""
 
 EPOCH = (
@@ -47,7 +47,7 @@ def rows(results: Iterable[Result], everything: bool = False, target: float | No
     chosen = choose((r for r in results if isinstance(r.workload, Accuracy)), everything)
     groups = [_of_each_seed(group) for group in chosen.groups]
     repeated = sum(map(len, chosen.groups)) - sum(map(len, groups))
-    aside = chosen._replace(aside=chosen.aside | {"older, of a seed that was run again": repeated})
+    aside = chosen._replace(aside=chosen.aside | {"of a seed whose other run is shown": repeated})
     names = machine_names(group[-1].machine for group in groups)
     found = [_row(group) | {"machine": names[group[-1].machine]} for group in groups]
     for row, group in zip(found, groups, strict=True):
@@ -159,7 +159,16 @@ def _settings(result: Result) -> Row:
         became |= training
         none["ema"] = training["ema"]
     became |= {name: "none" for name, value in none.items() if value is None}
+    if run.epochs == 0:
+        # what nothing was trained with
+        found, became = ({name: v for name, v in d.items() if name in _EVALUATED} for d in (found, became))
     return found | {name: v for name, v in became.items() if v is not None and name not in _NOT_SHOWN}
+
+
+_EVALUATED = (
+    *("model", "dataset", "epochs", "batch", "px", "test_px", "precision", "layout", "weights", "norm"),
+    *("classes", "test_images", "interpolation", "crop_pct", "crop_mode", "threads"),
+)
 
 
 def norm_of(model: str) -> str | None:

@@ -23,7 +23,9 @@ def cut_short(result: Result) -> Finding:
     found = result.reading("train_time")
     done = f"{len(found.values) if found else 0} of {result.run.epochs} epochs"
     if result.status == "timeout":
-        return Finding("timeout", f"--max-time was reached after {done}.", "Raise --max-time.")
+        top1 = result.reading("top1")
+        reached = f": top-1 {units.percent(top1.finite[-1])} so far" if top1 and top1.finite else ""
+        return Finding("timeout", f"--max-time was reached after {done}{reached}.", "Raise --max-time.")
     return Finding("interrupted", f"Interrupted after {done}.", "Its schedule did not end, so it has no final top-1.")
 
 
@@ -56,14 +58,16 @@ def _data(result: Result) -> Finding | None:
     if share is None or share <= MUCH_DATA:
         return None
     text = f"Making batches took {units.percent(share, 2)} of the training time: no time here is the net's alone."
-    return Finding("data", text, "Try more --workers.")
+    streams = result.resolved is not None and result.resolved.training is not None and result.resolved.training.workers
+    return Finding("data", text, "Try more --workers." if streams else "A larger --batch makes fewer of them.")
 
 
 def _unreadable(result: Result) -> Finding | None:
     count = result.value("unreadable_images")
     if not count:
         return None
-    text = f"{count:.0f} image{'s'[: count != 1]} of the data could not be read."
+    names = result.notes.get("unreadable")
+    text = f"{count:.0f} image{'s'[: count != 1]} of the data could not be read{f': {names}' if names else ''}."
     return Finding("unreadable_images", text, "Download or copy the data again.")
 
 

@@ -6,6 +6,7 @@ since its schedule ends there; a rate too, since the images of an epoch that was
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from nfbench.records import Reading, Result
@@ -19,7 +20,8 @@ def final_top1(result: Result) -> float | None:
 def best_top1(result: Result) -> float | None:
     """The highest top-1 of any epoch. The test set chose the epoch, so it flatters."""
     found = result.reading("top1")
-    return max(found.finite) if result.status == "ok" and found and found.finite else None
+    ended = result.status == "ok" and result.run.epochs > 0
+    return max(found.finite) if ended and found and found.finite else None
 
 
 def batch_gap(result: Result) -> float | None:
@@ -33,12 +35,18 @@ def training_flops(result: Result) -> float | None:
     macs, images = result.value("train_macs"), result.value("images_seen")
     if not macs or not images:
         return None
-    ascent = 0.0 if result.run.sam == "none" else result.run.sam_fraction
+    ascent = 0.0
+    if result.run.sam != "none" and result.resolved is not None:
+        passed = result.resolved.micro_batch if result.run.sam_scope == "micro-batch" else result.run.batch
+        # 0.2 · 15 is a little above 3 in floating point, and is 3
+        ascent = max(1, math.ceil(round(result.run.sam_fraction * passed, 9))) / passed
     return 2 * macs * images * (1 + ascent)
 
 
 def wall_time(result: Result) -> float | None:
-    """Seconds of training and evaluation, over the epochs that were finished."""
+    """Seconds from the first update to the end of the last epoch: training, evaluation, checkpoints."""
+    if (measured := result.value("wall_time")) is not None:
+        return measured
     times = [sum(r.finite) for name in ("train_time", "evaluation_time") if (r := result.reading(name)) is not None]
     return sum(times) or None
 

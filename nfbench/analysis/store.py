@@ -159,6 +159,11 @@ def load(paths: Sequence[Path]) -> Loaded:
             try_="nfbench step-time --model tiny-nfnet",
         )
     # a result that was copied into a second file is still one
-    unique = {(r.id, r.start, key(r.workload), r.seed, r.round, r.turn): r for r in results}
+    unique: dict[tuple[object, ...], Result] = {}
+    for r in results:
+        same = r.id, r.start, key(r.workload), r.seed, r.round, r.turn
+        # a run that was cut off and went on is one result, whichever file is read last
+        if r.status != "interrupted" or same not in unique:
+            unique[same] = r
     repeated = len(results) - len(unique)
     return Loaded(sorted(unique.values(), key=lambda r: (r.start, r.id)), broken, repeated)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +23,8 @@ class Landing:
     def __init__(self, out: Path | None, what: str) -> None:
         self.out, self.what = out, what
         self.results: list[Result] = []
+        self.unwritten: list[Result] = []
+        self.made: list[Path] = []
         self.writer: Writer | None = Writer(out) if out is not None else None
         if out is None:
             check_writable(Path("results"))
@@ -31,19 +35,43 @@ class Landing:
             return self.writer.path.parent
         return Path("results") / slug(machine.name) / self.what
 
+    def make(self, machine: Machine) -> None:
+        """Make the folder now, and see that it can be written to: what comes is too long to be lost at its end.
+
+        Raises:
+            BadResults: it cannot.
+        """
+        folder = self.folder(machine)
+        self.made = [path for path in (folder, *folder.parents) if not path.exists()]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"nfbench")
+        except OSError as error:
+            raise BadResults(
+                f"Results cannot be written to {folder}: {error.strerror}.",
+                try_="--out with a folder that you may write to, on a disk that is not full",
+            ) from error
+
     def earlier(self, machine: Machine) -> list[Result]:
         """What is in the folder already, broken lines aside."""
         folder = self.folder(machine)
         try:
             return load([folder]).results if any(folder.glob("*.jsonl")) else []
-        except BadResults:
+        except BadResults as error:
+            if "newer nfbench" in error.what:
+                raise
             return []
 
     def keep(self, result: Result) -> None:
         """Write ``result`` to the disk."""
         if self.writer is None:
             self.writer = Writer(self.folder(result.machine))
-        self.writer.write(result)
+        try:
+            self.writer.write(result)
+        except BadResults:
+            self.unwritten.append(result)
+            raise
         self.results.append(result)
 
     @property
@@ -53,7 +81,12 @@ class Landing:
 
     def say(self) -> None:
         """Where the results are, on stderr."""
-        if self.path is not None:
+        if self.path is None:
+            # nothing has come of it
+            for folder in self.made:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+        else:
             count = len(self.results)
             click.echo(f"{count} result{'s'[: count != 1]} in {self.path}", err=True)
 

@@ -65,14 +65,22 @@ def command(
     from nfbench.showing.live import Live
     from nfbench.studies import runs
 
+    if target is not None and not 0 < target <= 1:
+        raise click.BadParameter("a top-1 is over 0 and up to 100 %; type 90% or 0.9.", param_hint="--target")
     checkpoint = settings.pop("checkpoint")
     asked = [
         runs.accuracy({"model": model, "checkpoint": _folder(checkpoint, model, models), **settings})
         for model in dict.fromkeys(models)
     ]
+    for _, sources in asked:
+        runs.check(sources)
     sampling = runs.sampling(max_time)
     landing = Landing(out, "accuracy")
     opened = open_device(device)
+    # a run is long: what it finds must have somewhere to go
+    landing.make(opened.machine)
+    if settings["epochs"] == 0:
+        seeds = 1  # nothing is drawn
     try:
         with Live(quiet) as live:
             for workload, sources in asked:
@@ -80,12 +88,17 @@ def command(
                     live.about(workload.model + (f", seed {number}" if seeds > 1 else ""))
                     run = Run(opened, workload, sampling, landing.keep, seed=number, watch=live, sources=sources)
                     run.run()
-    except (Stop, KeyboardInterrupt, NfbenchError):
+    except (Stop, KeyboardInterrupt, NfbenchError) as error:
         landing.say()
+        if landing.unwritten:
+            click.echo(show.epochs(landing.unwritten, format))
+        if isinstance(error, (Stop, KeyboardInterrupt)):
+            again = "The same command goes on from there." if checkpoint else "With --checkpoint DIR it would go on."
+            click.echo(again, err=True)
         raise
     table, _ = rows(landing.results, everything=True, target=target)
     person = format in ("rich", "md")
-    if len(table) == 1 and person:
+    if len(table) == 1 and settings["epochs"] and any(r.reading("top1") for r in landing.results) and person:
         click.echo(show.epochs(landing.results, format))
     click.echo(show.wide(table, format), nl=False)
     for line in show.legend(table) if person else []:

@@ -49,9 +49,12 @@ def command(
     from nfbench.showing import results as show
     from nfbench.showing.live import Live
     from nfbench.studies import runner, training
+    from nfbench.studies.runs import check
 
     kind = kind_of(device)
     parts, runs = found.parts(kind), found.runs(kind)
+    for one in runs:
+        check(one.sources)
     landing = Landing(out, found.name)
     click.echo(f"{found.title}: {found.question}", err=True)
     by_part: dict[int, list[Result]] = {}
@@ -70,9 +73,8 @@ def command(
                     device=device,
                     keep=landing.keep,
                     watch=live,
-                    home=lambda machine: training.Home(
-                        landing.folder(machine), [] if fresh else landing.earlier(machine)
-                    ),
+                    home=lambda machine: training.Home(landing.folder(machine), landing.earlier(machine)),
+                    fresh=fresh,
                     study=found.name,
                     kind=kind,
                 )
@@ -88,7 +90,10 @@ def command(
     if table or not trained:
         click.echo(show.wide(table, format), nl=False)
     if trained:
-        click.echo(show_accuracy.wide(trained, format), nl=False)
+        shown = show_accuracy.on_front(trained, "macs")
+        click.echo(show_accuracy.wide(shown, format), nl=False)
+        for line in show_accuracy.legend(shown) if format in ("rich", "md") else []:
+            click.echo(line, err=True)
     if finished:
         click.echo(f"{len(finished)} runs had been finished before; --fresh trains them again.", err=True)
     folder = landing.folder(results[-1].machine)
@@ -104,6 +109,8 @@ def command(
     finally:
         if ratios:
             click.echo(compare.sentence(ratios), err=format in ("csv", "json"))
+        if trained and (answer := show_accuracy.answer(shown)):
+            click.echo(answer, err=format in ("csv", "json"))
 
 
 def _outcome(result: Result) -> bool:

@@ -11,10 +11,10 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 
 from nfbench.errors import BadResults
-from nfbench.records import Accuracy, Resolved, key
+from nfbench.records import Accuracy, Machine, Resolved, key
 
 FORMAT = 1
-_Kind = TypeVar("_Kind", Accuracy, Resolved)
+_Kind = TypeVar("_Kind", Accuracy, Resolved, Machine)
 
 
 class Checkpoints:
@@ -52,6 +52,7 @@ class Checkpoints:
         }
         part = self.path.with_suffix(f".{os.getpid()}.part")
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
                 self.write({**head, **state}, file)
                 file.flush()
@@ -83,8 +84,15 @@ class Checkpoints:
             raise BadResults(f"{self.path} is of seed {found['seed']}.", try_="another --checkpoint folder")
         return found
 
-    def goes_on(self, found: dict[str, Any], resolved: Resolved) -> None:
-        """Raise `BadResults` unless ``resolved`` is what the checkpoint's run had settled."""
+    def goes_on(self, found: dict[str, Any], resolved: Resolved, machine: Machine) -> None:
+        """Raise `BadResults` unless ``resolved`` and the machine are those of the checkpoint's run."""
+        other = _converted(found.get("machine"), Machine, self.path)
+        if other != machine:
+            raise BadResults(
+                f"{self.path} was written on another machine ({other.name}, this is {machine.name}).",
+                why="A result holds the times of one.",
+                try_="another --checkpoint folder; --weights takes the weights of this one",
+            )
         before = _converted(found["resolved"], Resolved, self.path)
         if before == resolved:
             return
@@ -169,5 +177,6 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def _unwritable(folder: Path, error: Exception) -> BadResults:
-    why = getattr(error, "strerror", None) or (str(error).strip().splitlines() or ["it failed"])[0]
+    # torch words a full disk as a position in its archive
+    why = getattr(error, "strerror", None) or "the disk may be full"
     return BadResults(f"Checkpoints cannot be written to {folder}: {why}.", try_="--checkpoint with another folder")

@@ -96,6 +96,7 @@ class FakeLearner:
             gradient_norm=1.0,
             clipped_norm=0.5 if clipped else None,
             clipped_units=0.25 if clipped else None,
+            skipped=0,
             finished=self.device.now() < until or len(losses) == self.updates,
         )
 
@@ -104,8 +105,8 @@ class FakeLearner:
         found = {"top1": top1, "top5": (1 + top1) / 2, "test_loss": 1 - top1}
         return {**found, "batch_top1": top1 + 1 / 64} if self.normalized else found
 
-    def unreadable(self) -> int:
-        return 0
+    def unreadable(self) -> list[str]:
+        return []
 
     def cost_of_determinism(self) -> float | None:
         return None

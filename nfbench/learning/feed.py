@@ -201,6 +201,9 @@ class Streaming:
         seed_all(seed)
         for images, labels in loader:
             images = images.to(self.device, non_blocking=True)
+            if images.is_cuda:
+                # older loaders of timm fill a freed batch's memory on a stream of their own, which waits for nobody
+                images.record_stream(torch.cuda.current_stream(self.device))
             yield (
                 images.contiguous(memory_format=FORMATS[self.layout]),
                 labels.to(self.device, torch.int64, non_blocking=True),

@@ -29,7 +29,11 @@ LEARNT = 0.97
 FEW_UPDATES = 100
 """Updates within which a net that has learnt nothing may merely not have begun."""
 
+NAMED = 5
+"""Images that a result names."""
+
 EPOCH_UNITS = {"train_time": "s", "data_time": "s", "evaluation_time": "s", "energy": "J"}
+RUN_UNITS = {"wall_time": "s"}
 
 
 class Trained(Protocol):
@@ -57,7 +61,7 @@ class Learner(Protocol):
     def build(self) -> None: ...
     def train(self, epoch: int, until: float) -> Any: ...
     def scores(self) -> dict[str, float]: ...
-    def unreadable(self) -> int: ...
+    def unreadable(self) -> list[str]: ...
     def cost_of_determinism(self) -> float | None: ...
     def state(self) -> dict[str, Any]: ...
     def restore(self, state: dict[str, Any]) -> None: ...
@@ -164,11 +168,13 @@ class Run:
             # it may have been stopped between its checkpoint and this
             self._check_chance(last=self.done == self.workload.epochs)
         meter = _energy(self.device)
-        until = self.device.now() + self.sampling.max_time
+        began, before = self.device.now(), self.totals.get("wall_time", 0.0)
+        until = began + self.sampling.max_time
         for epoch in range(self.done, self.workload.epochs):
             if self.device.now() >= until:
                 raise OutOfTime
             self._epoch(learner, epoch, until, meter)
+            self.totals["wall_time"] = before + self.device.now() - began
             if self.store is not None:
                 self.store.save(learner.resolved, self._state(learner))
             self._check_chance(last=self.done == self.workload.epochs)
@@ -180,11 +186,12 @@ class Run:
             self.store = learner.checkpoints(Path(self.sources.checkpoint), self.workload, self.seed)
             found = self.store.load()
             if found is not None:
-                self.store.goes_on(found, learner.resolved)
+                self.store.goes_on(found, learner.resolved, self.device.machine)
                 learner.restore(found)
                 self.log, self.totals, self.done = found["log"], found["totals"], found["epoch"]
                 self.last_learnt = found["last_learnt"]
                 self.result = msgspec.structs.replace(self.result, id=found["id"], start=found["start"])
+                self.notes |= found["notes"]
                 if found["software"] != msgspec.to_builtins(self.result.software):
                     self.notes["resumed"] = f"{self.done} of its {self.workload.epochs} epochs"
                 self.watch.note(f"{self.workload.model}: goes on after epoch {self.done} of {self.workload.epochs}.")
@@ -199,6 +206,8 @@ class Run:
             "id": self.result.id,
             "start": self.result.start,
             "software": msgspec.to_builtins(self.result.software),
+            "machine": msgspec.to_builtins(self.result.machine),
+            "notes": self.notes,
             "log": self.log,
             "totals": self.totals,
             "epoch": self.done,
@@ -219,8 +228,8 @@ class Run:
         self._look_at(trained.losses, before, learner)
         if not trained.finished:
             raise OutOfTime
-        if unreadable := learner.unreadable():
-            self.totals["unreadable_images"] = unreadable
+        if trained.skipped:
+            self.totals["skipped_updates"] = self.totals.get("skipped_updates", 0) + trained.skipped
         scores = self._evaluate(learner)
         found: dict[str, float | None] = {
             "train_loss": math.fsum(trained.losses) / len(trained.losses),
@@ -249,6 +258,9 @@ class Run:
 
     def _evaluate(self, learner: Learner) -> dict[str, float]:
         scores = learner.scores()
+        if unreadable := learner.unreadable():
+            self.totals["unreadable_images"] = len(unreadable)
+            self.notes["unreadable"] = ", ".join(unreadable[:NAMED]) + (" …" if len(unreadable) > NAMED else "")
         if self.workload.epochs == 0:
             self.totals |= scores
         return scores
@@ -263,17 +275,21 @@ class Run:
                 self.last_learnt = update
 
     def _check_chance(self, last: bool) -> None:
-        """Raise `Diverged` where the test accuracy and the loss of an epoch are those of a net that knows nothing,
-        and the net had known something before, or the run is over."""
+        """Raise `Diverged` where the last test loss is not finite, or where test accuracy and loss of an epoch are
+        those of a net that knows nothing, and the net had known something before, or the run is over."""
         assert self.learner is not None
         classes, training = self._classes(self.learner), self.learner.resolved.training
         top1, loss = self.log["top1"][-1] or 0.0, self.log["train_loss"][-1]
+        if last and self.log["test_loss"][-1] is None:
+            raise Diverged(round(self.totals["updates"]), "the test loss is not finite")
         images = training.test_images if training is not None else 1
-        # three standard deviations of a guess
-        guessed = 1 / classes + 3 * math.sqrt((1 - 1 / classes) / classes / images)
+        # who always says the largest class is right so often, and by three standard deviations more at most
+        share = max(1 / classes, (training.majority or 0.0) if training is not None else 0.0)
+        guessed = share + 3 * math.sqrt((1 - share) * share / images)
         if top1 > guessed or (loss is not None and loss < LEARNT * math.log(classes)):
             return
-        known = any(value is not None and value > guessed for value in self.log["top1"][:-1])
+        # an untrained net's guesses may lie above chance by luck; a loss below it does not
+        known = self.last_learnt > 0 and any(v is not None and v > guessed for v in self.log["top1"][:-1])
         if known or (last and self.totals["updates"] >= FEW_UPDATES):
             update = self.last_learnt + 1
             how = "fell back to chance" if known else "never left chance"
@@ -293,7 +309,12 @@ class Run:
             readings.append(
                 Reading(name=name, unit=EPOCH_UNITS.get(name, "1"), scope="epoch", source=source, values=tuple(values))
             )
-        readings += [reading(name, "1", "run", "measured", [value]) for name, value in self.totals.items()]
+        readings += [
+            reading(name, RUN_UNITS.get(name, "1"), "run", "measured", [value]) for name, value in self.totals.items()
+        ]
+        if message is not None:
+            for path in (self.sources.data_dir, self.sources.folder, self.sources.weights, self.sources.checkpoint):
+                message = message.replace(path, Path(path).name) if path else message
         return msgspec.structs.replace(
             self.result,
             status=status,

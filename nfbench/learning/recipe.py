@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from timm.data.mixup import Mixup, mixup_target
 from timm.loss.cross_entropy import SoftTargetCrossEntropy
-from timm.optim._optim_factory import create_optimizer_v2, list_optimizers
+from timm.optim._optim_factory import create_optimizer_v2, get_optimizer_info, list_optimizers
 from torch import Tensor, nn
 
 from nfbench.catalog import published
@@ -48,13 +48,15 @@ def values(workload: Accuracy, net: Net, name: RecipeName, dataset: Dataset) -> 
         magnitude = variant.randaugment_magnitude if variant else RECIPES["nfnet"].randaugment[1]
     mixed = augment == "nfnet"
     warmup = _or(workload.warmup_epochs, min(recipe.warmup_epochs, WARMUP_SHARE * workload.epochs))
+    optimizer = _optimizer(_or(workload.optimizer, recipe.optimizer))
+    _check_used(workload, optimizer, schedule)
     found = {
         "recipe": name,
-        "optimizer": _optimizer(_or(workload.optimizer, recipe.optimizer)),
+        "optimizer": optimizer,
         "lr": _or(workload.lr, recipe.lr * workload.batch / LR_BATCH),
         "schedule": schedule,
         "warmup_epochs": warmup,
-        "momentum": _or(workload.momentum, recipe.momentum),
+        "momentum": _or(workload.momentum, recipe.momentum) if get_optimizer_info(optimizer).has_momentum else None,
         "weight_decay": _or(workload.weight_decay, recipe.weight_decay),
         "label_smoothing": _or(workload.label_smoothing, recipe.label_smoothing),
         "augment": augment,
@@ -73,6 +75,7 @@ def values(workload: Accuracy, net: Net, name: RecipeName, dataset: Dataset) -> 
     if augment in ("randaugment", "nfnet"):
         found["randaugment_layers"] = _or(workload.randaugment_layers, layers)
         found["randaugment_magnitude"] = _or(workload.randaugment_magnitude, magnitude)
+        found["randaugment_place"] = "before mixing" if found["mixup"] or found["cutmix"] else None
     if (found["mixup"] or found["cutmix"]) and workload.batch % 2:
         raise UnsupportedWorkload(
             f"--batch {workload.batch} is odd.",
@@ -86,15 +89,20 @@ def build_optimizer(net: nn.Module, training: Mapping[str, Any]) -> torch.optim.
     """timm's optimizer of that name; weight decay falls on weights alone (`nfbench.nets.optimizer.decayed_names`)."""
     groups = parameter_groups(net, training["weight_decay"])
     device = groups[0]["params"][0].device.type if groups else "cpu"
-    more: dict[str, Any] = {"momentum": training["momentum"]}
+    more: dict[str, Any] = {} if training["momentum"] is None else {"momentum": training["momentum"]}
     if training["optimizer"] in _RMSPROP:
         more |= {"alpha": training["alpha"], "eps": training["eps"]}
-    if training["optimizer"] in _FUSED and device in ("cpu", "cuda"):
+    if fused(training["optimizer"], device):
         more["fused"] = True
     made: torch.optim.Optimizer = create_optimizer_v2(
         groups, opt=training["optimizer"], lr=training["lr"], weight_decay=training["weight_decay"], **more
     )
     return made
+
+
+def fused(name: str, device: str) -> bool:
+    """Whether the optimizer of that name is torch's fused one on a kind of device."""
+    return name in _FUSED and device in ("cpu", "cuda")
 
 
 def build_schedule(
@@ -116,6 +124,7 @@ def share_of_peak(training: Mapping[str, Any], epochs: int, updates: int, update
 
     An exponential one is the staircase of the TPU reference (tensorflow/tpu, models/official/efficientnet/utils.py),
     counted from the first update of its 350 epochs of which 5 warm up; what follows the warm-up is compressed to fit.
+    With an interval or a factor of one's own it falls from the peak, counted from the end of the warm-up.
     """
     warmup = float(training["warmup_epochs"] * updates)
     if update + 1 <= warmup:
@@ -124,8 +133,10 @@ def share_of_peak(training: Mapping[str, Any], epochs: int, updates: int, update
     if training["schedule"] == "cosine":
         return (1 + math.cos(math.pi * after / max(1.0, epochs * updates - warmup))) / 2
     if training["schedule"] == "exponential":
-        recipe = RECIPES["efficientnet"]
-        falls = after / (training["decay_epochs"] * updates) + recipe.warmup_epochs / recipe.decay_epochs
+        recipe, own = RECIPES["efficientnet"], _decay_epochs(epochs, training["warmup_epochs"])
+        falls = after / (training["decay_epochs"] * updates)
+        if (training["decay_epochs"], training["decay_rate"]) == (own, recipe.decay_rate):
+            falls += recipe.warmup_epochs / recipe.decay_epochs
         # 12 · 0.2 is a little below 2.4 in floating point
         return float(training["decay_rate"] ** math.floor(round(falls, 9)))
     return 1.0
@@ -186,6 +197,23 @@ def _decay_epochs(epochs: int, warmup: float) -> float:
     """The interval of the published run, with what follows its warm-up compressed to what follows this one's."""
     recipe = RECIPES["efficientnet"]
     return recipe.decay_epochs * max(1e-9, epochs - warmup) / (recipe.epochs - recipe.warmup_epochs)
+
+
+def _check_used(workload: Accuracy, optimizer: str, schedule: Schedule) -> None:
+    """Raise `UnsupportedWorkload` for a value that the optimizer or the schedule would pass over."""
+    momentum = get_optimizer_info(optimizer).has_momentum
+    for flag, value, used, of in (
+        ("alpha", workload.alpha, optimizer in _RMSPROP, "RMSProp"),
+        ("eps", workload.eps, optimizer in _RMSPROP, "RMSProp"),
+        ("momentum", workload.momentum, momentum, "an optimizer with momentum"),
+        ("decay-epochs", workload.decay_epochs, schedule == "exponential", "an exponential schedule"),
+        ("decay-rate", workload.decay_rate, schedule == "exponential", "an exponential schedule"),
+    ):
+        if value != "auto" and not used:
+            raise UnsupportedWorkload(
+                f"--{flag} is of {of}; the run has {optimizer} and a {schedule} schedule.",
+                try_=f"--{flag} auto, or --{'schedule exponential' if 'decay' in flag else 'optimizer rmsproptf'}",
+            )
 
 
 def _optimizer(name: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,17 +17,19 @@ from nfbench.catalog.models import find
 from nfbench.devices.cpu import Cpu
 from nfbench.devices.cuda import Cuda
 from nfbench.devices.torch_device import norm_and_recipe
-from nfbench.errors import BadData, UnsupportedWorkload
+from nfbench.errors import BadData, BadWeights, UnsupportedWorkload
 from nfbench.learning import recipe, transforms, weights
+from nfbench.learning.checkpoint import Checkpoints
 from nfbench.learning.data import Arrays, Pictures, PictureSet, as_pictures, load
 from nfbench.learning.feed import Feed, Resident, Streaming, default_workers, stays
 from nfbench.learning.sources import Sources
 from nfbench.measuring.watch import Watch
 from nfbench.nets.build import build, px_of
 from nfbench.nets.flops import count
-from nfbench.records import Accuracy, Reading, RecipeName, Resolved, StepTime, Training, reading
+from nfbench.records import Accuracy, Machine, Reading, RecipeName, Resolved, StepTime, Training, key, reading
 
 RealDevice = Cpu | Cuda
+_SEARCHED: dict[tuple[str, Machine], int] = {}
 
 
 class Setup:
@@ -37,18 +41,22 @@ class Setup:
 
     def __init__(self, device: RealDevice, workload: Accuracy, seed: int, sources: Sources, watch: Watch) -> None:
         self.device, self.workload, self.seed, self.watch = device, workload, seed, watch
+        if workload.deterministic:
+            # cuBLAS reads it once, when it is first used
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self.net = find(workload.model)
         self.norm, own = norm_and_recipe(self.net, workload.norm)
         watch.phase("reading the data")
         self.data = load(_dataset(workload, sources), None if sources.data_dir is None else Path(sources.data_dir))
         self.classes = len(self.data.classes)
         wanted = {"none": None, "published": "published"}.get(workload.weights, sources.weights)
+        self.weights_from = wanted or ""
         self.loaded = None if wanted is None else weights.load(self.net, wanted)
         self._check_classes()
         self.training = self._training(own, sources)
         self._check_batch()
+        self.resolved = self._resolved(sources)
         self.counts = self._counted()
-        self.resolved = self._resolved()
         device.set_flags(self.resolved)
         self.notes = {"norm": self.norm, **self.data.notes}
         if self.loaded is not None:
@@ -59,7 +67,11 @@ class Setup:
         torch.manual_seed(self.seed)
         module = self.bare()
         if self.loaded is not None:
-            module = weights.put(self.loaded, module, self.net, fresh_head=self.workload.epochs > 0)
+            try:
+                module = weights.put(self.loaded, module, self.net, fresh_head=self.workload.epochs > 0)
+            except BadWeights as error:
+                what = error.what.replace(self.loaded.source, self.weights_from)
+                raise BadWeights(what, why=error.why, try_=error.try_) from error
         return module.to(self.device.torch_device)
 
     def averaged(self) -> nn.Module | None:
@@ -122,6 +134,14 @@ class Setup:
             )
 
     def _check_batch(self) -> None:
+        if self.classes < 2:
+            raise BadData(f"{self.data.name} has one class: there is nothing to tell apart.", try_="another --dataset")
+        if self.workload.epochs and self.workload.micro_batch == 1 and self.norm == "batch":
+            raise UnsupportedWorkload(
+                f"--micro-batch 1 does not train {self.net.name}.",
+                why="Batch normalization needs two images a pass.",
+                try_="--micro-batch 2, or --micro-batch auto",
+            )
         images = self.training.train_images
         if self.workload.epochs and self.workload.batch > images:
             raise BadData(
@@ -152,6 +172,7 @@ class Setup:
             interpolation=config.get("interpolation", "bicubic") if photographs else "bilinear",
             crop_pct=config.get("crop_pct") or 0.875 if photographs else 1.0,
             crop_mode=config.get("crop_mode") or "center" if photographs else "squash",
+            majority=_majority(data.test),
         )
         self.training = training
         if not self._streams():
@@ -159,7 +180,7 @@ class Setup:
         workers = default_workers() if sources.workers is None else sources.workers
         return msgspec.structs.replace(training, workers=workers)
 
-    def _resolved(self) -> Resolved:
+    def _resolved(self, sources: Sources) -> Resolved:
         workload = self.workload
         step = as_step(workload)
         resolved = self.device.resolve(step)
@@ -168,23 +189,45 @@ class Setup:
             flags["cudnn_benchmark"] = False
         micro_batch = resolved.micro_batch
         if step.micro_batch == "auto" and self.device.machine.device != "cpu" and workload.epochs:
-            self.watch.phase("finding the micro-batch")
-            self.device.set_flags(resolved)
-            steps = self.device.build(step, resolved, self.seed)
-            micro_batch = self.device.fit(step, resolved, steps, self.seed)
-            del steps
-            self.device.rest()
+            micro_batch = self._micro_batch(step, resolved, sources)
+        fused = recipe.fused(self.training.optimizer, self.device.torch_device.type)
         return msgspec.structs.replace(
             resolved,
+            # nothing is trained, so there is only the px of the test
+            px=resolved.px if workload.epochs else self.training.test_px,
             micro_batch=micro_batch,
-            optimizer_impl=self.training.optimizer,
+            optimizer_impl=f"{self.training.optimizer} fused" if fused else self.training.optimizer,
             layout=workload.layout,
             training=self.training,
             **flags,
         )
 
+    def _micro_batch(self, step: StepTime, resolved: Resolved, sources: Sources) -> int:
+        """What the search of `step-time` finds for a step of the same weight, once for all seeds of a process; a run
+        that goes on keeps what it began with, however much memory is free now."""
+        if sources.checkpoint is not None:
+            kept = Checkpoints(Path(sources.checkpoint), self.workload, self.seed).load()
+            if kept is not None:
+                return int(kept["resolved"]["micro_batch"])
+        training = self.training
+        heavy = msgspec.structs.replace(
+            step,
+            ema="none" if training.ema is None else training.ema,
+            # two buffers a weight, as RMSProp, are more than any SGD has
+            optimizer="sgd" if training.optimizer in ("sgd", "nesterov", "momentum") else "recipe",
+        )
+        place = key(heavy), self.device.machine
+        if place not in _SEARCHED:
+            self.watch.phase("finding the micro-batch")
+            self.device.set_flags(resolved)
+            steps = self.device.build(heavy, resolved, self.seed)
+            _SEARCHED[place] = self.device.fit(heavy, resolved, steps, self.seed)
+            del steps
+            self.device.rest()
+        return _SEARCHED[place]
+
     def _counted(self) -> list[Reading]:
-        px = px_of(self.net)[0] if self.workload.px == "train" else self.workload.px
+        px = self.resolved.px
         found = count(self.bare("meta"), px, train=True, name=self.net.name)
         values = {"macs": ("MAC", found.macs), "train_macs": ("MAC", found.train_macs), "params": ("1", found.params)}
         return [
@@ -203,6 +246,12 @@ def as_step(workload: Accuracy) -> StepTime:
 
 def _dataset(workload: Accuracy, sources: Sources) -> str:
     return f"imagefolder:{sources.folder}" if workload.dataset.startswith("imagefolder:") else workload.dataset
+
+
+def _majority(part: Arrays | Pictures) -> float:
+    """The share of the largest class."""
+    labels = part.labels if isinstance(part, Arrays) else [label for _, label in part.samples]
+    return float(np.bincount(labels).max() / len(labels))
 
 
 def _images(part: Arrays | Pictures) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -40,6 +40,7 @@ class Epoch(NamedTuple):
     gradient_norm: float | None
     clipped_norm: float | None
     clipped_units: float | None
+    skipped: int
     finished: bool
 
 
@@ -54,8 +55,6 @@ class Trainer:
         self.feed = setup.feed()
         self.updates = self.feed.updates
         if setup.workload.deterministic:
-            # read by cuBLAS when it starts
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             _determine(True)
         watch.phase("building")
         self.build()
@@ -135,6 +134,7 @@ class Trainer:
             _middle(before),
             _middle(after) if step.clipping is not None else None,
             statistics.fmean(shares) if shares else None,
+            step.taken_skipped(),
             finished,
         )
 
@@ -151,13 +151,13 @@ class Trainer:
             found |= {"ema_top1": other.top1, "ema_top5": other.top5}
         return {name: value for name, value in found.items() if value is not None}
 
-    def unreadable(self) -> int:
-        """Images that could not be read so far.
+    def unreadable(self) -> list[str]:
+        """Names of the images that could not be read so far.
 
         Raises:
             BadData: they are more than 1 % of the set.
         """
-        return len(self.feed.unreadable())
+        return self.feed.unreadable()
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, as tensors and plain values."""
@@ -212,12 +212,15 @@ class Trainer:
         return times[True] / times[False]
 
     def _some_updates(self) -> float:
-        batches = self.feed.train(0)
-        n = min(TRIAL_UPDATES, self.feed.updates)
+        n = min(TRIAL_UPDATES, self.updates)
+        # reading and mixing them is no part of an update
+        batches = [self.mix(*batch) for batch in islice(self.feed.train(0), n)]
         recorder = self.device.recorder(1 + n)
+        self.device.synchronize()
         recorder.stamp()
-        for _ in range(n):
-            self.step.feed(*self.mix(*next(batches)))
+        for update, batch in enumerate(batches):
+            self.step.feed(*batch)
+            self.set_rate(update)
             self.step.update(_nothing, self.step.accumulation_steps)
             recorder.stamp()
         self.device.synchronize()

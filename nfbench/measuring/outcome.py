@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from nfbench.analysis.store import new_id
 from nfbench.devices.base import Device
@@ -64,5 +65,6 @@ def failure(error: Exception, device: Device) -> tuple[Status, str]:
 
 def scrubbed(message: str) -> str:
     """``message`` fit to be stored and published: without folders, UUIDs and all that is over 500 characters."""
-    message = _PATH.sub("", message)
+    home = str(Path.home())
+    message = _PATH.sub("", message.replace(home, "~") if len(home) > 1 else message)
     return _UUID.sub("…", message)[:LONGEST_MESSAGE]

@@ -60,7 +60,8 @@ _MODEL = ["randaugment_layers", "randaugment_magnitude", "drop_rate", "drop_path
 _WITHIN = dict.fromkeys(_RECIPE, ("recipe",)) | dict.fromkeys(_MODEL, ("recipe", "model"))
 
 _DIFFERING: tuple[Column, ...] = (
-    *(Column(key, key.replace("_", " "), plain) for key in ("test_px", "weights", "norm", "recipe", *_RECIPE, *_MODEL)),
+    *(Column(key, key.replace("_", " "), plain) for key in ("test_px", "weights", "norm", "recipe")),
+    *(Column(key, key.replace("_", " "), plain, spare=10) for key in (*_RECIPE, *_MODEL)),
     Column("sam", "SAM ρ", plain),
     Column("sam_fraction", "SAM fraction", plain),
     Column("sam_scope", "SAM scope", plain),
@@ -82,6 +83,7 @@ COLUMNS: tuple[Column, ...] = (
     *_DIFFERING,
     Column("seeds", "seeds", spare=1),
     Column("shown_top1", "top-1"),
+    Column("top5", "top-5", _share),
     Column("best_top1", "best", _share, spare=7),
     Column("ema_top1", "EMA", _share, spare=3),
     Column("gap", "gap", _points, spare=2),
@@ -151,6 +153,7 @@ def wide(rows: Sequence[Row], format: Format) -> str:
         if c.key not in told
         and any(row.get(c.key) is not None for row in shown)
         and (c.key not in _COSTS or fronts)
+        and (c.key != "top5" or not all(row["epochs"] for row in rows))
         and (c not in _DIFFERING or _telling(rows, c.key))
         and (c.key not in ("machine", "software") or _differ(rows, c.key))
         and (c.key != "status" or any(row["status"] != "ok" for row in rows))
@@ -170,7 +173,8 @@ def epochs(results: Sequence[Result], format: Format) -> str:
         for c in EPOCHS
         if any(row.get(c.key) is not None for row in rows) and (c.key != "runs" or _differ(rows, "runs"))
     ]
-    return render([replace(c, spare=0) if c.key == "runs" else c for c in columns], rows, format)
+    title = f"Each epoch, means of {len(results)} runs" if len(results) > 1 else None
+    return render([replace(c, spare=0) if c.key == "runs" else c for c in columns], rows, format, title=title)
 
 
 def legend(rows: Sequence[Row]) -> list[str]:
@@ -190,22 +194,33 @@ def legend(rows: Sequence[Row]) -> list[str]:
             "its partner or else the nearest in MACs.",
             _has(rows, "bn_model"),
         ),
-        ("●: of its machine, data set, test px and weights none is as good for less.", _has(rows, "front")),
+        ("●: of its machine, data set, px and weights none is as good for less.", _has(rows, "front")),
         (costs, _has(rows, "front")),
     )
     return [line for line, needed in lines if needed]
 
 
 def on_front(rows: Sequence[Row], cost: str) -> list[Row]:
-    """The rows by ``cost``, a name of `COSTS`, each with ``front``: whether it is on that of its machine, data set,
-    test px and weights. A row that lacks the cost or a top-1 has none and stands last."""
+    """The rows by ``cost``, a name of `COSTS`, each with ``front``: whether it is on that of its machine, data set, px
+    and weights. A row that lacks the cost or a top-1 has none and stands last."""
     key = COSTS[cost][0]
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row.get(k) for k in ("machine", "dataset", "test_px", "weights")), []).append(row)
+        groups.setdefault(tuple(row.get(k) for k in ("machine", "dataset", "px", "test_px", "weights")), []).append(row)
     best = {id(row) for group in groups.values() for row in accuracy.front(group, key)}
     ordered = sorted(rows, key=lambda row: (not _has([row], key, "top1"), row.get(key, 0.0)))
     return [row | ({"front": id(row) in best} if _has([row], key, "top1") else {}) for row in ordered]
+
+
+def answer(rows: Sequence[Row]) -> str:
+    """Rows of `on_front` in a sentence: the nets that none beats for as few MACs; empty where there is one net."""
+    best = [row for row in rows if row.get("front")]
+    if len({row["model"] for row in rows}) < 2 or not best or _differ(rows, "dataset"):
+        return ""
+    named = ", ".join(f"{row['model']} ({top1(row)} at {units.si(row['macs'], '').rstrip()} MACs)" for row in best)
+    dataset = rows[0]["dataset"]
+    beyond = "" if dataset == "imagenet" else " That does not carry over to ImageNet."
+    return f"On {dataset} none is as accurate for as few MACs as {named}.{beyond}"
 
 
 def top1(row: Row) -> str:
@@ -222,7 +237,8 @@ def _shown(row: Row) -> Row:
         found["shown_updates"] = ", ".join(map(str, row["diverged_at"]))
     for name in ("target", "bn"):
         if (reached := row.get(f"reached_{name}")) is not None:
-            some = f"{reached} of {row['runs']} seeds" if reached else "never"
+            cut = any(word in row["status"] for word in ("timeout", "interrupted"))
+            some = f"{reached} of {row['runs']} seeds" if reached else "cut off before" if cut else "never"
             found[f"shown_{name}"] = _time(row[f"time_to_{name}"]) if f"time_to_{name}" in row else some
     if "bn_model" in row:
         found["shown_bn"] = f"{row['bn_model']}: {found['shown_bn']}"
@@ -232,8 +248,10 @@ def _shown(row: Row) -> Row:
 def _title(row: Row, told: Sequence[str]) -> str:
     words = {"dataset": "{}", "px": "{} px", "batch": "batch {}", "epochs": "{} epochs"}
     parts = [words[key].format(row[key]) for key in told if key in row]
-    parts = ["1 epoch" if part == "1 epochs" else part for part in parts]
-    return "Training" + (f": {', '.join(parts)}" if parts else " runs")
+    parts = ["1 epoch" if part == "1 epochs" else part for part in parts if part != "0 epochs"]
+    return ("Evaluation" if "epochs" in told and not row["epochs"] else "Training") + (
+        f": {', '.join(parts)}" if parts else " runs"
+    )
 
 
 def _telling(rows: Sequence[Row], key: str) -> bool:

@@ -13,7 +13,19 @@ from nfbench.catalog.models import FAMILIES
 from nfbench.errors import BadResults
 
 # Okabe and Ito's colours: told apart with any kind of colour vision
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F", "#8C6D31")
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#7F7F7F",
+    "#8C6D31",
+    "#882255",
+    "#44AA99",
+)
 MARKERS = "osD^vPX*<>hpd8"  # one a family, since there are more families than colours
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "nfbench",

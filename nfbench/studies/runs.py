@@ -62,6 +62,17 @@ def accuracy(given: Mapping[str, Any]) -> tuple[Accuracy, Sources]:
     return _checked(workload), sources
 
 
+def check(sources: Sources) -> None:
+    """Raise `BadData` where a folder of data is not there, before anything slow begins."""
+    for what, path, try_ in (
+        ("The data folder", sources.data_dir, "--data-dir FOLDER"),
+        ("The folder", sources.folder, "--dataset imagefolder:PATH"),
+    ):
+        folder = None if path is None else Path(path).expanduser()
+        if folder is not None and not folder.is_dir():
+            raise BadData(f"{what} {path} {'is a file' if folder.exists() else 'does not exist'}.", try_=try_)
+
+
 def sampling(max_time: float) -> Sampling:
     """That of a run: ``max_time`` caps its seconds."""
     return settings.sampling({"max_time": max_time})
@@ -78,6 +89,14 @@ def _checked(run: Accuracy) -> Accuracy:
     )
     if run.epochs < 0:
         raise UnsupportedWorkload(f"--epochs {run.epochs} is negative.", try_="--epochs 10, or 0 to evaluate only")
+    if run.norm == "frozen":
+        raise UnsupportedWorkload(
+            "--norm frozen trains nothing worth an accuracy: it is for time and memory only.", try_="--norm group"
+        )
+    if run.warmup_epochs != "auto" and run.warmup_epochs > run.epochs > 0:
+        raise UnsupportedWorkload(
+            f"--warmup-epochs {run.warmup_epochs:g} is more than --epochs {run.epochs}.", try_="--warmup-epochs auto"
+        )
     if run.epochs == 0 and run.weights == "none":
         raise UnsupportedWorkload(
             "--epochs 0 evaluates weights, and none are given.", try_="--weights published, or --weights FILE"
@@ -90,7 +109,8 @@ def _checked(run: Accuracy) -> Accuracy:
         value = getattr(run, name)
         if value != "auto" and not 0 <= value < 1:
             raise UnsupportedWorkload(
-                f"--{_flag(name)} {value:g} is not from 0 to below 1.", try_=f"--{_flag(name)} 0.1"
+                f"--{_flag(name)} {value:g} is not from 0 to below 1.",
+                try_=f"--{_flag(name)} {0.9 if name in ('momentum', 'alpha') else 0.1}",
             )
     for name in _POSITIVE:
         if (value := getattr(run, name)) != "auto":
@@ -123,7 +143,8 @@ def _dataset(name: str) -> tuple[str, str | None]:
             try_="--dataset imagefolder:PATH",
         )
     folder = Path(path).expanduser().resolve()
-    return f"imagefolder:{folder.name}", str(folder)
+    # a home folder is called after its user
+    return f"imagefolder:{'home' if folder == Path.home() else folder.name}", str(folder)
 
 
 def _digest(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -38,11 +39,12 @@ def train(
     home: Callable[[Machine], Home],
     study: str | None = None,
     kind: str | None = None,
+    fresh: bool = False,
 ) -> list[Result]:
     """Train what no earlier session has finished on this machine with this software; return what those had finished.
 
     Epochs of a run that was cut off are not trained again: checkpoints stay in ``.checkpoints`` of the study's folder
-    until the run's result is kept.
+    until the run's result is kept. ``fresh`` trains everything from its first epoch.
 
     Raises:
         NfbenchError: the device cannot be had, or is not of the ``kind`` for which the runs were chosen.
@@ -55,15 +57,23 @@ def train(
         with running([group], keep) as state:
             if place is None:
                 start([group], watch, kind)
-                place = _place(group, home)
+                place = _place(group, home, fresh)
             folder = place.folder / ".checkpoints" / _digest(one.workload, place.hello)
             state.current = group
             for number, seed in enumerate(one.seeds, 1):
-                if (old := place.finished.get((key(one.workload), seed))) is not None:
+                old = place.finished.get((key(one.workload), seed))
+                if old is not None and _same_data(old, one.sources.folder):
+                    # it may have been stopped between its result and this
+                    (folder / f"seed-{seed}.pt").unlink(missing_ok=True)
                     found.append(old)
                     continue
+                if fresh:
+                    (folder / f"seed-{seed}.pt").unlink(missing_ok=True)
                 sources = one.sources
-                if sources.checkpoint is None:
+                if sources.checkpoint is not None and len(runs) > 1:
+                    own = str(Path(sources.checkpoint) / _digest(one.workload, place.hello))
+                    sources = msgspec.structs.replace(sources, checkpoint=own)
+                elif sources.checkpoint is None:
                     sources = msgspec.structs.replace(sources, checkpoint=str(folder.resolve()))
                 group.seats = (Seat(one.workload, sources=sources),)
                 group.seed = seed
@@ -88,7 +98,7 @@ class _Place(NamedTuple):
     hello: Hello | None
 
 
-def _place(group: Group, home: Callable[[Machine], Home]) -> _Place:
+def _place(group: Group, home: Callable[[Machine], Home], fresh: bool) -> _Place:
     hello = group.processes[0].hello
     if hello is None:
         # asking it will say why
@@ -96,10 +106,25 @@ def _place(group: Group, home: Callable[[Machine], Home]) -> _Place:
     folder, earlier = home(hello.machine)
     finished = {
         (key(r.workload), r.seed): r
-        for r in earlier
+        for r in ([] if fresh else earlier)
         if r.status in ENDED and (r.machine, r.software) == (hello.machine, hello.software)
     }
     return _Place(folder, finished, hello)
+
+
+def _same_data(old: Result, folder: str | None) -> bool:
+    """Whether ``folder`` still holds what a finished run learnt: its record knows the folder's name only."""
+    if folder is None:
+        return True
+    training = None if old.resolved is None else old.resolved.training
+    return training is not None and training.data == _content(folder)
+
+
+@functools.cache
+def _content(folder: str) -> str:
+    from nfbench.learning.data import load
+
+    return load(f"imagefolder:{folder}").digest
 
 
 def _digest(workload: Accuracy, hello: Hello | None) -> str:
