@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import msgspec
@@ -17,6 +16,7 @@ from nfbench.catalog.models import find
 from nfbench.catalog.recipes import RECIPES
 from nfbench.devices.fake import IMAGE_TIME, FakeDevice
 from nfbench.learning.checkpoint import Checkpoints
+from nfbench.learning.learner import Epoch
 from nfbench.records import Accuracy, Reading, Resolved, StepTime, Training, reading
 
 IMAGES, TEST_IMAGES, CLASSES = 1024, 512, 10
@@ -78,7 +78,7 @@ class FakeLearner:
     def build(self) -> None:
         self.epochs = 0
 
-    def train(self, epoch: int, until: float) -> Any:
+    def train(self, epoch: int, until: float) -> Epoch:
         """An epoch that takes its time."""
         clipped = self.resolved.agc is not None
         diverges = not self.normalized and not clipped and self.rate > HIGHEST_RATE
@@ -88,7 +88,7 @@ class FakeLearner:
         seconds = len(losses) * self.workload.batch * IMAGE_TIME
         self.device.clock.seconds += seconds
         self.epochs = epoch + 1
-        return SimpleNamespace(
+        return Epoch(
             losses=losses,
             seconds=seconds,
             data_seconds=seconds / 64,

@@ -9,71 +9,27 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from nfbench import units
 from nfbench.devices.base import Device
 from nfbench.errors import NfbenchError, Stop
-from nfbench.learning.checkpoint import Checkpoints
+from nfbench.learning.divergence import Diverged, Judge
+from nfbench.learning.learner import Learner
 from nfbench.learning.sources import Sources
 from nfbench.measuring.lock import only_one
 from nfbench.measuring.meters.energy import Energy
 from nfbench.measuring.outcome import Keep, Labels, failure, frame, scrubbed
 from nfbench.measuring.watch import Silent, Watch
-from nfbench.records import Accuracy, Reading, Resolved, Result, Sampling, Status, reading
-
-LEARNT = 0.97
-"""A loss below this share of ln(classes) is that of a net that tells classes apart."""
-FEW_UPDATES = 100
-"""Updates within which a net that has learnt nothing may merely not have begun."""
+from nfbench.records import Accuracy, Reading, Result, Sampling, Status, reading
 
 NAMED = 5
 """Images that a result names."""
 
 EPOCH_UNITS = {"train_time": "s", "data_time": "s", "evaluation_time": "s", "energy": "J"}
 RUN_UNITS = {"wall_time": "s"}
-
-
-class Trained(Protocol):
-    """What an epoch of training left; see `nfbench.learning.trainer.Epoch`."""
-
-    losses: list[float]
-    seconds: float
-    data_seconds: float
-    rate: float
-    gradient_norm: float | None
-    clipped_norm: float | None
-    clipped_units: float | None
-    finished: bool
-
-
-class Learner(Protocol):
-    """A run that is trained an epoch at a time: `nfbench.learning.trainer.Trainer`, or the fake device's."""
-
-    resolved: Resolved
-    counts: list[Reading]
-    notes: dict[str, str]
-    updates: int
-    checkpoints: type[Checkpoints]
-
-    def build(self) -> None: ...
-    def train(self, epoch: int, until: float) -> Any: ...
-    def scores(self) -> dict[str, float]: ...
-    def unreadable(self) -> list[str]: ...
-    def cost_of_determinism(self) -> float | None: ...
-    def state(self) -> dict[str, Any]: ...
-    def restore(self, state: dict[str, Any]) -> None: ...
-    def close(self) -> None: ...
-
-
-class Diverged(Exception):
-    """The loss is not finite, or the net has fallen back to chance, at ``update`` (from 1)."""
-
-    def __init__(self, update: int, why: str) -> None:
-        self.update = update
-        super().__init__(why)
 
 
 class OutOfTime(Exception):
@@ -107,7 +63,7 @@ class Run:
         self.totals: dict[str, float] = {}
         self.notes: dict[str, str] = {}
         self.done = 0
-        self.last_learnt = 0
+        self.judge = Judge(2, 1, 0.0)
 
     def run(self) -> Result:
         """Train to the end and hand the result to ``keep`` exactly once.
@@ -159,6 +115,9 @@ class Run:
     def _learn(self) -> None:
         learner = self.learner = _learner(self.device, self.workload, self.seed, self.sources, self.watch)
         self.notes |= learner.notes
+        training = learner.resolved.training
+        if training is not None:
+            self.judge = Judge(training.classes, training.test_images, training.majority or 0.0)
         if self.workload.epochs == 0:
             self.watch.phase("evaluating")
             self._evaluate(learner)
@@ -166,7 +125,7 @@ class Run:
         self._resume(learner)
         if self.done:
             # it may have been stopped between its checkpoint and this
-            self._check_chance(last=self.done == self.workload.epochs)
+            self.judge.check(self.log, self.totals["updates"], last=self.done == self.workload.epochs)
         meter = _energy(self.device)
         began, before = self.device.now(), self.totals.get("wall_time", 0.0)
         until = began + self.sampling.max_time
@@ -177,7 +136,7 @@ class Run:
             self.totals["wall_time"] = before + self.device.now() - began
             if self.store is not None:
                 self.store.save(learner.resolved, self._state(learner))
-            self._check_chance(last=self.done == self.workload.epochs)
+            self.judge.check(self.log, self.totals["updates"], last=self.done == self.workload.epochs)
 
     def _resume(self, learner: Learner) -> None:
         """Go on from the last checkpoint where there is one; what determinism costs is timed only at the beginning."""
@@ -189,7 +148,7 @@ class Run:
                 self.store.goes_on(found, learner.resolved, self.device.machine)
                 learner.restore(found)
                 self.log, self.totals, self.done = found["log"], found["totals"], found["epoch"]
-                self.last_learnt = found["last_learnt"]
+                self.judge.last_learnt = found["last_learnt"]
                 self.result = msgspec.structs.replace(self.result, id=found["id"], start=found["start"])
                 self.notes |= found["notes"]
                 if found["software"] != msgspec.to_builtins(self.result.software):
@@ -211,7 +170,7 @@ class Run:
             "log": self.log,
             "totals": self.totals,
             "epoch": self.done,
-            "last_learnt": self.last_learnt,
+            "last_learnt": self.judge.last_learnt,
         }
 
     def _epoch(self, learner: Learner, epoch: int, until: float, meter: Energy | None) -> None:
@@ -225,7 +184,7 @@ class Run:
         used = meter.stop(trained.seconds / max(ended - began, 1e-9)) if meter is not None else []
         self.totals["updates"] = before + len(trained.losses)
         self.totals["images_seen"] = self.totals["updates"] * self.workload.batch
-        self._look_at(trained.losses, before, learner)
+        self.judge.look_at(trained.losses, before)
         if not trained.finished:
             raise OutOfTime
         if trained.skipped:
@@ -264,41 +223,6 @@ class Run:
         if self.workload.epochs == 0:
             self.totals |= scores
         return scores
-
-    def _look_at(self, losses: list[float], before: int, learner: Learner) -> None:
-        """Raise `Diverged` at the first loss that is not finite; remember the last at which the net knew something."""
-        chance = math.log(self._classes(learner))
-        for update, loss in enumerate(losses, before + 1):
-            if not math.isfinite(loss):
-                raise Diverged(update, f"the loss of update {update} is {loss}")
-            if loss < LEARNT * chance:
-                self.last_learnt = update
-
-    def _check_chance(self, last: bool) -> None:
-        """Raise `Diverged` where the last test loss is not finite, or where test accuracy and loss of an epoch are
-        those of a net that knows nothing, and the net had known something before, or the run is over."""
-        assert self.learner is not None
-        classes, training = self._classes(self.learner), self.learner.resolved.training
-        top1, loss = self.log["top1"][-1] or 0.0, self.log["train_loss"][-1]
-        if last and self.log["test_loss"][-1] is None:
-            raise Diverged(round(self.totals["updates"]), "the test loss is not finite")
-        images = training.test_images if training is not None else 1
-        # who always says the largest class is right so often, and by three standard deviations more at most
-        share = max(1 / classes, (training.majority or 0.0) if training is not None else 0.0)
-        guessed = share + 3 * math.sqrt((1 - share) * share / images)
-        if top1 > guessed or (loss is not None and loss < LEARNT * math.log(classes)):
-            return
-        # an untrained net's guesses may lie above chance by luck; a loss below it does not
-        known = self.last_learnt > 0 and any(v is not None and v > guessed for v in self.log["top1"][:-1])
-        if known or (last and self.totals["updates"] >= FEW_UPDATES):
-            update = self.last_learnt + 1
-            how = "fell back to chance" if known else "never left chance"
-            text = f"{how} at update {update}: top-1 {units.percent(top1)} of {classes} classes"
-            raise Diverged(update, text)
-
-    def _classes(self, learner: Learner) -> int:
-        training = learner.resolved.training
-        return max(2, training.classes) if training is not None else 2
 
     def _filled(self, status: Status, message: str | None) -> Result:
         """The result with all that has been measured so far."""

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import torch
@@ -17,6 +17,7 @@ from nfbench.learning import recipe
 from nfbench.learning.checkpoint import Checkpoints
 from nfbench.learning.evaluate import Scores, evaluate, evaluating, norms
 from nfbench.learning.feed import mixed_seed, seed_all
+from nfbench.learning.learner import Epoch
 from nfbench.learning.setup import Setup
 from nfbench.learning.step import LearningStep
 from nfbench.measuring.watch import Watch
@@ -27,21 +28,6 @@ CHUNK_TIME, LONGEST_CHUNK = 0.5, 100
 """Seconds and updates between two looks at the losses, which wait for the device."""
 TRIAL_UPDATES = 5
 """Updates of a turn of the trial that gives the cost of determinism."""
-
-
-class Epoch(NamedTuple):
-    """What an epoch of training left. ``losses`` are of each update, ``seconds`` of all of them, ``data_seconds`` of
-    their batches; norms are medians. ``finished`` is False where a loss was not finite or the time was up."""
-
-    losses: list[float]
-    seconds: float
-    data_seconds: float
-    rate: float
-    gradient_norm: float | None
-    clipped_norm: float | None
-    clipped_units: float | None
-    skipped: int
-    finished: bool
 
 
 class Trainer:
