@@ -76,9 +76,7 @@ class Scripted(FakeLearner):
     top1: tuple[float, ...]
 
     def train(self, epoch: int, until: float) -> Any:
-        trained = super().train(epoch, until)
-        trained.losses = list(self.losses[epoch])
-        return trained
+        return super().train(epoch, until)._replace(losses=list(self.losses[epoch]))
 
     def scores(self) -> dict[str, float]:
         return super().scores() | {"top1": self.top1[self.epochs - 1]}
