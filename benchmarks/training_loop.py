@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader, RandomSampler
 from nfbench.analysis.stats import mean_of_logs
 from nfbench.devices.cpu import Cpu
 from nfbench.learning.data import Arrays, as_pictures
-from nfbench.learning.feed import CROP_PAD
 from nfbench.learning.recipe import build_loss
+from nfbench.learning.resident import CROP_PAD
 from nfbench.learning.setup import Setup
 from nfbench.learning.sources import Sources
 from nfbench.learning.trainer import Trainer

@@ -19,7 +19,9 @@ from torch import Tensor
 from nfbench.errors import BadData
 from nfbench.learning import transforms
 from nfbench.learning.data import Arrays, Data, Pictures, PictureSet, as_pictures
-from nfbench.learning.feed import RESIDENT_SHARE, Resident, Streaming, cropped, default_workers, mixed_seed, stays
+from nfbench.learning.feed import RESIDENT_SHARE, default_workers, mixed_seed, stays
+from nfbench.learning.resident import Resident, cropped
+from nfbench.learning.streaming import Streaming
 from nfbench.records import Training
 
 CPU = torch.device("cpu")

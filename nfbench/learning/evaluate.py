@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nfbench.nets.train_step import AUTOCAST
 from nfbench.records import Precision
-
-AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Scores(NamedTuple):

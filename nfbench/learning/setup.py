@@ -21,8 +21,10 @@ from nfbench.errors import BadData, BadWeights, UnsupportedWorkload
 from nfbench.learning import recipe, transforms, weights
 from nfbench.learning.checkpoint import Checkpoints
 from nfbench.learning.data import Arrays, Pictures, PictureSet, as_pictures, load
-from nfbench.learning.feed import Feed, Resident, Streaming, default_workers, stays
+from nfbench.learning.feed import Feed, default_workers, stays
+from nfbench.learning.resident import Resident
 from nfbench.learning.sources import Sources
+from nfbench.learning.streaming import Streaming
 from nfbench.measuring.watch import Watch
 from nfbench.nets.build import build, px_of
 from nfbench.nets.flops import count

@@ -8,7 +8,7 @@ import torchvision.transforms as tv
 from timm.data.auto_augment import rand_augment_transform
 from timm.data.transforms_factory import create_transform
 
-from nfbench.learning.feed import CROP_PAD
+from nfbench.learning.resident import CROP_PAD
 from nfbench.records import Training
 
 

@@ -21,8 +21,8 @@ LABEL_SMOOTHING = 0.1
 POOL_BYTES = 2**26
 """Inputs kept on the device where they are more than one pass takes; a batch that is larger goes round."""
 
-_FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
-_AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
+FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
+AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class TrainStep:
@@ -81,7 +81,7 @@ class TrainStep:
     def arrange(self, layout: Layout, micro_batch: int) -> None:
         """Lay weights and inputs out for passes of ``micro_batch`` images; momentum and gradients start anew."""
         self._let_go()
-        self.net.to(self.device, memory_format=_FORMATS[layout])  # type: ignore[call-overload]
+        self.net.to(self.device, memory_format=FORMATS[layout])  # type: ignore[call-overload]
         self.micro_batch = micro_batch
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -91,7 +91,7 @@ class TrainStep:
         size = (held * micro_batch, 3, self.px, self.px)
         images = torch.randn(size, generator=generator, device=self.device)
         classes = torch.randint(self.classes, (size[0],), generator=generator, device=self.device)
-        self.inputs = [i.contiguous(memory_format=_FORMATS[layout]) for i in images.split(micro_batch)]
+        self.inputs = [i.contiguous(memory_format=FORMATS[layout]) for i in images.split(micro_batch)]
         self.targets = list(classes.split(micro_batch))
         if self.scaler is not None and isinstance(self.optimizer, torch.optim.SGD):
             # torch's fused SGD leaves new momentum uninitialized where the first update is skipped
@@ -210,7 +210,7 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        dtype = _AUTOCAST.get(self.precision)
+        dtype = AUTOCAST.get(self.precision)
         return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
     @property
