@@ -18,15 +18,18 @@ from typing import Any, NoReturn
 import click
 
 from nfbench import __version__
-from nfbench.errors import Interrupted, NfbenchError, Stop, Terminated
+from nfbench.devices import world
+from nfbench.errors import Interrupted, NfbenchError, Stop, Terminated, UnsupportedWorkload
 
 _GROUPS = {
     "Measure": ("step-time", "flops", "accuracy", "agc-cost"),
-    "Sweep": ("run",),
+    "Sweep": ("run", "batch-sweep", "agc-sweep"),
     "Judge": ("compare", "check"),
     "Show": ("table", "plot"),
     "Look up": ("models", "env"),
 }
+_ON_RANKS = ("step-time", "accuracy")
+"""The commands that torchrun may start."""
 _COMMANDS = Path(__file__).with_name("commands")
 FAULT = 70
 _SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -48,6 +51,18 @@ class Commands(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if (here := world.place()) is not None and name not in _ON_RANKS:
+            raise UnsupportedWorkload(
+                f"torchrun started {here.size} processes, which `nfbench {name}` cannot share.",
+                why=f"Only {' and '.join(_ON_RANKS)} train one net on several devices.",
+                try_=f"nfbench {name} without torchrun",
+            )
+        return name, command, rest
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         names = self.list_commands(ctx)
         grouped = {name for members in _GROUPS.values() for name in members}
@@ -61,9 +76,33 @@ class Commands(click.Group):
             formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
+        here = world.place()
+        if here is None or here.rank == 0:
+            return self._invoke(ctx)
+        # rank 0 speaks for all, and torchrun prints a trace for each exit code that is not 0
+        with (
+            Path(os.devnull).open("w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+            contextlib.suppress(click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError),
+        ):
+            return self._invoke(ctx)
+        raise click.exceptions.Exit(0)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             with _terminated():
-                return super().invoke(ctx)
+                try:
+                    found = super().invoke(ctx)
+                    world.leave()
+                    return found
+                except (click.ClickException, click.exceptions.Exit, click.Abort):
+                    raise
+                except Exception as error:
+                    world.joined().refuse(error)
+                    raise
+                finally:
+                    world.abandon()
         except NfbenchError as error:
             _leave(ctx, str(error), error.exit_code)
         except KeyboardInterrupt:
@@ -112,6 +151,9 @@ def _terminated() -> Iterator[None]:
 
 def _leave(ctx: click.Context, message: str, code: int) -> NoReturn:
     click.echo(message, err=True)
+    here = world.place()
+    if here is not None and here.rank == 0 and code:
+        world.last_words(message)
     ctx.exit(code)
 
 

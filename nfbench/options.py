@@ -85,6 +85,33 @@ class Share(_ParamType):
             self.fail(f"{value!r} is no share; type 1% or 0.01.", param, ctx)
 
 
+class Values(_ParamType):
+    """Values given as ``2,4,8``, some of which may be words; a word by itself stays one where it is ``auto``."""
+
+    name = "values"
+
+    def __init__(self, kind: type[int] | type[float], *words: str) -> None:
+        self.kind, self.words = kind, words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, list):
+            return value
+        texts = [text.strip() for text in str(value).split(",") if text.strip()]
+        if texts == ["auto"] and "auto" in self.words:
+            return "auto"
+        try:
+            found = [text if text in self.words and text != "auto" else self.kind(text) for text in texts]
+        except ValueError:
+            found = []
+        if not found:
+            words = "".join(f" or {word}" for word in self.words)
+            self.fail(f"{value!r} is no list of numbers{words}; type 2,4,8.", param, ctx)
+        return found
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "N,N..." if self.kind is int else "X,X..."
+
+
 class Duration(_ParamType):
     """A time given as ``90``, ``90s``, ``20m`` or ``1h``, in seconds."""
 
@@ -180,7 +207,7 @@ def _auto(name: str, kind: type[int] | type[float], help: str, *words: str) -> D
     return click.option(f"--{name}", type=NumberOr(kind, "auto", *words), default="auto", show_default=True, help=help)
 
 
-_BY_NAME = {
+BY_NAME = {
     str(param.name): option for option in WORKLOAD_OPTIONS for param in click.command()(option(lambda **_: None)).params
 }
 
@@ -188,11 +215,11 @@ RUN_OPTIONS: tuple[Decorator, ...] = (
     click.option("--dataset", default="digits", show_default=True, metavar="D", help="See above."),
     click.option("--epochs", type=int, default=10, show_default=True, help="0 only evaluates --weights."),
     click.option("--batch", type=int, default=64, show_default=True, help="Images an update."),
-    *(_BY_NAME[name] for name in ("micro_batch", "px")),
+    *(BY_NAME[name] for name in ("micro_batch", "px")),
     _auto("test-px", int, "Side of the input in evaluation."),
-    _BY_NAME["precision"],
+    BY_NAME["precision"],
     click.option("--layout", type=_choice(Layout), default="nhwc", show_default=True),
-    *(_BY_NAME[name] for name in ("compile", "agc", "agc_impl", "norm", "sam", "sam_fraction", "sam_scope")),
+    *(BY_NAME[name] for name in ("compile", "agc", "agc_impl", "norm", "sam", "sam_fraction", "sam_scope")),
     _auto("ema", float, "Decay of a moving average of the weights. auto: the recipe's.", "none"),
     click.option(
         "--recipe",
@@ -234,6 +261,28 @@ RUN_OPTIONS: tuple[Decorator, ...] = (
     ),
     click.option("--workers", type=click.IntRange(0), help="Processes that read what does not stay on the device."),
 )
+
+RANK_OPTIONS: tuple[Decorator, ...] = (
+    click.option(
+        "--broadcast-buffers/--no-broadcast-buffers",
+        default=None,
+        help="Under torchrun: rank 0's running statistics for all before each update.  [default: broadcast]",
+    ),
+)
+
+RUN_BY_NAME = {
+    str(param.name): option for option in RUN_OPTIONS for param in click.command()(option(lambda **_: None)).params
+}
+
+DATA_OPTIONS: tuple[Decorator, ...] = (
+    click.option(
+        "--dataset", default="digits", show_default=True, metavar="D", help="digits, fashion-mnist, cifar10, imagenet …"
+    ),
+    click.option("--epochs", type=click.IntRange(1), default=10, show_default=True),
+    click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each."),
+    RUN_BY_NAME["data_dir"],
+)
+"""What commands that train at several settings share."""
 
 SAMPLING_OPTIONS: tuple[Decorator, ...] = (
     click.option(

@@ -48,7 +48,9 @@ class StepTime(Record, frozen=True, kw_only=True, tag_field="kind", tag="step-ti
     ``batch`` is images per optimizer update, ``micro_batch`` images per pass, ``px`` the side of the square input and
     ``agc`` the clipping threshold λ (``auto``: 0.01 for nets without normalization, none for the others). ``norm``
     takes the place of the net's batch normalization, ``sam`` is the radius ρ of sharpness-aware minimization, whose
-    ascent sees ``sam_fraction`` of the images, and ``ema`` the decay of a moving average of the weights.
+    ascent sees ``sam_fraction`` of the images, and ``ema`` the decay of a moving average of the weights. ``world_size``
+    is the number of processes, each with a device of its own, that share ``batch``; with more than one, each forward
+    pass begins by taking over rank 0's buffers where ``broadcast_buffers``.
     """
 
     model: str
@@ -66,6 +68,8 @@ class StepTime(Record, frozen=True, kw_only=True, tag_field="kind", tag="step-ti
     sam_fraction: float = 0.2
     sam_scope: SamScope = "micro-batch"
     ema: float | Literal["none"] = "none"
+    world_size: int = 1
+    broadcast_buffers: bool = True
 
 
 class AgcCost(Record, frozen=True, kw_only=True, tag_field="kind", tag="agc-cost"):
@@ -128,9 +132,31 @@ class Accuracy(Record, frozen=True, kw_only=True, tag_field="kind", tag="accurac
     drop_path: float | Literal["auto"] = "auto"
     weights: str = "none"
     deterministic: bool = False
+    world_size: int = 1
+    broadcast_buffers: bool = True
 
 
-Workload = StepTime | AgcCost | Accuracy
+class Flops(Record, frozen=True, kw_only=True, tag_field="kind", tag="flops"):
+    """MACs, parameters and activations of one image, to be counted from shapes; ``px`` is the side of the input."""
+
+    model: str
+    px: int | Literal["train", "test"] = "train"
+
+
+class Dependence(Record, frozen=True, kw_only=True, tag_field="kind", tag="dependence"):
+    """How far an image's output and its share of the update depend on the rest of its batch, to be measured.
+
+    ``batch`` is images, ``px`` the side of the input (``auto``: 64, or the train px where that is smaller or the only
+    one), ``agc`` the clipping threshold λ.
+    """
+
+    model: str
+    batch: int = 8
+    px: int | Literal["auto"] = "auto"
+    agc: float | Literal["auto", "none"] = "auto"
+
+
+Workload = StepTime | AgcCost | Accuracy | Flops | Dependence
 """The union of what can be asked, tagged by ``kind``; later kinds join it."""
 
 
@@ -206,7 +232,11 @@ class Training(Record, frozen=True, kw_only=True):
 
 
 class Resolved(Record, frozen=True, kw_only=True):
-    """What each `auto` became here, and the flags that a timing depends on."""
+    """What each `auto` became here, and the flags that a timing depends on.
+
+    With several processes ``micro_batch`` is images a pass of each, ``backend`` what reduces their gradients, and
+    ``nodes`` how many machines they are on.
+    """
 
     px: int
     micro_batch: int
@@ -219,6 +249,8 @@ class Resolved(Record, frozen=True, kw_only=True):
     cudnn_benchmark: bool | None = None
     allocator: str | None = None
     threads: int | None = None
+    backend: str | None = None
+    nodes: int | None = None
     training: Training | None = None
 
 
@@ -346,10 +378,19 @@ class Result(Record, frozen=True, kw_only=True):
         """The reading of that name, or None where the quantity is absent."""
         return next((r for r in self.readings if r.name == name), None)
 
+    def each(self, name: str) -> list[Reading]:
+        """The readings of that name, one a rank at most."""
+        return [r for r in self.readings if r.name == name]
+
     def value(self, name: str) -> float | None:
-        """The single value of a reading taken once, or None where it is absent."""
+        """The single value of a reading taken once, or None where it is absent; of several ranks rank 0's."""
         found = self.reading(name)
         return found.values[0] if found and found.values else None
+
+
+def accumulation_steps(workload: StepTime | Accuracy, resolved: Resolved) -> int:
+    """Passes of a whole update, on each of the processes that share the batch."""
+    return workload.batch // (resolved.micro_batch * workload.world_size)
 
 
 _encoder = msgspec.json.Encoder()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from nfbench.records import Reading, Result
+from nfbench.records import Result
 
 
 def final_top1(result: Result) -> float | None:
@@ -64,11 +64,16 @@ def train_step_time(result: Result) -> float | None:
 
 
 def image_energy(result: Result) -> float | None:
-    """Joules of one training image, over the epochs whose energy is known."""
-    energy, per_epoch = result.reading("energy"), epoch_images(result)
-    if energy is None or not energy.finite or not per_epoch:
+    """Joules of one training image on all ranks, over the epochs whose energy is known of each of them."""
+    ranks, per_epoch = result.each("energy"), epoch_images(result)
+    if not per_epoch or len(ranks) != result.run.world_size:
         return None
-    return sum(energy.finite) / (len(energy.finite) * per_epoch) or None
+    energies = [
+        sum(v for v in epoch if v is not None)
+        for epoch in zip(*(r.values for r in ranks), strict=False)
+        if None not in epoch
+    ]
+    return sum(energies) / (len(energies) * per_epoch) or None if energies else None
 
 
 def data_share(result: Result) -> float | None:
@@ -135,6 +140,8 @@ def _last(result: Result, name: str) -> float | None:
 
 
 def _train_time(result: Result) -> float | None:
-    found: Reading | None = result.reading("train_time")
-    whole = result.status == "ok" and found is not None and len(found.finite) == len(found.values)
-    return sum(found.finite) or None if whole and found is not None else None
+    """Seconds of all epochs, each of the slowest rank."""
+    ranks = [r.values for r in result.each("train_time")] if result.status == "ok" else []
+    slowest = [max((t for t in epoch if t is not None), default=None) for epoch in zip(*ranks, strict=False)]
+    times = [t for t in slowest if t is not None]
+    return sum(times) or None if len(times) == len(slowest) else None

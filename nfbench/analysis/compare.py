@@ -8,7 +8,7 @@ from typing import NamedTuple
 from nfbench import units
 from nfbench.analysis import metrics, stats
 from nfbench.analysis.stats import Estimate
-from nfbench.records import Machine, Resolved, Result, StepTime, key
+from nfbench.records import Machine, Resolved, Result, StepTime, accumulation_steps, key
 
 
 class Ratio(NamedTuple):
@@ -96,7 +96,10 @@ def where(ratio: Ratio, with_precision: bool) -> str:
 def _settings(result: Result, with_precision: bool) -> list[str]:
     """The settings of one side, each in its place; empty where there is nothing to say."""
     resolved, batch = _resolved(result), result.step.batch
-    passes = f" as {batch // resolved.micro_batch} × {resolved.micro_batch}" if resolved.micro_batch < batch else ""
+    steps = accumulation_steps(result.step, resolved)
+    passes = f" as {steps} × {resolved.micro_batch}" if steps > 1 else ""
+    if (ranks := result.step.world_size) > 1:
+        passes = f" on {ranks} ranks{passes}"
     return [
         f"{resolved.px} px",
         resolved.layout,

@@ -13,7 +13,7 @@ from nfbench import units
 from nfbench.analysis import accuracy_findings, metrics, step_findings
 from nfbench.analysis import machine_findings as machine
 from nfbench.analysis.finding import Finding
-from nfbench.records import Accuracy, Result, StepTime
+from nfbench.records import Accuracy, Result, StepTime, accumulation_steps
 
 __all__ = ["Finding", "few_rounds", "of", "of_all"]
 
@@ -103,7 +103,9 @@ def _composed(result: Result) -> Finding | None:
 
 def _batch_statistics(result: Result) -> Finding | None:
     resolved, passes = result.resolved, _passes(result)
-    if resolved is None or result.notes.get("norm") != "batch" or passes is None or passes <= 1:
+    if resolved is None or result.notes.get("norm") != "batch" or passes is None:
+        return None
+    if passes <= 1 and (not isinstance(result.workload, StepTime | Accuracy) or result.workload.world_size == 1):
         return None
     text = f"Batch normalization saw micro-batches of {resolved.micro_batch}, not the batch."
     return Finding("micro_batch_statistics", text, "An NF net's gradient is the same either way.")
@@ -113,9 +115,9 @@ def _passes(result: Result) -> int | None:
     """Passes of a whole step; None where none is known or the workload has no step."""
     if result.resolved is None or not isinstance(result.workload, StepTime | Accuracy):
         return None
-    if result.resolved.micro_batch < 1:
+    if result.resolved.micro_batch < 1 or result.workload.world_size < 1:
         return None
-    return result.workload.batch // result.resolved.micro_batch
+    return accumulation_steps(result.workload, result.resolved)
 
 
 def _asleep(result: Result) -> Finding | None:
@@ -128,7 +130,7 @@ def _asleep(result: Result) -> Finding | None:
 
 
 def _retried(result: Result) -> Finding | None:
-    retries = result.value("allocator_retries")
+    retries = sum(v for r in result.each("allocator_retries") for v in r.finite)
     if not retries:
         return None
     text = f"The allocator had to free and try again {retries:.0f} times."
@@ -184,6 +186,12 @@ SLIGHT: tuple[Check, ...] = (
         "no_fused_clip",
         "The fused clip did not run here, so torch's batched operators clipped: {}.",
         "Triton needs a C compiler and a driver that it knows.",
+    ),
+    _noted(
+        "machines",
+        "machines_differ",
+        "The ranks are on different devices, of which the slowest sets the pace: {}.",
+        "Take devices of one kind.",
     ),
     _noted("inspect", "not_inspected", "Gradients and loss could not be read: {}."),
     machine.power_limit,

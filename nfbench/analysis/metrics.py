@@ -2,6 +2,8 @@
 
 A metric is a function of one `Result`, absent (None) where what it needs is, or where the result has no rate because
 it is not `ok`. All are in SI units.
+
+Of several ranks the slowest decides: they wait for each other in every update. Phases are rank 0's.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Callable, Sequence
 from nfbench.analysis import stats
 from nfbench.analysis.stats import Estimate
 from nfbench.catalog import gpus
-from nfbench.records import PHASES, Phase, Result
+from nfbench.records import PHASES, Phase, Reading, Result, accumulation_steps
 
 _RATED = ("ok", "interrupted")
 
@@ -42,26 +44,44 @@ def seconds(result: Result) -> float | None:
 
 
 def _step_times(result: Result) -> list[float]:
-    times = _values(result, "step_time") if result.status in _RATED else []
+    """Step by step the slowest rank's."""
+    ranks = [r.finite for r in result.each("step_time")] if result.status in _RATED else []
+    times = [max(step) for step in zip(*ranks, strict=False)]
     # no clock has stood still: such a file was not written by nfbench
     return times if all(t > 0 for t in times) else []
 
 
-def _composed_parts(result: Result) -> tuple[list[float], list[float], list[float], int] | None:
-    """What `stats.composed` takes; None where the result holds whole steps or no rate."""
+_Parts = tuple[list[float], list[float], list[float], int]
+
+
+def _composed_parts(result: Result) -> _Parts | None:
+    """What `stats.composed` takes, of the slowest rank; None where the result holds whole steps or no rate."""
     passes = round(result.value("passes") or 0)
     if not result.composed or result.status not in _RATED or result.resolved is None or passes < 2:
         return None
-    phases = [r for name in PHASES if (r := result.reading(name)) is not None]
+    found = []
+    for rank in sorted({r.rank for r in result.readings if r.name in PHASES}):
+        phases = [r for r in result.readings if r.rank == rank and r.name in PHASES]
+        if (parts := _parts_of_rank(result, phases, passes)) is None:
+            return None
+        found.append(parts)
+    return max(found, key=lambda parts: stats.composed_value(*parts), default=None)
+
+
+def _parts_of_rank(result: Result, phases: Sequence[Reading], passes: int) -> _Parts | None:
+    assert result.resolved is not None
     if any(None in r.values for r in phases) or result.resolved.micro_batch < 1:
         return None
     # phases of unequal length were not written by nfbench
     micro = [sum(t) for t in zip(*(r.finite for r in phases if r.scope == "micro_step"), strict=False)]
     tails = [sum(t) for t in zip(*(r.finite for r in phases if r.scope != "micro_step"), strict=False)]
-    later = [t for i, t in enumerate(micro) if i % passes]
-    if not later or not tails or not all(t > 0 for t in micro):
+    updates = [micro[start : start + passes] for start in range(0, len(micro), passes)]
+    whole = accumulation_steps(result.step, result.resolved)
+    reduced = result.step.world_size > 1
+    if not tails or not all(t > 0 for t in micro) or (reduced and (passes < 3 or len(updates) != len(tails))):
         return None
-    return micro[::passes], later, tails, result.step.batch // result.resolved.micro_batch
+    parts = stats.composed_parts(updates, tails, whole, reduced)
+    return parts if parts[0] and parts[1] else None
 
 
 def phase_time(result: Result, phase: Phase) -> float | None:
@@ -73,9 +93,10 @@ def phase_time(result: Result, phase: Phase) -> float | None:
         return statistics.median(values)
     assert result.resolved is not None
     passes = round(result.value("passes") or 1)
-    later = [t for i, t in enumerate(values) if i % passes]
-    accumulation_steps = result.step.batch // result.resolved.micro_batch
-    return statistics.median(values[::passes]) + (accumulation_steps - 1) * statistics.fmean(later)
+    updates = [values[start : start + passes] for start in range(0, len(values), passes)]
+    whole = accumulation_steps(result.step, result.resolved)
+    parts = stats.composed_parts(updates, [0.0] * len(updates), whole, result.step.world_size > 1)
+    return stats.composed_value(*parts)
 
 
 def percentile(result: Result, share: float) -> float | None:
@@ -101,18 +122,21 @@ def achieved_flops(result: Result) -> float | None:
 
 
 def mfu(result: Result) -> float | None:
-    """Model FLOPs utilization, 0 to 1, of the dense peak; absent where the peak is unknown."""
+    """Model FLOPs utilization, 0 to 1, of all ranks' dense peak; absent where the peak is unknown."""
     flops = achieved_flops(result)
     if flops is None or result.resolved is None or result.machine.device != "cuda":
         return None
     peak = gpus.peak(result.machine.name, result.resolved.precision, result.machine.mig_profile)
-    return flops / peak.flops if peak else None
+    return flops / (peak.flops * result.step.world_size) if peak else None
 
 
 def step_energy(result: Result) -> float | None:
-    """Joules of one step: the counter's difference over its time, times the step time."""
-    energy, elapsed, time = result.value("energy"), result.value("energy_time"), seconds(result)
-    return energy / elapsed * time if energy and elapsed and time else None
+    """Joules of one step on all ranks: each counter's difference over its time, times the step time."""
+    time = seconds(result)
+    energies, times = ([v for r in result.each(n) for v in r.finite[:1] if v] for n in ("energy", "energy_time"))
+    if not time or not len(energies) == len(times) == result.step.world_size:
+        return None
+    return sum(energy / elapsed for energy, elapsed in zip(energies, times, strict=True)) * time
 
 
 def image_energy(result: Result) -> float | None:
@@ -122,14 +146,63 @@ def image_energy(result: Result) -> float | None:
 
 
 def sm_clock(result: Result) -> float | None:
-    """The mean clock of the multiprocessors in Hz."""
-    values = _values(result, "sm_clock")
-    return statistics.fmean(values) if values else None
+    """The mean clock of the multiprocessors in Hz, of the rank whose is the lowest."""
+    means = [statistics.fmean(r.finite) for r in result.each("sm_clock") if r.finite]
+    return min(means, default=None)
+
+
+def all_reduce(result: Result) -> float | None:
+    """Seconds in which as many bytes as the gradients have are reduced by themselves, on the slowest rank."""
+    return _slowest(result, "all_reduce")
+
+
+def exposed(result: Result) -> float | None:
+    """The share of a step, 0 to 1, that reducing the gradients adds to it: what no computation hides.
+
+    It is the timed update less one whose gradients stay on their rank, over the step; 0 where noise turns it round.
+    """
+    without, step = _slowest(result, "unsynchronized_step"), seconds(result)
+    updates = _updates(result)
+    if without is None or not step or not updates:
+        return None
+    return max(0.0, statistics.median(updates) - without) / step
+
+
+def rank_spread(result: Result) -> float | None:
+    """How many times as long the slowest rank takes as the quickest, for an update in which none waits for another."""
+    found = [statistics.median(r.finite) for r in result.each("unsynchronized_step") if r.finite]
+    return max(found) / min(found) if len(found) > 1 and min(found) > 0 else None
+
+
+def _updates(result: Result) -> list[float]:
+    """Seconds of the updates as they were timed, which are no whole steps where those are composed."""
+    if not result.composed:
+        return _step_times(result)
+    if (parts := _composed_parts(result)) is None:
+        return []
+    passes = round(result.value("passes") or 0)
+    first, later, tails, _ = parts
+    between = len(later) // len(first)
+    if passes != between + 2:
+        return []
+    return [
+        a + sum(later[i * between : (i + 1) * between]) + c for i, (a, c) in enumerate(zip(first, tails, strict=False))
+    ]
+
+
+def _slowest(result: Result, name: str) -> float | None:
+    """The largest of the ranks' medians."""
+    return max((statistics.median(r.finite) for r in result.each(name) if r.finite), default=None)
 
 
 def once(name: str) -> Callable[[Result], float | None]:
     """The metric that is a reading taken once."""
     return lambda result: result.value(name)
+
+
+def most(name: str) -> Callable[[Result], float | None]:
+    """The metric that is the largest of the ranks' readings, each taken once."""
+    return lambda result: max((r.finite[0] for r in result.each(name) if r.finite), default=None)
 
 
 def _phase(phase: Phase) -> Callable[[Result], float | None]:
@@ -144,9 +217,13 @@ METRICS: dict[str, Callable[[Result], float | None]] = {
     "first_step": once("first_step"),
     "first_short_step": once("first_short_step"),
     "passes": once("passes"),
-    "peak_allocated": once("peak_allocated"),
-    "peak_reserved": once("peak_reserved"),
-    "peak_rss": once("peak_rss"),
+    "all_reduce": all_reduce,
+    "exposed": exposed,
+    "rank_spread": rank_spread,
+    "gradient_bytes": once("gradient_bytes"),
+    "peak_allocated": most("peak_allocated"),
+    "peak_reserved": most("peak_reserved"),
+    "peak_rss": most("peak_rss"),
     "operators": once("operators"),
     "macs": once("macs"),
     "params": once("params"),

@@ -14,7 +14,7 @@ from nfbench.analysis import findings, metrics
 from nfbench.catalog import published
 from nfbench.catalog.models import find
 from nfbench.errors import UnknownModel
-from nfbench.records import Machine, Resolved, Result, Software, Status, StepTime, key
+from nfbench.records import Machine, Resolved, Result, Software, Status, StepTime, accumulation_steps, key
 
 _MACHINE: dict[str, Callable[[Any], str]] = {
     "mig_profile": str,
@@ -100,7 +100,7 @@ def row(group: Sequence[Result]) -> Row:
     if resolved is not None:
         found |= {f.name: getattr(resolved, f.name) for f in msgspec.structs.fields(resolved)}
         found["agc"] = "none" if resolved.agc is None else resolved.agc
-        found["accumulation_steps"] = workload.batch // resolved.micro_batch
+        found["accumulation_steps"] = accumulation_steps(workload, resolved)
         found["asked_precision"], found["asked_layout"] = workload.precision, workload.layout
     for layout in ("nchw", "nhwc"):
         trial = result.reading(f"trial_{layout}")
@@ -158,6 +158,8 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
 def _extras(workload: StepTime) -> Row:
     """Settings that are shown only where they were asked for."""
     found: Row = {} if workload.ema == "none" else {"ema": workload.ema}
+    if workload.world_size > 1:
+        found |= {"world_size": workload.world_size, "broadcast_buffers": workload.broadcast_buffers}
     if workload.sam != "none":
         found |= {"sam": workload.sam, "sam_fraction": workload.sam_fraction, "sam_scope": workload.sam_scope}
     return found

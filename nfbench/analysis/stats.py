@@ -109,6 +109,42 @@ def mean(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
     return Estimate(centre, centre - width, centre + width)
 
 
+def contrast(groups: Sequence[tuple[float, Sequence[float]]], confidence: float = CONFIDENCE) -> Estimate:
+    """The sum of weight · mean over ``groups`` of (weight, values), with Welch's t interval.
+
+    A difference of two means has the weights 1 and −1. The groups are independent and need not spread alike: the
+    degrees of freedom are Satterthwaite's. There is no interval where a group has fewer than two values.
+    """
+    data = [(weight, np.asarray(values, dtype=np.float64)) for weight, values in groups]
+    centre = float(sum(weight * values.mean() for weight, values in data))
+    if any(len(values) < 2 for _, values in data):
+        return Estimate(centre)
+    variances = [(weight**2 * float(values.var(ddof=1)) / len(values), len(values)) for weight, values in data]
+    total = sum(variance for variance, _ in variances)
+    if total == 0:
+        return Estimate(centre, centre, centre)
+    from scipy.special import stdtrit
+
+    freedom = total**2 / sum(variance**2 / (n - 1) for variance, n in variances)
+    width = float(stdtrit(freedom, 0.5 + confidence / 2)) * math.sqrt(total)
+    return Estimate(centre, centre - width, centre + width)
+
+
+def composed_parts(
+    passes: Sequence[Sequence[float]], ends: Sequence[float], accumulation_steps: int, reduced: bool
+) -> tuple[list[float], list[float], list[float], int]:
+    """What `composed` takes, of updates whose passes, and what they do once after them, took these seconds.
+
+    Where the gradients are ``reduced`` over ranks the last pass holds that: it comes once an update, like what follows,
+    and none of the passes between stands for it.
+    """
+    first = [p[0] for p in passes]
+    if not reduced:
+        return first, [t for p in passes for t in p[1:]], list(ends), accumulation_steps
+    tails = [p[-1] + end for p, end in zip(passes, ends, strict=True)]
+    return first, [t for p in passes for t in p[1:-1]], tails, accumulation_steps - 1
+
+
 def composed_value(
     first: Sequence[float], later: Sequence[float], tails: Sequence[float], accumulation_steps: int
 ) -> float:

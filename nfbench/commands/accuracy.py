@@ -13,7 +13,7 @@ from nfbench.errors import NfbenchError, Stop
 
 @click.command("accuracy")
 @click.option("--model", "models", multiple=True, required=True, metavar="M", help="A net; repeat for more of them.")
-@options.options(options.RUN_OPTIONS)
+@options.options(options.RUN_OPTIONS, options.RANK_OPTIONS)
 @options.device_option
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each net.")
 @click.option(
@@ -38,6 +38,7 @@ from nfbench.errors import NfbenchError, Stop
 @options.quiet_option
 def command(
     models: tuple[str, ...],
+    broadcast_buffers: bool | None,
     device: str,
     seeds: int,
     seed: int,
@@ -56,9 +57,11 @@ def command(
 
     A run whose loss is not finite, or that falls back to chance, ends as `diverged` with the update at which it
     happened: an outcome, not a failure.
+
+    torchrun --nproc-per-node 8 -m nfbench accuracy … trains one net on eight GPUs: --batch is of all of them.
     """
     from nfbench.analysis.accuracy import rows
-    from nfbench.commands._landing import Landing
+    from nfbench.commands import _ranks as ranks
     from nfbench.devices import open_device
     from nfbench.learning.fit import Run
     from nfbench.showing import accuracy as show
@@ -75,7 +78,8 @@ def command(
     for _, sources in asked:
         runs.check(sources)
     sampling = runs.sampling(max_time)
-    landing = Landing(out, "accuracy")
+    asked = [(ranks.shared(workload, broadcast_buffers), sources) for workload, sources in asked]
+    landing = ranks.landing(out, "accuracy")
     opened = open_device(device)
     # a run is long: what it finds must have somewhere to go
     landing.make(opened.machine)

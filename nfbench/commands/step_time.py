@@ -13,7 +13,7 @@ from nfbench.errors import NfbenchError, Stop
 
 @click.command("step-time")
 @click.option("--model", "models", multiple=True, required=True, metavar="M", help="A net; repeat for more of them.")
-@options.options(options.WORKLOAD_OPTIONS)
+@options.options(options.WORKLOAD_OPTIONS, options.RANK_OPTIONS)
 @options.device_option
 @options.seed_option
 @options.options(options.SAMPLING_OPTIONS)
@@ -21,15 +21,24 @@ from nfbench.errors import NfbenchError, Stop
 @options.format_option
 @options.quiet_option
 def command(
-    models: tuple[str, ...], device: str, seed: int, out: Path | None, format: Any, quiet: bool, **settings: Any
+    models: tuple[str, ...],
+    broadcast_buffers: bool | None,
+    device: str,
+    seed: int,
+    out: Path | None,
+    format: Any,
+    quiet: bool,
+    **settings: Any,
 ) -> None:
     """Time whole training steps of one or more nets, clip included.
 
     A net is a name of `nfbench models`, timm:NAME, or package.module:factory for one of your own. Each result is
     written to --out before it is shown.
+
+    torchrun --nproc-per-node 8 -m nfbench step-time … times one net on eight GPUs: --batch is of all of them.
     """
     from nfbench.analysis.rows import rows
-    from nfbench.commands._landing import Landing
+    from nfbench.commands import _ranks as ranks
     from nfbench.showing import results as show
     from nfbench.showing.live import Live
     from nfbench.studies import runner
@@ -37,8 +46,9 @@ def command(
     from nfbench.studies.study import Part
 
     sampling = made.sampling({name: settings.pop(name) for name in ("within", "min_steps", "rounds", "max_time")})
-    workloads = [made.workload({"model": model, **settings}) for model in models]
-    landing = Landing(out, "step-time")
+    ranks.check(sampling)
+    workloads = [ranks.shared(made.workload({"model": model, **settings}), broadcast_buffers) for model in models]
+    landing = ranks.landing(out, "step-time")
     try:
         with Live(quiet) as live:
             if sampling.rounds > 1:

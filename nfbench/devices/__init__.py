@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from nfbench.devices.base import Device
+from nfbench.devices.world import place
 
 
 def open_device(wanted: str) -> Device:
     """The device that ``--device`` names: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``fake``, which imports no torch.
 
+    Under torchrun each process gets a device of its own, and they join one `nfbench.devices.world.World`.
+
     Raises:
         DeviceUnavailable: it is not there, or torch cannot use it.
     """
+    if (here := place()) is not None:
+        from nfbench.devices.several import open_on_ranks
+
+        return open_on_ranks(wanted, here)
     if wanted == "fake":
         from nfbench.devices.fake import FakeDevice
 

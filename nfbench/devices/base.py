@@ -15,7 +15,21 @@ from pathlib import Path
 from typing import Protocol
 
 import nfbench
-from nfbench.records import AgcCost, AgcImpl, Conditions, Layout, Machine, Phases, Reading, Resolved, Software, StepTime
+from nfbench.devices.world import VARIABLES, World
+from nfbench.records import (
+    AgcCost,
+    AgcImpl,
+    Conditions,
+    Dependence,
+    Flops,
+    Layout,
+    Machine,
+    Phases,
+    Reading,
+    Resolved,
+    Software,
+    StepTime,
+)
 
 Stamp = Callable[[], None]
 
@@ -34,7 +48,9 @@ def child_environment(first: Sequence[Path] = (), own: bool = True) -> dict[str,
     """
     package_parent = [str(Path(nfbench.__file__).parent.parent)] if own else []
     path = [*map(str, first), *package_parent, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}
+    # a process of a rank's own is no rank
+    kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    return {**kept, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}
 
 
 class Recorder(Protocol):
@@ -70,6 +86,21 @@ class Steps(Protocol):
         """What differs from what was asked, in words."""
 
 
+class Reduced(Protocol):
+    """Steps of several ranks."""
+
+    phases: Phases
+
+    def alone(self, stamp: Stamp, passes: int) -> None:
+        """As `Steps.update`, without reducing the gradients over the ranks."""
+
+    def reduce(self) -> None:
+        """Reduce as many bytes as the gradients have, and nothing else."""
+
+    def gradient_bytes(self) -> int:
+        """The bytes that an update reduces."""
+
+
 class Clips(Protocol):
     """The clip of one net by itself, to be timed with any implementation."""
 
@@ -90,6 +121,8 @@ class Device(Protocol):
     """A device on which steps are built and timed."""
 
     machine: Machine
+    world: World
+    """The ranks that share a batch, each with a device of its own."""
     least_window: float
     """The shortest window in seconds that this device's meters need."""
 
@@ -114,6 +147,22 @@ class Device(Protocol):
 
     def fit(self, workload: StepTime, resolved: Resolved, steps: Steps, seed: int) -> int:
         """The micro-batch for `auto`."""
+
+    def flops(self, workload: Flops) -> list[Reading]:
+        """``macs`` and ``train_macs`` of one image of ``px``, ``params`` and ``activations``, counted from shapes.
+
+        Raises:
+            UnsupportedWorkload: the net cannot be built or run at that px.
+        """
+
+    def dependence(self, workload: Dependence, seed: int) -> list[Reading]:
+        """How far images depend on their batch: the readings of `nfbench.nets.dependence_readings`.
+
+        Always in float32 on the CPU, with random weights.
+
+        Raises:
+            UnsupportedWorkload: the net cannot be built or run, or a setting makes no sense.
+        """
 
     def recorder(self, stamps: int) -> Recorder:
         """A recorder with room for that many stamps, all of it made beforehand."""

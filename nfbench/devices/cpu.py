@@ -10,7 +10,7 @@ import torch
 from nfbench.devices import about
 from nfbench.devices.base import Steps
 from nfbench.devices.fit import LEFT_FREE, shares
-from nfbench.devices.torch_device import TorchDevice, TorchSteps
+from nfbench.devices.torch_device import TorchDevice, TorchSteps, share_of
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.agc_triton import refusal
 from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Resolved, StepTime, reading
@@ -50,7 +50,7 @@ class Cpu(TorchDevice):
 
     def fit(self, workload: StepTime, resolved: Resolved, steps: Steps, seed: int) -> int:
         """At most 16 images, fewer where two measured passes say that the free memory would not do."""
-        candidates = [n for n in shares(workload.batch) if n <= MOST_IMAGES]
+        candidates = [n for n in shares(share_of(workload)) if n <= MOST_IMAGES]
         if len(candidates) < 2:
             return candidates[0]
         free = about.memory_available()
@@ -99,7 +99,8 @@ class Cpu(TorchDevice):
         return isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
     def lock_name(self) -> str | None:
-        return "cpu"
+        # the ranks of one machine share its cores, so that one of them takes the lock for all
+        return "cpu" if self.world.local_rank == 0 else None
 
     def _precision(self) -> Precision:
         return "fp32"

@@ -7,13 +7,14 @@ import os
 import re
 from typing import Any
 
+import msgspec
 import psutil
 import torch
 
 from nfbench.devices import about, nvml
 from nfbench.devices.base import RUNNER, Steps
 from nfbench.devices.fit import LEFT_FREE, Use, predicted
-from nfbench.devices.torch_device import TorchDevice, TorchSteps
+from nfbench.devices.torch_device import TorchDevice, TorchSteps, share_of
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.agc_triton import refusal
 from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Resolved, StepTime, reading
@@ -96,13 +97,16 @@ class Cuda(TorchDevice):
 
         assert isinstance(steps, TorchSteps)
         room = torch.cuda.mem_get_info(self.torch_device)[0] + torch.cuda.memory_reserved(self.torch_device)
+        share = share_of(workload)
         with steps.step.eager():
-            whole = workload.batch <= 2 or _foretold(workload, resolved, steps) <= SAFE_WITHOUT_PROBE * room
+            whole = share <= 2 or _foretold(share, resolved, steps) <= SAFE_WITHOUT_PROBE * room
         if whole:
-            return workload.batch
+            return share
         steps.step.park()
         torch.cuda.empty_cache()
-        found = in_own_process(workload, resolved, seed, self.torch_device.index or 0)
+        # what a rank's own share takes is found without the others
+        own = msgspec.structs.replace(workload, batch=share, world_size=1, broadcast_buffers=True)
+        found = in_own_process(own, resolved, seed, self.torch_device.index or 0)
         _check_graphs(workload, found)
         return found
 
@@ -172,11 +176,11 @@ class Cuda(TorchDevice):
 
 def _check_graphs(workload: StepTime, micro_batch: int) -> None:
     """CUDA graphs cannot accumulate: the next pass overwrites the gradients of the last (pytorch issue 169545)."""
-    if workload.compile in ("reduce-overhead", "max-autotune") and micro_batch < workload.batch:
+    if workload.compile in ("reduce-overhead", "max-autotune") and micro_batch < share_of(workload):
         raise UnsupportedWorkload(
             f"--compile {workload.compile} records CUDA graphs, which cannot accumulate gradients over passes; "
             f"--batch {workload.batch} takes passes of {micro_batch}.",
-            try_=f"--compile default, or --batch {micro_batch}",
+            try_=f"--compile default, or --batch {micro_batch * workload.world_size}",
         )
 
 
@@ -211,12 +215,12 @@ def use_of(steps: TorchSteps, resolved: Resolved, images: int, device: torch.dev
     return Use(peak, reserved, stats["num_alloc_retries"] - retries)
 
 
-def _foretold(workload: StepTime, resolved: Resolved, steps: TorchSteps) -> float:
+def _foretold(batch: int, resolved: Resolved, steps: TorchSteps) -> float:
     """Bytes that passes of the whole batch would take, on the line through passes of two sizes."""
     device = steps.step.device
-    sizes = (2, min(8, workload.batch))
+    sizes = (2, min(8, batch))
     small, large = ((n, use_of(steps, resolved, n, device)) for n in sizes)
-    return predicted(workload.batch, small, large) * (1 + LEFT_FREE)
+    return predicted(batch, small, large) * (1 + LEFT_FREE)
 
 
 def _nothing() -> None:

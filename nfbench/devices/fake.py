@@ -16,12 +16,15 @@ from nfbench import __version__
 from nfbench.catalog.models import find
 from nfbench.devices.about import commit_of
 from nfbench.devices.base import Stamp
+from nfbench.devices.world import World
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets import factory
 from nfbench.records import (
     AgcCost,
     AgcImpl,
     Conditions,
+    Dependence,
+    Flops,
     Layout,
     Machine,
     Phases,
@@ -36,6 +39,8 @@ IMAGE_TIME = 1 / 1024
 IMAGE_BYTES = 2**20
 MEMORY = 2**30
 LAUNCH_FREE = 0.9
+ROUNDING = 2.0**-22
+UNITS = {"macs": "MAC", "train_macs": "MAC", "px": "px"}
 
 
 class FakeClock:
@@ -151,6 +156,7 @@ class FakeDevice:
 
     machine = Machine(device="fake", name="fake", memory=MEMORY)
     least_window = 0.0
+    world = World()
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -189,6 +195,35 @@ class FakeDevice:
 
     def clip_impls(self) -> dict[AgcImpl, str | None]:
         return {"timm": None, "reference": None, "foreach": None, "fused": None}
+
+    def flops(self, workload: Flops) -> list[Reading]:
+        net = find(workload.model)
+        sides = {"train": net.train_px or 224, "test": net.test_px or 224}
+        px = sides[workload.px] if isinstance(workload.px, str) else workload.px
+        counts = {"macs": 2**20, "train_macs": 3 * 2**20, "params": 2**10, "activations": 2**12, "px": px}
+        return [reading(name, UNITS.get(name, "1"), "run", "fake", [value]) for name, value in counts.items()]
+
+    def dependence(self, workload: Dependence, seed: int) -> list[Reading]:
+        """With batch normalization half of an output and a whole share depend on the rest; AGC makes it a quarter of
+        a share without."""
+        net = find(workload.model)
+        batch = 0.0 if net.norm == "none" else 1.0
+        agc = (0.01 if net.norm == "none" else "none") if workload.agc == "auto" else workload.agc
+        values = {
+            "px": 64.0 if workload.px == "auto" else float(workload.px),
+            "output_rest_changed": batch / 2,
+            "output_evaluation_own": batch / 8,
+            "output_evaluation_others": batch,
+            "output_rounding": ROUNDING,
+            "share_rest_changed_no_agc": batch,
+            "share_rounding_no_agc": ROUNDING,
+            "gradient_halves": batch,
+            "gradient_rounding": ROUNDING,
+        }
+        if not isinstance(agc, str):
+            values |= {"clipping": agc, "clipped_units": 0.5}
+            values |= {"share_rest_changed_agc": max(batch, 0.25), "share_rounding_agc": ROUNDING}
+        return [reading(name, UNITS.get(name, "1"), "run", "fake", [value]) for name, value in values.items()]
 
     def fit(self, workload: StepTime, resolved: Resolved, steps: object, seed: int) -> int:
         micro_batch = workload.batch

@@ -13,8 +13,10 @@ import torch
 
 import nfbench
 from nfbench.catalog.models import Net, Recipe, find
+from nfbench.devices import counting
 from nfbench.devices.about import software
 from nfbench.devices.base import Stamp
+from nfbench.devices.world import World
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.agc import DEFAULT_CLIPPING, default_impl
 from nfbench.nets.agc_triton import refusal
@@ -23,8 +25,22 @@ from nfbench.nets.clip_trial import ClipTrial
 from nfbench.nets.flops import count
 from nfbench.nets.norm import norm_of
 from nfbench.nets.optimizer import build_optimizer, optimizer_name
+from nfbench.nets.ranked_step import RankedStep
 from nfbench.nets.train_step import TrainStep, skipped_updates
-from nfbench.records import AgcCost, AgcImpl, Layout, Machine, Precision, Reading, Resolved, Software, StepTime, reading
+from nfbench.records import (
+    AgcCost,
+    AgcImpl,
+    Dependence,
+    Flops,
+    Layout,
+    Machine,
+    Precision,
+    Reading,
+    Resolved,
+    Software,
+    StepTime,
+    reading,
+)
 
 CLASSES = 1000
 
@@ -56,6 +72,14 @@ class TorchSteps:
         return self.said
 
 
+class RankedSteps(TorchSteps):
+    """Implements `nfbench.devices.base.Reduced` too, around a `RankedStep`."""
+
+    def __init__(self, step: RankedStep, counts: list[Reading], notes: dict[str, str], compiled: bool) -> None:
+        super().__init__(step, counts, notes, compiled)
+        self.alone, self.reduce, self.gradient_bytes = step.alone, step.reduce, step.gradient_bytes
+
+
 class TorchClips:
     """`nfbench.devices.base.Clips` around a `ClipTrial`."""
 
@@ -82,11 +106,13 @@ class TorchDevice:
     machine: Machine
     torch_device: torch.device
     least_window = 0.0
+    world = World()
 
     def software(self, model: str | None = None) -> Software:
         return _software(_code_under_test(model))
 
     def resolve(self, workload: StepTime) -> Resolved:
+        self._check_ranks(workload)
         net = find(workload.model)
         px = px_of(net)[0] if workload.px == "train" else workload.px
         precision = self._precision() if workload.precision == "auto" else workload.precision
@@ -100,7 +126,7 @@ class TorchDevice:
             clipping = None if workload.agc == "none" else workload.agc
         return Resolved(
             px=px,
-            micro_batch=workload.batch if workload.micro_batch == "auto" else workload.micro_batch,
+            micro_batch=share_of(workload) if workload.micro_batch == "auto" else workload.micro_batch,
             precision=precision,
             layout="nhwc" if workload.layout == "best" else workload.layout,
             agc=clipping,
@@ -122,23 +148,30 @@ class TorchDevice:
         )
         awaken(module)
         optimizer = build_optimizer(module, workload.optimizer, recipe)
-        step = TrainStep(
-            module,
-            optimizer,
-            device=self.torch_device,
-            batch=workload.batch,
-            px=resolved.px,
-            classes=CLASSES,
-            precision=resolved.precision,
-            clipping=resolved.agc,
-            compile=workload.compile,
-            seed=seed,
-            impl=resolved.agc_impl or "foreach",
-            sam=None if workload.sam == "none" else workload.sam,
-            sam_fraction=workload.sam_fraction,
-            sam_scope=workload.sam_scope,
-            ema=None if workload.ema == "none" else workload.ema,
-        )
+        # the weights are the same on every rank; images, and what is dropped of them, are not
+        own_seed = (seed + self.world.rank) % 2**63
+        parts: dict[str, Any] = {
+            "device": self.torch_device,
+            "batch": share_of(workload),
+            "px": resolved.px,
+            "classes": CLASSES,
+            "precision": resolved.precision,
+            "clipping": resolved.agc,
+            "compile": workload.compile,
+            "seed": own_seed,
+            "impl": resolved.agc_impl or "foreach",
+            "sam": None if workload.sam == "none" else workload.sam,
+            "sam_fraction": workload.sam_fraction,
+            "sam_scope": workload.sam_scope,
+            "ema": None if workload.ema == "none" else workload.ema,
+        }
+        step: TrainStep
+        if workload.world_size > 1:
+            torch.manual_seed(own_seed)
+            buffers = workload.broadcast_buffers
+            step = RankedStep(module, optimizer, ranks=workload.world_size, broadcast_buffers=buffers, **parts)
+        else:
+            step = TrainStep(module, optimizer, **parts)
         step.arrange(resolved.layout, self._first_micro_batch(workload, resolved))
         notes = {"norm": norm}
         if resolved.agc is not None and workload.agc_impl == "auto" and (refusal := self._no_fused()):
@@ -147,6 +180,8 @@ class TorchDevice:
             notes["optimizer"] = "RMSpropTF knows no loss scale, so each fp16 update waits for the device"
         if workload.compile != "none":
             notes["layout"] = "a request: inductor may choose its own"
+        if isinstance(step, RankedStep):
+            return RankedSteps(step, counts, notes, workload.compile != "none")
         return TorchSteps(step, counts, notes, workload.compile != "none")
 
     def clips(self, workload: AgcCost, seed: int) -> TorchClips:
@@ -155,12 +190,18 @@ class TorchDevice:
     def clip_impls(self) -> dict[AgcImpl, str | None]:
         return {"timm": None, "reference": None, "foreach": None, "fused": refusal(self.torch_device)}
 
+    def flops(self, workload: Flops) -> list[Reading]:
+        return counting.flops(workload)
+
+    def dependence(self, workload: Dependence, seed: int) -> list[Reading]:
+        return counting.dependence(workload, seed)
+
     def now(self) -> float:
         return time.perf_counter()
 
     def _first_micro_batch(self, workload: StepTime, resolved: Resolved) -> int:
         """Where the micro-batch is still to be found nothing larger than two images is laid out."""
-        return min(2, workload.batch) if workload.micro_batch == "auto" else resolved.micro_batch
+        return min(2, share_of(workload)) if workload.micro_batch == "auto" else resolved.micro_batch
 
     def _agc_impl(self, workload: StepTime) -> AgcImpl:
         """What clips: where it is left open, the fused kernel if one has run here."""
@@ -169,6 +210,14 @@ class TorchDevice:
     def _no_fused(self) -> str | None:
         """Why the fused clip, the default of such a device, does not run here."""
         return None
+
+    def _check_ranks(self, workload: StepTime) -> None:
+        if workload.world_size != self.world.size:
+            raise UnsupportedWorkload(
+                f"The workload is of {workload.world_size} ranks, and this is {self.world.size}.",
+                why="torchrun decides how many there are; no study file does.",
+                try_=f"torchrun --nproc-per-node {workload.world_size} -m nfbench step-time …",
+            )
 
     def _check_norm(self, norm: str) -> None:
         """Raise `UnsupportedWorkload` where the device has no such normalization."""
@@ -184,6 +233,11 @@ class TorchDevice:
 
     def set_flags(self, resolved: Resolved) -> None:
         """Set what `_flags` recorded."""
+
+
+def share_of(workload: StepTime) -> int:
+    """Images of an update that one of the ranks takes."""
+    return workload.batch // workload.world_size
 
 
 @functools.cache

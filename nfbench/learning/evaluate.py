@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,8 +28,15 @@ class Scores(NamedTuple):
 
 
 @torch.no_grad()
-def evaluate(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], precision: Precision) -> Scores:
+def evaluate(
+    net: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    precision: Precision,
+    total: Callable[[Sequence[float]], Sequence[float]] = list,
+) -> Scores:
     """The scores of ``net`` in the mode in which it is; labels below 0 are left out.
+
+    Where ranks take some of the batches each, ``total`` gives the sum of their counts.
 
     Raises:
         ValueError: no batch holds a label.
@@ -49,10 +56,15 @@ def evaluate(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], precision
         loss = F.cross_entropy(outputs, labels, reduction="sum").double()
         found = torch.stack([right[:, 0].sum(), right.any(dim=1).sum(), loss, known.sum()])
         sums = found if sums is None else sums + found
-    if sums is None or not sums[3]:
+    counts = [0.0] * 4 if sums is None else sums.tolist()
+    # a rank may have had no batch, and so know no classes
+    *counts, told, tellers = total([*counts, classes, float(classes > 0)])
+    one, five, losses, images_seen = counts
+    if not images_seen:
         raise ValueError("there is no image to evaluate")
-    one, five, total, images_seen = sums.tolist()
-    return Scores(one / images_seen, five / images_seen if classes > 5 else None, total / images_seen, int(images_seen))
+    return Scores(
+        one / images_seen, five / images_seen if told / tellers > 5 else None, losses / images_seen, int(images_seen)
+    )
 
 
 def norms(net: nn.Module) -> list[_BatchNorm]:

@@ -52,9 +52,9 @@ def default_workers() -> int:
     return max(1, min(16, (os.cpu_count() or 1) - 1))
 
 
-def mixed_seed(seed: int, epoch: int) -> int:
-    """A seed for an epoch, other than those of other seeds' epochs."""
-    return (seed * 1_000_003 + epoch + 1) % 2**63
+def mixed_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """A seed for an epoch, other than those of other seeds' epochs and of other ranks."""
+    return (seed * 1_000_003 + epoch + 1 + rank * 613_651_369) % 2**63
 
 
 def seed_all(seed: int) -> None:

@@ -15,11 +15,12 @@ import msgspec
 
 from nfbench import units
 from nfbench.devices.base import Device
-from nfbench.errors import NfbenchError, Stop
+from nfbench.errors import BadResults, NfbenchError, Stop
 from nfbench.learning.divergence import Diverged, Judge
 from nfbench.learning.learner import Learner
 from nfbench.learning.sources import Sources
 from nfbench.measuring.lock import only_one
+from nfbench.measuring.merged import merged
 from nfbench.measuring.meters.energy import Energy
 from nfbench.measuring.outcome import Keep, Labels, failure, frame, scrubbed
 from nfbench.measuring.watch import Silent, Watch
@@ -29,6 +30,7 @@ NAMED = 5
 """Images that a result names."""
 
 EPOCH_UNITS = {"train_time": "s", "data_time": "s", "evaluation_time": "s", "energy": "J"}
+"""The readings of an epoch that are no shares or counts, and that each rank has of its own."""
 RUN_UNITS = {"wall_time": "s"}
 
 
@@ -56,6 +58,7 @@ class Run:
         sources: Sources | None = None,
     ) -> None:
         self.device, self.workload, self.sampling, self.keep = device, workload, sampling, keep
+        self.world = device.world
         self.seed, self.watch, self.labels = seed, watch or Silent(), labels or Labels()
         self.sources = sources or Sources()
         self.learner: Learner | None = None
@@ -69,7 +72,8 @@ class Run:
         """Train to the end and hand the result to ``keep`` exactly once.
 
         Raises:
-            NfbenchError: the run cannot be what was asked; nothing is kept, unless an epoch was done.
+            NfbenchError: the run cannot be what was asked; nothing is kept, unless an epoch was done. `RankFailed`: one
+                of several ranks failed; its row is kept.
             Stop, KeyboardInterrupt: raised again after what was measured has been kept as `interrupted`.
         """
         result = frame(
@@ -82,35 +86,46 @@ class Run:
             turn=0,
             labels=self.labels,
         )
-        self.result = result
-        status: Status = "ok"
-        message: str | None = None
+        self.result, world, failed = result, self.world, False
         try:
-            with only_one(self.device.lock_name(), self.watch):
-                self.result = msgspec.structs.replace(result, conditions=self.device.conditions())
-                self._learn()
-        except Diverged as error:
-            status, message = "diverged", str(error)
-            self.totals["diverged_at"] = error.update
-        except OutOfTime:
-            done = f"{self.done} of {self.workload.epochs} epochs"
-            status, message = "timeout", f"--max-time was reached after {done}"
-        except NfbenchError as error:
-            if self.done:
-                self.keep(self._filled("error", error.what))
-            raise
+            try:
+                with (
+                    world.on_failure(lambda status, message: self.keep(self._filled(status, message))),
+                    only_one(self.device.lock_name(), self.watch, world),
+                ):
+                    self.result = msgspec.structs.replace(result, conditions=self.device.conditions())
+                    found = merged(world, self._filled(*self._outcome()), EPOCH_UNITS.__contains__)
+            except NfbenchError as error:
+                if self.done:
+                    self.keep(self._filled("error", error.what))
+                raise
+            except Exception as error:
+                failed, found = True, self._filled(*world.blame(*failure(error, self.device)))
+                self.watch.failed(error, found)
         except (Stop, KeyboardInterrupt):
-            self.keep(self._filled("interrupted", None))
+            found = self._filled(*world.blame_stop())
+            self.keep(found)
+            world.end(found)
             raise
-        except Exception as error:
-            status, message = failure(error, self.device)
-            self.watch.failed(error, self._filled(status, message))
         finally:
             if self.learner is not None:
                 self.learner.close()
-        found = self._filled(status, message)
         self.keep(found)
+        if failed:
+            world.end(found)
         return found
+
+    def _outcome(self) -> tuple[Status, str | None]:
+        """Learn, and say how that ended."""
+        try:
+            self._learn()
+        except Diverged as error:
+            self.totals["diverged_at"] = error.update
+            return "diverged", str(error)
+        except OutOfTime:
+            done = f"{self.done} of {self.workload.epochs} epochs"
+            return "timeout", f"--max-time was reached after {done}"
+        return "ok", None
 
     def _learn(self) -> None:
         learner = self.learner = _learner(self.device, self.workload, self.seed, self.sources, self.watch)
@@ -130,11 +145,11 @@ class Run:
         began, before = self.device.now(), self.totals.get("wall_time", 0.0)
         until = began + self.sampling.max_time
         for epoch in range(self.done, self.workload.epochs):
-            if self.device.now() >= until:
+            if self.world.agree(self.device.now() >= until):
                 raise OutOfTime
             self._epoch(learner, epoch, until, meter)
             self.totals["wall_time"] = before + self.device.now() - began
-            if self.store is not None:
+            if self.store is not None and self.world.first:
                 self.store.save(learner.resolved, self._state(learner))
             self.judge.check(self.log, self.totals["updates"], last=self.done == self.workload.epochs)
 
@@ -144,10 +159,14 @@ class Run:
         if self.sources.checkpoint is not None:
             self.store = learner.checkpoints(Path(self.sources.checkpoint), self.workload, self.seed)
             found = self.store.load()
+            self._check_shared(0 if found is None else found["epoch"])
             if found is not None:
                 self.store.goes_on(found, learner.resolved, self.device.machine)
                 learner.restore(found)
                 self.log, self.totals, self.done = found["log"], found["totals"], found["epoch"]
+                if not self.world.first:
+                    # what rank 0 saved of these is its own
+                    self.log |= {name: [None] * self.done for name in EPOCH_UNITS if name in self.log}
                 self.judge.last_learnt = found["last_learnt"]
                 self.result = msgspec.structs.replace(self.result, id=found["id"], start=found["start"])
                 self.notes |= found["notes"]
@@ -158,6 +177,16 @@ class Run:
         if (cost := learner.cost_of_determinism()) is not None:
             self.totals["deterministic_cost"] = cost
             learner.build()
+
+    def _check_shared(self, epoch: int) -> None:
+        """Raise `BadResults` where this rank does not find the checkpoint that rank 0 goes on from."""
+        first = self.world.agree(epoch)
+        if first != epoch:
+            raise BadResults(
+                f"Rank {self.world.rank} finds a checkpoint of epoch {epoch} where rank 0 finds one of epoch {first}.",
+                why="All ranks go on from the same.",
+                try_="--checkpoint with a folder that all nodes share",
+            )
 
     def _state(self, learner: Learner) -> dict[str, Any]:
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +24,12 @@ class Resident:
     Args:
         data: arrays in training and test.
         device: where they stay.
-        batch: images of a training batch; ``test_batch`` those of a test batch.
+        batch: images of a training batch, of all ``ranks``; ``test_batch`` those of a test batch.
         px: the side to which training images are resized, bilinearly; ``test_px`` that of test images.
         mean, std: of pixels from 0 to 1, a value a channel.
         augment: whether training images are cropped and flipped.
         seed: of order, crops and flips.
+        rank: which share of each training batch, and which of the test batches, this process takes.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class Resident:
         augment: bool,
         layout: Layout,
         seed: int,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         assert isinstance(data.train, Arrays) and isinstance(data.test, Arrays)
         self.device, self.batch, self.test_batch = device, batch, test_batch
@@ -54,6 +58,7 @@ class Resident:
             torch.tensor(v, dtype=torch.float32, device=device).view(1, -1, 1, 1) for v in (mean, std)
         )
         self.updates = len(self.labels) // batch
+        self.rank, self.ranks = rank, ranks
 
     def train(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
@@ -64,8 +69,9 @@ class Resident:
             reach = max(1, self.images.shape[-1] // CROP_PAD)
             shifts = torch.randint(-reach, reach + 1, (2, used), generator=generator).to(self.device)
             flips = torch.randint(2, (used,), generator=generator).bool().to(self.device)
-        for start in range(0, used, self.batch):
-            part = slice(start, start + self.batch)
+        share = self.batch // self.ranks
+        for start in range(self.rank * share, used, self.batch):
+            part = slice(start, start + share)
             which = order[part]
             if shifts is None or flips is None:
                 images = self.images[which]
@@ -74,9 +80,8 @@ class Resident:
             yield self._ready(images, self.px), self.labels[which]
 
     def test(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, labels in zip(
-            self.test_images.split(self.test_batch), self.test_labels.split(self.test_batch), strict=True
-        ):
+        batches = zip(self.test_images.split(self.test_batch), self.test_labels.split(self.test_batch), strict=True)
+        for images, labels in islice(batches, self.rank, None, self.ranks):
             yield self._ready(images, self.test_px), labels
 
     def unreadable(self) -> list[str]:

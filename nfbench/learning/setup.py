@@ -108,6 +108,8 @@ class Setup:
             "std": training.std,
             "layout": self.workload.layout,
             "seed": self.seed,
+            "rank": self.device.world.rank,
+            "ranks": self.workload.world_size,
         }
         if not self._streams():
             return Resident(data, augment=training.augment == "flip", **common)
@@ -183,17 +185,19 @@ class Setup:
         return msgspec.structs.replace(training, workers=workers)
 
     def _resolved(self, sources: Sources) -> Resolved:
-        workload = self.workload
+        workload, world = self.workload, self.device.world
         step = as_step(workload)
         resolved = self.device.resolve(step)
+        if world.size > 1:
+            resolved = msgspec.structs.replace(resolved, backend=world.backend, nodes=world.nodes)
         flags: dict[str, Any] = {}
         if workload.deterministic and resolved.cudnn_benchmark:
             flags["cudnn_benchmark"] = False
         micro_batch = resolved.micro_batch
         if step.micro_batch == "auto" and self.device.machine.device != "cpu" and workload.epochs:
-            micro_batch = self._micro_batch(step, resolved, sources)
+            micro_batch = world.least(self._micro_batch(step, resolved, sources))
         fused = recipe.fused(self.training.optimizer, self.device.torch_device.type)
-        return msgspec.structs.replace(
+        settled = msgspec.structs.replace(
             resolved,
             # nothing is trained, so there is only the px of the test
             px=resolved.px if workload.epochs else self.training.test_px,
@@ -203,14 +207,17 @@ class Setup:
             training=self.training,
             **flags,
         )
+        return msgspec.convert(world.agree(msgspec.to_builtins(settled)), Resolved)
 
     def _micro_batch(self, step: StepTime, resolved: Resolved, sources: Sources) -> int:
         """What the search of `step-time` finds for a step of the same weight, once for all seeds of a process; a run
         that goes on keeps what it began with, however much memory is free now."""
         if sources.checkpoint is not None:
             kept = Checkpoints(Path(sources.checkpoint), self.workload, self.seed).load()
-            if kept is not None:
-                return int(kept["resolved"]["micro_batch"])
+            # a rank that searched alone would wait for ranks that do not
+            began = self.device.world.agree(0 if kept is None else int(kept["resolved"]["micro_batch"]))
+            if began:
+                return began
         training = self.training
         heavy = msgspec.structs.replace(
             step,
@@ -242,7 +249,8 @@ class Setup:
 def as_step(workload: Accuracy) -> StepTime:
     """The step of a run as `step-time` would time it."""
     names = ("model", "px", "batch", "micro_batch", "precision", "layout", "compile", "agc", "agc_impl", "norm")
-    given = {name: getattr(workload, name) for name in (*names, "sam", "sam_fraction", "sam_scope")}
+    more = ("sam", "sam_fraction", "sam_scope", "world_size", "broadcast_buffers")
+    given = {name: getattr(workload, name) for name in (*names, *more)}
     return StepTime(**given, ema="none" if workload.ema == "auto" else workload.ema)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from nfbench.nets import agc
 from nfbench.nets.agc_foreach import Units
 from nfbench.nets.agc_units import unitwise_norm
+from nfbench.nets.ranked_step import RankedStep
 from nfbench.nets.train_step import TrainStep
 
 
@@ -89,6 +90,10 @@ class LearningStep(TrainStep):
         found = int(self.skipped)
         self.skipped = torch.zeros_like(self.skipped)
         return found
+
+
+class RankedLearningStep(RankedStep, LearningStep):
+    """A `LearningStep` on one of several ranks, each of which is given its share of the batch; ``total`` is of that."""
 
 
 def norm(gradients: Sequence[Tensor]) -> Tensor:

@@ -21,6 +21,7 @@ class Streaming:
     Args:
         transforms: of training and of test images, from PIL to a tensor, or to uint8 where ``prefetch``.
         workers: processes of the loader; 0 reads in this one.
+        rank: of ``ranks``, each of which takes its share of a training batch, and some of the test batches.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class Streaming:
         layout: Layout,
         seed: int,
         workers: int,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         from timm.data.loader import create_loader
 
@@ -54,14 +57,20 @@ class Streaming:
             # a worker that lives on would hold on to random numbers of earlier epochs
             "persistent_workers": False,
         }
-        self.loader = create_loader(train, (3, px, px), batch, is_training=True, **common)
-        shuffled: Any = torch.utils.data.Subset(test, test_order(len(test)).tolist())
+        self.rank, self.ranks = rank, ranks
+        # its sampler gives rank r every n-th image of one order from the r-th on: together they see the same batches
+        training: dict[str, Any] = {"is_training": True, "distributed": ranks > 1}
+        self.loader = create_loader(train, (3, px, px), batch // ranks, **training, **common)
+        batches = test_order(len(test)).split(test_batch)[rank::ranks]
+        shuffled: Any = torch.utils.data.Subset(test, [int(i) for order in batches for i in order])
         self.test_loader = create_loader(shuffled, (3, test_px, test_px), test_batch, is_training=False, **common)
         train.transform, test.transform = transforms
         self.updates = len(train) // batch
 
     def train(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return self._on_device(self.loader, mixed_seed(self.seed, epoch))
+        if self.ranks > 1:
+            self.loader.sampler.set_epoch(mixed_seed(self.seed, epoch))
+        return self._on_device(self.loader, mixed_seed(self.seed, epoch, self.rank))
 
     def test(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self._on_device(self.test_loader, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from nfbench.learning.evaluate import Scores, evaluate, evaluating, norms
 from nfbench.learning.feed import mixed_seed, seed_all
 from nfbench.learning.learner import Epoch
 from nfbench.learning.setup import Setup
-from nfbench.learning.step import LearningStep
+from nfbench.learning.step import LearningStep, RankedLearningStep
 from nfbench.measuring.watch import Watch
 
 LOOKS = 20
@@ -36,7 +37,7 @@ class Trainer:
     checkpoints = Checkpoints
 
     def __init__(self, setup: Setup, watch: Watch) -> None:
-        self.setup, self.watch, self.device = setup, watch, setup.device
+        self.setup, self.watch, self.device, self.world = setup, watch, setup.device, setup.device.world
         self.resolved, self.counts, self.notes = setup.resolved, setup.counts, setup.notes
         self.feed = setup.feed()
         self.updates = self.feed.updates
@@ -51,23 +52,30 @@ class Trainer:
         values = msgspec.structs.asdict(setup.training)
         module = setup.module()
         optimizer = recipe.build_optimizer(module, values)
-        self.step = step = LearningStep(
-            module,
-            optimizer,
-            device=self.device.torch_device,
-            batch=workload.batch,
-            px=resolved.px,
-            classes=setup.classes,
-            precision=resolved.precision,
-            clipping=resolved.agc,
-            compile=workload.compile,
-            seed=setup.seed,
-            impl=resolved.agc_impl or "foreach",
-            sam=None if workload.sam == "none" else workload.sam,
-            sam_fraction=workload.sam_fraction,
-            sam_scope=workload.sam_scope,
-            ema=setup.training.ema if workload.epochs else None,
-        )
+        parts: dict[str, Any] = {
+            "device": self.device.torch_device,
+            "batch": workload.batch // workload.world_size,
+            "px": resolved.px,
+            "classes": setup.classes,
+            "precision": resolved.precision,
+            "clipping": resolved.agc,
+            "compile": workload.compile,
+            "seed": setup.seed,
+            "impl": resolved.agc_impl or "foreach",
+            "sam": None if workload.sam == "none" else workload.sam,
+            "sam_fraction": workload.sam_fraction,
+            "sam_scope": workload.sam_scope,
+            "ema": setup.training.ema if workload.epochs else None,
+        }
+        self.step: LearningStep
+        if workload.world_size > 1:
+            buffers = workload.broadcast_buffers
+            self.step = RankedLearningStep(
+                module, optimizer, ranks=workload.world_size, broadcast_buffers=buffers, **parts
+            )
+        else:
+            self.step = LearningStep(module, optimizer, **parts)
+        step = self.step
         step.criterion = recipe.build_loss(values)
         step.arrange(workload.layout, resolved.micro_batch)
         self.mix = recipe.build_mixing(values, setup.classes)
@@ -77,7 +85,8 @@ class Trainer:
         """Train an epoch, or as much of it as the device's clock leaves until ``until``; stop at a loss that is not
         finite. Random numbers follow from the seed and the epoch alone."""
         step, device, updates = self.step, self.device, self.updates
-        seed_all(mixed_seed(self.setup.seed, epoch))
+        # each rank drops and mixes by itself
+        seed_all(mixed_seed(self.setup.seed, epoch, self.world.rank))
         step.net.train()
         looks = max(1, updates // LOOKS)
         whole = self.setup.workload.epochs * updates
@@ -104,11 +113,13 @@ class Trainer:
             times = recorder.times()
             seconds += times[-1]
             data_seconds += sum(b - a for a, b in zip(times[:-1:2], times[1::2], strict=True))
-            losses += torch.stack(kept).tolist()
+            # the loss of the whole batch, of which each rank has a share
+            losses += [total / self.world.size for total in self.world.total(torch.stack(kept).tolist())]
             now = device.now()
             finished = all(map(math.isfinite, losses[-n:])) and (now < until or len(losses) == updates)
             mean = seconds / len(losses)
             chunk = max(1, min(LONGEST_CHUNK, int(CHUNK_TIME / max(mean, 1e-6))))
+            chunk, finished = self.world.agree((chunk, finished))
             left = units.seconds(mean * (whole - epoch * updates - len(losses)), 2)
             self.watch.going(f"{where}: {len(losses)} of {updates} updates, {left} of training left")
         before, after, shares = step.taken()
@@ -129,7 +140,7 @@ class Trainer:
         the weights' average, of the run or of the file that they came from."""
         one = self._scores(self.step.net)
         found = {"top1": one.top1, "top5": one.top5, "test_loss": one.loss}
-        if norms(self.step.net) and min(self.resolved.micro_batch, self.setup.training.test_images) > 1:
+        if self._has_batches() and min(self.resolved.micro_batch, self.setup.training.test_images) > 1:
             found["batch_top1"] = self._scores(self.step.net, batch_statistics=True).top1
         average = self.setup.averaged() if self.step.ema is None else self.step.ema.module
         if average is not None:
@@ -143,7 +154,8 @@ class Trainer:
         Raises:
             BadData: they are more than 1 % of the set.
         """
-        return self.feed.unreadable()
+        found = [json.loads(names) for names in self.world.gather(json.dumps(self.feed.unreadable()).encode())]
+        return self.world.agree(sorted({name for names in found for name in names}))
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, as tensors and plain values."""
@@ -218,13 +230,18 @@ class Trainer:
         if self.setup.workload.deterministic:
             torch.use_deterministic_algorithms(False)
 
+    def _has_batches(self) -> bool:
+        """Whether there are statistics of a test batch; ranks take other numbers of batches, which cannot be shared."""
+        layers = norms(self.step.net)
+        return bool(layers) and (self.world.size == 1 or not any(isinstance(m, nn.SyncBatchNorm) for m in layers))
+
     def _scores(self, net: nn.Module, *, batch_statistics: bool = False) -> Scores:
         batches: Iterator[tuple[Tensor, Tensor]] = self.feed.test()
         if batch_statistics:
             # one image has no statistics
             batches = (batch for batch in batches if len(batch[1]) > 1)
         with evaluating(net, batch_statistics=batch_statistics):
-            return evaluate(net, batches, self.setup.resolved.precision)
+            return evaluate(net, batches, self.setup.resolved.precision, self.world.total)
 
 
 def _determine(on: bool) -> None:

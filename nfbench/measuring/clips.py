@@ -32,10 +32,12 @@ class ClipCosts:
     four turns at least. Every turn's result goes to ``keep`` at once.
     """
 
-    def __init__(self, device: Device, sampling: Sampling, keep: Keep, watch: Watch, seed: int) -> None:
+    def __init__(
+        self, device: Device, sampling: Sampling, keep: Keep, watch: Watch, seed: int, labels: Labels | None = None
+    ) -> None:
         self.device, self.sampling, self.keep = device, sampling, keep
         self.watch, self.seed = watch, seed
-        self.labels = Labels(session=new_id())
+        self.labels = labels or Labels(session=new_id())
         self.built: tuple[tuple[str, str], Clips] | None = None
 
     def run(self, workloads: list[AgcCost]) -> None:

@@ -10,9 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from nfbench.devices.world import World
 from nfbench.measuring.watch import Watch
 
 POLL = 0.2
+SHARED = "NFBENCH_SHARED_DEVICE"
+"""The variable under which a run was given a share of a device: it goes beside others of the kind, never a timing."""
 
 
 def lock_file(name: str) -> Path:
@@ -24,11 +27,20 @@ def lock_file(name: str) -> Path:
 
 
 @contextlib.contextmanager
-def only_one(name: str | None, watch: Watch) -> Iterator[None]:
+def only_one(name: str | None, watch: Watch, world: World | None = None) -> Iterator[None]:
     """Hold the lock of device ``name``; None needs none.
 
-    The kernel releases it when its holder ends, however that ends.
+    The kernel releases it when its holder ends, however that ends. The ranks of a ``world`` take theirs one after the
+    other, so that two worlds never hold each a part of what the other needs, and go on once all have them.
     """
+    with contextlib.ExitStack() as held:
+        with (world or World()).in_turn():
+            held.enter_context(_held(name, watch))
+        yield
+
+
+@contextlib.contextmanager
+def _held(name: str | None, watch: Watch) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:  # not on this system; the timing goes on without a lock
@@ -42,11 +54,12 @@ def only_one(name: str | None, watch: Watch) -> Iterator[None]:
         watch.note(f"No lock on the device ({error.strerror}): another timing may run beside this one.")
         yield
         return
+    how = fcntl.LOCK_SH if os.environ.get(SHARED) else fcntl.LOCK_EX
     try:
         said = False
         while True:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, how | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if not said:

@@ -5,6 +5,8 @@
     resolve → build → fit → layout → first step → warm-up until steady → [ window ] → read meters → Result
 
 `Measurement.turn` may be called again for further turns of the same built net, as interleaved rounds do.
+
+Of several ranks each runs all of this, the same updates at the same places; rank 0 keeps one result of all of them.
 """
 
 from __future__ import annotations
@@ -16,14 +18,16 @@ import msgspec
 from nfbench.analysis.stats import median
 from nfbench.devices.base import Device, Steps
 from nfbench.errors import NfbenchError, Stop
+from nfbench.measuring.communication import communication
 from nfbench.measuring.lock import only_one
+from nfbench.measuring.merged import merged
 from nfbench.measuring.meters import meters
 from nfbench.measuring.outcome import Keep, Labels, failure, frame
 from nfbench.measuring.prepare import Preparation
 from nfbench.measuring.stopping import Reason, block_steps, enough
 from nfbench.measuring.watch import Silent, Watch
 from nfbench.measuring.window import SOURCES, Window, no_collection
-from nfbench.records import MAX_KEPT_STEPS, Reading, Result, Sampling, Status, StepTime
+from nfbench.records import MAX_KEPT_STEPS, Reading, Result, Sampling, Status, StepTime, accumulation_steps
 
 LONG_STEP = 1.0
 """Seconds from which a step outlasts any refill of the launch queue, so that none is run for nothing."""
@@ -44,7 +48,7 @@ class Measurement:
         labels: Labels | None = None,
     ) -> None:
         self.device, self.workload, self.sampling = device, workload, sampling
-        self.keep, self.seed, self.watch = keep, seed, watch or Silent()
+        self.world, self.keep, self.seed, self.watch = device.world, keep, seed, watch or Silent()
         self.labels = labels or Labels()
         self.prepared: Preparation | None = None
         self.steps: Steps | None = None
@@ -54,7 +58,8 @@ class Measurement:
         """Prepare where that has not been done, time one window, and hand the result to ``keep`` exactly once.
 
         Raises:
-            NfbenchError: the workload cannot be what was asked; nothing is kept.
+            NfbenchError: the workload cannot be what was asked; nothing is kept. `RankFailed`: one of several ranks
+                failed; its row is kept.
             Stop, KeyboardInterrupt: raised again after what was measured has been kept as `interrupted`.
         """
         return self._kept(round, turn, lambda result: self._window(result, *self._ready()))
@@ -74,20 +79,28 @@ class Measurement:
             turn=turn,
             labels=self.labels,
         )
-        self.window = None
+        self.window, world, failed = None, self.world, False
         try:
-            with only_one(self.device.lock_name(), self.watch):
-                result = msgspec.structs.replace(result, conditions=self.device.conditions())
-                result = measured(result)
-        except NfbenchError:
-            raise
+            try:
+                with (
+                    world.on_failure(lambda status, message: self.keep(self._cut_short(result, status, message))),
+                    only_one(self.device.lock_name(), self.watch, world),
+                ):
+                    result = msgspec.structs.replace(result, conditions=self.device.conditions())
+                    result = merged(world, measured(result))
+            except NfbenchError:
+                raise
+            except Exception as error:
+                failed, result = True, self._cut_short(result, *world.blame(*failure(error, self.device)))
+                self.watch.failed(error, result)
         except (Stop, KeyboardInterrupt):
-            self.keep(self._cut_short(result, "interrupted", None))
+            result = self._cut_short(result, *world.blame_stop())
+            self.keep(result)
+            world.end(result)
             raise
-        except Exception as error:
-            result = self._cut_short(result, *failure(error, self.device))
-            self.watch.failed(error, result)
         self.keep(result)
+        if failed:
+            world.end(result)
         return result
 
     def _ready(self) -> tuple[Steps, Preparation]:
@@ -102,7 +115,7 @@ class Measurement:
         device = self.device
         prepared = self.prepared = Preparation(device, self.workload, self.sampling, self.seed, self.watch)
         steps, resolved = prepared.build()
-        passes = min(2, self.workload.batch // resolved.micro_batch)
+        passes = min(2, accumulation_steps(self.workload, resolved))
         self.watch.phase("counting")
         device.reset_peaks()
         # the first update makes the optimizer's buffers, which later ones find
@@ -120,7 +133,7 @@ class Measurement:
     def _window(self, result: Result, steps: Steps, prepared: Preparation) -> Result:
         device, resolved = self.device, prepared.resolved
         assert resolved is not None
-        window = Window(device, steps, prepared.passes, self.workload.batch // resolved.micro_batch)
+        window = Window(device, steps, prepared.passes, accumulation_steps(self.workload, resolved))
         self.window = window
         gauges = meters(device)
         self.watch.phase("timing")
@@ -145,8 +158,13 @@ class Measurement:
         try:
             found += steps.inspect()
         except Exception as error:
+            if self.world.size > 1:
+                raise
             # the window was sound; what could not be looked into is absent
             notes["inspect"] = failure(error, device)[1]
+        if self.world.size > 1:
+            self.watch.phase("timing the all-reduce")
+            found += communication(device, steps, prepared.passes, prepared.step_time, self.sampling)
         loss = next((r for r in found if r.name == "loss"), None)
         return msgspec.structs.replace(
             result,
@@ -166,16 +184,16 @@ class Measurement:
         device, sampling = self.device, self.sampling
         cap = sampling.max_time - prepared.spent
         refills = 0 if prepared.step_time > LONG_STEP else 1
-        window.block(block_steps(prepared.step_time, cap - (device.now() - began), refills), refills)
+        window.block(self.world.agree(block_steps(prepared.step_time, cap - (device.now() - began), refills)), refills)
         estimate = window.estimate()
-        prepared.step_time = median(window.step[-MAX_KEPT_STEPS:]).value
-        elapsed = device.now() - began
+        prepared.step_time = self.world.agree(median(window.step[-MAX_KEPT_STEPS:]).value)
+        elapsed = self.world.agree(device.now() - began)
         left = cap - elapsed
         self.watch.progress(len(window.step), estimate, left)
         fits = left if left > prepared.step_time else 0.0
         if fits and elapsed < max(sampling.turn_time, device.least_window):
             return None
-        return enough(estimate, len(window.step), elapsed, fits, sampling)
+        return self.world.agree(enough(estimate, len(window.step), elapsed, fits, sampling))
 
     def _cut_short(self, result: Result, status: Status, message: str | None) -> Result:
         """What there is of a measurement that did not reach its end."""

@@ -9,7 +9,16 @@ from nfbench.devices.base import Device, Steps
 from nfbench.measuring.stopping import block_steps, short_passes, steady, whole_steps_fit
 from nfbench.measuring.watch import Watch
 from nfbench.measuring.window import SOURCES, Window, no_collection
-from nfbench.records import MAX_KEPT_STEPS, Layout, Reading, Resolved, Sampling, StepTime, reading
+from nfbench.records import (
+    MAX_KEPT_STEPS,
+    Layout,
+    Reading,
+    Resolved,
+    Sampling,
+    StepTime,
+    accumulation_steps,
+    reading,
+)
 
 TRIAL_SHARE = 0.1
 WARM_UP_SHARE = 0.2
@@ -22,12 +31,13 @@ class Preparation:
 
     ``spent`` is how much of ``sampling.max_time`` it took, in seconds: the trial of the layouts and the warm-up, but no
     build, no search for a micro-batch and no first step, which may compile. ``step_time`` is what a step of ``passes``
-    passes takes by the latest estimate.
+    passes takes by the latest estimate. What hangs on a clock or on memory is rank 0's or the least of all ranks':
+    otherwise some would run other updates than those that wait for them.
     """
 
     def __init__(self, device: Device, workload: StepTime, sampling: Sampling, seed: int, watch: Watch) -> None:
         self.device, self.workload, self.sampling = device, workload, sampling
-        self.seed, self.watch = seed, watch
+        self.world, self.seed, self.watch = device.world, seed, watch
         self.source = SOURCES[device.machine.device]
         self.resolved: Resolved | None = None
         self.readings: list[Reading] = []
@@ -60,12 +70,16 @@ class Preparation:
         """Build and find the micro-batch; a layout that is still to be found is channels-last. Errors as `run`."""
         device, workload = self.device, self.workload
         self.watch.phase("building")
-        resolved = self.resolved = device.resolve(workload)
+        resolved = device.resolve(workload)
+        if self.world.size > 1:
+            resolved = msgspec.structs.replace(resolved, backend=self.world.backend, nodes=self.world.nodes)
+        resolved = self.resolved = msgspec.convert(self.world.agree(msgspec.to_builtins(resolved)), Resolved)
         steps = device.build(workload, resolved, self.seed)
         self.readings += steps.describe()
         if workload.micro_batch == "auto":
             self.watch.phase("finding the micro-batch")
-            resolved = self._settle(steps, micro_batch=device.fit(workload, resolved, steps, self.seed))
+            fits = device.fit(workload, resolved, steps, self.seed)
+            resolved = self._settle(steps, micro_batch=self.world.least(fits))
         return steps, resolved
 
     def again(self, steps: Steps) -> None:
@@ -80,7 +94,7 @@ class Preparation:
         return self.resolved
 
     def _accumulation_steps(self, resolved: Resolved) -> int:
-        return self.workload.batch // resolved.micro_batch
+        return accumulation_steps(self.workload, resolved)
 
     def _few_passes(self, resolved: Resolved) -> int:
         """All passes of a step of two at most, else one."""
@@ -100,8 +114,8 @@ class Preparation:
         passes = self._few_passes(resolved)
         window = Window(self.device, steps, passes, passes)
         window.block(1, refills=0)
-        one_pass = window.micro_steps()[0][-1]
-        self.step_time = one_pass * self._accumulation_steps(resolved) + window.ends()[0]
+        one_pass, end = self.world.agree([window.micro_steps()[0][-1], window.ends()[0]])
+        self.step_time = one_pass * self._accumulation_steps(resolved) + end
         return one_pass
 
     def _better_layout(self, steps: Steps, resolved: Resolved) -> Layout:
@@ -110,7 +124,7 @@ class Preparation:
         order: tuple[Layout, ...] = ("nhwc", "nchw", "nchw", "nhwc")
         arranged: Layout | None = None
         for turn, layout in enumerate(order):
-            if turn >= 2 and (layout not in firsts or self._trial_is_over(times)):
+            if turn >= 2 and (layout not in firsts or self.world.agree(self._trial_is_over(times))):
                 continue
             try:
                 if layout != arranged:
@@ -126,16 +140,17 @@ class Preparation:
                 times.setdefault(layout, []).extend(p[0] for p in window.micro_steps())
                 self.spent += self.device.now() - began
             except Exception as error:
-                if not self.device.out_of_memory(error) or layout == "nhwc":
+                # of several ranks others may wait for this one in the midst of that update
+                if self.world.size > 1 or not self.device.out_of_memory(error) or layout == "nhwc":
                     raise
                 firsts.pop(layout, None)
                 times.pop(layout, None)
         self.readings += [
             reading(f"trial_{layout}", "s", "micro_step", self.source, values) for layout, values in times.items()
         ]
-        best = min(times, key=lambda layout: median(times[layout]).value)
+        best = self.world.agree(min(times, key=lambda layout: median(times[layout]).value))
         self.readings.append(firsts[best])
-        self.step_time = median(times[best]).value * self._accumulation_steps(resolved)
+        self.step_time = self.world.agree(median(times[best]).value) * self._accumulation_steps(resolved)
         return best
 
     def _trial_is_over(self, times: dict[Layout, list[float]]) -> bool:
@@ -151,7 +166,10 @@ class Preparation:
         whole = self.passes = self._accumulation_steps(resolved)
         if not steps.phases.head and not whole_steps_fit(self.step_time, whole, self.sampling.max_time):
             one_pass = self.step_time / whole
-            self.passes = short_passes(one_pass, self.sampling.max_time - self.spent, whole)
+            # of several ranks the last pass reduces the gradients, so that one more is needed to stand for the others
+            least = 2 if self.world.size == 1 else 3
+            left = self.world.agree(self.sampling.max_time - self.spent)
+            self.passes = short_passes(one_pass, left, whole, least)
             self.step_time = one_pass * self.passes
 
     def _warm_up(self, steps: Steps) -> None:
@@ -160,12 +178,15 @@ class Preparation:
         began, cap = self.device.now(), WARM_UP_SHARE * self.sampling.max_time
         window = Window(self.device, steps, self.passes, self.passes)
         with no_collection():
-            while not steady(window.step):
-                left = cap - (self.device.now() - began)
-                if left <= self.step_time:
-                    break
-                window.block(max(1, min(3 * block_steps(self.step_time, left) // 10, 100)), refills=0)
+            while steps_now := self.world.agree(self._warm_up_steps(window, cap - (self.device.now() - began))):
+                window.block(steps_now, refills=0)
                 self.step_time = median(window.step[-max(3, len(window.step) // 3) :]).value
         if window.step:
             self.readings.append(reading("warm_up", "s", "step", self.source, window.step[:MAX_KEPT_STEPS]))
         self.spent += self.device.now() - began
+
+    def _warm_up_steps(self, window: Window, left: float) -> int:
+        """Updates of the next block of the warm-up, of which ``left`` seconds are left; 0 where it is over."""
+        if steady(window.step) or left <= self.step_time:
+            return 0
+        return max(1, min(3 * block_steps(self.step_time, left) // 10, 100))

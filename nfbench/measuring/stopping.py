@@ -43,14 +43,14 @@ def whole_steps_fit(step_time: float, accumulation_steps: int, max_time: float) 
     return accumulation_steps == 1 or 5 * step_time <= max_time
 
 
-def short_passes(one_pass: float, left: float, accumulation_steps: int) -> int:
-    """Passes of each update that a composed step is put together from: two at least, the whole step's at most.
+def short_passes(one_pass: float, left: float, accumulation_steps: int, least: int = 2) -> int:
+    """Passes of each update that a composed step is put together from: ``least`` at least, the whole step's at most.
 
     The later passes decide the composed step, and each update gives a first one: of n passes that ``left`` seconds
     hold, √(n/2) updates take √(2n) each, and one update takes all where they are fewer than eight.
     """
     held = max(0.0, left / max(one_pass, 1e-6))
-    return max(2, min(accumulation_steps, int(held if held < 8 else math.sqrt(2 * held))))
+    return min(accumulation_steps, max(least, int(held if held < 8 else math.sqrt(2 * held))))
 
 
 def enough(estimate: Estimate, steps: int, elapsed: float, left: float, sampling: Sampling) -> Reason | None:

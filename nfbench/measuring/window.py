@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from nfbench.analysis.stats import Estimate, composed, median
+from nfbench.analysis.stats import Estimate, composed, composed_parts, median
 from nfbench.devices.base import Device, Steps
 from nfbench.records import MAX_KEPT_STEPS, Phase, Reading, Scope, reading
 
@@ -104,12 +104,9 @@ class Window:
         every = self._every()
         if not self.composed:
             return median(self.step[::every])
-        passes = self.micro_steps()[::every]
+        reduced = self.device.world.size > 1
         return composed(
-            [p[0] for p in passes],
-            [t for p in passes for t in p[1:]],
-            self.ends()[::every],
-            self.accumulation_steps,
+            *composed_parts(self.micro_steps()[::every], self.ends()[::every], self.accumulation_steps, reduced)
         )
 
     def _every(self) -> int:

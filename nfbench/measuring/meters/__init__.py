@@ -27,7 +27,7 @@ def meters(device: Device) -> list[Meter]:
         from nfbench.measuring.meters.others import Others
         from nfbench.measuring.meters.swap import Swap
 
-        found += [Others(), Swap()]
+        found += [Others(device.world.processes), Swap()]
     card = getattr(device, "card", None)
     if card is not None:
         from nfbench.measuring.meters.clocks import Clocks
