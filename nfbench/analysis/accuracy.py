@@ -19,7 +19,7 @@ from nfbench.catalog.models import batch_normalized, find
 from nfbench.errors import UnknownModel
 from nfbench.records import Accuracy, Result
 
-__all__ = ["EPOCH", "epochs", "front", "norm_of", "rows", "time_to"]
+__all__ = ["EPOCH", "epochs", "front", "norm_of", "of_each_seed", "rows", "time_to"]
 
 _UNSET = ("auto", "train")
 _SAM = ("sam", "sam_fraction", "sam_scope")
@@ -45,7 +45,7 @@ def rows(results: Iterable[Result], everything: bool = False, target: float | No
     the target of ``time_to_bn``.
     """
     chosen = choose((r for r in results if isinstance(r.workload, Accuracy)), everything)
-    groups = [_of_each_seed(group) for group in chosen.groups]
+    groups = [of_each_seed(group) for group in chosen.groups]
     repeated = sum(map(len, chosen.groups)) - sum(map(len, groups))
     aside = chosen._replace(aside=chosen.aside | {"of a seed whose other run is shown": repeated})
     names = machine_names(group[-1].machine for group in groups)
@@ -101,7 +101,7 @@ def _epoch(result: Result, place: int) -> Row:
     return found
 
 
-def _of_each_seed(group: Sequence[Result]) -> list[Result]:
+def of_each_seed(group: Sequence[Result]) -> list[Result]:
     """The newest run of each seed, since the same seed again tells nothing of the spread; one that ended goes first."""
     found: dict[int, Result] = {}
     for result in sorted(group, key=lambda r: (r.status in ("ok", "diverged"), r.start)):

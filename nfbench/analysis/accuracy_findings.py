@@ -14,7 +14,7 @@ FEW_SEEDS = 2
 
 def of(result: Result) -> list[Finding]:
     """What is doubtful about a training run, beside how it ended, in the order of its weight."""
-    checks = (_data, _unreadable, _resumed, _deterministic, _subset, _small)
+    checks = (_data, _unreadable, _shared, _resumed, _deterministic, _subset, _small)
     return [found for check in checks if (found := check(result)) is not None]
 
 
@@ -69,6 +69,13 @@ def _unreadable(result: Result) -> Finding | None:
     names = result.notes.get("unreadable")
     text = f"{count:.0f} image{'s'[: count != 1]} of the data could not be read{f': {names}' if names else ''}."
     return Finding("unreadable_images", text, "Download or copy the data again.")
+
+
+def _shared(result: Result) -> Finding | None:
+    said = result.notes.get("share")
+    if not said:
+        return None
+    return Finding("shared_device", f"It had {said}: no time and no energy of it is the net's alone.", "")
 
 
 def _resumed(result: Result) -> Finding | None:

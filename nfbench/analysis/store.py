@@ -34,34 +34,101 @@ class Writer:
     def __init__(self, out: Path) -> None:
         self.path = out if out.suffix == ".jsonl" else out / f"{new_id()}.jsonl"
         self.count = 0
+        self.held: int | None = None
         if out.suffix != ".jsonl" and out.exists() and not out.is_dir():
             raise BadResults(
                 f"--out {out} is neither a folder nor a .jsonl file.", try_="--out results/mine or --out mine.jsonl"
             )
         check_writable(self.path)
 
-    def write(self, result: Result) -> None:
-        """Append ``result``; it is on the disk when this returns."""
-        line = to_json(result) + b"\n"
+    def write(self, *results: Result) -> None:
+        """Append ``results``; they are on the disk when this returns, or none of them is."""
+        lines = b"".join(to_json(result) + b"\n" for result in results)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             new = not self.path.exists()
             handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             try:
+                self._hold()
                 size = os.fstat(handle).st_size
                 if size and os.pread(handle, 1, size - 1) != b"\n":
-                    line = b"\n" + line
-                written = os.write(handle, line)
-                while written < len(line):
-                    written += os.write(handle, line[written:])
-                os.fsync(handle)
+                    lines = b"\n" + lines
+                try:
+                    written = os.write(handle, lines)
+                    while written < len(lines):
+                        written += os.write(handle, lines[written:])
+                    os.fsync(handle)
+                except OSError:
+                    # a full disk takes half of a line
+                    with contextlib.suppress(OSError):
+                        os.ftruncate(handle, size)
+                    raise
             finally:
                 os.close(handle)
             if new:
                 _sync_folder(self.path.parent)
         except OSError as error:
             raise _unwritable(self.path, error.strerror) from error
-        self.count += 1
+        self.count += len(results)
+
+    def _hold(self) -> None:
+        """From the first line to the end of this process the file says that somebody writes it."""
+        if self.held is None:
+            self.held = os.open(self.path, os.O_RDONLY)
+            lock(self.held, shared=True)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self.held is not None:
+            os.close(self.held)
+            self.held = None
+
+
+def lock(handle: int, shared: bool = False) -> bool | None:
+    """Whether this process now has the lock of an open file; None where the system or its file server has no locks.
+
+    It ends with the process, however that ends.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def mend(folder: Path) -> int:
+    """Cut off what writers that were killed left of a last line, and count such lines; a whole one is ended instead.
+
+    A file that is left empty is removed. Those that somebody still writes, or that cannot be written, are left alone.
+    """
+    count = 0
+    for path in sorted(folder.glob("*.jsonl")):
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDWR)
+            try:
+                size = os.fstat(handle).st_size
+                if (size and os.pread(handle, 1, size - 1) == b"\n") or not lock(handle):
+                    continue
+                content = os.pread(handle, size, 0)
+                tail = content[content.rfind(b"\n") + 1 :]
+                try:
+                    from_json(tail)
+                    os.pwrite(handle, b"\n", size)
+                except (BadResults, msgspec.MsgspecError, UnicodeDecodeError):
+                    os.ftruncate(handle, size - len(tail))
+                    count += bool(tail)
+                    if len(tail) == size:
+                        path.unlink()
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+    return count
 
 
 def check_writable(path: Path) -> None:

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import click
 
-from nfbench.showing.kinds import KINDS
-
-_TRAINED = "accuracy-vs-flops"
+from nfbench.showing.kinds import KINDS, TRAINED
 
 
 @click.command("plot")
@@ -21,8 +19,9 @@ def command(paths: tuple[Path, ...], out: Path | None, kinds: tuple[str, ...], e
     """Draw results: files, or folders that are read recursively.
 
     Step time and throughput of each model with their intervals, step time over commits and versions (history),
-    measured accuracy against its costs, and reported accuracy against counted MACs: all that the results hold enough
-    for. Without -o the figures go to `figures` beside the results.
+    measured accuracy against its costs and against step time, and reported accuracy against counted MACs; of sweeps
+    time, memory and accuracy over batch sizes and clipping thresholds; what norms, layouts, precisions and compile
+    modes cost: all that the results hold enough for. Without -o the figures go to `figures` beside the results.
     """
     from nfbench.analysis import accuracy
     from nfbench.analysis.rows import rows
@@ -45,9 +44,9 @@ def command(paths: tuple[Path, ...], out: Path | None, kinds: tuple[str, ...], e
         click.echo(f"Left out: {line}", err=True)
     if clips:
         click.echo(f"Left out: {clips} results of agc-cost, which `nfbench table` shows.", err=True)
-    if runs and kinds and _TRAINED not in kinds:
+    if runs and kinds and not set(kinds) & set(TRAINED):
         counted = f"{runs} result{'s'[: runs != 1]} of accuracy"
-        click.echo(f"Left out: {counted}, which --kind {_TRAINED} draws.", err=True)
+        click.echo(f"Left out: {counted}, which --kind {TRAINED[0]} draws.", err=True)
     say_broken(loaded.broken)
     for line in filter(None, (aside, trained_aside)):
         click.echo(line, err=True)

@@ -21,8 +21,20 @@ KINDS = {
     "history": "history:history",
     "accuracy-vs-flops": "accuracy_plots:accuracy_vs_flops",
     "reported-accuracy-vs-macs": "plots:accuracy_vs_macs",
+    "batch-throughput": "batch_plots:batch_throughput",
+    "batch-step-time": "batch_plots:batch_step_time",
+    "batch-memory": "batch_plots:batch_memory",
+    "batch-accuracy": "batch_plots:batch_accuracy",
+    "agc-lines": "agc_plots:agc_lines",
+    "agc-heatmap": "agc_plots:agc_heatmap",
+    "accuracy-vs-latency": "latency_plot:accuracy_vs_latency",
+    "norm-cost": "cost_plots:norm_cost",
+    "layouts": "cost_plots:layouts",
 }
 """The module of this package and the function in it that draw a kind, by the kind's name, which its files bear."""
+
+TRAINED = ("accuracy-vs-flops", "batch-accuracy", "agc-lines", "agc-heatmap", "accuracy-vs-latency")
+"""The kinds that draw training runs."""
 
 
 class Held(NamedTuple):

@@ -1,0 +1,121 @@
+"""The verdicts on claims as a table, and in a line. What is reported and what was measured never share a column."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nfbench import units
+from nfbench.analysis import compare
+from nfbench.analysis.claim import Figure, Outcome, Verdict
+from nfbench.analysis.rows import machine_names
+from nfbench.showing.tables import Column, Format, render
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS: tuple[Column, ...] = tuple(
+    Column(key, title, lambda text: text or "", right=False)
+    for key, title in (
+        ("claim", "claim"),
+        ("who", "who says it"),
+        ("reported", "reported"),
+        ("measured", "measured"),
+        ("verdict", "verdict"),
+        ("on", "on what"),
+    )
+)
+_RAW = """
+id claim who reported test verdict figure value low high unit side limit decides answer on scope why machine device
+results
+"""
+RAW: tuple[Column, ...] = tuple(Column(key, key) for key in _RAW.split())
+
+_WORDS = {"holds": ("holds", "hold"), "does not hold": ("does not", "do not")}
+_ORDER: tuple[Outcome, ...] = ("holds", "does not hold", "cannot tell", "not run")
+
+
+def table(verdicts: Sequence[Verdict], format: Format, *, title: str | None = None) -> str:
+    """A line for each figure of a claim, the claim itself in the first of them, and the reason for a verdict that is
+    none in the last. As CSV or JSON the `rows`."""
+    if format in ("csv", "json"):
+        return render(RAW, rows(verdicts), format)
+    return render(COLUMNS, [line for verdict in verdicts for line in _lines(verdict)], format, title)
+
+
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """ "On NVIDIA H200: 5 hold, 1 does not, 3 cannot tell, 5 not run.", of others that they say nothing about a GPU."""
+    counts: Counter[Outcome] = Counter(v.verdict for v in verdicts)
+    said = [f"{n} {_WORDS.get(name, (name, name))[n > 1]}" for name in _ORDER if (n := counts[name])]
+    machine = next((v.machine for v in verdicts if v.machine is not None), None)
+    text = ", ".join(said)
+    return compare.on(machine, None, text) if machine is not None else f"Nothing was measured: {text}."
+
+
+def rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """One row for each figure of a claim, and one for a claim that has none; raw values, shares 0 to 1.
+
+    ``answer`` is whether the interval is wholly on the claim's ``side`` of the ``limit``, absent where it reaches over;
+    ``results`` are the ids of what a figure was made from.
+    """
+    names = machine_names(v.machine for v in verdicts if v.machine is not None)
+    found = []
+    for verdict in verdicts:
+        machine = verdict.machine
+        own = {
+            **verdict.claim._asdict(),
+            "claim": verdict.claim.text,
+            "verdict": verdict.verdict,
+            "why": verdict.why or None,
+            "machine": None if machine is None else names[machine],
+            "device": None if machine is None else machine.device,
+        }
+        own["reported"] = own["reported"] or None
+        found += [{**own, **_raw(figure)} for figure in verdict.figures] or [own]
+    return found
+
+
+def frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """`rows` as a pandas table, with every column of `RAW`."""
+    import pandas as pd
+
+    return pd.DataFrame(rows(verdicts), columns=[c.key for c in RAW])
+
+
+def _raw(figure: Figure) -> dict[str, Any]:
+    value, low, high = figure.estimate
+    return {
+        "figure": figure.about,
+        "value": value,
+        "low": low,
+        "high": high,
+        "unit": figure.unit,
+        "side": figure.side,
+        "limit": figure.limit,
+        "decides": figure.decides,
+        "answer": figure.answer,
+        "on": figure.on,
+        "scope": figure.scope or None,
+        "results": " ".join(figure.results),
+    }
+
+
+def _lines(verdict: Verdict) -> list[dict[str, Any]]:
+    claim = verdict.claim
+    lines: list[dict[str, Any]] = [
+        {
+            "measured": f"{figure.about}: {figure.shown}" + ("" if figure.decides else ", beside it"),
+            "on": "; ".join(filter(None, [figure.on, figure.scope])),
+        }
+        for figure in verdict.figures
+    ]
+    if verdict.why:
+        lines.append({"measured": None if lines else units.ABSENT, "on": verdict.why})
+    first = {
+        "claim": claim.text,
+        "who": claim.who,
+        "reported": claim.reported or units.ABSENT,
+        "verdict": verdict.verdict,
+    }
+    return [first | lines[0], *lines[1:]]

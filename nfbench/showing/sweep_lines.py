@@ -1,0 +1,260 @@
+"""What the figures of sweeps share: lines over batch sizes, and below them a strip for what has no value."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+from matplotlib.transforms import blended_transform_factory
+
+from nfbench import units
+from nfbench.showing.style import MARKERS, look, plain, series
+
+WIDTH = 7.0
+"""Inches of a figure of a sweep."""
+MOST_LINES = 12
+DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
+_TICKS = 13
+_SAID = 12
+"""Places of the strip up to which there is room for a text beside each mark."""
+_NAME = 44
+
+
+class Look(NamedTuple):
+    """What a line is drawn as: by family, and the dash tells its nets apart."""
+
+    colour: str
+    marker: str
+    dash: Any
+
+
+class Point(NamedTuple):
+    """A value at ``x`` with its interval; ``half`` where it was reached in another way than the rest."""
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+    half: bool = False
+
+
+class Failed(NamedTuple):
+    """What has no value at ``x``, or only some seeds have: ``what`` for the legend, ``text`` beside the mark."""
+
+    x: float
+    what: str
+    text: str = ""
+
+
+class Line(NamedTuple):
+    """A net over the sweep."""
+
+    name: str
+    look: Look
+    points: Sequence[Point]
+    failed: Sequence[Failed] = ()
+
+
+class Scale(NamedTuple):
+    """A y axis: its label, how ticks read, and its base where it is logarithmic (0: chosen by the range, from 0)."""
+
+    label: str
+    text: Callable[[float], str]
+    base: int = 0
+
+
+class Across(NamedTuple):
+    """The x axis: its label, and the places and texts of its ticks where it is no logarithmic one of batches."""
+
+    label: str
+    places: Sequence[float] = ()
+    texts: Sequence[str] = ()
+
+
+BATCH = Across("batch, images an update")
+
+
+def looks(nets: Sequence[tuple[str, str, str | None]]) -> dict[str, Look]:
+    """The look of each (name, model, family), no two the same."""
+    found: dict[str, Look] = {}
+    used: dict[str, int] = {}
+    for name, model, family in nets:
+        if name in found:
+            continue
+        colour, marker = look(series(model, family)[1])
+        number = used[colour + marker] = used.get(colour + marker, -1) + 1
+        turn, dash = divmod(number, len(DASHES))
+        found[name] = Look(colour, MARKERS[(MARKERS.index(marker) + turn) % len(MARKERS)], DASHES[dash])
+    return found
+
+
+def draw(
+    lines: Sequence[Line],
+    scale: Scale,
+    title: str,
+    note: str = "",
+    half: str = "",
+    below: float = 0.0,
+    across: Across = BATCH,
+) -> tuple[Figure, Axes, Any]:
+    """The figure, its axes, and the place in the grid for a panel of ``below`` inches, None without."""
+    failing = [line for line in lines if line.failed]
+    marks = list(dict.fromkeys(f.what for line in failing for f in line.failed))
+    handles = [handle(line.name, line.look) for line in lines]
+    if half and any(point.half for line in lines for point in line.points):
+        handles.append(Line2D([], [], color="black", marker="o", fillstyle="bottom", linestyle="none", label=half))
+    handles += [Line2D([], [], color="black", linestyle="none", label=m, **_mark(marks, m)) for m in marks]
+    columns, deep = columns_of(handles)
+    written = textwrap.wrap(note, 118)
+    heights = [3.1, 0.14 + 0.17 * len(failing) if failing else 0.01, 0.25 + 0.17 * deep, max(below, 0.01)]
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.45 + 0.13 * len(written)), layout="constrained")
+    grid = figure.add_gridspec(4, 1, height_ratios=heights)
+    axes = figure.add_subplot(grid[0])
+    for line in lines:
+        _line(axes, line)
+    x = sorted({p.x for line in lines for p in line.points} | {f.x for line in lines for f in line.failed})
+    _y_axis(axes, scale, [v for line in lines for p in line.points for v in (p.y, p.low, p.high) if v is not None])
+    _x_axis(axes, x, across)
+    last = axes
+    if failing:
+        last = figure.add_subplot(grid[1], sharex=axes)
+        places = {f.x for line in failing for f in line.failed}
+        _strip(last, failing, marks, len(places) <= _SAID, x[-1])
+        axes.tick_params(axis="x", labelbottom=False)
+    last.set_xlabel(across.label)
+    legend(figure.add_subplot(grid[2]), handles, columns)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    if written:
+        figure.supxlabel("\n".join(written), x=0.01, ha="left", fontsize=7)
+    return figure, axes, grid[3] if below else None
+
+
+def handle(name: str, look: Look, **more: Any) -> Line2D:
+    """A line's entry in a legend."""
+    style = {"color": look.colour, "marker": look.marker, "linestyle": look.dash, "linewidth": 1.2, "markersize": 5}
+    return Line2D([], [], label=plain(name, _NAME), **(style | more))
+
+
+def columns_of(handles: Sequence[Line2D]) -> tuple[int, int]:
+    """The columns that a legend has room for, and the lines that it takes."""
+    longest = max((len(str(h.get_label())) for h in handles), default=1)
+    columns = max(1, min(len(handles), int((WIDTH - 0.3) / (0.72 + 0.066 * longest))))
+    return columns, math.ceil(len(handles) / columns)
+
+
+def legend(axes: Axes, handles: Sequence[Line2D], columns: int) -> None:
+    """Fill an axes with nothing but a legend."""
+    axes.axis("off")
+    # centred in the figure: the labels of an axis above leave this one narrower
+    across = blended_transform_factory(axes.figure.transFigure, axes.transAxes)
+    axes.legend(
+        handles=handles,
+        loc="center",
+        bbox_to_anchor=(0.5, 0.5),
+        bbox_transform=across,
+        ncols=columns,
+        fontsize=7.5,
+        frameon=False,
+        handlelength=3.2,
+    ).set_in_layout(False)
+
+
+def log_axis(axis: Axis, values: Sequence[float], text: Callable[[float], str], base: int, least: float) -> None:
+    """Make ``axis`` logarithmic, at least ``least`` powers of ``base`` wide, with ticks that read as ``text``."""
+    low, high = math.log(min(values), base), math.log(max(values), base)
+    room = max(0.08 * (high - low), (least - high + low) / 2)
+    low, high = low - room, high + room
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
+    axis._set_lim(float(base) ** low, float(base) ** high, auto=None)  # type: ignore[attr-defined]
+    if base == 10:
+        axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if high - low < 2.5 else (1,)))
+    else:
+        every = max(1, math.ceil((high - low) / 9))
+        powers = range(math.ceil(low), math.floor(high) + 1)
+        axis.set_major_locator(FixedLocator([float(base) ** p for p in powers if p % every == 0]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: text(value))
+
+
+def number(value: float) -> str:
+    """A bare number on an axis."""
+    return f"{value:,.0f}" if 1 <= value < 1e5 and value == int(value) else units.si(value, "", 2).rstrip()
+
+
+def _line(axes: Axes, line: Line) -> None:
+    points = sorted(line.points)
+    colour, marker, dash = line.look
+    name = plain(line.name, _NAME)
+    axes.plot([p.x for p in points], [p.y for p in points], color=colour, linestyle=dash, linewidth=1.2, zorder=2)
+    for half in (False, True):
+        some = [p for p in points if p.half is half]
+        if some:
+            (drawn,) = axes.plot([p.x for p in some], [p.y for p in some], color=colour, marker=marker, zorder=3)
+            drawn.set(linestyle="none", markersize=5.5, fillstyle="bottom" if half else "full", label=f"_{name}")
+    bars = [(p.x, p.low, p.high) for p in points if p.low is not None and p.high is not None]
+    if bars:
+        x, low, high = zip(*bars, strict=True)
+        axes.vlines(x, low, high, color=colour, linewidth=1.4, zorder=2)
+
+
+def _mark(marks: Sequence[str], mark: str) -> dict[str, Any]:
+    return {"marker": ("x", "+", "1", "2", "3", "4")[marks.index(mark) % 6], "markersize": 6}
+
+
+def _strip(axes: Axes, lines: Sequence[Line], marks: Sequence[str], said: bool, end: float) -> None:
+    for place, line in enumerate(lines):
+        for failed in line.failed:
+            axes.plot([failed.x], [place], color=line.look.colour, linestyle="none", **_mark(marks, failed.what))
+            if said and failed.text:
+                side = -1 if failed.x >= end else 1  # the last text would leave the axes
+                axes.annotate(
+                    failed.text,
+                    (failed.x, place),
+                    xytext=(5 * side, 0),
+                    textcoords="offset points",
+                    fontsize=6.5,
+                    ha="left" if side > 0 else "right",
+                    va="center",
+                    color=line.look.colour,
+                ).set_in_layout(False)
+    axes.set_yticks(range(len(lines)), [plain(line.name, 24) for line in lines], fontsize=6.5)
+    axes.set_ylim(len(lines) - 0.4, -0.6)
+
+
+def _x_axis(axes: Axes, values: Sequence[float], across: Across) -> None:
+    if across.places:
+        axes.set_xticks(across.places, across.texts)
+        axes.set_xlim(across.places[0] - 0.35, across.places[-1] + 0.35)
+        return
+    axes.set_xscale("log", base=2)
+    low, high = math.log2(values[0]), math.log2(values[-1])
+    room = max(0.05 * (high - low), 0.35)
+    axes.set_xlim(2 ** (low - room), 2 ** (high + room))
+    ticks: list[float] = []
+    for value in values:
+        if not ticks or math.log2(value / ticks[-1]) >= (high - low) / _TICKS:
+            ticks.append(value)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: number(value))
+
+
+def _y_axis(axes: Axes, scale: Scale, values: Sequence[float]) -> None:
+    axes.set_ylabel(scale.label)
+    if scale.base == 100:
+        low, high = min(values, default=0.0), max(values, default=100.0)
+        room = max(0.1 * (high - low), 0.5)
+        axes.set_ylim(max(-1.0, low - room), min(101.0, high + room))
+    elif scale.base or max(values) > 8 * min(values):
+        base = scale.base or 10
+        log_axis(axes.yaxis, values, scale.text, base, least=1.0 if base == 10 else 3.0)
+    else:
+        axes.set_ylim(0, 1.08 * max(values))
+        axes.yaxis.set_major_formatter(lambda value, _: scale.text(value) if value else "0")

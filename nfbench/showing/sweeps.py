@@ -1,0 +1,230 @@
+"""Sweeps as tables: wide ones below a sentence that answers for a person, a long one of raw values for a program."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from nfbench import units
+from nfbench.analysis import sweeps
+from nfbench.analysis.rows import Row
+from nfbench.errors import BadResults
+from nfbench.showing.tables import Column, Format, printable, render
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BATCHES = {
+    "throughput": "images/s",
+    "step_time": "step time",
+    "passes": "passes of an update × images of a pass",
+    "peak_memory": "peak memory",
+    "memory_image": "peak memory over the images of a pass",
+    "image_energy": "energy an image",
+}
+_LONGEST = 60
+"""Characters of a name in a table for people."""
+
+
+class Grid(NamedTuple):
+    """A wide table of texts (`analysis.sweeps.grid`) and what it shows."""
+
+    title: str
+    frame: pd.DataFrame
+
+
+def batch_grids(frame: pd.DataFrame) -> list[Grid]:
+    """The wide tables of a `batch_sweep`: net down, batch across; one for each quantity, machine and data set."""
+    found = []
+    for where, part in _parts(frame, "machine"):
+        timed = part[part["status"].notna()]
+        rows = sweeps.records(timed)
+        accumulates = any(row.get("accumulation_steps", 1) > 1 for row in rows)
+        for value, title in _BATCHES.items():
+            needed = accumulates if value == "passes" else any(value in row for row in rows)
+            # failures alone are a result too
+            if needed or (rows and value == "throughput"):
+                found.append(Grid(f"{where}{_memory(title, rows)}, by batch", sweeps.grid(timed, value)))
+    for where, part in _parts(frame[frame["trained_status"].notna()], "machine", "dataset"):
+        found.append(Grid(f"{where}top-1, by batch", sweeps.grid(part, "top1")))
+    return found
+
+
+def agc_grids(frame: pd.DataFrame) -> list[Grid]:
+    """The wide tables of an `agc_sweep`: λ down, batch across, top-1 in the cells, one a net, data set and machine."""
+    several = frame["machine"].nunique() > 1
+    found = []
+    for (machine, dataset, net), part in _groups(frame, "machine", "dataset", "net"):
+        title = f"{_cut(net)} on {_cut(dataset, 40)}: top-1, λ by batch"
+        title = f"{_cut(machine)}, {title}" if several else title
+        found.append(Grid(title, sweeps.grid(part, "top1", "agc", "batch")))
+    return found
+
+
+def batch_sweep(frame: pd.DataFrame, format: Format) -> str:
+    """A `batch_sweep` as text."""
+    return _text(frame, format, batch_answer(frame), batch_grids(frame))
+
+
+def agc_sweep(frame: pd.DataFrame, format: Format) -> str:
+    """An `agc_sweep` as text."""
+    return _text(frame, format, agc_answer(frame), agc_grids(frame))
+
+
+def batch_answer(frame: pd.DataFrame) -> str:
+    """The largest batch that each net takes in one pass, what does not fit, and the quickest net; a line a machine."""
+    found = []
+    for where, part in _parts(frame, "machine"):
+        rows = sweeps.records(part)
+        timed = [row for row in rows if "throughput" in row]
+        whole = [row for row in timed if row.get("accumulation_steps") == 1]
+        largest = {row["net"]: row["batch"] for row in sorted(whole, key=lambda row: row["batch"])}
+        failed = [row for row in rows if "out_of_memory" in str(row.get("status"))]
+        least = {row["net"]: row["batch"] for row in sorted(failed, key=lambda row: -row["batch"])}
+        parts = []
+        if largest:
+            each = ", ".join(f"{_aside(net)} {largest[net]}" for net in _nets(rows) if net in largest)
+            parts.append(f"largest batch of one pass: {each}")
+        if least:
+            each = ", ".join(f"{_aside(net)} at {least[net]}" for net in _nets(rows) if net in least)
+            parts.append(f"out of memory: {each}")
+        if timed:
+            best = max(timed, key=lambda row: row["throughput"])
+            rate = units.number(best["throughput"])
+            parts.append(f"quickest: {_cut(best['net'])}, {rate} images/s at batch {best['batch']}")
+        for dataset in dict.fromkeys(row["dataset"] for row in rows if "top1" in row):
+            best = max((r for r in rows if r.get("dataset") == dataset and "top1" in r), key=lambda row: row["top1"])
+            named = f"{_cut(best['net'])}, {sweeps.top1(best)} at batch {best['batch']}"
+            parts.append(f"most accurate on {_cut(dataset, 40)}: {named}")
+        if parts:
+            found.append(_sentence(where, parts))
+    return "\n".join(found)
+
+
+def agc_answer(frame: pd.DataFrame) -> str:
+    """How many runs diverge without the clip and with it, and the best λ and batch; a line a net."""
+    found = []
+    several = frame["machine"].nunique() > 1
+    for (machine, dataset, net), part in _groups(frame, "machine", "dataset", "net"):
+        rows = sweeps.records(part)
+        without = [row for row in rows if row.get("agc") == "none"]
+        clipped = [row for row in rows if isinstance(row.get("agc"), float | int)]
+        parts = [
+            f"{words} {sum(row.get('diverged', 0) for row in some)} of {sum(row['runs'] for row in some)} runs diverge"
+            for words, some in (("without the clip", without), ("with it", clipped))
+            if some
+        ]
+        done = [row for row in rows if "top1" in row]
+        if done:
+            best = max(done, key=lambda row: row["top1"])
+            clip = "without the clip" if best.get("agc") == "none" else f"at λ {best.get('agc', units.ABSENT)}"
+            parts.append(f"best {sweeps.top1(best)} {clip}, batch {best['batch']}")
+        where = f"{_cut(machine)}, " if several else ""
+        found.append(_sentence(f"{where}{_cut(net)} on {_cut(dataset, 40)}: ", parts))
+    return "\n".join(found)
+
+
+def write(folder: Path, name: str, frame: pd.DataFrame, grids: Sequence[Grid], answer: str = "") -> list[Path]:
+    """``NAME.csv``, long and in SI units, and ``NAME.md``, the wide tables, each renamed into place when whole.
+
+    Raises:
+        BadResults: the folder cannot be written.
+    """
+    files = {"csv": _long(frame, "csv"), "md": _wide(answer, grids, "md")}
+    found = []
+    for ending, text in files.items():
+        path = folder / f"{name}.{ending}"
+        part = folder / f".{name}.{ending}.{secrets.token_hex(4)}.part"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                part.write_text(text, encoding="utf-8", newline="")
+                part.replace(path)
+            finally:
+                with contextlib.suppress(OSError):
+                    part.unlink(missing_ok=True)
+        except OSError as error:
+            raise BadResults(
+                f"Tables cannot be written to {folder}: {error.strerror}.",
+                try_="--out with a folder that you may write to",
+            ) from error
+        found.append(path)
+    return found
+
+
+def _text(frame: pd.DataFrame, format: Format, answer: str, grids: Sequence[Grid]) -> str:
+    return _long(frame, format) if format in ("csv", "json") else _wide(answer, grids, format)
+
+
+def _long(frame: pd.DataFrame, format: Format) -> str:
+    return render([Column(key, key) for key in frame.columns], sweeps.records(frame), format)
+
+
+def _wide(answer: str, grids: Sequence[Grid], format: Format) -> str:
+    tables = [_grid(grid, format) for grid in grids]
+    return "\n".join([*([f"{_shown(answer, format)}\n"] if answer else []), *tables])
+
+
+def _grid(grid: Grid, format: Format) -> str:
+    """The places of rows and columns are their keys, since two nets may have one name once it is cut."""
+    across = grid.frame.columns
+    columns = [Column("0", _head(grid.frame.index.name), right=False)]
+    columns += [Column(str(i), _label(value)) for i, value in enumerate(across, 1)]
+    rows = [
+        {"0": _label(index), **{str(i): text for i, text in enumerate(texts, 1)}}
+        for index, texts in zip(grid.frame.index, grid.frame.to_numpy().tolist(), strict=True)
+    ]
+    return render(columns, rows, format, title=_shown(grid.title, format))
+
+
+def _shown(text: str, format: Format) -> str:
+    return "\n".join(map(printable, text.split("\n"))) if format in ("rich", "md") else text
+
+
+def _head(name: object) -> str:
+    return "λ" if name == "agc" else str(name)
+
+
+def _label(value: object) -> str:
+    return units.ABSENT if value is None else _cut(str(value))
+
+
+def _cut(text: str, most: int = _LONGEST) -> str:
+    """``text`` in one line, its middle left out where it is long."""
+    text = text if len(text) <= most else f"{text[: most * 2 // 3]}…{text[len(text) - most // 3 + 1 :]}"
+    return printable(text)
+
+
+def _aside(net: str) -> str:
+    """A net's name before a number: in brackets where it has settings, whose commas and numbers run into others."""
+    return f"({_cut(net)})" if "," in net else _cut(net)
+
+
+def _sentence(where: str, parts: Sequence[str]) -> str:
+    text = "; ".join(parts)
+    return f"{where}{text}." if where else f"{text[:1].upper()}{text[1:]}."
+
+
+def _memory(title: str, rows: Sequence[Row]) -> str:
+    """The title; of a memory with what it is of."""
+    words = {"allocated": "allocated on the device", "process": "of the process"}
+    of = dict.fromkeys(words[row["peak_memory_of"]] for row in rows if "peak_memory_of" in row)
+    return f"{title}, {' or '.join(of)}" if "memory" in title else title
+
+
+def _nets(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row["net"] for row in rows))
+
+
+def _groups(frame: pd.DataFrame, *keys: str) -> list[tuple[tuple[str, ...], pd.DataFrame]]:
+    groups = frame.groupby(list(keys), sort=False, dropna=False)
+    return [(tuple(str(value) for value in where), part) for where, part in groups]
+
+
+def _parts(frame: pd.DataFrame, *keys: str) -> list[tuple[str, pd.DataFrame]]:
+    """The frame by the values of ``keys``, and what tells each part apart as the beginning of a title."""
+    telling = [i for i, key in enumerate(keys) if key == "dataset" or frame[key].nunique(dropna=False) > 1]
+    return [("".join(f"{_cut(where[i])}: " for i in telling), part) for where, part in _groups(frame, *keys)]

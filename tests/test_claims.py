@@ -1,0 +1,535 @@
+"""Verdicts on claims: what decides each, on made records."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from nfbench.analysis import metrics, stats
+from nfbench.analysis.claim import Figure, Verdict
+from nfbench.analysis.claims import RULES, TINY, claims, judge
+from nfbench.analysis.stats import Estimate
+from nfbench.catalog import published
+from nfbench.records import Dependence, Reading, Resolved, Result, StepTime, reading
+from nfbench.showing import claims as show
+from tests.make import CPU, H200, accuracy, each_epoch, once, result, step_times
+
+BF16 = Resolved(px=192, micro_batch=32, precision="bf16", layout="nhwc", agc=0.01, agc_impl="fused")
+Results = list[Result]
+
+
+def turns(
+    net: StepTime, baseline: StepTime, ratios: tuple[float, ...], *, more: tuple[Reading, ...] = (), **fields: Any
+) -> Results:
+    """Two workloads in turns, ``net``'s step taking ``ratios`` of the baseline's 100 ms."""
+    found = []
+    for turn, ratio in enumerate(ratios):
+        for side, workload in enumerate((net, baseline)):
+            time = 0.1 * (ratio if side == 0 else 1.0)
+            found.append(
+                result(
+                    workload.model,
+                    workload=workload,
+                    id=f"{workload.model}-{workload.sam}-{turn}",
+                    start=f"2026-01-01T00:00:0{turn}.000Z",
+                    machine=H200,
+                    resolved=BF16,
+                    session="s",
+                    turn=turn,
+                    readings=(step_times(*(time,) * 20), *more),
+                    **fields,
+                )
+            )
+    return found
+
+
+def pair(net: str, baseline: str, *ratios: float, **fields: Any) -> Results:
+    return turns(StepTime(model=net), StepTime(model=baseline), ratios, **fields)
+
+
+def runs(model: str, *top1: float | None, machine: Any = H200, **fields: Any) -> Results:
+    """One run a seed; None is one that diverged."""
+    found = []
+    for seed, value in enumerate(top1):
+        asked = {"batch": 50, "epochs": 3, **fields.get("run", {})}
+        clip = fields.get("agc", 0.01)
+        id = f"{model}-{seed}-{clip}-{asked['batch']}"
+        end = {"status": "diverged"} if value is None else {}
+        given = {"top1": (0.1, 0.1, value or 0.1), "seed": seed, "id": id, "machine": machine}
+        found.append(accuracy(model, **{**given, **end, **fields, "run": asked}))
+    return found
+
+
+def dependence(model: str, seed: int = 0, **values: float) -> Result:
+    return result(
+        model,
+        workload=Dependence(model=model),
+        machine=H200,
+        seed=seed,
+        id=f"dependence-{model}-{seed}",
+        resolved=Resolved(px=64, micro_batch=8, precision="fp32", layout="nchw"),
+        readings=tuple(once(name, value) for name, value in values.items()),
+    )
+
+
+def of(claim: str, results: Results) -> Verdict:
+    return next(v for v in judge(results) if v.claim.id == claim)
+
+
+def clipping(model: str, *shares: float, batch: int = 32, **fields: Any) -> Results:
+    """Steps of 100 ms of which the clip takes ``shares`` by turns."""
+    times = step_times(*(0.1,) * 24)
+    clip = reading("clip", "s", "step", "test", [0.1 * shares[i % len(shares)] for i in range(24)])
+    asked = {"workload": StepTime(model=model, batch=batch), "resolved": BF16, "readings": (times, clip)}
+    return [result(model, machine=H200, **{**asked, **fields})]
+
+
+def counted(twin: float, own: float, machine: Any = H200, name: str = "saved_bytes") -> Results:
+    return [
+        result(model, machine=machine, id=model, readings=(step_times(0.1), once(name, value, "B")))
+        for model, value in (("bn-nfnet-f0", twin), ("nfnet-f0", own))
+    ]
+
+
+def large(*pairs: tuple[float | None, float | None], batch: int = 4096) -> Results:
+    """Runs with and without AGC, a pair a seed."""
+    on, off = zip(*pairs, strict=True)
+    asked = {"batch": batch, "dataset": "imagenet"}
+    with_agc = runs("nf-resnet50", *on, run=asked | {"agc": 0.01})
+    return [*with_agc, *runs("nf-resnet50", *off, agc=None, run=asked | {"agc": "none"})]
+
+
+def over_batches(bn: tuple[float, float], free: tuple[float, float], spread: float = 0.01) -> Results:
+    """Top-1 at batch 32 and at batch 2, of three seeds ``spread`` apart."""
+    found = []
+    for model, ends, clip in (("resnet50", bn, None), ("nf-resnet50", free, 0.01)):
+        for batch, top1 in zip((32, 2), ends, strict=True):
+            seeds = [top1 + spread * (i - 1) for i in range(3)]
+            found += runs(model, *seeds, agc=clip, run={"batch": batch, "dataset": "cifar10"})
+    return found
+
+
+def corners(both: float, new: float, old_agc: float, old: float, spread: float = 0.001) -> Results:
+    found = []
+    for model, clip, top1 in (
+        ("nf-resnet50", 0.01, both),
+        ("nf-resnet50", None, new),
+        ("resnet50", 0.01, old_agc),
+        ("resnet50", None, old),
+    ):
+        asked = {"recipe": "nfnet", "agc": "none" if clip is None else clip, "dataset": "cifar10"}
+        found += runs(model, *(top1 + spread * (i - 1) for i in range(3)), agc=clip, run=asked)
+    return found
+
+
+def tuned(free: float, bn: float, spread: float = 0.01) -> Results:
+    asked = {"weights": "published", "dataset": "cifar10"}
+    seeds = [spread * (i - 1) for i in range(3)]
+    mine = runs("nf-resnet50", *(free + s for s in seeds), run=asked)
+    return [*mine, *runs("resnetv2-50", *(bn + s for s in seeds), agc=None, run=asked)]
+
+
+def ranks(ratio: tuple[float, ...]) -> Results:
+    two = {"model": "bn-nfnet-f0", "world_size": 2}
+    return turns(StepTime(**two, norm="sync_batch"), StepTime(**two), ratio)
+
+
+def sam(*ratios: float) -> Results:
+    return turns(StepTime(model="nfnet-f5", sam=0.05), StepTime(model="nfnet-f5"), ratios)
+
+
+def rivals(*ratios: float) -> Results:
+    return pair("nfnet-f1", "efficientnet-b7", *ratios, more=(once("macs", 1e10), once("params", 1e8)))
+
+
+def output(model: str, changed: float, rounding: float = 1e-7) -> Result:
+    return dependence(model, output_rest_changed=changed, output_evaluation_others=changed, output_rounding=rounding)
+
+
+def share(agc: float, plain: float = 0.0, clipped: float = 0.5) -> Results:
+    rounding = {"share_rounding_agc": 1e-7, "share_rounding_no_agc": 1e-7, "clipped_units": clipped}
+    changed = {"share_rest_changed_agc": agc, "share_rest_changed_no_agc": plain}
+    return [dependence("nfnet-f0", **changed, **rounding)]
+
+
+def typed(claim: str) -> str:
+    """What is to be typed for more on a claim."""
+    if claim == "bn-distributed":
+        return "nfbench step-time --model bn-nfnet-f0 --norm sync_batch, and again with --norm batch"
+    return f": nfbench run claims --only {claim}"
+
+
+CASES: dict[str, tuple[Results, Results, Results]] = {
+    "f1-vs-b7": (
+        pair("nfnet-f1", "efficientnet-b7", 0.5, 0.51, 0.49, 0.5),
+        pair("nfnet-f1", "efficientnet-b7", 2.0, 2.01, 1.99, 2.0),
+        pair("nfnet-f1", "efficientnet-b7", 0.9, 1.1, 0.95, 1.05),
+    ),
+    "bn-twin-slower": (
+        pair("bn-nfnet-f0", "nfnet-f0", 1.5, 1.51, 1.49),
+        pair("bn-nfnet-f0", "nfnet-f0", 0.8, 0.81, 0.79),
+        pair("bn-nfnet-f0", "nfnet-f0", 1.5),
+    ),
+    "sam-cost": (sam(1.3, 1.31, 1.29), sam(2.3, 2.31, 2.29), sam(1.9, 2.1, 2.0)),
+    "agc-large-batch": (
+        large((0.74, None), (0.75, None), (0.76, 0.3)),
+        large((0.74, 0.73), (0.75, 0.74), (0.76, 0.75)),
+        large((0.74, None)),
+    ),
+    "bn-small-batch": (
+        over_batches((0.8, 0.5), (0.8, 0.79)),
+        over_batches((0.8, 0.79), (0.8, 0.5)),
+        over_batches((0.8, 0.75), (0.8, 0.78), spread=0.1),
+    ),
+    "bn-memory": (
+        counted(1.5e9, 1e9),
+        counted(1e9, 1e9),
+        [*counted(1.5e9, 1e9, name="peak_allocated"), *counted(0.9e9, 1e9, name="peak_allocated")],
+    ),
+    "bn-distributed": (ranks((1.1, 1.11, 1.09)), ranks((0.9, 0.91, 0.89)), ranks((1.0, 1.1, 0.9))),
+    "bn-dependence": ([output("resnet50", 0.7)], [output("resnet50", 1e-7)], [output("resnet50", 1.2e-6)]),
+    "agc-dependence": (share(0.3), share(0.0), share(0.3, clipped=0.0)),
+    "bn-train-eval": ([output("resnet50", 0.7)], [output("resnet50", 1e-7)], [output("resnet50", 1.2e-6)]),
+    "agc-or-architecture": (
+        corners(0.9, 0.8, 0.8, 0.7),
+        corners(0.9, 0.2, 0.85, 0.7),
+        corners(0.9, 0.8, 0.8, 0.7, spread=0.05),
+    ),
+    "better-transfer": (tuned(0.9, 0.8), tuned(0.8, 0.9), tuned(0.85, 0.84)),
+    "agc-cheap": (clipping("nfnet-f0", 0.01), clipping("nfnet-f0", 0.2), clipping("nfnet-f0", 0.04, 0.06)),
+    "more-flops-equal-time": (rivals(0.5, 0.51, 0.49), rivals(2.0, 2.01, 1.99), rivals(0.9, 1.1, 1.0)),
+}
+"""For each claim results by which it holds, does not hold, and cannot be told."""
+
+
+def test_every_claim_of_the_file_has_a_rule_and_no_rule_is_of_no_claim() -> None:
+    assert set(RULES) == {row["id"] for row in published.rows("claims.csv")} == set(CASES)
+
+
+def test_verdicts_come_in_the_order_of_the_file_with_its_own_words() -> None:
+    verdicts = judge([])
+    assert [v.claim.id for v in verdicts] == [row["id"] for row in published.rows("claims.csv")]
+    assert [v.claim.reported for v in verdicts] == [row["reported"] for row in published.rows("claims.csv")]
+
+
+def test_a_claim_without_a_rule_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(RULES, "agc-cheap")
+    with pytest.raises(KeyError, match="agc-cheap"):
+        judge([])
+
+
+def test_every_rule_says_what_decides_it() -> None:
+    assert all(rule.__doc__ and len(rule.__doc__) > 150 for rule in RULES.values())
+
+
+@pytest.mark.parametrize("claim", list(CASES))
+def test_a_claim_holds_where_every_interval_is_on_its_side(claim: str) -> None:
+    found = of(claim, CASES[claim][0])
+    assert (found.verdict, found.why) == ("holds", "")
+    assert all(f.answer for f in found.figures if f.decides)
+    assert found.results and set(found.results) <= {r.id for r in CASES[claim][0]}
+
+
+@pytest.mark.parametrize("claim", list(CASES))
+def test_a_claim_does_not_hold_where_an_interval_is_wholly_on_the_other_side(claim: str) -> None:
+    found = of(claim, CASES[claim][1])
+    assert (found.verdict, found.why) == ("does not hold", "")
+
+
+@pytest.mark.parametrize("claim", list(CASES))
+def test_a_claim_cannot_be_told_where_the_interval_reaches_over_or_is_absent_and_says_what_to_type(claim: str) -> None:
+    found = of(claim, CASES[claim][2])
+    assert found.verdict == "cannot tell"
+    assert found.figures and found.measured
+    assert found.why.endswith(typed(claim))
+
+
+@pytest.mark.parametrize("claim", list(CASES))
+def test_a_claim_that_nothing_was_measured_for_is_not_run_and_says_what_to_type(claim: str) -> None:
+    others = [r for other, (holds, _, _) in CASES.items() if other == "bn-memory" != claim for r in holds]
+    found = of(claim, others)
+    assert (found.verdict, found.figures, found.measured) == ("not run", (), "")
+    assert found.why.endswith(typed(claim))
+
+
+def test_results_of_two_machines_are_never_judged_together() -> None:
+    with pytest.raises(ValueError, match="results of 2 machines: NVIDIA H200, A CPU"):
+        judge([*CASES["f1-vs-b7"][0], result(machine=CPU)])
+
+
+@pytest.mark.parametrize("claim", ["f1-vs-b7", "bn-twin-slower", "bn-distributed", "better-transfer"])
+def test_swapped_sides_swap_the_verdict(claim: str) -> None:
+    def swapped(results: Results) -> Results:
+        other = dict(zip(names := list(dict.fromkeys(r.workload for r in results)), reversed(names), strict=True))
+        return [msgspec.structs.replace(r, workload=other[r.workload]) for r in results]
+
+    holds, falls, _ = CASES[claim]
+    assert of(claim, swapped(holds)).verdict == "does not hold"
+    assert of(claim, swapped(falls)).verdict == "holds"
+
+
+def test_one_contradicting_pair_brings_a_general_claim_down() -> None:
+    slower, quicker = CASES["bn-twin-slower"][0], pair("bn-nfnet-f3", "nfnet-f3", 0.9, 0.91, 0.89)
+    found = of("bn-twin-slower", [*slower, *(msgspec.structs.replace(r, session="t") for r in quicker)])
+    assert found.verdict == "does not hold"
+    assert [f.answer for f in found.figures] == [True, False]
+
+
+def test_steps_of_two_sessions_are_no_pair() -> None:
+    apart = [msgspec.structs.replace(r, session=r.workload.model) for r in CASES["f1-vs-b7"][0]]
+    assert of("f1-vs-b7", apart).verdict == "not run"
+
+
+def test_the_newest_session_of_a_pair_counts() -> None:
+    old = CASES["bn-twin-slower"][0]
+    new = [
+        msgspec.structs.replace(r, session="t", start=r.start.replace("2026", "2027"))
+        for r in CASES["bn-twin-slower"][1]
+    ]
+    assert of("bn-twin-slower", [*new, *old]).verdict == "does not hold"
+
+
+def test_the_sides_of_a_check_are_no_evidence() -> None:
+    assert of("f1-vs-b7", [msgspec.structs.replace(r, side="head") for r in CASES["f1-vs-b7"][0]]).verdict == "not run"
+
+
+def test_turns_in_which_the_gpu_was_slowed_down_do_not_count() -> None:
+    hot = msgspec.structs.replace(result().conditions, throttle=("hw_thermal_slowdown",))
+    slowed = [msgspec.structs.replace(r, conditions=hot) for r in CASES["f1-vs-b7"][0]]
+    assert of("f1-vs-b7", slowed).verdict == "not run"
+
+
+def test_full_size_nets_go_before_tiny_ones() -> None:
+    tiny = pair("tiny-nfnet", "tiny-efficientnet", 2.0, 2.01, 1.99)
+    found = of("f1-vs-b7", tiny)
+    assert (found.verdict, found.scope) == ("does not hold", "tiny nets")
+    found = of("f1-vs-b7", [*(msgspec.structs.replace(r, session="t") for r in tiny), *CASES["f1-vs-b7"][0]])
+    assert (found.verdict, found.scope) == ("holds", "")
+
+
+def test_runs_of_tiny_nets_on_small_data_say_so() -> None:
+    found = of(
+        "better-transfer",
+        [
+            msgspec.structs.replace(r, workload=msgspec.structs.replace(r.run, dataset="digits"))
+            for r in tuned(0.9, 0.8)
+        ],
+    )
+    assert found.scope == "digits"
+
+
+def test_a_tiny_nfnet_that_is_less_accurate_does_not_show_that_it_is_as_quick_at_equal_accuracy() -> None:
+    steps = pair("tiny-nfnet", "tiny-efficientnet", 0.5, 0.51, 0.49)
+    less = [*runs("tiny-nfnet", 0.5, 0.51, 0.52), *runs("tiny-efficientnet", 0.9, 0.91, 0.92, agc=None)]
+    found = of("f1-vs-b7", [*steps, *less])
+    assert found.verdict == "cannot tell"
+    assert "tiny-nfnet is less accurate on digits (51" in found.why
+    assert "their accuracy was not compared" in of("f1-vs-b7", steps).measured
+
+
+def test_the_clip_is_judged_at_the_batch_nearest_the_papers_and_by_the_quickest_implementation() -> None:
+    slow = msgspec.structs.replace(BF16, agc_impl="timm")
+    found = of(
+        "agc-cheap",
+        [
+            *clipping("nfnet-f0", 0.01),
+            *clipping("nfnet-f0", 0.3, resolved=slow),
+            *clipping("nfnet-f0", 0.2, batch=16),
+        ],
+    )
+    assert of("agc-cheap", clipping("nfnet-f0", 0.2, batch=8)).verdict == "not run"
+    assert found.verdict == "holds"
+    assert "by fused" in found.measured and "batch 32" in found.measured
+
+
+def test_memory_is_compared_at_the_same_micro_batch_only() -> None:
+    half = msgspec.structs.replace(BF16, micro_batch=16)
+    twin, own = counted(1.5e9, 1e9)
+    assert of("bn-memory", [msgspec.structs.replace(twin, resolved=half), own]).verdict == "not run"
+
+
+def test_few_images_a_pass_say_nothing_of_an_images_memory() -> None:
+    few = msgspec.structs.replace(BF16, micro_batch=4)
+    found = of("bn-memory", [msgspec.structs.replace(r, resolved=few) for r in counted(0.5e9, 1e9)])
+    assert found.verdict == "cannot tell"
+    assert "take --micro-batch 16 or more" in found.why
+
+
+def test_a_peak_of_memory_goes_before_what_is_saved_for_backward() -> None:
+    twin, own = counted(1.5e9, 1e9)
+    peak = [msgspec.structs.replace(r, readings=(*r.readings, once("peak_allocated", 1e9, "B"))) for r in (twin, own)]
+    assert of("bn-memory", peak).verdict == "does not hold"
+
+
+def test_one_device_is_not_enough_to_tell_of_distributed_training() -> None:
+    one = turns(StepTime(model="bn-nfnet-f0", norm="sync_batch"), StepTime(model="bn-nfnet-f0"), (1.5, 1.51, 1.49))
+    found = of("bn-distributed", one)
+    assert found.verdict == "not run"
+    assert "two or more devices" in found.why
+
+
+def test_separate_runs_over_several_devices_are_compared_by_the_ends_of_their_intervals() -> None:
+    apart = [msgspec.structs.replace(r, session=None) for r in CASES["bn-distributed"][0]]
+    found = of("bn-distributed", apart)
+    assert found.verdict == "holds"
+    assert "2 devices, in separate runs" in found.measured
+    net, baseline = (metrics.across([r for r in apart if r.step.norm == norm]) for norm in ("sync_batch", "auto"))
+    assert net is not None and baseline is not None and net.low is not None and baseline.high is not None
+    assert found.figures[0].estimate.low == net.low / baseline.high
+
+
+def test_an_nf_net_that_depends_on_its_batch_is_shown_but_does_not_decide() -> None:
+    found = of("bn-dependence", [output("resnet50", 0.7), output("nfnet-f0", 0.0)])
+    assert found.verdict == "holds"
+    assert [f.decides for f in found.figures] == [True, False]
+    assert of("bn-dependence", [output("nfnet-f0", 0.0)]).verdict == "not run"
+
+
+def test_training_tells_of_the_gap_to_evaluation_only_where_no_output_was_compared() -> None:
+    gap = each_epoch("batch_top1", 0.5, 0.8, 0.95)
+    seeds = [
+        accuracy("resnet50", (0.5, 0.8, top1), seed, more=(gap,), machine=H200)
+        for seed, top1 in enumerate((0.9, 0.91, 0.9))
+    ]
+    assert of("bn-train-eval", seeds).verdict == "holds"
+    assert of("bn-train-eval", seeds[:1]).verdict == "cannot tell"
+    assert of("bn-train-eval", [*seeds, output("resnet50", 1e-8)]).verdict == "does not hold"
+
+
+def test_a_run_that_diverged_counts_with_chance() -> None:
+    found = of("agc-large-batch", large((0.7, None), (0.71, None), (0.72, None)))
+    assert found.figures[1].estimate.value == pytest.approx(0.71 - 0.1)
+    assert "without AGC 10.0 %, 3 of 3 diverged" in found.measured
+
+
+def test_the_largest_batch_decides() -> None:
+    small, big = large((0.9, 0.9), (0.91, 0.91), batch=256), large((0.7, None), (0.71, None), (0.72, None))
+    assert of("agc-large-batch", [*small, *big]).verdict == "holds"
+    assert of("agc-large-batch", large((0.9, None), (0.91, None), batch=64)).verdict == "not run"
+
+
+def test_without_a_gain_there_is_nothing_to_ascribe() -> None:
+    found = of("agc-or-architecture", corners(0.7, 0.7, 0.7, 0.7))
+    assert found.verdict == "cannot tell"
+    assert "there is no gain to ascribe to either" in found.why
+
+
+def test_two_recipes_are_no_two_by_two() -> None:
+    other = [
+        r if r.run.model == "nf-resnet50" else _with_recipe(r, "bn-resnet") for r in CASES["agc-or-architecture"][0]
+    ]
+    assert of("agc-or-architecture", other).verdict == "not run"
+
+
+def _with_recipe(r: Result, recipe: Any) -> Result:
+    assert r.resolved is not None and r.resolved.training is not None
+    training = msgspec.structs.replace(r.resolved.training, recipe=recipe)
+    return msgspec.structs.replace(r, resolved=msgspec.structs.replace(r.resolved, training=training))
+
+
+def test_what_failed_is_named_where_nothing_else_was_measured() -> None:
+    failed = result("bn-nfnet-f3", status="out_of_memory", readings=())
+    assert "bn-nfnet-f3 ended as out of memory" in of("bn-twin-slower", [failed]).why
+
+
+def test_on_a_cpu_the_tiny_scale_is_what_to_type_for_what_it_feeds() -> None:
+    found = {v.claim.id: v.why for v in judge([result("resnet50")])}
+    assert {id for id, why in found.items() if why.endswith(" --set scale=tiny")} == TINY
+
+
+def test_the_study_feeds_every_claim_but_the_one_that_needs_two_devices() -> None:
+    study = tomllib.loads((Path(__file__).parent.parent / "benchmarks" / "claims.toml").read_text(encoding="utf-8"))
+    fed: dict[str, set[str]] = {"full": set(), "tiny": set()}
+    for table in (one for tables in study.values() if isinstance(tables, list) for one in tables):
+        named = table["claim"] if isinstance(table["claim"], list) else [table["claim"]]
+        fed[table.get("scale", "full")] |= set(named)
+    assert fed["full"] == set(RULES) - {"bn-distributed"}
+    assert fed["tiny"] == TINY
+
+
+@pytest.mark.parametrize(
+    ("estimate", "answer"),
+    [
+        (Estimate(1.5, 1.4, 1.6), True),
+        (Estimate(0.5, 0.4, 0.6), False),
+        (Estimate(1.0, 0.9, 1.1), None),
+        (Estimate(1.1, 1.0, 1.2), None),
+        (Estimate(1.5), None),
+    ],
+)
+def test_an_interval_that_touches_the_limit_decides_nothing_and_the_side_turns_the_answer(
+    estimate: Estimate, answer: bool | None
+) -> None:
+    above = Figure("a", "b", estimate, "×", "above", 1.0, ())
+    assert above.answer is answer
+    assert above._replace(side="below").answer is (None if answer is None else not answer)
+    assert above._replace(doubt="why").answer is None
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_a_contrast_scales_with_its_values_and_is_a_students_t_where_spreads_are_equal(scale: float) -> None:
+    a, b = [scale * v for v in (1.0, 2.0, 3.0)], [scale * v for v in (2.0, 3.0, 4.0)]
+    found = stats.contrast([(1, a), (-1, b)])
+    assert found.value == pytest.approx(-scale)
+    # four degrees of freedom: 2.776 · √(2/3)
+    assert found.half_width == pytest.approx(2.7764 * (2 / 3) ** 0.5 * scale, rel=1e-4)
+    assert stats.contrast([(-1, a), (1, b)]).value == -found.value
+
+
+def test_a_contrast_has_no_interval_of_one_value_and_none_of_width_where_nothing_spreads() -> None:
+    assert stats.contrast([(1, [0.5, 0.6]), (-1, [0.1])]).low is None
+    assert stats.contrast([(1, [0.5, 0.5]), (-1, [0.25, 0.25])]) == (0.25, 0.25, 0.25)
+
+
+def everything(place: int) -> list[Verdict]:
+    return [of(claim, cases[place]) for claim, cases in CASES.items()]
+
+
+def test_the_summary_counts_each_verdict_and_names_the_device() -> None:
+    assert show.summary(everything(0)) == "On NVIDIA H200: 14 hold."
+    mixed = [*everything(0)[:5], *everything(1)[:1], *everything(2)[:3], *judge(CASES["bn-dependence"][0])[:1]]
+    assert show.summary(mixed) == "On NVIDIA H200: 5 hold, 1 does not, 3 cannot tell, 1 not run."
+    assert show.summary(judge([])) == "Nothing was measured: 14 not run."
+
+
+def test_the_summary_of_a_cpu_says_that_it_says_nothing_about_a_gpu() -> None:
+    assert show.summary(judge([result()])).endswith("14 not run. This is a CPU: it says nothing about a GPU.")
+
+
+@pytest.mark.parametrize("format", ["rich", "md"])
+def test_each_figure_has_a_line_and_the_reason_stands_in_the_table(format: Any) -> None:
+    text = show.table([*everything(0), *everything(2)], format)
+    for verdict in everything(2):
+        assert verdict.why in text
+    for figure in (f for v in everything(0) for f in v.figures):
+        assert f"{figure.about}: {figure.shown}" in text
+    assert "8.7 / 8.81 / 13.1" in text
+
+
+def test_what_is_reported_and_what_was_measured_never_share_a_column() -> None:
+    keys = [column.key for column in show.COLUMNS]
+    assert keys == ["claim", "who", "reported", "measured", "verdict", "on"]
+    text = show.table(everything(0), "md")
+    cells = [[cell.strip() for cell in line.split(" | ")] for line in text.splitlines()[2:]]
+    reported = {claim.reported for claim in claims()} | {"", "–"}
+    assert {line[2] for line in cells} <= reported
+    assert not {line[3] for line in cells} & (reported - {"", "–"})
+
+
+def test_the_frame_holds_raw_values_one_row_a_figure_and_one_for_a_claim_without() -> None:
+    frame = show.frame([*everything(0)[:1], *judge([])])
+    assert list(frame.columns) == [column.key for column in show.RAW]
+    assert len(frame) == 1 + 14
+    first = frame.iloc[0]
+    assert (first["id"], first["verdict"], first["unit"], first["answer"]) == ("f1-vs-b7", "holds", "×", True)
+    assert first["low"] < first["value"] < first["high"]
+    assert frame["why"].isna().tolist() == [True] + [False] * 14
+
+
+def test_csv_and_json_are_the_same_rows() -> None:
+    assert len(show.table(everything(0), "csv").splitlines()) == 1 + len(show.rows(everything(0)))
+    assert '"verdict": "holds"' in show.table(everything(0), "json")

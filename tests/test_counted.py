@@ -1,0 +1,199 @@
+"""What is counted or measured without a clock, on the fake device and on a real tiny net."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nfbench.catalog.macs import counted
+from nfbench.devices.base import Device
+from nfbench.devices.cpu import Cpu
+from nfbench.devices.fake import FakeDevice
+from nfbench.errors import Interrupted, UnsupportedWorkload
+from nfbench.measuring.counted import count
+from nfbench.measuring.lock import lock_file, only_one
+from nfbench.measuring.outcome import Labels
+from nfbench.nets.dependence_readings import readings
+from nfbench.records import Dependence, Flops, Reading, Result, Sampling, from_json, to_json
+from tests.make import Quiet
+
+TINY = "tiny-nfnet-s"
+
+
+class Kept(list[Result]):
+    """What a measurement handed over."""
+
+
+def kept(workload: Flops | Dependence, device: Device | None = None, seed: int = 0) -> Result:
+    found = Kept()
+    result = count(
+        device or FakeDevice(), workload, found.append, seed=seed, labels=Labels(session="s", study="claims")
+    )
+    assert found == [result]
+    return result
+
+
+def values(result: Result) -> dict[str, float | None]:
+    return {r.name: r.values[0] for r in result.readings}
+
+
+@pytest.mark.parametrize("workload", [Flops(model=TINY), Dependence(model=TINY)])
+def test_one_result_is_kept_with_its_labels_and_survives_a_file(workload: Flops | Dependence) -> None:
+    result = kept(workload, seed=3)
+    assert (result.status, result.workload, result.seed, result.sampling) == ("ok", workload, 3, Sampling())
+    assert (result.session, result.study, result.message) == ("s", "claims", None)
+    assert from_json(to_json(result)) == result
+
+
+def test_the_fake_device_counts_to_the_digit() -> None:
+    found = values(kept(Flops(model="nfnet-f0", px="test")))
+    assert found == {"macs": 2**20, "train_macs": 3 * 2**20, "params": 2**10, "activations": 2**12, "px": 256}
+
+
+def test_the_fake_device_depends_on_the_batch_with_batch_normalization_and_through_agc() -> None:
+    bn, free = (values(kept(Dependence(model=model))) for model in ("resnet50", "nfnet-f0"))
+    assert (bn["output_rest_changed"], free["output_rest_changed"]) == (0.5, 0.0)
+    assert (free["share_rest_changed_no_agc"], free["share_rest_changed_agc"]) == (0.0, 0.25)
+    assert "share_rest_changed_agc" not in bn
+
+
+def test_what_was_settled_stands_in_the_result() -> None:
+    resolved = kept(Dependence(model="nfnet-f0", batch=4, px=32)).resolved
+    assert resolved is not None
+    assert (resolved.px, resolved.micro_batch, resolved.precision, resolved.agc) == (32, 4, "fp32", 0.01)
+
+
+class Failing(FakeDevice):
+    """A device whose counts raise ``error``."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def flops(self, workload: Flops) -> list[Reading]:
+        raise self.error
+
+    def dependence(self, workload: Dependence, seed: int) -> list[Reading]:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (RuntimeError("no /home/somebody/net.py"), "error", "RuntimeError: no net.py"),
+        (MemoryError("none left"), "out_of_memory", "MemoryError: none left"),
+    ],
+)
+def test_a_failure_is_a_result_with_its_status(error: Exception, status: str, message: str) -> None:
+    result = kept(Flops(model=TINY), Failing(error))
+    assert (result.status, result.message, result.readings) == (status, message, ())
+
+
+def test_a_users_error_is_raised_and_nothing_is_kept() -> None:
+    found = Kept()
+    with pytest.raises(UnsupportedWorkload, match="does not run"):
+        count(Failing(UnsupportedWorkload("it does not run")), Flops(model=TINY), found.append)
+    assert found == []
+
+
+@pytest.mark.parametrize("stop", [Interrupted(), KeyboardInterrupt()])
+def test_an_interruption_is_kept_and_raised_again(stop: BaseException) -> None:
+    found = Kept()
+    with pytest.raises(type(stop)):
+        count(Failing(stop), Dependence(model=TINY), found.append)
+    assert [r.status for r in found] == ["interrupted"]
+
+
+class Locked(FakeDevice):
+    """A device with a lock, whose work notes whether it is held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[bool] = []
+
+    def lock_name(self) -> str | None:
+        return "a test of counted"
+
+    def flops(self, workload: Flops) -> list[Reading]:
+        self.held.append(_held())
+        return super().flops(workload)
+
+    def dependence(self, workload: Dependence, seed: int) -> list[Reading]:
+        self.held.append(_held())
+        return super().dependence(workload, seed)
+
+
+def _held() -> bool:
+    import fcntl
+
+    with lock_file("a test of counted").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def test_a_dependence_takes_the_devices_lock_and_a_count_needs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    device = Locked()
+    kept(Dependence(model=TINY), device)
+    with only_one("another", Quiet()):
+        kept(Flops(model=TINY), device)
+    assert device.held == [True, False]
+
+
+class Unlocked(Cpu):
+    """The CPU beside whatever else is timed on it, since nothing here is."""
+
+    def lock_name(self) -> None:
+        return None
+
+
+def test_a_real_net_is_counted_as_in_the_catalogue() -> None:
+    result = kept(Flops(model=TINY), Cpu())
+    found, known = values(result), counted(TINY, 32)
+    assert known is not None
+    assert (found["macs"], found["params"], found["px"]) == (known.macs, known.params, 32)
+    macs, train = found["macs"], found["train_macs"]
+    assert macs and train and 2.9 * macs < train <= 3 * macs
+    assert (found["activations"] or 0) > 0
+    assert result.resolved is not None and result.resolved.px == 32
+
+
+def test_a_px_at_which_a_real_net_does_not_run_is_a_users_error() -> None:
+    with pytest.raises(UnsupportedWorkload, match="cannot run at -1 px"):
+        count(Cpu(), Flops(model=TINY, px=-1), Kept().append)
+
+
+def test_a_real_nets_images_depend_on_each_other_through_batch_normalization_or_agc_alone() -> None:
+    free = values(kept(Dependence(model=TINY, batch=4), Unlocked()))
+    bn = values(kept(Dependence(model="tiny-resnet-s", batch=4), Unlocked()))
+    names = {"output_rest_changed", "output_evaluation_others", "output_rounding", "gradient_halves", "px"}
+    assert names <= free.keys() & bn.keys()
+    assert (free["output_rest_changed"] or 0) < 1e-5 < 0.01 < (bn["output_rest_changed"] or 0)
+    assert (free["share_rest_changed_no_agc"] or 0) < 1e-5 < 0.01 < (free["share_rest_changed_agc"] or 0)
+    # a BN net clips nothing and, at one pixel a channel, refuses a batch of one
+    assert not {"share_rest_changed_agc", "clipping", "output_batch_of_one", "gradient_single_images"} & bn.keys()
+    assert {"clipping", "clipped_units", "output_batch_of_one", "gradient_single_images"} <= free.keys()
+
+
+def test_of_two_images_the_halves_are_the_single_images() -> None:
+    rows = [
+        {"about": "measured with", "what": "batch", "value": 2, "note": ""},
+        {"about": "gradient", "what": "2 micro-batches", "value": 0.5, "note": ""},
+    ]
+    assert [r.name for r in readings(rows)] == ["gradient_halves"]
+
+
+def test_rows_that_do_not_apply_or_are_refused_have_no_reading() -> None:
+    rows = [
+        {"about": "measured with", "what": "batch", "value": 8, "note": ""},
+        {"about": "measured with", "what": "AGC λ", "value": None, "note": ""},
+        {"about": "output of an image", "what": "batch of one", "value": "refused: too few", "note": ""},
+        {"about": "gradient", "what": "8 micro-batches", "value": 0.5, "note": ""},
+    ]
+    assert [r.name for r in readings(rows)] == ["gradient_single_images"]

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from make import CPU, H200
+from sweep_cases import BATCHES, GIB, agc_results, batch_results, norm_results, run, step
+
+from nfbench.analysis import accuracy, rows, sweeps
+from nfbench.errors import BadResults
+from nfbench.records import Result
+from nfbench.showing import sweeps as showing
+
+STEPS = batch_results()
+RUNS = agc_results()
+
+
+def batches(*results: Result) -> pd.DataFrame:
+    return sweeps.batch_sweep(rows.rows(results)[0], accuracy.rows(results)[0])
+
+
+def clips(*results: Result) -> pd.DataFrame:
+    return sweeps.agc_sweep(accuracy.rows(results)[0])
+
+
+def cell(frame: pd.DataFrame, **where: object) -> dict[str, object]:
+    (row,) = [r for r in sweeps.records(frame) if all(r.get(key) == value for key, value in where.items())]
+    return row
+
+
+def test_a_batch_sweep_has_a_row_for_each_net_and_batch_also_where_it_failed() -> None:
+    frame = batches(*STEPS)
+    assert tuple(frame.columns) == sweeps.BATCHES
+    assert len(frame) == len(STEPS) == 3 * len(BATCHES)
+    assert list(frame["net"].unique()) == ["nfnet-f0", "nf-resnet50", "resnet50"]
+    assert cell(frame, net="nfnet-f0", batch=256)["status"] == "out_of_memory"
+
+
+def test_values_are_raw_in_si_units_and_what_is_absent_is_nan_never_zero() -> None:
+    frame = batches(step("resnet50", 64, 0.5, micro_batch=16, memory=4 * GIB), step("resnet50", 128, None))
+    row = cell(frame, batch=64)
+    assert row["step_time"] == pytest.approx(0.51)
+    assert row["throughput"] == pytest.approx(64 / 0.51)
+    assert row["throughput_low"] == 64 / row["step_time_high"]  # type: ignore[operator]
+    assert (row["micro_batch"], row["accumulation_steps"]) == (16, 4)
+    assert (row["peak_memory"], row["peak_memory_of"], row["memory_image"]) == (4 * GIB, "allocated", GIB / 4)
+    failed = frame[frame["batch"] == 128].iloc[0]
+    assert all(pd.isna(failed[key]) for key in ("step_time", "throughput", "peak_memory", "image_energy", "top1"))
+
+
+def test_memory_on_a_cpu_is_that_of_the_process() -> None:
+    row = cell(batches(step("resnet50", 8, 0.5, memory=GIB, machine=CPU)))
+    assert (row["peak_memory"], row["peak_memory_of"]) == (GIB, "process")
+
+
+def test_top1_stands_in_the_row_of_the_step_of_its_net_batch_and_machine() -> None:
+    timed = [step("tiny-nf-resnet", b, 0.1, px=32, machine=CPU) for b in (32, 64)]
+    frame = batches(*timed, run(batch=64, top1=0.9), run(batch=64, top1=0.92, seed=1), run(batch=128, top1=None))
+    assert len(frame) == 3
+    both = cell(frame, batch=64)
+    assert (both["status"], both["top1"], both["seeds"], both["dataset"]) == ("ok", pytest.approx(0.91), 2, "digits")
+    assert "top1" not in cell(frame, batch=32)
+    alone = cell(frame, batch=128)
+    assert (alone["trained_status"], alone["diverged"], alone["diverged_at"]) == ("diverged", 1, 25)
+    assert "status" not in alone and "step_time" not in alone
+
+
+def test_a_run_at_another_px_or_clip_is_no_accuracy_of_that_step() -> None:
+    frame = batches(step("tiny-nf-resnet", 64, 0.1, px=224, machine=CPU), run(batch=64, agc=0.01))
+    assert len(frame) == 2 and set(frame["net"]) == {"tiny-nf-resnet, 224 px", "tiny-nf-resnet, 32 px"}
+    frame = batches(step("tiny-nf-resnet", 64, 0.1, px=32, machine=CPU), run(batch=64, agc="none"))
+    assert set(frame["net"]) == {"tiny-nf-resnet, λ 0.01", "tiny-nf-resnet, λ none"}
+
+
+def test_every_row_read_is_in_one_row_of_the_sweep() -> None:
+    timed, trained = rows.rows(STEPS)[0], accuracy.rows(RUNS)[0]
+    frame = sweeps.batch_sweep(timed, trained)
+    assert frame["status"].notna().sum() == len(timed)
+    assert frame["trained_status"].notna().sum() == len(trained)
+
+
+def test_nets_are_told_apart_by_the_settings_in_which_they_differ() -> None:
+    names = set(batches(*norm_results())["net"])
+    assert {"resnet50, batch norm", "resnet50, group norm", "resnet50, frozen norm", "nf-resnet50"} < names
+
+
+def test_a_layout_that_was_left_to_the_device_is_one_net_over_all_batches() -> None:
+    frame = batches(step("resnet50", 2, 0.1, layout="nchw"), step("resnet50", 64, 0.1, layout="nhwc"))
+    assert list(frame["net"]) == ["resnet50"] * 2
+
+
+def test_what_failed_before_its_settings_were_known_is_of_the_one_net_that_it_can_be() -> None:
+    frame = batches(
+        step("resnet50", 32, 0.1, px=224), step("resnet50", 64, 0.2, px=224), step("resnet50", 64, 0.1, px=96),
+        step("resnet50", 32, 0.1, px=96), step("resnet50", 128, 0.3, px=96), step("resnet50", 128, None),
+    )  # fmt: skip
+    assert cell(frame, batch=128, status="out_of_memory")["net"] == "resnet50, 224 px"
+
+
+def test_an_agc_sweep_has_a_row_for_each_threshold_and_batch() -> None:
+    frame = clips(*RUNS)
+    assert tuple(frame.columns) == sweeps.CLIPS
+    assert len(frame) == 6 * 4
+    assert list(frame["agc"][::4]) == [0.01, 0.02, 0.04, 0.08, 0.16, "none"]
+    row = cell(frame, agc="none", batch=256)
+    assert (row["status"], row["runs"], row["seeds"], row["diverged"], row["diverged_at"]) == ("diverged", 2, 0, 2, 25)
+    assert cell(frame, agc=0.01, batch=64)["lr"] == pytest.approx(0.1 * 64 / 256)
+
+
+def test_thresholds_go_down_with_none_last_and_batches_across() -> None:
+    grid = sweeps.grid(clips(*reversed(RUNS)), "top1", "agc", "batch")
+    assert list(grid.index) == [0.01, 0.02, 0.04, 0.08, 0.16, "none"]
+    assert list(grid.columns) == [32, 64, 128, 256]
+
+
+def test_cells_say_what_diverged_what_failed_and_what_is_absent() -> None:
+    frame = clips(
+        run(batch=32, agc=0.01, top1=0.98), run(batch=32, agc=0.01, top1=0.984, seed=1),
+        run(batch=32, agc="none", top1=None), run(batch=64, agc=0.01, top1=0.971),
+        run(batch=64, agc=0.01, top1=None, seed=1), run(batch=64, agc=0.01, top1=None, seed=2),
+        run(batch=64, agc="none", status="out_of_memory"), run(batch=128, agc=0.01, top1=0.97),
+    )  # fmt: skip
+    grid = sweeps.grid(frame, "top1", "agc", "batch")
+    assert grid.loc[0.01].tolist() == ["98 ± 3 %", "2 of 3 diverged; 97.10 %", "97.00 %"]
+    assert grid.loc["none"].tolist() == ["diverged at 25", "out of memory", "–"]
+
+
+def test_a_seed_that_failed_is_counted_beside_the_mean_of_the_others() -> None:
+    frame = clips(run(top1=0.97), run(seed=1, status="error", top1=0.5))
+    assert sweeps.grid(frame, "top1", "agc", "batch").loc[0.01].tolist() == ["1 of 2 failed; 97.00 %"]
+
+
+def test_a_step_that_did_not_fit_is_a_cell_of_the_table() -> None:
+    grid = sweeps.grid(batches(*STEPS), "step_time")
+    assert list(grid.index) == ["nfnet-f0", "nf-resnet50", "resnet50"] and list(grid.columns) == list(BATCHES)
+    assert grid.loc["nfnet-f0", 256] == "out of memory"
+    assert grid.loc["nfnet-f0", 2] == "32.64 ms"
+
+
+def test_csv_and_json_hold_the_long_form() -> None:
+    frame = batches(*STEPS)
+    table = list(csv.DictReader(io.StringIO(showing.batch_sweep(frame, "csv"))))
+    assert len(table) == len(STEPS) and tuple(table[0]) == sweeps.BATCHES
+    assert (table[0]["batch"], table[0]["micro_batch"], table[-1]["status"]) == ("2", "2", "ok")
+    found = json.loads(showing.agc_sweep(clips(*RUNS), "json"))
+    assert len(found) == 24 and found[0]["agc"] == 0.01
+    assert "top1" not in found[-1] and found[-1]["diverged_at"] == 25
+
+
+def test_people_get_one_wide_table_a_quantity_below_the_answer() -> None:
+    text = showing.batch_sweep(batches(*STEPS), "md")
+    assert text.splitlines()[0] == (
+        "Largest batch of one pass: nfnet-f0 64, nf-resnet50 128, resnet50 256; out of memory: nfnet-f0 at 256; "
+        "quickest: resnet50, 517.7 images/s at batch 256."
+    )
+    for title in ("images/s", "step time", "peak memory, allocated on the device"):
+        assert f"**{title}, by batch**" in text
+    assert "| net | 2 | 4 | 8 | 16 | 32 | 64 | 128 | 256 |" in text
+    assert "**energy" not in text and "top-1" not in text
+
+
+def test_an_agc_sweep_says_how_many_runs_diverge_and_which_is_best() -> None:
+    for format in ("md", "rich"):
+        text = showing.agc_sweep(clips(*RUNS), format)  # type: ignore[arg-type]
+        assert text.splitlines()[0] == (
+            "tiny-nf-resnet on digits: without the clip 4 of 8 runs diverge; with it 1 of 40 runs diverge; "
+            "best 98 ± 3 % without the clip, batch 64."
+        )
+        assert "diverged at 25" in text and "λ" in text
+
+
+def test_machines_and_data_sets_never_share_a_table() -> None:
+    frame = batches(step(batch=8, machine=CPU), step(batch=8), step(batch=16), run(), run(dataset="mnist"))
+    titles = [grid.title for grid in showing.batch_grids(frame)]
+    assert "A CPU: images/s, by batch" in titles and "NVIDIA H200: images/s, by batch" in titles
+    assert sum("top-1" in title for title in titles) == 2
+    grids = showing.agc_grids(clips(run(), run(dataset="mnist"), run(machine=H200)))
+    assert len(grids) == 3 and grids[0].title.startswith("A CPU, ")
+
+
+def test_files_are_written_whole_and_the_same_bytes_for_the_same_results() -> None:
+    frame = clips(*RUNS)
+    for folder in ("a", "b"):
+        files = showing.write(Path(folder), "agc-sweep", frame, showing.agc_grids(frame), showing.agc_answer(frame))
+        assert [path.name for path in files] == ["agc-sweep.csv", "agc-sweep.md"]
+        assert len(list(Path(folder).iterdir())) == 2
+    for name in ("agc-sweep.csv", "agc-sweep.md"):
+        assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
+    assert pd.read_csv("a/agc-sweep.csv")["batch"].tolist() == frame["batch"].tolist()
+
+
+def test_a_folder_that_cannot_be_written_is_one_worded_message() -> None:
+    Path("file").write_text("")
+    with pytest.raises(BadResults, match="Tables cannot be written to file/sub"):
+        showing.write(Path("file/sub"), "x", batches(), [])
+
+
+def test_nothing_measured_is_an_empty_table_with_all_its_columns() -> None:
+    assert tuple(batches().columns) == sweeps.BATCHES and tuple(clips().columns) == sweeps.CLIPS
+    assert showing.batch_sweep(batches(), "md") == "" == showing.agc_sweep(clips(), "rich")
+
+
+@pytest.mark.parametrize("name", ["x" * 10**6, "<b>|[red]\x1b[31m\n$\\frac$", "nan", "a, b"])
+def test_hostile_names_neither_break_a_table_nor_are_dropped(name: str) -> None:
+    frame = batches(step(name, 8), step(name, 16), step(name, 32, None), run(name), run(name, agc="none"))
+    assert frame["status"].notna().sum() == 3 and frame["trained_status"].notna().sum() == 2
+    for format in ("rich", "md"):
+        text = showing.batch_sweep(frame, format)  # type: ignore[arg-type]
+        assert "out of memory" in text and len(text) < 10**4 and "\x1b" not in text
+    assert {row["model"] for row in json.loads(showing.batch_sweep(frame, "json"))} == {name}
+    assert len(json.loads(showing.agc_sweep(clips(run(name)), "json"))) == 1
+
+
+def test_numbers_that_no_type_holds_stay_in_the_table() -> None:
+    frame = batches(step(batch=2**64, micro_batch=2**64), step(batch=8))
+    assert sorted(frame["batch"]) == [8, 2**64]
+
+
+def test_a_time_that_is_not_finite_is_absent() -> None:
+    row = cell(batches(step(batch=8, seconds=float("nan"))))
+    assert "step_time" not in row and "throughput" not in row
