@@ -51,7 +51,7 @@ STUDY = """\
 title = "Tiny"
 question = "Is the head slower?"
 
-[[workloads]]
+[[step-time]]
 model = "sleeper:net"
 px = 64
 batch = 32

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,6 +21,10 @@ from nfbench.records import (
     Training,
     reading,
 )
+
+if TYPE_CHECKING:
+    from nfbench.studies.durations import Expected
+    from nfbench.studies.entry import Task
 
 CPU = Machine(device="cpu", name="A CPU", memory=2**34, cpu="A CPU", cpu_cores=2)
 H200 = Machine(device="cuda", name="NVIDIA H200", memory=2**37, compute_capability="9.0", driver="580.1")
@@ -124,7 +129,7 @@ def accuracy(
 
 
 class Quiet(Silent):
-    """A watch that only keeps the notes."""
+    """A watch, and a board, that only keeps the notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -134,3 +139,12 @@ class Quiet(Silent):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def planned(self, tasks: Sequence[Task], found: Sequence[Sequence[Result] | None], to_do: Sequence[int]) -> None:
+        return None
+
+    def begun(self, place: int, left: Sequence[Expected | None]) -> None:
+        return None
+
+    def ended(self, place: int, results: Sequence[Result], seconds: float) -> None:
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-STUDY = 'title = "Gate"\nquestion = "Slower?"\n[[workloads]]\nmodel = "mynet:net"\n'
+STUDY = 'title = "Gate"\nquestion = "Slower?"\n[[step-time]]\nmodel = "mynet:net"\n'
 
 
 class Repository:

@@ -204,6 +204,21 @@ def test_on_the_device_a_pixel_is_one_byte() -> None:
     assert feed.unreadable() == []
 
 
+@pytest.mark.parametrize("augment", [False, True])
+def test_the_shares_of_ranks_are_together_the_batches_of_one_process(augment: bool) -> None:
+    def made(**fields: Any) -> Resident:
+        return resident(numbered(40), plain(np.arange(37)), batch=16, test_batch=5, augment=augment, **fields)
+
+    whole, ranks = made(), [made(rank=rank, ranks=2) for rank in range(2)]
+    for one, *shares in zip(whole.train(3), *(feed.train(3) for feed in ranks), strict=True):
+        assert [len(labels) for _, labels in shares] == [8, 8]
+        for of_one, of_ranks in zip(one, zip(*shares, strict=True), strict=True):
+            assert torch.equal(of_one, torch.cat(of_ranks))
+    # the test batches stay whole, and each is one rank's
+    dealt = [list(feed.test()) for feed in ranks]
+    assert same([batch for pair in zip(*dealt, strict=True) for batch in pair], list(whole.test()))
+
+
 def lopsided(images: int) -> Arrays:
     """One spot on black, in the left half."""
     pixels = np.zeros((images, 16, 16, 1), np.uint8)

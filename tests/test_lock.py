@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from nfbench.devices.world import World
 from nfbench.measuring.lock import lock_file, only_one
 from nfbench.measuring.watch import Silent
 
@@ -52,6 +57,30 @@ def test_two_devices_do_not_wait_for_each_other() -> None:
 def test_no_name_needs_no_lock(tmp_path: Path) -> None:
     with only_one(None, Silent()):
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rank_has_its_lock_before_the_next_takes_its_turn() -> None:
+    class Turns(World):
+        """Looks whether the card is taken when the turn ends."""
+
+        def __init__(self) -> None:
+            self.taken: list[bool] = []
+
+        @contextlib.contextmanager
+        def in_turn(self) -> Iterator[None]:
+            yield
+            handle = os.open(lock_file("card"), os.O_RDWR)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.taken.append(False)
+            except BlockingIOError:
+                self.taken.append(True)
+            finally:
+                os.close(handle)
+
+    turns = Turns()
+    with only_one("card", Silent(), turns):
+        assert turns.taken == [True]
 
 
 def test_the_files_name_does_not_give_the_device_away() -> None:

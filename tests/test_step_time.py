@@ -227,6 +227,12 @@ def sam_scope(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
         assert [len(x) for x in seen.inputs][-len(passes) :] == passes
 
 
+def broadcast_buffers(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    # one process has nobody to broadcast to; two are in `test_distributed`
+    done = run.cli("step-time", "--model", "tiny-nfnet", "--device", "cpu", "--no-broadcast-buffers")
+    assert done.exit_code == 1 and "--no-broadcast-buffers is of several processes" in done.stderr
+
+
 def ema(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     (plain,), (averaged,) = run(), run(ema=0.999)
     assert plain.reading("average") is None and averaged.reading("average") is not None
@@ -315,6 +321,7 @@ EFFECTS: dict[str, Callable[[Run, Seen, pytest.MonkeyPatch], None]] = {
     "sam": sam,
     "sam_fraction": sam_fraction,
     "sam_scope": sam_scope,
+    "broadcast_buffers": broadcast_buffers,
     "ema": ema,
     "optimizer": optimizer,
     "device": device,

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from conftest import Cli
 
 from nfbench.errors import BadStudy
 from nfbench.records import StepTime
+from nfbench.showing.kinds import KINDS
 from nfbench.studies import study
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'
@@ -20,7 +22,7 @@ def written(text: str) -> Path:
 
 def test_lists_make_a_grid() -> None:
     path = written(
-        HEAD + '[settings]\npx = 32\n[[workloads]]\nmodel = ["tiny-nfnet", "tiny-resnet"]\nbatch = [8, 16]\n'
+        HEAD + '[settings]\npx = 32\n[[step-time]]\nmodel = ["tiny-nfnet", "tiny-resnet"]\nbatch = [8, 16]\n'
     )
     workloads = [w for part in study.read(path).parts("cpu") for w in part.workloads]
     assert workloads == [
@@ -29,7 +31,7 @@ def test_lists_make_a_grid() -> None:
 
 
 def test_a_ratio_is_two_workloads_that_differ_in_the_net_alone() -> None:
-    path = written(HEAD + '[[ratios]]\nnet = "nf-resnet50"\nbaseline = "resnet50"\nturns = 4\nturn_time = 3\n')
+    path = written(HEAD + '[[compare]]\nnet = "nf-resnet50"\nbaseline = "resnet50"\nturns = 4\nturn_time = 3\n')
     (part,) = study.read(path).parts("cuda")
     assert part.workloads == (StepTime(model="nf-resnet50"), StepTime(model="resnet50"))
     assert (part.sampling.turns, part.sampling.turn_time) == (4, 3.0)
@@ -38,7 +40,7 @@ def test_a_ratio_is_two_workloads_that_differ_in_the_net_alone() -> None:
 def test_a_table_for_another_device_is_left_out() -> None:
     path = written(
         HEAD
-        + '[[workloads]]\nmodel = "tiny-nfnet"\ndevice = "cpu"\n[[workloads]]\nmodel = "nfnet-f0"\ndevice = "cuda"\n'
+        + '[[step-time]]\nmodel = "tiny-nfnet"\ndevice = "cpu"\n[[step-time]]\nmodel = "nfnet-f0"\ndevice = "cuda"\n'
     )
     read = study.read(path)
     assert [p.workloads[0].model for p in read.parts("cpu")] == ["tiny-nfnet"]
@@ -49,28 +51,31 @@ def test_a_table_for_another_device_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (HEAD + '[[workloads]]\nmodle = "a"\n', "mine.toml, workloads[0]: unknown key 'modle'."),
+        (HEAD + '[[step-time]]\nmodle = "a"\n', "mine.toml, step-time[0]: unknown key 'modle'."),
         (HEAD + 'titel = "x"\n', "mine.toml, the file: unknown key 'titel'."),
         ('question = "Q"\n', 'mine.toml has no title: it needs a line title = "…".'),
         (HEAD, "mine.toml names nothing to run."),
-        (HEAD + '[workloads]\nmodel = "a"\n', "mine.toml: workloads has the wrong type."),
-        (HEAD + '[[workloads]]\nmodel = "tiny-nfnet"\nbatch = "many"\n', "mine.toml, workloads[0]: A setting has a"),
+        (HEAD + '[step-time]\nmodel = "a"\n', "mine.toml: step-time has the wrong type."),
+        (HEAD + '[[step-time]]\nmodel = "tiny-nfnet"\nbatch = "many"\n', "mine.toml, step-time[0]: A setting has a"),
         (
-            HEAD + '[[workloads]]\nmodel = "tiny-nfnet"\nbatch = 0\n',
-            "mine.toml, workloads[0]: --batch 0 is not positive",
+            HEAD + '[[step-time]]\nmodel = "tiny-nfnet"\nbatch = 0\n',
+            "mine.toml, step-time[0]: --batch 0 is not positive",
         ),
         (
-            HEAD + '[[workloads]]\nmodel = "tiny-nfnetz"\n',
-            "mine.toml, workloads[0]: There is no net called 'tiny-nfnetz'.",
+            HEAD + '[[step-time]]\nmodel = "tiny-nfnetz"\n',
+            "mine.toml, step-time[0]: There is no net called 'tiny-nfnetz'.",
         ),
-        (HEAD + "[[workloads]]\nbatch = 8\n", "mine.toml, workloads[0]: model is missing or no text."),
-        (HEAD + '[[ratios]]\nnet = "resnet50"\n', "mine.toml, ratios[0]: baseline is missing or no text."),
-        (HEAD + '[[workloads]]\nmodel = "resnet50"\ndevice = "tpu"\n', "mine.toml, workloads[0]: device is 'tpu'."),
-        (HEAD + "[[workloads]]\nmodel = []\n", "mine.toml, workloads[0]: an empty list leaves nothing to run."),
+        (HEAD + "[[step-time]]\nbatch = 8\n", "mine.toml, step-time[0]: model is missing or no text."),
+        (HEAD + '[[compare]]\nnet = "resnet50"\n', "mine.toml, compare[0]: baseline is missing or no text."),
+        (HEAD + '[[step-time]]\nmodel = "resnet50"\ndevice = "tpu"\n', "mine.toml, step-time[0]: device is 'tpu'."),
+        (
+            HEAD + "[[step-time]]\nmodel = []\n",
+            "mine.toml, step-time[0]: an empty list or range leaves nothing to run.",
+        ),
         (
             HEAD
-            + '[[workloads]]\nmodel = "tiny-nfnet"\n[[workloads]]\ndevice = "cuda"\nmodel = "resnet50"\npx = "big"\n',
-            "mine.toml, workloads[1]: A setting has a wrong value",
+            + '[[step-time]]\nmodel = "tiny-nfnet"\n[[step-time]]\ndevice = "cuda"\nmodel = "resnet50"\npx = "big"\n',
+            "mine.toml, step-time[1]: A setting has a wrong value",
         ),
         ("title = \n", "mine.toml is no TOML: Invalid value (at line 1, column 9)"),
     ],
@@ -84,7 +89,7 @@ def test_a_wrong_study_file_names_the_place(text: str, words: str, cli: Cli) -> 
 
 
 def test_a_wrong_type_names_the_field() -> None:
-    path = written(HEAD + '[[workloads]]\nmodel = "tiny-nfnet"\nlayout = "nwhc"\n')
+    path = written(HEAD + '[[step-time]]\nmodel = "tiny-nfnet"\nlayout = "nwhc"\n')
     with pytest.raises(BadStudy, match="layout"):
         study.read(path).parts("cpu")
 
@@ -95,13 +100,13 @@ def test_an_unknown_study_names_the_nearest(cli: Cli) -> None:
     assert done.stderr.startswith("There is no study called 'quik'.\nThe nearest is quick.")
 
 
-def test_every_study_that_is_shipped_can_be_run_on_both_kinds_of_device() -> None:
-    shipped = study.shipped()
-    assert "quick" in shipped
-    for path in shipped.values():
-        for kind in ("cpu", "cuda"):
-            found = study.read(path)
-            assert found.parts(kind) or found.runs(kind)
+@pytest.mark.parametrize("name", study.shipped())
+def test_every_study_that_is_shipped_can_be_run_on_a_gpu_and_in_small_on_a_cpu(name: str) -> None:
+    found = study.find(name)
+    assert found.entries("cuda")
+    small = msgspec.structs.replace(found, scale="tiny") if "tiny" in found.scales else found
+    assert small.entries("cpu")
+    assert set(found.figures) <= set(KINDS)
 
 
 def test_run_list_shows_the_studies(cli: Cli) -> None:
@@ -116,7 +121,7 @@ def test_run_without_a_study_says_what_to_type(cli: Cli) -> None:
     assert done.stderr == "Which study?\nTry: nfbench run quick, or nfbench run --list\n"
 
 
-ACCEPT = HEAD + '[[workloads]]\nmodel = "nfnet-f0"\n[[accept]]\nmodel = "nfnet_f0"\n'
+ACCEPT = HEAD + '[[step-time]]\nmodel = "nfnet-f0"\n[[accept]]\nmodel = "nfnet_f0"\n'
 
 
 def test_an_acceptance_is_read_with_its_day_and_its_shares() -> None:
@@ -159,7 +164,7 @@ def test_an_acceptance_of_an_unknown_net_is_named() -> None:
 
 
 def test_counts_only_is_true_or_false() -> None:
-    body = HEAD + '[[workloads]]\nmodel = "tiny-nfnet"\n'
+    body = HEAD + '[[step-time]]\nmodel = "tiny-nfnet"\n'
     assert study.read(written("counts_only = true\n" + body)).counts_only
     assert not study.read(written(body)).counts_only
     with pytest.raises(BadStudy, match="counts_only is neither true nor false"):

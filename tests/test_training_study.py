@@ -21,7 +21,9 @@ from nfbench.errors import BadStudy, NfbenchError
 from nfbench.learning.sources import Sources
 from nfbench.records import Accuracy, Machine, Result
 from nfbench.showing import plots
-from nfbench.studies import study, training
+from nfbench.studies import study
+from nfbench.studies.entry import Task, tasks
+from nfbench.studies.execute import Home, Wanted, execute
 from nfbench.studies.runs import Runs
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'
@@ -82,9 +84,9 @@ def test_a_table_for_another_device_is_left_out() -> None:
 
 
 def test_what_is_timed_and_what_is_trained_may_stand_in_one_file() -> None:
-    read = study.read(written(NET + '[settings]\nbatch = 8\n[[workloads]]\nmodel = "tiny-resnet"\n'))
+    read = study.read(written(NET + '[settings]\nbatch = 8\n[[step-time]]\nmodel = "tiny-resnet"\n'))
     (part,), (one,) = read.parts("fake"), read.runs("fake")
-    assert (part.workloads[0].batch, one.workload.batch) == (8, 64)
+    assert (part.workloads[0].batch, one.workload.batch) == (8, 8)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +99,8 @@ def test_what_is_timed_and_what_is_trained_may_stand_in_one_file() -> None:
         (HEAD + "accuracy = 3\n", "mine.toml: accuracy has the wrong type."),
         (HEAD + "[[accuracy]]\nlr = 0.1\n", "mine.toml, accuracy[0]: model is missing or no text."),
         (HEAD + "[[accuracy]]\nmodel = 3\n", "mine.toml, accuracy[0]: model is missing or no text."),
-        (HEAD + "[[accuracy]]\nmodel = []\n", "mine.toml, accuracy[0]: an empty list leaves nothing to run."),
-        (NET + "lr = []\n", "mine.toml, accuracy[0]: an empty list leaves nothing to run."),
+        (HEAD + "[[accuracy]]\nmodel = []\n", "mine.toml, accuracy[0]: an empty list or range leaves nothing to run."),
+        (NET + "lr = []\n", "mine.toml, accuracy[0]: an empty list or range leaves nothing to run."),
         (NET + "seeds = 0\n", "mine.toml, accuracy[0]: seeds is 0.\nTry: seeds = 3"),
         (NET + "seeds = true\n", "mine.toml, accuracy[0]: seeds is True."),
         (NET + 'seeds = "three"\n', "mine.toml, accuracy[0]: seeds is 'three'."),
@@ -164,14 +166,14 @@ def test_a_study_is_trained_once_and_then_only_what_is_missing(cli: Cli, no_figu
     every = [(model, seed, "ok") for model in ("tiny-nfnet-s", "tiny-resnet-s") for seed in (0, 1)]
     assert rows() == every
     results = load([path]).results
-    assert {r.study for r in results} == {"mine"} and len({r.session for r in results}) == 1
+    assert {r.study for r in results} == {"mine"} and len({r.session for r in results}) == 4
     assert "tiny-nfnet-s, seed 1 (2 of 2): epoch 3 of 3" in first.stderr
-    assert "finished before" not in first.stderr
+    assert "done before" not in first.stderr
     assert not (folder / ".checkpoints").exists()
 
     again = cli(*command)
     assert again.exit_code == 0
-    assert "4 runs had been finished before; --fresh trains them again." in again.stderr
+    assert "4 workloads had been done before; --fresh runs all again." in again.stderr
     assert "epoch" not in again.stderr and again.stdout == first.stdout
     assert list(folder.glob("*.jsonl")) == [path]
 
@@ -179,13 +181,13 @@ def test_a_study_is_trained_once_and_then_only_what_is_missing(cli: Cli, no_figu
     path.write_text("".join(kept[:2] + kept[3:]))
     missing = cli(*command)
     assert missing.exit_code == 0
-    assert "3 runs had been finished before" in missing.stderr
+    assert "3 workloads had been done before" in missing.stderr
     (new,) = set(folder.glob("*.jsonl")) - {path}
     assert [(r.workload.model, r.seed) for r in load([new]).results] == [("tiny-resnet-s", 0)]
     assert rows() == every
 
     fresh = cli(*command, "--fresh")
-    assert fresh.exit_code == 0 and "finished before" not in fresh.stderr
+    assert fresh.exit_code == 0 and "done before" not in fresh.stderr
     assert rows() == sorted(every * 2)
 
 
@@ -207,27 +209,35 @@ class Session:
     """Trains a study in one folder; keeps what came before as a command would."""
 
     def __init__(self, text: str) -> None:
-        self.runs = runs(text)
+        self.tasks: list[Task] = tasks(study.read(written(text)).entries("fake"))
         self.earlier: list[Result] = []
         self.watch = Quiet()
 
     def __call__(
-        self, *, keep: Callable[[Result], Any] = lambda _: None, change: Callable[[Result], Result] = lambda r: r
+        self,
+        *,
+        keep: Callable[[Result], Any] = lambda _: None,
+        change: Callable[[Result], Result] = lambda r: r,
+        retry: bool = False,
     ) -> list[Result]:
         """What this session trained; ``change`` is what has happened to each earlier result."""
         kept: list[Result] = []
 
-        def home(_: Machine) -> training.Home:
-            return training.Home(Path("home"), [change(r) for r in self.earlier])
+        def home(_: Machine) -> Home:
+            return Home(Path("home"), [change(r) for r in self.earlier])
 
-        def keeping(result: Result) -> None:
-            kept.append(result)
-            keep(result)
+        def keeping(results: Sequence[Result]) -> None:
+            for result in results:
+                kept.append(result)
+                keep(result)
 
         try:
-            self.found: Sequence[Result] = training.train(
-                self.runs, device="fake", keep=keeping, watch=self.watch, home=home
+            done = execute(
+                self.tasks, device="fake", keep=keeping, board=self.watch, home=home, wanted=Wanted(retry=retry)
             )
+            self.found = [
+                r for rows in done.results if rows is not None for r in rows if r.id not in {k.id for k in kept}
+            ]
         finally:
             self.earlier += kept
         return kept
@@ -286,7 +296,8 @@ def test_a_worker_that_is_killed_leaves_a_row_and_the_other_seeds_go_on(in_worke
     assert first[1].message == "the process was killed, most likely for want of memory"
     assert checkpoints() == ["seed-1.pt"]
     in_workers("assert (self.seed, epoch) >= (1, 2)")
-    (again,) = session()
+    assert session() == []
+    (again,) = session(retry=True)
     assert (again.seed, again.status) == (1, "ok")
     assert "tiny-nfnet-s: goes on after epoch 2 of 4." in session.watch.notes
     assert again.reading("top1") == first[0].reading("top1")
@@ -308,9 +319,9 @@ def test_a_worded_error_before_the_first_epoch_is_a_row_of_each_seed(in_workers:
     session = Session(THREE)
     assert outcome(session()) == [(0, "unsupported"), (1, "unsupported"), (2, "unsupported")]
     assert {r.message for r in session.earlier} == {"No pictures. None at all."}
-    # what could not be run is tried again
     in_workers("pass")
-    assert outcome(session()) == [(0, "ok"), (1, "ok"), (2, "ok")]
+    assert session() == []
+    assert outcome(session(retry=True)) == [(0, "ok"), (1, "ok"), (2, "ok")]
 
 
 def test_a_runner_that_is_interrupted_keeps_what_it_has_and_the_next_goes_on(in_workers: Callable[[str], None]) -> None:
@@ -362,12 +373,12 @@ def test_a_study_with_its_own_checkpoint_folder_leaves_them_there() -> None:
 
 def test_a_device_that_is_not_of_the_kind_is_refused_before_anything_runs() -> None:
     with pytest.raises(NfbenchError, match="The study was laid out for cpu, but torch sees a fake device"):
-        training.train(
-            runs(NET),
+        execute(
+            tasks(study.read(written(NET)).entries("fake")),
             device="fake",
             keep=lambda _: None,
-            watch=Quiet(),
-            home=lambda _: training.Home(Path("home"), []),
+            board=Quiet(),
+            home=lambda _: Home(Path("home"), []),
             kind="cpu",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,10 @@ from pathlib import Path
 import click
 
 from nfbench.analysis.rows import Row
-from nfbench.analysis.store import Broken, Writer, check_writable, load
+from nfbench.analysis.store import Broken, Writer, check_writable, load, lock
 from nfbench.devices.about import slug
 from nfbench.errors import BadResults, Failed
-from nfbench.records import Machine, Result
+from nfbench.records import Machine, Result, to_json
 from nfbench.showing.results import findings
 
 
@@ -25,6 +26,8 @@ class Landing:
         self.results: list[Result] = []
         self.unwritten: list[Result] = []
         self.made: list[Path] = []
+        self.held: int | None = None
+        self.holding: Path | None = None
         self.writer: Writer | None = Writer(out) if out is not None else None
         if out is None:
             check_writable(Path("results"))
@@ -53,6 +56,42 @@ class Landing:
                 try_="--out with a folder that you may write to, on a disk that is not full",
             ) from error
 
+    def hold(self, machine: Machine, shard: str = "") -> None:
+        """Keep every other run of the same study, or of the same ``shard`` of it, out of the folder until this process
+        ends.
+
+        Raises:
+            BadResults: another holds it.
+        """
+        folder = self.folder(machine)
+        path = folder / f".running{f'-{shard}' if shard else ''}"
+        try:
+            self.held = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError:
+            return
+        if lock(self.held) is False:
+            holder = os.pread(self.held, 64, 0).decode(errors="replace").strip() or "another nfbench"
+            os.close(self.held)
+            self.held = None
+            raise BadResults(
+                f"{holder} runs this into {folder} already.",
+                why="Two of them would measure everything twice.",
+                try_="--shard 1/2 in one and --shard 2/2 in the other, or --out with another folder",
+            )
+        os.ftruncate(self.held, 0)
+        os.pwrite(self.held, f"process {os.getpid()}".encode(), 0)
+        self.holding = path
+
+    def release(self) -> None:
+        """Let go of the folder and of the file."""
+        if self.held is not None:
+            if self.holding is not None:
+                self.holding.unlink(missing_ok=True)
+            os.close(self.held)
+            self.held = None
+        if self.writer is not None:
+            self.writer.close()
+
     def earlier(self, machine: Machine) -> list[Result]:
         """What is in the folder already, broken lines aside."""
         folder = self.folder(machine)
@@ -63,16 +102,29 @@ class Landing:
                 raise
             return []
 
-    def keep(self, result: Result) -> None:
-        """Write ``result`` to the disk."""
+    def keep(self, *results: Result) -> None:
+        """Write ``results`` to the disk, all or none."""
         if self.writer is None:
-            self.writer = Writer(self.folder(result.machine))
+            self.writer = Writer(self.folder(results[0].machine))
         try:
-            self.writer.write(result)
+            self.writer.write(*results)
         except BadResults:
-            self.unwritten.append(result)
+            self.unwritten.extend(results)
             raise
-        self.results.append(result)
+        self.results.extend(results)
+
+    def rescue(self) -> None:
+        """Put what could not be written where temporary files go, and say where, on stderr."""
+        if not self.unwritten:
+            return
+        try:
+            with tempfile.NamedTemporaryFile("wb", prefix="nfbench-unwritten-", suffix=".jsonl", delete=False) as file:
+                file.writelines(to_json(r) + b"\n" for r in self.unwritten)
+        except OSError:
+            for result in self.unwritten:
+                click.echo(to_json(result).decode(), err=True)
+            return
+        click.echo(f"What could not be written there is in {file.name}.", err=True)
 
     @property
     def path(self) -> Path | None:

@@ -109,6 +109,7 @@ decay_rate alpha eps
 momentum weight_decay label_smoothing augment randaugment_layers randaugment_magnitude mixup cutmix drop_rate drop_path
 agc agc_impl ema sam sam_fraction sam_scope precision layout compile norm weights deterministic classes train_images
 test_images interpolation crop_pct crop_mode workers optimizer_impl tf32 cudnn_benchmark allocator threads
+world_size broadcast_buffers backend nodes
 status runs seeds diverged diverged_at top1 top1_low top1_high best_top1 top5 ema_top1 ema_top5 gap train_loss test_loss
 clipped_units training_flops wall_time throughput data_share train_step_time image_energy macs train_macs params updates
 images_seen skipped_updates unreadable_images deterministic_cost target time_to_target reached_target bn_model

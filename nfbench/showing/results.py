@@ -38,6 +38,10 @@ QUANTITIES: tuple[Column, ...] = (
     Column("clip", "clip", _seconds),
     Column("update", "update", _seconds),
     Column("average", "average (EMA)", _seconds),
+    Column("all_reduce", "all-reduce alone", _seconds),
+    Column("exposed", "all-reduce that nothing hides", units.percent),
+    Column("rank_spread", "slowest rank, of the quickest's time", lambda v: f"{units.significant(v, 3)} ×"),
+    Column("gradient_bytes", "gradients reduced", units.bytes_),
     Column("first_step", "first step", _seconds),
     Column("first_short_step", "first step, cut short", _seconds),
     Column("peak_allocated", "peak memory, allocated", units.bytes_),
@@ -74,6 +78,8 @@ SETTINGS: tuple[Column, ...] = (
     Column("sam_fraction", "sam fraction", _plain),
     Column("sam_scope", "sam scope", _plain, right=False),
     Column("ema", "ema", _plain),
+    Column("world_size", "ranks", _plain),
+    Column("broadcast_buffers", "buffers broadcast", _plain, right=False),
 )
 
 OUTCOME: tuple[Column, ...] = (
@@ -95,10 +101,15 @@ IMPLEMENTATION: tuple[Column, ...] = (
     Column("cudnn_benchmark", "cuDNN benchmark", _plain, right=False),
     Column("allocator", "allocator", _plain, right=False),
     Column("threads", "threads"),
+    Column("backend", "reduced by", _plain, right=False),
+    Column("nodes", "nodes", _plain),
 )
 
 ALL = (*SETTINGS, *IMPLEMENTATION, *QUANTITIES, *OUTCOME, Column("findings", "findings", _plain, right=False))
 
+
+_ASKED = ("sam", "sam_fraction", "sam_scope", "ema", "world_size", "broadcast_buffers")
+"""Settings that a sheet shows only where they were asked for."""
 
 _SPARE = {
     "peak_rss": 9,
@@ -135,6 +146,7 @@ def wide(rows: Sequence[Row], format: Format) -> str:
         return render(ALL, coded(rows, format), format)
     keep = ["model", "px", "batch", "micro_batch", "precision", "layout", "agc"]
     keep += _differing(rows, "norm", "compile", "optimizer", "agc_impl", "sam", "sam_fraction", "sam_scope", "ema")
+    keep += _differing(rows, "world_size", "broadcast_buffers", "backend", "nodes")
     names = {c.key: c for c in ALL}
     columns = [
         *(names[name] for name in keep if name != "micro_batch" or any(map(_accumulates, rows))),
@@ -171,7 +183,7 @@ def sheet(rows: Sequence[Row], format: Format) -> str:
             {"quantity": c.title, **_each(rows, lambda row, c=c: _plain(row.get(c.key)))}  # type: ignore[misc]
             for c in SETTINGS
             if c.key in ("px", "norm", "agc", "optimizer", "compile")
-            or (c.key in ("sam", "sam_fraction", "sam_scope", "ema") and any(c.key in row for row in rows))
+            or (c.key in _ASKED and any(c.key in row for row in rows))
         ),
         *(
             {"quantity": c.title, **_each(rows, lambda row, c=c: _plain(row.get(c.key)))}  # type: ignore[misc]
@@ -234,8 +246,10 @@ def _layout(row: Row) -> str:
 
 
 def _batch(row: Row) -> str:
+    parts = [f"{row['world_size']} ranks"] if "world_size" in row else []
+    parts += [str(row["accumulation_steps"])] if _accumulates(row) else []
     text = _plain(row.get("batch"))
-    return f"{text} ({row['accumulation_steps']} × {row['micro_batch']})" if _accumulates(row) else text
+    return f"{text} ({' × '.join(parts)} × {row['micro_batch']})" if parts and "micro_batch" in row else text
 
 
 def _cell(row: Row, column: Column) -> str:

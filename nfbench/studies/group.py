@@ -13,7 +13,7 @@ from nfbench.errors import NfbenchError, Stop
 from nfbench.learning.sources import Sources
 from nfbench.measuring.outcome import Keep, Labels, frame
 from nfbench.measuring.watch import Watch
-from nfbench.records import Accuracy, Resolved, Result, Sampling, Side, Status, StepTime
+from nfbench.records import AgcCost, Resolved, Result, Sampling, Side, Status, StepTime, Workload
 from nfbench.studies.messages import Request
 from nfbench.studies.process import Died, Place, Process, TooLong
 from nfbench.studies.together import pinned
@@ -27,12 +27,14 @@ class Watcher(Watch, Protocol):
 
 
 class Seat(NamedTuple):
-    """A workload, where its process runs, which side of a comparison of code it is, and a training run's paths."""
+    """A workload, where its process runs, which side of a comparison of code it is, a training run's paths, and the
+    clips that take turns with it in that process."""
 
-    workload: StepTime | Accuracy
+    workload: Workload
     place: Place = Place()
     side: Side | None = None
     sources: Sources = Sources()
+    beside: tuple[AgcCost, ...] = ()
 
 
 class Unstarted(NfbenchError):
@@ -68,8 +70,9 @@ class Group:
         self.alone, self.lead = alone, lead
         self.lent = bool(processes)
         self.processes = list(processes) or [self._process(seat) for seat in self.seats]
-        self.asked: list[StepTime | Accuracy | None] = [None] * len(self.seats)
+        self.asked: list[Workload | None] = [None] * len(self.seats)
         self.out: set[int] = set()
+        self.more: tuple[Result, ...] = ()
 
     def _process(self, seat: Seat) -> Process:
         return Process(self.device, place=seat.place)
@@ -108,6 +111,7 @@ class Group:
                 labels=self.labels,
                 counts=counts,
                 sources=self.seats[index].sources,
+                beside=self.seats[index].beside,
             )
             seat = self.seats[index]
             watch.about(f"{seat.workload.model}{said}{f', {seat.side}' if seat.side else ''}")
@@ -119,7 +123,9 @@ class Group:
                 unstarted(error)
                 self.out.add(index)
                 continue
-            keep(result)
+            for one in (*self.more, result):
+                keep(one)
+            self.more = ()
             if result.status != "ok":
                 self.out.add(index)
                 whose = f" ({seat.side})" if seat.side else ""
@@ -160,7 +166,7 @@ class Group:
         self.processes[index] = self._process(self.seats[index])
         self.asked[index] = None
 
-    def _pinned(self, index: int) -> StepTime | Accuracy:
+    def _pinned(self, index: int) -> Workload:
         """What is asked of a process stays the same while it lives, so that it keeps what it has built."""
         asked = self.asked[index]
         if asked is None:
@@ -188,7 +194,8 @@ class Group:
                 result = _row(request, "unsupported", str(error).replace("\n", " "), process, seat)
             else:
                 assert answer.result is not None
-                result = answer.result
+                self.more = answer.more
+                return answer.result if seat.beside else _of(seat, answer.result)
         return _of(seat, result)
 
 

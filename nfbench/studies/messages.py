@@ -14,17 +14,18 @@ import msgspec
 
 from nfbench.learning.sources import Sources
 from nfbench.measuring.outcome import Labels
-from nfbench.records import Accuracy, Machine, Record, Result, Sampling, Software, StepTime
+from nfbench.records import AgcCost, Machine, Record, Result, Sampling, Software, Workload
 
 
 class Request(Record, frozen=True, kw_only=True):
-    """A step to be timed in one turn, or a net to be trained. The worker keeps what it has built while the step stays
-    the same.
+    """A workload to be measured, a step in one turn. The worker keeps what it has built while the step stays the same.
 
-    ``counts`` asks for what can be counted, and times nothing. ``sources`` are the paths of a training run.
+    ``counts`` asks for what can be counted, and times nothing. ``sources`` are the paths of a training run, ``beside``
+    the clips with which one takes turns.
     """
 
-    workload: StepTime | Accuracy
+    workload: Workload
+    beside: tuple[AgcCost, ...] = ()
     sampling: Sampling
     seed: int = 0
     round: int = 0
@@ -50,9 +51,13 @@ class Said(Record, frozen=True, kw_only=True, tag=True):
 
 
 class Answer(Record, frozen=True, kw_only=True, tag=True):
-    """The result, or the worded error that stands in its place; ``fatal`` where no other workload could run either."""
+    """The result, or the worded error that stands in its place; ``fatal`` where no other workload could run either.
+
+    ``more`` came before the result: those of workloads that took turns in one process.
+    """
 
     result: Result | None = None
+    more: tuple[Result, ...] = ()
     error: tuple[str, str, str] | None = None
     fatal: bool = False
 

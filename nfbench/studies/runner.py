@@ -78,7 +78,11 @@ def start(groups: Sequence[Group], watch: Watcher, kind: str | None = None, unti
     Raises:
         NfbenchError: one is not of the ``kind`` that is wanted.
     """
-    processes = [process for group in groups if not group.alone for process in group.processes]
+    start_all([process for group in groups if not group.alone for process in group.processes], watch, kind, until)
+
+
+def start_all(processes: Sequence[Process], watch: Watcher, kind: str | None = None, until: float = math.inf) -> None:
+    """`start` for workers that are in no group yet."""
     watch.about("")
     watch.phase(f"starting {len(processes)} process{'es'[: 2 * (len(processes) != 1)]}")
     for process in processes:

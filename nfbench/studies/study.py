@@ -4,24 +4,35 @@
 
     title = "Quick"
     question = "Does …?"
+    figures = ["step-time"]     kinds of `nfbench plot`, drawn at the end; without it whatever the results hold
 
-    [settings]                  settings of every workload, named like the flags of `step-time` with _ for -
+    [settings]                  settings of every workload, named like the flags of the command with _ for -
     batch = 32
 
-    [[workloads]]               lists make a grid; ``device`` keeps the table to that kind of device
+    [models."nfnet-f0"]         settings of one net in every table that has them; px = "by model" makes them a must
+    px = 192
+
+    [[step-time]]               lists make a grid; ``device`` keeps the table to that kind of device
     model = ["tiny-nfnet", "tiny-resnet"]
     device = "cpu"
+    batch = { from = 2, to = 64, factor = 2 }
+    exclude = [{ model = "tiny-resnet", batch = 2 }]
 
-    [[ratios]]                  two nets in turns A B B A …; the study's answer
+    [[compare]]                 two nets in turns A B B A …; the study's answer
     net = "nf-resnet50"
     baseline = "resnet50"
     turns = 4
     turn_time = 3
+    net_settings = { sam = 0.05 }        of one side only; baseline_settings of the other
 
-    [[accuracy]]                nets to be trained; settings of `accuracy`, with ``seeds``; lists make a grid
+    [[accuracy]]                nets to be trained; settings of `accuracy`, with ``seeds``
     model = ["tiny-nfnet", "tiny-resnet"]
     dataset = "fashion-mnist"
     seeds = 3
+
+    [[flops]]                   counted: model, px
+    [[agc-cost]]                the clip by itself: model, impl, clipped, layout; implementations take turns
+    [[dependence]]              on the rest of the batch: model, batch, px, agc
 
     [[accept]]                  for `check`: a slowdown that is wanted, up to a size and a day
     model = "nfnet-f0"          any setting narrows it further
@@ -29,41 +40,34 @@
     until = "2027-01-31"
     reason = "exact softmax"
 
-``counts_only = true`` at the top makes `check` count and time nothing, which a machine without a GPU can decide.
+Every table but the last may have ``scale``: only `nfbench run STUDY --set scale=tiny` runs those of scale "tiny", and
+without it those that have none are run. ``claim`` names the claims that it is for, ``limit`` caps the seconds of each
+process. ``counts_only = true`` at the top makes `check` count and time nothing, which a machine without a GPU can
+decide.
 """
 
 from __future__ import annotations
 
 import difflib
-import itertools
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 import nfbench
 from nfbench.analysis.acceptance import Accept
 from nfbench.analysis.verdicts import COUNTS
 from nfbench.errors import BadStudy, NfbenchError
-from nfbench.records import Accuracy, Record, Sampling, StepTime
-from nfbench.studies import accepts, runs, settings
+from nfbench.records import Record, Sampling, StepTime
+from nfbench.studies import accepts, entries
+from nfbench.studies.entries import TABLES, known
+from nfbench.studies.entry import Entry
+from nfbench.studies.grid import points
 from nfbench.studies.runs import Runs
 
-_WORKLOAD = tuple(f.name for f in msgspec.structs.fields(StepTime))
-_SAMPLING = tuple(f.name for f in msgspec.structs.fields(Sampling))
-_RUN = (*(f.name for f in msgspec.structs.fields(Accuracy)), *runs.PATHS, "seeds", "seed", "max_time")
-LONGEST_RUN = 86400.0
-_TABLES = {
-    "settings": (*_WORKLOAD, *_SAMPLING),
-    "workloads": (*_WORKLOAD, *_SAMPLING, "device"),
-    "ratios": ("net", "baseline", *(f for f in _WORKLOAD if f != "model"), *_SAMPLING, "device"),
-    "accuracy": (*_RUN, "device"),
-    "accept": (*_WORKLOAD, "slower", *COUNTS, "until", "reason"),
-}
-_TOP = ("title", "question", "counts_only", *_TABLES)
+TOP = ("title", "question", "figures", "counts_only", "settings", "models", *TABLES, "accept")
 DEVICES = ("cpu", "cuda")
+FULL = "full"
 
 
 class Part(NamedTuple):
@@ -74,64 +78,84 @@ class Part(NamedTuple):
 
 
 class Study(Record, frozen=True, kw_only=True):
-    """A study file that has been read; ``tables`` are its raw settings, checked by name only."""
+    """A study file that has been read; ``tables`` are its raw settings, checked by name only.
+
+    ``scale`` is that of the tables which are run; a table that has none is of scale "full".
+    """
 
     name: str
     path: Path
     title: str
     question: str
     tables: dict[str, Any]
+    figures: tuple[str, ...] = ()
     accepts: tuple[Accept, ...] = ()
     counts_only: bool = False
+    scale: str = FULL
 
-    def parts(self, device: str) -> list[Part]:
-        """The workloads for a kind of device (``cpu``, ``cuda`` or ``fake``, which takes the CPU's), ratios last.
+    @property
+    def folder(self) -> str:
+        """What the folder of its results is called: results of another scale never stand among the full ones."""
+        return self.name if self.scale == FULL else f"{self.name}-{self.scale}"
+
+    @property
+    def scales(self) -> list[str]:
+        """The scales that its tables have."""
+        return list(dict.fromkeys(raw.get("scale", FULL) for table in TABLES for raw in self.tables.get(table, [])))
+
+    def entries(self, device: str) -> list[Entry]:
+        """What there is to run on a kind of device (``cpu``, ``cuda`` or ``fake``, which takes the CPU's), at its
+        scale, in the order timed, counted, trained.
 
         Raises:
             BadStudy: a value is wrong, or nothing is left for that device.
         """
         kind = "cpu" if device == "fake" else device
         found = [
-            part
-            for table in ("workloads", "ratios")
+            entry
+            for table in TABLES
             for index, raw in enumerate(self.tables.get(table, []))
-            if raw.get("device", kind) == kind
-            for part in self._grid(table, index, raw)
+            if raw.get("device", kind) == kind and raw.get("scale", FULL) == self.scale
+            for entry in self._grid(table, index, raw)
         ]
-        if not found and not self.runs(device):
-            raise BadStudy(f"{self.path.name} has no workload for a {device} device.", try_="nfbench run --list")
-        return found
+        if found:
+            return found
+        other = [scale for scale in self.scales if scale != self.scale]
+        at = f" at scale {self.scale!r}" if other else ""
+        raise BadStudy(
+            f"{self.path.name} has no workload for a {device} device{at}.",
+            try_=f"nfbench run {self.name} --set scale={other[0]}" if other else "nfbench run --list",
+        )
+
+    def parts(self, device: str) -> list[Part]:
+        """The steps to be timed on a kind of device, ratios last; errors as `entries`."""
+        return [
+            Part(tuple(w for w in entry.workloads if isinstance(w, StepTime)), entry.sampling)
+            for entry in self.entries(device)
+            if entry.table in ("step-time", "compare")
+        ]
 
     def runs(self, device: str) -> list[Runs]:
-        """The nets to be trained on a kind of device.
+        """The nets to be trained on a kind of device; errors as `entries`."""
+        return [entries.run_of(entry) for entry in self.entries(device) if entry.table == "accuracy"]
 
-        Raises:
-            BadStudy: a value is wrong.
-        """
-        kind = "cpu" if device == "fake" else device
-        return [
-            one
-            for index, raw in enumerate(self.tables.get("accuracy", []))
-            if raw.get("device", kind) == kind
-            for one in self._runs(index, raw)
-        ]
-
-    def _runs(self, index: int, raw: Mapping[str, Any]) -> list[Runs]:
-        place = f"accuracy[{index}]"
+    def _grid(self, table: str, index: int, raw: Mapping[str, Any]) -> list[Entry]:
+        place = f"{self.path.name}, {table}[{index}]"
+        common = entries.settings_of(table, self.tables.get("settings", {}))
+        merged = {**common, **{k: v for k, v in raw.items() if k not in entries.ABOUT}}
+        models = {name: entries.settings_of(table, own) for name, own in self.tables.get("models", {}).items()}
+        exclude = raw.get("exclude", [])
         try:
-            return [_run(point) for point in _points({k: v for k, v in raw.items() if k != "device"})]
+            entries.excluding(table, exclude)
+            found = points(merged, models, exclude, [name for name in common if name not in raw])
+            made = [entries.entry(table, point, raw, index) for point in found]
         except NfbenchError as error:
-            raise BadStudy(f"{self.path.name}, {place}: {error.what}", why=error.why, try_=error.try_) from error
-
-    def _grid(self, table: str, index: int, raw: Mapping[str, Any]) -> list[Part]:
-        merged = {**self.tables.get("settings", {}), **{k: v for k, v in raw.items() if k != "device"}}
-        place = f"{table}[{index}]"
-        try:
-            return [_part(point, self.path.name, place) for point in _points(merged)]
-        except BadStudy:
-            raise
-        except NfbenchError as error:
-            raise BadStudy(f"{self.path.name}, {place}: {error.what}", why=error.why, try_=error.try_) from error
+            raise BadStudy(f"{place}: {error.what}", why=error.why, try_=error.try_) from error
+        if not made:
+            emptied = exclude and points(merged, models)
+            left = "what is excluded leaves" if emptied else "an empty list or range leaves"
+            raise BadStudy(f"{place}: {left} nothing to run.")
+        return made
 
 
 def read(path: Path) -> Study:
@@ -146,43 +170,63 @@ def read(path: Path) -> Study:
         raise BadStudy(f"{path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadStudy(f"{path.name} is no TOML: {error}.", try_="benchmarks/quick.toml as a pattern") from error
-    _known(raw, _TOP, path.name, "the file")
+    return study(raw, path)
+
+
+def study(raw: Mapping[str, Any], path: Path) -> Study:
+    """The study of the tables of a file, whose ``path`` gives it its name; errors as `read`."""
+    known(raw, TOP, path.name, "the file")
     for name in ("title", "question"):
         if not isinstance(raw.get(name), str):
             raise BadStudy(f'{path.name} has no {name}: it needs a line {name} = "…".')
-    for table, keys in _TABLES.items():
-        held = raw.get(table, {} if table == "settings" else [])
-        many = held if isinstance(held, list) else [held]
-        if isinstance(held, list) == (table == "settings") or not all(isinstance(t, dict) for t in many):
-            raise BadStudy(
-                f"{path.name}: {table} has the wrong type.",
-                try_="[settings]" if table == "settings" else f"[[{table}]]",
-            )
-        for index, entry in enumerate(many):
-            place = table if table == "settings" else f"{table}[{index}]"
-            _known(entry, keys, path.name, place)
-            if entry.get("device", "cpu") not in DEVICES:
-                raise BadStudy(
-                    f"{path.name}, {place}: device is {entry['device']!r}.", try_=f"one of {', '.join(DEVICES)}"
-                )
     if not isinstance(raw.get("counts_only", False), bool):
         raise BadStudy(f"{path.name}: counts_only is neither true nor false.", try_="counts_only = true")
-    if not any(raw.get(table) for table in ("workloads", "ratios", "accuracy")):
-        raise BadStudy(f"{path.name} names nothing to run.", try_="[[workloads]] or [[accuracy]] with a model")
-    tables = {name: raw[name] for name in _TABLES if name in raw}
-    study = Study(name=path.stem, path=path, title=raw["title"], question=raw["question"], tables=tables)
-    accepted = tuple(
-        accepts.one(entry, _WORKLOAD, f"{path.name}, accept[{i}]") for i, entry in enumerate(tables.get("accept", []))
+    figures = raw.get("figures", [])
+    if not isinstance(figures, list) or not all(isinstance(kind, str) for kind in figures):
+        raise BadStudy(f"{path.name}: figures is no list of names.", try_='figures = ["step-time"]')
+    _typed(raw, path.name)
+    if not any(raw.get(table) for table in TABLES):
+        raise BadStudy(f"{path.name} names nothing to run.", try_="[[step-time]] or [[accuracy]] with a model")
+    found = Study(
+        name=path.stem,
+        path=path,
+        title=raw["title"],
+        question=raw["question"],
+        tables={name: raw[name] for name in ("settings", "models", *TABLES, "accept") if name in raw},
+        figures=tuple(figures),
+        accepts=tuple(
+            accepts.one(entry, entries.WORKLOAD, f"{path.name}, accept[{i}]")
+            for i, entry in enumerate(raw.get("accept", []))
+        ),
+        counts_only=raw.get("counts_only", False),
     )
-    study = msgspec.structs.replace(study, accepts=accepted, counts_only=raw.get("counts_only", False))
-    for table in ("workloads", "ratios"):
-        for index, entry in enumerate(tables.get(table, [])):
-            if not study._grid(table, index, entry):
-                raise BadStudy(f"{path.name}, {table}[{index}]: an empty list leaves nothing to run.")
-    for index, entry in enumerate(tables.get("accuracy", [])):
-        if not study._runs(index, entry):
-            raise BadStudy(f"{path.name}, accuracy[{index}]: an empty list leaves nothing to run.")
-    return study
+    for table in TABLES:
+        for index, entry in enumerate(found.tables.get(table, [])):
+            found._grid(table, index, entry)
+    return found
+
+
+def _typed(raw: Mapping[str, Any], file: str) -> None:
+    """Raise `BadStudy` where a table has the wrong type or an unknown key."""
+    every = {**TABLES, "accept": (*entries.WORKLOAD, "slower", *COUNTS, "until", "reason")}
+    settings = tuple(dict.fromkeys(key for keys in TABLES.values() for key in keys if key not in entries.ABOUT))
+    for name, pattern in (("settings", "[settings]"), ("models", '[models."nfnet-f0"]')):
+        if not isinstance(raw.get(name, {}), dict):
+            raise BadStudy(f"{file}: {name} has the wrong type.", try_=pattern)
+    known(raw.get("settings", {}), settings, file, "settings")
+    for model, own in raw.get("models", {}).items():
+        if not isinstance(own, dict):
+            raise BadStudy(f"{file}: models has the wrong type.", try_='[models."nfnet-f0"]')
+        known(own, settings, file, f"models.{model}")
+    for table, keys in every.items():
+        held = raw.get(table, [])
+        if not isinstance(held, list) or not all(isinstance(t, dict) for t in held):
+            raise BadStudy(f"{file}: {table} has the wrong type.", try_=f"[[{table}]]")
+        for index, entry in enumerate(held):
+            place = f"{table}[{index}]"
+            known(entry, keys, file, place)
+            if entry.get("device", "cpu") not in DEVICES:
+                raise BadStudy(f"{file}, {place}: device is {entry['device']!r}.", try_=f"one of {', '.join(DEVICES)}")
 
 
 def folders() -> list[Path]:
@@ -216,48 +260,3 @@ def find(name: str) -> Study:
             try_="nfbench run --list, or the path of a .toml file",
         )
     return read(known[name])
-
-
-def _points(table: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The points of the grid that the lists of a table make."""
-    axes = [[(name, v) for v in (value if isinstance(value, list) else [value])] for name, value in table.items()]
-    return [dict(point) for point in itertools.product(*axes)]
-
-
-def _run(point: dict[str, Any]) -> Runs:
-    how_many, first, cap = (
-        point.pop(name, own) for name, own in (("seeds", 1), ("seed", 0), ("max_time", LONGEST_RUN))
-    )
-    for name, value, least in (("seeds", how_many, 1), ("seed", first, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise BadStudy(f"{name} is {value!r}.", try_=f"{name} = {max(least, 3)}")
-    if not isinstance(point.get("model"), str):
-        raise BadStudy("model is missing or no text.", try_='model = "tiny-nfnet"')
-    workload, sources = runs.accuracy(point)
-    return Runs(workload, sources, runs.sampling(cap), tuple(range(first, first + how_many)))
-
-
-def _part(point: dict[str, Any], file: str, place: str) -> Part:
-    asked = {k: v for k, v in point.items() if k in _WORKLOAD}
-    sampling = settings.sampling({k: v for k, v in point.items() if k in _SAMPLING})
-    if "net" in point or "baseline" in point:
-        for name in ("net", "baseline"):
-            if not isinstance(point.get(name), str):
-                raise BadStudy(f"{file}, {place}: {name} is missing or no text.", try_='net = "…" and baseline = "…"')
-        models = [point["net"], point["baseline"]]
-    else:
-        if not isinstance(point.get("model"), str):
-            raise BadStudy(f"{file}, {place}: model is missing or no text.", try_='model = "nf-resnet50"')
-        models = [point["model"]]
-    return Part(tuple(settings.workload({**asked, "model": model}) for model in models), sampling)
-
-
-def _known(table: Mapping[str, Any], keys: tuple[str, ...], file: str, place: str) -> None:
-    for name in table:
-        if name not in keys:
-            near = difflib.get_close_matches(name, keys, 1)
-            raise BadStudy(
-                f"{file}, {place}: unknown key {name!r}.",
-                why=f"The keys here are {', '.join(keys)}.",
-                try_=near[0] if near else "",
-            )

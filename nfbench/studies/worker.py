@@ -6,6 +6,7 @@ never writes a file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -18,10 +19,10 @@ import msgspec
 from nfbench.analysis.stats import Estimate
 from nfbench.devices import open_device
 from nfbench.devices.base import OTHER_TREE, Device
-from nfbench.errors import DeviceUnavailable, NfbenchError, Terminated
+from nfbench.errors import DeviceUnavailable, NfbenchError, Terminated, UnsupportedWorkload
 from nfbench.measuring.measure import Measurement
 from nfbench.measuring.outcome import Keep
-from nfbench.records import Accuracy, Result
+from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Result
 from nfbench.studies.messages import Answer, Hello, Message, Request, Said, encoder, requests
 
 
@@ -37,7 +38,7 @@ class Pipe:
             self.out.write(encoder.encode(message) + b"\n")
             self.out.flush()
         except BrokenPipeError:
-            os._exit(1)
+            _end()
 
     def phase(self, what: str) -> None:
         self.send(Said(what="phase", text=what))
@@ -89,6 +90,14 @@ def main(wanted: str) -> None:
             if isinstance(request.workload, Accuracy):
                 _learn(device, request, answer, pipe)
                 continue
+            if isinstance(request.workload, AgcCost):
+                _clips(device, request, pipe)
+                continue
+            if isinstance(request.workload, Flops | Dependence):
+                from nfbench.measuring.counted import count
+
+                count(device, request.workload, answer, seed=request.seed, watch=pipe, labels=request.labels)
+                continue
             if built is None or (built.workload, built.seed) != (request.workload, request.seed):
                 built = Measurement(device, request.workload, request.sampling, answer, watch=pipe)
             built.sampling, built.seed, built.labels = request.sampling, request.seed, request.labels
@@ -121,6 +130,24 @@ def _learn(device: Device, request: Request, keep: Keep, watch: Pipe) -> None:
     ).run()
 
 
+def _clips(device: Device, request: Request, pipe: Pipe) -> None:
+    from nfbench.measuring.clips import ClipCosts
+
+    assert isinstance(request.workload, AgcCost)
+    runs = device.clip_impls()
+    asked = [request.workload, *request.beside]
+    here = [w for w in asked if w.impl == "copy" or runs[w.impl] is None]
+    if all(w.impl == "copy" for w in here):
+        raise UnsupportedWorkload(
+            f"--agc-impl {asked[0].impl} does not run on {device.machine.name}.",
+            why=f"{runs[asked[0].impl]}." if asked[0].impl != "copy" else "",
+            try_="--agc-impl foreach",
+        )
+    kept: list[Result] = []
+    ClipCosts(device, request.sampling, kept.append, pipe, request.seed, request.labels).run(here)
+    pipe.send(Answer(result=kept[-1], more=tuple(kept[:-1])))
+
+
 def _from_other_tree() -> str:
     """The modules that came from the tree of the other side, but for what is installed in it; the first three."""
     tree = os.environ.get(OTHER_TREE)
@@ -134,6 +161,14 @@ def _from_other_tree() -> str:
 def _read(inbox: queue.Queue[Request]) -> None:
     for line in sys.stdin.buffer:
         inbox.put(requests.decode(line))
+    _end()
+
+
+def _end() -> NoReturn:
+    """The runner is gone: end with all that this process has started, which may hold the device too."""
+    if os.getpgrp() == os.getpid():
+        with contextlib.suppress(OSError):
+            os.killpg(0, signal.SIGKILL)
     os._exit(0)
 
 

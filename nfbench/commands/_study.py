@@ -1,0 +1,257 @@
+"""What the commands that run a study share: its flags, and the way from its tasks to tables, figures and the answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nfbench import options
+from nfbench.errors import BadStudy, NfbenchError, Stop, UnsupportedWorkload
+from nfbench.records import Accuracy, Machine, Result, StepTime
+
+if TYPE_CHECKING:
+    from nfbench.studies.entry import Task
+    from nfbench.studies.execute import Board, Found, Home, Wanted
+    from nfbench.studies.study import Study
+
+Skip = Callable[["Task", Sequence[Result]], "str | None"]
+
+RUN: tuple[options.Decorator, ...] = (
+    click.option("--dry-run", is_flag=True, help="List what would run, with an estimate of its time, and end."),
+    click.option("--limit", type=click.IntRange(1), metavar="N", help="Run at most N of what is missing."),
+    click.option("--retry", type=click.Choice(["failed"]), help="Run again what failed."),
+    click.option("--fresh", is_flag=True, help="Run everything again, also what is done."),
+    click.option("--shard", metavar="I/N", help="Every N-th workload from the I-th on: a machine each, one folder."),
+    click.option("--ray", metavar="ADDRESS", help="Hand the workloads to a Ray cluster: HOST:PORT, or auto."),
+)
+"""Flags of every command that runs a study."""
+
+
+def perform(
+    found: Study,
+    *,
+    device: str,
+    seed: int,
+    out: Path | None,
+    format: Any,
+    quiet: bool,
+    dry_run: bool,
+    limit: int | None,
+    retry: str | None,
+    fresh: bool,
+    shard: str | None,
+    ray: str | None,
+    only: Sequence[str] = (),
+    skip: Skip | None = None,
+) -> None:
+    """Run a study, or list what would run, and show what it found.
+
+    Raises:
+        NfbenchError: a flag is wrong, the device or cluster cannot be had, or the folder cannot be written.
+        Failed: a workload failed.
+    """
+    from nfbench.commands._landing import Landing
+    from nfbench.devices import kind_of
+    from nfbench.showing.board import Board
+    from nfbench.studies import entry, runs
+    from nfbench.studies import select as part
+    from nfbench.studies.execute import Wanted
+
+    if fresh and retry:
+        raise BadStudy("--fresh runs again what failed too.", try_="one of --fresh and --retry failed")
+    kind = _kind(device) if ray else kind_of(device)
+    tasks = part.select(entry.tasks(found.entries(kind), seed), only)
+    if shard is not None:
+        tasks = part.shard(tasks, shard)
+    _check_figures(found)
+    if dry_run:
+        _list(found, tasks, out, format)
+        return
+    for task in tasks:
+        runs.check(task.entry.sources)
+    landing = Landing(out, found.folder)
+    click.echo(f"{found.title}: {found.question}", err=True)
+    wanted = Wanted(fresh, retry is not None, limit, skip)
+    try:
+        board = Board(quiet)
+        with board:
+            done = _run(found, tasks, landing, board, device, kind, wanted, shard, ray)
+    except (Stop, KeyboardInterrupt, NfbenchError) as error:
+        landing.say()
+        landing.rescue()
+        if isinstance(error, (Stop, KeyboardInterrupt)) and (landing.results or landing.made):
+            click.echo("The same command goes on from there.", err=True)
+        raise
+    finally:
+        landing.release()
+    _show(found, tasks, done, landing, format)
+
+
+def _run(
+    found: Study,
+    tasks: Sequence[Task],
+    landing: Any,
+    board: Board,
+    device: str,
+    kind: str,
+    wanted: Wanted,
+    shard: str | None,
+    ray: str | None,
+) -> Found:
+    from nfbench.analysis.store import mend
+    from nfbench.studies.execute import Home, execute
+
+    def home(machine: Machine) -> Home:
+        landing.make(machine)
+        landing.hold(machine, (shard or "").replace("/", "-of-"))
+        if cut := mend(landing.folder(machine)):
+            board.note(f"Cut off {cut} half-written line{'s'[: cut != 1]} of a run that was killed.")
+        return Home(landing.folder(machine), landing.earlier(machine))
+
+    def keep(results: Sequence[Result]) -> None:
+        landing.keep(*results)
+
+    if ray is not None:
+        from nfbench.studies.cluster import distribute
+
+        return distribute(
+            tasks,
+            address=ray,
+            device=device,
+            keep=keep,
+            board=board,
+            home=home,
+            study=found.name,
+            kind=kind,
+            wanted=wanted,
+        )
+    return execute(tasks, device=device, keep=keep, board=board, home=home, study=found.name, kind=kind, wanted=wanted)
+
+
+def _kind(device: str) -> str:
+    """The kind of device that is asked of a cluster, whose cards this machine cannot see."""
+    return {"auto": "cuda"}.get(device, device.partition(":")[0])
+
+
+def _check_figures(found: Study) -> None:
+    from nfbench.showing.kinds import KINDS
+
+    for kind in found.figures:
+        if kind not in KINDS:
+            raise BadStudy(
+                f"{found.path.name}: there is no figure called {kind!r}.", why=f"There are: {', '.join(KINDS)}."
+            )
+
+
+def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format: Any) -> None:
+    """Tables on stdout; on stderr all else, and the answer last."""
+    from nfbench.showing import accuracy as show_accuracy
+    from nfbench.showing import answers, device_page, plots
+    from nfbench.showing import study as show
+
+    person = format in ("rich", "md")
+    results = [r for rows in done.results if rows is not None for r in rows]
+    if not results:
+        landing.say()
+        click.echo("Nothing has been measured.", err=True)
+        return
+    seen = show.shown(results)
+    click.echo(answers.tables(found, seen, format), nl=False)
+    for line in show_accuracy.legend(seen.trained) if person and answers.of_runs(found, seen) else []:
+        click.echo(line, err=True)
+    for place, why in done.passed_over.items():
+        click.echo(f"Left out: {tasks[place].name}: {why}.", err=True)
+    if done.before:
+        count = done.before
+        click.echo(f"{count} workload{'s'[: count != 1]} had been done before; --fresh runs all again.", err=True)
+    missing = sum(rows is None for rows in done.results) - len(done.passed_over)
+    if missing:
+        click.echo(f"{missing} workload{'s are' if missing != 1 else ' is'} still missing: run it again.", err=True)
+    folder = landing.folder(results[-1].machine)
+    # what stands beside results is of all that are there, not of this session alone
+    every = landing.earlier(results[-1].machine) or results
+    for path in show.write(folder, {**show.texts(every), **answers.texts(every)}):
+        click.echo(f"Wrote {path}", err=True)
+    if landing.out is None and results[-1].machine.device != "fake":
+        text = device_page.page(folder.parent)
+        for path in show.write(folder.parent, {device_page.PAGE: text}):
+            click.echo(f"Wrote {path}", err=True)
+    whole = show.shown(every, everything=False)
+    drawn = plots.draw(whole.steps, folder / "figures", whole.results, found.figures, whole.trained)
+    for figure in drawn.files:
+        click.echo(f"Drew {figure}", err=True)
+    for line in drawn.left_out if found.figures else ():
+        click.echo(f"Left out: {line}", err=True)
+    try:
+        # runs that diverged have found something
+        answered = [r for r in landing.results if not (isinstance(r.workload, Accuracy) and r.status == "diverged")]
+        landing.close([*seen.steps, *seen.trained], counting=answered)
+        _check_caps(landing.results)
+    finally:
+        for line in answers.sentences(found.name, seen):
+            click.echo(line, err=not person)
+
+
+def _check_caps(results: Sequence[Result]) -> None:
+    """Raise `UnsupportedWorkload` where a cap was too short for one step, which is kept all the same."""
+    from nfbench import units
+    from nfbench.analysis import metrics
+
+    for r in results:
+        cap, seconds = r.sampling.max_time, metrics.seconds(r) if isinstance(r.workload, StepTime) else None
+        if seconds is not None and not r.composed and seconds > cap:
+            raise UnsupportedWorkload(
+                f"--max-time {cap:g} is too short for one step of {r.workload.model}, which takes "
+                f"{units.seconds(seconds)}.",
+                why="One step was timed and is kept, but has no interval.",
+                try_=f"--max-time {math.ceil(20 * seconds)}",
+            )
+
+
+def _list(found: Study, tasks: Sequence[Task], out: Path | None, format: Any) -> None:
+    """What would run, and how long it may take, told from what was measured in the folders of results."""
+    from nfbench.analysis.store import load
+    from nfbench.errors import BadResults
+    from nfbench.showing.board import duration
+    from nfbench.showing.tables import Column, render
+    from nfbench.studies.durations import Durations, total
+    from nfbench.units import ABSENT
+
+    where = out or Path("results")
+    try:
+        known = load([where]).results if where.exists() else []
+    except BadResults:
+        known = []
+    durations = Durations(known)
+    expected = [durations.of(task) for task in tasks]
+    rows = [
+        {
+            "number": number,
+            "kind": task.entry.table,
+            "workload": task.name,
+            "seconds": None if guess is None else guess.seconds,
+            "measured": None if guess is None else guess.measured,
+            "time": None if guess is None else f"{'' if guess.measured else '≤ '}{duration(guess.seconds)}",
+        }
+        for number, (task, guess) in enumerate(zip(tasks, expected, strict=True), 1)
+    ]
+    columns = [
+        Column("number", "#"),
+        Column("kind", "kind", right=False),
+        Column("workload", "workload", right=False),
+    ]
+    raw = [Column("seconds", "seconds"), Column("measured", "measured")]
+    shown = [Column("time", "time", lambda text: ABSENT if text is None else str(text))]
+    click.echo(render([*columns, *(raw if format in ("csv", "json") else shown)], rows, format), nl=False)
+    seconds, sure, unknown = total(expected)
+    text = f"{len(tasks)} workload{'s'[: len(tasks) != 1]}"
+    if unknown < len(tasks):
+        text += f", {'about' if sure else 'at most'} {duration(seconds)}, starts of processes aside"
+    if unknown:
+        text += f"; of {unknown} no run has shown yet how long they take"
+    click.echo(f"{text}. What is done already is not run again.", err=True)
+    click.echo("Next: the same without --dry-run", err=True)

@@ -1,0 +1,93 @@
+"""Accuracy over clipping thresholds and batch sizes"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nfbench import options
+from nfbench.commands._study import RUN
+
+RATE_OF = 256
+"""The batch at which --base-lr is the rate."""
+
+
+@click.command("agc-sweep")
+@click.option("--model", "models", multiple=True, required=True, metavar="M", help="A net; repeat for more of them.")
+@click.option(
+    "--agc",
+    type=options.Values(float, "none"),
+    default="0.01,0.02,0.04,0.08,0.16,none",
+    show_default=True,
+    help="Thresholds λ.",
+)
+@click.option("--batch", type=options.Values(int), default="64,256", show_default=True, help="Images an update.")
+@options.options(options.DATA_OPTIONS)
+@click.option(
+    "--base-lr",
+    type=float,
+    metavar="X",
+    help="Peak rate at batch 256, scaled linearly to each batch.  [default: the recipe's]",
+)
+@options.options(tuple(options.RUN_BY_NAME[name] for name in ("px", "precision", "layout", "agc_impl", "augment")))
+@click.option(
+    "--max-time", type=options.Duration(), default="24h", show_default=True, help="Of each run, from its first update."
+)
+@options.options(RUN)
+@options.device_option
+@options.out_option
+@options.format_option
+@options.quiet_option
+def command(
+    models: tuple[str, ...],
+    agc: Any,
+    batch: Any,
+    dataset: str,
+    epochs: int,
+    seeds: int,
+    data_dir: Path | None,
+    base_lr: float | None,
+    max_time: float,
+    device: str,
+    out: Path | None,
+    format: Any,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Train nets with each threshold of adaptive gradient clipping at each batch size.
+
+    The rate grows with the batch, as in the paper's Figure 2b. A run that diverges is a cell of the table, with the
+    update at which it did. Where it is stopped, the same command goes on.
+    """
+    from nfbench.commands._study import perform
+    from nfbench.studies import settings as checked
+    from nfbench.studies.study import study
+
+    flags = {name: given.pop(name) for name in ("dry_run", "limit", "retry", "fresh", "shard", "ray")}
+    run = {
+        "model": list(models),
+        "agc": agc,
+        "dataset": dataset,
+        "epochs": epochs,
+        "seeds": seeds,
+        "max_time": max_time,
+        **given,
+        **({} if data_dir is None else {"data_dir": str(data_dir)}),
+    }
+    if base_lr is None:
+        tables = [{**run, "batch": batch}]
+    else:
+        checked.positive("base-lr", base_lr, "--base-lr 0.1, the rate at batch 256")
+        tables = [{**run, "batch": size, "lr": base_lr * size / RATE_OF} for size in batch]
+    found = study(
+        {
+            "title": "AGC sweep",
+            "question": "Which threshold trains at which batch, and what happens without the clip?",
+            "figures": ["agc-lines", "agc-heatmap"],
+            "accuracy": tables,
+        },
+        Path("agc-sweep"),
+    )
+    perform(found, device=device, seed=0, out=out, format=format, quiet=quiet, **flags)

@@ -1,0 +1,139 @@
+"""Steps, memory, energy and accuracy over batches"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nfbench import options
+from nfbench.commands._study import RUN
+from nfbench.errors import BadStudy
+from nfbench.records import Result, StepTime
+
+if TYPE_CHECKING:
+    from nfbench.studies.entry import Task
+
+LARGEST = {"cpu": 256, "cuda": 4096, "fake": 4096}
+LARGEST_TRAINED = 256
+MOST_PASSES = 4
+_SETTINGS = ("px", "micro_batch", "precision", "layout", "compile", "agc", "agc_impl", "norm", "optimizer", "ema")
+
+
+@click.command("batch-sweep")
+@click.option("--model", "models", multiple=True, required=True, metavar="M", help="A net; repeat for more of them.")
+@click.option(
+    "--batch",
+    type=options.Values(int, "auto"),
+    default="auto",
+    show_default=True,
+    help="Such as 2,4,8. auto: 2, 4, 8 ... until an update takes 4 passes.",
+)
+@options.options(tuple(options.BY_NAME[name] for name in _SETTINGS))
+@click.option("--within", type=options.Share(), default="1%", show_default=True, help="As in step-time.")
+@click.option("--max-time", type=float, default=20.0, show_default=True, help="Seconds a model and batch.")
+@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Fresh processes each.")
+@click.option("--accuracy", is_flag=True, help="Train each net at each batch too, up to 256 unless --batch says more.")
+@options.options(options.DATA_OPTIONS)
+@options.options(RUN)
+@options.device_option
+@options.seed_option
+@options.out_option
+@options.format_option
+@options.quiet_option
+def command(
+    models: tuple[str, ...],
+    batch: Any,
+    within: float,
+    max_time: float,
+    rounds: int,
+    accuracy: bool,
+    dataset: str,
+    epochs: int,
+    seeds: int,
+    data_dir: Path | None,
+    device: str,
+    seed: int,
+    out: Path | None,
+    format: Any,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Time steps of nets at batch sizes 2, 4, 8 and so on, up to the largest that fits and then by accumulation.
+
+    Small batches are where batch normalization does worst: --accuracy trains at each batch, with each family's recipe
+    and its rate scaled linearly, and shows what becomes of the top-1. Where it is stopped, the same command goes on.
+    """
+    from nfbench.commands._study import perform
+    from nfbench.devices import kind_of
+    from nfbench.studies.study import study
+
+    flags = {name: given.pop(name) for name in ("dry_run", "limit", "retry", "fresh", "shard", "ray")}
+    kind = ("cpu" if device == "cpu" else "cuda") if flags["ray"] else kind_of(device)
+    automatic = batch == "auto"
+    timed: Any = {"from": 2, "to": LARGEST[kind], "factor": 2} if automatic else batch
+    trained: Any = {"from": 2, "to": LARGEST_TRAINED, "factor": 2} if automatic else batch
+    settings = {name: value for name, value in given.items() if value not in (None, "none") or name == "agc"}
+    tables: dict[str, Any] = {
+        "step-time": [
+            {
+                "model": list(models),
+                "batch": timed,
+                **settings,
+                "within": within,
+                "max_time": max_time,
+                "rounds": rounds,
+            }
+        ]
+    }
+    if accuracy:
+        run = {"model": list(models), "batch": trained, "dataset": dataset, "epochs": epochs, "seeds": seeds}
+        shared = {name: settings[name] for name in ("agc", "agc_impl", "norm", "precision") if name in settings}
+        tables["accuracy"] = [run | shared | ({} if data_dir is None else {"data_dir": str(data_dir)})]
+    elif _given("dataset", "epochs", "seeds", "data_dir"):
+        raise BadStudy("--dataset, --epochs and --seeds are of training.", try_="--accuracy with them")
+    figures = ["batch-throughput", "batch-step-time", "batch-memory", *(["batch-accuracy"] if accuracy else [])]
+    found = study(
+        {
+            "title": "Batch sweep",
+            "question": "What do small and large batches cost each net?",
+            "figures": figures,
+            **tables,
+        },
+        Path("batch-sweep"),
+    )
+    perform(
+        found,
+        device=device,
+        seed=seed,
+        out=out,
+        format=format,
+        quiet=quiet,
+        skip=enough if automatic else None,
+        **flags,
+    )
+
+
+def enough(task: Task, found: Sequence[Result]) -> str | None:
+    """Why no larger batch of a net is timed: one did not fit, or an update already takes four passes."""
+    workload = task.workload
+    if not isinstance(workload, StepTime):
+        return None
+    for r in found:
+        if not isinstance(r.workload, StepTime) or r.workload.model != workload.model:
+            continue
+        if r.workload.batch >= workload.batch:
+            continue
+        if r.status == "out_of_memory":
+            return f"batch {r.workload.batch} did not fit"
+        passes = None if r.resolved is None else r.workload.batch // r.resolved.micro_batch
+        if passes is not None and passes >= MOST_PASSES:
+            return f"batch {r.workload.batch} already takes {passes} passes"
+    return None
+
+
+def _given(*names: str) -> bool:
+    context = click.get_current_context()
+    return any(context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE for name in names)

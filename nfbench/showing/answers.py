@@ -1,0 +1,116 @@
+"""What a study answers: the tables on the screen, those that only some results make, and the last sentences.
+
+Which of them there are follows from the results and from the figures that the study asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nfbench.analysis import claims, clips, compare, sweeps
+from nfbench.analysis.claims import Verdict
+from nfbench.records import Result
+from nfbench.showing import accuracy as show_accuracy
+from nfbench.showing import claims as show_claims
+from nfbench.showing import clips as show_clips
+from nfbench.showing import results as show
+from nfbench.showing import sweeps as show_sweeps
+from nfbench.showing.counted import table as counted_table
+from nfbench.showing.ratios import table as ratio_table
+from nfbench.showing.study import Shown, shown
+from nfbench.showing.tables import Format
+from nfbench.studies.study import Study
+
+CLAIMS = "claims"
+"""The study whose results are judged claim by claim."""
+
+
+def tables(found: Study, seen: Shown, format: Format) -> str:
+    """The tables of what was found; as csv and json one, of what the study is about."""
+    person = format in ("rich", "md")
+    if found.name == CLAIMS:
+        text = show_claims.table(verdicts(seen.results), format)
+        if not person:
+            return text
+        return "\n".join([text, _rest(seen, format)])
+    swept = _swept(found, seen)
+    if "batch" in swept and (person or "agc" not in swept):
+        return show_sweeps.batch_sweep(sweeps.batch_sweep(seen.steps, seen.trained), format)
+    if "agc" in swept:
+        return show_sweeps.agc_sweep(sweeps.agc_sweep(seen.trained), format)
+    return _rest(seen, format)
+
+
+def of_runs(found: Study, seen: Shown) -> bool:
+    """Whether `tables` has the table of training runs."""
+    return bool(seen.trained) and not _swept(found, seen)
+
+
+def texts(results: Sequence[Result]) -> dict[str, str]:
+    """Tables kept beside results that only some have, by file name: those of sweeps, and the claims with verdicts."""
+    found = shown(results, everything=False)
+    made: dict[str, str] = {}
+    formats: tuple[Format, ...] = ("csv", "md")
+    for format in formats:
+        if _several(found, "batch"):
+            frame = sweeps.batch_sweep(found.steps, found.trained)
+            made[f"batch-sweep.{format}"] = show_sweeps.batch_sweep(frame, format)
+        if _several(found, "agc", steps=False):
+            made[f"agc-sweep.{format}"] = show_sweeps.agc_sweep(sweeps.agc_sweep(found.trained), format)
+        judged = [r for r in found.results if r.study == CLAIMS]
+        if judged:
+            last = max(judged, key=lambda r: r.start).machine
+            made[f"claims.{format}"] = _claims([r for r in judged if r.machine == last], format)
+    return made
+
+
+def verdicts(results: Sequence[Result]) -> list[Verdict]:
+    """The verdict on each claim, of the machine of the last result."""
+    machine = max(results, key=lambda r: r.start).machine
+    return claims.judge([r for r in results if r.machine == machine])
+
+
+def sentences(name: str, seen: Shown) -> list[str]:
+    """The answers, one a line."""
+    if name == CLAIMS:
+        return [show_claims.summary(verdicts(seen.results))]
+    found = [compare.sentence(seen.ratios)] if seen.ratios else []
+    if seen.trained and (answer := show_accuracy.answer(show_accuracy.on_front(seen.trained, "macs"))):
+        found.append(answer)
+    return found
+
+
+def _claims(results: Sequence[Result], format: Format) -> str:
+    judged = verdicts(results)
+    text = show_claims.table(judged, format)
+    return text if format == "csv" else f"{show_claims.summary(judged)}\n\n{text}"
+
+
+def _rest(seen: Shown, format: Format) -> str:
+    person = format in ("rich", "md")
+    parts = []
+    if seen.steps or not (seen.trained or seen.clips or seen.counted):
+        parts.append(show.wide(seen.steps, format))
+    if seen.ratios and person:
+        parts.append(ratio_table(seen.ratios, format))
+    if seen.clips:
+        parts.append(show_clips.tables(seen.clips, clips.shares(seen.steps) if person else seen.steps, format))
+    if seen.counted:
+        parts.append(counted_table(seen.counted, format))
+    if seen.trained:
+        parts.append(show_accuracy.wide(show_accuracy.on_front(seen.trained, "macs"), format))
+    return "\n".join(parts) if person else parts[-1]
+
+
+def _swept(found: Study, seen: Shown) -> list[str]:
+    """What a study sweeps, told from the figures that it asks for."""
+    asked = [axis for axis in ("batch", "agc") if any(kind.startswith(f"{axis}-") for kind in found.figures)]
+    return [axis for axis in asked if seen.trained or (axis == "batch" and seen.steps)]
+
+
+def _several(seen: Shown, name: str, steps: bool = True) -> bool:
+    """Whether one net was measured at several values of a setting."""
+    values: dict[str, set[object]] = {}
+    for row in [*(seen.steps if steps else ()), *seen.trained]:
+        values.setdefault(row["model"], set()).add(row.get(name))
+    return any(len(found) > 1 for found in values.values())

@@ -1,0 +1,134 @@
+"""The grid of a study as it fills: a row a net, a sign a task, the time left, the last finding. On stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from nfbench import units
+from nfbench.analysis import accuracy_metrics, findings, metrics
+from nfbench.records import Accuracy, Result, StepTime
+from nfbench.showing.live import Live
+from nfbench.showing.tables import printable
+from nfbench.studies.done import failed
+from nfbench.studies.durations import Expected, total
+from nfbench.studies.entry import Task
+
+SIGNS = {"before": "▒", "done": "█", "failed": "x", "diverged": "D", "runs": "▸", "waits": "·", "left": " "}
+MOST_NETS = 12
+
+
+class Board(Live):
+    """Implements `nfbench.studies.execute.Board`."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        super().__init__(quiet)
+        self.tasks: Sequence[Task] = ()
+        self.signs: list[str] = []
+        self.to_do: Sequence[int] = ()
+        self.ran = 0
+        self.left: Sequence[Expected | None] = ()
+        self.runs: dict[int, Expected | None] = {}
+        self.at_once = 1
+        self.began = 0.0
+        self.finding = ""
+
+    def planned(self, tasks: Sequence[Task], found: Sequence[Sequence[Result] | None], to_do: Sequence[int]) -> None:
+        self.tasks, self.to_do = tasks, to_do
+        waits = set(to_do)
+        self.signs = [
+            SIGNS["waits" if place in waits else "left" if rows is None else "before"]
+            for place, rows in enumerate(found)
+        ]
+
+    def begun(self, place: int, left: Sequence[Expected | None]) -> None:
+        self.signs[place] = SIGNS["runs"]
+        self.left, self.began = left, time.monotonic()
+        # on a cluster several run, and the first to begin need not be the first to end
+        self.runs[place] = left[0] if left else None
+        self.at_once = max(self.at_once, len(self.runs))
+
+    def ended(self, place: int, results: Sequence[Result], seconds: float) -> None:
+        self.ran += 1
+        sign = "failed" if failed(results) else "diverged" if results[-1].status == "diverged" else "done"
+        self.signs[place] = SIGNS[sign]
+        own = self.runs.pop(place, None)
+        at = self.left.index(own) if own in self.left else 0
+        self.left = [*self.left[:at], *self.left[at + 1 :]]
+        self.began = time.monotonic()
+        if warned := findings.of_all(results):
+            self.finding = f"{self.tasks[place].workload.model}: {warned[-1].message}"
+        if not self.line and not self.quiet and len(self.to_do) > 1:
+            left = f"; {self._left()}" if self.ran < len(self.to_do) else ""
+            text = f"[{self.ran}/{len(self.to_do)}] {self.tasks[place].name}: {outcome(results)}"
+            print(f"{printable(text)[:200]} ({units.seconds(seconds, 2)}){left}", file=sys.stderr, flush=True)
+
+    def lines(self) -> list[str]:
+        """The grid and what is left, for a terminal."""
+        nets: dict[str, str] = {}
+        for task, sign in zip(self.tasks, self.signs, strict=True):
+            name = printable(" against ".join(dict.fromkeys(w.model for w in task.entry.workloads)))[:40]
+            nets[name] = nets.get(name, "") + sign
+        width = max(map(len, nets), default=0)
+        rows = [f"{name:<{width}} {signs}" for name, signs in nets.items()]
+        if len(rows) > MOST_NETS:
+            # those that are done need no eyes any more
+            open_ = [row for row in rows if any(s in row[width:] for s in (SIGNS["runs"], SIGNS["waits"]))]
+            rows = [*open_[:MOST_NETS], f"… {len(rows) - min(len(open_), MOST_NETS)} more"]
+        count = f"{self.ran} of {len(self.to_do)} done"
+        more = [f"last finding: {printable(self.finding)[:150]}"] if self.finding else []
+        return [*rows, f"{count}, {self._left()}", *more]
+
+    def _left(self) -> str:
+        seconds, sure, unknown = total(self.left)
+        seconds = max(0.0, seconds / self.at_once - (time.monotonic() - self.began))
+        known = len(self.left) - unknown
+        if not known:
+            return "time left not known yet"
+        text = f"{'about' if sure else 'at most'} {duration(seconds)} left"
+        return f"{text} and {unknown} of unknown length" if unknown else text
+
+    def _show(self, text: str, force: bool = False) -> None:
+        if not self.line or not self.to_do:
+            super()._show(text, force)
+            return
+        from rich.text import Text
+
+        head = f"▸ {self.subject}: {text}" if self.subject else f"▸ {text}"
+        body = Text("\n".join([*self.lines(), head]), no_wrap=True, overflow="ellipsis")
+        self.line.update(body, refresh=True)
+
+
+def duration(seconds: float) -> str:
+    """'45 s', '12 min', '3 h 20 min', '2 d 4 h': no more of a time than a person plans with."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def outcome(results: Sequence[Result]) -> str:
+    """What came of a task, in a few words."""
+    last = results[-1]
+    bad = next((r for r in results if r.status not in ("ok", "diverged")), None)
+    if bad is not None:
+        return f"{bad.status}: {bad.message}" if bad.message else bad.status
+    if isinstance(last.workload, Accuracy):
+        if last.status == "diverged":
+            at = last.value("diverged_at")
+            return "diverged" if at is None else f"diverged at update {at:.0f}"
+        top1 = accuracy_metrics.final_top1(last)
+        return "ok" if top1 is None else f"top-1 {units.percent(top1)}"
+    if isinstance(last.workload, StepTime):
+        by_model: dict[str, float] = {}
+        for r in results:
+            if (seconds := metrics.seconds(r)) is not None:
+                by_model[r.workload.model] = seconds
+        return ", ".join(units.seconds(s) for s in by_model.values()) + " a step" if by_model else last.status
+    return last.status

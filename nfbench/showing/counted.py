@@ -1,0 +1,42 @@
+"""Tables of what was counted: MACs, parameters and activations, and how far images depend on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nfbench.analysis.rows import Row
+from nfbench.showing.tables import Column, Format, render
+from nfbench.units import ABSENT, si, significant
+
+_COUNTS = ("macs", "train_macs", "params", "activations")
+_SETTINGS = ("kind", "model", "px", "batch", "agc", "status")
+_ABOUT = (*_SETTINGS, "family", "machine", "software")
+
+
+def table(rows: Sequence[Row], format: Format) -> str:
+    """The rows, each kind with the readings that it has; csv and json in one table, raw."""
+    if format in ("csv", "json"):
+        return render(_columns(rows, raw=True), rows, format)
+    kinds = dict.fromkeys(row["kind"] for row in rows)
+    parts = [[row for row in rows if row["kind"] == kind] for kind in kinds]
+    return "\n".join(render(_columns(part, raw=False), part, format) for part in parts)
+
+
+def _columns(rows: Sequence[Row], raw: bool) -> list[Column]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    found = [Column(name, name, right=name not in ("kind", "model", "status")) for name in _SETTINGS if name in names]
+    for name in names:
+        if name in _COUNTS:
+            found.append(Column(name, {"macs": "MACs", "train_macs": "MACs, training"}.get(name, name), _count))
+        elif name not in _ABOUT:
+            found.append(Column(name, name.replace("_", " "), _number))
+    more = [Column(name, name, right=False, spare=3) for name in ("machine", "software") if name in names]
+    return [*found, *(more if raw else [])]
+
+
+def _count(value: float | None) -> str:
+    return si(value, "", 4).rstrip()
+
+
+def _number(value: float | None) -> str:
+    return ABSENT if value is None else significant(value, 3) if abs(value) >= 1e-3 or not value else f"{value:.1e}"

@@ -1,0 +1,58 @@
+"""Ratios of step times that were measured in turns, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nfbench import units
+from nfbench.analysis.compare import Ratio, where
+from nfbench.analysis.rows import Row, machine_names, software_name
+from nfbench.catalog import published
+from nfbench.showing.tables import Column, Format, render
+
+COLUMNS = (
+    Column("net", "net", right=False),
+    Column("baseline", "baseline", right=False),
+    Column("settings", "settings", right=False, spare=1),
+    Column("shown", "times as fast"),
+    Column("turns", "turns", spare=2),
+    Column("rounds", "rounds", spare=2),
+    Column("reported", "reported", right=False, spare=1),
+)
+_RAW = ("speedup", "speedup_low", "speedup_high")
+
+
+def rows(ratios: Sequence[Ratio]) -> list[Row]:
+    """A row of raw values for each: how many times as long the baseline's step takes, with its 95 % interval."""
+    names = machine_names(ratio.net.machine for ratio in ratios)
+    found = []
+    for ratio in ratios:
+        value, low, high = ratio.speedup
+        half = ratio.speedup.half_width
+        reported = published.ratios(ratio.net.workload.model, ratio.baseline.workload.model)
+        row: Row = {
+            "net": ratio.net.workload.model,
+            "baseline": ratio.baseline.workload.model,
+            "settings": where(ratio, True),
+            "speedup": value,
+            "speedup_low": low,
+            "speedup_high": high,
+            "shown": units.significant(value, 3) if half is None else units.plus_minus(value, half),
+            "turns": ratio.turns,
+            "rounds": ratio.rounds,
+            "reported": "; ".join(f"{r.value:.3g} ({r.source})" for r in reported) or None,
+            "machine": names[ratio.net.machine],
+            "software": software_name(ratio.net.software),
+        }
+        found.append({k: v for k, v in row.items() if v is not None})
+    return found
+
+
+def table(ratios: Sequence[Ratio], format: Format) -> str:
+    """The rows as a table; csv and json hold the ratio and the ends of its interval as numbers."""
+    raw = [
+        *(c for c in COLUMNS if c.key != "shown"),
+        *(Column(name, name) for name in _RAW),
+        *(Column(name, name, right=False) for name in ("machine", "software")),
+    ]
+    return render(raw if format in ("csv", "json") else COLUMNS, rows(ratios), format)

@@ -1,0 +1,109 @@
+"""What a study found, as the tables that are shown and those that are kept beside its results.
+
+The tables of a folder follow from its results alone: the same results give the same bytes, on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from nfbench.analysis import accuracy, clips, compare, counted
+from nfbench.analysis.compare import Ratio
+from nfbench.analysis.rows import Row, rows
+from nfbench.errors import BadResults
+from nfbench.records import Result, StepTime, key
+from nfbench.showing import accuracy as show_accuracy
+from nfbench.showing import clips as show_clips
+from nfbench.showing import results as show
+from nfbench.showing.counted import table as counted_table
+from nfbench.showing.ratios import table as ratio_table
+from nfbench.showing.tables import Format
+from nfbench.studies.done import current
+
+
+class Shown(NamedTuple):
+    """The rows of each kind that results hold."""
+
+    steps: list[Row]
+    trained: list[Row]
+    clips: list[Row]
+    counted: list[Row]
+    ratios: list[Ratio]
+    results: list[Result]
+
+
+def shown(results: Sequence[Result], everything: bool = True) -> Shown:
+    """The rows of ``results``; of the newest software of each workload and machine unless ``everything``."""
+    kept = current(results)
+    return Shown(
+        rows(kept, everything)[0],
+        accuracy.rows(kept, everything)[0],
+        clips.rows(kept),
+        counted.rows(kept),
+        ratios(kept),
+        kept,
+    )
+
+
+def ratios(results: Sequence[Result]) -> list[Ratio]:
+    """The ratios of all pairs of workloads that took turns within a session, the first of its first turn on top."""
+    sessions: dict[str, list[Result]] = {}
+    for r in results:
+        if r.session is not None and isinstance(r.workload, StepTime):
+            sessions.setdefault(r.session, []).append(r)
+    pairs: dict[tuple[object, ...], list[Result]] = {}
+    for group in sessions.values():
+        order = sorted(group, key=lambda r: (r.round, r.turn, r.start))
+        sides = list(dict.fromkeys(key(r.workload) for r in order))
+        if len(sides) == 2:
+            # every second round begins with the other side
+            first = sides if order[0].round % 2 == 0 else sides[::-1]
+            pairs.setdefault((*first, order[0].machine, order[0].software, order[0].study), []).extend(order)
+    found = []
+    for pair, group in pairs.items():
+        net, baseline = (next(r.step for r in group if key(r.workload) == side) for side in pair[:2])
+        if (ratio := compare.paired(group, net, baseline)) is not None:
+            found.append(ratio)
+    return found
+
+
+def texts(results: Sequence[Result], everything: bool = False) -> dict[str, str]:
+    """The tables that are kept beside results, by file name: each as CSV, raw and in SI units, and as Markdown."""
+    found = shown(results, everything)
+    made: dict[str, str] = {}
+    formats: tuple[Format, ...] = ("csv", "md")
+    for format in formats:
+        if found.steps:
+            made[f"steps.{format}"] = show.wide(found.steps, format)
+        if found.ratios:
+            made[f"ratios.{format}"] = ratio_table(found.ratios, format)
+        if found.trained:
+            made[f"accuracy.{format}"] = show_accuracy.wide(found.trained, format)
+        if found.clips:
+            text = show_clips.tables(found.clips, clips.shares(found.steps) if format == "md" else found.steps, format)
+            made[f"clips.{format}"] = text
+        if found.counted:
+            made[f"counted.{format}"] = counted_table(found.counted, format)
+    return made
+
+
+def write(folder: Path, made: dict[str, str]) -> list[Path]:
+    """Write tables into ``folder``, each renamed into place when whole.
+
+    Raises:
+        BadResults: the folder cannot be written.
+    """
+    paths = []
+    try:
+        for name, text in made.items():
+            path, part = folder / name, folder / f".{name}.part"
+            part.write_text(text, encoding="utf-8", newline="\n")
+            part.replace(path)
+            paths.append(path)
+    except OSError as error:
+        raise BadResults(
+            f"Tables cannot be written to {folder}: {error.strerror}.", try_="--out with a folder that you may write to"
+        ) from error
+    return paths

@@ -1,0 +1,358 @@
+"""`run`, `batch-sweep` and `agc-sweep`: what is kept, shown, resumed and said, on the fake device."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import fcntl
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import Cli
+from make import CPU, H200, result
+
+from nfbench.analysis import store
+from nfbench.analysis.store import Writer, load, mend
+from nfbench.commands.batch_sweep import enough
+from nfbench.records import Accuracy, Result, StepTime, to_json
+from nfbench.showing import answers, device_page, plots
+from nfbench.showing import study as show
+from nfbench.studies.done import Done, current
+from nfbench.studies.entry import Entry, Task
+
+HEAD = 'title = "T"\nquestion = "Does it?"\n'
+MIXED = (
+    HEAD
+    + '[[step-time]]\nmodel = ["tiny-nfnet", "tiny-resnet"]\nbatch = [8, 16]\nmax_time = 1\n'
+    + '[[compare]]\nnet = "tiny-nfnet"\nbaseline = "tiny-resnet"\nturns = 2\nturn_time = 1\nrounds = 2\n'
+    + '[[flops]]\nmodel = "nfnet-f0"\n[[dependence]]\nmodel = "tiny-resnet"\n'
+    + '[[agc-cost]]\nmodel = "nfnet-f0"\nmax_time = 1\n'
+    + '[[accuracy]]\nmodel = "tiny-nfnet-s"\nepochs = 2\nseeds = 2\n'
+)
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than all that is measured here, and has tests of its own."""
+    monkeypatch.setattr(plots, "draw", lambda *_, **__: SimpleNamespace(files=[], left_out=[]))
+
+
+def run(cli: Cli, text: str, *flags: object) -> SimpleNamespace:
+    Path("mine.toml").write_text(text)
+    done = cli("run", "mine.toml", "--device", "fake", "--quiet", *flags)
+    assert "Traceback" not in done.output
+    return SimpleNamespace(code=done.exit_code, out=done.stdout, err=done.stderr)
+
+
+def stored(folder: str = "results/fake/mine") -> list[Result]:
+    return load([Path(folder)]).results
+
+
+def test_a_study_of_every_kind_is_measured_once_and_its_tables_follow_from_the_results(cli: Cli) -> None:
+    first = run(cli, MIXED)
+    assert first.code == 0, first.err
+    kinds = [type(r.workload).__name__ for r in stored()]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "StepTime": 4 + 2 * 2 * 2,
+        "Flops": 1,
+        "Dependence": 1,
+        "AgcCost": kinds.count("AgcCost"),
+        "Accuracy": 2,
+    }
+    assert kinds.count("AgcCost") >= 5 * 4
+    folder = Path("results/fake/mine")
+    kept = {p.name: p.read_text() for p in folder.iterdir() if p.suffix in (".csv", ".md")}
+    names = ("steps", "ratios", "accuracy", "clips", "counted", "batch-sweep")
+    assert set(kept) == {f"{name}.{ending}" for name in names for ending in ("csv", "md")}
+    assert {**show.texts(stored()), **answers.texts(stored())} == kept
+    (ratio,) = csv.DictReader(io.StringIO(kept["ratios.csv"]))
+    assert (ratio["net"], ratio["baseline"], ratio["rounds"]) == ("tiny-nfnet", "tiny-resnet", "2")
+    assert float(ratio["speedup"]) == 1.0
+    assert first.out.splitlines()[-1].startswith("On digits") or "On fake" in first.out
+
+    again = run(cli, MIXED)
+    assert again.code == 0 and "11 workloads had been done before" in again.err
+    assert len(list(folder.glob("*.jsonl"))) == 1 and len(stored()) == len(kinds)
+    assert {p.name: p.read_text() for p in folder.iterdir() if p.name in kept} == kept
+
+
+def test_rows_of_one_task_are_written_together_and_a_part_of_them_does_not_count_as_done(cli: Cli) -> None:
+    text = HEAD + '[[compare]]\nnet = "tiny-nfnet"\nbaseline = "tiny-resnet"\nturns = 4\nturn_time = 1\n'
+    run(cli, text)
+    (path,) = Path("results/fake/mine").glob("*.jsonl")
+    lines = path.read_text().splitlines(keepends=True)
+    assert len(lines) == 8
+    path.write_text("".join(lines[:5]))
+    again = run(cli, text)
+    assert again.code == 0 and "done before" not in again.err
+    assert len(stored()) == 13
+    shown = current(stored())
+    assert len(shown) == 8 and len({r.session for r in shown}) == 1
+    assert next(csv.DictReader(io.StringIO(Path("results/fake/mine/ratios.csv").read_text())))["turns"] == "4"
+
+
+def test_a_net_of_two_pairs_is_measured_with_each(cli: Cli) -> None:
+    pairs = '[[compare]]\nnet = "{}"\nbaseline = "tiny-resnet"\nturns = 2\nturn_time = 1\n'
+    text = HEAD + pairs.format("tiny-nfnet") + pairs.format("tiny-nf-resnet") + '[[step-time]]\nmodel = "tiny-resnet"\n'
+    assert run(cli, text).code == 0
+    assert len(stored()) == len(current(stored())) == 9
+    assert [r["net"] for r in csv.DictReader(io.StringIO(Path("results/fake/mine/ratios.csv").read_text()))] == [
+        "tiny-nfnet",
+        "tiny-nf-resnet",
+    ]
+    assert "3 workloads had been done before" in run(cli, text).err
+
+
+def test_what_failed_is_a_row_and_runs_again_only_when_asked(cli: Cli) -> None:
+    text = HEAD + '[[step-time]]\nmodel = "tiny-nfnet"\nbatch = [12285, 32]\nmax_time = 1\n'
+    first = run(cli, text)
+    assert first.code == 5 and "1 of 2 workloads failed: tiny-nfnet." in first.err
+    assert [r.status for r in stored()] == ["unsupported", "ok"]
+    assert run(cli, text).code == 0
+    assert len(stored()) == 2
+    assert run(cli, text, "--retry", "failed").code == 5
+    assert sorted(r.status for r in stored()) == ["ok", "unsupported", "unsupported"]
+    assert len(current(stored())) == 2
+    assert run(cli, text, "--fresh").code == 5
+    assert len(stored()) == 5 and len(current(stored())) == 2
+
+
+def test_a_task_that_takes_longer_than_its_limit_is_a_timeout_and_the_others_go_on(cli: Cli) -> None:
+    slow = '[[step-time]]\nmodel = "tiny-nfnet"\nmin_steps = 100000000\nmax_time = 1e9\nlimit = 1\n'
+    done = run(cli, HEAD + slow + '[[step-time]]\nmodel = "tiny-resnet"\n')
+    assert done.code == 5
+    assert sorted((r.workload.model, r.status) for r in stored()) == [("tiny-nfnet", "timeout"), ("tiny-resnet", "ok")]
+
+
+def test_a_cap_too_short_for_one_step_keeps_the_step_and_says_what_to_type(cli: Cli) -> None:
+    done = run(cli, HEAD + '[[step-time]]\nmodel = "tiny-nfnet"\nmax_time = 0.001\n')
+    assert done.code == 1 and len(stored()) == 1
+    assert "--max-time 0.001 is too short for one step of tiny-nfnet, which takes 31.25 ms.\n" in done.err
+    assert "Try: --max-time 1\n" in done.err
+
+
+def test_a_disk_that_is_full_loses_nothing_and_leaves_no_half_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    write = os.write
+
+    class Full:
+        """The store's ``os``, on a disk with room for one result and a half."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(os, name)
+
+        def write(self, handle: int, data: bytes) -> int:
+            calls.append(len(data))
+            if len(calls) == 1:
+                return write(handle, data)
+            if len(calls) == 2:
+                return write(handle, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store, "os", Full())
+    done = run(cli, HEAD + '[[step-time]]\nmodel = ["tiny-nfnet", "tiny-resnet"]\nmax_time = 1\n')
+    assert done.code == 1
+    assert "No space left on device" in done.err and "1 result in" in done.err
+    (path,) = Path("results/fake/mine").glob("*.jsonl")
+    assert len(load([path]).results) == 1 and load([path]).broken == []
+    rescued = next(line.split()[-1].rstrip(".") for line in done.err.splitlines() if "could not be written" in line)
+    assert [r.workload.model for r in load([Path(rescued)]).results] == ["tiny-resnet"]
+    Path(rescued).unlink()
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_measured(cli: Cli) -> None:
+    Path("results").write_text("a file")
+    done = run(cli, HEAD + '[[step-time]]\nmodel = "tiny-nfnet"\n')
+    assert done.code == 1
+    assert done.err.startswith("Results cannot be written to results: results is no folder.")
+
+
+def test_a_second_run_into_the_same_folder_is_refused_while_the_first_goes_on(cli: Cli) -> None:
+    folder = Path("results/fake/mine")
+    folder.mkdir(parents=True)
+    text = HEAD + '[[step-time]]\nmodel = ["tiny-nfnet", "tiny-resnet"]\nmax_time = 1\n'
+    with (folder / ".running").open("w") as held:
+        held.write("process 7")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        refused = run(cli, text)
+        assert refused.code == 1
+        assert "process 7 runs this into results/fake/mine already." in refused.err
+        assert "Try: --shard 1/2 in one and --shard 2/2 in the other" in refused.err
+        assert run(cli, text, "--shard", "2/2").code == 0
+    assert [r.workload.model for r in stored()] == ["tiny-resnet"]
+    # one that was killed leaves its file, and nobody in it
+    assert run(cli, text).code == 0 and len(stored()) == 2
+    assert not (folder / ".running").exists()
+
+
+# what killed writers leave
+
+
+def torn() -> tuple[Path, bytes, bytes]:
+    folder = Path("here")
+    folder.mkdir()
+    whole, half = to_json(result()), to_json(result("nfnet-f0"))[:100]
+    return folder, whole, half
+
+
+def test_a_half_written_line_is_cut_off_and_a_whole_one_is_ended() -> None:
+    folder, whole, half = torn()
+    (folder / "a.jsonl").write_bytes(whole + b"\n" + half)
+    (folder / "b.jsonl").write_bytes(whole)
+    (folder / "c.jsonl").write_bytes(half)
+    (folder / "d.jsonl").write_bytes(b"")
+    assert mend(folder) == 2
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {"a.jsonl": whole + b"\n", "b.jsonl": whole + b"\n"}
+    assert mend(folder) == 0
+
+
+def test_a_file_that_somebody_writes_is_left_alone() -> None:
+    folder, _, half = torn()
+    writer = Writer(folder / "a.jsonl")
+    writer.write(result())
+    with (folder / "a.jsonl").open("ab") as file:
+        file.write(half)
+    before = (folder / "a.jsonl").read_bytes()
+    assert mend(folder) == 0 and (folder / "a.jsonl").read_bytes() == before
+    writer.close()
+    assert mend(folder) == 1
+
+
+# what is done
+
+
+def task(workload: StepTime | Accuracy) -> Task:
+    return Task(Entry("step-time", (workload,)))
+
+
+def test_workload_machine_software_round_and_seed_decide_what_is_done() -> None:
+    row = result()
+    done = Done([row], row.machine, row.software)
+    assert done.rows(task(StepTime(model="resnet50"))) == [row]
+    assert done.rows(task(StepTime(model="resnet50", batch=64))) is None
+    assert done.rows(task(StepTime(model="resnet50"))._replace(seed=1)) is None
+    assert done.rows(task(StepTime(model="resnet50"))._replace(round=1)) is None
+    assert Done([row], H200, row.software).rows(task(StepTime(model="resnet50"))) is None
+    other = result(software=row.software.__class__(nfbench="9"))
+    assert Done([other], CPU, row.software).rows(task(StepTime(model="resnet50"))) is None
+    cut = result(status="interrupted")
+    assert Done([cut], CPU, cut.software).rows(task(StepTime(model="resnet50"))) is None
+
+
+def test_a_timeout_counts_as_done_until_the_cap_is_raised() -> None:
+    row = result(status="timeout")
+    done = Done([row], row.machine, row.software)
+    same = task(StepTime(model="resnet50"))
+    assert done.rows(same) == [row]
+    longer = same._replace(entry=same.entry._replace(sampling=row.sampling.__class__(max_time=120)))
+    assert done.rows(longer) is None
+
+
+# the sweeps
+
+
+def test_a_batch_sweep_goes_up_to_what_fits_and_then_by_accumulation(cli: Cli) -> None:
+    done = cli(
+        "batch-sweep", "--model", "tiny-nfnet", "--device", "fake", "--max-time", 8, "--format", "csv", "--quiet"
+    )
+    assert done.exit_code == 0, done.output
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [int(r["batch"]) for r in rows] == [2**n for n in range(1, 12)]
+    assert [int(r["accumulation_steps"]) for r in rows] == [1] * 9 + [2, 4]
+    assert "Left out: tiny-nfnet, batch 4096: batch 2048 already takes 4 passes." in done.stderr
+    folder = Path("results/fake/batch-sweep")
+    assert (folder / "batch-sweep.csv").read_text() == done.stdout
+    assert "| tiny-nfnet |" in (folder / "batch-sweep.md").read_text()
+
+
+def test_a_batch_sweep_takes_no_larger_batch_than_one_that_did_not_fit() -> None:
+    failed = result(status="out_of_memory", workload=StepTime(model="resnet50", batch=64), resolved=None)
+    assert enough(task(StepTime(model="resnet50", batch=128)), [failed]) == "batch 64 did not fit"
+    assert enough(task(StepTime(model="resnet50", batch=32)), [failed]) is None
+    assert enough(task(StepTime(model="nfnet-f0", batch=128)), [failed]) is None
+    assert enough(task(Accuracy(model="resnet50", batch=128)), [failed]) is None
+
+
+def test_a_batch_sweep_with_accuracy_trains_at_each_batch(cli: Cli) -> None:
+    flags = ("--batch", "16,64", "--accuracy", "--epochs", 2, "--seeds", 2, "--format", "json", "--quiet")
+    done = cli("batch-sweep", "--model", "tiny-nfnet", "--model", "tiny-resnet", "--device", "fake", *flags)
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    assert [(r["model"], r["batch"], r["seeds"]) for r in rows] == [
+        (model, batch, 2) for model in ("tiny-nfnet", "tiny-resnet") for batch in (16, 64)
+    ]
+    assert {r["top1"] for r in rows} == {0.75} and all("throughput" in r for r in rows)
+    # the rate grows with the batch
+    assert rows[1]["lr"] == 4 * rows[0]["lr"]
+
+
+def test_flags_of_training_without_accuracy_are_worded(cli: Cli) -> None:
+    done = cli("batch-sweep", "--model", "tiny-nfnet", "--device", "fake", "--epochs", 3)
+    assert (done.exit_code, done.stderr) == (
+        1,
+        "--dataset, --epochs and --seeds are of training.\nTry: --accuracy with them\n",
+    )
+
+
+def test_in_an_agc_sweep_divergence_is_a_cell(cli: Cli) -> None:
+    flags = ("--batch", "64,256", "--epochs", 4, "--device", "fake", "--quiet")
+    done = cli("agc-sweep", "--model", "tiny-nfnet", *flags)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("tiny-nfnet on digits: without the clip 1 of 2 runs diverge; with it 0 of 10 runs")
+    table = {line.split()[0]: line for line in lines[4:]}
+    assert list(table)[1:] == ["0.01", "0.02", "0.04", "0.08", "0.16", "none"]
+    assert table["none"].endswith("diverged at 12") and "diverged" not in table["0.16"]
+    raw = list(csv.DictReader(io.StringIO(Path("results/fake/agc-sweep/agc-sweep.csv").read_text())))
+    assert len(raw) == 12
+    assert {(r["batch"], float(r["lr"])) for r in raw} == {("64", 0.025), ("256", 0.1)}
+    again = cli("agc-sweep", "--model", "tiny-nfnet", *flags)
+    assert again.stdout == done.stdout and "12 workloads had been done before" in again.stderr
+
+
+def test_a_base_rate_is_scaled_linearly(cli: Cli) -> None:
+    done = cli(
+        *("agc-sweep", "--model", "tiny-nfnet", "--device", "fake", "--batch", "128,512", "--agc", "0.02,none"),
+        *("--base-lr", 0.2, "--epochs", 1, "--format", "json", "--quiet"),
+    )
+    assert done.exit_code == 0, done.output
+    assert {(r["batch"], r["lr"]) for r in json.loads(done.stdout)} == {(128, 0.1), (512, 0.4)}
+    bad = cli("agc-sweep", "--model", "tiny-nfnet", "--device", "fake", "--base-lr", 0)
+    assert (bad.exit_code, bad.stderr) == (
+        1,
+        "--base-lr 0 is not positive.\nTry: --base-lr 0.1, the rate at batch 256\n",
+    )
+
+
+@pytest.mark.parametrize("value", ["", "2;4", "two", ","])
+def test_a_list_that_is_none_is_wrong_usage(value: str, cli: Cli) -> None:
+    done = cli("agc-sweep", "--model", "tiny-nfnet", "--device", "fake", "--batch", value)
+    assert done.exit_code == 2 and "is no list of numbers; type 2,4,8." in done.stderr
+
+
+# the page of a device
+
+
+def test_the_page_of_a_device_leads_with_the_claims_and_names_each_study(cli: Cli) -> None:
+    done = cli("run", "claims", "--set", "scale=tiny", "--device", "fake", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert "holds" in done.stdout and "it says nothing about a GPU" in done.stdout.splitlines()[-1]
+    run(cli, HEAD + '[[step-time]]\nmodel = "tiny-nfnet"\nmax_time = 1\n')
+    text = device_page.page(Path("results/fake"))
+    assert text == device_page.page(Path("results/fake"))
+    assert text.index("## Claims") < text.index("## Claims, tiny scale") < text.index("## mine")
+    assert "nfbench run claims --set scale=tiny" in text
+    assert "This is no GPU: it says nothing about one" in text
+
+
+def test_a_page_takes_no_markup_from_results(cli: Cli, write: Callable[..., None] = lambda *_: None) -> None:
+    machine = CPU.__class__(device="cpu", name="<script>alert(1)</script> | *x*")
+    Writer(Path("results/x/mine")).write(result(machine=machine))
+    text = device_page.page(Path("results/x"))
+    assert "<script>" not in text.splitlines()[0] and "\\<script\\>" in text.splitlines()[0]
