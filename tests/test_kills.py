@@ -110,7 +110,7 @@ def test_a_study_that_is_killed_at_any_moment_ends_with_every_row_once(study: St
     moments = random.Random(0)
     for _ in range(RANDOM_MOMENTS):
         pid = study.start()
-        time.sleep(moments.uniform(0.2, 1.2))
+        time.sleep(moments.uniform(0.1, 0.7))
         if others := workers():
             kill(moments.choice(others))
             time.sleep(moments.uniform(0, 0.1))

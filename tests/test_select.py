@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import Cli
 
 from nfbench.errors import BadStudy
 from nfbench.records import Accuracy, StepTime
+from nfbench.showing import plots
 from nfbench.studies import select, study
 from nfbench.studies.entry import Task, tasks
 
@@ -27,6 +29,12 @@ model = "tiny-nfnet"
 agc = [0.01, "none"]
 epochs = 2
 """
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than all that is measured here."""
+    monkeypatch.setattr(plots, "draw", lambda *_, **__: SimpleNamespace(files=[], left_out=[]))
 
 
 def read() -> study.Study:
