@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -293,6 +294,34 @@ def test_the_newest_session_of_a_pair_counts() -> None:
     assert of("bn-twin-slower", [*new, *old]).verdict == "does not hold"
 
 
+@pytest.mark.parametrize("status", ["out_of_memory", "interrupted", "error"])
+def test_a_session_of_which_a_side_did_not_end_well_decides_nothing_and_says_why(status: Any) -> None:
+    whole = CASES["bn-twin-slower"][0]
+    partial = [*whole[:-1], msgspec.structs.replace(whole[-1], status=status)]
+    found = of("bn-twin-slower", partial)
+    assert found.verdict == "cannot tell"
+    said = f"only a part of its session: nfnet-f0 ended as {status.replace('_', ' ')}"
+    assert said in found.why and said in found.measured
+    cut = [*CASES["sam-cost"][0][:-1], msgspec.structs.replace(CASES["sam-cost"][0][-1], status=status)]
+    assert of("sam-cost", cut).verdict == "cannot tell"
+
+
+def test_a_session_that_ended_between_two_turns_says_how_many_it_had() -> None:
+    asked = msgspec.structs.replace(result().sampling, turns=6)
+    rows = [msgspec.structs.replace(r, sampling=asked) for r in CASES["bn-twin-slower"][0]]
+    assert "only a part of its session: 3 of 6 turns" in of("bn-twin-slower", rows).why
+
+
+def test_a_session_that_did_not_end_well_gives_way_to_an_older_one_that_did() -> None:
+    old = CASES["bn-twin-slower"][0]
+    late = [
+        msgspec.structs.replace(r, session="t", start=r.start.replace("2026", "2027"))
+        for r in CASES["bn-twin-slower"][1]
+    ]
+    late[-1] = msgspec.structs.replace(late[-1], status="out_of_memory")
+    assert of("bn-twin-slower", [*old, *late]).verdict == "holds"
+
+
 def test_the_sides_of_a_check_are_no_evidence() -> None:
     assert of("f1-vs-b7", [msgspec.structs.replace(r, side="head") for r in CASES["f1-vs-b7"][0]]).verdict == "not run"
 
@@ -346,10 +375,80 @@ def test_the_clip_is_judged_at_the_batch_nearest_the_papers_and_by_the_quickest_
     assert "by fused" in found.measured and "batch 32" in found.measured
 
 
+def test_turns_of_a_process_are_no_replicates_of_the_clips_share() -> None:
+    one = [clipping("nfnet-f0", 0.03 + 0.002 * turn, session="s", turn=turn, id=f"s{turn}")[0] for turn in range(4)]
+    (figure,) = of("agc-cheap", one).figures
+    assert figure.answer and figure.on.endswith("; interval within this run")
+    other = clipping("nfnet-f0", 0.06, session="t", id="t")
+    (figure,) = of("agc-cheap", [*one, *other]).figures
+    means = [stats.mean_of_logs([0.03 + 0.002 * turn for turn in range(4)]).value, 0.06]
+    assert figure.estimate == pytest.approx(stats.mean_of_logs(means))
+    assert figure.answer is None and "within" not in figure.on
+
+
+def test_the_interval_of_one_windows_steps_says_that_it_is_within_that_run() -> None:
+    assert of("agc-cheap", clipping("nfnet-f0", 0.01)).figures[0].on.endswith("; interval within this run")
+
+
 def test_memory_is_compared_at_the_same_micro_batch_only() -> None:
     half = msgspec.structs.replace(BF16, micro_batch=16)
     twin, own = counted(1.5e9, 1e9)
     assert of("bn-memory", [msgspec.structs.replace(twin, resolved=half), own]).verdict == "not run"
+
+
+def peaks(model: str, *values: float, session: str | None = "s", impl: Any = "auto", batch: int = 32) -> Results:
+    """The peaks of memory of a net in the turns of one process."""
+    asked = StepTime(model=model, agc_impl=impl, batch=batch)
+    became = msgspec.structs.replace(BF16, agc_impl="fused" if impl == "auto" else impl)
+    given: dict[str, Any] = {"workload": asked, "resolved": became, "machine": H200, "session": session}
+    name = f"{model}-{session}-{impl}"
+    return [
+        result(model, id=f"{name}-{turn}", turn=turn, readings=(once("peak_allocated", v, "B"),), **given)
+        for turn, v in enumerate(values)
+    ]
+
+
+TOGETHER = [*peaks("bn-nfnet-f0", *(1.3e9,) * 4), *peaks("nfnet-f0", *(1e9,) * 4)]
+
+
+@pytest.mark.parametrize("impl", ["fused", "foreach", "timm"])
+def test_a_clip_that_was_asked_for_is_no_part_of_the_comparison_with_a_twin(impl: str) -> None:
+    before = of("bn-memory", TOGETHER)
+    assert (before.verdict, before.figures[0].shown) == ("holds", "1.30 × exactly")
+    assert of("bn-memory", [*TOGETHER, *peaks("nfnet-f0", 2e9, session=None, impl=impl)]) == before
+    apart = [*peaks("bn-nfnet-f0", 1.3e9), *peaks("nfnet-f0", 2e9, impl=impl)]
+    assert of("bn-memory", apart).verdict == "not run"
+
+
+def test_memory_of_two_workloads_is_two_figures() -> None:
+    ema = [msgspec.structs.replace(r, workload=msgspec.structs.replace(r.step, sam=0.05)) for r in TOGETHER]
+    less = [msgspec.structs.replace(r, workload=msgspec.structs.replace(r.step, sam_fraction=0.5)) for r in ema]
+    assert len(of("bn-memory", [*TOGETHER, *ema, *less]).figures) == 3
+
+
+def test_memory_of_a_session_is_not_compared_with_that_of_another() -> None:
+    other = peaks("nfnet-f0", 3e9, session="by hand")
+    assert of("bn-memory", [*TOGETHER, *other]) == of("bn-memory", TOGETHER)
+
+
+def test_memory_that_varies_has_welchs_interval_whatever_the_order_of_its_rows() -> None:
+    twin, own = (1.3e9, 1.31e9, 1.32e9), (1e9, 1.02e9, 1.04e9)
+    rows = [*peaks("bn-nfnet-f0", *twin), *peaks("nfnet-f0", *own)]
+    (figure,) = of("bn-memory", rows).figures
+    logs = stats.contrast([(1, [math.log(v) for v in twin]), (-1, [math.log(v) for v in own])])
+    assert figure.estimate == pytest.approx([math.exp(v) for v in logs if v is not None])
+    assert figure.on.endswith("; interval within this run")
+    assert of("bn-memory", rows[::-1]).figures[0].estimate == pytest.approx(figure.estimate)
+
+
+def test_turns_of_a_process_are_no_replicates_of_its_memory() -> None:
+    turns_ = [*peaks("bn-nfnet-f0", 1.3e9, 1.31e9), *peaks("nfnet-f0", 1e9, 1e9)]
+    again = [*peaks("bn-nfnet-f0", 1.32e9, session="t"), *peaks("nfnet-f0", 1e9, session="t")]
+    (figure,) = of("bn-memory", [*turns_, *again]).figures
+    logs = [math.log(v) for v in ((1.3 * 1.31) ** 0.5, 1.32)]
+    expected = stats.contrast([(1, logs), (-1, [0.0, 0.0])])
+    assert figure.estimate == pytest.approx([math.exp(v) for v in expected if v is not None])
+    assert "within this run" not in figure.on
 
 
 def test_few_images_a_pass_say_nothing_of_an_images_memory() -> None:
@@ -389,6 +488,13 @@ def test_an_nf_net_that_depends_on_its_batch_is_shown_but_does_not_decide() -> N
     assert of("bn-dependence", [output("nfnet-f0", 0.0)]).verdict == "not run"
 
 
+@pytest.mark.parametrize("claim", ["bn-dependence", "bn-train-eval", "agc-dependence"])
+def test_dependence_says_that_it_is_of_a_cpu_whatever_the_machines_gpu(claim: str) -> None:
+    found = of(claim, CASES[claim][0])
+    assert found.machine == H200
+    assert all(f.on.endswith("float32 on the CPU") for f in found.figures)
+
+
 def test_training_tells_of_the_gap_to_evaluation_only_where_no_output_was_compared() -> None:
     gap = each_epoch("batch_top1", 0.5, 0.8, 0.95)
     seeds = [
@@ -410,6 +516,21 @@ def test_the_largest_batch_decides() -> None:
     small, big = large((0.9, 0.9), (0.91, 0.91), batch=256), large((0.7, None), (0.71, None), (0.72, None))
     assert of("agc-large-batch", [*small, *big]).verdict == "holds"
     assert of("agc-large-batch", large((0.9, None), (0.91, None), batch=64)).verdict == "not run"
+
+
+def test_what_is_the_best_of_several_says_of_how_many() -> None:
+    slower = [
+        msgspec.structs.replace(r, id=f"slow-{r.id}", workload=msgspec.structs.replace(r.run, lr=0.01))
+        for r in tuned(0.6, 0.5)
+    ]
+    (figure,) = of("better-transfer", [*tuned(0.9, 0.8), *slower]).figures
+    assert figure.on.count("best of 2 on the same seeds") == 2
+    assert "best of" not in of("better-transfer", tuned(0.9, 0.8)).measured
+    runs_ = large((0.74, None), (0.75, None))
+    weaker = runs("nf-resnet50", 0.6, 0.61, run={"batch": 4096, "dataset": "imagenet", "agc": 0.02}, agc=0.02)
+    figures = of("agc-large-batch", [*runs_, *weaker]).figures
+    assert all("λ 0.01, best of 2 on the same seeds" in f.on for f in figures)
+    assert all("best of" not in f.on for f in of("agc-large-batch", runs_).figures)
 
 
 def test_without_a_gain_there_is_nothing_to_ascribe() -> None:
@@ -512,11 +633,11 @@ def test_each_figure_has_a_line_and_the_reason_stands_in_the_table(format: Any) 
 
 def test_what_is_reported_and_what_was_measured_never_share_a_column() -> None:
     keys = [column.key for column in show.COLUMNS]
-    assert keys == ["claim", "who", "reported", "measured", "verdict", "on"]
+    assert keys == ["id", "claim", "verdict", "measured", "on", "reported", "who"]
     text = show.table(everything(0), "md")
     cells = [[cell.strip() for cell in line.split(" | ")] for line in text.splitlines()[2:]]
     reported = {claim.reported for claim in claims()} | {"", "–"}
-    assert {line[2] for line in cells} <= reported
+    assert {line[5] for line in cells} <= reported
     assert not {line[3] for line in cells} & (reported - {"", "–"})
 
 

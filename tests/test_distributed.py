@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from nfbench.analysis.store import load
 from nfbench.devices import guard, world
 from nfbench.devices.guard import Guard
 from nfbench.devices.world import Failure, World, place
-from nfbench.errors import UnsupportedWorkload
+from nfbench.errors import Terminated, UnsupportedWorkload
 from nfbench.measuring.merged import merged
 from nfbench.records import Conditions, Result, StepTime, accumulation_steps, reading, to_json
 from nfbench.showing import results as show
@@ -378,8 +378,8 @@ class Store:
 class Quiet(Guard):
     """A guard that leaves signals as they are, and looks at nothing by itself."""
 
-    def _claim(self) -> bool:
-        return self.claimed.acquire(blocking=False)
+    def _go_deaf(self) -> None:
+        return None
 
 
 def test_the_first_failure_is_the_cause_of_the_others() -> None:
@@ -387,6 +387,86 @@ def test_the_first_failure_is_the_cause_of_the_others() -> None:
     first, second = Quiet(0, 2, store), Quiet(1, 2, store)
     assert second.blame(Failure(1, "out_of_memory", "no more")) == ("out_of_memory", "rank 1: no more")
     assert first.blame(Failure(0, "error", "Connection closed by peer")) == ("out_of_memory", "rank 1: no more")
+
+
+class Late:
+    """A main thread of rank 0 that comes out of a long call only while the guard, which has kept a row after another
+    rank's failure, says its last words."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, leave: Callable[[], None]) -> None:
+        self.leave, self.kept, self.codes = leave, list[str](), list[int]()
+        self.inside, self.saying, self.left, self.end = (threading.Event() for _ in range(4))
+        self.guard = Quiet(0, 2, Store())
+        monkeypatch.setattr(guard, "GRACE", 0.0)
+        monkeypatch.setattr(guard, "last_words", lambda said: self.saying.set() or self.end.wait(LONGEST))
+        monkeypatch.setattr(guard.os, "_exit", self._exit)
+
+    def run(self) -> None:
+        self.guard.tell(Failure(1, "out_of_memory", "no more"))
+        threading.Thread(target=self._main, daemon=True).start()
+        assert self.inside.wait(LONGEST)
+        ending = threading.Thread(target=self._guard, daemon=True)
+        ending.start()
+        assert not self.left.wait(1.0)
+        self.end.set()
+        ending.join(LONGEST)
+
+    def _guard(self) -> None:
+        with contextlib.suppress(SystemExit):
+            self.guard._end(False)
+
+    def _exit(self, code: int) -> None:
+        self.codes.append(code)
+        raise SystemExit
+
+    def _main(self) -> None:
+        """As `Measurement` does."""
+        try:
+            with self.guard.keeping(lambda status, message: self.kept.append(f"guard: {status}")):
+                self.inside.set()
+                self.saying.wait(LONGEST)
+                self.leave()
+        except MemoryError:
+            self.guard.blame(Failure(0, "error", "no more"))
+        except Terminated:
+            self.guard.blame_stop()
+        except UnsupportedWorkload:
+            pass
+        self.kept.append("main")
+        self.left.set()
+
+
+def _raises(error: BaseException) -> Callable[[], None]:
+    def leave() -> None:
+        raise error
+
+    return leave
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [lambda: None, _raises(MemoryError()), _raises(Terminated()), _raises(UnsupportedWorkload("no"))],
+    ids=["well", "with an error", "by a signal", "in words"],
+)
+def test_who_comes_to_the_end_after_the_guard_keeps_no_second_row(
+    monkeypatch: pytest.MonkeyPatch, leave: Callable[[], None]
+) -> None:
+    late = Late(monkeypatch, leave)
+    late.run()
+    assert (late.kept, late.codes) == (["guard: out_of_memory"], [5])
+
+
+def test_a_main_thread_that_failed_first_keeps_the_row_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "GRACE", 0.0)
+    own, kept = Quiet(0, 2, Store()), list[str]()
+    with contextlib.suppress(MemoryError), own.keeping(lambda status, message: kept.append(status)):
+        raise MemoryError
+    ending = threading.Thread(target=own._end, args=(True,))
+    ending.start()
+    ending.join(LONGEST)
+    assert own.blame(Failure(0, "out_of_memory", "no more")) == ("out_of_memory", "rank 0: no more")
+    own.ended()
+    assert kept == []
 
 
 def test_a_lost_connection_is_blamed_on_a_process_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

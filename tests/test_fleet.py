@@ -25,7 +25,7 @@ from nfbench.studies.entry import Entry, Task, tasks
 from nfbench.studies.execute import Found, Home, Wanted
 from nfbench.studies.fleet import Fleet
 from nfbench.studies.messages import Hello
-from nfbench.studies.nodes import Lost, Need, Node, Seen
+from nfbench.studies.nodes import Lost, Need, Node, Nodes, Seen
 from nfbench.studies.remote import Asked, Report
 
 
@@ -174,6 +174,40 @@ def test_a_node_that_cannot_do_it_is_named(seen: Seen, words: str) -> None:
     assert error.value.what.startswith(words)
 
 
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"torch": "2.14.0"}, "has torch 2.14.0 (the first, 10.0.0.0, has torch 2.15.0)"),
+        ({"timm": None}, "has timm none (the first, 10.0.0.0, has timm 1.0.31)"),
+        ({"cuda": "12.8"}, "has cuda 12.8 (the first, 10.0.0.0, has cuda 13.0)"),
+        ({"python": "3.13.1"}, "has python 3.13 (the first, 10.0.0.0, has python 3.12)"),
+        ({"commit": "0123456789"}, "has commit 0123456 (the first, 10.0.0.0, has commit abcdef0)"),
+        ({"dirty": True}, "has commit abcdef0+ (the first, 10.0.0.0, has commit abcdef0)"),
+    ],
+)
+def test_nodes_of_other_software_are_refused_before_anything_is_handed_out(other: dict[str, Any], said: str) -> None:
+    own = msgspec.structs.replace(SOFTWARE, cuda="13.0", python="3.12.4", commit="abcdef0123", dirty=False)
+    nodes: Any = MadeUp([*CPUS, Node("n2", "10.0.0.2", 0, 4)], SEEN)
+    theirs = {"n0": own, "n1": msgspec.structs.replace(own, python="3.12.9")}
+    changed = msgspec.structs.replace(own, **other)
+    nodes.look = lambda nodes, device, sources: {n: SEEN._replace(software=theirs.get(n.id, changed)) for n in nodes}
+    with pytest.raises(NfbenchError) as error:
+        Fleet(nodes, "cpu", [], lambda text: None)
+    assert error.value.what == f"The nodes have different software: the node 10.0.0.2 {said}."
+    assert "Nothing was handed out" in error.value.why and not nodes.needs
+
+
+def test_nodes_of_another_kind_that_run_nothing_may_have_other_software() -> None:
+    nodes: Any = MadeUp([*gpus("A100", 4), *gpus("H200", 4, 4)], SEEN)
+    old = msgspec.structs.replace(SOFTWARE, torch="2.14.0")
+
+    def look(nodes: Sequence[Node], device: str, sources: object) -> dict[Node, Seen]:
+        return {n: node_seen(n, SEEN)._replace(software=old if "A100" in n.id else SOFTWARE) for n in nodes}
+
+    nodes.look = look
+    assert Fleet(nodes, "cuda", [], lambda text: None).name == "H200"
+
+
 def test_a_cluster_without_a_gpu_is_said() -> None:
     with pytest.raises(NfbenchError, match="No node of the Ray cluster has a GPU to give") as error:
         made(CPUS)
@@ -213,10 +247,38 @@ def test_a_task_that_is_lost_again_and_again_becomes_a_row(monkeypatch: pytest.M
     found = run(steps(1, 2, 3))
     assert [rows and rows[0].status for rows in found.results] == ["ok", "error", "ok"]
     (row,) = found.results[1] or []
-    assert row.message == "its node, or its process there, was lost 3 times"
+    assert row.message == "its node, or its process there, was lost 3 times: NodeDiedError"
     assert (row.study, row.machine, row.software) == ("s", FAKE, SOFTWARE)
     said = "tiny-nfnet, batch 2 was lost with its node (NodeDiedError). It is handed out again."
     assert run.board.notes.count(said) == cluster.LOSSES - 1
+
+
+def test_what_a_node_measured_with_other_software_is_not_kept_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(asked: Asked) -> Report:
+        report = measured(asked)
+        if asked.task.entry.workloads[0].batch != 2:  # type: ignore[union-attr]
+            return report
+        other = msgspec.structs.replace(SOFTWARE, torch="2.14.0")
+        return Report(results=tuple(msgspec.structs.replace(r, software=other) for r in report.results))
+
+    run = Run(monkeypatch, MadeUp(CPUS[:1], SEEN, answer))
+    with pytest.raises(NfbenchError) as error:
+        run(steps(1, 2, 3))
+    assert error.value.what == (
+        "A node measured tiny-nfnet, batch 2 with torch 2.14.0, the study began with torch 2.15.0."
+    )
+    assert [r.step.batch for r in run.kept] == [1]
+
+
+def test_the_commit_of_a_factory_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(asked: Asked) -> Report:
+        rows = measured(asked).results
+        mine = msgspec.structs.replace(SOFTWARE, commit="0123456", dirty=True)
+        return Report(results=tuple(msgspec.structs.replace(r, software=mine) for r in rows))
+
+    run = Run(monkeypatch, MadeUp(CPUS[:1], SEEN, answer))
+    run(tasks([Entry("step-time", (StepTime(model="mine:net"),), Sampling())]))
+    assert len(run.kept) == 1
 
 
 def test_a_node_that_refuses_ends_the_study_after_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,6 +345,54 @@ def test_a_node_of_another_kind_measures_nothing() -> None:
     (task,) = steps(1)
     report = remote.decoded(remote.measure(Asked(task, "fake", None, "another", 1.0)))
     assert report.refused is not None and report.refused[0] == "It is of another kind: fake, not another."
+
+
+def full(*_: object, **__: object) -> list[Result]:
+    raise OSError(28, "No space left on device", "/tmp/of-somebody/x")
+
+
+def test_what_a_node_raises_is_a_row_and_not_the_end_of_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = remote.measured_once
+    nodes = MadeUp(CPUS[:1], SEEN)
+    run = Run(monkeypatch, nodes)
+
+    def answer(asked: Asked) -> Report:
+        broken = asked.task.entry.workloads[0].batch == 2  # type: ignore[union-attr]
+        monkeypatch.setattr(remote, "measured_once", full if broken else real)
+        report = remote.decoded(remote.measure(asked))
+        same = (msgspec.structs.replace(r, software=SOFTWARE) for r in report.results)
+        return msgspec.structs.replace(report, results=tuple(same))
+
+    nodes.answer = answer
+    found = run(steps(1, 2, 3))
+    assert [rows and rows[0].status for rows in found.results] == ["ok", "error", "ok"]
+    (row,) = found.results[1] or []
+    assert row.message is not None and row.message.startswith("OSError: [Errno 28] No space left on device")
+    assert "of-somebody" not in row.message
+
+
+class TaskError(Exception):
+    """Stands for Ray's own."""
+
+    def __init__(self, cause: Exception) -> None:
+        self.cause = cause
+
+
+class FakeRay:
+    """Answers with what a task raised."""
+
+    class exceptions:
+        RayError = RayTaskError = TaskError
+
+    def get(self, ref: Exception, timeout: float) -> None:
+        raise TaskError(ref)
+
+
+def test_what_a_task_raises_on_its_node_is_a_loss_that_says_what() -> None:
+    nodes = Nodes.__new__(Nodes)
+    nodes.ray = FakeRay()
+    with pytest.raises(Lost, match=r"OSError: \[Errno 28\] No space left on device"):
+        nodes.result(OSError(28, "No space left on device"))
 
 
 def test_a_node_without_the_data_measures_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def test_an_axis_is_a_list_a_range_or_one_value(given: Any, values: list[Any]) -
         ({"from": 2, "to": 32, "factor": 1}, "batch never gets from 2 to 32: factor is 1"),
         ({"from": 0, "to": 32, "factor": 2}, "batch never gets from 0 to 32"),
         ({"from": 2, "to": 32, "step": 0}, "batch never gets from 2 to 32: step is 0"),
+        ({"from": 2, "to": math.inf, "factor": 2}, "batch has no end"),
+        ({"from": 2, "to": math.nan, "factor": 2}, "batch has no end"),
     ],
 )
 def test_a_range_that_is_none_says_what_one_needs(given: dict[str, Any], words: str) -> None:
@@ -122,8 +125,12 @@ def test_every_kind_of_table_becomes_workloads_of_its_kind() -> None:
         ('[[step-time]]\nmodel = "resnet50"\nexclude = { model = "resnet50" }\n', "exclude is no list of tables"),
         ('[[step-time]]\nmodel = "resnet50"\nexclude = [{ modle = "b" }]\n', "exclude, a table: unknown key 'modle'"),
         ('[[step-time]]\nmodel = "resnet50"\nworld_size = 2\n', "step-time[0]: unknown key 'world_size'"),
-        ('[[step-time]]\nmodel = "resnet50"\nlimit = 0\n', "limit is 0"),
+        ('[[step-time]]\nmodel = "resnet50"\ntime_limit = 0\n', "time_limit is 0"),
         ('[[step-time]]\nmodel = "resnet50"\nclaim = 3\n', "claim is no name"),
+        ('[[step-time]]\nmodel = "resnet50"\nclaim = "bn-memroy"\n', "There is no claim 'bn-memroy'"),
+        ('[[step-time]]\nmodel = "resnet50"\nscale = ["tiny"]\n', "scale is ['tiny']"),
+        ('[[step-time]]\nmodel = "resnet50"\nturn_time = -1\n', "--turn-time -1 is negative"),
+        ('[[step-time]]\nmodel = "resnet50"\nturns = 0\n', "--turns 0 is not positive"),
         ('[[compare]]\nnet = "resnet50"\nbaseline = "resnet50"\n', "resnet50 is compared with itself"),
         ('[[compare]]\nnet = "resnet50"\nbaseline = "resnet26"\nnet_settings = 3\n', "net_settings is no table"),
         ('[[compare]]\nnet = "a"\nbaseline = "b"\nnet_settings = { pixels = 3 }\n', "unknown key 'pixels'"),

@@ -60,7 +60,10 @@ def test_a_setting_may_be_a_list_a_range_or_for_one_kind_of_table() -> None:
     found = select.with_settings(read(), ["step-time.batch=[1,2]", "epochs = 1", "max-time=5"]).entries("cpu")
     assert [e.workloads[0].batch for e in found] == [1, 2, 1, 2, 64, 64]  # type: ignore[union-attr]
     assert {e.workloads[0].epochs for e in found if isinstance(e.workloads[0], Accuracy)} == {1}
-    assert {e.sampling.max_time for e in found} == {5.0}
+    # a cap of timings is none of training runs, unless it is said to be
+    assert [e.sampling.max_time for e in found] == [5.0] * 4 + [86400.0] * 2
+    (capped, *_) = select.with_settings(read(), ["accuracy.max_time=7"]).runs("cpu")
+    assert capped.sampling.max_time == 7
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,22 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import Cli
-from make import CPU, H200, result
+from make import CPU, H200, SOFTWARE, result
+from msgspec.structs import replace
 
 from nfbench.analysis import store
+from nfbench.analysis.compare import sentence
+from nfbench.analysis.rows import rows
 from nfbench.analysis.store import Writer, load, mend
+from nfbench.commands._landing import Landing
 from nfbench.commands.batch_sweep import enough
-from nfbench.records import Accuracy, Result, StepTime, to_json
+from nfbench.devices.fake import FakeDevice
+from nfbench.records import Accuracy, Result, Sampling, StepTime, to_json
 from nfbench.showing import answers, device_page, plots
 from nfbench.showing import study as show
 from nfbench.studies.done import Done, current
@@ -73,7 +77,7 @@ def test_a_study_of_every_kind_is_measured_once_and_its_tables_follow_from_the_r
     (ratio,) = csv.DictReader(io.StringIO(kept["ratios.csv"]))
     assert (ratio["net"], ratio["baseline"], ratio["rounds"]) == ("tiny-nfnet", "tiny-resnet", "2")
     assert float(ratio["speedup"]) == 1.0
-    assert first.out.splitlines()[-1].startswith("On digits") or "On fake" in first.out
+    assert "On fake, fp32: tiny-nfnet takes 1.000 of tiny-resnet's step" in first.out
 
     again = run(cli, MIXED)
     assert again.code == 0 and "11 workloads had been done before" in again.err
@@ -113,8 +117,9 @@ def test_what_failed_is_a_row_and_runs_again_only_when_asked(cli: Cli) -> None:
     first = run(cli, text)
     assert first.code == 5 and "1 of 2 workloads failed: tiny-nfnet." in first.err
     assert [r.status for r in stored()] == ["unsupported", "ok"]
-    assert run(cli, text).code == 0
-    assert len(stored()) == 2
+    again = run(cli, text)
+    assert again.code == 5 and len(stored()) == 2
+    assert "1 workload had failed before; --retry failed runs them again." in again.err
     assert run(cli, text, "--retry", "failed").code == 5
     assert sorted(r.status for r in stored()) == ["ok", "unsupported", "unsupported"]
     assert len(current(stored())) == 2
@@ -123,7 +128,7 @@ def test_what_failed_is_a_row_and_runs_again_only_when_asked(cli: Cli) -> None:
 
 
 def test_a_task_that_takes_longer_than_its_limit_is_a_timeout_and_the_others_go_on(cli: Cli) -> None:
-    slow = '[[step-time]]\nmodel = "tiny-nfnet"\nmin_steps = 100000000\nmax_time = 1e9\nlimit = 1\n'
+    slow = '[[step-time]]\nmodel = "tiny-nfnet"\nmin_steps = 100000000\nmax_time = 1e9\ntime_limit = 1\n'
     done = run(cli, HEAD + slow + '[[step-time]]\nmodel = "tiny-resnet"\n')
     assert done.code == 5
     assert sorted((r.workload.model, r.status) for r in stored()) == [("tiny-nfnet", "timeout"), ("tiny-resnet", "ok")]
@@ -182,13 +187,26 @@ def test_a_second_run_into_the_same_folder_is_refused_while_the_first_goes_on(cl
         fcntl.flock(held, fcntl.LOCK_EX)
         refused = run(cli, text)
         assert refused.code == 1
-        assert "process 7 runs this into results/fake/mine already." in refused.err
+        assert "Process 7 runs this into results/fake/mine already." in refused.err
         assert "Try: --shard 1/2 in one and --shard 2/2 in the other" in refused.err
-        assert run(cli, text, "--shard", "2/2").code == 0
-    assert [r.workload.model for r in stored()] == ["tiny-resnet"]
+        assert run(cli, text, "--shard", "2/2").code == 1
+    assert not list(folder.glob("*.jsonl"))
     # one that was killed leaves its file, and nobody in it
     assert run(cli, text).code == 0 and len(stored()) == 2
-    assert not (folder / ".running").exists()
+
+
+def test_a_whole_run_and_shards_keep_each_other_out_and_so_do_shards_of_another_number(cli: Cli) -> None:
+    text = HEAD + '[[step-time]]\nmodel = ["tiny-nfnet", "tiny-resnet"]\nmax_time = 1\n'
+    assert run(cli, text, "--shard", "1/2").code == 0
+    landing = Landing(None, "mine")
+    landing.make(FakeDevice.machine)
+    landing.hold(FakeDevice.machine, "1/2")
+    assert "Shards of 2 runs this into" in run(cli, text).err
+    assert "runs this into results/fake/mine already" in run(cli, text, "--shard", "1/2").err
+    assert "runs this into results/fake/mine already" in run(cli, text, "--shard", "1/1").err
+    assert run(cli, text, "--shard", "2/2").code == 0
+    landing.release()
+    assert run(cli, text).code == 0 and len(stored()) == 2
 
 
 # what killed writers leave
@@ -207,9 +225,31 @@ def test_a_half_written_line_is_cut_off_and_a_whole_one_is_ended() -> None:
     (folder / "b.jsonl").write_bytes(whole)
     (folder / "c.jsonl").write_bytes(half)
     (folder / "d.jsonl").write_bytes(b"")
-    assert mend(folder) == 2
-    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {"a.jsonl": whole + b"\n", "b.jsonl": whole + b"\n"}
-    assert mend(folder) == 0
+    assert mend(sorted(folder.glob("*.jsonl"))) == 2
+    left = {"a.jsonl": whole + b"\n", "b.jsonl": whole + b"\n", "c.jsonl": b"", "d.jsonl": b""}
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == left
+    assert mend(sorted(folder.glob("*.jsonl"))) == 0
+
+
+def test_nothing_is_cut_off_that_is_no_result(cli: Cli) -> None:
+    folder, _, half = torn()
+    notes = b'{"loss": 0.1}\n{"loss": 0.2}'
+    (folder / "train.jsonl").write_bytes(notes)
+    (folder / "notes.jsonl").write_bytes(b"by hand")
+    (folder / "mine.jsonl").write_bytes(half)
+    assert mend(folder.glob("t*.jsonl")) == 0
+    done = run(cli, HEAD + '[[flops]]\nmodel = "tiny-nfnet"\n', "--out", "here/mine.jsonl")
+    assert done.code == 0 and "Cut off 1 half-written line" in done.err
+    assert {p.name for p in folder.iterdir()} - {".mine.running"} == {"train.jsonl", "notes.jsonl", "mine.jsonl"}
+    assert (folder / "train.jsonl").read_bytes() == notes and (folder / "notes.jsonl").read_bytes() == b"by hand"
+    assert [r.workload.model for r in load([folder / "mine.jsonl"]).results] == ["tiny-nfnet"]
+
+
+def test_a_file_that_is_named_is_a_study_s_own_whatever_lies_beside_it(cli: Cli) -> None:
+    text = HEAD + '[[flops]]\nmodel = "tiny-nfnet"\n'
+    for name in ("a", "b", "a"):
+        assert run(cli, text, "--out", f"here/{name}.jsonl").code == 0
+    assert [len(load([Path(f"here/{name}.jsonl")]).results) for name in "ab"] == [1, 1]
 
 
 def test_a_file_that_somebody_writes_is_left_alone() -> None:
@@ -219,9 +259,9 @@ def test_a_file_that_somebody_writes_is_left_alone() -> None:
     with (folder / "a.jsonl").open("ab") as file:
         file.write(half)
     before = (folder / "a.jsonl").read_bytes()
-    assert mend(folder) == 0 and (folder / "a.jsonl").read_bytes() == before
+    assert mend(sorted(folder.glob("*.jsonl"))) == 0 and (folder / "a.jsonl").read_bytes() == before
     writer.close()
-    assert mend(folder) == 1
+    assert mend(sorted(folder.glob("*.jsonl"))) == 1
 
 
 # what is done
@@ -345,14 +385,102 @@ def test_the_page_of_a_device_leads_with_the_claims_and_names_each_study(cli: Cl
     assert "holds" in done.stdout and "it says nothing about a GPU" in done.stdout.splitlines()[-1]
     run(cli, HEAD + '[[step-time]]\nmodel = "tiny-nfnet"\nmax_time = 1\n')
     text = device_page.page(Path("results/fake"))
-    assert text == device_page.page(Path("results/fake"))
     assert text.index("## Claims") < text.index("## Claims, tiny scale") < text.index("## mine")
     assert "nfbench run claims --set scale=tiny" in text
     assert "This is no GPU: it says nothing about one" in text
 
 
-def test_a_page_takes_no_markup_from_results(cli: Cli, write: Callable[..., None] = lambda *_: None) -> None:
+def test_a_page_takes_no_markup_from_results() -> None:
     machine = CPU.__class__(device="cpu", name="<script>alert(1)</script> | *x*")
     Writer(Path("results/x/mine")).write(result(machine=machine))
     text = device_page.page(Path("results/x"))
     assert "<script>" not in text.splitlines()[0] and "\\<script\\>" in text.splitlines()[0]
+
+
+# several sessions, seeds, machines and versions in one folder
+
+
+def pair(net: float, baseline: float, **fields: object) -> list[Result]:
+    """A session in which two nets took four turns."""
+    given = {"session": "s1", "study": "mine", "sampling": Sampling(turns=4)} | fields
+    return [
+        result(model, (seconds,) * 20, workload=StepTime(model=model), turn=turn, **given)
+        for turn in range(4)
+        for model, seconds in (("nfnet-f0", net), ("resnet50", baseline))
+    ]
+
+
+def test_a_ratio_is_never_over_two_sessions() -> None:
+    out = [r for r in pair(0.26, 9.9, session="s2", seed=1) if r.workload.model == "nfnet-f0"]
+    out.append(
+        result("resnet50", (), workload=StepTime(model="resnet50"), status="out_of_memory", session="s2", seed=1)
+    )
+    (ratio,) = show.ratios([*pair(0.13, 0.10), *out])
+    assert ratio.estimate.value == pytest.approx(1.3) and ratio.turns == 4
+    both = show.ratios([*pair(0.13, 0.10), *pair(0.14, 0.10, session="s2", seed=1)])
+    assert [(r.rounds, r.turns) for r in both] == [(2, 8)]
+
+
+def test_a_ratio_of_which_turns_are_missing_says_so() -> None:
+    rows = pair(0.13, 0.10)[:5]
+    rows.append(
+        result("resnet50", (), workload=StepTime(model="resnet50"), status="out_of_memory", session="s1", turn=2)
+    )
+    (ratio,) = show.ratios(rows)
+    assert "; 2 of 4 turns, the others did not end well" in sentence([ratio])
+
+
+def test_a_session_that_was_cut_off_takes_no_other_s_place() -> None:
+    whole = pair(0.13, 0.10)
+    later = {"session": "s2", "start": "2026-01-02T00:00:00.000Z"}
+    cut = [
+        result("nfnet-f0", (0.5,) * 20, workload=StepTime(model="nfnet-f0"), study="mine", **later),
+        result("resnet50", (0.5,), workload=StepTime(model="resnet50"), study="mine", status="interrupted", **later),
+    ]
+    assert current([*whole, *cut]) == whole
+    assert current([*whole, cut[1]]) == whole
+    noted = result("nfnet-f0", workload=StepTime(model="nfnet-f0"), study="mine", notes={"cut_off": "a part"}, **later)
+    assert current([*whole, noted]) == whole
+    again = pair(0.14, 0.10, **later)
+    assert current([*whole, *again]) == again
+
+
+def test_what_was_cut_short_is_no_replicate_of_what_was_not() -> None:
+    (row,) = rows([result(), result(times=(9.0,), status="interrupted")])[0]
+    assert row["step_time"] == pytest.approx(0.1) and row["rounds"] == 1
+
+
+def test_settings_of_one_side_only_are_named_in_the_answer() -> None:
+    changed = [
+        replace(r, workload=replace(r.step, model="nfnet-f0", sam=0.05 if r.workload.model == "nfnet-f0" else "none"))
+        for r in pair(0.13, 0.10)
+    ]
+    (ratio,) = show.ratios(changed)
+    assert "nfnet-f0 with SAM 0.05 takes 1.300 of nfnet-f0's step" in sentence([ratio])
+
+
+def test_only_the_newest_software_s_ratio_stands_beside_results_and_each_machine_has_its_own() -> None:
+    old = pair(0.2, 0.10)
+    new = pair(0.13, 0.10, session="s2", start="2026-01-02T00:00:00.000Z", software=SOFTWARE.__class__(nfbench="9"))
+    other = pair(0.3, 0.10, session="s3", machine=H200)
+    found = show.ratios([*old, *new, *other], everything=False)
+    assert sorted(round(r.estimate.value, 2) for r in found) == [1.3, 3.0]
+    said = answers.sentences("mine", show.shown([*new, *other]))
+    assert [line.split(",")[0] for line in said] == ["On A CPU", "On NVIDIA H200"]
+
+
+def test_claims_are_judged_on_each_machine() -> None:
+    results = [*pair(0.13, 0.10, study="claims"), *pair(0.13, 0.10, study="claims", session="s2", machine=H200)]
+    assert [each[0].machine for each in answers.verdicts(results)] == [CPU, H200]
+    assert [each[0].machine for each in answers.verdicts([*results[:8], *pair(1, 1, session="s3", machine=H200)])] == [
+        CPU
+    ]
+
+
+def test_a_raised_time_limit_runs_what_it_ended_again() -> None:
+    row = result(status="timeout", notes={"time_limit": "1"})
+    done = Done([row], row.machine, row.software)
+    limited = task(StepTime(model="resnet50"))
+    assert done.rows(limited._replace(entry=limited.entry._replace(time_limit=1.0))) == [row]
+    assert done.rows(limited._replace(entry=limited.entry._replace(time_limit=60.0))) is None
+    assert done.rows(limited) is None

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,7 +10,6 @@ from make import CPU, H200
 from sweep_cases import BATCHES, GIB, agc_results, batch_results, norm_results, run, step
 
 from nfbench.analysis import accuracy, rows, sweeps
-from nfbench.errors import BadResults
 from nfbench.records import Result
 from nfbench.showing import sweeps as showing
 
@@ -180,23 +178,6 @@ def test_machines_and_data_sets_never_share_a_table() -> None:
     assert sum("top-1" in title for title in titles) == 2
     grids = showing.agc_grids(clips(run(), run(dataset="mnist"), run(machine=H200)))
     assert len(grids) == 3 and grids[0].title.startswith("A CPU, ")
-
-
-def test_files_are_written_whole_and_the_same_bytes_for_the_same_results() -> None:
-    frame = clips(*RUNS)
-    for folder in ("a", "b"):
-        files = showing.write(Path(folder), "agc-sweep", frame, showing.agc_grids(frame), showing.agc_answer(frame))
-        assert [path.name for path in files] == ["agc-sweep.csv", "agc-sweep.md"]
-        assert len(list(Path(folder).iterdir())) == 2
-    for name in ("agc-sweep.csv", "agc-sweep.md"):
-        assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
-    assert pd.read_csv("a/agc-sweep.csv")["batch"].tolist() == frame["batch"].tolist()
-
-
-def test_a_folder_that_cannot_be_written_is_one_worded_message() -> None:
-    Path("file").write_text("")
-    with pytest.raises(BadResults, match="Tables cannot be written to file/sub"):
-        showing.write(Path("file/sub"), "x", batches(), [])
 
 
 def test_nothing_measured_is_an_empty_table_with_all_its_columns() -> None:

@@ -22,6 +22,9 @@ Outcome = Literal["holds", "does not hold", "cannot tell", "not run"]
 Unit = Literal["×", "%", "pp", "1"]
 """A ratio, a share (stored 0 to 1), a difference of shares (stored −1 to 1), a relative change."""
 
+WITHIN = "interval within this run"
+"""What a figure says whose interval is that of one process, since the spread between runs is larger."""
+
 SMALL_DATA = ("digits", "mnist", "fashion-mnist")
 
 
@@ -181,6 +184,15 @@ def failures(results: Iterable[Result]) -> str:
     """What those that gave nothing ended as: "bn-nfnet-f3 ended as out of memory"; empty where none did."""
     found = [f"{r.workload.model} ended as {r.status.replace('_', ' ')}" for r in results if r.status != "ok"]
     return ", ".join(dict.fromkeys(found))
+
+
+def processes(results: Iterable[Result]) -> list[list[Result]]:
+    """The results of one workload by the process that measured them: turns that a process takes share its luck, so that
+    they are no replicates."""
+    found: dict[tuple[str, int], list[Result]] = {}
+    for result in results:
+        found.setdefault((result.session or result.id, result.round), []).append(result)
+    return list(found.values())
 
 
 def norm(model: str) -> str | None:

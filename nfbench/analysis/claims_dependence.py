@@ -3,6 +3,9 @@
 Each such figure is a relative change, and stands against what rounding does in the same net: over 10 times that (at
 least float32's 1.2e-7) nothing but dependence explains it, under it there is none. The interval is the range over
 seeds, widened by rounding on both sides; that of one seed is its rounding.
+
+It is computed in float32 on the CPU of whatever machine it was measured on, which the figure says: a verdict names the
+machine's GPU.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from nfbench.records import Accuracy, Dependence, Result
 
 FLOAT32 = 2.0**-23
 BEYOND_ROUNDING = 10.0
+WHERE = "float32 on the CPU"
 
 
 def bn_dependence(results: Sequence[Result]) -> Evidence:
@@ -103,7 +107,8 @@ def _figure(
     floor = max(FLOAT32, *floors)
     estimate = Estimate(stats.mean(values).value, min(values) - floor, max(values) + floor)
     px = "" if resolved is None else f", {resolved.px} px"
-    on = f"{workload.model}, batch {workload.batch}{px}, random weights, {len(values)} seed{'s'[: len(values) != 1]}"
+    seeds = f"{len(values)} seed{'s'[: len(values) != 1]}"
+    on = f"{workload.model}, batch {workload.batch}{px}, random weights, {seeds}, {WHERE}"
     ids = tuple(r.id for r in group)
     return Figure(about, on, estimate, "1", side, BEYOND_ROUNDING * floor, ids, scope=scope(workload))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import msgspec
+
 from nfbench.analysis import stats
-from nfbench.analysis.claim import Evidence, Figure, failures, scope
+from nfbench.analysis.claim import WITHIN, Evidence, Figure, failures, processes, scope
 from nfbench.analysis.rows import choose
 from nfbench.analysis.stats import Estimate
 from nfbench.catalog.models import NETS
@@ -19,44 +22,59 @@ MORE = 1.01
 def bn_memory(results: Sequence[Result]) -> Evidence:
     """Batch normalization costs memory for what backward needs: a twin takes over 1.01 times its net's.
 
-    Of every normalizer-free net and its ``bn-…`` twin with equal settings, px, precision, layout and micro-batch. What
-    decides is CUDA's peak of allocated memory, over several runs by Student's t, or where it is absent the bytes that
-    a pass saves for backward, which are counted and have an interval of no width. Decided against 1.01. Open where a
-    pass has fewer than 16 images: what an NF net saves of its standardized weights then outweighs the images.
+    Of every normalizer-free net and its ``bn-…`` twin with equal settings, which became the same px, precision, layout
+    and micro-batch; a twin that is not clipped stands against the net with its default clip. What decides is CUDA's
+    peak of allocated memory, or where it is absent the bytes that a pass saves for backward. Where they took turns in a
+    session, only such count. The interval is Welch's on logarithms over processes; that of one process on either side
+    is over its turns, within this run. What never varies has an interval of no width. Decided against 1.01. Open where
+    a pass has fewer than 16 images: what an NF net saves of its standardized weights then outweighs the images.
     """
     measured = (r for r in results if isinstance(r.workload, StepTime) and r.status == "ok" and r.resolved is not None)
     steps = [r for group in choose(measured).groups for r in group]
     figures = []
     for twin, own in ((net.name, net.twin_of) for net in NETS if net.twin_of is not None):
-        for place in dict.fromkeys(_place(r) for r in steps if r.workload.model == twin):
-            sides = [[r for r in steps if r.workload.model == m and _place(r) == place] for m in (twin, own)]
-            if all(sides) and (figure := _figure(sides[0], sides[1])) is not None:
-                figures.append(figure)
+        mine, its = ([r for r in steps if r.workload.model == model] for model in (twin, own))
+        for place in dict.fromkeys(map(_place, mine)):
+            side = [r for r in mine if _place(r) == place]
+            for clip in dict.fromkeys(map(_clip, side)):
+                some = [r for r in side if _clip(r) == clip]
+                other = [r for r in its if _place(r) == place and _clip(r) == clip]
+                if other and (figure := _figure(some, other)) is not None:
+                    figures.append(figure)
     failed = failures(r for r in results if isinstance(r.workload, StepTime))
     missing = "no net and its batch-normalized twin measured at the same micro-batch on this device"
     return Evidence(figures, missing + (f" ({failed})" if failed else ""))
 
 
-def _place(result: Result) -> tuple[object, ...]:
-    """What must be equal on both sides."""
-    resolved, w = result.resolved, result.step
-    assert isinstance(resolved, Resolved)
-    settings = (w.batch, w.compile, w.optimizer, w.norm, w.sam, w.ema, w.world_size)
-    return (resolved.px, resolved.micro_batch, resolved.precision, resolved.layout, *settings)
+def _place(result: Result) -> tuple[StepTime, Resolved]:
+    """What must be equal on both sides: all that was asked, and what it became, but for the net and its clip."""
+    assert result.resolved is not None
+    asked = msgspec.structs.replace(result.step, model="", agc="auto", agc_impl="auto")
+    became = msgspec.structs.replace(result.resolved, agc=None, agc_impl=None, optimizer_impl=None, threads=None)
+    return asked, became
+
+
+def _clip(result: Result) -> tuple[object, object]:
+    """The clip as it was asked for, which is each net's own where nothing was."""
+    return result.step.agc, result.step.agc_impl
 
 
 def _figure(twin: Sequence[Result], own: Sequence[Result]) -> Figure | None:
+    together = {r.session for r in twin if r.session} & {r.session for r in own if r.session}
+    if together:
+        twin, own = ([r for r in side if r.session in together] for side in (twin, own))
     for name, word in (("peak_allocated", "peak memory"), ("saved_bytes", "bytes saved for backward")):
-        mine, its = ([v for r in side if (v := r.value(name))] for side in (twin, own))
+        mine, its = (_values(side, name) for side in (twin, own))
         if not mine or not its:
             continue
         last = twin[-1]
         assert last.resolved is not None
+        estimate, within = _ratio(mine, its)
         on = f"{last.resolved.px} px, {last.resolved.micro_batch} images a pass, {last.resolved.precision}"
         return Figure(
             f"{last.workload.model}'s {word} an image over {own[-1].workload.model}'s",
-            f"{on}, {last.resolved.layout}",
-            _ratio(mine, its),
+            f"{on}, {last.resolved.layout}" + (f"; {WITHIN}" if within else ""),
+            estimate,
             "×",
             "above",
             MORE,
@@ -67,6 +85,12 @@ def _figure(twin: Sequence[Result], own: Sequence[Result]) -> Figure | None:
     return None
 
 
+def _values(side: Sequence[Result], name: str) -> list[list[float]]:
+    """What each process read, turn by turn."""
+    found = ([v for r in turns if (v := r.value(name))] for turns in processes(side))
+    return [values for values in found if values]
+
+
 def _few(images: int) -> str:
     if images >= LEAST_IMAGES:
         return ""
@@ -75,10 +99,17 @@ def _few(images: int) -> str:
     )
 
 
-def _ratio(mine: Sequence[float], its: Sequence[float]) -> Estimate:
-    """The ratio of the means, with an interval over what was read; what is always the same has no width."""
-    if len(set(mine)) == len(set(its)) == 1:
-        value = mine[0] / its[0]
-        return Estimate(value, value, value)
-    pairs = list(zip(mine, its, strict=False))
-    return stats.mean_of_logs([a / b for a, b in pairs])
+def _ratio(mine: Sequence[Sequence[float]], its: Sequence[Sequence[float]]) -> tuple[Estimate, bool]:
+    """The ratio of the geometric means, and whether its interval is within one process of each."""
+    every = [[value for turns in side for value in turns] for side in (mine, its)]
+    if all(len(set(values)) == 1 for values in every):
+        value = every[0][0] / every[1][0]
+        return Estimate(value, value, value), False
+    one = len(mine) == len(its) == 1
+    logs = [
+        [math.log(v) for v in side[0]] if one else [stats.mean(list(map(math.log, turns))).value for turns in side]
+        for side in (mine, its)
+    ]
+    value, low, high = stats.contrast([(1, logs[0]), (-1, logs[1])])
+    estimate = Estimate(math.exp(value), *(None if end is None else math.exp(end) for end in (low, high)))
+    return estimate, one and low is not None

@@ -1,6 +1,7 @@
 """Rules for claims that step times decide: ratios of steps that took turns, and the clip's share of a step.
 
-Only the newest session of each pair of workloads counts, and only turns in which the GPU was not slowed down.
+Only the newest session of each pair of workloads counts, and only turns in which the GPU was not slowed down. A session
+that did not come to its end gives way to one that did; where there is no other it is shown and decides nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from nfbench.analysis import compare, metrics, stats
-from nfbench.analysis.claim import Evidence, Figure, failures, norm, scope
+from nfbench.analysis.claim import WITHIN, Evidence, Figure, failures, norm, processes, scope
 from nfbench.analysis.claims_equal import at_equal_accuracy
 from nfbench.analysis.compare import Ratio
 from nfbench.analysis.rows import choose, family_of
@@ -30,18 +31,26 @@ FIFTH = 0.2
 
 
 class Pair(NamedTuple):
-    """Two workloads that took turns; ``ratio`` is how much of the baseline's step the net's takes."""
+    """Two workloads that took turns; ``ratio`` is how much of the baseline's step the net's takes.
+
+    ``doubt`` says what did not end well, after which one side went on without the other or neither did.
+    """
 
     net: StepTime
     baseline: StepTime
     ratio: Ratio
     ids: tuple[str, ...]
+    doubt: str = ""
 
     def figure(self, about: str, estimate: Estimate, limit: float = 1.0, note: str = "", doubt: str = "") -> Figure:
         """A ratio that the claim says is above ``limit``."""
-        on = compare.where(self.ratio, True) + (f"; {note}" if note else "")
         where = scope(self.net, self.baseline)
-        return Figure(about, on, estimate, "×", "above", limit, self.ids, scope=where, doubt=doubt)
+        doubts = "; ".join(filter(None, [self.doubt, doubt]))
+        return Figure(about, self.on(note), estimate, "×", "above", limit, self.ids, scope=where, doubt=doubts)
+
+    def on(self, note: str = "") -> str:
+        """The settings of both sides, with the ``note`` and what did not end well."""
+        return "; ".join(filter(None, [compare.where(self.ratio, True), note, self.doubt]))
 
 
 def pairs(results: Sequence[Result]) -> list[Pair]:
@@ -55,10 +64,23 @@ def pairs(results: Sequence[Result]) -> list[Pair]:
         workloads = list({key(r.workload): r.step for r in session}.values())
         for net, baseline in itertools.permutations(workloads, 2):
             ratio = compare.paired(session, net, baseline)
-            if ratio is not None and all(r.resolved is not None for r in ratio[:2]):
-                keys = key(net), key(baseline)
-                found[keys] = Pair(net, baseline, ratio, tuple(r.id for r in session if key(r.workload) in keys))
+            if ratio is None or any(r.resolved is None for r in ratio[:2]):
+                continue
+            keys = key(net), key(baseline)
+            both = [r for r in session if key(r.workload) in keys]
+            pair = Pair(net, baseline, ratio, tuple(r.id for r in both), _partial(both, ratio))
+            if not pair.doubt or keys not in found or found[keys].doubt:
+                found[keys] = pair
     return list(found.values())
+
+
+def _partial(rows: Sequence[Result], ratio: Ratio) -> str:
+    """Why the turns of two workloads are not all that should have been; empty where they are."""
+    taken = ratio.turns + ratio.voided
+    # one that was stopped between two turns has no row that says so
+    fewer = f"{taken} of {ratio.asked} turns" if taken < ratio.asked else ""
+    why = failures(rows) or fewer
+    return f"only a part of its session: {why}" if why else ""
 
 
 def f1_vs_b7(results: Sequence[Result]) -> Evidence:
@@ -104,9 +126,9 @@ def sam_cost(results: Sequence[Result]) -> Evidence:
         if p.net.sam == "none" or p.net.sam_fraction != FIFTH or plain != p.baseline:
             continue
         extra = Estimate(*(None if v is None else v - 1 for v in p.ratio.estimate))  # type: ignore[arg-type]
-        on = f"{compare.where(p.ratio, True)}; ρ {p.net.sam:g}, ascent on {FIFTH:.0%} of each {p.net.sam_scope}"
+        on = p.on(f"ρ {p.net.sam:g}, ascent on {FIFTH:.0%} of each {p.net.sam_scope}")
         about = f"what SAM adds to a step of {p.net.model}"
-        figures.append(Figure(about, on, extra, "%", "below", 1.0, p.ids, scope=scope(p.net)))
+        figures.append(Figure(about, on, extra, "%", "below", 1.0, p.ids, scope=scope(p.net), doubt=p.doubt))
     return Evidence(figures, missing("no net timed in turns with and without SAM on a fifth of the batch", results))
 
 
@@ -114,8 +136,9 @@ def agc_cheap(results: Sequence[Result]) -> Evidence:
     """AGC adds little to a step: the clip takes under 5 % of it.
 
     Counted for each normalizer-free net with the clip on, at the measured batch, of 16 or more, that is nearest the
-    paper's 32, and by the quickest implementation there: the median over steps of clip / step, or Student's t over
-    several runs. Decided by its interval against 5 %.
+    paper's 32, and by the quickest implementation there: the median over steps of clip / step. Decided by its interval
+    against 5 %, which is Student's t over several processes, each with the mean of its turns. That of one process, over
+    its turns or else its steps, is within this run, and the figure says so.
     """
     groups: dict[str, list[tuple[float, float, Figure]]] = {}
     for group in choose(r for r in results if _clips(r)).groups:
@@ -194,11 +217,17 @@ def _clips(result: Result) -> bool:
 def _clip_share(group: Sequence[Result]) -> Figure | None:
     last = group[-1]
     assert last.resolved is not None
-    values = [estimate for r in group if (estimate := _share(r)) is not None and estimate.value > 0]
-    if not values:
+    found = [[e for r in turns if (e := _share(r)) is not None and e.value > 0] for turns in processes(group)]
+    shares = [turns for turns in found if turns]
+    if not shares:
         return None
-    estimate = values[0] if len(values) == 1 else stats.mean_of_logs([v.value for v in values])
+    means = [stats.mean_of_logs([e.value for e in turns]) for turns in shares]
+    if len(shares) > 1:
+        estimate = stats.mean_of_logs([mean.value for mean in means])
+    else:
+        estimate = means[0] if len(shares[0]) > 1 else shares[0][0]
     on = f"batch {last.step.batch}, {last.resolved.px} px, {last.resolved.precision}, by {last.resolved.agc_impl}"
+    on += f"; {WITHIN}" if len(shares) == 1 and estimate.low is not None else ""
     about, ids = f"the clip's share of {last.workload.model}'s step", tuple(r.id for r in group)
     return Figure(about, on, estimate, "%", "below", LITTLE, ids, scope=scope(last.workload))
 

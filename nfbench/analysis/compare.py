@@ -7,14 +7,18 @@ from typing import NamedTuple
 
 from nfbench import units
 from nfbench.analysis import metrics, stats
+from nfbench.analysis.asked import said
 from nfbench.analysis.stats import Estimate
 from nfbench.records import Machine, Resolved, Result, StepTime, accumulation_steps, key
+
+_TOLD = ("batch ", "micro batch ", "layout ", "precision ", "world size ")
 
 
 class Ratio(NamedTuple):
     """How much of the baseline's step ``net`` takes, paired turn by turn within one session.
 
     ``turns`` count, over ``rounds`` of fresh processes; ``voided`` ones do not, because the GPU was slowed down.
+    ``asked`` is how many there were to be, where that is known.
     """
 
     net: Result
@@ -23,6 +27,7 @@ class Ratio(NamedTuple):
     rounds: int
     voided: int = 0
     turns: int = 0
+    asked: int = 0
 
     @property
     def speedup(self) -> Estimate:
@@ -38,23 +43,31 @@ def paired(results: Sequence[Result], net: StepTime, baseline: StepTime) -> Rati
     the turns where there is one round only. A turn in which the GPU was slowed down on either side does not count.
     """
     sides = key(net), key(baseline)
-    turns: dict[tuple[int, int], dict[str, Result]] = {}
+    turns: dict[tuple[str | None, int, int], dict[str, Result]] = {}
     for r in results:
-        if (side := key(r.workload)) in sides and metrics.seconds(r) is not None:
-            turns.setdefault((r.round, r.turn), {})[side] = r
+        # what did not end well would stand against what did
+        if (side := key(r.workload)) in sides and r.status in ("ok", "diverged") and metrics.seconds(r) is not None:
+            turns.setdefault((r.session, r.round, r.turn), {})[side] = r
     both = {place: pair for place, pair in turns.items() if len(pair) == 2}
     sound = {place: pair for place, pair in both.items() if not any(map(metrics.voided, pair.values()))}
     if not sound:
         return None
-    rounds: dict[int, list[float]] = {}
-    for (round, _), pair in sound.items():
+    rounds: dict[tuple[str | None, int], list[float]] = {}
+    for (session, round, _), pair in sound.items():
         ratio = (metrics.seconds(pair[sides[0]]) or 0) / (metrics.seconds(pair[sides[1]]) or 1)
-        rounds.setdefault(round, []).append(ratio)
+        rounds.setdefault((session, round), []).append(ratio)
     # turns of one pair of processes share their luck, so that they replicate each other only where nothing else does
     ratios = [stats.mean_of_logs(r).value for r in rounds.values()] if len(rounds) > 1 else next(iter(rounds.values()))
     last = list(sound.values())[-1]
     return Ratio(
-        last[sides[0]], last[sides[1]], stats.mean_of_logs(ratios), len(rounds), len(both) - len(sound), len(sound)
+        last[sides[0]],
+        last[sides[1]],
+        stats.mean_of_logs(ratios),
+        len(rounds),
+        len(both) - len(sound),
+        len(sound),
+        # turns that end when the ratio is known well enough are not told beforehand
+        last[sides[0]].sampling.turns * len({place[:2] for place in turns}) if last[sides[0]].sampling.turns > 1 else 0,
     )
 
 
@@ -77,12 +90,31 @@ def on(machine: Machine, precision: str | None, text: str) -> str:
 def _clause(ratio: Ratio, with_precision: bool) -> str:
     value, half = ratio.estimate.value, ratio.estimate.half_width
     shown = units.significant(value, 3) if half is None else units.plus_minus(value, half)
-    net, baseline, settings = ratio.net.workload.model, ratio.baseline.workload.model, where(ratio, with_precision)
+    net, baseline = named(ratio)
+    settings = where(ratio, with_precision)
+    if ratio.asked > ratio.turns + ratio.voided:
+        settings += f"; {ratio.turns} of {ratio.asked} turns, the others did not end well"
     if "±" in shown and ratio.rounds == 1:
         settings += "; ± within this run"
     if ratio.voided:
         settings += f"; {ratio.voided} turn{'s'[: ratio.voided != 1]} left out, the GPU was slowed down"
     return f"{net} takes {shown} of {baseline}'s step ({settings})"
+
+
+def named(ratio: Ratio) -> tuple[str, str]:
+    """The two nets, each with its settings that the other has not and that `where` does not tell."""
+    net, baseline = (
+        [part for part in said(r.workload) if not part.startswith(_TOLD) and not part.endswith(" px")]
+        for r in (ratio.net, ratio.baseline)
+    )
+    return (
+        _with(ratio.net.workload.model, [part for part in net if part not in baseline]),
+        _with(ratio.baseline.workload.model, [part for part in baseline if part not in net]),
+    )
+
+
+def _with(model: str, own: Sequence[str]) -> str:
+    return f"{model} with {', '.join(own)}" if own else model
 
 
 def where(ratio: Ratio, with_precision: bool) -> str:

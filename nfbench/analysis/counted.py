@@ -35,6 +35,7 @@ def rows(results: Iterable[Result]) -> list[Row]:
                 continue
             values = [v for r in sound if (v := r.value(reading.name)) is not None]
             if values:
-                row[reading.name] = sum(values) / len(values)
+                mean = sum(values) / len(values)
+                row[reading.name] = int(mean) if mean == int(mean) and reading.name in ("px", "batch") else mean
         found.append({k: v for k, v in row.items() if v is not None})
     return found

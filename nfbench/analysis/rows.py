@@ -76,6 +76,8 @@ def row(group: Sequence[Result]) -> Row:
     """
     last = group[-1]
     rated = [r for r in group if metrics.seconds(r) is not None]
+    # what was cut short is no replicate of what was not
+    rated = [r for r in rated if r.status in ("ok", "diverged")] or rated
     shown = rated or [last]
     result = shown[-1]
     workload, resolved = result.step, result.resolved

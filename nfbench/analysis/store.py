@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,9 @@ import msgspec
 
 from nfbench.errors import BadResults
 from nfbench.records import Result, from_json, key, to_json
+
+_BEGINNING = b'{"schema":'
+_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 
 
 def new_id() -> str:
@@ -75,7 +79,8 @@ class Writer:
         """From the first line to the end of this process the file says that somebody writes it."""
         if self.held is None:
             self.held = os.open(self.path, os.O_RDONLY)
-            lock(self.held, shared=True)
+            # somebody who mends the folder holds it for a moment
+            lock(self.held, shared=True, wait=True)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -84,7 +89,7 @@ class Writer:
             self.held = None
 
 
-def lock(handle: int, shared: bool = False) -> bool | None:
+def lock(handle: int, shared: bool = False, wait: bool = False) -> bool | None:
     """Whether this process now has the lock of an open file; None where the system or its file server has no locks.
 
     It ends with the process, however that ends.
@@ -94,7 +99,7 @@ def lock(handle: int, shared: bool = False) -> bool | None:
     except ImportError:
         return None
     try:
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:
@@ -102,18 +107,19 @@ def lock(handle: int, shared: bool = False) -> bool | None:
     return True
 
 
-def mend(folder: Path) -> int:
+def mend(paths: Iterable[Path]) -> int:
     """Cut off what writers that were killed left of a last line, and count such lines; a whole one is ended instead.
 
-    A file that is left empty is removed. Those that somebody still writes, or that cannot be written, are left alone.
+    Only what begins like a result is cut off. Files that somebody still writes, or that cannot be written, are left
+    alone.
     """
     count = 0
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in paths:
         with contextlib.suppress(OSError):
             handle = os.open(path, os.O_RDWR)
             try:
                 size = os.fstat(handle).st_size
-                if (size and os.pread(handle, 1, size - 1) == b"\n") or not lock(handle):
+                if not size or os.pread(handle, 1, size - 1) == b"\n" or not lock(handle):
                     continue
                 content = os.pread(handle, size, 0)
                 tail = content[content.rfind(b"\n") + 1 :]
@@ -121,14 +127,19 @@ def mend(folder: Path) -> int:
                     from_json(tail)
                     os.pwrite(handle, b"\n", size)
                 except (BadResults, msgspec.MsgspecError, UnicodeDecodeError):
+                    if not (tail.startswith(_BEGINNING) or _BEGINNING.startswith(tail)):
+                        continue
                     os.ftruncate(handle, size - len(tail))
-                    count += bool(tail)
-                    if len(tail) == size:
-                        path.unlink()
+                    count += 1
                 os.fsync(handle)
             finally:
                 os.close(handle)
     return count
+
+
+def own_files(folder: Path) -> list[Path]:
+    """The files of results in ``folder`` that are named by `new_id`, in their order."""
+    return sorted(path for path in folder.glob("*.jsonl") if _ID.fullmatch(path.stem))
 
 
 def check_writable(path: Path) -> None:

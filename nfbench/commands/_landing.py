@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import click
 
 from nfbench.analysis.rows import Row
-from nfbench.analysis.store import Broken, Writer, check_writable, load, lock
+from nfbench.analysis.store import Broken, Writer, check_writable, load, lock, mend, own_files
 from nfbench.devices.about import slug
 from nfbench.errors import BadResults, Failed
 from nfbench.records import Machine, Result, to_json
@@ -26,8 +27,7 @@ class Landing:
         self.results: list[Result] = []
         self.unwritten: list[Result] = []
         self.made: list[Path] = []
-        self.held: int | None = None
-        self.holding: Path | None = None
+        self.held: list[int] = []
         self.writer: Writer | None = Writer(out) if out is not None else None
         if out is None:
             check_writable(Path("results"))
@@ -57,46 +57,65 @@ class Landing:
             ) from error
 
     def hold(self, machine: Machine, shard: str = "") -> None:
-        """Keep every other run of the same study, or of the same ``shard`` of it, out of the folder until this process
-        ends.
+        """Keep every other run of the same study out of the folder until this process ends, but for other shards of as
+        many, each of them once.
 
         Raises:
             BadResults: another holds it.
         """
         folder = self.folder(machine)
-        path = folder / f".running{f'-{shard}' if shard else ''}"
-        try:
-            self.held = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError:
-            return
-        if lock(self.held) is False:
-            holder = os.pread(self.held, 64, 0).decode(errors="replace").strip() or "another nfbench"
-            os.close(self.held)
-            self.held = None
-            raise BadResults(
-                f"{holder} runs this into {folder} already.",
-                why="Two of them would measure everything twice.",
-                try_="--shard 1/2 in one and --shard 2/2 in the other, or --out with another folder",
-            )
-        os.ftruncate(self.held, 0)
-        os.pwrite(self.held, f"process {os.getpid()}".encode(), 0)
-        self.holding = path
+        name = f".{self.out.stem}" if self.file is not None and self.out is not None else ""
+        _, _, count = shard.partition("/")
+        # all shards share the first, so that a whole run stays out; nobody else may have the second
+        locks = [(f"{name}.running", bool(shard), count)]
+        if shard:
+            locks.append((f"{name}.running-{shard.replace('/', '-of-')}", False, ""))
+        for path, shared, of in locks:
+            try:
+                handle = os.open(folder / path, os.O_RDWR | os.O_CREAT, 0o644)
+            except OSError:
+                continue
+            self.held.append(handle)
+            words = os.pread(handle, 64, 0).decode(errors="replace").strip()
+            taken = lock(handle, shared)
+            others = shared and words.startswith("shards of ") and words != f"shards of {of}" and not lock(handle)
+            if taken is False or others:
+                self.release()
+                raise BadResults(
+                    f"{(words or 'another nfbench').capitalize()} runs this into {folder} already.",
+                    why="Two of them would measure everything twice.",
+                    try_="--shard 1/2 in one and --shard 2/2 in the other, or --out with another folder",
+                )
+            lock(handle, shared)
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, (f"shards of {of}" if of else f"process {os.getpid()}").encode(), 0)
 
     def release(self) -> None:
         """Let go of the folder and of the file."""
-        if self.held is not None:
-            if self.holding is not None:
-                self.holding.unlink(missing_ok=True)
-            os.close(self.held)
-            self.held = None
+        while self.held:
+            os.close(self.held.pop())
         if self.writer is not None:
             self.writer.close()
 
+    @property
+    def file(self) -> Path | None:
+        """The one file that --out names, beside which nothing else is of this study."""
+        return self.out if self.out is not None and self.out.suffix == ".jsonl" else None
+
+    def files(self, machine: Machine) -> list[Path]:
+        """The files of results that are there."""
+        if self.file is not None:
+            return [self.file] if self.file.is_file() else []
+        return sorted(self.folder(machine).glob("*.jsonl"))
+
+    def mend(self, machine: Machine) -> int:
+        """Cut off what was half-written by runs that were killed, and count such lines."""
+        return mend([self.file] if self.file is not None else own_files(self.folder(machine)))
+
     def earlier(self, machine: Machine) -> list[Result]:
-        """What is in the folder already, broken lines aside."""
-        folder = self.folder(machine)
+        """What is there already, broken lines aside."""
         try:
-            return load([folder]).results if any(folder.glob("*.jsonl")) else []
+            return load(found).results if (found := self.files(machine)) else []
         except BadResults as error:
             if "newer nfbench" in error.what:
                 raise
@@ -160,7 +179,8 @@ class Landing:
             count, asked = len({r.workload for r in failed}), len({r.workload for r in results})
             raise Failed(f"{count} of {asked} workload{'s'[: asked != 1]} failed: {models}.")
         if self.path is not None:
-            click.echo(f"Next: nfbench table {self.path} · nfbench plot {self.path}", err=True)
+            path = shlex.quote(str(self.path))
+            click.echo(f"Next: nfbench table {path} · nfbench plot {path}", err=True)
 
 
 def say_broken(broken: Sequence[Broken]) -> None:

@@ -22,7 +22,7 @@ class Elsewhere(Landing):
     def __init__(self, what: str) -> None:
         self.out, self.what = None, what
         self.results, self.unwritten, self.made = [], [], []
-        self.writer = self.held = self.holding = None
+        self.writer, self.held = None, []
 
     def make(self, machine: Machine) -> None:
         return None

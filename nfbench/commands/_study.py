@@ -63,13 +63,13 @@ def perform(
 
     if fresh and retry:
         raise BadStudy("--fresh runs again what failed too.", try_="one of --fresh and --retry failed")
-    kind = _kind(device) if ray else kind_of(device)
+    kind = kind_there(device) if ray else kind_of(device)
     tasks = part.select(entry.tasks(found.entries(kind), seed), only)
     if shard is not None:
         tasks = part.shard(tasks, shard)
     _check_figures(found)
     if dry_run:
-        _list(found, tasks, out, format)
+        _list(found, tasks, out, kind, format)
         return
     for task in tasks:
         runs.check(task.entry.sources)
@@ -83,7 +83,7 @@ def perform(
     except (Stop, KeyboardInterrupt, NfbenchError) as error:
         landing.say()
         landing.rescue()
-        if isinstance(error, (Stop, KeyboardInterrupt)) and (landing.results or landing.made):
+        if isinstance(error, (Stop, KeyboardInterrupt)):
             click.echo("The same command goes on from there.", err=True)
         raise
     finally:
@@ -102,13 +102,12 @@ def _run(
     shard: str | None,
     ray: str | None,
 ) -> Found:
-    from nfbench.analysis.store import mend
     from nfbench.studies.execute import Home, execute
 
     def home(machine: Machine) -> Home:
         landing.make(machine)
-        landing.hold(machine, (shard or "").replace("/", "-of-"))
-        if cut := mend(landing.folder(machine)):
+        landing.hold(machine, shard or "")
+        if cut := landing.mend(machine):
             board.note(f"Cut off {cut} half-written line{'s'[: cut != 1]} of a run that was killed.")
         return Home(landing.folder(machine), landing.earlier(machine))
 
@@ -132,7 +131,7 @@ def _run(
     return execute(tasks, device=device, keep=keep, board=board, home=home, study=found.name, kind=kind, wanted=wanted)
 
 
-def _kind(device: str) -> str:
+def kind_there(device: str) -> str:
     """The kind of device that is asked of a cluster, whose cards this machine cannot see."""
     return {"auto": "cuda"}.get(device, device.partition(":")[0])
 
@@ -152,6 +151,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format
     from nfbench.showing import accuracy as show_accuracy
     from nfbench.showing import answers, device_page, plots
     from nfbench.showing import study as show
+    from nfbench.studies.done import failed
 
     person = format in ("rich", "md")
     results = [r for rows in done.results if rows is not None for r in rows]
@@ -174,26 +174,38 @@ def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format
     folder = landing.folder(results[-1].machine)
     # what stands beside results is of all that are there, not of this session alone
     every = landing.earlier(results[-1].machine) or results
-    for path in show.write(folder, {**show.texts(every), **answers.texts(every)}):
-        click.echo(f"Wrote {path}", err=True)
+    # beside one file that --out names there may be anything
+    made = {} if landing.file is not None else {**show.texts(every), **answers.texts(every)}
+    if paths := show.write(folder, made):
+        click.echo(f"Tables in {folder}: {_names(paths)}", err=True)
     if landing.out is None and results[-1].machine.device != "fake":
         text = device_page.page(folder.parent)
         for path in show.write(folder.parent, {device_page.PAGE: text}):
-            click.echo(f"Wrote {path}", err=True)
+            click.echo(f"The device's page: {path}", err=True)
     whole = show.shown(every, everything=False)
     drawn = plots.draw(whole.steps, folder / "figures", whole.results, found.figures, whole.trained)
-    for figure in drawn.files:
-        click.echo(f"Drew {figure}", err=True)
+    if drawn.files:
+        click.echo(f"Figures in {folder / 'figures'}: {_names(drawn.files)}", err=True)
     for line in drawn.left_out if found.figures else ():
         click.echo(f"Left out: {line}", err=True)
     try:
+        new = {r.id for r in landing.results}
+        if before := sum(failed(rows) and rows[0].id not in new for rows in done.results if rows is not None):
+            said = f"{before} workload{'s' if before != 1 else ''} had failed before; --retry failed runs them again."
+            click.echo(said, err=True)
         # runs that diverged have found something
-        answered = [r for r in landing.results if not (isinstance(r.workload, Accuracy) and r.status == "diverged")]
+        answered = [r for r in results if not (isinstance(r.workload, Accuracy) and r.status == "diverged")]
         landing.close([*seen.steps, *seen.trained], counting=answered)
         _check_caps(landing.results)
     finally:
         for line in answers.sentences(found.name, seen):
             click.echo(line, err=not person)
+
+
+def _names(paths: Sequence[Path]) -> str:
+    """ "steps, ratios (csv, md)"."""
+    names, kinds = dict.fromkeys(p.stem for p in paths), sorted({p.suffix[1:] for p in paths})
+    return f"{', '.join(names)} ({', '.join(kinds)})"
 
 
 def _check_caps(results: Sequence[Result]) -> None:
@@ -212,9 +224,10 @@ def _check_caps(results: Sequence[Result]) -> None:
             )
 
 
-def _list(found: Study, tasks: Sequence[Task], out: Path | None, format: Any) -> None:
+def _list(found: Study, tasks: Sequence[Task], out: Path | None, kind: str, format: Any) -> None:
     """What would run, and how long it may take, told from what was measured in the folders of results."""
     from nfbench.analysis.store import load
+    from nfbench.devices import about, nvml
     from nfbench.errors import BadResults
     from nfbench.showing.board import duration
     from nfbench.showing.tables import Column, render
@@ -226,7 +239,9 @@ def _list(found: Study, tasks: Sequence[Task], out: Path | None, format: Any) ->
         known = load([where]).results if where.exists() else []
     except BadResults:
         known = []
-    durations = Durations(known)
+    # opening the device would take seconds, and stand beside what is timed on it
+    names = {"fake": {"fake"}, "cpu": {about.cpu_name()}}.get(kind) or {card.name for card in nvml.cards()}
+    durations = Durations(r for r in known if r.machine.device == kind and r.machine.name in names)
     expected = [durations.of(task) for task in tasks]
     rows = [
         {

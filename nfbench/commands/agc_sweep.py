@@ -37,6 +37,7 @@ RATE_OF = 256
 )
 @options.options(RUN)
 @options.device_option
+@options.seed_option
 @options.out_option
 @options.format_option
 @options.quiet_option
@@ -51,6 +52,7 @@ def command(
     base_lr: float | None,
     max_time: float,
     device: str,
+    seed: int,
     out: Path | None,
     format: Any,
     quiet: bool,
@@ -72,6 +74,7 @@ def command(
         "dataset": dataset,
         "epochs": epochs,
         "seeds": seeds,
+        "seed": seed,
         "max_time": max_time,
         **given,
         **({} if data_dir is None else {"data_dir": str(data_dir)}),
@@ -90,4 +93,4 @@ def command(
         },
         Path("agc-sweep"),
     )
-    perform(found, device=device, seed=0, out=out, format=format, quiet=quiet, **flags)
+    perform(found, device=device, seed=seed, out=out, format=format, quiet=quiet, **flags)

@@ -66,16 +66,16 @@ def command(
     Small batches are where batch normalization does worst: --accuracy trains at each batch, with each family's recipe
     and its rate scaled linearly, and shows what becomes of the top-1. Where it is stopped, the same command goes on.
     """
-    from nfbench.commands._study import perform
+    from nfbench.commands._study import kind_there, perform
     from nfbench.devices import kind_of
     from nfbench.studies.study import study
 
     flags = {name: given.pop(name) for name in ("dry_run", "limit", "retry", "fresh", "shard", "ray")}
-    kind = ("cpu" if device == "cpu" else "cuda") if flags["ray"] else kind_of(device)
+    kind = kind_there(device) if flags["ray"] else kind_of(device)
     automatic = batch == "auto"
     timed: Any = {"from": 2, "to": LARGEST[kind], "factor": 2} if automatic else batch
     trained: Any = {"from": 2, "to": LARGEST_TRAINED, "factor": 2} if automatic else batch
-    settings = {name: value for name, value in given.items() if value not in (None, "none") or name == "agc"}
+    settings = {name: value for name, value in given.items() if _given(name)}
     tables: dict[str, Any] = {
         "step-time": [
             {
@@ -90,8 +90,10 @@ def command(
     }
     if accuracy:
         run = {"model": list(models), "batch": trained, "dataset": dataset, "epochs": epochs, "seeds": seeds}
-        shared = {name: settings[name] for name in ("agc", "agc_impl", "norm", "precision") if name in settings}
-        tables["accuracy"] = [run | shared | ({} if data_dir is None else {"data_dir": str(data_dir)})]
+        # the best layout is one to be tried, and a recipe brings its own optimizer
+        shared = {name: value for name, value in settings.items() if name != "optimizer" and value != "best"}
+        paths = {} if data_dir is None else {"data_dir": str(data_dir)}
+        tables["accuracy"] = [run | shared | {"seed": seed} | paths]
     elif _given("dataset", "epochs", "seeds", "data_dir"):
         raise BadStudy("--dataset, --epochs and --seeds are of training.", try_="--accuracy with them")
     figures = ["batch-throughput", "batch-step-time", "batch-memory", *(["batch-accuracy"] if accuracy else [])]

@@ -18,9 +18,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
@@ -39,13 +39,16 @@ LAST_WORD = timedelta(seconds=20)
 class Guard:
     """Watches the store for a failure; one for each rank.
 
-    ``keep`` is what rank 0 does with a failure that its main thread cannot come to see.
+    ``keep`` is what rank 0 does with a failure that its main thread cannot come to see. Whoever claims the end first,
+    the main thread or this one, sees to it; a main thread that comes too late waits until the process is ended, so that
+    one row is kept and not two.
     """
 
     def __init__(self, rank: int, size: int, store: Any) -> None:
         self.rank, self.size, self.store = rank, size, store
         self.keep: Callable[[Status, str], None] | None = None
-        self.claimed = threading.Lock()
+        self.claiming = threading.Lock()
+        self.claimed_by: int | None = None
         self.asking = threading.Lock()
         self.told: Failure | None = None
         self.wake, self.woken = os.pipe()
@@ -60,6 +63,25 @@ class Guard:
         if threading.current_thread() is threading.main_thread():
             self.before = signal.set_wakeup_fd(self.woken, warn_on_full_buffer=False)
         self.thread.start()
+
+    @contextlib.contextmanager
+    def keeping(self, keep: Callable[[Status, str], None]) -> Iterator[None]:
+        """Inside, ``keep`` is what is done with such a failure. Once it was called nothing that follows runs."""
+        self.keep = keep
+        try:
+            yield
+        except NfbenchError:
+            raise
+        except BaseException:
+            # without the claim the guard could end the process between here and the row that this thread is to keep
+            self._claim()
+            raise
+        finally:
+            with self.claiming:
+                self.keep = None
+                late = self.claimed_by not in (None, threading.get_ident())
+            if late:
+                self._wait_for_the_end()
 
     def stop(self) -> None:
         """Look no longer."""
@@ -135,13 +157,27 @@ class Guard:
             else:
                 self.store.wait(["done"], LAST_WORD)
 
-    def _claim(self) -> bool:
-        """Whether this thread is the first to see to the end; a signal may not break that off."""
-        mine = self.claimed.acquire(blocking=False)
-        if mine and threading.current_thread() is threading.main_thread():
+    def _claim(self) -> None:
+        """See to the end, which a signal may not break off; where the guard does, wait for it."""
+        self._go_deaf()
+        if not self._is_mine():
+            self._wait_for_the_end()
+
+    def _go_deaf(self) -> None:
+        if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
-        return mine
+
+    def _is_mine(self) -> bool:
+        """Whether this thread is the first to see to the end."""
+        with self.claiming:
+            if self.claimed_by is None:
+                self.claimed_by = threading.get_ident()
+            return self.claimed_by == threading.get_ident()
+
+    def _wait_for_the_end(self) -> NoReturn:
+        while True:
+            time.sleep(PACE)
 
     def _watch(self) -> None:
         while not self.stopped:
@@ -155,10 +191,10 @@ class Guard:
     def _end(self, signalled: bool) -> None:
         until = time.monotonic() + GRACE
         while time.monotonic() < until and not self._is_done():
-            if self.stopped or self.claimed.locked():
+            if self.stopped or self.claimed_by is not None:
                 return
             time.sleep(0.1)
-        if not self._claim():
+        if not self._is_mine():
             return
         # the main thread hangs in a collective: nothing will come of it any more
         failure = self.failed()

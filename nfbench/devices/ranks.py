@@ -144,11 +144,8 @@ class Ranks(World):
 
     @contextlib.contextmanager
     def on_failure(self, keep: Callable[[Status, str], None]) -> Iterator[None]:
-        self.guard.keep = keep
-        try:
+        with self.guard.keeping(keep):
             yield
-        finally:
-            self.guard.keep = None
 
     def blame(self, status: Status, message: str) -> tuple[Status, str]:
         return self.guard.blame(Failure(self.rank, status, message))

@@ -64,9 +64,11 @@ def _held(name: str | None, watch: Watch) -> Iterator[None]:
             except BlockingIOError:
                 if not said:
                     holder = os.pread(handle, 64, 0).decode(errors="replace").strip() or "another nfbench"
-                    watch.note(f"Waiting for {holder}, which times on this device.")
+                    watch.waits(f"Waiting for {holder}, which times on this device.")
                     said = True
                 time.sleep(POLL)
+        if said:
+            watch.phase("going on")
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
         yield

@@ -23,6 +23,9 @@ class Watch(Protocol):
     def note(self, text: str) -> None:
         """Something the user should read, kept on the screen."""
 
+    def waits(self, text: str) -> None:
+        """Nothing goes on, for the reason given, until anything else is told."""
+
     def failed(self, error: Exception, result: Result) -> None:
         """The workload failed; ``result`` is the row that will say so."""
 
@@ -41,6 +44,9 @@ class Silent:
 
     def note(self, text: str) -> None:
         return None
+
+    def waits(self, text: str) -> None:
+        self.note(text)
 
     def failed(self, error: Exception, result: Result) -> None:
         return None

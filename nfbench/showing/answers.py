@@ -29,10 +29,10 @@ def tables(found: Study, seen: Shown, format: Format) -> str:
     """The tables of what was found; as csv and json one, of what the study is about."""
     person = format in ("rich", "md")
     if found.name == CLAIMS:
-        text = show_claims.table(verdicts(seen.results), format)
+        judged = verdicts(seen.results)
         if not person:
-            return text
-        return "\n".join([text, _rest(seen, format)])
+            return show_claims.table([v for each in judged for v in each], format)
+        return "\n".join([*(show_claims.table(each, format) for each in judged), _rest(seen, format)])
     swept = _swept(found, seen)
     if "batch" in swept and (person or "agc" not in swept):
         return show_sweeps.batch_sweep(sweeps.batch_sweep(seen.steps, seen.trained), format)
@@ -59,22 +59,24 @@ def texts(results: Sequence[Result]) -> dict[str, str]:
             made[f"agc-sweep.{format}"] = show_sweeps.agc_sweep(sweeps.agc_sweep(found.trained), format)
         judged = [r for r in found.results if r.study == CLAIMS]
         if judged:
-            last = max(judged, key=lambda r: r.start).machine
-            made[f"claims.{format}"] = _claims([r for r in judged if r.machine == last], format)
+            made[f"claims.{format}"] = _claims(judged, format)
     return made
 
 
-def verdicts(results: Sequence[Result]) -> list[Verdict]:
-    """The verdict on each claim, of the machine of the last result."""
-    machine = max(results, key=lambda r: r.start).machine
-    return claims.judge([r for r in results if r.machine == machine])
+def verdicts(results: Sequence[Result]) -> list[list[Verdict]]:
+    """The verdict on each claim, of each machine on which the claims were measured: never over several."""
+    machines = dict.fromkeys(r.machine for r in results if r.study == CLAIMS) or dict.fromkeys(
+        r.machine for r in results
+    )
+    return [claims.judge([r for r in results if r.machine == machine]) for machine in machines]
 
 
 def sentences(name: str, seen: Shown) -> list[str]:
     """The answers, one a line."""
     if name == CLAIMS:
-        return [show_claims.summary(verdicts(seen.results))]
-    found = [compare.sentence(seen.ratios)] if seen.ratios else []
+        return [show_claims.summary(each) for each in verdicts(seen.results)]
+    machines = dict.fromkeys(ratio.net.machine for ratio in seen.ratios)
+    found = [compare.sentence([r for r in seen.ratios if r.net.machine == machine]) for machine in machines]
     if seen.trained and (answer := show_accuracy.answer(show_accuracy.on_front(seen.trained, "macs"))):
         found.append(answer)
     return found
@@ -82,8 +84,9 @@ def sentences(name: str, seen: Shown) -> list[str]:
 
 def _claims(results: Sequence[Result], format: Format) -> str:
     judged = verdicts(results)
-    text = show_claims.table(judged, format)
-    return text if format == "csv" else f"{show_claims.summary(judged)}\n\n{text}"
+    if format == "csv":
+        return show_claims.table([v for each in judged for v in each], format)
+    return "\n".join(f"{show_claims.summary(each)}\n\n{show_claims.table(each, format)}" for each in judged)
 
 
 def _rest(seen: Shown, format: Format) -> str:

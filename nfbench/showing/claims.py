@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS: tuple[Column, ...] = tuple(
-    Column(key, title, lambda text: text or "", right=False)
-    for key, title in (
-        ("claim", "claim"),
-        ("who", "who says it"),
-        ("reported", "reported"),
-        ("measured", "measured"),
-        ("verdict", "verdict"),
-        ("on", "on what"),
+    Column(key, title, lambda text: text or "", right=False, spare=spare)
+    for key, title, spare in (
+        ("id", "claim", 0),
+        ("claim", "it says", 2),
+        ("verdict", "verdict", 0),
+        ("measured", "measured", 0),
+        ("on", "on what", 1),
+        ("reported", "reported", 3),
+        ("who", "who says it", 4),
     )
 )
 _RAW = """
@@ -113,6 +114,7 @@ def _lines(verdict: Verdict) -> list[dict[str, Any]]:
     if verdict.why:
         lines.append({"measured": None if lines else units.ABSENT, "on": verdict.why})
     first = {
+        "id": claim.id,
         "claim": claim.text,
         "who": claim.who,
         "reported": claim.reported or units.ABSENT,

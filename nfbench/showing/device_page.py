@@ -16,6 +16,7 @@ from nfbench.showing import claims as show_claims
 from nfbench.showing.study import shown, texts
 from nfbench.showing.tables import printable
 from nfbench.studies import study
+from nfbench.studies.done import current
 
 PAGE = "README.md"
 LONGEST = 40
@@ -38,8 +39,9 @@ def page(folder: Path) -> str:
     parts = [f"# {_plain(machines[0].name)}\n", "\n".join(f"- {_about(machine)}" for machine in machines) + "\n"]
     if any(name.startswith(answers.CLAIMS) for name in held):
         # what other studies found here speaks for or against a claim as well
-        verdicts = answers.verdicts([r for results in held.values() for r in results])
-        parts += ["## Claims\n", show_claims.summary(verdicts) + "\n", show_claims.table(verdicts, "md")]
+        parts.append("## Claims\n")
+        for verdicts in answers.verdicts(current([r for results in held.values() for r in results])):
+            parts += [show_claims.summary(verdicts) + "\n", show_claims.table(verdicts, "md")]
     order = sorted(held, key=lambda name: (not name.startswith(answers.CLAIMS), name))
     return "\n".join([*parts, *(_study(folder / name, held[name]) for name in order)])
 

@@ -73,6 +73,9 @@ class Live:
         else:
             print(text, file=sys.stderr, flush=True)
 
+    def waits(self, text: str) -> None:
+        self.note(text)
+
     def failed(self, error: Exception, result: Result) -> None:
         handle, path = tempfile.mkstemp(prefix="nfbench-failed-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8") as file:

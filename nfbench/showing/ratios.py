@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nfbench import units
-from nfbench.analysis.compare import Ratio, where
+from nfbench.analysis.compare import Ratio, named, where
 from nfbench.analysis.rows import Row, machine_names, software_name
 from nfbench.catalog import published
 from nfbench.showing.tables import Column, Format, render
@@ -27,18 +27,19 @@ def rows(ratios: Sequence[Ratio]) -> list[Row]:
     names = machine_names(ratio.net.machine for ratio in ratios)
     found = []
     for ratio in ratios:
+        net, baseline = named(ratio)
         value, low, high = ratio.speedup
         half = ratio.speedup.half_width
         reported = published.ratios(ratio.net.workload.model, ratio.baseline.workload.model)
         row: Row = {
-            "net": ratio.net.workload.model,
-            "baseline": ratio.baseline.workload.model,
+            "net": net,
+            "baseline": baseline,
             "settings": where(ratio, True),
             "speedup": value,
             "speedup_low": low,
             "speedup_high": high,
             "shown": units.significant(value, 3) if half is None else units.plus_minus(value, half),
-            "turns": ratio.turns,
+            "turns": f"{ratio.turns} of {ratio.asked}" if ratio.asked > ratio.turns else ratio.turns,
             "rounds": ratio.rounds,
             "reported": "; ".join(f"{r.value:.3g} ({r.source})" for r in reported) or None,
             "machine": names[ratio.net.machine],
@@ -55,4 +56,7 @@ def table(ratios: Sequence[Ratio], format: Format) -> str:
         *(Column(name, name) for name in _RAW),
         *(Column(name, name, right=False) for name in ("machine", "software")),
     ]
-    return render(raw if format in ("csv", "json") else COLUMNS, rows(ratios), format)
+    found = rows(ratios)
+    names = {row["machine"] for row in found}
+    machine = [Column("machine", "machine", right=False)] if len(names) > 1 else []
+    return render(raw if format in ("csv", "json") else [*COLUMNS, *machine], found, format)

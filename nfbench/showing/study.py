@@ -5,6 +5,7 @@ The tables of a folder follow from its results alone: the same results give the 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -42,13 +43,16 @@ def shown(results: Sequence[Result], everything: bool = True) -> Shown:
         accuracy.rows(kept, everything)[0],
         clips.rows(kept),
         counted.rows(kept),
-        ratios(kept),
+        ratios(kept, everything),
         kept,
     )
 
 
-def ratios(results: Sequence[Result]) -> list[Ratio]:
-    """The ratios of all pairs of workloads that took turns within a session, the first of its first turn on top."""
+def ratios(results: Sequence[Result], everything: bool = True) -> list[Ratio]:
+    """The ratios of all pairs of workloads that took turns within a session, the first of its first turn on top.
+
+    Those of the newest software of each pair and machine, unless ``everything``.
+    """
     sessions: dict[str, list[Result]] = {}
     for r in results:
         if r.session is not None and isinstance(r.workload, StepTime):
@@ -61,6 +65,11 @@ def ratios(results: Sequence[Result]) -> list[Ratio]:
             # every second round begins with the other side
             first = sides if order[0].round % 2 == 0 else sides[::-1]
             pairs.setdefault((*first, order[0].machine, order[0].software, order[0].study), []).extend(order)
+    if not everything:
+        newest = {
+            (*pair[:3], pair[4]): pair for pair in sorted(pairs, key=lambda pair: max(r.start for r in pairs[pair]))
+        }
+        pairs = {pair: group for pair, group in pairs.items() if pair in newest.values()}
     found = []
     for pair, group in pairs.items():
         net, baseline = (next(r.step for r in group if key(r.workload) == side) for side in pair[:2])
@@ -98,7 +107,8 @@ def write(folder: Path, made: dict[str, str]) -> list[Path]:
     paths = []
     try:
         for name, text in made.items():
-            path, part = folder / name, folder / f".{name}.part"
+            # two shards may end at once
+            path, part = folder / name, folder / f".{name}.{secrets.token_hex(4)}.part"
             part.write_text(text, encoding="utf-8", newline="\n")
             part.replace(path)
             paths.append(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,8 @@ def save(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-            path, part = folder / f"{name}.{kind}", folder / f".{name}.{kind}.part"
+            # two shards may end at once
+            path, part = folder / f"{name}.{kind}", folder / f".{name}.{kind}.{secrets.token_hex(4)}.part"
             figure.savefig(part, format=kind, metadata=metadata)
             part.replace(path)
             yield path

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import secrets
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from nfbench import units
 from nfbench.analysis import sweeps
 from nfbench.analysis.rows import Row
-from nfbench.errors import BadResults
 from nfbench.showing.tables import Column, Format, printable, render
 
 if TYPE_CHECKING:
@@ -125,34 +121,6 @@ def agc_answer(frame: pd.DataFrame) -> str:
         where = f"{_cut(machine)}, " if several else ""
         found.append(_sentence(f"{where}{_cut(net)} on {_cut(dataset, 40)}: ", parts))
     return "\n".join(found)
-
-
-def write(folder: Path, name: str, frame: pd.DataFrame, grids: Sequence[Grid], answer: str = "") -> list[Path]:
-    """``NAME.csv``, long and in SI units, and ``NAME.md``, the wide tables, each renamed into place when whole.
-
-    Raises:
-        BadResults: the folder cannot be written.
-    """
-    files = {"csv": _long(frame, "csv"), "md": _wide(answer, grids, "md")}
-    found = []
-    for ending, text in files.items():
-        path = folder / f"{name}.{ending}"
-        part = folder / f".{name}.{ending}.{secrets.token_hex(4)}.part"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                part.write_text(text, encoding="utf-8", newline="")
-                part.replace(path)
-            finally:
-                with contextlib.suppress(OSError):
-                    part.unlink(missing_ok=True)
-        except OSError as error:
-            raise BadResults(
-                f"Tables cannot be written to {folder}: {error.strerror}.",
-                try_="--out with a folder that you may write to",
-            ) from error
-        found.append(path)
-    return found
 
 
 def _text(frame: pd.DataFrame, format: Format, answer: str, grids: Sequence[Grid]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from nfbench.analysis.store import new_id
+from nfbench.catalog.models import find
 from nfbench.errors import NfbenchError
 from nfbench.measuring.outcome import Labels, frame
 from nfbench.records import Accuracy, Flops, Machine, Result, key
@@ -18,9 +19,9 @@ from nfbench.studies.done import Done, failed, software_of
 from nfbench.studies.durations import Durations
 from nfbench.studies.entry import Task
 from nfbench.studies.execute import Board, Found, Home, Wanted
-from nfbench.studies.fleet import Fleet
+from nfbench.studies.fleet import Fleet, different
 from nfbench.studies.messages import Hello
-from nfbench.studies.nodes import Lost, Nodes
+from nfbench.studies.nodes import Broken, Lost, Nodes
 from nfbench.studies.remote import Asked, Report, decoded, greeted
 from nfbench.studies.signals import held_back
 
@@ -54,7 +55,7 @@ def distribute(
     checkpoints, unless the study names a folder for them, which all nodes must share.
 
     Raises:
-        NfbenchError: ray is not installed, no cluster answers, no node could run it, nodes differ in their nfbench or
+        NfbenchError: ray is not installed, no cluster answers, no node could run it, nodes differ in their software or
             machine or lack its data, or all of them are lost. What was measured before is kept.
     """
     if ":" in device:
@@ -109,13 +110,15 @@ class _Distribution:
     def _hello(self) -> Hello:
         """What a node says of its device, which it has opened."""
         self.board.phase("waiting for a free node")
+        why = ""
         for _ in range(LOSSES):
             ref = self.nodes.hand_out("hello", self.fleet.device, self.fleet.need(_share(self.tasks[0])))
             try:
                 while not self.nodes.ended([ref]):
                     pass
                 hello = greeted(self.nodes.result(ref))
-            except Lost:
+            except Lost as lost:
+                why = str(lost)
                 continue
             finally:
                 self.nodes.cancel([ref])
@@ -125,7 +128,7 @@ class _Distribution:
                     try_=f"--device {hello.machine.device}",
                 )
             return hello
-        raise NfbenchError(f"{LOSSES} nodes were lost while they opened their device.", try_="ray status")
+        raise NfbenchError(f"{LOSSES} nodes were lost while they opened their device ({why}).", try_="ray status")
 
     def _all(self, wanted: Wanted) -> None:
         """Hand out as many tasks as there is room for, and keep what comes back, until nothing is left."""
@@ -170,10 +173,11 @@ class _Distribution:
         except Lost as lost:
             self.losses[place] = count = self.losses.get(place, 0) + 1
             if count < LOSSES:
-                self.board.note(f"{task.name} was lost with its node ({lost}). It is handed out again.")
+                how = "broke on its node" if isinstance(lost, Broken) else "was lost with its node"
+                self.board.note(f"{task.name} {how} ({lost}). It is handed out again.")
                 self.waiting.insert(0, place)
                 return
-            report = Report(died=f"its node, or its process there, was lost {count} times")
+            report = Report(died=f"its node, or its process there, was lost {count} times: {lost}")
         for note in report.notes:
             self.board.note(note)
         if report.refused is not None:
@@ -182,12 +186,31 @@ class _Distribution:
             if self.running:
                 self.board.note(f"A node refused {task.name}: {what} What runs now is waited for.")
             return
+        if (other := self._other_software(task, report.results)) is not None:
+            self.refusal = self.refusal or other
+            return
         rows = list(report.results) or [self._row(task, report.died or "it came back without a result")]
         self.keep(rows)
         self.results[place] = rows
         self.ran += 1
         self.durations.learn(rows)
         self.board.ended(place, rows, time.monotonic() - began)
+
+    def _other_software(self, task: Task, rows: Sequence[Result]) -> NfbenchError | None:
+        """Why rows of a node that joined later, or was changed since, are not kept; None where they are."""
+        expected = software_of(task, self.hello.software)
+        for row in rows:
+            theirs, mine = row.software, expected
+            if _of_a_factory(task):
+                # its file may be known on the nodes only
+                theirs, mine = (msgspec.structs.replace(one, commit=None, dirty=None) for one in (theirs, mine))
+            if differing := different(theirs, mine):
+                return NfbenchError(
+                    f"A node measured {task.name} with {differing[0]}, the study began with {differing[1]}.",
+                    why="It is not kept: figures of two versions do not belong in one study.",
+                    try_="the same software on every node, and the same command: it goes on from here",
+                )
+        return None
 
     def _say(self) -> None:
         """How many run, where that is another number than before."""
@@ -220,6 +243,13 @@ class _Distribution:
         own = hashlib.blake2b(key(task.workload).encode() + where, digest_size=6).hexdigest()
         sources = msgspec.structs.replace(task.entry.sources, checkpoint=str(Path(folder) / own))
         return task._replace(entry=task.entry._replace(sources=sources))
+
+
+def _of_a_factory(task: Task) -> bool:
+    try:
+        return find(task.workload.model).source == "factory"
+    except NfbenchError:
+        return False
 
 
 def _share(task: Task) -> float:

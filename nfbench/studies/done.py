@@ -19,6 +19,13 @@ FAILED = ("out_of_memory", "unsupported", "error", "timeout")
 """What ends a task without an answer. `diverged` is an answer; what was `interrupted` is not done."""
 
 
+CUT_OFF = "cut_off"
+"""The note of results that are a part of what should have been measured together: a signal ended it."""
+
+TIME_LIMIT = "time_limit"
+"""The note, in seconds, of the limit that ended a task."""
+
+
 class Done:
     """The results of earlier sessions, by the task that each belongs to."""
 
@@ -28,7 +35,7 @@ class Done:
         self.together = _together(results)
         self.sessions: dict[tuple[str, int, int], dict[str, list[Result]]] = {}
         for r in results:
-            if r.status == "interrupted" or r.machine != machine:
+            if _cut(r) or r.machine != machine:
                 continue
             place = key(r.workload), r.round, r.seed
             self.sessions.setdefault(place, {}).setdefault(r.session or r.id, []).append(r)
@@ -55,18 +62,29 @@ def failed(rows: Sequence[Result]) -> bool:
 
 
 def current(results: Sequence[Result]) -> list[Result]:
-    """The results without those that a later session of the same workloads, machine, software, round and seed took the
-    place of, and without what was cut off where a later one was not."""
-    latest: dict[tuple[object, ...], tuple[bool, str, str]] = {}
+    """The results without those of sessions that a later one of the same workloads, machine, software, round and seed
+    took the place of. One that was cut off takes no other's place, and goes with the first that was not."""
     together = _together(results)
-
-    def place(r: Result) -> tuple[object, ...]:
-        return key(r.workload), together[r.session or r.id], r.machine, r.software, r.round, r.seed, r.study
-
+    sessions: dict[tuple[object, ...], dict[str, list[Result]]] = {}
     for r in results:
-        rank = (r.status != "interrupted", r.start, r.session or r.id)
-        latest[place(r)] = max(latest.get(place(r), rank), rank)
-    return [r for r in results if (r.session or r.id) == latest[place(r)][2]]
+        place = r.machine, r.software, r.round, r.seed, r.study
+        sessions.setdefault(place, {}).setdefault(r.session or r.id, []).append(r)
+    kept: set[int] = set()
+    for group in sessions.values():
+        cut = {name for name, rows in group.items() if any(map(_cut, rows))}
+        best: dict[frozenset[str], tuple[bool, str, str]] = {}
+        for name, rows in group.items():
+            rank = name not in cut, max(r.start for r in rows), name
+            best[together[name]] = max(best.get(together[name], rank), rank)
+        whole = [together[name] for name in group if name not in cut]
+        for name, rows in group.items():
+            if best[together[name]][2] == name and not (name in cut and any(together[name] <= w for w in whole)):
+                kept.update(map(id, rows))
+    return [r for r in results if id(r) in kept]
+
+
+def _cut(result: Result) -> bool:
+    return result.status == "interrupted" or CUT_OFF in result.notes
 
 
 def _together(results: Iterable[Result]) -> dict[str, frozenset[str]]:
@@ -92,9 +110,13 @@ def _whole(task: Task, rows: Sequence[Result]) -> bool:
 
 def _still(task: Task, rows: Sequence[Result]) -> bool:
     """Whether what was found is still what is asked: under no larger cap, and of the same images."""
-    cap = max(task.entry.sampling.max_time, 0.0)
-    if any(r.status == "timeout" and r.sampling.max_time < cap for r in rows):
-        return False
+    cap, limit = task.entry.sampling.max_time, task.entry.time_limit
+    for r in rows:
+        if r.status != "timeout":
+            continue
+        ended_by = r.notes.get(TIME_LIMIT)
+        if r.sampling.max_time < cap or (ended_by is not None and (limit is None or float(ended_by) < limit)):
+            return False
     folder = task.entry.sources.folder
     if folder is None or failed(rows) or not isinstance(task.workload, Accuracy):
         return True

@@ -30,7 +30,7 @@ class Durations:
 
     def __init__(self, results: Iterable[Result] = ()) -> None:
         self.same: dict[str, list[float]] = {}
-        self.epochs: dict[tuple[str, str, int | str], list[float]] = {}
+        self.epochs: dict[tuple[object, ...], list[float]] = {}
         self.learn(results)
 
     def learn(self, results: Iterable[Result]) -> None:
@@ -43,8 +43,7 @@ class Durations:
             if isinstance(r.workload, Accuracy) and r.status == "ok" and r.workload.epochs:
                 wall = r.value("wall_time")
                 if wall is not None:
-                    place = r.workload.model, r.workload.dataset, r.workload.px
-                    self.epochs.setdefault(place, []).append(wall / r.workload.epochs)
+                    self.epochs.setdefault(_place(r.workload), []).append(wall / r.workload.epochs)
 
     def of(self, task: Task) -> Expected | None:
         """What ``task`` will take; None where nothing tells, as of a net that has never been trained here."""
@@ -53,8 +52,7 @@ class Durations:
                 return Expected(statistics.median(known[-9:]), True)
         workload, sampling = task.workload, task.entry.sampling
         if isinstance(workload, Accuracy):
-            place = workload.model, workload.dataset, workload.px
-            if known := self.epochs.get(place):
+            if known := self.epochs.get(_place(workload)):
                 return Expected(statistics.median(known[-9:]) * workload.epochs, True)
             return None
         if (counted := _COUNTED.get(type(workload))) is not None:
@@ -62,6 +60,10 @@ class Durations:
         sides = len(task.entry.workloads) if task.entry.table == "compare" else 1
         # three shares of clipped units are three tasks, each of which compiles its kernels
         return Expected(sides * (sampling.turns * sampling.max_time + PREPARING), False)
+
+
+def _place(workload: Accuracy) -> tuple[object, ...]:
+    return workload.model, workload.dataset, workload.px, workload.batch, workload.precision, workload.compile
 
 
 def total(expected: Sequence[Expected | None]) -> tuple[float, bool, int]:

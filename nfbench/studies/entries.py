@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from nfbench.catalog import published
 from nfbench.catalog.models import find
 from nfbench.errors import BadStudy, NfbenchError, UnsupportedWorkload
 from nfbench.records import Accuracy, AgcCost, AgcImpl, Dependence, Flops, Sampling, StepTime
@@ -23,9 +24,10 @@ def _fields(kind: type[Any]) -> tuple[str, ...]:
 
 
 WORKLOAD = _fields(StepTime)
-ABOUT = ("device", "scale", "claim", "exclude", "limit")
+ABOUT = ("device", "scale", "claim", "exclude", "time_limit")
 """Keys that are about a table, not settings of its workloads."""
 
+_CLAIMS = tuple(row["id"] for row in published.rows("claims.csv"))
 LONGEST_RUN = 86400.0
 CLIP_TIME = 20.0
 _SAMPLING = _fields(Sampling)
@@ -66,13 +68,17 @@ def entry(table: str, point: Mapping[str, Any], about: Mapping[str, Any], place:
     """
     claims = about.get("claim", [])
     claims = [claims] if isinstance(claims, str) else claims
-    limit = about.get("limit")
+    limit = about.get("time_limit")
     if not isinstance(claims, list) or not all(isinstance(c, str) for c in claims):
         raise BadStudy("claim is no name.", try_='claim = "bn-memory"')
     if limit is not None and (not isinstance(limit, (int, float)) or isinstance(limit, bool) or not limit > 0):
-        raise BadStudy(f"limit is {limit!r}.", try_="limit = 600, in seconds")
+        raise BadStudy(f"time_limit is {limit!r}.", try_="time_limit = 600, in seconds")
+    for claim in claims:
+        if claim not in _CLAIMS:
+            near = difflib.get_close_matches(claim, _CLAIMS, 1)
+            raise BadStudy(f"There is no claim {claim!r}.", try_=near[0] if near else f"one of {', '.join(_CLAIMS)}")
     made = _MAKERS[table](dict(point))
-    return made._replace(table=table, place=place, limit=limit, claims=tuple(claims))
+    return made._replace(table=table, place=place, time_limit=limit, claims=tuple(claims))
 
 
 def excluding(table: str, exclude: Any) -> None:

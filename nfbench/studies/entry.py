@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
+from nfbench.analysis.asked import said
 from nfbench.learning.sources import Sources
-from nfbench.records import Accuracy, AgcCost, Sampling, StepTime, Workload, key
+from nfbench.records import Accuracy, Sampling, StepTime, Workload, key
 
 
 class Entry(NamedTuple):
     """One point of a grid: one workload, or several that take turns.
 
     ``table`` is the kind of its table in the study file and ``place`` its number there, ``seeds`` are those of training
-    runs, ``limit`` caps the seconds of each of its processes, start aside, ``claims`` are the claims that it is for.
+    runs, ``time_limit`` caps the seconds of each task, start aside, ``claims`` are those that it is for.
     """
 
     table: str
@@ -23,7 +22,7 @@ class Entry(NamedTuple):
     sampling: Sampling = Sampling()
     seeds: tuple[int, ...] = ()
     sources: Sources = Sources()
-    limit: float | None = None
+    time_limit: float | None = None
     claims: tuple[str, ...] = ()
     place: int = 0
 
@@ -76,27 +75,6 @@ class Task(NamedTuple):
         return ", ".join(parts)
 
 
-_WORDS = {"agc": "λ {}", "agc_impl": "clip by {}", "px": "{} px", "norm": "{} norm", "impl": "{}", "sam": "SAM {}"}
-_UNSAID = ("model", "broadcast_buffers")
-
-
-def said(workload: Workload) -> list[str]:
-    """The settings of a workload that are not at their default, and its batch, in words."""
-    found = []
-    for field in msgspec.structs.fields(type(workload)):
-        value = getattr(workload, field.name)
-        if field.name in _UNSAID or (value == field.default and field.name not in ("batch", "impl")):
-            continue
-        if field.name == "impl" and isinstance(workload, AgcCost):
-            continue
-        if field.name == "clipped":
-            found.append(f"{value:.0%} of the units over their limit")
-            continue
-        text = f"{value:g}" if isinstance(value, float) else str(value)
-        found.append(_WORDS.get(field.name, field.name.replace("_", " ") + " {}").format(text))
-    return found
-
-
 def tasks(entries: Sequence[Entry], seed: int = 0) -> list[Task]:
     """The tasks of the entries in their order, each once; ``seed`` is that of what is no training run."""
     found = [
@@ -105,4 +83,11 @@ def tasks(entries: Sequence[Entry], seed: int = 0) -> list[Task]:
         for round in range(entry.sampling.rounds)
         for number in (entry.seeds or (seed,))
     ]
-    return list({task.identity: task for task in reversed(found)}.values())[::-1]
+    once: dict[tuple[object, ...], Task] = {}
+    for task in found:
+        before = once.setdefault(task.identity, task)
+        if before.entry.claims != task.entry.claims:
+            # measured once, for all that it speaks to
+            claims = tuple(dict.fromkeys((*before.entry.claims, *task.entry.claims)))
+            once[task.identity] = before._replace(entry=before.entry._replace(claims=claims))
+    return list(once.values())

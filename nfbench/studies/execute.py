@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from nfbench.analysis.store import new_id
-from nfbench.learning.sources import Sources
 from nfbench.measuring.outcome import Labels, frame
-from nfbench.records import Accuracy, AgcCost, Machine, Result, key, reading
-from nfbench.studies.done import Done, failed
+from nfbench.records import Accuracy, AgcCost, Machine, Result, reading
+from nfbench.studies.checkpoints import Checkpoints
+from nfbench.studies.done import CUT_OFF, TIME_LIMIT, Done, failed
 from nfbench.studies.durations import TASK_TIME, Durations, Expected
 from nfbench.studies.entry import Task
 from nfbench.studies.group import Group, Seat, Unstarted, Watcher, running
 from nfbench.studies.messages import Hello
 from nfbench.studies.process import Process
 from nfbench.studies.runner import TOGETHER, start, start_all
+from nfbench.studies.signals import held_back
 from nfbench.studies.together import crowded
 
 
@@ -132,7 +130,8 @@ class _Execution:
     def run(self) -> Found:
         try:
             self.hello = self._hello()
-            self.folder, earlier = self.home(self.hello.machine)
+            folder, earlier = self.home(self.hello.machine)
+            self.checkpoints = Checkpoints(folder, self.tasks, (self.hello.machine, self.hello.software))
             self.durations = Durations(r for r in earlier if r.machine == self.hello.machine)
             done = Done([] if self.wanted.fresh else earlier, self.hello.machine, self.hello.software)
             self.results = [done.rows(task) for task in self.tasks]
@@ -181,6 +180,9 @@ class _Execution:
                     group.close()
         finally:
             # what was measured before a signal
+            self.buffer[:] = [
+                msgspec.structs.replace(r, notes={**r.notes, CUT_OFF: "by a signal"}) for r in self.buffer
+            ]
             self._flush()
 
     def _task(self, place: int, group: Group) -> None:
@@ -192,9 +194,8 @@ class _Execution:
             return
         self.board.begun(place, [self.durations.of(self.tasks[p]) for p in self.left])
         group.labels = Labels(session=new_id(), study=self.study)
-        checkpoint = self._checkpoint(task)
         if isinstance(task.workload, Accuracy):
-            group.seats = (Seat(task.workload, sources=self._sources(task)),)
+            group.seats = (Seat(task.workload, sources=self.checkpoints.sources(task)),)
         group.seed = task.seed
         group.out.clear()
         began = time.monotonic()
@@ -204,6 +205,9 @@ class _Execution:
         if rows:
             took = reading(TASK_TIME, "s", "run", "runner", [seconds])
             rows[-1] = msgspec.structs.replace(rows[-1], readings=(*rows[-1].readings, took))
+            if rows[-1].status == "timeout" and task.entry.time_limit is not None:
+                limit = {TIME_LIMIT: f"{task.entry.time_limit:g}"}
+                rows[-1] = msgspec.structs.replace(rows[-1], notes={**rows[-1].notes, **limit})
         self.buffer[:] = rows
         self._flush()
         self.results[place] = rows
@@ -214,15 +218,16 @@ class _Execution:
             # it is gone, or has words left to say that are no answer to what it is asked next
             for index in range(len(group.seats)):
                 group.renew(index)
-        elif checkpoint is not None:
-            checkpoint.unlink(missing_ok=True)
-            _tidy(checkpoint.parent)
+        else:
+            self.checkpoints.forget(task)
         self.board.ended(place, rows, seconds)
 
     def _flush(self) -> None:
-        if self.buffer:
-            rows, self.buffer[:] = list(self.buffer), []
-            self.keep(rows)
+        # a signal between the two would lose what has been measured
+        with held_back():
+            if self.buffer:
+                rows, self.buffer[:] = list(self.buffer), []
+                self.keep(rows)
 
     def _unstarted(self, error: Unstarted) -> None:
         """A worker that died before it had opened its device fails by itself; one that was refused ends the study."""
@@ -247,36 +252,13 @@ class _Execution:
         )
         self.board.note(f"{error.seat.workload.model}: error: {message}")
 
-    def _checkpoint(self, task: Task) -> Path | None:
-        """The file of a training run's checkpoint, unless the study has a folder of its own for them."""
-        if not isinstance(task.workload, Accuracy) or task.entry.sources.checkpoint is not None:
-            return None
-        return self.folder / ".checkpoints" / self._digest(task) / f"seed-{task.seed}.pt"
-
-    def _sources(self, task: Task) -> Sources:
-        sources, own = task.entry.sources, self._checkpoint(task)
-        if own is not None:
-            return msgspec.structs.replace(sources, checkpoint=str(own.parent.resolve()))
-        assert sources.checkpoint is not None
-        # a folder holds one run's checkpoints
-        several = len({t.keys for t in self.tasks if isinstance(t.workload, Accuracy)}) > 1
-        folder = Path(sources.checkpoint) / self._digest(task) if several else Path(sources.checkpoint)
-        return msgspec.structs.replace(sources, checkpoint=str(folder))
-
-    def _digest(self, task: Task) -> str:
-        """A name for the checkpoints of a net; a run does not go on with other software or on another machine."""
-        where = msgspec.json.encode((self.hello.machine, self.hello.software))
-        return hashlib.blake2b(key(task.workload).encode() + where, digest_size=6).hexdigest()
-
     def _forget_finished(self, to_do: Sequence[int]) -> None:
         """Remove checkpoints of runs that were stopped between their result and this, and all where all begin anew."""
         for place, task in enumerate(self.tasks):
-            checkpoint = self._checkpoint(task)
             rows = self.results[place]
             over = rows is not None and not failed(rows)
-            if checkpoint is not None and (self.wanted.fresh if place in to_do else over):
-                checkpoint.unlink(missing_ok=True)
-                _tidy(checkpoint.parent)
+            if self.wanted.fresh if place in to_do else over:
+                self.checkpoints.forget(task)
 
 
 def _turns(
@@ -288,7 +270,7 @@ def _turns(
 ) -> None:
     """All turns of a task; nets that do not fit in the memory together begin again, each turn in a fresh process."""
     sampling = task.entry.sampling
-    until = math.inf if task.entry.limit is None else time.monotonic() + task.entry.limit
+    until = math.inf if task.entry.time_limit is None else time.monotonic() + task.entry.time_limit
     turn = 0
     whole = sampling.rounds * sampling.turns
     several = isinstance(task.workload, Accuracy) and len(task.entry.seeds) > 1
@@ -339,11 +321,3 @@ def _batches(tasks: Sequence[Task], places: Sequence[int]) -> Iterator[list[list
 
 def _nobody(result: Result) -> None:
     return None
-
-
-def _tidy(folder: Path) -> None:
-    """Remove a folder and the one around it where no checkpoint is left in them."""
-    for path in (folder, folder.parent):
-        with suppress(OSError):
-            if path.is_dir() and not any(path.iterdir()):
-                shutil.rmtree(path, ignore_errors=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
 
 import nfbench
 from nfbench.errors import NfbenchError
 from nfbench.learning.sources import Sources
+from nfbench.records import Software
 from nfbench.studies.nodes import Need, Node, Nodes, Seen
 
 LOOKS = 1.0
@@ -19,7 +22,7 @@ class Fleet:
     """The nodes whose machines have one ``name``, on ``device``; others that join and are alike are used too.
 
     Raises:
-        NfbenchError: there is none, one has another nfbench or lacks what the study reads, or they are of several kinds
+        NfbenchError: there is none, one has other software or lacks what the study reads, or they are of several kinds
             that Ray cannot tell apart.
     """
 
@@ -43,6 +46,7 @@ class Fleet:
         self.name = max(kinds, key=lambda name: (sum(map(self._units, kinds[name])), name))
         if len(kinds) > 1:
             self._keep_apart(kinds, note)
+        _check_software({node: seen[node].software for node in kinds[self.name]})
         # nodes with more of them are asked for no more, so that all can run all; the lock keeps timings apart there
         self.cpus = min(node.cpus for node in kinds[self.name])
         self.count, self.units, self.looked = len(kinds[self.name]), 0, -math.inf
@@ -87,6 +91,49 @@ class Fleet:
             )
         (self.accelerator,) = mine
         note(f"The nodes are of several kinds ({names}); the study runs on those with {self.name}.")
+
+
+def different(one: Software, other: Software) -> tuple[str, str] | None:
+    """What each has that the other has not, as "torch 2.14.0, timm none" and "torch 2.15.0, timm 1.0.31"; None where
+    they are the same. Python's last number is no difference."""
+    a, b = _versions(one), _versions(other)
+    names = [name for name in a if a[name] != b[name]]
+    if not names:
+        return None
+    said = [", ".join(f"{name} {have[name] or 'none'}" for name in names) for have in (a, b)]
+    return said[0], said[1]
+
+
+def _versions(software: Software) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for field in msgspec.structs.fields(software):
+        value = getattr(software, field.name)
+        found[field.name] = None if value is None else str(value)
+    if software.commit is not None:
+        found["commit"] = software.commit[:7] + ("+" if software.dirty else "")
+    # a tree that differs from its commit is told with the commit
+    del found["dirty"]
+    if software.python is not None:
+        found["python"] = ".".join(software.python.split(".")[:2])
+    return found
+
+
+def _check_software(nodes: Mapping[Node, Software | None]) -> None:
+    known = {node: software for node, software in nodes.items() if software is not None}
+    first = next(iter(known), None)
+    if first is None:
+        return
+    said = [
+        f"the node {node.address} has {found[0]} (the first, {first.address}, has {found[1]})"
+        for node, software in known.items()
+        if (found := different(software, known[first])) is not None
+    ]
+    if said:
+        raise NfbenchError(
+            f"The nodes have different software: {'; '.join(said)}.",
+            why="Nothing was handed out: figures of two versions do not belong in one study.",
+            try_="the same environment and the same commit on every node",
+        )
 
 
 def _check(node: Node, told: Seen) -> None:

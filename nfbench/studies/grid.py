@@ -11,6 +11,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -44,8 +46,8 @@ def points(
         raise BadStudy(f"The axes make {count:,} workloads, over {MOST_POINTS:,}.", try_="fewer values an axis")
     found = [_with_model(dict(point), models, common) for point in itertools.product(*axes)]
     # an axis that a net has one value of would repeat it
-    once = [point for place, point in enumerate(found) if not common or point not in found[:place]]
-    return [point for point in once if not any(_matches(point, one) for one in exclude)]
+    once = {json.dumps(point, sort_keys=True, default=str): point for point in found}
+    return [point for point in once.values() if not any(_matches(point, one) for one in exclude)]
 
 
 def axis(name: str, value: Any) -> list[Any]:
@@ -68,6 +70,8 @@ def axis(name: str, value: Any) -> list[Any]:
             f"{name} is no range: it needs numbers from and to, and a factor or a step.", try_=_pattern(name)
         )
     low, high, by = numbers
+    if not all(map(math.isfinite, numbers)):
+        raise BadStudy(f"{name} has no end: it needs finite numbers.", try_=_pattern(name))
     if by <= (1 if growth == ["factor"] else 0) or (growth == ["factor"] and low <= 0):
         raise BadStudy(f"{name} never gets from {low:g} to {high:g}: {growth[0]} is {by:g}.", try_=_pattern(name))
     return list(itertools.islice(_range(low, high, by, growth == ["factor"]), MOST_POINTS + 1))

@@ -45,7 +45,7 @@ class Hello(Record, frozen=True, kw_only=True, tag=True):
 class Said(Record, frozen=True, kw_only=True, tag=True):
     """Something for the watch: ``numbers`` are steps, value, low, high and seconds left of a progress."""
 
-    what: Literal["phase", "progress", "going", "note"]
+    what: Literal["phase", "progress", "going", "note", "waits"]
     text: str = ""
     numbers: tuple[float | None, ...] = ()
 

@@ -11,16 +11,26 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 import nfbench
 from nfbench.errors import NfbenchError
+from nfbench.records import Software
 from nfbench.studies import ray_address, signals
 
-LOOK = 120.0
+LOOK = 300.0
+"""Seconds in which a node must have imported torch."""
 POLL = 0.2
+LONGEST = 300
+"""Characters of what a task raised."""
 
 
 class Lost(Exception):
     """A task ended without an answer because its node, or Ray's process on it, was lost."""
+
+
+class Broken(Lost):
+    """A task ended without an answer because something raised there that nobody expected, such as a full disk."""
 
 
 class Node(NamedTuple):
@@ -43,13 +53,14 @@ class Need(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a node says of itself: versions (None where it has no nfbench), the name of its machine, and the data that
-    it has not."""
+    """What a node says of itself: versions (None where it has no nfbench), the name of its machine, the data that it
+    has not, and all of its software where its nfbench has this version."""
 
     version: str | None
     python: str
     name: str
     missing: str | None
+    software: Software | None = None
 
 
 class Nodes:
@@ -99,11 +110,11 @@ class Nodes:
         """What each of ``nodes`` says of itself, whatever else runs there; those that are lost meanwhile are left out.
 
         Raises:
-            NfbenchError: none of them answers.
+            NfbenchError: none of them answers, or one cannot say it.
         """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
-        def seen(version: str, asked: bytes) -> tuple[str | None, str, str, str | None]:
+        def seen(version: str, asked: bytes) -> tuple[str | None, str, str, str | None, bytes]:
             # another nfbench may have nothing of what follows
             import pickle
             import sys
@@ -112,13 +123,13 @@ class Nodes:
             try:
                 import nfbench
             except ImportError:
-                return None, python, "", None
+                return None, python, "", None, b""
             if nfbench.__version__ != version:
-                return nfbench.__version__, python, "", None
-            from nfbench.studies.remote import machine_name, missing
+                return nfbench.__version__, python, "", None, b""
+            from nfbench.studies.remote import machine_name, missing, software
 
             device, sources = pickle.loads(asked)
-            return version, python, machine_name(device), missing(sources)
+            return version, python, machine_name(device), missing(sources), software(device)
 
         content = pickle.dumps((device, sources))
         with _quietly():
@@ -134,9 +145,20 @@ class Nodes:
             ready += self.ended([ref for ref in refs if ref not in ready])
         found = {}
         for node, ref in zip(nodes, refs, strict=True):
-            with contextlib.suppress(Lost):
-                if ref in ready:
-                    found[node] = Seen(*self.result(ref))
+            if ref not in ready:
+                continue
+            try:
+                version, python, name, missing, software = self.result(ref)
+            except Broken as error:
+                raise NfbenchError(
+                    f"The node {node.address} cannot say what it has: {error}.",
+                    try_="the same nfbench on every node, in the environment in which ray start runs",
+                ) from error
+            except Lost:
+                continue
+            # what has other fields was written by another commit of this version
+            all_of_it = msgspec.json.decode(software, type=Software) if software else None
+            found[node] = Seen(version, python, name, missing, all_of_it)
         if not found:
             raise NfbenchError(f"None of the nodes of the Ray cluster at {self.address} answers.", try_="ray status")
         return found
@@ -181,14 +203,15 @@ class Nodes:
         """What a node answered.
 
         Raises:
-            Lost: its node, or its process there, is gone.
+            Lost: its node, or its process there, is gone. `Broken`: it raised something.
         """
         errors = self.ray.exceptions
         with _quietly():
             try:
                 return self.ray.get(ref, timeout=LOOK)
-            except errors.RayTaskError:
-                raise
+            except errors.RayTaskError as error:
+                cause = getattr(error, "cause", None) or error
+                raise Broken(" ".join(f"{type(cause).__name__}: {cause}".split())[:LONGEST]) from error
             except errors.RayError as error:
                 raise Lost(type(error).__name__) from error
 

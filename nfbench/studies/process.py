@@ -106,10 +106,12 @@ class Process:
             child.stdin.write(encoder.encode(request) + b"\n")
             child.stdin.flush()
         self.waiting = True
+        stopped: float | None = None
         limit = min(2 * request.sampling.max_time + self.allowance, max(0.0, until - time.monotonic()))
         deadline = time.monotonic() + limit
         while True:
-            left = deadline - time.monotonic()
+            # while another has the device nothing of this one's time passes
+            left = deadline - (time.monotonic() if stopped is None else stopped)
             gone = not self.alive()
             try:
                 message = self.inbox.get(timeout=max(0.0, min(left, GRACE)))
@@ -120,6 +122,8 @@ class Process:
                     continue
                 self.kill()
                 raise TooLong(f"no answer after {limit:.0f} s") from None
+            if stopped is not None:
+                deadline, stopped = deadline + time.monotonic() - stopped, None
             match message:
                 case None:
                     self.inbox.put(None)  # whoever asks again is told again
@@ -127,6 +131,8 @@ class Process:
                 case Hello():
                     continue
                 case Said():
+                    if message.what == "waits":
+                        stopped = time.monotonic()
                     _tell(watch, message)
                 case Answer():
                     self.waiting = False
@@ -210,6 +216,8 @@ def _tell(watch: Watch, said: Said) -> None:
         watch.phase(said.text)
     elif said.what == "going":
         watch.going(said.text)
+    elif said.what == "waits":
+        watch.waits(said.text)
     elif said.what == "note":
         watch.note(said.text)
     else:

@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 import msgspec
 
+import nfbench
 from nfbench.analysis.stats import Estimate
 from nfbench.devices import about, nvml
 from nfbench.errors import NfbenchError
 from nfbench.learning.sources import Sources
 from nfbench.measuring.lock import SHARED
-from nfbench.measuring.outcome import Labels
+from nfbench.measuring.outcome import Labels, scrubbed
 from nfbench.measuring.watch import Silent
-from nfbench.records import Record, Result, Sampling, StepTime, reading
+from nfbench.records import Record, Result, Sampling, Software, StepTime, reading
 from nfbench.studies import runs
 from nfbench.studies.durations import TASK_TIME
 from nfbench.studies.entry import Task
@@ -43,7 +44,7 @@ class Report(Record, frozen=True, kw_only=True):
     """What came of a task.
 
     ``refused`` says in words (what, why, try) why this node cannot do it, ``died`` how a worker ended that had not
-    opened its device yet.
+    opened its device yet, or what this node raised.
     """
 
     results: tuple[Result, ...] = ()
@@ -87,6 +88,14 @@ def machine_name(device: str) -> str:
         return about.cpu_name()
     cards = nvml.cards()
     return cards[0].name if cards else ""
+
+
+def software(device: str) -> bytes:
+    """The `Software` of this node as JSON, as it is in results on such a device, without opening it."""
+    # nothing of the fake device is torch's, and importing that takes seconds
+    return msgspec.json.encode(
+        Software(nfbench=nfbench.__version__) if device == "fake" else about.software(with_torch=True)
+    )
 
 
 def missing(sources: Sequence[Sources]) -> str | None:
@@ -137,30 +146,39 @@ def greeted(content: bytes) -> Hello:
 
 def measure(asked: Asked) -> bytes:
     """A `Report` as JSON of a task that runs here, its workloads in processes of nfbench's own."""
-    task, watch = asked.task, Listener()
+    watch = Listener()
+    try:
+        report = _measured(asked, watch)
+    except Exception as error:
+        # a node whose disk is full, say, does not end what the others do
+        words = scrubbed(" ".join(f"{type(error).__name__}: {error}".split()))
+        report = Report(died=words, notes=tuple(watch.notes))
+    return msgspec.json.encode(report)
+
+
+def _measured(asked: Asked, watch: Listener) -> Report:
+    task = asked.task
     if (why := missing([task.entry.sources])) is not None:
-        return msgspec.json.encode(Report(refused=(why, "Every node reads it by the same path.", "")))
+        return Report(refused=(why, "Every node reads it by the same path.", ""))
     name = machine_name(asked.device)
     if asked.name and name and name != asked.name:
-        return msgspec.json.encode(
-            Report(refused=(f"It is of another kind: {name}, not {asked.name}.", "A study is of one machine.", ""))
-        )
+        return Report(refused=(f"It is of another kind: {name}, not {asked.name}.", "A study is of one machine.", ""))
     unlimited(asked.share, asked.device)
     try:
         results = measured_once(task, device=asked.device, watch=watch, study=asked.study)
     except Unstarted as error:
         if error.died:
-            return msgspec.json.encode(Report(died=str(error).replace("\n", " "), notes=tuple(watch.notes)))
-        return msgspec.json.encode(Report(refused=(error.what, error.why, error.try_)))
+            return Report(died=str(error).replace("\n", " "), notes=tuple(watch.notes))
+        return Report(refused=(error.what, error.why, error.try_))
     except NfbenchError as error:
-        return msgspec.json.encode(Report(refused=(error.what, error.why, error.try_)))
+        return Report(refused=(error.what, error.why, error.try_))
     if results and watch.began is not None:
         took = reading(TASK_TIME, "s", "run", "runner", [time.monotonic() - watch.began])
         results[-1] = msgspec.structs.replace(results[-1], readings=(*results[-1].readings, took))
     if asked.share < 1:
         beside = {"share": f"{asked.share:g} of the device, beside another run"}
         results = [msgspec.structs.replace(r, notes=r.notes | beside) for r in results]
-    return msgspec.json.encode(Report(results=tuple(results), notes=tuple(watch.notes)))
+    return Report(results=tuple(results), notes=tuple(watch.notes))
 
 
 def unlimited(share: float, device: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from nfbench.errors import BadStudy
+from nfbench.studies import entries
 from nfbench.studies.entries import ABOUT, TABLES
 from nfbench.studies.entry import Task
 from nfbench.studies.study import Study, study
@@ -40,7 +41,9 @@ def with_settings(asked: Study, assignments: Sequence[str]) -> Study:
         key = key.replace("-", "_")
         _check(asked, table, key, assignment)
         for kind in [table] if table else TABLES:
-            if key in TABLES[kind]:
+            # a cap of timings is none of training runs
+            takes = key in TABLES[kind] and (table or key in ABOUT or entries.settings_of(kind, {key: 0}))
+            if takes:
                 for raw in tables.get(kind, []):
                     raw[key] = _value(text)
     made = study({"title": asked.title, "question": asked.question, **_top(asked), **tables}, asked.path)
@@ -122,7 +125,7 @@ def _check(asked: Study, table: str, key: str, assignment: str) -> None:
     kinds = [kind for kind in TABLES if asked.tables.get(kind)]
     if table and table not in kinds:
         raise BadStudy(f"--set {assignment}: {asked.name} has no [[{table}]].", try_=f"one of {', '.join(kinds)}")
-    keys = [k for kind in ([table] if table else kinds) for k in TABLES[kind] if k not in ABOUT or k == "limit"]
+    keys = [k for kind in ([table] if table else kinds) for k in TABLES[kind] if k not in ABOUT or k == "time_limit"]
     if key not in keys:
         near = difflib.get_close_matches(key, keys, 1)
         raise BadStudy(

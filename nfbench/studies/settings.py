@@ -14,6 +14,8 @@ from nfbench.catalog.models import find
 from nfbench.errors import NfbenchError, UnsupportedWorkload
 from nfbench.records import Sampling, StepTime
 
+_DEFAULTS = {"within": "1%", "batch": 32, "px": 224, "min-steps": 10, "rounds": 4, "turns": 4, "max-time": 60}
+
 
 def workload(settings: Mapping[str, Any]) -> StepTime:
     """The `StepTime` of settings named like its fields.
@@ -32,6 +34,8 @@ def sampling(settings: Mapping[str, Any]) -> Sampling:
     positive("rounds", found.rounds)
     positive("turns", found.turns)
     positive("max-time", found.max_time)
+    if not 0 <= found.turn_time < float("inf"):
+        raise UnsupportedWorkload(f"--turn-time {found.turn_time:g} is negative.", try_="--turn-time 3")
     return found
 
 
@@ -84,9 +88,7 @@ def _checked_extras(workload: StepTime) -> None:
 def positive(name: str, value: float, try_: str = "") -> None:
     """Raise `UnsupportedWorkload` unless ``value``, of flag ``name``, is positive and finite."""
     if not value > 0 or value == float("inf"):
-        default = {"within": "1%", "batch": 32, "px": 224, "min-steps": 10, "rounds": 4, "max-time": 60}.get(
-            name, "auto"
-        )
+        default = _DEFAULTS.get(name, "auto")
         raise UnsupportedWorkload(f"--{name} {value:g} is not positive.", try_=try_ or f"--{name} {default}")
 
 

@@ -41,8 +41,8 @@
     reason = "exact softmax"
 
 Every table but the last may have ``scale``: only `nfbench run STUDY --set scale=tiny` runs those of scale "tiny", and
-without it those that have none are run. ``claim`` names the claims that it is for, ``limit`` caps the seconds of each
-process. ``counts_only = true`` at the top makes `check` count and time nothing, which a machine without a GPU can
+without it those that have none are run. ``claim`` names the claims that it is for, ``time_limit`` caps the seconds of
+each workload. ``counts_only = true`` at the top makes `check` count and time nothing, which a machine without a GPU can
 decide.
 """
 
@@ -225,6 +225,8 @@ def _typed(raw: Mapping[str, Any], file: str) -> None:
         for index, entry in enumerate(held):
             place = f"{table}[{index}]"
             known(entry, keys, file, place)
+            if not isinstance(entry.get("scale", FULL), str):
+                raise BadStudy(f"{file}, {place}: scale is {entry['scale']!r}.", try_='scale = "tiny"')
             if entry.get("device", "cpu") not in DEVICES:
                 raise BadStudy(f"{file}, {place}: device is {entry['device']!r}.", try_=f"one of {', '.join(DEVICES)}")
 
@@ -247,7 +249,8 @@ def find(name: str) -> Study:
         BadStudy: there is none; the message names the nearest.
     """
     path = Path(name)
-    if path.suffix == ".toml" or path.exists():
+    # a folder of results may bear a study's name
+    if path.suffix == ".toml" or path.is_file() or len(path.parts) > 1:
         if not path.is_file():
             raise BadStudy(f"There is no study file {name}.", try_="nfbench run --list, or the path of a .toml file")
         return read(path)

@@ -52,6 +52,9 @@ class Pipe:
     def note(self, text: str) -> None:
         self.send(Said(what="note", text=text))
 
+    def waits(self, text: str) -> None:
+        self.send(Said(what="waits", text=text))
+
     def failed(self, error: Exception, result: Result) -> None:
         import traceback
 
