@@ -225,6 +225,12 @@ def test_all_tasks_run_as_many_at_once_as_the_nodes_bear(monkeypatch: pytest.Mon
     assert (found.ran, found.before, nodes.most, len(run.kept)) == (6, 0, 2, 6)
 
 
+def test_what_has_ended_is_never_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = MadeUp(CPUS, SEEN, measured)
+    Run(monkeypatch, nodes)(steps(1, 2, 3))
+    assert nodes.cancelled == []
+
+
 def test_what_was_done_on_a_machine_of_the_same_name_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     todo = steps(1, 2)
     other = Machine(device="fake", name="fake", cpu_cores=64)

@@ -116,12 +116,15 @@ class _Distribution:
             try:
                 while not self.nodes.ended([ref]):
                     pass
+            except BaseException:
+                # Ray may crash where what has ended is cancelled
+                self.nodes.cancel([ref])
+                raise
+            try:
                 hello = greeted(self.nodes.result(ref))
             except Lost as lost:
                 why = str(lost)
                 continue
-            finally:
-                self.nodes.cancel([ref])
             if hello.machine.device != self.fleet.device:
                 raise NfbenchError(
                     f"The study was laid out for {self.fleet.device}, but a node has a {hello.machine.device} device.",
