@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ from nfbench.analysis.store import new_id
 from nfbench.catalog.models import find
 from nfbench.errors import NfbenchError
 from nfbench.measuring.outcome import Labels, frame
-from nfbench.records import Accuracy, Flops, Machine, Result, key
+from nfbench.records import Accuracy, Flops, Machine, Result
+from nfbench.studies.checkpoints import folder_of
 from nfbench.studies.done import Done, failed, software_of
 from nfbench.studies.durations import Durations
 from nfbench.studies.entry import Task
@@ -242,8 +242,7 @@ class _Distribution:
         folder = task.entry.sources.checkpoint
         if folder is None or not isinstance(task.workload, Accuracy):
             return task
-        where = msgspec.json.encode((self.fleet.name, self.hello.software))
-        own = hashlib.blake2b(key(task.workload).encode() + where, digest_size=6).hexdigest()
+        own = folder_of(task.workload, (self.fleet.name, self.hello.software))
         sources = msgspec.structs.replace(task.entry.sources, checkpoint=str(Path(folder) / own))
         return task._replace(entry=task.entry._replace(sources=sources))
 
