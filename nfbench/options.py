@@ -345,9 +345,18 @@ def net_and_settings(text: str) -> tuple[str, dict[str, Any]]:
     return model, found
 
 
+def _named(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """A variable that is not set would put results wherever the command was typed."""
+    source = ctx.get_parameter_source(str(param.name))
+    if value == Path() and source is click.core.ParameterSource.COMMANDLINE:
+        raise click.BadParameter("it is empty or the current folder; name a folder or a .jsonl file.", ctx, param)
+    return value
+
+
 out_option = click.option(
     "--out",
     type=click.Path(path_type=Path),
+    callback=_named,
     metavar="PATH",
     help="A folder for a new file, or a .jsonl file to append to; else results/<device>/<command>/.",
 )

@@ -138,6 +138,14 @@ def test_every_kind_of_table_becomes_workloads_of_its_kind() -> None:
         ('[[agc-cost]]\nmodel = "nfnet-f0"\nimpl = "quick"\n', "impl is 'quick'"),
         ('[[agc-cost]]\nmodel = "nfnet-f0"\nclipped = 2\n', "clipped is 2"),
         ('[[flops]]\nmodel = "nfnet-f0"\npx = "all"\n', "A setting has a wrong value"),
+        (
+            '[models."nfnet-f1"]\npx = 64\n[[flops]]\nmodel = "nfnet-f0"\n',
+            "[models.'nfnet-f1'] is of a net that is in no",
+        ),
+        (
+            '[[step-time]]\nmodel = "resnet50"\nbatch = [2, 4]\nexclude = [{ batch = 9 }]\n',
+            "exclude = [{'batch': 9}] matches no point of the grid",
+        ),
         ('models = 3\n[[flops]]\nmodel = "nfnet-f0"\n', "models has the wrong type"),
         ('[models]\nx = 3\n[[flops]]\nmodel = "nfnet-f0"\n', "models has the wrong type"),
         ('[models.x]\npxx = 3\n[[flops]]\nmodel = "nfnet-f0"\n', "models.x: unknown key 'pxx'"),
@@ -167,7 +175,7 @@ def test_a_scale_is_run_only_when_it_is_asked_for_and_has_a_folder_of_its_own(cl
     refused = cli("run", "mine.toml", "--device", "fake")
     assert refused.exit_code == 1
     assert refused.stderr == (
-        "mine.toml has no workload for a fake device at scale 'full'.\nTry: nfbench run mine --set scale=tiny\n"
+        "mine.toml has no workload for a fake device at scale 'full'.\nTry: nfbench run mine.toml --set scale=tiny\n"
     )
     done = cli("run", "mine.toml", "--device", "fake", "--set", "scale=tiny", "--quiet")
     assert done.exit_code == 0, done.output

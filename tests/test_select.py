@@ -57,7 +57,7 @@ def test_a_setting_replaces_an_axis_in_every_table_that_has_it() -> None:
 
 
 def test_a_setting_may_be_a_list_a_range_or_for_one_kind_of_table() -> None:
-    found = select.with_settings(read(), ["step-time.batch=[1,2]", "epochs = 1", "max-time=5"]).entries("cpu")
+    found = select.with_settings(read(), ["step-time.batch=1,2", "epochs = 1", "max-time=5"]).entries("cpu")
     assert [e.workloads[0].batch for e in found] == [1, 2, 1, 2, 64, 64]  # type: ignore[union-attr]
     assert {e.workloads[0].epochs for e in found if isinstance(e.workloads[0], Accuracy)} == {1}
     # a cap of timings is none of training runs, unless it is said to be
@@ -140,6 +140,29 @@ def test_a_dry_run_knows_how_long_what_it_has_run_took(cli: Cli) -> None:
     assert cli(*args, "--quiet").exit_code == 0
     rows = json.loads(cli(*args, "--dry-run", "--format", "json").stdout)
     assert {r["measured"] for r in rows} == {True} and all(r["seconds"] < 60 for r in rows)
+    assert {(r["state"], r["runs"]) for r in rows} == {("done", False)}
+    whole = cli("run", "mine.toml", "--device", "fake", "--dry-run", "--format", "json")
+    assert [r["state"] for r in json.loads(whole.stdout)] == ["missing"] * 2 + ["done"] * 2 + ["missing"] * 2
+    assert whole.stderr.startswith("4 of 6 workloads would run, at most ")
+    limited = json.loads(
+        cli("run", "mine.toml", "--device", "fake", "--dry-run", "--limit", 1, "--format", "json").stdout
+    )
+    assert [r["runs"] for r in limited] == [True] + [False] * 5
+    fresh = json.loads(cli(*args, "--dry-run", "--fresh", "--format", "json").stdout)
+    assert {(r["state"], r["runs"]) for r in fresh} == {("done", True)}
+
+
+def test_an_empty_out_is_refused(cli: Cli) -> None:
+    read()
+    done = cli("run", "mine.toml", "--device", "fake", "--out", "")
+    assert done.exit_code == 2 and "it is empty or the current folder" in done.stderr
+    assert [p.name for p in Path().iterdir()] == ["mine.toml"]
+
+
+def test_ray_and_shards_exclude_each_other(cli: Cli) -> None:
+    read()
+    done = cli("run", "mine.toml", "--device", "cpu", "--ray", "auto", "--shard", "1/2")
+    assert (done.exit_code, done.stderr.splitlines()[0]) == (1, "--ray shares out all workloads by itself.")
 
 
 def test_flags_that_exclude_each_other_are_worded(cli: Cli) -> None:

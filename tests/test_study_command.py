@@ -116,6 +116,8 @@ def test_what_failed_is_a_row_and_runs_again_only_when_asked(cli: Cli) -> None:
     text = HEAD + '[[step-time]]\nmodel = "tiny-nfnet"\nbatch = [12285, 32]\nmax_time = 1\n'
     first = run(cli, text)
     assert first.code == 5 and "1 of 2 workloads failed: tiny-nfnet." in first.err
+    many = run(cli, text.replace("max_time = 1", "max_time = 1\nrounds = 3"), "--out", "rounds")
+    assert "3 of 6 workloads failed: tiny-nfnet." in many.err
     assert [r.status for r in stored()] == ["unsupported", "ok"]
     again = run(cli, text)
     assert again.code == 5 and len(stored()) == 2

@@ -103,8 +103,8 @@ class Figure(NamedTuple):
         if self.doubt:
             return f"{self.about}: {self.doubt}"
         if self.estimate.low is None:
-            return f"{self.about}: one run or too few values, so there is no interval; take more seeds, turns or rounds"
-        return f"{self.about}: the interval reaches over {self._limit()}; take more seeds, turns or a longer --max-time"
+            return f"{self.about}: one run or too few values, so there is no interval"
+        return f"{self.about}: the interval reaches over {self._limit()}"
 
     def _limit(self) -> str:
         if self.unit in ("%", "pp"):
@@ -139,29 +139,37 @@ class Verdict(NamedTuple):
     machine: Machine | None = None
 
 
-def verdict(claim: Claim, evidence: Evidence, machine: Machine | None, command: str) -> Verdict:
-    """The verdict on a claim; ``command`` is what to type where something is missing.
+def verdict(
+    claim: Claim, evidence: Evidence, machine: Machine | None, command: str, again: Callable[[Figure], str]
+) -> Verdict:
+    """The verdict on a claim; ``command`` is what to type where nothing was measured, ``again`` what to type for a
+    figure that decides nothing; either is empty where nothing helps.
 
     Figures of full-size nets and data go before those of tiny ones, which are used only where there are no others. It
     `holds` where every figure that decides is on the claim's side, `does not hold` where at least one is wholly on the
-    other (a claim about nets in general falls with one that contradicts it), and is `not run` where there is none.
+    other (a claim about nets in general falls with one that contradicts it), and is `not run` where there is none. One
+    with a doubt decides only where none is about the same without.
     """
     if not any(f.decides for f in evidence.figures):
-        return Verdict(claim, "not run", why=f"{evidence.missing}: {command}", machine=machine)
+        return Verdict(claim, "not run", why=": ".join(filter(None, (evidence.missing, command))), machine=machine)
     full = [f for f in evidence.figures if not f.scope]
     shown = full if any(f.decides for f in full) else evidence.figures
+    clear = {f.about for f in shown if f.decides and not f.doubt}
+    shown = [f._replace(decides=f.decides and not (f.doubt and f.about in clear)) for f in shown]
     deciding = [f for f in shown if f.decides]
     figures = [*deciding, *(f for f in shown if not f.decides)]
     answers = [f.answer for f in deciding]
     outcome: Outcome = "does not hold" if False in answers else "cannot tell" if None in answers else "holds"
-    why = "; ".join(dict.fromkeys(f.undecided for f in deciding if f.undecided)) if outcome == "cannot tell" else ""
+    open_ = [f for f in deciding if f.undecided] if outcome == "cannot tell" else []
+    why = "; ".join(dict.fromkeys(f.undecided for f in open_))
+    typed = " and ".join(dict.fromkeys(filter(None, map(again, open_))))
     return Verdict(
         claim,
         outcome,
         tuple(figures),
         measured="; ".join(f"{f.about} {f.shown} ({f.on})" for f in figures),
         scope="; ".join(dict.fromkeys(f.scope for f in figures if f.scope)),
-        why=f"{why}: {command}" if why else "",
+        why=": ".join(filter(None, (why, typed))),
         results=tuple(dict.fromkeys(id for f in figures for id in f.results)),
         machine=machine,
     )

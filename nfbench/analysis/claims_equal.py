@@ -12,6 +12,8 @@ from nfbench.catalog.models import find
 from nfbench.records import Result
 
 HALF_A_POINT = 0.5
+LESS = "is less accurate"
+"""In a doubt that no more turns remove."""
 
 
 class Equal(NamedTuple):
@@ -40,4 +42,4 @@ def at_equal_accuracy(results: Sequence[Result], net: str, baseline: str) -> Equ
     difference = stats.contrast([(1, a.values), (-1, b.values)])
     note = f"top-1 {a.shown} and {b.shown} on {described(a.workload)}"
     less = difference.high is not None and difference.high < 0
-    return Equal(note, f"{net} is less accurate on {a.workload.dataset} ({a.shown} against {b.shown})" if less else "")
+    return Equal(note, f"{net} {LESS} on {a.workload.dataset} ({a.shown} against {b.shown})" if less else "")

@@ -94,9 +94,7 @@ def _values(side: Sequence[Result], name: str) -> list[list[float]]:
 def _few(images: int) -> str:
     if images >= LEAST_IMAGES:
         return ""
-    return (
-        f"with {images} images a pass the weights weigh more than the images; take --micro-batch {LEAST_IMAGES} or more"
-    )
+    return f"with {images} images a pass the weights weigh more than the images; it takes {LEAST_IMAGES} or more"
 
 
 def _ratio(mine: Sequence[Sequence[float]], its: Sequence[Sequence[float]]) -> tuple[Estimate, bool]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nfbench import options
-from nfbench.errors import BadStudy, NfbenchError, Stop, UnsupportedWorkload
-from nfbench.records import Accuracy, Machine, Result, StepTime
+from nfbench.errors import BadStudy, Failed, NfbenchError, Stop, UnsupportedWorkload
+from nfbench.records import Machine, Result, StepTime
 
 if TYPE_CHECKING:
     from nfbench.studies.entry import Task
@@ -61,6 +61,8 @@ def perform(
     from nfbench.studies import select as part
     from nfbench.studies.execute import Wanted
 
+    if ray is not None and shard is not None:
+        raise BadStudy("--ray shares out all workloads by itself.", try_="one of --ray and --shard")
     if fresh and retry:
         raise BadStudy("--fresh runs again what failed too.", try_="one of --fresh and --retry failed")
     kind = kind_there(device) if ray else kind_of(device)
@@ -69,7 +71,7 @@ def perform(
         tasks = part.shard(tasks, shard)
     _check_figures(found)
     if dry_run:
-        _list(found, tasks, out, kind, format)
+        _list(found, tasks, Wanted(fresh, retry is not None, limit), out, kind, format)
         return
     for task in tasks:
         runs.check(task.entry.sources)
@@ -159,7 +161,9 @@ def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format
         landing.say()
         click.echo("Nothing has been measured.", err=True)
         return
-    seen = show.shown(results)
+    every = landing.earlier(results[-1].machine) or results
+    # a claim is judged from all that is there, whatever was asked for now
+    seen = show.shown(every if found.name == answers.CLAIMS else results)
     click.echo(answers.tables(found, seen, format), nl=False)
     for line in show_accuracy.legend(seen.trained) if person and answers.of_runs(found, seen) else []:
         click.echo(line, err=True)
@@ -172,9 +176,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format
     if missing:
         click.echo(f"{missing} workload{'s are' if missing != 1 else ' is'} still missing: run it again.", err=True)
     folder = landing.folder(results[-1].machine)
-    # what stands beside results is of all that are there, not of this session alone
-    every = landing.earlier(results[-1].machine) or results
-    # beside one file that --out names there may be anything
+    # beside results stands what all of them make; beside one file that --out names there may be anything
     made = {} if landing.file is not None else {**show.texts(every), **answers.texts(every)}
     if paths := show.write(folder, made):
         click.echo(f"Tables in {folder}: {_names(paths)}", err=True)
@@ -193,13 +195,35 @@ def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format
         if before := sum(failed(rows) and rows[0].id not in new for rows in done.results if rows is not None):
             said = f"{before} workload{'s' if before != 1 else ''} had failed before; --retry failed runs them again."
             click.echo(said, err=True)
+        landing.close([*seen.steps, *seen.trained], counting=[])
         # runs that diverged have found something
-        answered = [r for r in results if not (isinstance(r.workload, Accuracy) and r.status == "diverged")]
-        landing.close([*seen.steps, *seen.trained], counting=answered)
+        bad = [task for task, rows in zip(tasks, done.results, strict=True) if rows is not None and failed(rows)]
+        if bad:
+            models = ", ".join(dict.fromkeys(task.workload.model for task in bad))
+            raise Failed(f"{len(bad)} of {len(tasks)} workload{'s'[: len(tasks) != 1]} failed: {models}.")
         _check_caps(landing.results)
     finally:
         for line in answers.sentences(found.name, seen):
             click.echo(line, err=not person)
+
+
+def _states(tasks: Sequence[Task], known: Sequence[Result]) -> list[str]:
+    """``done``, ``failed`` or ``missing``, told from results of this machine with the software that is installed."""
+    from nfbench.devices.about import software
+    from nfbench.studies.done import Done, failed
+
+    now = software(with_torch=False)
+
+    def same(r: Result) -> bool:
+        pairs = [(getattr(r.software, f), getattr(now, f)) for f in ("nfbench", "torch", "timm", "commit", "dirty")]
+        # the fake device names no torch, and torch itself its build
+        return all(then is None or then == today or str(then).startswith(f"{today}+") for then, today in pairs)
+
+    newest = max((r for r in known if same(r)), key=lambda r: r.start, default=None)
+    if newest is None:
+        return ["missing"] * len(tasks)
+    done = Done(known, newest.machine, newest.software)
+    return ["missing" if (rows := done.rows(t)) is None else "failed" if failed(rows) else "done" for t in tasks]
 
 
 def _names(paths: Sequence[Path]) -> str:
@@ -224,7 +248,7 @@ def _check_caps(results: Sequence[Result]) -> None:
             )
 
 
-def _list(found: Study, tasks: Sequence[Task], out: Path | None, kind: str, format: Any) -> None:
+def _list(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | None, kind: str, format: Any) -> None:
     """What would run, and how long it may take, told from what was measured in the folders of results."""
     from nfbench.analysis.store import load
     from nfbench.devices import about, nvml
@@ -241,13 +265,23 @@ def _list(found: Study, tasks: Sequence[Task], out: Path | None, kind: str, form
         known = []
     # opening the device would take seconds, and stand beside what is timed on it
     names = {"fake": {"fake"}, "cpu": {about.cpu_name()}}.get(kind) or {card.name for card in nvml.cards()}
-    durations = Durations(r for r in known if r.machine.device == kind and r.machine.name in names)
+    mine = [r for r in known if r.machine.device == kind and r.machine.name in names]
+    durations = Durations(mine)
     expected = [durations.of(task) for task in tasks]
+    own = [r for r in mine if out is not None or r.study == found.name]
+    states = _states(tasks, own)
+    to_do = [
+        place
+        for place, state in enumerate(states)
+        if wanted.fresh or state == "missing" or (wanted.retry and state == "failed")
+    ][: wanted.limit]
     rows = [
         {
             "number": number,
             "kind": task.entry.table,
             "workload": task.name,
+            "state": states[number - 1],
+            "runs": number - 1 in to_do,
             "seconds": None if guess is None else guess.seconds,
             "measured": None if guess is None else guess.measured,
             "time": None if guess is None else f"{'' if guess.measured else '≤ '}{duration(guess.seconds)}",
@@ -258,15 +292,17 @@ def _list(found: Study, tasks: Sequence[Task], out: Path | None, kind: str, form
         Column("number", "#"),
         Column("kind", "kind", right=False),
         Column("workload", "workload", right=False),
+        Column("state", "state", right=False),
+        Column("runs", "would run", lambda runs: "yes" if runs else "", right=False),
     ]
     raw = [Column("seconds", "seconds"), Column("measured", "measured")]
     shown = [Column("time", "time", lambda text: ABSENT if text is None else str(text))]
     click.echo(render([*columns, *(raw if format in ("csv", "json") else shown)], rows, format), nl=False)
-    seconds, sure, unknown = total(expected)
-    text = f"{len(tasks)} workload{'s'[: len(tasks) != 1]}"
-    if unknown < len(tasks):
+    seconds, sure, unknown = total([expected[place] for place in to_do])
+    text = f"{len(to_do)} of {len(tasks)} workload{'s'[: len(tasks) != 1]} would run"
+    if unknown < len(to_do):
         text += f", {'about' if sure else 'at most'} {duration(seconds)}, starts of processes aside"
     if unknown:
         text += f"; of {unknown} no run has shown yet how long they take"
-    click.echo(f"{text}. What is done already is not run again.", err=True)
+    click.echo(f"{text}.", err=True)
     click.echo("Next: the same without --dry-run", err=True)

@@ -16,10 +16,14 @@ from nfbench.errors import NfbenchError
 @click.argument("study", required=False)
 @click.option("--list", "listing", is_flag=True, help="The studies that come with nfbench.")
 @click.option(
-    "--only", multiple=True, metavar="X", help="A model, kind, claim or key=value,key=value; repeat for more."
+    "--only", multiple=True, metavar="X", help="A model, kind, claim or key=value,key=value; repeat to add more."
 )
 @click.option(
-    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Another setting; scale=tiny fits a CPU."
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another setting, list or range; scale=tiny fits a CPU.",
 )
 @options.options(RUN)
 @options.device_option

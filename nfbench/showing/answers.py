@@ -32,7 +32,10 @@ def tables(found: Study, seen: Shown, format: Format) -> str:
         judged = verdicts(seen.results)
         if not person:
             return show_claims.table([v for each in judged for v in each], format)
-        return "\n".join([*(show_claims.table(each, format) for each in judged), _rest(seen, format)])
+        whys = [f"{v.claim.id}, {v.verdict}: {v.why}\n" for each in judged for v in each if v.why]
+        # a narrow terminal leaves the reasons out of the table
+        reasons = ["".join(whys)] if whys and format == "rich" else []
+        return "\n".join([*(show_claims.table(each, format) for each in judged), *reasons, _rest(seen, format)])
     swept = _swept(found, seen)
     if "batch" in swept and (person or "agc" not in swept):
         return show_sweeps.batch_sweep(sweeps.batch_sweep(seen.steps, seen.trained), format)
@@ -77,7 +80,9 @@ def sentences(name: str, seen: Shown) -> list[str]:
         return [show_claims.summary(each) for each in verdicts(seen.results)]
     machines = dict.fromkeys(ratio.net.machine for ratio in seen.ratios)
     found = [compare.sentence([r for r in seen.ratios if r.net.machine == machine]) for machine in machines]
-    if seen.trained and (answer := show_accuracy.answer(show_accuracy.on_front(seen.trained, "macs"))):
+    # the sweeps of a batch or a threshold have a sentence of their own
+    swept = _several(seen, "batch") or _several(seen, "agc", steps=False)
+    if seen.trained and not swept and (answer := show_accuracy.answer(show_accuracy.on_front(seen.trained, "macs"))):
         found.append(answer)
     return found
 

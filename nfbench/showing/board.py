@@ -71,11 +71,20 @@ class Board(Live):
             name = printable(" against ".join(dict.fromkeys(w.model for w in task.entry.workloads)))[:40]
             nets[name] = nets.get(name, "") + sign
         width = max(map(len, nets), default=0)
-        rows = [f"{name:<{width}} {signs}" for name, signs in nets.items()]
-        if len(rows) > MOST_NETS:
+        room = max(10, (self.console.width if self.line else 80) - width - 1)
+        if len(nets) > MOST_NETS:
             # those that are done need no eyes any more
-            open_ = [row for row in rows if any(s in row[width:] for s in (SIGNS["runs"], SIGNS["waits"]))]
-            rows = [*open_[:MOST_NETS], f"… {len(rows) - min(len(open_), MOST_NETS)} more"]
+            open_ = [name for name, signs in nets.items() if SIGNS["runs"] in signs or SIGNS["waits"] in signs]
+            shown = {name: nets[name] for name in open_[:MOST_NETS]}
+        else:
+            shown = nets
+        rows = [
+            f"{name if not start else '':<{width}} {signs[start : start + room]}"
+            for name, signs in shown.items()
+            for start in range(0, len(signs), room)
+        ]
+        if len(shown) < len(nets):
+            rows.append(f"… {len(nets) - len(shown)} more")
         count = f"{self.ran} of {len(self.to_do)} done"
         more = [f"last finding: {printable(self.finding)[:150]}"] if self.finding else []
         return [*rows, f"{count}, {self._left()}", *more]

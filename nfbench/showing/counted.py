@@ -19,7 +19,26 @@ def table(rows: Sequence[Row], format: Format) -> str:
         return render(_columns(rows, raw=True), rows, format)
     kinds = dict.fromkeys(row["kind"] for row in rows)
     parts = [[row for row in rows if row["kind"] == kind] for kind in kinds]
-    return "\n".join(render(_columns(part, raw=False), part, format) for part in parts)
+    return "\n".join(
+        _upright(part, format) if part[0]["kind"] == "dependence" else render(_columns(part, raw=False), part, format)
+        for part in parts
+    )
+
+
+def _upright(rows: Sequence[Row], format: Format) -> str:
+    """A net across, a quantity down: there are more of these than a screen is wide."""
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in (*_ABOUT, "kind")]
+    settings = [name for name in ("px", "batch", "agc", "status") if any(name in row for row in rows)]
+    nets = [Column(f"net {place}", row["model"]) for place, row in enumerate(rows)]
+    lines = [
+        {"what": name.replace("_", " ")}
+        | {
+            f"net {place}": _number(row.get(name)) if isinstance(row.get(name), float) else str(row.get(name, ABSENT))
+            for place, row in enumerate(rows)
+        }
+        for name in (*settings, *names)
+    ]
+    return render([Column("what", "dependence", right=False), *nets], lines, format)
 
 
 def _columns(rows: Sequence[Row], raw: bool) -> list[Column]:

@@ -40,6 +40,7 @@ def page(folder: Path) -> str:
     if any(name.startswith(answers.CLAIMS) for name in held):
         # what other studies found here speaks for or against a claim as well
         parts.append("## Claims\n")
+        parts.append("Judged from all results on this page; `claims.md` of a study is judged from that study alone.\n")
         for verdicts in answers.verdicts(current([r for results in held.values() for r in results])):
             parts += [show_claims.summary(verdicts) + "\n", show_claims.table(verdicts, "md")]
     order = sorted(held, key=lambda name: (not name.startswith(answers.CLAIMS), name))

@@ -47,7 +47,7 @@ def points(
     found = [_with_model(dict(point), models, common) for point in itertools.product(*axes)]
     # an axis that a net has one value of would repeat it
     once = {json.dumps(point, sort_keys=True, default=str): point for point in found}
-    return [point for point in once.values() if not any(_matches(point, one) for one in exclude)]
+    return [point for point in once.values() if not any(matches(point, one) for one in exclude)]
 
 
 def axis(name: str, value: Any) -> list[Any]:
@@ -106,7 +106,7 @@ def _with_model(
     return point
 
 
-def _matches(point: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+def matches(point: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether each setting of ``wanted`` is that of the point, or one of a list has it."""
     return all(
         name in point and (point[name] in value if isinstance(value, list) else point[name] == value)

@@ -15,6 +15,8 @@ from nfbench.studies.entries import ABOUT, TABLES
 from nfbench.studies.entry import Task
 from nfbench.studies.study import Study, study
 
+MOST_NAMES = 30
+
 
 def with_settings(asked: Study, assignments: Sequence[str]) -> Study:
     """``asked`` with ``key=value`` in every table that has such a setting, or ``table.key=value`` in one kind only.
@@ -46,7 +48,9 @@ def with_settings(asked: Study, assignments: Sequence[str]) -> Study:
             if takes:
                 for raw in tables.get(kind, []):
                     raw[key] = _value(text)
-    made = study({"title": asked.title, "question": asked.question, **_top(asked), **tables}, asked.path)
+    top = {"title": asked.title, "question": asked.question, **_top(asked)}
+    # another grid may have no points that are excluded
+    made = study({**top, **tables}, asked.path, strict=not assignments)
     return msgspec.structs.replace(made, scale=scale, accepts=asked.accepts)
 
 
@@ -63,11 +67,14 @@ def select(tasks: Sequence[Task], only: Sequence[str]) -> list[Task]:
         places = {place for place, task in enumerate(tasks) if _is(task, wanted)}
         if not places:
             names = dict.fromkeys(name for task in tasks for name in _names(task))
-            near = difflib.get_close_matches(wanted, list(names), 1)
+            near = [] if "=" in wanted else difflib.get_close_matches(wanted, list(names), 1)
+            more = ", …" if len(names) > MOST_NAMES else ""
             raise BadStudy(
                 f"--only {wanted} names nothing of this study.",
-                why=f"The nearest is {near[0]}." if near else f"There are: {', '.join(list(names)[:12])}.",
-                try_="--dry-run, which lists all; --only model=nfnet-f0,batch=64",
+                why=f"The nearest is {near[0]}."
+                if near
+                else f"There are: {', '.join(list(names)[:MOST_NAMES])}{more}.",
+                try_=f"--dry-run, which lists all; --only model={tasks[0].workload.model},batch=8 for settings",
             )
         found |= places
     return [task for place, task in enumerate(tasks) if place in found]
@@ -113,7 +120,8 @@ def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return text.strip()
+        # 8,16 as a flag takes it
+        return [_value(part) for part in text.split(",")] if "," in text else text.strip()
 
 
 def _top(asked: Study) -> dict[str, Any]:

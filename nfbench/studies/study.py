@@ -49,6 +49,7 @@ decide.
 from __future__ import annotations
 
 import difflib
+import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,7 +63,7 @@ from nfbench.records import Record, Sampling, StepTime
 from nfbench.studies import accepts, entries
 from nfbench.studies.entries import TABLES, known
 from nfbench.studies.entry import Entry
-from nfbench.studies.grid import points
+from nfbench.studies.grid import axis, matches, points
 from nfbench.studies.runs import Runs
 
 TOP = ("title", "question", "figures", "counts_only", "settings", "models", *TABLES, "accept")
@@ -99,6 +100,16 @@ class Study(Record, frozen=True, kw_only=True):
         return self.name if self.scale == FULL else f"{self.name}-{self.scale}"
 
     @property
+    def typed(self) -> str:
+        """What names it on the command line."""
+        return self.name if shipped().get(self.name) == self.path else shlex.quote(str(self.path))
+
+    def _devices(self) -> list[str]:
+        return list(
+            dict.fromkeys(str(raw["device"]) for t in TABLES for raw in self.tables.get(t, []) if "device" in raw)
+        )
+
+    @property
     def scales(self) -> list[str]:
         """The scales that its tables have."""
         return list(dict.fromkeys(raw.get("scale", FULL) for table in TABLES for raw in self.tables.get(table, [])))
@@ -124,7 +135,8 @@ class Study(Record, frozen=True, kw_only=True):
         at = f" at scale {self.scale!r}" if other else ""
         raise BadStudy(
             f"{self.path.name} has no workload for a {device} device{at}.",
-            try_=f"nfbench run {self.name} --set scale={other[0]}" if other else "nfbench run --list",
+            why="" if other else f"Its tables are for {' and '.join(self._devices())}.",
+            try_=f"nfbench run {self.typed} --set scale={other[0]}" if other else "a table without device",
         )
 
     def parts(self, device: str) -> list[Part]:
@@ -139,7 +151,7 @@ class Study(Record, frozen=True, kw_only=True):
         """The nets to be trained on a kind of device; errors as `entries`."""
         return [entries.run_of(entry) for entry in self.entries(device) if entry.table == "accuracy"]
 
-    def _grid(self, table: str, index: int, raw: Mapping[str, Any]) -> list[Entry]:
+    def _grid(self, table: str, index: int, raw: Mapping[str, Any], strict: bool = False) -> list[Entry]:
         place = f"{self.path.name}, {table}[{index}]"
         common = entries.settings_of(table, self.tables.get("settings", {}))
         merged = {**common, **{k: v for k, v in raw.items() if k not in entries.ABOUT}}
@@ -149,6 +161,9 @@ class Study(Record, frozen=True, kw_only=True):
             entries.excluding(table, exclude)
             found = points(merged, models, exclude, [name for name in common if name not in raw])
             made = [entries.entry(table, point, raw, index) for point in found]
+            unmatched = [one for one in exclude if strict and not any(matches(p, one) for p in points(merged, models))]
+            if unmatched:
+                raise BadStudy(f"exclude = [{unmatched[0]}] matches no point of the grid.", try_="without it")
         except NfbenchError as error:
             raise BadStudy(f"{place}: {error.what}", why=error.why, try_=error.try_) from error
         if not made:
@@ -173,8 +188,12 @@ def read(path: Path) -> Study:
     return study(raw, path)
 
 
-def study(raw: Mapping[str, Any], path: Path) -> Study:
-    """The study of the tables of a file, whose ``path`` gives it its name; errors as `read`."""
+def study(raw: Mapping[str, Any], path: Path, strict: bool = True) -> Study:
+    """The study of the tables of a file, whose ``path`` gives it its name; errors as `read`.
+
+    Where ``strict``, what matches nothing is an error too: settings of a net that is in no table, points to exclude
+    that no grid has.
+    """
     known(raw, TOP, path.name, "the file")
     for name in ("title", "question"):
         if not isinstance(raw.get(name), str):
@@ -202,8 +221,27 @@ def study(raw: Mapping[str, Any], path: Path) -> Study:
     )
     for table in TABLES:
         for index, entry in enumerate(found.tables.get(table, [])):
-            found._grid(table, index, entry)
+            found._grid(table, index, entry, strict)
+    if strict:
+        _check_models(found)
     return found
+
+
+def _check_models(found: Study) -> None:
+    """Raise `BadStudy` where settings of a net are of one that is in no table."""
+    named = {
+        name
+        for table in TABLES
+        for raw in found.tables.get(table, [])
+        for key in ("model", "net", "baseline")
+        for name in axis(key, raw.get(key, []))
+    }
+    for model in found.tables.get("models", {}):
+        if model not in named:
+            near = difflib.get_close_matches(model, [name for name in named if isinstance(name, str)], 1)
+            raise BadStudy(
+                f"{found.path.name}: [models.{model!r}] is of a net that is in no table.", try_=near[0] if near else ""
+            )
 
 
 def _typed(raw: Mapping[str, Any], file: str) -> None:
