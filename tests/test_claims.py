@@ -164,6 +164,21 @@ def typed(claim: str) -> str:
     return f": nfbench run claims --only {claim}"
 
 
+def typed_again(claim: str) -> str:
+    """What is to be typed for more of what was measured and decides nothing."""
+    if claim in ("bn-dependence", "bn-train-eval"):
+        return "the interval reaches over 1e-06"
+    if claim == "bn-distributed":
+        return typed(claim)
+    more = {
+        **dict.fromkeys(("agc-large-batch", "bn-small-batch", "agc-or-architecture", "better-transfer"), "seeds=6"),
+        "agc-cheap": "rounds=4 --fresh",
+        "bn-memory": "rounds=4 --fresh",
+        "agc-dependence": "agc=0.001",
+    }
+    return f"{typed(claim)} --set {more.get(claim, 'turns=16 --fresh')}"
+
+
 CASES: dict[str, tuple[Results, Results, Results]] = {
     "f1-vs-b7": (
         pair("nfnet-f1", "efficientnet-b7", 0.5, 0.51, 0.49, 0.5),
@@ -246,7 +261,51 @@ def test_a_claim_cannot_be_told_where_the_interval_reaches_over_or_is_absent_and
     found = of(claim, CASES[claim][2])
     assert found.verdict == "cannot tell"
     assert found.figures and found.measured
-    assert found.why.endswith(typed(claim))
+    assert found.why.endswith(typed_again(claim))
+    assert "--max-time" not in found.why and "--micro-batch" not in found.why
+
+
+def test_more_is_asked_for_than_was_measured_so_that_it_is_not_done_already() -> None:
+    many = msgspec.structs.replace(result().sampling, turns=16)
+    rows = [msgspec.structs.replace(r, sampling=many) for r in pair("nfnet-f1", "efficientnet-b7", *(0.9, 1.1) * 8)]
+    assert of("f1-vs-b7", rows).why.endswith(" --set turns=32 --fresh")
+    runs_ = over_batches((0.8, 0.75), (0.8, 0.78), spread=0.1)
+    more = [msgspec.structs.replace(r, id=f"more-{r.id}", seed=r.seed + 3) for r in runs_]
+    assert of("bn-small-batch", [*runs_, *more]).why.endswith(" --set seeds=12")
+
+
+def test_what_was_only_a_part_of_its_session_is_to_be_run_again() -> None:
+    asked = msgspec.structs.replace(result().sampling, turns=6)
+    rows = [msgspec.structs.replace(r, sampling=asked) for r in CASES["bn-twin-slower"][0]]
+    assert of("bn-twin-slower", rows).why.endswith("--only bn-twin-slower --fresh")
+
+
+def test_a_figure_in_doubt_gives_way_to_one_about_the_same_without() -> None:
+    few = msgspec.structs.replace(BF16, micro_batch=4)
+    doubted = [msgspec.structs.replace(r, resolved=few, id=f"few-{r.id}") for r in counted(0.5e9, 1e9)]
+    found = of("bn-memory", [*doubted, *counted(1.5e9, 1e9)])
+    assert (found.verdict, [f.decides for f in found.figures]) == ("holds", [True, False])
+
+
+def test_on_a_cpu_no_command_is_dead() -> None:
+    found = {v.claim.id: v.why for v in judge([result("resnet50")])}
+    assert found["better-transfer"].endswith(": in no study for this device")
+    for claim, study in (("bn-small-batch", "small-batch"), ("agc-or-architecture", "agc-or-architecture")):
+        assert f": nfbench run {study} --set scale=tiny (" in found[claim]
+    failed = result("nfnet-f0", status="out_of_memory", readings=())
+    assert of("bn-twin-slower", [failed]).why.endswith(" --set scale=tiny --retry failed")
+
+
+def test_only_normalizer_free_resnets_that_trained_long_enough_tell_of_a_collapse() -> None:
+    def tried(model: str, on: float, epochs: int) -> Verdict:
+        asked = {"batch": 256, "epochs": epochs}
+        with_agc = runs(model, on, on + 0.01, run=asked | {"agc": 0.01})
+        return of("agc-large-batch", [*with_agc, *runs(model, 0.1, 0.11, agc=None, run=asked | {"agc": "none"})])
+
+    assert tried("tiny-nfnet-s", 0.9, 3).verdict == "not run"
+    assert tried("tiny-nf-resnet-s", 0.2, 1).verdict == "not run"
+    assert tried("tiny-nf-resnet-s", 0.2, 3).verdict == "does not hold"
+    assert tried("tiny-nf-resnet-s", 0.9, 1).verdict == "holds"
 
 
 @pytest.mark.parametrize("claim", list(CASES))
@@ -356,7 +415,7 @@ def test_a_tiny_nfnet_that_is_less_accurate_does_not_show_that_it_is_as_quick_at
     less = [*runs("tiny-nfnet", 0.5, 0.51, 0.52), *runs("tiny-efficientnet", 0.9, 0.91, 0.92, agc=None)]
     found = of("f1-vs-b7", [*steps, *less])
     assert found.verdict == "cannot tell"
-    assert "tiny-nfnet is less accurate on digits (51" in found.why
+    assert "tiny-nfnet is less accurate on digits (51" in found.why and "nfbench run" not in found.why
     assert "their accuracy was not compared" in of("f1-vs-b7", steps).measured
 
 
@@ -455,7 +514,8 @@ def test_few_images_a_pass_say_nothing_of_an_images_memory() -> None:
     few = msgspec.structs.replace(BF16, micro_batch=4)
     found = of("bn-memory", [msgspec.structs.replace(r, resolved=few) for r in counted(0.5e9, 1e9)])
     assert found.verdict == "cannot tell"
-    assert "take --micro-batch 16 or more" in found.why
+    assert "it takes 16 or more" in found.why
+    assert found.why.endswith("--only bn-memory --set batch=16 --set micro_batch=16")
 
 
 def test_a_peak_of_memory_goes_before_what_is_saved_for_backward() -> None:
@@ -559,7 +619,7 @@ def test_what_failed_is_named_where_nothing_else_was_measured() -> None:
 
 def test_on_a_cpu_the_tiny_scale_is_what_to_type_for_what_it_feeds() -> None:
     found = {v.claim.id: v.why for v in judge([result("resnet50")])}
-    assert {id for id, why in found.items() if why.endswith(" --set scale=tiny")} == TINY
+    assert {id for id, why in found.items() if "run claims" in why and why.endswith(" --set scale=tiny")} == TINY
 
 
 def test_the_study_feeds_every_claim_but_the_one_that_needs_two_devices() -> None:

@@ -233,6 +233,26 @@ def test_norms_of_a_net_stand_together_with_its_counterpart_and_twin() -> None:
     assert {"no norm", "batch norm", "group norm", "frozen norm"} == set(legend(figure))
 
 
+def test_memory_of_the_whole_process_is_no_cost_of_a_norm() -> None:
+    found = drawn("norm-cost", *norm_results(CPU))
+    ((_, figure),) = found.figures
+    assert "peak memory an image" not in {axes.get_xlabel() for axes in figure.axes}
+    assert "Memory" not in figure.get_supxlabel()
+    (line,) = found.left_out
+    assert line == "norm-cost: peak memory on A CPU: it is of the whole process, Python and torch included"
+
+
+@pytest.mark.parametrize("kind", ["agc-lines", "agc-heatmap", "batch-accuracy"])
+def test_the_footer_of_training_runs_says_of_what_they_are(kind: str) -> None:
+    several = only(kind, *RUNS).get_supxlabel().replace("\n", " ")
+    assert several.startswith("2 seeds, 2 epochs, 32 px. Means over seeds")
+    assert several.endswith("Small data and tiny nets do not carry over to ImageNet.")
+    one = [run("tiny-nf-resnet", batch, clip) for batch in (32, 64) for clip in (0.01, "none")]
+    single = only(kind, *one).get_supxlabel().replace("\n", " ")
+    assert single.startswith("1 seed, 2 epochs, 32 px; no interval.")
+    assert "Means" not in single and "Student" not in single
+
+
 def test_layouts_precisions_and_compile_modes_are_dots_below_their_model() -> None:
     axes = only("layouts", *layout_results()).axes[0]
     labels = [text.get_text() for text in axes.get_yticklabels()]

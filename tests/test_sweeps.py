@@ -152,7 +152,7 @@ def test_csv_and_json_hold_the_long_form() -> None:
 def test_people_get_one_wide_table_a_quantity_below_the_answer() -> None:
     text = showing.batch_sweep(batches(*STEPS), "md")
     assert text.splitlines()[0] == (
-        "Largest batch of one pass: nfnet-f0 64, nf-resnet50 128, resnet50 256; out of memory: nfnet-f0 at 256; "
+        "Largest batch of one pass: nfnet-f0 64, nf-resnet50 128; out of memory: nfnet-f0 at 256; "
         "quickest: resnet50, 517.7 images/s at batch 256."
     )
     for title in ("images/s", "step time", "peak memory, allocated on the device"):
@@ -166,9 +166,31 @@ def test_an_agc_sweep_says_how_many_runs_diverge_and_which_is_best() -> None:
         text = showing.agc_sweep(clips(*RUNS), format)  # type: ignore[arg-type]
         assert text.splitlines()[0] == (
             "tiny-nf-resnet on digits: without the clip 4 of 8 runs diverge; with it 1 of 40 runs diverge; "
-            "best 98 ± 3 % without the clip, batch 64."
+            "highest (not clear of the next) 98 ± 3 % without the clip, batch 64."
         )
         assert "diverged at 25" in text and "λ" in text
+
+
+def test_the_answer_calls_nothing_best_that_no_interval_sets_apart() -> None:
+    def said(*results: Result) -> str:
+        return showing.batch_answer(batches(*results))
+
+    one = [run("tiny-nf-resnet", 32, top1=0.95), run("tiny-resnet", 32, "none", 0.9)]
+    assert said(*one) == "Highest (one seed) on digits: tiny-nf-resnet, 95.00 % at batch 32."
+    near = [
+        run(m, 32, a, 0.9 + s / 100, s) for m, a in (("tiny-nf-resnet", 0.01), ("tiny-resnet", "none")) for s in (0, 1)
+    ]
+    assert said(*near).startswith("Highest (not clear of the next) on digits")
+    apart = [*near[:2], *(run("tiny-resnet", 32, "none", 0.5 + s / 1000, s) for s in (0, 1))]
+    assert said(*apart).startswith("Most accurate on digits: tiny-nf-resnet")
+    assert said(run(top1=0.11), run(top1=0.12, batch=32)) == ""
+
+
+def test_the_largest_batch_that_was_listed_is_no_limit() -> None:
+    assert "largest batch" not in showing.batch_answer(batches(step(batch=8), step(batch=16))).lower()
+    text = showing.batch_answer(batches(step(batch=8), step(batch=16, micro_batch=8)))
+    assert text.startswith("Largest batch of one pass: resnet50 8;")
+    assert "quickest" not in showing.batch_answer(batches(step("resnet50", 8), step("nf-resnet50", 8, 0.1)))
 
 
 def test_machines_and_data_sets_never_share_a_table() -> None:

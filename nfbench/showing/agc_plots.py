@@ -5,6 +5,7 @@ A figure is of one net on one data set and machine, and takes two λs. What dive
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from nfbench import units
 from nfbench.analysis.rows import Row
 from nfbench.analysis.sweeps import agc_sweep, records
 from nfbench.devices.about import slug
-from nfbench.showing.batch_plots import top1_failure, top1_point
+from nfbench.showing.batch_plots import runs_note, top1_failure, top1_point
 from nfbench.showing.kinds import Drawing, Held
 from nfbench.showing.style import COLOURS, MARKERS, plain
 from nfbench.showing.sweep_lines import DASHES, WIDTH, Across, Line, Look, Scale, draw, number
@@ -25,11 +26,10 @@ _APART = 0.5
 """How much farther than the next λ the runs without a clip stand."""
 _MOST = 12
 """Batches that a figure has room for."""
-_NOTE = (
-    "Means over seeds, bars 95 % intervals of Student's t over them. Below: what diverged, with its first such update,"
-    " or how many of the seeds did."
-)
-_MAP_NOTE = "Top-1 in per cent, means over seeds with 95 % intervals. Hatched: seeds diverged, with their first update."
+_MEANS = "Means over seeds, bars 95 % intervals of Student's t over them."
+_NOTE = "Below: what diverged, with its first such update, or how many of the seeds did."
+_MAP_MEANS = "Means over seeds with 95 % intervals."
+_MAP_NOTE = "Top-1 in per cent. Hatched: seeds diverged, with their first update."
 
 
 def agc_lines(held: Held) -> Drawing:
@@ -113,7 +113,9 @@ def _lines(rows: list[Row], title: str) -> Figure:
         look = Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
         lines.append(Line(f"batch {number(batch)}", look, points, failed))
     across = Across("clipping threshold λ", list(places.values()), [_clip(clip) for clip in clips])
-    figure, axes, _ = draw(lines, Scale("measured top-1, %", number, 100), title, _NOTE, across=across)
+    figure, axes, _ = draw(
+        lines, Scale("measured top-1, %", number, 100), title, runs_note(rows, _MEANS, _NOTE), across=across
+    )
     if clips[-1] == "none" and len(clips) > 1:
         axes.axvline(places["none"] - (1 + _APART) / 2, color="#888888", linewidth=0.8, linestyle=":")
     return figure
@@ -130,7 +132,7 @@ def _map(rows: list[Row], title: str) -> Figure:
         cells.setdefault((row["agc"], row["batch"]), []).append(row)
     values = [p.y for row in rows if (p := top1_point(row, 0.0)) is not None]
     low, high = min(values, default=0.0), max(values, default=100.0)
-    figure = Figure(figsize=(WIDTH, 1.5 + 0.52 * len(clips)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.65 + 0.52 * len(clips)), layout="constrained")
     axes = figure.add_subplot()
     size = min(8.0, max(5.0, 52 / len(batches)))
     for (clip, batch), some in cells.items():
@@ -154,7 +156,8 @@ def _map(rows: list[Row], title: str) -> Figure:
     axes.set_xlabel("batch, images an update")
     axes.set_ylabel("clipping threshold λ")
     figure.suptitle(title, x=0.01, ha="left", fontsize=9)
-    figure.supxlabel(_MAP_NOTE, x=0.01, ha="left", fontsize=7)
+    note = "\n".join(textwrap.wrap(runs_note(rows, _MAP_MEANS, _MAP_NOTE), 118))
+    figure.supxlabel(note, x=0.01, ha="left", fontsize=7)
     return figure
 
 

@@ -37,9 +37,10 @@ from nfbench.showing.sweep_lines import (
 _HALF = "several passes an update"
 _LARGEST = 2.0**62
 _STEP_NOTE = "Bars: 95 % intervals."
+_MEANS = "Means over seeds, bars 95 % intervals of Student's t over them."
 _TOP1_NOTE = (
-    "Means over seeds, bars 95 % intervals of Student's t over them. Below: what diverged, with its first such update,"
-    " and what failed; of a point that stands above too only some seeds."
+    "Below: what diverged, with its first such update, and what failed; of a point that stands above too only some"
+    " seeds."
 )
 
 
@@ -77,7 +78,9 @@ def batch_accuracy(held: Held) -> Drawing:
             continue
         title = f"{plain(machine)}: measured top-1 on {plain(dataset, 40)}, the rate scaled with the batch"
         title = title if _scaled(here) else title.partition(", the rate")[0]
-        figure, axes, below = draw(lines, Scale("top-1, %", number, 100), title, _TOP1_NOTE, below=2.6)
+        figure, axes, below = draw(
+            lines, Scale("top-1, %", number, 100), title, runs_note(here, _MEANS, _TOP1_NOTE), below=2.6
+        )
         axes.set_ylabel(f"measured top-1 on {plain(dataset, 24)}, %")
         _reported(figure, below)
         several = sum(m == machine for m, _ in places) > 1
@@ -186,6 +189,30 @@ def top1_failure(row: Row, x: float) -> Failed | None:
         return Failed(x, "diverged", text)
     status = str(row.get("trained_status", row.get("status"))).replace("_", " ")
     return None if status == "ok" else Failed(x, status)
+
+
+def runs_note(rows: Sequence[Row], means: str, rest: str) -> str:
+    """Seeds, epochs and px of training runs, ``means`` where there are several seeds, ``rest``, and how far it goes."""
+    seeds = sorted({row["runs"] for row in rows})
+    parts = [_counted(seeds, "seed")]
+    if epochs := sorted({row["epochs"] for row in rows if "epochs" in row}):
+        parts.append(_counted(epochs, "epoch"))
+    if px := sorted({row["px"] for row in rows if "px" in row}):
+        parts.append(f"{_ends(px)} px")
+    several = any(row.get("top1_low") is not None for row in rows)
+    carries = all(row["dataset"] == "imagenet" for row in rows)
+    tiny = "tiny nets" if any(row["model"].startswith("tiny-") for row in rows) else ""
+    small = "" if carries else " and ".join(filter(None, ["Small data", tiny])) + " do not carry over to ImageNet."
+    said = f"{', '.join(parts)}{f'. {means}' if several else '; no interval.'}"
+    return " ".join(filter(None, [said, rest, small]))
+
+
+def _counted(values: Sequence[int], word: str) -> str:
+    return f"{_ends(values)} {word}{'s'[: values[-1] != 1]}"
+
+
+def _ends(values: Sequence[int]) -> str:
+    return f"{values[0]}" if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
 
 def _scaled(rows: Sequence[Row]) -> bool:

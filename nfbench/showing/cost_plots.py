@@ -70,7 +70,16 @@ def norm_cost(held: Held) -> Drawing:
     why = "no other norm of it, nor its twin"
     groups = _groups(held, lambda row: (_base(row["model"]),))
     few = {key for key, rows in groups.items() if not _two_norms(rows)}
-    return _drawing("norm-cost", groups, few, why, _norm_dots, (_IMAGE, _MEMORY), "measured, by norm", _MEMORY_NOTE)
+    panels = _IMAGE, _MEMORY
+    drawing = _drawing("norm-cost", groups, few, why, _norm_dots, panels, "measured, by norm", _MEMORY_NOTE)
+    drawn = {machine for machine, _ in drawing.figures}
+    shared = (row["machine"] for key, rows in groups.items() if key not in few for row in rows if _of_process(row))
+    drawing.left_out.extend(
+        f"norm-cost: peak memory on {plain(machine)}: it is of the whole process, Python and torch included"
+        for machine in dict.fromkeys(shared)
+        if machine in drawn
+    )
+    return drawing
 
 
 def layouts(held: Held) -> Drawing:
@@ -190,7 +199,7 @@ def _norm_dots(rows: Sequence[Row]) -> list[Dot]:
         norm = _norm(row)
         label = ", ".join([plain(name, 30), norm.replace("_", " "), *([f"batch {row['batch']}"] if batches else [])])
         place = list(_NORMS).index(norm) if norm in _NORMS else len(_NORMS)
-        memory = row.get("memory_image")
+        memory = None if _of_process(row) else row.get("memory_image")
         values = (
             _time(row, 1 / row["batch"]) if row["batch"] > 0 else None,
             Value(memory) if memory is not None and 1 <= memory < 1e18 else None,
@@ -198,6 +207,10 @@ def _norm_dots(rows: Sequence[Row]) -> list[Dot]:
         named = "no norm" if norm == "none" else f"{norm.replace('_', ' ')} norm"
         found.append(Dot(label, COLOURS[place], _NORMS.get(norm, "X"), named, values, _why(row)))
     return found
+
+
+def _of_process(row: Row) -> bool:
+    return row.get("peak_memory_of") == "process"
 
 
 def _in_way(row: Row) -> tuple[str, str, bool, str]:
@@ -238,7 +251,7 @@ def _figure(groups: Sequence[tuple[str, Sequence[Dot]]], panels: Sequence[Panel]
         first = first or axes
     legend(figure.add_subplot(grid[1, :]), handles, columns)
     figure.suptitle(title, x=0.01, ha="left", fontsize=9)
-    figure.supxlabel(note, x=0.01, ha="left", fontsize=7)
+    figure.supxlabel(note if _MEMORY in [panels[i] for i in used] else _NOTE, x=0.01, ha="left", fontsize=7)
     return figure
 
 

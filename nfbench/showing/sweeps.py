@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nfbench import units
 from nfbench.analysis import sweeps
 from nfbench.analysis.rows import Row
+from nfbench.catalog.datasets import DATASETS
 from nfbench.showing.tables import Column, Format, printable, render
 
 if TYPE_CHECKING:
@@ -71,15 +72,21 @@ def agc_sweep(frame: pd.DataFrame, format: Format) -> str:
 
 
 def batch_answer(frame: pd.DataFrame) -> str:
-    """The largest batch that each net takes in one pass, what does not fit, and the quickest net; a line a machine."""
+    """The largest batch that each net takes in one pass where a larger one was tried, what does not fit, and the
+    quickest and most accurate net where their intervals are clear of the next; a line a machine."""
     found = []
     for where, part in _parts(frame, "machine"):
         rows = sweeps.records(part)
         timed = [row for row in rows if "throughput" in row]
         whole = [row for row in timed if row.get("accumulation_steps") == 1]
-        largest = {row["net"]: row["batch"] for row in sorted(whole, key=lambda row: row["batch"])}
         failed = [row for row in rows if "out_of_memory" in str(row.get("status"))]
         least = {row["net"]: row["batch"] for row in sorted(failed, key=lambda row: -row["batch"])}
+        over: dict[str, int] = {}
+        for row in [*failed, *(row for row in timed if row.get("accumulation_steps", 1) > 1)]:
+            over[row["net"]] = max(row["batch"], over.get(row["net"], 0))
+        largest = {row["net"]: row["batch"] for row in sorted(whole, key=lambda row: row["batch"])}
+        # the largest that was listed is no limit
+        largest = {net: batch for net, batch in largest.items() if over.get(net, 0) > batch}
         parts = []
         if largest:
             each = ", ".join(f"{_aside(net)} {largest[net]}" for net in _nets(rows) if net in largest)
@@ -88,20 +95,22 @@ def batch_answer(frame: pd.DataFrame) -> str:
             each = ", ".join(f"{_aside(net)} at {least[net]}" for net in _nets(rows) if net in least)
             parts.append(f"out of memory: {each}")
         if timed:
-            best = max(timed, key=lambda row: row["throughput"])
+            best, word = _best(timed, "throughput", "quickest", "one run")
             rate = units.number(best["throughput"])
-            parts.append(f"quickest: {_cut(best['net'])}, {rate} images/s at batch {best['batch']}")
+            parts.append(f"{word}: {_cut(best['net'])}, {rate} images/s at batch {best['batch']}")
         for dataset in dict.fromkeys(row["dataset"] for row in rows if "top1" in row):
-            best = max((r for r in rows if r.get("dataset") == dataset and "top1" in r), key=lambda row: row["top1"])
-            named = f"{_cut(best['net'])}, {sweeps.top1(best)} at batch {best['batch']}"
-            parts.append(f"most accurate on {_cut(dataset, 40)}: {named}")
+            there = [r for r in rows if r.get("dataset") == dataset and "top1" in r]
+            best, word = _best(there, "top1", "most accurate", "one seed")
+            if not _near_chance(best):
+                named = f"{_cut(best['net'])}, {sweeps.top1(best)} at batch {best['batch']}"
+                parts.append(f"{word} on {_cut(dataset, 40)}: {named}")
         if parts:
             found.append(_sentence(where, parts))
     return "\n".join(found)
 
 
 def agc_answer(frame: pd.DataFrame) -> str:
-    """How many runs diverge without the clip and with it, and the best λ and batch; a line a net."""
+    """How many runs diverge without the clip and with it, and the highest top-1, with λ and batch; a line a net."""
     found = []
     several = frame["machine"].nunique() > 1
     for (machine, dataset, net), part in _groups(frame, "machine", "dataset", "net"):
@@ -115,12 +124,37 @@ def agc_answer(frame: pd.DataFrame) -> str:
         ]
         done = [row for row in rows if "top1" in row]
         if done:
-            best = max(done, key=lambda row: row["top1"])
+            best, word = _best(done, "top1", "best", "one seed", alike=("agc", "batch"))
             clip = "without the clip" if best.get("agc") == "none" else f"at λ {best.get('agc', units.ABSENT)}"
-            parts.append(f"best {sweeps.top1(best)} {clip}, batch {best['batch']}")
+            if not _near_chance(best):
+                parts.append(f"{word} {sweeps.top1(best)} {clip}, batch {best['batch']}")
         where = f"{_cut(machine)}, " if several else ""
         found.append(_sentence(f"{where}{_cut(net)} on {_cut(dataset, 40)}: ", parts))
     return "\n".join(found)
+
+
+def _best(rows: Sequence[Row], key: str, word: str, single: str, alike: tuple[str, ...] = ("net",)) -> tuple[Row, str]:
+    """The row of the highest value and what it may be called: ``word`` where its interval is clear of those of all rows
+    that are not ``alike``, of a single net of those at its other batches.
+    """
+    best = max(rows, key=lambda row: row[key])
+    if len({row.get("net") for row in rows}) == 1:
+        alike = tuple(dict.fromkeys((*alike, "batch")))
+    others = [row for row in rows if any(row.get(k) != best.get(k) for k in alike)]
+    if not others:
+        return best, "highest"
+    low = best.get(f"{key}_low")
+    if low is None:
+        return best, f"highest ({single})"
+    # the spread of what has no interval is unknown
+    ends = [row.get(f"{key}_high", float("inf")) for row in others]
+    return best, word if low > max(ends) else "highest (not clear of the next)"
+
+
+def _near_chance(row: Row) -> bool:
+    known = DATASETS.get(row["dataset"])
+    classes = (known.classes if known is not None else None) or 10
+    return bool(row["top1"] < 1.5 / classes)
 
 
 def _text(frame: pd.DataFrame, format: Format, answer: str, grids: Sequence[Grid]) -> str:
