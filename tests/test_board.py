@@ -87,4 +87,6 @@ def test_what_a_task_takes_is_told_from_the_same_then_from_its_epochs_then_from_
     assert known.of(Task(Entry("accuracy", (Accuracy(model="tiny-resnet"),)))) is None
     unknown = known.of(Task(Entry("step-time", (StepTime(model="resnet50"),))))
     assert unknown is not None and not unknown.measured and unknown.seconds >= 60
+    others = [result(workload=StepTime(model="resnet50", batch=b), readings=same.readings) for b in (1, 2, 4)]
+    assert Durations(others).of(Task(Entry("step-time", (StepTime(model="resnet101"),)))) == Expected(7.0, True)
     assert total([Expected(1, True), None, Expected(2, False)]) == (3, False, 1)

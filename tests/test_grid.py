@@ -89,6 +89,8 @@ def test_what_is_by_model_must_be_there_for_each_net() -> None:
         read('[models."nfnet-f0"]\npx = 96\n[[step-time]]\nmodel = ["nfnet-f0", "resnet50"]\npx = "by model"\n')
     assert error.value.what == "mine.toml, step-time[0]: resnet50 has no px, which is to be taken by model."
     assert error.value.try_ == '[models."resnet50"] with px = …'
+    with pytest.raises(BadStudy, match="There is no net called 'resnet5'"):
+        read('[models."nfnet-f0"]\npx = 96\n[[step-time]]\nmodel = ["nfnet-f0", "resnet5"]\npx = "by model"\n')
     (one,) = read('[models."nfnet-f0"]\npx = 96\n[[step-time]]\nmodel = "nfnet-f0"\npx = "by model"\n').entries("cpu")
     assert one.workloads == (StepTime(model="nfnet-f0", px=96),)
 

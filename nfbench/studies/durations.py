@@ -15,6 +15,9 @@ TASK_TIME = "task_time"
 PREPARING = 15.0
 """Seconds that a timing is allowed for building, first steps and reading, where nothing is known."""
 
+ENOUGH = 3
+"""Timings under the same caps from which one of another workload is told."""
+
 _COUNTED = {Flops: 5.0, Dependence: 30.0}
 
 
@@ -30,6 +33,7 @@ class Durations:
 
     def __init__(self, results: Iterable[Result] = ()) -> None:
         self.same: dict[str, list[float]] = {}
+        self.alike: dict[tuple[object, ...], list[float]] = {}
         self.epochs: dict[tuple[object, ...], list[float]] = {}
         self.learn(results)
 
@@ -40,6 +44,7 @@ class Durations:
                 continue
             if (seconds := r.value(TASK_TIME)) is not None:
                 self.same.setdefault(key(r.workload), []).append(seconds)
+                self.alike.setdefault((type(r.workload), r.sampling), []).append(seconds)
             if isinstance(r.workload, Accuracy) and r.status == "ok" and r.workload.epochs:
                 wall = r.value("wall_time")
                 if wall is not None:
@@ -58,6 +63,8 @@ class Durations:
         if (counted := _COUNTED.get(type(workload))) is not None:
             return Expected(counted, False)
         sides = len(task.entry.workloads) if task.entry.table == "compare" else 1
+        if len(known := self.alike.get((type(workload), sampling), [])) >= ENOUGH:
+            return Expected(statistics.median(known[-9:]), True)
         # three shares of clipped units are three tasks, each of which compiles its kernels
         return Expected(sides * (sampling.turns * sampling.max_time + PREPARING), False)
 

@@ -233,7 +233,7 @@ class _Execution:
         """A worker that died before it had opened its device fails by itself; one that was refused ends the study."""
         if not error.died:
             raise error
-        message = str(error).replace("\n", " ")
+        message = " ".join(filter(None, (error.what, error.why)))
         # those left begin with the one that runs
         task, labels = self.tasks[self.left[0]], Labels(session=new_id(), study=self.study)
         self.buffer.append(

@@ -16,6 +16,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from nfbench.catalog.models import find
 from nfbench.errors import BadStudy
 
 BY_MODEL = "by model"
@@ -37,6 +38,7 @@ def points(
 
     Raises:
         BadStudy: a range is none, the grid has over 100,000 points, or a net lacks what is ``by model``.
+        UnknownModel: what lacks it is no net.
     """
     axes = [[(name, value) for value in axis(name, values)] for name, values in table.items()]
     count = 1
@@ -99,6 +101,8 @@ def _with_model(
     for name, value in point.items():
         if value == BY_MODEL:
             if name not in own:
+                # a name that is misspelt lacks more than that
+                find(str(net))
                 raise BadStudy(
                     f"{net} has no {name}, which is to be taken by model.", try_=f'[models."{net}"] with {name} = …'
                 )
