@@ -314,7 +314,7 @@ def test_a_time_that_is_none_is_wrong_usage(check: Check, value: str) -> None:
     assert check.code == 2 and "is no time; type 90s, 20m or 1h." in check.said
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143)])
 def test_a_signal_keeps_what_was_measured_and_leaves_no_worktree(
     repository: Repository, number: signal.Signals, code: int
 ) -> None:

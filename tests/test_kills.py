@@ -115,7 +115,7 @@ def test_a_study_that_is_killed_at_any_moment_ends_with_every_row_once(study: St
     moments, unfinished = random.Random(0), 0
     for _ in range(RANDOM_MOMENTS):
         pid = study.start()
-        time.sleep(moments.uniform(0.1, 0.7))
+        time.sleep(moments.uniform(0.05, 0.5))
         if others := workers():
             kill(moments.choice(others))
             time.sleep(moments.uniform(0, 0.1))

@@ -75,7 +75,7 @@ def test_what_is_committed_names_no_host_home_address_or_card(path: Path) -> Non
     "text",
     [
         "/home/ada/nfbench",
-        "/root/x",
+        "/home/ada/x",
         "C:\\\\Users\\\\ada",
         "GPU-8a5bcd12-3456-7890-abcd-ef0123456789",
         "10.1.2.3:6379",
