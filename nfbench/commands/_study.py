@@ -54,6 +54,7 @@ def perform(
         NfbenchError: a flag is wrong, the device or cluster cannot be had, or the folder cannot be written.
         Failed: a workload failed.
     """
+    from nfbench.commands._dry_run import would_run
     from nfbench.commands._landing import Landing
     from nfbench.devices import kind_of
     from nfbench.showing.board import Board
@@ -71,7 +72,7 @@ def perform(
         tasks = part.shard(tasks, shard)
     _check_figures(found)
     if dry_run:
-        _list(found, tasks, Wanted(fresh, retry is not None, limit), out, kind, format)
+        would_run(found, tasks, Wanted(fresh, retry is not None, limit), out, kind, format)
         return
     for task in tasks:
         runs.check(task.entry.sources)
@@ -207,25 +208,6 @@ def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format
             click.echo(line, err=not person)
 
 
-def _states(tasks: Sequence[Task], known: Sequence[Result]) -> list[str]:
-    """``done``, ``failed`` or ``missing``, told from results of this machine with the software that is installed."""
-    from nfbench.devices.about import software
-    from nfbench.studies.done import Done, failed
-
-    now = software(with_torch=False)
-
-    def same(r: Result) -> bool:
-        pairs = [(getattr(r.software, f), getattr(now, f)) for f in ("nfbench", "torch", "timm", "commit", "dirty")]
-        # the fake device names no torch, and torch itself its build
-        return all(then is None or then == today or str(then).startswith(f"{today}+") for then, today in pairs)
-
-    newest = max((r for r in known if same(r)), key=lambda r: r.start, default=None)
-    if newest is None:
-        return ["missing"] * len(tasks)
-    done = Done(known, newest.machine, newest.software)
-    return ["missing" if (rows := done.rows(t)) is None else "failed" if failed(rows) else "done" for t in tasks]
-
-
 def _names(paths: Sequence[Path]) -> str:
     """ "steps, ratios (csv, md)"."""
     names, kinds = dict.fromkeys(p.stem for p in paths), sorted({p.suffix[1:] for p in paths})
@@ -246,63 +228,3 @@ def _check_caps(results: Sequence[Result]) -> None:
                 why="One step was timed and is kept, but has no interval.",
                 try_=f"--max-time {math.ceil(20 * seconds)}",
             )
-
-
-def _list(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | None, kind: str, format: Any) -> None:
-    """What would run, and how long it may take, told from what was measured in the folders of results."""
-    from nfbench.analysis.store import load
-    from nfbench.devices import about, nvml
-    from nfbench.errors import BadResults
-    from nfbench.showing.board import duration
-    from nfbench.showing.tables import Column, render
-    from nfbench.studies.durations import Durations, total
-    from nfbench.units import ABSENT
-
-    where = out or Path("results")
-    try:
-        known = load([where]).results if where.exists() else []
-    except BadResults:
-        known = []
-    # opening the device would take seconds, and stand beside what is timed on it
-    names = {"fake": {"fake"}, "cpu": {about.cpu_name()}}.get(kind) or {card.name for card in nvml.cards()}
-    mine = [r for r in known if r.machine.device == kind and r.machine.name in names]
-    durations = Durations(mine)
-    expected = [durations.of(task) for task in tasks]
-    own = [r for r in mine if out is not None or r.study == found.name]
-    states = _states(tasks, own)
-    to_do = [
-        place
-        for place, state in enumerate(states)
-        if wanted.fresh or state == "missing" or (wanted.retry and state == "failed")
-    ][: wanted.limit]
-    rows = [
-        {
-            "number": number,
-            "kind": task.entry.table,
-            "workload": task.name,
-            "state": states[number - 1],
-            "runs": number - 1 in to_do,
-            "seconds": None if guess is None else guess.seconds,
-            "measured": None if guess is None else guess.measured,
-            "time": None if guess is None else f"{'' if guess.measured else '≤ '}{duration(guess.seconds)}",
-        }
-        for number, (task, guess) in enumerate(zip(tasks, expected, strict=True), 1)
-    ]
-    columns = [
-        Column("number", "#"),
-        Column("kind", "kind", right=False),
-        Column("workload", "workload", right=False),
-        Column("state", "state", right=False),
-        Column("runs", "would run", lambda runs: "yes" if runs else "", right=False),
-    ]
-    raw = [Column("seconds", "seconds"), Column("measured", "measured")]
-    shown = [Column("time", "time", lambda text: ABSENT if text is None else str(text))]
-    click.echo(render([*columns, *(raw if format in ("csv", "json") else shown)], rows, format), nl=False)
-    seconds, sure, unknown = total([expected[place] for place in to_do])
-    text = f"{len(to_do)} of {len(tasks)} workload{'s'[: len(tasks) != 1]} would run"
-    if unknown < len(to_do):
-        text += f", {'about' if sure else 'at most'} {duration(seconds)}, starts of processes aside"
-    if unknown:
-        text += f"; of {unknown} no run has shown yet how long they take"
-    click.echo(f"{text}.", err=True)
-    click.echo("Next: the same without --dry-run", err=True)

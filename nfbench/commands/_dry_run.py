@@ -1,0 +1,95 @@
+"""What a study would run, and how long that may take: nothing is opened, measured or written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nfbench.records import Result
+
+if TYPE_CHECKING:
+    from nfbench.studies.entry import Task
+    from nfbench.studies.execute import Wanted
+    from nfbench.studies.study import Study
+
+
+def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | None, kind: str, format: Any) -> None:
+    """What would run, and how long it may take, told from what was measured in the folders of results."""
+    from nfbench.analysis.store import load
+    from nfbench.devices import about, nvml
+    from nfbench.errors import BadResults
+    from nfbench.showing.board import duration
+    from nfbench.showing.tables import Column, render
+    from nfbench.studies.durations import Durations, total
+    from nfbench.units import ABSENT
+
+    where = out or Path("results")
+    try:
+        known = load([where]).results if where.exists() else []
+    except BadResults:
+        known = []
+    # opening the device would take seconds, and stand beside what is timed on it
+    names = {"fake": {"fake"}, "cpu": {about.cpu_name()}}.get(kind) or {card.name for card in nvml.cards()}
+    mine = [r for r in known if r.machine.device == kind and r.machine.name in names]
+    durations = Durations(mine)
+    expected = [durations.of(task) for task in tasks]
+    own = [r for r in mine if out is not None or r.study == found.name]
+    states = _states(tasks, own)
+    to_do = [
+        place
+        for place, state in enumerate(states)
+        if wanted.fresh or state == "missing" or (wanted.retry and state == "failed")
+    ][: wanted.limit]
+    rows = [
+        {
+            "number": number,
+            "kind": task.entry.table,
+            "workload": task.name,
+            "state": states[number - 1],
+            "runs": number - 1 in to_do,
+            "seconds": None if guess is None else guess.seconds,
+            "measured": None if guess is None else guess.measured,
+            "time": None if guess is None else f"{'' if guess.measured else '≤ '}{duration(guess.seconds)}",
+        }
+        for number, (task, guess) in enumerate(zip(tasks, expected, strict=True), 1)
+    ]
+    columns = [
+        Column("number", "#"),
+        Column("kind", "kind", right=False),
+        Column("workload", "workload", right=False),
+        Column("state", "state", right=False),
+        Column("runs", "would run", lambda runs: "yes" if runs else "", right=False),
+    ]
+    raw = [Column("seconds", "seconds"), Column("measured", "measured")]
+    shown = [Column("time", "time", lambda text: ABSENT if text is None else str(text))]
+    click.echo(render([*columns, *(raw if format in ("csv", "json") else shown)], rows, format), nl=False)
+    seconds, sure, unknown = total([expected[place] for place in to_do])
+    text = f"{len(to_do)} of {len(tasks)} workload{'s'[: len(tasks) != 1]} would run"
+    if unknown < len(to_do):
+        text += f", {'about' if sure else 'at most'} {duration(seconds)}, starts of processes aside"
+    if unknown:
+        text += f"; of {unknown} no run has shown yet how long they take"
+    click.echo(f"{text}.", err=True)
+    click.echo("Next: the same without --dry-run", err=True)
+
+
+def _states(tasks: Sequence[Task], known: Sequence[Result]) -> list[str]:
+    """``done``, ``failed`` or ``missing``, told from results of this machine with the software that is installed."""
+    from nfbench.devices.about import software
+    from nfbench.studies.done import Done, failed
+
+    now = software(with_torch=False)
+
+    def same(r: Result) -> bool:
+        pairs = [(getattr(r.software, f), getattr(now, f)) for f in ("nfbench", "torch", "timm", "commit", "dirty")]
+        # the fake device names no torch, and torch itself its build
+        return all(then is None or then == today or str(then).startswith(f"{today}+") for then, today in pairs)
+
+    newest = max((r for r in known if same(r)), key=lambda r: r.start, default=None)
+    if newest is None:
+        return ["missing"] * len(tasks)
+    done = Done(known, newest.machine, newest.software)
+    return ["missing" if (rows := done.rows(t)) is None else "failed" if failed(rows) else "done" for t in tasks]
