@@ -50,7 +50,21 @@ seed_option = click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of weights, inputs and targets."
 )
 
+where_option = click.option(
+    "--where",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Only rows where this holds: batch=32,64 or step_time<100ms; = != < <= > >= ~.",
+)
+
 quiet_option = click.option("--quiet", is_flag=True, help="No live line.")
+
+chart_option = click.option(
+    "--no-chart",
+    is_flag=True,
+    envvar="NFBENCH_NO_CHART",
+    help="No chart under the table of a terminal; for good with NFBENCH_NO_CHART=1.",
+)
 
 
 class NumberOr(_ParamType):

@@ -69,6 +69,19 @@ def test_machines_of_one_name_are_told_apart_by_what_differs(cli: Cli) -> None:
     assert "NVIDIA H200, driver 580.1" in screen and "NVIDIA H200, driver 590.2" in screen
 
 
+def test_each_machine_is_told_apart_from_those_of_its_own_name_alone() -> None:
+    a, b = H200, msgspec.structs.replace(H200, driver="590.2")
+    alone = msgspec.structs.replace(H200, name="NVIDIA A100", driver="1.0")
+    slice_ = msgspec.structs.replace(alone, name="NVIDIA H100", mig_profile="1g.12gb")
+    names = rows.machine_names([a, b, a, alone, slice_])
+    assert names == {
+        a: "NVIDIA H200, driver 580.1",
+        b: "NVIDIA H200, driver 590.2",
+        alone: "NVIDIA A100",
+        slice_: "NVIDIA H100, 1g.12gb",
+    }
+
+
 def test_results_that_resolved_differently_are_rows_of_their_own() -> None:
     resolved = Resolved(px=224, micro_batch=16, precision="fp32", layout="nchw")
     found, _ = rows.rows([result(), result(resolved=resolved)])

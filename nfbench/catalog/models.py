@@ -227,7 +227,8 @@ def find(name: str) -> Net:
         return Net(name=name, family="factory", config=name, source="factory")
     if net := _BY_NAME.get(fold(name)):
         return net
-    near = difflib.get_close_matches(fold(name), _BY_NAME, n=3, cutoff=0.6)
+    # what is longer is near none of them, and a name from anybody's results may be very long
+    near = difflib.get_close_matches(fold(name[:200]), _BY_NAME, n=3, cutoff=0.6)
     names = list(dict.fromkeys(_BY_NAME[n].name for n in near))
     raise UnknownModel(
         f"There is no net called {name!r}.",

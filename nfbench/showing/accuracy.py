@@ -10,6 +10,7 @@ from nfbench import units
 from nfbench.analysis import accuracy
 from nfbench.analysis.rows import Row
 from nfbench.records import Result
+from nfbench.showing.laid import Laid
 from nfbench.showing.results import coded
 from nfbench.showing.tables import Column, Format, plain, render
 
@@ -57,18 +58,20 @@ _RECIPE = (
 """What a recipe settles, so that it is shown only where runs of one recipe differ in it."""
 _MODEL = ["randaugment_layers", "randaugment_magnitude", "drop_rate", "drop_path"]
 """What a recipe settles for each net."""
+_WORDS = ("optimizer", "schedule", "augment")
+"""Those of a recipe that are no numbers."""
 _WITHIN = dict.fromkeys(_RECIPE, ("recipe",)) | dict.fromkeys(_MODEL, ("recipe", "model"))
 
 _DIFFERING: tuple[Column, ...] = (
-    *(Column(key, key.replace("_", " "), plain) for key in ("test_px", "weights", "norm", "recipe")),
-    *(Column(key, key.replace("_", " "), plain, spare=10) for key in (*_RECIPE, *_MODEL)),
+    *(Column(key, key.replace("_", " "), plain, key == "test_px") for key in ("test_px", "weights", "norm", "recipe")),
+    *(Column(key, key.replace("_", " "), plain, key not in _WORDS, spare=10) for key in (*_RECIPE, *_MODEL)),
     Column("sam", "SAM ρ", plain),
     Column("sam_fraction", "SAM fraction", plain),
-    Column("sam_scope", "SAM scope", plain),
+    Column("sam_scope", "SAM scope", plain, right=False),
     Column("micro_batch", "micro-batch"),
-    *(Column(key, key, plain) for key in ("precision", "layout", "compile")),
-    Column("agc_impl", "clip by", plain),
-    Column("deterministic", "deterministic", plain),
+    *(Column(key, key, plain, right=False) for key in ("precision", "layout", "compile")),
+    Column("agc_impl", "clip by", plain, right=False),
+    Column("deterministic", "deterministic", plain, right=False),
 )
 
 COLUMNS: tuple[Column, ...] = (
@@ -95,7 +98,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("wall_time", "wall time", _time, spare=5),
     Column("throughput", "images/s", units.number, spare=4),
     Column("shown_target", "to target"),
-    Column("shown_bn", "to that of", spare=9),
+    Column("shown_bn", "to that of", right=False, spare=9),
     Column("machine", "machine", right=False),
     Column("software", "software", right=False),
     Column("status", "status", right=False),
@@ -143,8 +146,11 @@ def wide(rows: Sequence[Row], format: Format) -> str:
 
     A ``front`` in the rows (see `on_front`) brings the costs.
     """
-    if format in ("csv", "json"):
-        return render(RAW, coded(rows, format), format)
+    return render(RAW, coded(rows, format), format) if format in ("csv", "json") else laid(rows).text(format)
+
+
+def laid(rows: Sequence[Row]) -> Laid:
+    """The rows with the columns that matter to a person, below what all of them share."""
     shown = [_shown(row) for row in rows]
     told = [key for key in _TOLD if rows and len({row.get(key) for row in rows}) == 1]
     fronts = any("front" in row for row in rows)
@@ -161,7 +167,7 @@ def wide(rows: Sequence[Row], format: Format) -> str:
     ]
     target = next((row["target"] for row in rows if "target" in row), None)
     columns = [replace(c, title=f"to {units.percent(target)}") if c.key == "shown_target" else c for c in columns]
-    return render(columns, shown, format, title=_title(rows[0], told) if rows else None)
+    return Laid(columns, shown, _title(rows[0], told) if rows else None)
 
 
 def epochs(results: Sequence[Result], format: Format) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nfbench import units
 from nfbench.analysis.rows import Row
+from nfbench.showing.laid import Laid
 from nfbench.showing.tables import Column, Format, plain, render
 
 
@@ -90,13 +91,18 @@ def tables(clips: Sequence[Row], steps: Sequence[Row], format: Format) -> str:
     """Both tables to a person; one of raw values in SI units, kinds apart in its first column, as CSV or JSON."""
     if format in ("csv", "json"):
         return render(RAW, [*clips, *steps], format)
+    return "\n".join(table.text(format) for table in laid(clips, steps))
+
+
+def laid(clips: Sequence[Row], steps: Sequence[Row]) -> list[Laid]:
+    """Both tables for a person, of which each is left out where it has no row."""
     shown = [{name: v for name, v in _shown(row).items() if v != units.ABSENT} for row in clips]
     parts = []
     if shown:
-        parts.append(render(_kept(CLIPS, shown), shown, format, title="The clip by itself"))
+        parts.append(Laid(_kept(CLIPS, shown), shown, "The clip by itself"))
     if steps:
-        parts.append(render(_kept(STEPS, steps), steps, format, title="The clip in a step"))
-    return "\n".join(parts)
+        parts.append(Laid(_kept(STEPS, steps), steps, "The clip in a step"))
+    return parts
 
 
 def legend(clips: Sequence[Row]) -> list[str]:

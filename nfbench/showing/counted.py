@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nfbench.analysis.rows import Row
+from nfbench.showing.laid import Laid
 from nfbench.showing.tables import Column, Format, render
 from nfbench.units import ABSENT, si, significant
 
@@ -17,15 +18,19 @@ def table(rows: Sequence[Row], format: Format) -> str:
     """The rows, each kind with the readings that it has; csv and json in one table, raw."""
     if format in ("csv", "json"):
         return render(_columns(rows, raw=True), rows, format)
+    return "\n".join(part.text(format) for part in laid(rows))
+
+
+def laid(rows: Sequence[Row]) -> list[Laid]:
+    """A table for a person of each kind."""
     kinds = dict.fromkeys(row["kind"] for row in rows)
     parts = [[row for row in rows if row["kind"] == kind] for kind in kinds]
-    return "\n".join(
-        _upright(part, format) if part[0]["kind"] == "dependence" else render(_columns(part, raw=False), part, format)
-        for part in parts
-    )
+    return [
+        _upright(part) if part[0]["kind"] == "dependence" else Laid(_columns(part, raw=False), part) for part in parts
+    ]
 
 
-def _upright(rows: Sequence[Row], format: Format) -> str:
+def _upright(rows: Sequence[Row]) -> Laid:
     """A net across, a quantity down: there are more of these than a screen is wide."""
     names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in (*_ABOUT, "kind")]
     settings = [name for name in ("px", "batch", "agc", "status") if any(name in row for row in rows)]
@@ -38,7 +43,7 @@ def _upright(rows: Sequence[Row], format: Format) -> str:
         }
         for name in (*settings, *names)
     ]
-    return render([Column("what", "dependence", right=False), *nets], lines, format)
+    return Laid([Column("what", "dependence", right=False), *nets], lines)
 
 
 def _columns(rows: Sequence[Row], raw: bool) -> list[Column]:

@@ -8,6 +8,7 @@ from nfbench import units
 from nfbench.analysis.compare import Ratio, named, where
 from nfbench.analysis.rows import Row, machine_names, software_name
 from nfbench.catalog import published
+from nfbench.showing.laid import Laid
 from nfbench.showing.tables import Column, Format, render
 
 COLUMNS = (
@@ -56,7 +57,12 @@ def table(ratios: Sequence[Ratio], format: Format) -> str:
         *(Column(name, name) for name in _RAW),
         *(Column(name, name, right=False) for name in ("machine", "software")),
     ]
+    return render(raw, rows(ratios), format) if format in ("csv", "json") else laid(ratios).text(format)
+
+
+def laid(ratios: Sequence[Ratio]) -> Laid:
+    """The rows for a person, with the machine where there are several."""
     found = rows(ratios)
     names = {row["machine"] for row in found}
     machine = [Column("machine", "machine", right=False)] if len(names) > 1 else []
-    return render(raw if format in ("csv", "json") else [*COLUMNS, *machine], found, format)
+    return Laid([*COLUMNS, *machine], found)

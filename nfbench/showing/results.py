@@ -9,6 +9,7 @@ from typing import Any
 from nfbench import units
 from nfbench.analysis.rows import Row
 from nfbench.records import PHASES
+from nfbench.showing.laid import Laid
 from nfbench.showing.tables import Column, Format, render
 from nfbench.showing.tables import plain as _plain
 
@@ -142,8 +143,11 @@ def with_interval(row: Row) -> str:
 
 def wide(rows: Sequence[Row], format: Format) -> str:
     """One line a row. To a person: the columns that matter; as CSV or JSON: all of them, raw."""
-    if format in ("csv", "json"):
-        return render(ALL, coded(rows, format), format)
+    return render(ALL, coded(rows, format), format) if format in ("csv", "json") else laid(rows).text(format)
+
+
+def laid(rows: Sequence[Row]) -> Laid:
+    """The rows with the columns that matter to a person."""
     keep = ["model", "px", "batch", "micro_batch", "precision", "layout", "agc"]
     keep += _differing(rows, "norm", "compile", "optimizer", "agc_impl", "sam", "sam_fraction", "sam_scope", "ema")
     keep += _differing(rows, "world_size", "broadcast_buffers", "backend", "nodes")
@@ -156,8 +160,7 @@ def wide(rows: Sequence[Row], format: Format) -> str:
     columns += (names[name] for name in _differing(rows, "machine", "software"))
     shown = [{**row, "interval": with_interval(row)} for row in rows]
     columns = [c for c in columns if any(row.get(c.key) is not None for row in shown)]
-    columns = [replace(c, spare=_SPARE.get(c.key, 0)) for c in columns]
-    return render(columns, shown, format)
+    return Laid([replace(c, spare=_SPARE.get(c.key, 0)) for c in columns], shown)
 
 
 def coded(rows: Sequence[Row], format: Format) -> list[Row]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nfbench import units
 from nfbench.analysis import sweeps
 from nfbench.analysis.rows import Row
 from nfbench.catalog.datasets import DATASETS
+from nfbench.showing.laid import Laid
 from nfbench.showing.tables import Column, Format, printable, render
 
 if TYPE_CHECKING:
@@ -22,15 +23,17 @@ _BATCHES = {
     "memory_image": "peak memory over the images of a pass",
     "image_energy": "energy an image",
 }
+RAW = " raw"
 _LONGEST = 60
 """Characters of a name in a table for people."""
 
 
 class Grid(NamedTuple):
-    """A wide table of texts (`analysis.sweeps.grid`) and what it shows."""
+    """A wide table of texts (`analysis.sweeps.grid`), what it shows, and the raw values behind its cells."""
 
     title: str
     frame: pd.DataFrame
+    raw: Sequence[Sequence[float | None]]
 
 
 def batch_grids(frame: pd.DataFrame) -> list[Grid]:
@@ -44,9 +47,9 @@ def batch_grids(frame: pd.DataFrame) -> list[Grid]:
             needed = accumulates if value == "passes" else any(value in row for row in rows)
             # failures alone are a result too
             if needed or (rows and value == "throughput"):
-                found.append(Grid(f"{where}{_memory(title, rows)}, by batch", sweeps.grid(timed, value)))
+                found.append(_grid(f"{where}{_memory(title, rows)}, by batch", timed, value))
     for where, part in _parts(frame[frame["trained_status"].notna()], "machine", "dataset"):
-        found.append(Grid(f"{where}top-1, by batch", sweeps.grid(part, "top1")))
+        found.append(_grid(f"{where}top-1, by batch", part, "top1"))
     return found
 
 
@@ -57,8 +60,18 @@ def agc_grids(frame: pd.DataFrame) -> list[Grid]:
     for (machine, dataset, net), part in _groups(frame, "machine", "dataset", "net"):
         title = f"{_cut(net)} on {_cut(dataset, 40)}: top-1, λ by batch"
         title = f"{_cut(machine)}, {title}" if several else title
-        found.append(Grid(title, sweeps.grid(part, "top1", "agc", "batch")))
+        found.append(_grid(title, part, "top1", "agc"))
     return found
+
+
+def _grid(title: str, frame: pd.DataFrame, value: str, index: str = "net") -> Grid:
+    values: dict[tuple[Any, Any], float] = {}
+    for row in sweeps.records(frame):
+        # of several that share a cell the first stands for all
+        if isinstance(row.get(value), float | int):
+            values.setdefault((row.get(index), row.get("batch")), row[value])
+    texts = sweeps.grid(frame, value, index, "batch")
+    return Grid(title, texts, [[values.get((i, c)) for c in texts.columns] for i in texts.index])
 
 
 def batch_sweep(frame: pd.DataFrame, format: Format) -> str:
@@ -166,20 +179,23 @@ def _long(frame: pd.DataFrame, format: Format) -> str:
 
 
 def _wide(answer: str, grids: Sequence[Grid], format: Format) -> str:
-    tables = [_grid(grid, format) for grid in grids]
+    tables = [laid(grid, format).text(format) for grid in grids]
     return "\n".join([*([f"{_shown(answer, format)}\n"] if answer else []), *tables])
 
 
-def _grid(grid: Grid, format: Format) -> str:
-    """The places of rows and columns are their keys, since two nets may have one name once it is cut."""
+def laid(grid: Grid, format: Format = "md") -> Laid:
+    """A wide table. The places of its columns are their keys, since two nets may have one name once it is cut; the raw
+    value of a text stands under its key and ``RAW``."""
     across = grid.frame.columns
     columns = [Column("0", _head(grid.frame.index.name), right=False)]
     columns += [Column(str(i), _label(value)) for i, value in enumerate(across, 1)]
     rows = [
-        {"0": _label(index), **{str(i): text for i, text in enumerate(texts, 1)}}
-        for index, texts in zip(grid.frame.index, grid.frame.to_numpy().tolist(), strict=True)
+        {"0": _label(index)}
+        | {str(i): text for i, text in enumerate(texts, 1)}
+        | {f"{i}{RAW}": value for i, value in enumerate([index, *values]) if isinstance(value, float | int)}
+        for index, texts, values in zip(grid.frame.index, grid.frame.to_numpy().tolist(), grid.raw, strict=True)
     ]
-    return render(columns, rows, format, title=_shown(grid.title, format))
+    return Laid(columns, rows, _shown(grid.title, format))
 
 
 def _shown(text: str, format: Format) -> str:

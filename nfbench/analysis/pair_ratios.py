@@ -1,0 +1,131 @@
+"""The ratios of two rows, each with how it was come by: in turns within a session, or of separate runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nfbench.analysis import accuracy_metrics, compare, gate, metrics, stats
+from nfbench.analysis.rows import Row
+from nfbench.analysis.stats import Estimate
+from nfbench.catalog import published
+from nfbench.catalog.models import find
+from nfbench.errors import UnknownModel
+from nfbench.records import Result, key
+
+
+class Of(NamedTuple):
+    """A row and the results that it was made of."""
+
+    row: Row
+    results: Sequence[Result]
+
+
+def in_turns(mine: Of, base: Of) -> compare.Ratio | None:
+    """The ratio of two rows of steps over the turns that they took in sessions that they share; None without one."""
+    if mine.row["kind"] != "step-time":
+        return None
+    shared = {r.session for r in mine.results} & {r.session for r in base.results} - {None}
+    sides = mine.results[-1].step, base.results[-1].step
+    if not shared or key(sides[0]) == key(sides[1]):
+        return None
+    return compare.paired([r for r in (*mine.results, *base.results) if r.session in shared], *sides)
+
+
+def timed(mine: Of, base: Of) -> Row:
+    """The ratios of two rows of steps, ``mine`` over ``base``, and what the paper reports of the two nets."""
+    found: Row = {}
+    if (paired := in_turns(mine, base)) is not None:
+        estimate: Estimate | None = paired.estimate
+        over = f"{paired.rounds} rounds" if paired.rounds > 1 else f"{paired.turns} turns"
+        found = {"how": "in turns", "turns": paired.turns}
+    else:
+        estimate, over = _separate(mine, base)
+    if estimate is not None:
+        # both have as many images a second as their batch and their time give
+        size = mine.row["batch"] / base.row["batch"] if base.row["batch"] else None
+        found |= _interval("step_time_ratio", estimate)
+        if size and estimate.value:
+            ends = [size / end if end else None for end in (estimate.value, estimate.high, estimate.low)]
+            found |= dict(zip((f"throughput_ratio{end}" for end in ("", "_low", "_high")), ends, strict=True))
+        found["interval_over"] = over if estimate.low is not None else None
+    for of, name in (("allocated", "peak_allocated"), ("process", "peak_rss")):
+        if "memory_ratio" not in found and (ratio := _quotient(mine.row, base.row, name)) is not None:
+            found |= {"memory_ratio": ratio, "memory_of": of}
+    found["image_energy_ratio"] = _quotient(mine.row, base.row, "image_energy")
+    reported = published.ratios(_catalogued(base.row["model"]), _catalogued(mine.row["model"]))
+    found["reported_ratios"] = "; ".join(f"{r.value:.3g} ({r.source})" for r in reported) or None
+    return found
+
+
+def _separate(mine: Of, base: Of) -> tuple[Estimate | None, str]:
+    """The ratio of two that were not timed in turns: over their rounds, or from what each knows of itself."""
+    sides = [_rounds(o.results) for o in (base, mine)]
+    if not all(sides):
+        return None, ""
+    before, after = ([time for _, time in side] for side in sides)
+    if len(before) > 1 and len(after) > 1:
+        sessions: dict[str, list[float]] = {}
+        for session, time in sides[0]:
+            sessions.setdefault(session, []).append(time)
+        noise = [stats.mean_of_logs(times).value for times in sessions.values()]
+        estimate = gate.unpaired(before, after, noise, stats.CONFIDENCE)
+        return estimate, f"{len(after)} and {len(before)} rounds, Welch"
+    times = mine.row.get("step_time"), base.row.get("step_time")
+    if not times[0] or not times[1]:
+        return None, ""
+    ratio, widths = times[0] / times[1], [_log_width(o.row) for o in (mine, base)]
+    if widths[0] is None or widths[1] is None:
+        return Estimate(ratio), ""
+    width = math.hypot(widths[0], widths[1])
+    return Estimate(ratio, ratio * math.exp(-width), ratio * math.exp(width)), "within each run"
+
+
+def _rounds(results: Sequence[Result]) -> list[tuple[str, float]]:
+    """The session and the step time of each round, in seconds: the geometric mean of its turns."""
+    rounds: dict[tuple[str, int], list[float]] = {}
+    for r in results:
+        if r.status in ("ok", "diverged") and not metrics.voided(r) and (time := metrics.seconds(r)):
+            rounds.setdefault((r.session or r.id, r.round), []).append(time)
+    return [(session, stats.mean_of_logs(times).value) for (session, _), times in rounds.items()]
+
+
+def _log_width(row: Row) -> float | None:
+    """Half of the step time's interval on the logarithm."""
+    low, high = row.get("step_time_low"), row.get("step_time_high")
+    return math.log(high / low) / 2 if low and high else None
+
+
+def trained(mine: Of, base: Of) -> Row:
+    """The ratios of two rows of training runs, and the difference of their top-1 over seeds."""
+    sides = [
+        [t for r in o.results if r.status == "ok" and (t := accuracy_metrics.final_top1(r)) is not None]
+        for o in (mine, base)
+    ]
+    found: Row = {
+        f"{name}_ratio": _quotient(mine.row, base.row, name)
+        for name in ("train_step_time", "throughput", "image_energy")
+    }
+    if all(sides):
+        difference = stats.contrast([(1.0, sides[0]), (-1.0, sides[1])])
+        found |= _interval("top1_difference", difference)
+        if difference.low is not None:
+            found["interval_over"] = f"{len(sides[0])} and {len(sides[1])} seeds, Welch"
+    return found
+
+
+def _interval(name: str, estimate: Estimate) -> Row:
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def _quotient(row: Row, base: Row, name: str) -> float | None:
+    mine, its = row.get(name), base.get(name)
+    return mine / its if mine is not None and its else None
+
+
+def _catalogued(model: str) -> str:
+    try:
+        return find(model).name
+    except UnknownModel:
+        return model

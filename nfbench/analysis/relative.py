@@ -1,0 +1,149 @@
+"""Rows against those of a baseline: which row each is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from nfbench.analysis import accuracy
+from nfbench.analysis.columns import natural, nearest, short
+from nfbench.analysis.pair_ratios import Of, in_turns, timed, trained
+from nfbench.analysis.rows import Row, choose
+from nfbench.catalog.models import fold, spellings
+from nfbench.errors import BadResults
+from nfbench.records import Accuracy, Machine, Result, StepTime
+
+KEYS = (
+    *("baseline_model", "how", "interval_over", "turns", "step_time_ratio", "step_time_ratio_low"),
+    *("step_time_ratio_high", "throughput_ratio", "throughput_ratio_low", "throughput_ratio_high"),
+    *("memory_ratio", "memory_of", "image_energy_ratio", "train_step_time_ratio"),
+    *("top1_difference", "top1_difference_low", "top1_difference_high", "reported_ratios", "differs"),
+)
+"""What `against` adds to rows, where it is there."""
+_ASKED = ("auto", "best", "train")
+"""Values that ask for whatever was chosen."""
+_PLACE = {
+    "step-time": (
+        "batch",
+        "precision",
+        "px",
+        "layout",
+        "compile",
+        "optimizer",
+        "world_size",
+        "micro_batch",
+        "composed",
+    ),
+    "accuracy": ("px", "epochs", "weights", "batch", "test_px", "precision", "optimizer", "lr", "augment"),
+}
+_MORE = ("norm", "agc", "agc_impl", "sam", "sam_fraction", "sam_scope", "ema", "software")
+
+
+def of(results: Iterable[Result], everything: bool, steps: Sequence[Row], runs: Sequence[Row]) -> list[Of]:
+    """The rows of `rows.rows` and `accuracy.rows`, made of ``results`` with the same ``everything``, and theirs."""
+    results = list(results)
+    timings, trainings = ([r for r in results if isinstance(r.workload, kind)] for kind in (StepTime, Accuracy))
+    groups = [
+        *choose(timings, everything).groups,
+        *map(accuracy.of_each_seed, choose(trainings, everything).groups),
+    ]
+    return [Of(row, group) for row, group in zip((*steps, *runs), groups, strict=True)]
+
+
+def against(
+    held: Sequence[Of],
+    model: str,
+    settings: Mapping[str, Any],
+    grouped_by: Sequence[str],
+    differences: Callable[[Row, Row], Sequence[str]],
+) -> list[Row]:
+    """Each row with its ratios to the baseline's row that is nearest to it: of its kind, its machine and its data set.
+
+    Nearest is, of those in its group where there is one, the one of the same batch, then precision, then the one that
+    fewest settings tell from it; of several the one that took turns with it, then the newest. All ratios are the row's
+    over the baseline's. ``how`` says "in turns" where the step times are paired turn by turn within a session, else
+    "separate runs"; "baseline" stands in the baseline's own rows, which have no ratio. ``differs`` tells every setting
+    in which both differ, as ``differences`` words it. A row without a row to compare it with stays as it is.
+
+    Raises:
+        BadResults: no row is of ``model`` with ``settings``; the message lists the models that there are.
+    """
+    wanted = {name: value for name, value in settings.items() if value not in _ASKED}
+    bases = [o for o in held if _is(o.row, model, wanted)]
+    if not bases:
+        _raise(model, wanted, [o.row for o in held])
+    own = {id(base.row) for base in bases}
+    places: dict[tuple[object, ...], list[Of]] = {}
+    for base in sorted(bases, key=_start, reverse=True):
+        places.setdefault(_place(base), []).append(base)
+    found = []
+    for mine in held:
+        if id(mine.row) in own:
+            found.append({**mine.row, "baseline_model": mine.row["model"], "how": "baseline"})
+        elif there := places.get(_place(mine)):
+            found.append(_compared(mine, _nearest(mine, there, grouped_by), differences))
+        else:
+            found.append(mine.row)
+    return found
+
+
+def _compared(mine: Of, base: Of, differences: Callable[[Row, Row], Sequence[str]]) -> Row:
+    ratios = timed(mine, base) if mine.row["kind"] == "step-time" else trained(mine, base)
+    found = {**mine.row, "baseline_model": base.row["model"]}
+    if any(name in ratios and ratios[name] is not None for name in KEYS if name.endswith(("_ratio", "_difference"))):
+        found["how"] = "separate runs"
+    found |= {**ratios, "differs": "; ".join(differences(base.row, mine.row)) or None}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _nearest(mine: Of, bases: Sequence[Of], grouped_by: Sequence[str]) -> Of:
+    first, second, *others = _PLACE[mine.row["kind"]]
+
+    def differ(base: Of, *names: str) -> int:
+        return sum(mine.row.get(name) != base.row.get(name) for name in names)
+
+    def distance(base: Of) -> tuple[int, ...]:
+        return differ(base, *grouped_by) > 0, differ(base, first), differ(base, second), differ(base, *others)
+
+    far = [distance(base) for base in bases]
+    least = min(far)
+    near = [base for base, d in zip(bases, far, strict=True) if d == least]
+    return (
+        min(near, key=lambda base: (in_turns(mine, base) is None, differ(base, *_MORE))) if len(near) > 1 else near[0]
+    )
+
+
+def _is(row: Row, model: str, wanted: Mapping[str, Any]) -> bool:
+    same = row["model"] == model or fold(str(row["model"])) in spellings(model)
+    return same and all(row.get(name, "none") == value for name, value in wanted.items())
+
+
+def _place(held: Of) -> tuple[str, Machine, Any]:
+    return held.row["kind"], held.results[-1].machine, held.row.get("dataset")
+
+
+def _start(held: Of) -> str:
+    return max(r.start for r in held.results)
+
+
+def _raise(model: str, wanted: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    models = sorted(dict.fromkeys(str(row["model"]) for row in rows), key=natural)
+    own = [row for row in rows if _is(row, model, {})]
+    if not own:
+        near = nearest(model, models)
+        raise BadResults(
+            f"--baseline {short(model)}: no timed step and no training run here is of that net.",
+            why=f"There are: {', '.join(map(short, models[:30]))}{', …' if len(models) > 30 else ''}."
+            if models
+            else "",
+            try_=f"--baseline {(near or [*map(short, models), 'resnet50'])[0]}",
+        )
+    asked = ",".join(f"{name}={value}" for name, value in wanted.items())
+    there = {name: sorted({row[name] for row in own if name in row}, key=natural) for name in wanted}
+    raise BadResults(
+        f"--baseline {short(model)}@{asked}: no result of that net has these settings.",
+        why="There are: "
+        + "; ".join(f"{name} {', '.join(map(str, v)) or 'unknown'}" for name, v in there.items())
+        + ".",
+        try_=f"--baseline {short(model)}",
+    )

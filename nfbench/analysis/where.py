@@ -1,0 +1,213 @@
+"""Conditions on rows, as ``--where`` takes them: ``model=nfnet-f0``, ``batch=32,64``, ``step_time<100ms``.
+
+::
+
+    condition  = key operator value {"," value}
+    conditions = condition {"," condition}          as after the @ of a net: px=224,layout=nhwc
+    operator   = "=" one of them | "!=" none of them | "<" | "<=" | ">" | ">=" | "~" like * and ? of a shell
+
+A key is a raw column, with ``-`` for ``_`` where one likes. A value is a word, or a number in SI units that may bring
+its unit: 1%, 100ms, 20m (minutes, as flags take them), 2GiB, 12G. Words are compared without case, and models as they
+are everywhere: by any of their names. What holds a comma stands in quotes. A row that lacks the key meets no condition.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from nfbench.analysis import columns
+from nfbench.analysis.rows import Row
+from nfbench.catalog.models import fold, spellings
+from nfbench.errors import BadResults
+
+_PART = re.compile(r"\s*([^\W\d][\w.-]*)\s*(!=|<=|>=|=|<|>|~)\s*(.*)", re.DOTALL)
+_NUMBER = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*([^\W\d]\S*|%|)")
+_PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "n": 1e-9}
+_SUFFIXES = ("s", "J", "Hz", "B", "B/s", "MAC", "FLOP", "FLOP/s")
+_UNITS = {
+    **{prefix: factor for prefix, factor in _PREFIXES.items() if factor >= 1},
+    **{prefix + unit: factor for prefix, factor in _PREFIXES.items() for unit in _SUFFIXES},
+    **{f"{prefix}iB": 2.0 ** (10 * power) for power, prefix in enumerate("KMGT", 1)},
+    "%": 0.01,
+    "m": 60.0,
+    "min": 60.0,
+    "h": 3600.0,
+}
+_ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_MOST_VALUES = 12
+
+
+class Value(NamedTuple):
+    """A value as typed, and the number that it is in SI units, where it is one."""
+
+    text: str
+    number: float | None = None
+
+
+class Condition(NamedTuple):
+    """What must hold of a row: its ``key``, the ``operator``, the values that it is compared with, and it as typed."""
+
+    key: str
+    operator: str
+    values: tuple[Value, ...]
+    typed: str
+
+    def holds(self, row: Row) -> bool:
+        """Whether ``row`` meets it; of several values in one column, such as findings, one must."""
+        if row.get(self.key) is None:
+            return False
+        found = columns.values(row[self.key])
+        if self.operator == "!=":
+            return not any(self._equal(one, value) for one in found for value in self.values)
+        meets = {"=": self._equal, "~": self._like}.get(self.operator, self._ordered)
+        return any(meets(one, value) for one in found for value in self.values)
+
+    def _equal(self, found: Any, value: Value) -> bool:
+        if columns.is_number(found):
+            if value.number is None:
+                return False
+            # compared, not subtracted: a file may hold an integer that no float can
+            low, high = sorted((value.number * (1 - 1e-9), value.number * (1 + 1e-9)))
+            return bool(low <= found <= high)
+        if self.key in _MODELS:
+            return fold(str(found)) in spellings(value.text)
+        return str(found).casefold() == value.text.casefold()
+
+    def _like(self, found: Any, value: Value) -> bool:
+        # a pattern may stand for a part of a name, which is no other name of a model
+        same = fold if self.key in _MODELS else str.casefold
+        return fnmatchcase(same(f"{found:g}" if isinstance(found, float) else str(found)), same(value.text))
+
+    def _ordered(self, found: Any, value: Value) -> bool:
+        if columns.is_number(found) or value.number is not None:
+            if not columns.is_number(found) or value.number is None:
+                return False
+            return bool(_ORDERS[self.operator](found, value.number))
+        return bool(_ORDERS[self.operator](str(found), value.text))
+
+
+_MODELS = ("model", "baseline_model", "bn_model")
+
+
+def parse(texts: Iterable[str]) -> list[Condition]:
+    """The conditions in ``texts``, all of which must hold; of each text several, apart by commas.
+
+    Raises:
+        BadResults: one compares nothing, has no value, or leaves a quote open.
+    """
+    found: list[Condition] = []
+    for text in texts:
+        own: list[tuple[str, str, list[str]]] = []
+        for part in _parts(text):
+            if match := _PART.fullmatch(part):
+                own.append((match[1].replace("-", "_"), match[2], [match[3].strip()]))
+            elif own:
+                own[-1][2].append(part.strip())
+            else:
+                raise BadResults(
+                    f"--where {columns.short(text)!r} is no condition.",
+                    why="One is a column, one of = != < <= > >= ~, and a value.",
+                    try_='--where model=nfnet-f0, or --where "batch=32,64" --where "step_time<100ms"',
+                )
+        found += [_condition(key, operator, values, text) for key, operator, values in own]
+    return found
+
+
+def select(conditions: Sequence[Condition], *kinds: Sequence[Row]) -> list[list[Row]]:
+    """Of each of ``kinds`` the rows that meet all ``conditions``, in their order; the rows themselves, not copies.
+
+    The kinds are judged together: a condition on a column that one kind lacks leaves none of that kind.
+
+    Raises:
+        BadResults: no row of any kind has the column of a condition, or none is left; the message tells which condition
+            left none, and what there is.
+    """
+    left = [list(rows) for rows in kinds]
+    for place, condition in enumerate(conditions):
+        before = [row for rows in left for row in rows]
+        columns.check([condition.key], [row for rows in kinds for row in rows], "--where")
+        kept = [[row for row in rows if condition.holds(row)] for rows in left]
+        if not any(kept) and before:
+            after = f" after {' and '.join(c.typed for c in conditions[:place])}" if place else ""
+            raise BadResults(
+                f"No result is left by --where {condition.typed}{after}.",
+                why=_there(condition, before),
+                try_="another value, or one condition less",
+            )
+        left = kept
+    return left
+
+
+def _there(condition: Condition, rows: Sequence[Row]) -> str:
+    """What values the rows have where a condition leaves none of them."""
+    found = [
+        value for row in rows if row.get(condition.key) is not None for value in columns.values(row[condition.key])
+    ]
+    if not found:
+        return f"None of these {len(rows)} has {condition.key}."
+    distinct = sorted(dict.fromkeys(found), key=columns.natural)
+    texts = [f"{value:.6g}" if isinstance(value, float) else columns.short(str(value)) for value in distinct]
+    if len(texts) <= _MOST_VALUES:
+        there = f"The values of {condition.key} there: {', '.join(texts)}."
+    elif all(map(columns.is_number, distinct)):
+        there = f"There {condition.key} has {len(texts)} values, {texts[0]} to {texts[-1]}."
+    else:
+        near = columns.nearest(condition.values[0].text, texts)
+        there = f"There {condition.key} has {len(texts)} values; " + (
+            f"the nearest: {', '.join(near)}." if near else f"the first: {', '.join(texts[:_MOST_VALUES])}, …."
+        )
+    words = [value.text for value in condition.values if value.number is None]
+    if words and condition.operator not in "!=~" and all(map(columns.is_number, distinct)):
+        there += f" They are numbers in SI units, and {columns.short(words[0])!r} is none; 100ms, 1% and 2GiB are."
+    return there
+
+
+def _condition(key: str, operator: str, texts: Sequence[str], whole: str) -> Condition:
+    if operator in ("=", "!=") and texts[0].startswith("[") and texts[-1].endswith("]"):
+        texts = [texts[0][1:], *texts[1:]]  # a list as --set takes it
+        texts = [*texts[:-1], texts[-1][:-1]]
+    values = [_value(text) for text in texts]
+    typed = columns.short(f"{key}{operator}{','.join(v.text for v in values)}")
+    if not all(v.text for v in values) or values[0].text.startswith("="):
+        raise BadResults(
+            f"--where {columns.short(whole)!r} gives {key} no value.",
+            why="One stands after each of = != < <= > >= ~, lists with commas between.",
+            try_=f'--where "{key}=…", as in batch=32,64; what holds a comma or = itself stands in quotes',
+        )
+    if len(values) > 1 and operator in ("<", "<=", ">", ">="):
+        raise BadResults(
+            f"--where {typed} compares with several values.", try_=f"--where {key}{operator}{values[0].text}"
+        )
+    return Condition(key, operator, tuple(values), typed)
+
+
+def _value(text: str) -> Value:
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        return Value(text[1:-1])
+    match = _NUMBER.fullmatch(text)
+    factor = _UNITS.get(match[2]) if match else None
+    return Value(text, float(match[1]) * factor if match and factor is not None else None)
+
+
+def _parts(text: str) -> list[str]:
+    """What stands between the commas that no quotes enclose. A quote that begins no value is an apostrophe."""
+    parts, quote, last = [""], "", ","
+    for c in text:
+        if quote:
+            quote = "" if c == quote else quote
+        elif c in "\"'" and last in ",=<>~[":
+            quote = c
+        elif c == ",":
+            parts.append("")
+            last = c
+            continue
+        parts[-1] += c
+        last = last if c.isspace() else c
+    if quote:
+        raise BadResults(f"--where {columns.short(text)!r} leaves a quote open.", try_="""--where 'machine="A, B"'""")
+    return parts

@@ -1,0 +1,223 @@
+"""Rows against a baseline's: which is compared with which, and how each ratio was come by."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from conftest import Cli
+from make import CPU, H200, SOFTWARE, accuracy, once, result
+from test_chosen import step, turns
+from test_table import NEWER, cells, kept
+
+from nfbench.analysis import accuracy as accuracy_rows
+from nfbench.analysis import relative, rows, stats
+from nfbench.records import Resolved, Result
+from nfbench.showing.relative import differences
+
+
+def against(*results: Result, model: str = "resnet50", by: tuple[str, ...] = (), **settings: Any) -> list[rows.Row]:
+    steps, _ = rows.rows(results, True)
+    trained, _ = accuracy_rows.rows(results, True)
+    return relative.against(relative.of(results, True, steps, trained), model, settings, by, differences)
+
+
+def test_a_ratio_within_a_session_is_paired_turn_by_turn_and_says_so() -> None:
+    base, mine = against(*turns("resnet50", "nf-resnet50"))
+    assert (base["how"], mine["how"], mine["turns"], mine["interval_over"]) == ("baseline", "in turns", 4, "4 turns")
+    # the machine slows down by 3 % over the session, and both alike
+    assert mine["step_time_ratio"] == pytest.approx(2.0)
+    assert mine["step_time_ratio_high"] - mine["step_time_ratio_low"] == pytest.approx(0.0, abs=1e-9)
+    assert "step_time_ratio" not in base
+
+
+def test_replicates_of_separate_runs_are_welchs_over_rounds() -> None:
+    own = [step("nfnet-f0", time=t, session=f"a{t}") for t in (0.2, 0.21, 0.22)]
+    base = [step(time=t, session=f"b{t}") for t in (0.1, 0.104)]
+    mine, _ = against(*own, *base)
+    assert (mine["how"], mine["interval_over"]) == ("separate runs", "3 and 2 rounds, Welch")
+    logs = [[math.log(t) for t in ts] for ts in ((0.2, 0.21, 0.22), (0.1, 0.104))]
+    apart = stats.contrast([(1.0, logs[0]), (-1.0, logs[1])])
+    assert mine["step_time_ratio"] == pytest.approx(math.exp(apart.value))
+    # the noise between the baseline's sessions comes on top
+    assert mine["step_time_ratio_high"] > math.exp(apart.high or 0) > mine["step_time_ratio"]
+
+
+def test_single_runs_bring_the_intervals_that_they_have() -> None:
+    spread = tuple(0.1 + 0.0001 * (place % 7) for place in range(60))
+    mine, base = against(result("nfnet-f0", tuple(2 * t for t in spread)), result("resnet50", spread, id="b"))
+    assert (mine["how"], mine["interval_over"]) == ("separate runs", "within each run")
+    widths = [math.log(row["step_time_high"] / row["step_time_low"]) / 2 for row in (mine, base)]
+    assert math.log(mine["step_time_ratio_high"] / mine["step_time_ratio"]) == pytest.approx(math.hypot(*widths))
+
+
+def test_without_an_interval_there_is_none() -> None:
+    mine, _ = against(result("nfnet-f0", (0.2,)), result("resnet50", (0.1,), id="b"))
+    assert mine["step_time_ratio"] == 2.0 and mine["how"] == "separate runs"
+    assert not {"step_time_ratio_low", "interval_over"} & mine.keys()
+
+
+def test_two_runs_without_a_session_never_count_as_turns() -> None:
+    mine, _ = against(result("nfnet-f0"), result("resnet50", id="b"))
+    assert mine["how"] == "separate runs"
+
+
+def test_throughput_is_of_images_and_the_other_way_up() -> None:
+    mine, _ = against(step("nfnet-f0", 64, 0.4), step("resnet50", 32, 0.1))
+    assert mine["step_time_ratio"] == pytest.approx(4.0) and mine["throughput_ratio"] == pytest.approx(0.5)
+    assert mine["throughput_ratio"] == pytest.approx(mine["throughput"] / (32 / 0.1))
+
+
+def test_the_row_of_the_same_batch_is_the_one_to_compare_with_else_the_nearest_and_what_differs_is_said() -> None:
+    base = [step("resnet50", batch, 0.01 * batch) for batch in (8, 32, 64)]
+    same, far, *_ = against(step("nfnet-f0", 32, 0.64), step("nfnet-f0", 128, 1.28), *base)
+    assert same["step_time_ratio"] == pytest.approx(2.0) and "differs" not in same
+    assert far["differs"].startswith("batch 128 against ")
+
+
+def test_precision_layout_and_px_are_told_where_they_differ() -> None:
+    other = Resolved(px=192, micro_batch=32, precision="bf16", layout="nchw")
+    mine, _ = against(result("nfnet-f0", resolved=other), result("resnet50", id="b"))
+    assert mine["differs"] == "px 192 against 224; precision bf16 against fp32; layout nchw against nhwc"
+
+
+def test_other_software_is_told() -> None:
+    mine, _ = against(result("nfnet-f0", software=NEWER), result("resnet50", id="b", software=SOFTWARE))
+    assert mine["differs"] == "software nfbench 0.2.0, torch 2.16.0 against nfbench 0.1.0, torch 2.15.0, timm 1.0.31"
+
+
+def test_two_machines_are_never_compared() -> None:
+    other = msgspec.structs.replace(CPU, cpu_cores=64)
+    for machine in (H200, other):
+        mine, base = against(result("nfnet-f0", machine=machine), result("resnet50", id="b"))
+        assert not set(relative.KEYS) & mine.keys() and base["how"] == "baseline"
+
+
+def test_settings_after_the_net_choose_its_rows() -> None:
+    found = against(step("nfnet-f0", 32, 0.2), step("resnet50", 32, 0.1), step("resnet50", 64, 0.4), batch=64)
+    assert [row["how"] for row in found] == ["separate runs", "separate runs", "baseline"]
+    assert [row.get("step_time_ratio") for row in found] == [pytest.approx(0.5), pytest.approx(0.25), None]
+
+
+def test_within_a_group_its_own_baseline_goes_first() -> None:
+    base = [step("resnet50", 32, 0.1, study="a"), step("resnet50", 32, 0.2, study="b", software=NEWER)]
+    mine = step("nfnet-f0", 32, 0.4, study="b")
+    assert against(mine, *base)[0]["step_time_ratio"] == pytest.approx(4.0)
+    assert against(mine, *base, by=("study",))[0]["step_time_ratio"] == pytest.approx(2.0)
+
+
+def test_a_failed_row_has_no_ratio_and_says_nothing_of_how() -> None:
+    failed = result("nfnet-f0", status="error", message="x", resolved=None, readings=())
+    mine, _ = against(failed, result("resnet50", id="b"))
+    assert "how" not in mine and "step_time_ratio" not in mine and mine["status"] == "error"
+
+
+def test_memory_is_compared_in_the_same_kind_of_memory() -> None:
+    both = result("nfnet-f0", readings=(*result().readings, once("peak_allocated", 6e9), once("peak_rss", 9e9)))
+    base = result("resnet50", id="b", readings=(*result().readings, once("peak_rss", 3e9)))
+    mine, _ = against(both, base)
+    assert (mine["memory_ratio"], mine["memory_of"]) == (3.0, "process")
+
+
+def test_top1_is_a_difference_over_seeds_of_the_same_data_set() -> None:
+    own = [accuracy("tiny-nfnet", (t,), seed, id=f"a{seed}") for seed, t in enumerate((0.9, 0.92))]
+    base = [accuracy("tiny-resnet", (t,), seed, id=f"b{seed}") for seed, t in enumerate((0.8, 0.82))]
+    other = accuracy("tiny-nfnet", (0.5,), id="c", run={"dataset": "cifar10"})
+    mine, baseline, apart = against(*own, *base, other, model="tiny-resnet")
+    assert mine["top1_difference"] == pytest.approx(0.1) and mine["interval_over"] == "2 and 2 seeds, Welch"
+    assert mine["top1_difference_low"] < 0.1 < mine["top1_difference_high"]
+    assert baseline["how"] == "baseline" and "top1_difference" not in apart
+
+
+def test_reported_ratios_stand_in_a_column_of_their_own(cli: Cli) -> None:
+    folder = kept(step("efficientnet-b7", time=0.5), step("nfnet-f1", time=0.1))
+    done = cli("table", folder, "--baseline", "nfnet-f1", "--format", "csv")
+    row = cells(done.stdout)[0]
+    assert row["step_time_ratio"] == "5.0" and "8.7" in row["reported_ratios"]
+    screen = cli("table", folder, "--baseline", "nfnet-f1")
+    assert "reported" in screen.stdout.splitlines()[0] and "× nfnet-f1's" in screen.stdout.splitlines()[0]
+    assert "reported: at the train px of each and batch 32 a device." in screen.stderr
+
+
+def test_the_table_says_how_and_what_differs_next_to_each_ratio(cli: Cli) -> None:
+    folder = kept(*turns("resnet50", "nf-resnet50"), step("nfnet-f0", 64, 0.4))
+    done = cli("table", folder, "--baseline", "resnet50", "--format", "md")
+    assert done.exit_code == 0
+    assert "| in turns (4) |" in done.stdout and "| baseline |" in done.stdout
+    (apart,) = (line for line in done.stdout.splitlines() if line.startswith("| nfnet-f0"))
+    assert "| separate runs |" in apart and "batch 64 against 32" in apart
+    assert "separate runs: timed apart" in done.stderr and "in turns: both took turns" in done.stderr
+
+
+def test_a_ratio_that_is_asked_for_as_a_column_brings_how_and_what_differs(cli: Cli) -> None:
+    folder = kept(step("nfnet-f0", 64, 0.4), step("resnet50", 32, 0.1))
+    asked = ("table", folder, "--baseline", "resnet50", "--columns")
+    (first, *_) = cli(*asked, "model,memory_ratio,step_time_ratio", "--format", "csv").stdout.splitlines()
+    assert first == "model,memory_ratio,step_time_ratio,how,differs"
+    row, base = json.loads(cli(*asked, "model", "--format", "json").stdout)
+    assert row == {
+        "model": "nfnet-f0",
+        "step_time_ratio": pytest.approx(4.0),
+        "step_time_ratio_low": pytest.approx(4.0),
+        "step_time_ratio_high": pytest.approx(4.0),
+        "how": "separate runs",
+        "differs": "batch 64 against 32",
+    }
+    assert base == {"model": "resnet50", "how": "baseline"}
+
+
+def test_what_is_chosen_and_sorted_may_be_a_ratio_and_need_not_hold_the_baseline(cli: Cli) -> None:
+    folder = kept(step("nfnet-f0", time=0.4), step("nf-resnet50", time=0.2), step("resnet50"))
+    asked = ("table", folder, "--baseline", "ResNet50", "--columns", "model", "--format", "csv")
+    done = cli(*asked, "--where", "step_time_ratio>1", "--sort", "step_time_ratio")
+    assert [row["model"] for row in cells(done.stdout)] == ["nf-resnet50", "nfnet-f0"]
+
+
+def test_a_baseline_that_is_not_there_is_said_with_those_that_are(cli: Cli) -> None:
+    folder = kept(step("nfnet-f0"), step("resnet50"))
+    done = cli("table", folder, "--baseline", "resnet5")
+    assert done.exit_code == 1
+    assert done.stderr == (
+        "--baseline resnet5: no timed step and no training run here is of that net.\n"
+        "There are: nfnet-f0, resnet50.\nTry: --baseline resnet50\n"
+    )
+    done = cli("table", folder, "--baseline", "resnet50@batch=7")
+    assert done.exit_code == 1 and done.stderr.splitlines()[1] == "There are: batch 32."
+    done = cli("table", folder, "--baseline", "resnet50@bacth=7")
+    assert done.exit_code == 1 and "there is no setting 'bacth'" in done.stderr
+
+
+def test_a_stranger_may_be_compared_with_and_steers_nothing(cli: Cli) -> None:
+    hostile = "their\x1b[31m|net" + "x" * 10**5
+    done = cli("table", kept(step(hostile, time=0.2), step("resnet50")), "--baseline", "resnet50")
+    assert done.exit_code == 0 and "\x1b" not in done.stdout and len(done.stdout) < 3000
+    assert "2.00" in done.stdout
+
+
+def test_a_ratio_without_a_baseline_is_no_column(cli: Cli) -> None:
+    done = cli("table", kept(step("resnet50")), "--columns", "model,step_time_ratio")
+    assert done.exit_code == 1 and done.stderr.startswith(
+        "--columns step_time_ratio: no result here has such a column."
+    )
+
+
+def test_rows_without_a_ratio_are_shown_and_counted(cli: Cli) -> None:
+    folder = kept(step("nfnet-f0", time=0.4), step("resnet50"), step("resnet50", 64, machine=H200, study="x"))
+    done = cli("table", folder, "--baseline", "nfnet-f0", "--format", "md")
+    assert len(done.stdout.splitlines()) == 2 + 3
+    assert "1 of 3 rows have no ratio: there is no such baseline of their kind, machine and data set." in done.stderr
+
+
+def test_that_nets_are_normalized_and_clipped_otherwise_is_left_to_csv_but_another_threshold_is_not(cli: Cli) -> None:
+    def net(model: str, norm: str, agc: float | None) -> Result:
+        resolved = Resolved(px=224, micro_batch=32, precision="fp32", layout="nhwc", agc=agc)
+        return result(model, resolved=resolved, notes={"norm": norm}, id=model)
+
+    folder = kept(net("nfnet-f0", "none", 0.01), net("nfnet-f1", "none", 0.04), net("resnet50", "batch", None))
+    asked = ("table", folder, "--baseline", "nfnet-f0", "--sort", "model")
+    _, f1, resnet = cli(*asked, "--format", "md").stdout.splitlines()[2:]
+    assert f1.endswith("| agc λ 0.04 against 0.01 |") and resnet.endswith("| – |")
+    assert "norm batch against none; agc λ none" in cells(cli(*asked, "--format", "csv").stdout)[2]["differs"]

@@ -1,0 +1,177 @@
+"""Conditions on rows: their grammar, what they keep, and what is said where they keep nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import Cli
+from make import accuracy, result
+from test_table import cells, kept
+
+from nfbench.analysis.finding import Finding
+from nfbench.analysis.where import parse, select
+from nfbench.errors import BadResults
+from nfbench.records import StepTime
+
+ROWS: list[dict[str, Any]] = [
+    {"model": "nfnet-f0", "batch": 32, "step_time": 0.05, "agc": 0.01, "layout": "nhwc", "start": "2026-01-01T00:00"},
+    {"model": "NFNet_F1", "batch": 64, "step_time": 0.2, "agc": 0.04, "layout": "nhwc", "start": "2026-03-01T00:00"},
+    {"model": "resnet50", "batch": 32, "step_time": 0.1, "agc": "none", "layout": "nchw", "composed": True},
+    {"model": "their, net=a", "batch": 8, "peak": 3 * 2**30, "top1": 0.9, "diverged_at": (24, 25)},
+]
+
+
+def left(*texts: str) -> list[int]:
+    """The places of the rows that are kept."""
+    (found,) = select(parse(texts), ROWS)
+    return [next(place for place, row in enumerate(ROWS) if row is one) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("model=nfnet-f0", [0]),
+        ("model = NFNET_F0", [0]),
+        ("model=nfnetf1", [1]),
+        ("model!=resnet50", [0, 1, 3]),
+        ("batch=32,64", [0, 1, 2]),
+        ("batch=[32, 64]", [0, 1, 2]),
+        ("batch!=32,64", [3]),
+        ("batch=32,layout=nhwc", [0]),
+        ("batch=32,8,layout=nchw", [2]),
+        ("step_time<100ms", [0]),
+        ("step_time<=0.1", [0, 2]),
+        ("step-time>=100 ms", [1, 2]),
+        ("step_time>0.0005m", [0, 1, 2]),
+        ("peak>2GiB", [3]),
+        ("top1>=90%", [3]),
+        ("agc=1%", [0]),
+        ("agc=none", [2]),
+        ("agc>0.02", [1]),
+        ("model~nfnet*", [0, 1]),
+        ("model~nfnet-f?,batch=64", [1]),
+        ("layout~NH*", [0, 1]),
+        ("start>=2026-02", [1]),
+        ("composed=true", [2]),
+        ("diverged_at=25", [3]),
+        ("model='their, net=a'", [3]),
+        ('model="their, net=a",batch=8', [3]),
+    ],
+)
+def test_a_condition_keeps_the_rows_that_meet_it(text: str, places: list[int]) -> None:
+    assert left(text) == places
+
+
+def test_all_conditions_must_hold_and_none_keeps_all() -> None:
+    assert left("batch=32", "layout=nhwc") == [0]
+    assert left() == [0, 1, 2, 3]
+
+
+def test_a_row_that_lacks_the_column_meets_no_condition_on_it() -> None:
+    assert 3 not in left("layout!=nchw") and 3 not in left("step_time<1h")
+
+
+def test_a_finding_is_named_by_its_code() -> None:
+    rows: list[dict[str, Any]] = [{"findings": [Finding("drift", "Slower.", "Wait.")]}, {"findings": []}]
+    assert select(parse(["findings=drift"]), rows) == [rows[:1]]
+    assert select(parse(["findings!=drift"]), rows) == [rows[1:]]
+
+
+def test_kinds_are_judged_together_and_one_without_the_column_is_left_out() -> None:
+    runs = [{"model": "resnet50", "top1": 0.9}]
+    assert select(parse(["top1>0.5"]), ROWS[:3], runs) == [[], runs]
+    assert select(parse(["model=resnet50"]), ROWS, runs) == [[ROWS[2]], runs]
+
+
+@pytest.mark.parametrize("text", ["", "=", "model", ",", "=x", "<3", "'", "\N{SNOWMAN}", "[32]", "batch"])
+def test_what_is_no_condition_is_said_with_an_example(text: str) -> None:
+    with pytest.raises(BadResults, match=r"is no condition|leaves a quote open") as told:
+        parse([text])
+    assert "--where" in told.value.try_
+
+
+@pytest.mark.parametrize("text", ["a=", "a==", "a==b", "a=,b", "batch=32,", "batch=[]", "a<", "a='',b"])
+def test_a_condition_without_a_value_is_said(text: str) -> None:
+    with pytest.raises(BadResults, match=r"gives (a|batch) no value"):
+        parse([text])
+
+
+def test_an_order_takes_one_value() -> None:
+    with pytest.raises(BadResults, match="batch<8,16 compares with several values") as told:
+        parse(["batch<8,16"])
+    assert told.value.try_ == "--where batch<8"
+
+
+def test_a_quote_that_is_left_open_is_said_and_an_apostrophe_is_none() -> None:
+    with pytest.raises(BadResults, match="leaves a quote open"):
+        parse(['machine="A, B'])
+    rows = [{"machine": "Ann's box"}]
+    assert select(parse(["machine=ann's box"]), rows) == [rows]
+
+
+def test_a_column_that_no_row_has_is_said_with_the_nearest() -> None:
+    with pytest.raises(BadResults) as told:
+        left("step_tim<1")
+    assert str(told.value) == (
+        "--where step_tim: no result here has such a column.\n"
+        "The nearest: step_time. They hold: agc, batch, composed, diverged_at, layout, model, peak, start, step_time, "
+        "top1.\nTry: --where step_time"
+    )
+
+
+def test_the_condition_that_leaves_none_is_named_with_the_values_that_there_are() -> None:
+    with pytest.raises(BadResults) as told:
+        left("layout=nhwc", "batch=7")
+    assert told.value.what == "No result is left by --where batch=7 after layout=nhwc."
+    assert told.value.why == "The values of batch there: 32, 64."
+
+
+def test_where_there_are_many_values_the_nearest_or_their_range_is_told() -> None:
+    rows = [{"model": f"net-{place}", "batch": place} for place in range(40)]
+    with pytest.raises(BadResults, match=r"model has 40 values; the nearest: net-3"):
+        select(parse(["model=net-3x"]), rows)
+    with pytest.raises(BadResults, match="batch has 40 values, 0 to 39"):
+        select(parse(["batch=99"]), rows)
+
+
+def test_a_unit_that_is_none_is_said_where_the_column_holds_numbers() -> None:
+    with pytest.raises(BadResults, match="They are numbers in SI units, and '3xs' is none"):
+        left("step_time<3xs")
+
+
+def test_nothing_to_choose_from_is_no_fault() -> None:
+    assert select([], [], []) == [[], []]
+    with pytest.raises(BadResults, match="There are no results"):
+        select(parse(["batch=8"]), [])
+
+
+def test_what_a_stranger_wrote_stays_short_and_on_its_line() -> None:
+    rows = [{"model": "x" * 10**6 + "\x1b[31m\n", "a\x1b\nb" * 10**5: 1}]
+    for text in ("model=y", "modle=y", "model~*a*a*a*a*b"):
+        with pytest.raises(BadResults) as told:
+            select(parse([text]), rows)
+        assert "\x1b" not in str(told.value) and len(str(told.value)) < 1000
+        assert len(str(told.value).splitlines()) == 3
+
+
+def test_a_number_that_is_none_is_kept_by_no_condition() -> None:
+    rows = [{"batch": float("nan")}, {"batch": 10**400}, {"batch": 8}]
+    assert select(parse(["batch<9"]), rows) == [rows[2:]]
+    assert select(parse(["batch>9"]), rows) == [rows[1:2]]
+    assert select(parse(["batch=8"]), rows) == [rows[2:]]
+
+
+def test_the_table_keeps_what_is_asked_for_of_every_kind(cli: Cli) -> None:
+    folder = kept(
+        result("resnet50"),
+        result("resnet50", workload=StepTime(model="resnet50", batch=64), id="b"),
+        accuracy("tiny-resnet", id="c"),
+    )
+    done = cli("table", folder, "--where", "batch=64", "--format", "csv")
+    assert [(row["model"], row["batch"]) for row in cells(done.stdout)] == [("resnet50", "64")]
+    done = cli("table", folder, "--where", "kind=accuracy", "--format", "csv")
+    assert [row["model"] for row in cells(done.stdout)] == ["tiny-resnet"]
+    done = cli("table", folder, "--where", "batch=7")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("No result is left by --where batch=7.\nThe values of batch there: 32, 50, 64.")
