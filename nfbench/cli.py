@@ -20,12 +20,13 @@ import click
 from nfbench import __version__
 from nfbench.devices import world
 from nfbench.errors import Interrupted, NfbenchError, Stop, Terminated, UnsupportedWorkload
+from nfbench.showing.spelling import never_fails
 
 _GROUPS = {
     "Measure": ("step-time", "flops", "accuracy", "agc-cost"),
     "Sweep": ("run", "batch-sweep", "agc-sweep"),
     "Judge": ("compare", "check"),
-    "Show": ("table", "plot"),
+    "Show": ("table", "plot", "report"),
     "Look up": ("models", "env"),
 }
 _ON_RANKS = ("step-time", "accuracy")
@@ -38,6 +39,12 @@ _SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 class Commands(click.Group):
     """Subcommands found by file name in ``nfbench/commands`` and imported only when called."""
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        # a Windows console, or a pipe there, has an encoding without the rules of tables
+        for stream in (sys.stdout, sys.stderr):
+            never_fails(stream)
+        return super().main(*args, **settings)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         found = {p.stem.replace("_", "-") for p in _COMMANDS.glob("[!_]*.py")}
@@ -173,8 +180,10 @@ def _fault(error: Exception) -> str:
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with: nfbench run quick",
 )
 @click.version_option(__version__, prog_name="nfbench")
 def main() -> None:
-    """Does removing batch normalization pay, on this device, and by how much?"""
+    """\b
+    Does removing batch normalization pay, on this device, and by how much?
+    Start with: nfbench run quick
+    """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from nfbench.analysis.store import Broken, Writer, check_writable, load, lock, m
 from nfbench.devices.about import slug
 from nfbench.errors import BadResults, Failed
 from nfbench.records import Machine, Result, to_json
+from nfbench.showing.links import linked
 from nfbench.showing.results import findings
 
 
@@ -159,7 +161,7 @@ class Landing:
                     folder.rmdir()
         else:
             count = len(self.results)
-            click.echo(f"{count} result{'s'[: count != 1]} in {self.path}", err=True)
+            click.echo(f"{count} result{'s'[: count != 1]} in {linked(self.path, sys.stderr)}", err=True)
 
     def close(self, rows: Sequence[Row], counting: Sequence[Result] | None = None) -> None:
         """Findings, where the results landed and what to type next, on stderr.

@@ -35,6 +35,7 @@ from nfbench.errors import NfbenchError, Stop
 )
 @options.out_option
 @options.format_option
+@options.chart_option
 @options.quiet_option
 def command(
     models: tuple[str, ...],
@@ -46,6 +47,7 @@ def command(
     max_time: float,
     out: Path | None,
     format: Any,
+    no_chart: bool,
     quiet: bool,
     **settings: Any,
 ) -> None:
@@ -65,6 +67,7 @@ def command(
     from nfbench.devices import open_device
     from nfbench.learning.fit import Run
     from nfbench.showing import accuracy as show
+    from nfbench.showing import chart, chart_rows
     from nfbench.showing.live import Live
     from nfbench.studies import runs
 
@@ -105,6 +108,7 @@ def command(
     if len(table) == 1 and settings["epochs"] and any(r.reading("top1") for r in landing.results) and person:
         click.echo(show.epochs(landing.results, format))
     click.echo(show.wide(table, format), nl=False)
+    chart.under(format, no_chart, lambda screen: chart_rows.found([], table, [], screen))
     for line in show.legend(table) if person else []:
         click.echo(line, err=True)
     landing.close(table, counting=[r for r in landing.results if r.status != "diverged"])

@@ -27,6 +27,7 @@ from nfbench.errors import Failed, NfbenchError, Stop, UnsupportedWorkload
 @options.seed_option
 @options.out_option
 @options.format_option
+@options.chart_option
 @options.quiet_option
 def command(
     nets: tuple[str, ...],
@@ -37,6 +38,7 @@ def command(
     seed: int,
     out: Path | None,
     format: Any,
+    no_chart: bool,
     quiet: bool,
     **shared: Any,
 ) -> None:
@@ -50,7 +52,7 @@ def command(
     from nfbench.catalog.nearest import nearest
     from nfbench.commands._landing import Landing
     from nfbench.records import key
-    from nfbench.showing import comparison
+    from nfbench.showing import chart, chart_rows, comparison
     from nfbench.showing.live import Live
     from nfbench.studies import settings
     from nfbench.studies.versus import versus
@@ -86,6 +88,7 @@ def command(
     rows = [row_of([r for r in kept if key(r.workload) == k]) for k in keys]
     ratios = [compare.paired(kept, workloads[0], other) for other in workloads[1:]]
     click.echo(comparison.table(rows, ratios, format), nl=False)
+    chart.under(format, no_chart, lambda screen: chart_rows.found([], [], ratios, screen))
     known = [ratio for ratio in ratios if ratio is not None]
     for line in [*(comparison.differing(rows) if format == "rich" else ()), *comparison.reported(known)]:
         click.echo(line, err=True)

@@ -30,6 +30,7 @@ from nfbench.errors import NfbenchError
 @options.seed_option
 @options.out_option
 @options.format_option
+@options.chart_option
 @options.quiet_option
 def command(
     study: str | None,
@@ -40,6 +41,7 @@ def command(
     seed: int,
     out: Path | None,
     format: Any,
+    no_chart: bool,
     quiet: bool,
     **flags: Any,
 ) -> None:
@@ -62,7 +64,17 @@ def command(
     if found.counts_only:
         raise NfbenchError(f"{found.name} counts and times nothing.", try_=f"nfbench check {study}")
     found = with_settings(found, assignments)
-    perform(found, device=device, seed=seed, out=out, format=format, quiet=quiet, only=only, **flags)
+    perform(
+        found,
+        device=device,
+        seed=seed,
+        out=out,
+        format=format,
+        no_chart=no_chart,
+        quiet=quiet,
+        only=only,
+        **flags,
+    )
 
 
 def _list(format: Any) -> None:

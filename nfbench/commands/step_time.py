@@ -19,6 +19,7 @@ from nfbench.errors import NfbenchError, Stop
 @options.options(options.SAMPLING_OPTIONS)
 @options.out_option
 @options.format_option
+@options.chart_option
 @options.quiet_option
 def command(
     models: tuple[str, ...],
@@ -27,6 +28,7 @@ def command(
     seed: int,
     out: Path | None,
     format: Any,
+    no_chart: bool,
     quiet: bool,
     **settings: Any,
 ) -> None:
@@ -39,6 +41,7 @@ def command(
     """
     from nfbench.analysis.rows import rows
     from nfbench.commands import _ranks as ranks
+    from nfbench.showing import chart, chart_rows
     from nfbench.showing import results as show
     from nfbench.showing.live import Live
     from nfbench.studies import runner
@@ -61,4 +64,5 @@ def command(
         raise
     table, _ = rows(landing.results, everything=True)
     click.echo(show.sheet(table, format), nl=False)
+    chart.under(format, no_chart, lambda screen: chart_rows.found(table, [], [], screen))
     landing.close(table)

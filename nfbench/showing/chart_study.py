@@ -1,0 +1,48 @@
+"""The charts below the tables of a study or of results, by what those tables are of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nfbench.analysis import sweeps
+from nfbench.analysis.compare import Ratio
+from nfbench.analysis.rows import Row
+from nfbench.showing import answers, chart_rows, chart_sweeps
+from nfbench.showing.chart import Chart, Screen
+from nfbench.showing.study import Shown
+from nfbench.studies.study import Study
+
+
+def of_study(found: Study, seen: Shown, screen: Screen) -> Chart:
+    """The chart of the tables that `answers.tables` gives a person."""
+    swept = [] if found.name == answers.CLAIMS else answers.swept(found, seen)
+    return _chart(swept, seen.steps, seen.trained, seen.ratios, screen)
+
+
+def of_rows(steps: Sequence[Row], trained: Sequence[Row], screen: Screen, ratios: Sequence[Ratio] = ()) -> Chart:
+    """The chart of rows of any results: of a sweep where they hold one, else of the rows themselves."""
+    counts = {"batch": _most([*steps, *trained], "batch"), "agc": _most(trained, "agc")}
+    # what has more values is what was swept
+    swept = [axis for axis in sorted(counts, key=lambda axis: -counts[axis]) if counts[axis] > 1]
+    return _chart(swept, steps, trained, ratios, screen)
+
+
+def _chart(
+    swept: Sequence[str], steps: Sequence[Row], trained: Sequence[Row], ratios: Sequence[Ratio], screen: Screen
+) -> Chart:
+    axis = swept[0] if swept else None
+    if axis == "batch":
+        drawn = chart_sweeps.batch_sweep(sweeps.batch_sweep(steps, trained), screen)
+    elif axis == "agc":
+        drawn = chart_sweeps.agc_sweep(sweeps.agc_sweep(trained), screen)
+    else:
+        drawn = chart_rows.found(steps, trained, ratios, screen)
+    return drawn
+
+
+def _most(rows: Sequence[Row], name: str) -> int:
+    """How many values of a setting one net has at most."""
+    values: dict[str, set[object]] = {}
+    for row in rows:
+        values.setdefault(row["model"], set()).add(row.get(name))
+    return max(map(len, values.values()), default=0)
