@@ -69,7 +69,8 @@ def number(value: float | None, digits: int = 4) -> str:
 
 def plus_minus(value: float, half_width: float) -> str:
     """'1.12 ± 0.01': the half-width with one significant digit (two where it begins with 1), the value to match."""
-    if half_width <= 0 or not math.isfinite(half_width):
+    # what is left over from rounding is no width
+    if half_width <= 1e-9 * abs(value) or not math.isfinite(half_width):
         return significant(value, 4)
     exponent = math.floor(math.log10(half_width))
     if half_width / 10**exponent < 2:

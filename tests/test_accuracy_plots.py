@@ -18,15 +18,23 @@ from nfbench.analysis.store import Writer
 from nfbench.catalog import macs
 from nfbench.catalog.models import NETS
 from nfbench.records import Result
-from nfbench.showing import plots
+from nfbench.showing import left_out, plots
 from nfbench.showing.accuracy_plots import accuracy_vs_flops
 from nfbench.showing.kinds import Drawing, Held
 
 TINY = [net.name for net in NETS if net.family == "tiny"]
 
 
+def held(*results: Result) -> Held:
+    return Held(results=results, trained=rows(results)[0])
+
+
 def drawn(*results: Result) -> Drawing:
-    return accuracy_vs_flops(Held([], results, rows(results)[0]))
+    return accuracy_vs_flops(held(*results))
+
+
+def said(drawing: Drawing) -> list[str]:
+    return left_out.lines({"accuracy-vs-flops": drawing})[0]
 
 
 def only(*results: Result) -> Figure:
@@ -65,11 +73,11 @@ def test_every_net_is_a_point_at_its_cost_in_each_panel() -> None:
     panels = figure.axes[:3]
     assert all(axes.get_xscale() == "log" for axes in panels)
     assert all(axes.get_ylim() == panels[0].get_ylim() for axes in panels)
-    assert panels[0].get_ylabel() == "measured top-1 on digits, %"
+    assert panels[0].get_ylabel() == "measured top-1, %" and "measured top-1 on digits" in figure.get_suptitle()
 
 
 def test_energy_has_a_panel_where_it_was_measured() -> None:
-    assert len(only(accuracy()).axes) == 5  # three costs, what was reported, the legend
+    assert len(only(accuracy()).axes) == 6  # three costs, what was reported, a legend of each
     figure = only(accuracy(more=(each_epoch("energy", 100.0, 100.0, 100.0),)))
     assert (0.1, 90.0) in points(panel(figure, "energy of training on one image"))
 
@@ -203,14 +211,14 @@ def test_accuracy_never_crosses_data_sets_px_or_machines() -> None:
 
 def test_files_bear_the_data_set_where_there_are_several() -> None:
     results = (accuracy(), accuracy(run={"dataset": "fashion-mnist"}))
-    files = plots.draw([], Path("f"), results, (), rows(results)[0]).files
-    names = {p.name for p in files if p.suffix == ".png"} - {"reported-accuracy-vs-macs.png"}
+    files = plots.draw(held(*results), Path("f"), ["accuracy-vs-flops"]).files
+    names = {p.name for p in files if p.suffix == ".png"}
     assert names == {"accuracy-vs-flops-digits.png", "accuracy-vs-flops-fashion-mnist.png"}
 
 
 def test_the_same_runs_give_the_same_bytes() -> None:
     for folder in ("a", "b"):
-        plots.draw([], Path(folder), ALL[:6], ["accuracy-vs-flops"], rows(ALL[:6])[0])
+        plots.draw(held(*ALL[:6]), Path(folder), ["accuracy-vs-flops"])
     for name in ("accuracy-vs-flops.png", "accuracy-vs-flops.svg"):
         assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
 
@@ -221,22 +229,25 @@ def test_what_diverged_is_listed_and_not_dropped() -> None:
         for s in (0, 1)
     ]
     some = accuracy(seed=1, status="diverged", more=(once("diverged_at", 7),))
-    assert drawn(*bad, accuracy(), some).left_out == [
-        "tiny-resnet on A CPU, digits: diverged at update 12, 13, no final top-1 that could be drawn",
-        "tiny-nfnet on A CPU, digits: 1 of 2 seeds not in the mean (1 ok, 1 diverged at update 7)",
-    ]
+    made = drawn(*bad, accuracy(), some)
+    assert [(m.row["model"], m.row["diverged_at"]) for m in made.missing] == [("tiny-resnet", (12, 13))]
+    assert [row["model"] for row in made.drawn] == ["tiny-nfnet"]
+    first, second = said(made)
+    assert first.startswith("accuracy-vs-flops: tiny-resnet, batch 50, λ none, digits")
+    assert first.endswith(": diverged, no final top-1 that could be drawn")
+    assert second.endswith("1 of 2 seeds not in the mean (1 ok, 1 diverged, the first at update 7)")
 
 
 @pytest.mark.parametrize("value", [1e-300, 1e300, -1.0, 0.0])
 def test_what_no_axis_can_hold_is_left_out(value: float) -> None:
     assert len(drawn(accuracy(), accuracy("tiny-resnet", macs=value)).figures) == 1
     found = drawn(accuracy("tiny-resnet", (0.5, value), macs=value, params=value, train_time=value))
-    assert found.figures == [] and len(found.left_out) == 1
+    assert (found.figures, found.drawn, len(found.missing)) == ([], [], 1)
 
 
 def test_a_hostile_name_is_drawn_as_text() -> None:
     results = [accuracy("../$\\frac$<script>", run={"dataset": "imagefolder:../x/y"})]
-    plots.draw([], Path("f"), results, ["accuracy-vs-flops"], rows(results)[0])
+    plots.draw(held(*results), Path("f"), ["accuracy-vs-flops"])
     assert "<script>" not in Path("f/accuracy-vs-flops.svg").read_text()
     assert {p.parent for p in Path().rglob("*.png")} == {Path("f")}
 
@@ -259,7 +270,8 @@ def test_steps_without_training_runs_draw_no_accuracy_and_say_why_where_asked(cl
     assert "accuracy-vs-flops" not in cli("plot", "results").output
     done = cli("plot", "results", "--kind", "accuracy-vs-flops")
     assert done.exit_code == 1
-    assert "Left out: accuracy-vs-flops: the results hold no training run" in done.stderr
+    assert "Left out: 1 result of step-time, which --kind step-time draws." in done.stderr
+    assert "the results hold too little for accuracy-vs-flops" in done.stderr
 
 
 def test_series_have_the_looks_of_the_family_that_they_are_small_of() -> None:

@@ -17,10 +17,11 @@ from matplotlib.text import Text
 from nfbench.analysis.rows import rows
 from nfbench.analysis.store import Writer
 from nfbench.records import Machine, Resolved, Result, Software, StepTime
-from nfbench.showing import plots
+from nfbench.showing import left_out, plots
 from nfbench.showing.history import history
 from nfbench.showing.kinds import Drawing, Held
-from nfbench.showing.style import STYLE
+from nfbench.showing.softwares import ticks
+from nfbench.showing.style import COLUMN, PAGE, STYLE
 
 TIMES = tuple(0.1 + 0.0001 * (i % 5) for i in range(30))
 
@@ -36,7 +37,7 @@ def at(number: int, model: str = "resnet50", scale: float = 1.0, **fields: objec
 
 
 def draw(results: Sequence[Result]) -> Drawing:
-    return history(Held([], results))
+    return history(Held(results=results))
 
 
 def only(drawing: Drawing) -> Figure:
@@ -112,14 +113,17 @@ def test_labels_tell_what_differs_from_the_neighbour() -> None:
         software(2, torch="2.16.0", timm="1.0.31"),
         software(2, nfbench="0.2.0", torch="2.16.0", timm="1.0.31", commit=None),
     ]
-    (axes,) = only(draw([at(i, software=s) for i, s in enumerate(softwares)])).axes
-    assert labels(axes) == [
+    assert ticks(softwares, 6.0).labels == [
         "0000000\nnfbench 0.1.0\ntorch 2.15.0\ntimm none",
         "0000001+",
         "0000001\ntorch 2.16.0",
         "0000002\ntimm 1.0.31",
         "nfbench 0.2.0",
     ]
+    # upright where there is less room: the first one's versions go to the label of the axis
+    (axes,) = only(draw([at(i, software=s) for i, s in enumerate(softwares)])).axes
+    assert labels(axes) == ["0000000", "0000001+", "0000001, torch 2.16.0", "0000002, timm 1.0.31", "nfbench 0.2.0"]
+    assert axes.get_xlabel().replace("\n", " ").endswith("; at first nfbench 0.1.0, torch 2.15.0, timm none")
 
 
 def test_software_without_a_commit_that_is_like_its_neighbour_has_a_label() -> None:
@@ -141,9 +145,9 @@ def test_points_that_differ_in_what_an_auto_became_are_not_joined() -> None:
 def test_more_lines_than_a_panel_has_room_for_are_named() -> None:
     drawing = draw([at(i, resolved=resolved(threads=i)) for i in range(8)])
     assert len(only(drawing).axes[0].lines) == 6
-    assert drawing.left_out == [
-        f"history of resnet50 on A CPU: room for 6 lines, not for threads {threads}" for threads in (6, 7)
-    ]
+    assert [m.row["threads"] for m in drawing.missing] == [6, 7]
+    assert {m.why for m in drawing.missing} == {"a panel has room for 6 lines: draw it from fewer files at once"}
+    assert len(drawing.drawn) == 6
 
 
 def test_workloads_of_a_model_are_told_apart_by_their_settings() -> None:
@@ -174,17 +178,17 @@ def test_machines_are_never_joined() -> None:
 
 def test_one_software_on_each_of_two_machines_is_no_history() -> None:
     drawing = draw([at(0), at(1, machine=H200)])
-    assert drawing.figures == [] and drawing.left_out == []
-    assert drawing.lacking == [
-        "history of resnet50 on A CPU: a step time by 0000000 only; it takes two softwares",
-        "history of resnet50 on NVIDIA H200: a step time by 0000001 only; it takes two softwares",
+    assert drawing.figures == [] and drawing.drawn == []
+    assert [(m.row["machine"], m.why) for m in drawing.missing] == [
+        (machine, "a step time by one software only; it takes two") for machine in ("A CPU", "NVIDIA H200")
     ]
 
 
 def test_a_failure_is_no_point_and_is_named() -> None:
     drawing = draw([at(0), at(1), at(2, status="out_of_memory", readings=(), resolved=None)])
     assert len(points(only(drawing).axes[0])[0]) == 2
-    assert drawing.left_out == ["history of resnet50 on A CPU: no step time by 0000002 (out_of_memory)"]
+    ((row, why),) = drawing.missing
+    assert row["software"].startswith("nfbench 0.1.0 (0000002") and why == "out_of_memory, no step time"
 
 
 def test_workloads_beyond_twelve_are_named_and_those_with_most_softwares_stay() -> None:
@@ -192,11 +196,9 @@ def test_workloads_beyond_twelve_are_named_and_those_with_most_softwares_stay() 
     found = [at(i, model) for i in range(3) for model in models if i < 2 or model >= "net02"]
     drawing = draw(found)
     assert [axes.get_title(loc="left") for axes in only(drawing).axes] == models[2:]
-    assert [line.split(":")[0] for line in drawing.left_out] == [
-        "history of net00 on A CPU",
-        "history of net01 on A CPU",
-    ]
-    assert "room for 12 workloads" in drawing.left_out[0]
+    assert [m.row["model"] for m in drawing.missing] == ["net00"] * 2 + ["net01"] * 2
+    assert {m.why for m in drawing.missing} == {"a figure has room for 12 workloads: draw it from fewer files at once"}
+    assert len(drawing.drawn) == 36
 
 
 def texts(figure: Figure) -> Iterator[Text]:
@@ -223,7 +225,7 @@ def test_no_label_overlaps_another_or_leaves_the_figure(models: int, count: int)
         assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1
     for one, other in itertools.combinations(boxes, 2):
         assert not (one.x0 < other.x1 and other.x0 < one.x1 and one.y0 < other.y1 and other.y0 < one.y1)
-    assert figure.get_size_inches()[0] <= 14 and figure.get_size_inches()[1] <= 14
+    assert figure.get_figwidth() == (COLUMN if models <= 6 else PAGE) and figure.get_figheight() <= 16
 
 
 def test_where_labels_are_thinned_out_a_change_is_named_at_the_next_one() -> None:
@@ -233,7 +235,7 @@ def test_where_labels_are_thinned_out_a_change_is_named_at_the_next_one() -> Non
     assert len(shown) < 150 and shown[-1] == f"{299:07x}"
     (change,) = [label for label in shown if "torch" in label]
     assert change.endswith(", torch 2.16.0") and 151 <= int(change[:7], 16) < 160
-    assert axes.get_xlabel().endswith("at first torch 2.15.0")
+    assert axes.get_xlabel().replace("\n", " ").endswith("at first torch 2.15.0")
     assert len(points(axes)[0]) == 300
 
 
@@ -250,16 +252,17 @@ def test_hostile_names_break_nothing_and_stay_inside_the_folder() -> None:
         for model in ("x" * 100_000, "../..\n\x1b[31m<script>")
     ]
     found += [at(9, "y" * 100_000, float(t), machine=machine, software=s) for s in hostile for t in ("nan", "1e305")]
-    drawn = plots.draw(rows(found)[0], Path("f"), found, ["history"])
+    drawn = plots.draw(Held(rows(found)[0], found), Path("f"), ["history"])
     assert [path.name for path in drawn.files] == ["history.png", "history.svg"]
     assert sorted(p.name for p in Path().rglob("*") if p.is_file()) == ["history.png", "history.svg"]
     assert "<script>" not in Path("f/history.svg").read_text()
-    assert drawn.left_out and all(len(line) < 300 and line.isprintable() for line in drawn.left_out)
+    said, _ = left_out.lines(drawn.drawings)
+    assert said and all(len(line) < 400 and line.isprintable() for line in said)
 
 
 def test_the_same_results_give_the_same_bytes() -> None:
     for folder in ("a", "b"):
-        plots.draw([], Path(folder), [at(0), at(1)], ["history"])
+        plots.draw(Held(results=[at(0), at(1)]), Path(folder), ["history"])
     for name in ("history.png", "history.svg"):
         assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
 
@@ -271,7 +274,8 @@ def test_plot_draws_a_history_where_two_softwares_were_measured(cli: Cli) -> Non
     assert "history" not in done.output, "nobody asked for it"
     done = cli("plot", "results", "--kind", "history", "--kind", "step-time")
     assert done.exit_code == 0
-    assert "Left out: history of resnet50 on A CPU: a step time by 0000000 only" in done.stderr
+    assert "Left out of history: resnet50, batch 32" in done.stderr
+    assert "a step time by one software only; it takes two" in done.stderr
     done = cli("plot", "results", "--kind", "history")
     assert done.exit_code == 1
     assert "Nothing was drawn: the results hold too little for history." in done.stderr

@@ -12,8 +12,8 @@ from nfbench.analysis.rows import rows
 from nfbench.analysis.store import Writer
 from nfbench.catalog import published
 from nfbench.catalog.models import find as net
-from nfbench.records import AgcCost, Result
-from nfbench.showing import plots
+from nfbench.records import AgcCost, Result, StepTime
+from nfbench.showing import left_out, plots
 from nfbench.showing.kinds import KINDS, Drawing, Held, find
 
 
@@ -38,7 +38,8 @@ def test_every_measured_model_is_a_point_at_its_step_time() -> None:
         labels[round(line.get_ydata()[0])]: line.get_xdata()[0] for line in axes.lines if line.get_marker() != "None"
     }
     assert points == pytest.approx({"nf-resnet50": 120.0, "resnet50": 100.0, "nfnet-f0": 300.0})
-    assert (axes.get_xlabel(), axes.get_title(loc="left")) == ("step time, ms", "A CPU: measured, with 95 % intervals")
+    assert axes.get_xlabel() == "step time, ms"
+    assert axes.figure.get_suptitle() == "A CPU: measured, with 95 % intervals"  # type: ignore[union-attr]
     assert axes.get_xlim()[0] == 0
 
 
@@ -69,7 +70,7 @@ def test_reported_accuracy_stands_at_counted_macs() -> None:
 
 def test_the_same_rows_give_the_same_bytes() -> None:
     for folder in ("a", "b"):
-        plots.draw(table(*SOME), Path(folder))
+        plots.draw(Held(table(*SOME)), Path(folder))
     names = sorted(p.name for p in Path("a").iterdir())
     assert names == [
         f"{name}.{kind}" for name in ("reported-accuracy-vs-macs", "step-time", "throughput") for kind in ("png", "svg")
@@ -79,7 +80,7 @@ def test_the_same_rows_give_the_same_bytes() -> None:
 
 
 def test_machines_get_figures_of_their_own() -> None:
-    drawn = plots.draw(table(SOME[0], result(machine=H200)), Path("f"))
+    drawn = plots.draw(Held(table(SOME[0], result(machine=H200))), Path("f"))
     assert {p.name for p in drawn.files if p.suffix == ".svg"} == {
         "a-cpu-step-time.svg",
         "a-cpu-throughput.svg",
@@ -91,8 +92,11 @@ def test_machines_get_figures_of_their_own() -> None:
 
 def test_what_has_no_step_time_is_listed_with_the_reason() -> None:
     failed = result("nfnet-f1", status="out_of_memory", readings=())
-    drawn = plots.draw(table(SOME[0], failed), Path("f"))
-    assert drawn.left_out == ["nfnet-f1 on A CPU: out_of_memory, no step time"]
+    drawn = plots.draw(Held(table(SOME[0], failed)), Path("f"), ["step-time"])
+    assert left_out.lines(drawn.drawings) == (
+        ["step-time: nfnet-f1, batch 32: out_of_memory, no step time"],
+        True,
+    )
 
 
 def test_plot_draws_beside_the_results_or_where_it_is_told(cli: Cli) -> None:
@@ -129,7 +133,8 @@ def test_nothing_to_draw_is_one_worded_error_after_the_reasons(cli: Cli) -> None
     done = cli("plot", "results", "--kind", "step-time", "--kind", "throughput")
     assert done.exit_code == 1 and done.stdout == ""
     assert done.stderr.splitlines() == [
-        "Left out: resnet50 on A CPU: out_of_memory, no step time",
+        "Left out of step-time: resnet50, batch 32: out_of_memory, no step time.",
+        "Left out of throughput: resnet50, batch 32: out_of_memory, no step time.",
         "Nothing was drawn: the results hold too little for step-time and throughput.",
         "What is missing is listed above.",
         "Try: nfbench plot results, which draws all that they hold enough for",
@@ -142,20 +147,21 @@ def test_results_of_another_kind_are_not_left_out_in_silence(cli: Cli) -> None:
     Writer(Path("results")).write(result(workload=clip, resolved=None, readings=(once("clip", 1.0, "s"),)))
     done = cli("plot", "results", "--kind", "history")
     assert done.exit_code == 1
-    assert "Left out: 1 results of agc-cost" in done.stderr
+    assert "Left out: 1 result of agc-cost, which `nfbench table` shows." in done.stderr
 
 
 def test_machines_whose_names_begin_alike_do_not_overwrite_each_other() -> None:
     long = [result(machine=msgspec.structs.replace(CPU, name="m" * 70 + end)) for end in "ab"]
-    drawn = plots.draw(table(*long), Path("f"), kinds=["step-time"])
+    drawn = plots.draw(Held(table(*long)), Path("f"), kinds=["step-time"])
     assert len(set(drawn.files)) == 4 and all(path.exists() for path in drawn.files)
 
 
 @pytest.mark.parametrize("time", [1e-300, 1e300, 1e306, float("nan")])
 def test_a_time_that_no_clock_shows_is_left_out(time: float) -> None:
-    drawn = plots.draw(table(SOME[0], result("resnet50", times=(time,) * 10)), Path("f"), kinds=["step-time"])
+    rows = table(SOME[0], result("resnet50", times=(time,) * 10))
+    drawn = plots.draw(Held(rows), Path("f"), kinds=["step-time"])
     assert len(drawn.files) == 2
-    assert drawn.left_out == ["resnet50 on A CPU: ok, no step time"]
+    assert left_out.lines(drawn.drawings)[0] == ["step-time: resnet50, batch 32: ok, no step time"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_worded_message(cli: Cli) -> None:
@@ -166,7 +172,61 @@ def test_a_folder_that_cannot_be_written_is_one_worded_message(cli: Cli) -> None
 
 
 def test_a_hostile_model_name_stays_inside_the_folder() -> None:
-    drawn = plots.draw(table(result("../../x<script>$\\frac$")), Path("f"))
+    drawn = plots.draw(Held(table(result("../../x<script>$\\frac$"))), Path("f"))
     assert {p.parent for p in drawn.files} == {Path("f")}
     svg = Path("f/step-time.svg").read_text()
     assert "<script>" not in svg
+
+
+def test_each_format_that_is_asked_for_is_written_and_no_other(cli: Cli) -> None:
+    Writer(Path("results")).write(result())
+    done = cli("plot", "results", "--kind", "step-time", "--format", "pdf", "--format", "svg")
+    assert [Path(line).name for line in done.stdout.splitlines()] == ["step-time.pdf", "step-time.svg"]
+    assert Path("results/figures/step-time.pdf").read_bytes().startswith(b"%PDF")
+    assert not Path("results/figures/step-time.png").exists()
+
+
+def test_a_pdf_names_neither_a_day_nor_a_version() -> None:
+    for folder in ("a", "b"):
+        plots.draw(Held(table(*SOME)), Path(folder), ["step-time"], ["pdf"])
+    content = Path("a/step-time.pdf").read_bytes()
+    assert content == Path("b/step-time.pdf").read_bytes()
+    assert b"/CreationDate" not in content and b"/Producer" not in content
+
+
+def test_of_more_rows_than_a_figure_has_room_for_the_rest_is_listed() -> None:
+    many = [result(f"package.net:n{i}", times=(0.1 + i / 1000,) * 10) for i in range(plots.MOST + 25)]
+    drawing = plots.step_time(Held(table(*many)))
+    points = [line for line in only(drawing).lines if line.get_marker() != "None"]
+    assert len(points) == plots.MOST == len(drawing.drawn)
+    assert len(drawing.missing) == 25
+    ((line,), whole) = left_out.lines({"step-time": drawing})
+    assert line.startswith("step-time: 25 rows (package.net:n") and "room for 40 rows" in line and not whole
+
+
+def test_the_rows_at_the_batch_that_most_have_are_drawn_first() -> None:
+    common = [result(f"package.net:n{i}", times=(0.1,) * 10) for i in range(30)]
+    rare = [
+        result(f"package.net:a{i}", times=(0.1,) * 10, workload=StepTime(model=f"package.net:a{i}", batch=2**i))
+        for i in range(20)
+    ]
+    drawing = plots.step_time(Held(table(*rare, *common)))
+    assert sum(row["batch"] == 32 for row in drawing.drawn) >= 30
+
+
+def test_all_that_was_left_out_is_in_a_file_where_the_screen_names_only_some(cli: Cli) -> None:
+    failed = [result(f"package.net:n{i}", status="out_of_memory", readings=()) for i in range(9)]
+    Writer(Path("results")).write(result(), *failed)
+    done = cli("plot", "results", "--kind", "step-time")
+    assert "Left out of step-time: 9 rows (package.net:n0, batch 32; " in done.stderr
+    assert "All that was left out: results/figures/left-out.csv" in done.stderr
+    lines = Path("results/figures/left-out.csv").read_text().splitlines()
+    assert len(lines) == 10 and all("out_of_memory, no step time" in line for line in lines[1:])
+
+
+def test_without_a_kind_only_what_no_figure_shows_is_said(cli: Cli) -> None:
+    Writer(Path("results")).write(result(), result("nfnet-f1", status="out_of_memory", readings=()))
+    done = cli("plot", "results")
+    said = [line for line in done.stderr.splitlines() if line.startswith("Left out")]
+    assert said and all("nfnet-f1, batch 32" in line for line in said)
+    assert not any("it takes two" in line for line in said)

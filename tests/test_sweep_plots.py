@@ -31,13 +31,13 @@ from nfbench.analysis.rows import rows
 from nfbench.records import Result
 from nfbench.showing import plots
 from nfbench.showing.kinds import Drawing, Held, find
-from nfbench.showing.style import STYLE, look
+from nfbench.showing.style import COLUMN, PAGE, STYLE, look
 
 STEPS, RUNS, LATENCY = batch_results(), agc_results(), latency_results()
 LONG = "timm:a_rather_long_model_name_that_somebody_made.and_tagged_in1k"
 KINDS = [
     *("batch-throughput", "batch-step-time", "batch-memory", "batch-accuracy", "agc-lines", "agc-heatmap"),
-    *("accuracy-vs-latency", "norm-cost", "layouts"),
+    *("accuracy-vs-latency", "accuracy-vs-flops", "norm-cost", "layouts"),
 ]
 
 
@@ -57,7 +57,20 @@ def only(kind: str, *results: Result) -> Figure:
 
 def lines(axes: Axes) -> list[Line2D]:
     """Of an axes, the points: lines join them without a marker."""
-    return [line for line in axes.lines if line.get_marker() not in ("None", None, "")]
+    return [line for line in axes.lines if line.get_marker() not in ("None", None, "") and not sample(line)]
+
+
+def sample(line: Line2D) -> bool:
+    """Whether it stands beside a row of a strip to tell of which line the row is."""
+    return line.get_label() == "_sample"
+
+
+def samples(strip: Axes) -> list[tuple[object, object]]:
+    return [(line.get_color(), line.get_marker()) for line in strip.lines if sample(line)]
+
+
+def missing(drawing: Drawing) -> list[tuple[str, int, str]]:
+    return [(m.row.get("net", m.row["model"]), m.row["batch"], m.why) for m in drawing.missing]
 
 
 def points(axes: Axes) -> list[tuple[float, float]]:
@@ -80,14 +93,14 @@ def test_every_step_is_a_point_at_its_batch_or_a_mark_below() -> None:
     rate = 2 / rows([STEPS[0]])[0][0]["step_time"]
     assert (2.0, pytest.approx(rate)) in points(main)
     assert {"nfnet-f0", "nf-resnet50", "resnet50", "several passes an update", "out of memory"} == set(legend(figure))
-    assert [text.get_text() for text in strip.get_yticklabels()] == ["nfnet-f0"]
+    assert samples(strip) == [look("nfnet")]
 
 
 def test_batches_stand_on_an_axis_of_base_two_that_names_them() -> None:
     axes = only("batch-step-time", *STEPS).axes[0]
     assert axes.get_xscale() == "log" and axes.xaxis.get_transform().base == 2  # type: ignore[attr-defined]
     assert [axes.xaxis.get_major_formatter()(x, 0) for x in axes.get_xticks()] == [str(b) for b in BATCHES]
-    assert axes.get_ylabel() == "step time" and "ms" in axes.yaxis.get_major_formatter()(0.05, 0)
+    assert axes.get_ylabel() == "step time, s" and "ms" in axes.yaxis.get_major_formatter()(0.05, 0)
     assert figure_label(axes) == "batch, images an update"
 
 
@@ -122,12 +135,13 @@ def test_memory_is_in_bytes_of_what_was_read() -> None:
 @pytest.mark.parametrize("kind", ["batch-throughput", "batch-memory", "batch-accuracy"])
 def test_one_batch_is_no_sweep_and_says_so(kind: str) -> None:
     found = drawn(kind, step(batch=32, memory=GIB), run(batch=32))
-    assert found.figures == [] and all("batch 32 only; it takes two" in line for line in found.lacking)
+    assert found.figures == [] and found.drawn == []
+    assert [(batch, why) for _, batch, why in missing(found)] == [(32, "one batch only; it takes two")]
 
 
 def test_a_step_without_memory_is_named_where_others_have_one() -> None:
     found = drawn("batch-memory", step(batch=8, memory=GIB), step(batch=16, memory=GIB), step(batch=32))
-    assert found.left_out == ["batch-memory: resnet50 on NVIDIA H200: batch 32, ok, no value"]
+    assert missing(found) == [("resnet50", 32, "ok, no value")] and len(found.drawn) == 2
 
 
 def test_accuracy_over_batches_has_a_line_for_each_net_and_clip_and_marks_what_diverged() -> None:
@@ -135,10 +149,10 @@ def test_accuracy_over_batches_has_a_line_for_each_net_and_clip_and_marks_what_d
     main, strip = figure.axes[:2]
     names = [f"tiny-nf-resnet, λ {clip}" for clip in (0.01, 0.02, 0.04, 0.08, 0.16, "none")]
     assert legend(figure)[:7] == [*names, "diverged"]
-    assert main.get_ylabel() == "measured top-1 on digits, %"
+    assert main.get_ylabel() == "measured top-1, %" and "on digits" in figure.get_suptitle()
     assert (64.0, pytest.approx(98.2)) in points(main)
     assert sorted(points(strip)) == [(128, 1), (256, 0), (256, 1)]
-    assert all(line.get_marker() == "x" for line in strip.lines)
+    assert all(line.get_marker() == "x" for line in lines(strip)) and len(samples(strip)) == 2
     assert sorted(texts(strip)) == ["1 of 2", "25", "25"]
     # a cell of which one seed diverged is both a point and a mark
     assert len(points(main)) + len(points(strip)) == len(held(*RUNS).trained) + 1
@@ -150,7 +164,7 @@ def test_reported_accuracies_are_hollow_and_in_a_panel_of_their_own() -> None:
     assert "not measured here" in panel.get_title(loc="left")
     hollow = [line for line in lines(panel) if line.get_marker() != "x"]
     assert len(hollow) == 6 and all(line.get_markerfacecolor() == "white" for line in hollow)
-    others = [line for axes in figure.axes if axes is not panel for line in lines(axes)]
+    others = [line for axes in figure.axes if axes is not panel for line in axes.lines]
     assert all(line.get_markerfacecolor() != "white" for line in others)
     assert (256.0, 76.9) in points(panel)
 
@@ -168,21 +182,41 @@ def test_thresholds_are_places_in_order_and_no_clip_stands_apart() -> None:
     assert len(points(main)) + len(points(strip)) == 24 + 1
 
 
+def cells(axes: Axes) -> dict[tuple[str, str], tuple[str, Rectangle]]:
+    """The text and the rectangle of each (λ, batch), by the ticks beside them."""
+    said = {text.get_position(): text.get_text() for text in axes.texts}
+    across = {float(x): t.get_text() for x, t in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)}
+    down = {round(float(y), 6): t.get_text() for y, t in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)}
+    found = {}
+    for patch in axes.patches:
+        assert isinstance(patch, Rectangle)
+        x, y = (patch.get_x() + patch.get_width() / 2, patch.get_y() + patch.get_height() / 2)
+        (text,) = [text for at, text in said.items() if at == pytest.approx((x, y))]
+        found[down[round(y, 6)], across[x]] = text, patch
+    return found
+
+
 def test_every_cell_of_the_map_is_drawn_and_what_diverged_is_hatched_and_named() -> None:
     axes = only("agc-heatmap", *RUNS).axes[0]
-    cells = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
-    assert len(cells) == 24
-    hatched = {(round(c.get_x() + 0.5), round(c.get_y() + 0.5)) for c in cells if c.get_hatch()}
-    assert hatched == {(2, 5), (3, 5), (3, 4)}
-    said = {t.get_position(): t.get_text() for t in axes.texts}
-    assert said[2, 5] == "diverged\nat 25" and said[3, 4].endswith("1 of 2\ndiverged") and said[1, 0] == "98\n± 3"
+    found = cells(axes)
+    assert len(found) == 24
+    assert {cell for cell, (_, patch) in found.items() if patch.get_hatch()} == {
+        *(("no clip", "128"), ("no clip", "256"), ("0.16", "256")),
+    }
+    assert found["no clip", "128"][0] == "diverged\nat 25"
+    assert found["0.16", "256"][0].endswith("1 of 2\ndiverged") and found["0.02", "32"][0] == "97\n± 3"
     assert [t.get_text() for t in axes.get_yticklabels()][-1] == "no clip"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("batch, images an update", "clipping threshold λ")
+    # darker is more accurate, so that it reads in grey too
+    light = {cell: sum(patch.get_facecolor()[:3]) for cell, (_, patch) in found.items()}
+    assert light["no clip", "64"] < light["0.16", "32"] < light["no clip", "256"] == 3.0
 
 
 def test_one_threshold_is_no_sweep_and_a_net_has_a_figure_of_its_own() -> None:
     found = drawn("agc-lines", run(batch=32), run(batch=64), *agc_results("tiny-nfnet"), run("tiny-nfnet", dataset="x"))
     assert [figure.get_label() for _, figure in found.figures] == [""]
-    assert "2 of λ 0.01 only; it takes two λs" in found.lacking[0] and len(found.lacking) == 2
+    assert [m.row["dataset"] for m in found.missing] == ["digits", "digits", "x"]
+    assert {m.why for m in found.missing} == {"one λ only; it takes two"}
     found = drawn("agc-heatmap", *RUNS, *agc_results("tiny-nfnet"))
     assert [figure.get_label() for _, figure in found.figures] == ["tiny-nf-resnet", "tiny-nfnet"]
 
@@ -192,7 +226,7 @@ def test_accuracy_against_step_time_joins_runs_and_steps_by_model_and_says_so() 
     axes = figure.axes[0]
     assert len(points(axes)) == 12 and axes.get_xscale() == "log"
     assert (pytest.approx(0.0102), pytest.approx(90.2)) in points(axes)
-    assert axes.get_xlabel() == "measured time of a training step, batch 64"
+    assert axes.get_xlabel() == "measured time of a training step, batch 64, s"
     assert figure.get_supxlabel().startswith("Joined by model: the top-1 is of training runs, the time of separately")
     assert [len(line.get_xdata()) for line in lines(axes)] == [3] * 4
     assert set(texts(axes)) == {f.removeprefix("tiny-") + size for f in TINY for size in ("-s", "", "-l")}
@@ -207,8 +241,11 @@ def test_a_run_without_a_step_time_is_named_and_the_quickest_step_counts() -> No
     )  # fmt: skip
     ((_, figure),) = found.figures
     assert points(figure.axes[0]) == [(pytest.approx(0.102), 97.0)]
-    assert len(found.lacking) == 1 and "tiny-nfnet" in found.lacking[0] and "no step time" in found.lacking[0]
-    assert len(found.left_out) == 1 and "batch 128" in found.left_out[0]
+    assert [(row["model"], row["batch"]) for row in found.drawn] == [("tiny-nf-resnet", 64)]
+    assert missing(found) == [
+        ("tiny-nfnet", 64, "no step time of it on that machine; nfbench step-time measures one"),
+        ("tiny-nf-resnet", 128, "another run of that net is drawn"),
+    ]
 
 
 def test_weights_that_were_evaluated_stand_at_the_step_time_of_their_net_at_any_px() -> None:
@@ -223,23 +260,23 @@ def test_norms_of_a_net_stand_together_with_its_counterpart_and_twin() -> None:
     time, memory = figure.axes[:2]
     labels = [text.get_text() for text in time.get_yticklabels()]
     assert labels == [
-        *("nfnet-f0", "nfnet-f0, none", "bn-nfnet-f0, batch"),
-        *("nf-resnet50", "nf-resnet50, none", "resnet50, batch", "resnet50, frozen", "resnet50, group"),
+        *("nfnet-f0", "nfnet-f0, no norm", "bn-nfnet-f0, batch norm"),
+        *("nf-resnet50", "nf-resnet50, no norm"),
+        *("resnet50, batch norm", "resnet50, frozen norm", "resnet50, group norm"),
     ]
     places = {labels[round(y)]: x for x, y in points(time)}
-    assert places["resnet50, group"] == pytest.approx(0.1326 / 64)
+    assert places["resnet50, group norm"] == pytest.approx(0.1326 / 64)
     assert len(places) == 5 and texts(time) == ["out of memory"]
-    assert {labels[round(y)]: x for x, y in points(memory)}["resnet50, batch"] == 9 * GIB / 64
+    assert {labels[round(y)]: x for x, y in points(memory)}["resnet50, batch norm"] == 9 * GIB / 64
     assert {"no norm", "batch norm", "group norm", "frozen norm"} == set(legend(figure))
 
 
 def test_memory_of_the_whole_process_is_no_cost_of_a_norm() -> None:
     found = drawn("norm-cost", *norm_results(CPU))
     ((_, figure),) = found.figures
-    assert "peak memory an image" not in {axes.get_xlabel() for axes in figure.axes}
+    assert not any("memory" in axes.get_xlabel() for axes in figure.axes)
     assert "Memory" not in figure.get_supxlabel()
-    (line,) = found.left_out
-    assert line == "norm-cost: peak memory on A CPU: it is of the whole process, Python and torch included"
+    assert found.notes == ["peak memory on A CPU: it is of the whole process, Python and torch included"]
 
 
 @pytest.mark.parametrize("kind", ["agc-lines", "agc-heatmap", "batch-accuracy"])
@@ -265,13 +302,12 @@ def test_layouts_precisions_and_compile_modes_are_dots_below_their_model() -> No
 @pytest.mark.parametrize("kind", ["norm-cost", "layouts"])
 def test_a_net_in_one_setting_is_nothing_to_compare_and_says_so(kind: str) -> None:
     found = drawn(kind, step("resnet50"), step("nfnet-f0"))
-    assert found.figures == [] and len(found.lacking) == 2
+    assert (found.figures, found.drawn, len(found.missing)) == ([], [], 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_results_a_kind_says_what_makes_them(kind: str) -> None:
-    (line,) = drawn(kind).lacking
-    assert line.startswith(f"{kind}: the results hold no ") and "nfbench" in line
+def test_without_results_there_is_nothing_to_draw_and_nothing_to_leave_out(kind: str) -> None:
+    assert drawn(kind) == Drawing()
 
 
 def shown(figure: Figure) -> list[Text]:
@@ -317,18 +353,21 @@ CROWD = [
 ]
 
 
+WIDE = ("accuracy-vs-flops",)
+
+
 @pytest.fixture(scope="module")
 def crowd() -> Held:
     return held(*CROWD)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_text_covers_another_in_a_crowded_figure_of_seven_inches(kind: str, crowd: Held) -> None:
+def test_no_text_covers_another_in_a_crowded_figure_of_a_column_or_page(kind: str, crowd: Held) -> None:
     with rc_context(STYLE):
         figures = [figure for _, figure in find(kind)(crowd).figures]
     assert figures
     for figure in figures:
-        assert figure.get_figwidth() <= 7.0
+        assert figure.get_figwidth() == (PAGE if kind in WIDE else COLUMN)
         assert overlapping(figure) == []
 
 
@@ -344,7 +383,7 @@ def test_hostile_names_are_drawn_as_text_inside_the_folder(name: str) -> None:
     ]
     kinds = ["batch-throughput", "agc-heatmap"]
     found = held(*results)
-    files = plots.draw(found.rows, Path("f"), results, kinds, found.trained).files
+    files = plots.draw(found, Path("f"), kinds).files
     assert {path.parent for path in files} == {Path("f")} and len(files) == 4
     assert all(b"<script>" not in path.read_bytes() for path in files)
     for kind in ("batch-step-time", "batch-accuracy", "agc-lines", "accuracy-vs-latency"):
@@ -356,13 +395,13 @@ def test_hostile_names_are_drawn_as_text_inside_the_folder(name: str) -> None:
 def test_values_that_no_axis_can_hold_are_named_and_the_rest_drawn(value: float) -> None:
     found = drawn("batch-step-time", step(batch=8), step(batch=16), step(batch=32, seconds=value))
     ((_, figure),) = found.figures
-    assert len(points(figure.axes[0])) == 2 and len(found.left_out) == 1
-    assert "batch 32" in found.left_out[0]
+    assert len(points(figure.axes[0])) == 2 and len(found.drawn) == 2
+    assert missing(found) == [("resnet50", 32, "ok, no value")]
 
 
 def test_the_same_results_give_the_same_bytes() -> None:
     found = held(*RUNS)
     for folder in ("a", "b"):
-        plots.draw(found.rows, Path(folder), RUNS, ["agc-heatmap"], found.trained)
+        plots.draw(found, Path(folder), ["agc-heatmap"])
     for name in ("agc-heatmap.png", "agc-heatmap.svg"):
         assert Path("a", name).read_bytes() == Path("b", name).read_bytes()

@@ -25,6 +25,7 @@ from nfbench import units
         (units.plus_minus(1.1234, 0.0123), "1.123 ± 0.012"),
         (units.plus_minus(1.1234, 0.0323), "1.12 ± 0.03"),
         (units.plus_minus(1.1234, 0), "1.123"),
+        (units.plus_minus(0.75, 1e-16), "0.7500"),
     ],
 )
 def test_quantities_read_as_a_person_would_write_them(shown: str, wanted: str) -> None:

@@ -11,6 +11,8 @@ from nfbench.analysis.asked import said
 from nfbench.analysis.stats import Estimate
 from nfbench.records import Machine, Resolved, Result, StepTime, accumulation_steps, key
 
+_SHORTEST, _LONGEST = 1e-12, 1e12
+"""Seconds that no clock has shown: such a file was not written by nfbench, and its ratios overflow."""
 _TOLD = ("batch ", "micro batch ", "layout ", "precision ", "world size ")
 
 
@@ -46,7 +48,7 @@ def paired(results: Sequence[Result], net: StepTime, baseline: StepTime) -> Rati
     turns: dict[tuple[str | None, int, int], dict[str, Result]] = {}
     for r in results:
         # what did not end well would stand against what did
-        if (side := key(r.workload)) in sides and r.status in ("ok", "diverged") and metrics.seconds(r) is not None:
+        if (side := key(r.workload)) in sides and r.status in ("ok", "diverged") and _clocked(metrics.seconds(r)):
             turns.setdefault((r.session, r.round, r.turn), {})[side] = r
     both = {place: pair for place, pair in turns.items() if len(pair) == 2}
     sound = {place: pair for place, pair in both.items() if not any(map(metrics.voided, pair.values()))}
@@ -71,6 +73,10 @@ def paired(results: Sequence[Result], net: StepTime, baseline: StepTime) -> Rati
     )
 
 
+def _clocked(seconds: float | None) -> bool:
+    return seconds is not None and _SHORTEST < seconds < _LONGEST
+
+
 def sentence(ratios: Sequence[Ratio]) -> str:
     """ "On NVIDIA H200, bf16: nf-resnet50 takes 1.12 ± 0.01 of resnet50's step (both 224 px, nhwc)"."""
     first = ratios[0].net
@@ -91,14 +97,19 @@ def _clause(ratio: Ratio, with_precision: bool) -> str:
     value, half = ratio.estimate.value, ratio.estimate.half_width
     shown = units.significant(value, 3) if half is None else units.plus_minus(value, half)
     net, baseline = named(ratio)
+    return f"{net} takes {shown} of {baseline}'s step ({circumstances(ratio, with_precision)})"
+
+
+def circumstances(ratio: Ratio, with_precision: bool) -> str:
+    """The settings of both sides, and what else is to be known about how the ratio was measured."""
     settings = where(ratio, with_precision)
     if ratio.asked > ratio.turns + ratio.voided:
         settings += f"; {ratio.turns} of {ratio.asked} turns, the others did not end well"
-    if "±" in shown and ratio.rounds == 1:
+    if (ratio.estimate.half_width or 0) > 0 and ratio.rounds == 1:
         settings += "; ± within this run"
     if ratio.voided:
         settings += f"; {ratio.voided} turn{'s'[: ratio.voided != 1]} left out, the GPU was slowed down"
-    return f"{net} takes {shown} of {baseline}'s step ({settings})"
+    return settings
 
 
 def named(ratio: Ratio) -> tuple[str, str]:

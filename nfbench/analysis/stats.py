@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
+_WIDEST = 700.0
+"""The logarithm of what a float just holds."""
 
 
 class Estimate(NamedTuple):
@@ -92,7 +94,8 @@ def mean_of_logs(values: Sequence[float], confidence: float = CONFIDENCE) -> Est
         return Estimate(math.exp(logs.value))
     if logs.low == logs.high:
         return Estimate(float(values[0]), float(values[0]), float(values[0]))
-    return Estimate(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high))
+    # few values that are far apart have ends that no float holds
+    return Estimate(math.exp(logs.value), math.exp(max(logs.low, -_WIDEST)), math.exp(min(logs.high, _WIDEST)))
 
 
 def mean(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:

@@ -1,58 +1,119 @@
-"""Results as figures, PNG and SVG"""
+"""Results as figures: PNG, SVG or PDF"""
 
 from __future__ import annotations
 
 import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from nfbench.showing.kinds import KINDS, TRAINED
+from nfbench import options
+from nfbench.showing.kinds import KINDS
+
+if TYPE_CHECKING:
+    from nfbench.analysis.where import Condition
+    from nfbench.records import Result
+
+_FORMATS = ("png", "svg", "pdf")
 
 
 @click.command("plot")
 @click.argument("paths", nargs=-1, required=True, metavar="RESULTS...", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where to draw.")
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Only this; may be repeated.")
+@click.option("--format", "formats", multiple=True, type=click.Choice(_FORMATS), help="May be repeated.  [png, svg]")
+@options.where_option
 @click.option("--all", "everything", is_flag=True, help="Also results by older software.")
-def command(paths: tuple[Path, ...], out: Path | None, kinds: tuple[str, ...], everything: bool) -> None:
+def command(
+    paths: tuple[Path, ...],
+    out: Path | None,
+    kinds: tuple[str, ...],
+    formats: tuple[str, ...],
+    where: tuple[str, ...],
+    everything: bool,
+) -> None:
     """Draw results: files, or folders that are read recursively.
 
-    Step time and throughput of each model with their intervals, step time over commits and versions (history),
-    measured accuracy against its costs and against step time, and reported accuracy against counted MACs; of sweeps
-    time, memory and accuracy over batch sizes and clipping thresholds; what norms, layouts, precisions and compile
-    modes cost: all that the results hold enough for. Without -o the figures go to `figures` beside the results.
+    Without --kind, all that the results hold enough for. What could not be drawn is listed with the reason. Without -o
+    the figures go to `figures` beside the results.
     """
     from nfbench.analysis import accuracy
     from nfbench.analysis.rows import rows
     from nfbench.analysis.store import load
+    from nfbench.analysis.where import parse, select
     from nfbench.commands._landing import say_broken
     from nfbench.errors import BadResults
-    from nfbench.records import Accuracy, AgcCost
-    from nfbench.showing.plots import draw
+    from nfbench.showing import left_out, plots
+    from nfbench.showing.kinds import Held
+    from nfbench.showing.links import linked
+    from nfbench.showing.study import ratios, write
+    from nfbench.showing.together import OfRatio, of_ratios
 
+    conditions = parse(where)
     loaded = load(paths)
-    # a history shows older software without being told to
-    table, aside = rows(loaded.results, everything or set(kinds) == {"history"})
+    steps, aside = rows(loaded.results, everything)
     trained, trained_aside = accuracy.rows(loaded.results, everything)
-    clips, runs = (sum(isinstance(r.workload, kind) for r in loaded.results) for kind in (AgcCost, Accuracy))
+    real = [r for r in loaded.results if r.machine.device != "fake"] or loaded.results
+    turns = of_ratios(ratios(real, everything))
+    # with conditions that nothing meets, this says so
+    steps, trained, turns = select(conditions, steps, trained, turns)
+    results = _met(conditions, loaded.results) if conditions else loaded.results
+    taken = [row.ratio for row in turns if isinstance(row, OfRatio)]
+    held = Held(steps, results, trained, taken, everything)
     folder = out or (paths[0] if paths[0].is_dir() else paths[0].parent) / "figures"
-    drawn = draw(table, folder, loaded.results, kinds, trained)
+    asked = list(dict.fromkeys(kinds))
+    drawn = plots.draw(held, folder, asked, tuple(dict.fromkeys(formats)) or ("png", "svg"))
     for path in drawn.files:
-        click.echo(path)
-    for line in drawn.left_out:
+        click.echo(linked(path, sys.stdout))
+    heeded = left_out.heeded(drawn.drawings, asked)
+    lines, whole = left_out.lines(heeded)
+    for line in lines:
+        click.echo(f"Left out of {line}.", err=True)
+    if not whole and drawn.files:
+        (path,) = write(folder, {left_out.FILE: left_out.table(heeded)})
+        click.echo(f"All that was left out: {linked(path, sys.stderr)}", err=True)
+    for line in () if conditions else _unread(loaded.results, asked):
         click.echo(f"Left out: {line}", err=True)
-    if clips:
-        click.echo(f"Left out: {clips} results of agc-cost, which `nfbench table` shows.", err=True)
-    if runs and kinds and not set(kinds) & set(TRAINED):
-        counted = f"{runs} result{'s'[: runs != 1]} of accuracy"
-        click.echo(f"Left out: {counted}, which --kind {TRAINED[0]} draws.", err=True)
     say_broken(loaded.broken)
-    for line in filter(None, (aside, trained_aside)):
+    # a history shows older software without being told to
+    for line in filter(None, (aside, trained_aside) if set(asked) != {"history"} else ()):
         click.echo(line, err=True)
     if not drawn.files:
         raise BadResults(
-            f"Nothing was drawn: the results hold too little for {' and '.join(dict.fromkeys(kinds))}.",
-            why="What is missing is listed above.",
-            try_=f"nfbench plot {shlex.join(map(str, paths))}, which draws all that they hold enough for",
+            f"Nothing was drawn: the results hold too little for {' and '.join(asked) or 'any figure'}.",
+            why="What is missing is listed above." if lines else "",
+            try_=f"nfbench plot {shlex.join(map(str, paths))}, which draws all that they hold enough for"
+            if asked
+            else "nfbench step-time --model tiny-nfnet, which makes results to draw",
         )
+
+
+def _met(conditions: Iterable[Condition], results: Sequence[Result]) -> list[Result]:
+    """The results but for those of steps whose row, by whatever software, does not meet all conditions."""
+    from nfbench.analysis.rows import choose, rows
+    from nfbench.records import StepTime
+
+    conditions, steps = list(conditions), [r for r in results if isinstance(r.workload, StepTime)]
+    both = zip(rows(steps, everything=True)[0], choose(steps, everything=True).groups, strict=True)
+    kept = {id(r) for row, group in both if all(c.holds(row) for c in conditions) for r in group}
+    return [r for r in results if id(r) in kept or not isinstance(r.workload, StepTime)]
+
+
+def _unread(results: Sequence[Result], asked: Iterable[str]) -> list[str]:
+    """What none of the kinds reads, counted by command."""
+    from nfbench.records import Accuracy, StepTime
+
+    reads = {KINDS[kind].reads for kind in asked or KINDS}
+    timed, trained = {"steps", "ratios", "timed", "softwares"}, {"trained", "seeds"}
+    read = [kind for kind, by in ((StepTime, timed), (Accuracy, trained)) if reads & by]
+    shown = {StepTime: "--kind step-time draws", Accuracy: "--kind accuracy-vs-flops draws"}
+    counts = Counter(type(r.workload) for r in results if type(r.workload) not in read)
+    return [
+        f"{number} result{'s'[: number != 1]} of {kind.__struct_config__.tag}, which"
+        f" {shown.get(kind, '`nfbench table` shows')}."
+        for kind, number in counts.items()
+    ]

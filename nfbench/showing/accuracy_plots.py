@@ -6,87 +6,68 @@ Accuracy never crosses data sets or px: each has a figure of its own. Lines lead
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import count
-from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator
 
-from nfbench import units
-from nfbench.analysis.accuracy import front
 from nfbench.analysis.rows import Row
 from nfbench.catalog import macs
 from nfbench.devices.about import slug
+from nfbench.showing.accuracy_panel import PANELS, all_named, draw, draw_beside, handles_of, shown
 from nfbench.showing.kinds import Drawing, Held
-from nfbench.showing.labels import Label, place
-from nfbench.showing.plots import Reported, families, reported
-from nfbench.showing.style import in_order, look, name, plain, series
+from nfbench.showing.labels import Label, place, unlabelled
+from nfbench.showing.plots import families, reported, room_for
+from nfbench.showing.style import PAGE, plain
+from nfbench.showing.sweep_lines import MOST_FIGURES, accuracy_axis, columns_of, entitle, legend
+from nfbench.showing.trained import lost
 
 _PLACE = ("machine", "dataset", "px", "test_px", "weights")
-_RUN = ("batch", "epochs", "agc", "recipe", "optimizer", "lr", "schedule", "augment", "ema", "norm", "sam", "precision")
-"""Runs that differ in one of these are no sizes of one family, and no line joins them."""
-_GREY = "#B8B8B8"
-_LEAST = 1.2
-"""Decades that an axis spans at least."""
+_MOST = 60
+"""Runs that a figure has room for."""
+_CROWDED = " Of each net its most accurate run is labelled."
 _NOTE = "Accuracies are means over seeds, bars 95 % intervals of Student's t over them; the front heeds no interval."
-
-
-class Panel(NamedTuple):
-    """A cost: the key of a row, its unit, and the label of its axis."""
-
-    key: str
-    unit: str
-    label: str
-
-
-_PANELS = (
-    Panel("macs", "", "MACs of one image at {macs_px} px, forward"),
-    Panel("params", "", "parameters"),
-    Panel("train_step_time", "s", "training step time, data included, {batch}"),
-    Panel("image_energy", "J", "energy of training on one image, {batch}"),
-)
 
 
 def accuracy_vs_flops(held: Held) -> Drawing:
     """Top-1 against MACs, parameters, training step time and energy, one figure a machine, data set, px and weights."""
-    drawing, places = Drawing([], [], []), dict[tuple[object, ...], list[Row]]()
+    drawing, places = Drawing(), dict[tuple[object, ...], list[Row]]()
     for row in held.trained:
-        where = f"{plain(row['model'])} on {plain(row['machine'])}, {plain(row['dataset'])}"
-        drawing.left_out.extend(f"{where}: {why}" for why in _lacks(row))
         if _drawable(row):
             places.setdefault(tuple(row.get(key) for key in _PLACE), []).append(row)
-    if not held.trained:
-        drawing.lacking.append("accuracy-vs-flops: the results hold no training run; nfbench accuracy makes one")
-    for (machine, *_), rows in places.items():
-        figure = _figure(sorted(rows, key=in_order))
-        drawing.figures.append((str(machine), figure))
-    endings = _endings(list(places))
-    for (_, figure), ending in zip(drawing.figures, endings, strict=True):
+        else:
+            drawing.leave_out([row], f"{row['status']}, no final top-1 that could be drawn")
+    kept = list(places)[:MOST_FIGURES]
+    for here in list(places)[MOST_FIGURES:]:
+        drawing.leave_out(places[here], f"there is room for {MOST_FIGURES} figures: draw fewer at once, with --where")
+    for here in kept:
+        some = room_for(places[here], _MOST, drawing)
+        figure, crowded = _figure(some)
+        drawing.figures.append((str(here[0]), figure))
+        drawing.drawn.extend(some)
+        drawing.notes.extend(lost(row) for row in some if row["seeds"] < row["runs"])
+        drawing.notes.extend(unlabelled(crowded))
+        drawing.notes.extend(_lacking(some))
+    for (_, figure), ending in zip(drawing.figures, _endings(kept), strict=True):
         figure.set_label(ending)
     return drawing
 
 
 def _drawable(row: Row) -> bool:
-    return 0 <= row.get("top1", -1) <= 1 and any(_shown(row.get(panel.key)) for panel in _PANELS)
+    return 0 <= row.get("top1", -1) <= 1 and any(shown(row.get(panel.key)) for panel in PANELS)
 
 
-def _shown(cost: float | None) -> bool:
-    """Whether a cost can stand on a logarithmic axis: its ticks overflow with what nothing has cost."""
-    return cost is not None and 1e-15 < cost < 1e18
-
-
-def _lacks(row: Row) -> list[str]:
-    """What of a row no figure shows."""
-    updates = ", ".join(map(str, row.get("diverged_at", ())))
-    at = f" at update {updates}" if updates else ""
-    if not _drawable(row):
-        return [f"{row['status']}{at if 'diverged' in row else ''}, no final top-1 that could be drawn"]
-    failed = row["runs"] - row["seeds"]
-    return [f"{failed} of {row['runs']} seeds not in the mean ({row['status']}{at})"] if failed else []
+def _lacking(rows: Sequence[Row]) -> list[str]:
+    """How many of the rows a panel lacks that others are in."""
+    number = {panel.name: sum(shown(row.get(panel.key)) for row in rows) for panel in PANELS}
+    first = rows[0]
+    where = f"{plain(first['dataset'], 40)} on {plain(first['machine'])}"
+    return [
+        f"{len(rows) - some} of {len(rows)} runs on {where} have no {name}: they are in the other panels only"
+        for name, some in number.items()
+        if 0 < some < len(rows)
+    ]
 
 
 def _endings(places: Sequence[tuple[object, ...]]) -> list[str]:
@@ -102,7 +83,8 @@ def _endings(places: Sequence[tuple[object, ...]]) -> list[str]:
     return [found[here] for here in places]
 
 
-def _figure(rows: Sequence[Row]) -> Figure:
+def _figure(rows: Sequence[Row]) -> tuple[Figure, list[Label]]:
+    """The figure, and the labels that some panel had no room for."""
     first = rows[0]
     px, test_px, dataset = first.get("px"), first.get("test_px"), str(first["dataset"])
     imagenet = dataset == "imagenet"
@@ -113,134 +95,55 @@ def _figure(rows: Sequence[Row]) -> Figure:
             rows = [{**row, "macs": c.macs} for row in rows if (c := counted[row["model"]])]
             px = test_px
     beside = [p for _, points in families() for p in points if imagenet and p.px == test_px == px]
-    panels = [panel for panel in _PANELS if any(_shown(row.get(panel.key)) for row in rows)]
+    panels = [panel for panel in PANELS if any(shown(row.get(panel.key)) for row in rows)]
     number = len(panels) + (not beside)
-    lines = math.ceil(number / 2)
-    figure = Figure(figsize=(10.5, 1.2 + 3.7 * lines), layout="constrained")
-    grid = figure.add_gridspec(lines + 1, 2, height_ratios=[*(1.0,) * lines, 0.06])
+    high = math.ceil(number / 2)
+    handles = handles_of(rows, bool(beside))
+    columns, deep = columns_of(handles, PAGE)
+    heights = [*(2.7,) * high, 0.1 + 0.16 * deep, 0.01 if beside else 0.72]
+    figure = Figure(figsize=(PAGE, 0.3 + sum(heights)), layout="constrained")
+    others = "Hollow points were trained by others, in other ways. " if beside else ""
+    carry = others if imagenet else f"Results on {plain(dataset, 40)} do not carry over to ImageNet. "
+    entitle(figure, _title(first), carry + _NOTE + ("" if all_named(rows) else _CROWDED))
+    grid = figure.add_gridspec(high + 2, 2, height_ratios=heights)
     cells: list[Axes] = []
     for i in range(len(panels)):
         cells.append(figure.add_subplot(grid[i // 2, i % 2], sharey=cells[0] if cells else None))
     labels: dict[Axes, Sequence[Label]] = {}
     for i, (axes, panel) in enumerate(zip(cells, panels, strict=True)):
-        here = [row for row in rows if _shown(row.get(panel.key))]
-        labels[axes] = _draw(axes, panel, here, rows)
+        here = [row for row in rows if shown(row.get(panel.key))]
+        labels[axes] = draw(axes, panel, here, rows)
         if panel.key == "macs" and beside:
-            labels[axes] = [*labels[axes], *_beside(axes, beside)]
-        axes.set_xlabel(panel.label.format(macs_px=px, batch=_batch(rows)))
+            labels[axes] = [*labels[axes], *draw_beside(axes, beside)]
+        axes.set_xlabel(panel.label.format(macs_px=px, batch=_batch(rows)), fontsize=8)
         if i % 2 == 0:
-            axes.set_ylabel(f"{'' if beside else 'measured '}top-1 on {plain(dataset, 40)}, %")
+            axes.set_ylabel("ImageNet top-1, %" if beside else "measured top-1, %")
         else:
             axes.tick_params(labelleft=False)
+    tops = [v for row in rows for key in ("top1", "top1_low", "top1_high") if (v := row.get(key)) is not None]
+    tops = [min(max(100 * top, 0.0), 100.0) for top in tops] + [point.top1 for point in beside]
+    # shared by all panels
+    accuracy_axis(cells[0], tops, room=0.14)
     if not beside:
         axes = figure.add_subplot(grid[(number - 1) // 2, (number - 1) % 2])
-        reported(axes, ())
-        axes.set_title("ImageNet, reported: not measured here", loc="left", fontsize=9)
-        axes.set_xlabel("counted GMACs of one image at the test px")
+        theirs, labels[axes] = reported(axes, ())
+        axes.set_title("ImageNet, reported: not measured here", loc="left", fontsize=8)
+        legend(
+            figure.add_subplot(grid[high + 1, :]), theirs, columns_of(theirs, PAGE)[0], "hollow: reported, on ImageNet"
+        )
+        axes.set_xlabel("counted GMACs of one image at the test px", fontsize=8)
         axes.set_ylabel("reported ImageNet top-1, %")
-    foot = figure.add_subplot(grid[lines, :])
-    foot.axis("off")
-    foot.legend(handles=_handles(rows, bool(beside)), loc="center", ncols=6, fontsize=8, frameon=False)
-    figure.suptitle(_title(first), x=0.01, ha="left", fontsize=10)
-    others = "Hollow points were trained by others, in other ways. " if beside else ""
-    carry = others if imagenet else f"Results on {plain(dataset, 40)} do not carry over to ImageNet. "
-    figure.supxlabel("\n".join(textwrap.wrap(carry + _NOTE, 165)), x=0.01, ha="left", fontsize=8)
-    place(figure, labels)
-    return figure
+    legend(figure.add_subplot(grid[high, :]), handles, columns)
+    return figure, place(figure, labels)
 
 
 def _title(row: Row) -> str:
     tested = f", tested at {row['test_px']} px" if row.get("test_px") not in (None, row.get("px")) else ""
     weights = f", from {plain(str(row['weights']), 30)} weights" if row.get("weights", "none") != "none" else ""
     where = f"{plain(row['dataset'], 40)} at {row.get('px', '?')} px{tested}{weights}"
-    return f"{plain(row['machine'])}: measured top-1 on {where}"
+    return f"{plain(row['machine'], 44)}: measured top-1 on {where}"
 
 
 def _batch(rows: Iterable[Row]) -> str:
     batches = {row["batch"] for row in rows}
-    return f"batch {batches.pop()}" if len(batches) == 1 else "at the batch of each label"
-
-
-def _draw(axes: Axes, panel: Panel, here: Sequence[Row], rows: Sequence[Row]) -> list[Label]:
-    """Points, intervals, lines through sizes and the front of one panel; the labels that it wants."""
-    best = front(here, panel.key)
-    # the corners of the steps too, so that labels keep off them
-    corners = [(row[panel.key], 100 * before["top1"]) for before, row in zip(best[:1] + best, best, strict=False)]
-    places = [place for row, corner in zip(best, corners, strict=True) for place in (corner, _at(row, panel))]
-    axes.plot(
-        [x for x, _ in places],
-        [y for _, y in places],
-        color=_GREY,
-        linewidth=4,
-        marker="o",
-        markersize=11,
-        markevery=slice(1, None, 2),
-        solid_joinstyle="round",
-        zorder=1,
-        label="_front",
-    )
-    lines: dict[tuple[object, ...], list[Row]] = {}
-    for row in here:
-        lines.setdefault((series(row["model"], row.get("family"))[0], *(row.get(k) for k in _RUN)), []).append(row)
-    for points in lines.values():
-        points.sort(key=lambda row: (row.get("macs", 0), row[panel.key]))
-        colour, marker = look(series(points[0]["model"], points[0].get("family"))[1])
-        x, y = [row[panel.key] for row in points], [100 * row["top1"] for row in points]
-        axes.plot(x, y, color=colour, linewidth=1, marker=marker, markersize=6, zorder=3)
-        bars = [row for row in points if "top1_low" in row]
-        # no accuracy is beyond these, whatever Student's t allows
-        low, high = ([min(max(100 * row[f"top1_{end}"], 0.0), 100.0) for row in bars] for end in ("low", "high"))
-        axes.vlines([row[panel.key] for row in bars], low, high, color=colour, linewidth=1.2, zorder=2)
-    _scale(axes, [row[panel.key] for row in here], panel.unit)
-    colours = [look(series(row["model"], row.get("family"))[1])[0] for row in here]
-    return [Label(*_at(row, panel), _name(row, rows), colour) for row, colour in zip(here, colours, strict=True)]
-
-
-def _at(row: Row, panel: Panel) -> tuple[float, float]:
-    return row[panel.key], 100 * row["top1"]
-
-
-def _name(row: Row, rows: Sequence[Row]) -> str:
-    """The name of a row; of tiny nets without that word where all are."""
-    whole = name(row, rows)
-    return whole.removeprefix("tiny-") if all(r["model"].startswith("tiny-") for r in rows) else whole
-
-
-def _scale(axes: Axes, values: Sequence[float], unit: str) -> None:
-    axes.set_xscale("log", base=10)
-    axes.margins(y=0.12)
-    low, high = math.log10(min(values)), math.log10(max(values))
-    # wide enough for round ticks, and for costs that hardly differ to look so
-    room = max(0.18 * (high - low), (_LEAST - high + low) / 2)
-    axes.set_xlim(10 ** (low - room), 10 ** (high + room))
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if high - low < 2.5 else (1,)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: units.si(value, unit, 1).rstrip())
-
-
-def _beside(axes: Axes, points: Sequence[Reported]) -> list[Label]:
-    """Draw what was reported at the same px, hollow; the labels that it wants."""
-    found = []
-    for net, gmacs, top1, _ in points:
-        colour, marker = look(net.family)
-        axes.plot([gmacs * 1e9], [top1], color=colour, marker=marker, markersize=6, markerfacecolor="white", zorder=3)
-        found.append(Label(gmacs * 1e9, top1, net.name, colour))
-    ends = axes.dataLim.intervalx
-    _scale(axes, [float(ends[0]), float(ends[1])], "")
-    return found
-
-
-def _handles(rows: Sequence[Row], beside: bool) -> list[Line2D]:
-    looks = dict.fromkeys(series(row["model"], row.get("family")) for row in rows)
-    handles = []
-    for text, family in looks:
-        colour, marker = look(family)
-        handles.append(Line2D([], [], color=colour, marker=marker, linewidth=1, markersize=6, label=text))
-    handles.append(
-        Line2D([], [], color=_GREY, linewidth=4, marker="o", markersize=9, label="Pareto front: none better for less")
-    )
-    if beside:
-        hollow = Line2D([], [], color="black", marker="o", markerfacecolor="white", linestyle="none")
-        hollow.set_label("hollow: ImageNet, reported")
-        handles.append(hollow)
-    return handles
+    return f"batch {batches.pop()}" if len(batches) == 1 else "each at its batch"

@@ -5,8 +5,9 @@ A figure is of one net on one data set and machine, and takes two λs. What dive
 
 from __future__ import annotations
 
-import textwrap
+from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 from matplotlib import colormaps
@@ -17,65 +18,90 @@ from nfbench import units
 from nfbench.analysis.rows import Row
 from nfbench.analysis.sweeps import agc_sweep, records
 from nfbench.devices.about import slug
-from nfbench.showing.batch_plots import runs_note, top1_failure, top1_point
 from nfbench.showing.kinds import Drawing, Held
-from nfbench.showing.style import COLOURS, MARKERS, plain
-from nfbench.showing.sweep_lines import DASHES, WIDTH, Across, Line, Look, Scale, draw, number
+from nfbench.showing.style import COLOURS, COLUMN, MARKERS, plain
+from nfbench.showing.sweep_lines import DASHES, MOST_FIGURES, Across, Line, Look, Scale, draw, entitle, number
+from nfbench.showing.trained import runs_note, top1_failure, top1_point
 
 _APART = 0.5
 """How much farther than the next λ the runs without a clip stand."""
-_MOST = 12
-"""Batches that a figure has room for."""
+_MOST_LINES, _MOST_CELLS, _MOST_CLIPS = 12, 7, 12
+"""Batches that a figure has room for as lines and as cells beside each other, and λs."""
+_IN_A_CELL = 2
+"""Rows of one λ and batch, which differ in what no name tells."""
 _MEANS = "Means over seeds, bars 95 % intervals of Student's t over them."
 _NOTE = "Below: what diverged, with its first such update, or how many of the seeds did."
 _MAP_MEANS = "Means over seeds with 95 % intervals."
-_MAP_NOTE = "Top-1 in per cent. Hatched: seeds diverged, with their first update."
+_MAP_NOTE = "Hatched: seeds diverged, with their first update."
 
 
 def agc_lines(held: Held) -> Drawing:
     """Top-1 against λ, a line a batch."""
-    return _each(held, "agc-lines", _lines)
+    return _each(held, _lines, _MOST_LINES)
 
 
 def agc_heatmap(held: Held) -> Drawing:
     """Top-1 by λ, down, and batch, across; cells that diverged are hatched and say so."""
-    return _each(held, "agc-heatmap", _map)
+    return _each(held, _map, _MOST_CELLS)
 
 
-def _each(held: Held, kind: str, figure: Callable[[list[Row], str], Figure]) -> Drawing:
-    drawing = Drawing([], [], [])
+def _each(held: Held, figure: Callable[[list[Row], str], Figure], most: int) -> Drawing:
+    drawing = Drawing()
     nets: dict[tuple[str, str, str], list[Row]] = {}
     for row in records(agc_sweep(held.trained)):
-        nets.setdefault((row["machine"], row["dataset"], row["net"]), []).append(row)
-    if not nets:
-        drawing.lacking.append(f"{kind}: the results hold no training run; nfbench agc-sweep makes them")
+        if why := _unplaced(row):
+            drawing.leave_out([row], why)
+        else:
+            nets.setdefault((row["machine"], row["dataset"], row["net"]), []).append(row)
     drawn: list[tuple[str, str, str]] = []
     for (machine, dataset, net), rows in nets.items():
-        where = f"{kind}: {plain(net)} on {plain(machine)}, {plain(dataset, 40)}"
-        good = [row for row in rows if _placed(row)]
-        clips = dict.fromkeys(row["agc"] for row in good)
-        if len(clips) < 2:
-            said = ", ".join(f"λ {clip}" for clip in clips) or "no known λ"
-            drawing.lacking.append(f"{where}: {len(rows)} of {said} only; it takes two λs")
-            continue
-        batches = sorted({row["batch"] for row in good})
-        shown = [row for row in good if row["batch"] in batches[-_MOST:]]
-        left = [row for row in rows if all(row is not other for other in shown)]
-        why = f"a figure has room for {_MOST} batches and for what is drawable"
-        drawing.left_out.extend(f"{where}: λ {r.get('agc', '?')}, batch {r['batch']}: {why}" for r in left)
-        title = f"{plain(machine, 40)}: measured top-1 of {plain(net, 48)} on {plain(dataset, 30)}"
-        drawing.figures.append((machine, figure(shown, title)))
-        drawn.append((machine, dataset, net))
+        shown = _shown(rows, most, drawing)
+        if len({row["agc"] for row in shown}) < 2:
+            drawing.leave_out(shown, "one λ only; it takes two")
+        elif len(drawn) == MOST_FIGURES:
+            drawing.leave_out(shown, _room(f"{MOST_FIGURES} figures", "there is"))
+        else:
+            title = f"{plain(machine, 44)}: measured top-1, %, of {plain(net, 48)} on {plain(dataset, 30)}"
+            drawing.figures.append((machine, figure(shown, title)))
+            drawing.drawn.extend(shown)
+            drawn.append((machine, dataset, net))
     for (_, made), ending in zip(drawing.figures, _endings(drawn), strict=True):
         made.set_label(ending)
     return drawing
 
 
-def _placed(row: Row) -> bool:
+def _shown(rows: Sequence[Row], most: int, drawing: Drawing) -> list[Row]:
+    """The rows that a figure has room for: of so many batches and λs, and few in one cell."""
+    batches, clips = sorted({row["batch"] for row in rows})[-most:], _clips(rows)[-_MOST_CLIPS:]
+    cells: Counter[tuple[Any, int]] = Counter()
+    shown = []
+    for row in rows:
+        cell = row["agc"], row["batch"]
+        if row["batch"] not in batches:
+            drawing.leave_out([row], _room(f"{most} batches"))
+        elif row["agc"] not in clips:
+            drawing.leave_out([row], _room(f"{_MOST_CLIPS} λs"))
+        elif cells[cell] == _IN_A_CELL:
+            drawing.leave_out([row], _room(f"{_IN_A_CELL} rows of one λ and batch"))
+        else:
+            cells[cell] += 1
+            shown.append(row)
+    return shown
+
+
+def _room(what: str, where: str = "a figure has") -> str:
+    return f"{where} room for {what}: draw fewer at once, with --where"
+
+
+def _unplaced(row: Row) -> str:
+    """Why a row has no place in a figure, empty where it has one."""
     clip = row.get("agc")
-    known = clip == "none" or (isinstance(clip, float | int) and 0 < clip < 1e9)
+    if clip != "none" and not (isinstance(clip, float | int) and 0 < clip < 1e9):
+        return "no known λ"
+    if not 0 < row["batch"] < 1e15:
+        return "a batch that no axis can hold"
     done = top1_point(row, 0.0) is not None or top1_failure(row, 0.0) is not None
-    return known and done and 0 < row["batch"] < 1e15
+    return "" if done else f"{row['status']}, no value"
 
 
 def _endings(drawn: Sequence[tuple[str, str, str]]) -> list[str]:
@@ -131,33 +157,36 @@ def _map(rows: list[Row], title: str) -> Figure:
     for row in rows:
         cells.setdefault((row["agc"], row["batch"]), []).append(row)
     values = [p.y for row in rows if (p := top1_point(row, 0.0)) is not None]
-    low, high = min(values, default=0.0), max(values, default=100.0)
-    figure = Figure(figsize=(WIDTH, 1.65 + 0.52 * len(clips)), layout="constrained")
+    least, most = min(values, default=0.0), max(values, default=100.0)
+    written = {cell: "\n".join(map(_cell, some)) for cell, some in cells.items()}
+    # a row is as high as its fullest cell
+    high_as = {clip: max(written.get((clip, b), "").count("\n") + 1 for b in batches) for clip in clips}
+    edges = [0.0, *accumulate(0.12 + 0.125 * max(2, lines) for lines in high_as.values())]
+    figure = Figure(figsize=(COLUMN, 0.75 + edges[-1]), layout="constrained")
+    entitle(figure, title, runs_note(rows, _MAP_MEANS, _MAP_NOTE))
     axes = figure.add_subplot()
-    size = min(8.0, max(5.0, 52 / len(batches)))
     for (clip, batch), some in cells.items():
-        x, y = batches.index(batch), clips.index(clip)
+        x, place = batches.index(batch), clips.index(clip)
+        top, bottom = edges[place : place + 2]
         tops = [p.y for row in some if (p := top1_point(row, 0.0)) is not None]
-        lost = any(top1_failure(row, 0.0) is not None for row in some)
-        share = None if not tops else (sum(tops) / len(tops) - low) / (high - low) if high > low else 1.0
+        failed = any(top1_failure(row, 0.0) is not None for row in some)
+        share = None if not tops else (sum(tops) / len(tops) - least) / (most - least) if most > least else 1.0
         # light to dark reads in grey too, and leaves the ends that a text could not be read on
         colour = "white" if share is None else colormaps["Blues"](0.08 + 0.72 * share)
-        hatch = "////" if lost else None
-        axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor="#999999", hatch=hatch, lw=0.5))
-        ink = "white" if share is not None and share > 0.7 and not lost else "black"
-        text = axes.text(x, y, "\n".join(map(_cell, some)), ha="center", va="center", fontsize=size, color=ink)
-        if lost:
+        hatch = "////" if failed else None
+        corner, high = (x - 0.5, top), bottom - top
+        axes.add_patch(Rectangle(corner, 1, high, facecolor=colour, edgecolor="#999999", hatch=hatch, lw=0.5))
+        ink = "white" if share is not None and share > 0.7 and not failed else "black"
+        text = axes.text(x, (top + bottom) / 2, written[clip, batch], ha="center", va="center", fontsize=7, color=ink)
+        if failed:
             text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.0})
     axes.set_xticks(range(len(batches)), [number(b) for b in batches])
-    axes.set_yticks(range(len(clips)), [_clip(c) for c in clips])
+    axes.set_yticks([(a + b) / 2 for a, b in pairwise(edges)], [_clip(c) for c in clips])
     axes.set_xlim(-0.5, len(batches) - 0.5)
-    axes.set_ylim(len(clips) - 0.5, -0.5)
+    axes.set_ylim(edges[-1], 0)
     axes.grid(False)
     axes.set_xlabel("batch, images an update")
     axes.set_ylabel("clipping threshold λ")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
-    note = "\n".join(textwrap.wrap(runs_note(rows, _MAP_MEANS, _MAP_NOTE), 118))
-    figure.supxlabel(note, x=0.01, ha="left", fontsize=7)
     return figure
 
 
@@ -167,7 +196,7 @@ def _cell(row: Row) -> str:
     if point is None:
         if diverged:
             return f"diverged\nat {row['diverged_at']}" if "diverged_at" in row else "diverged"
-        return str(row["status"]).replace("_", "\n", 1).replace("_", " ").replace(", ", "\n")
+        return str(row["status"]).replace("_", "\n").replace(", ", "\n")
     text = f"{point.y:.2f}"
     if point.low is not None and point.high is not None and row["top1_high"] > row["top1_low"]:
         text = units.plus_minus(point.y, 50 * (row["top1_high"] - row["top1_low"])).replace(" ± ", "\n± ")

@@ -36,17 +36,17 @@ def tables(found: Study, seen: Shown, format: Format) -> str:
         # a narrow terminal leaves the reasons out of the table
         reasons = ["".join(whys)] if whys and format == "rich" else []
         return "\n".join([*(show_claims.table(each, format) for each in judged), *reasons, _rest(seen, format)])
-    swept = _swept(found, seen)
-    if "batch" in swept and (person or "agc" not in swept):
+    axes = swept(found, seen)
+    if "batch" in axes and (person or "agc" not in axes):
         return show_sweeps.batch_sweep(sweeps.batch_sweep(seen.steps, seen.trained), format)
-    if "agc" in swept:
+    if "agc" in axes:
         return show_sweeps.agc_sweep(sweeps.agc_sweep(seen.trained), format)
     return _rest(seen, format)
 
 
 def of_runs(found: Study, seen: Shown) -> bool:
     """Whether `tables` has the table of training runs."""
-    return bool(seen.trained) and not _swept(found, seen)
+    return bool(seen.trained) and not swept(found, seen)
 
 
 def texts(results: Sequence[Result]) -> dict[str, str]:
@@ -55,10 +55,10 @@ def texts(results: Sequence[Result]) -> dict[str, str]:
     made: dict[str, str] = {}
     formats: tuple[Format, ...] = ("csv", "md")
     for format in formats:
-        if _several(found, "batch"):
+        if several(found, "batch"):
             frame = sweeps.batch_sweep(found.steps, found.trained)
             made[f"batch-sweep.{format}"] = show_sweeps.batch_sweep(frame, format)
-        if _several(found, "agc", steps=False):
+        if several(found, "agc", steps=False):
             made[f"agc-sweep.{format}"] = show_sweeps.agc_sweep(sweeps.agc_sweep(found.trained), format)
         judged = [r for r in found.results if r.study == CLAIMS]
         if judged:
@@ -81,7 +81,7 @@ def sentences(name: str, seen: Shown) -> list[str]:
     machines = dict.fromkeys(ratio.net.machine for ratio in seen.ratios)
     found = [compare.sentence([r for r in seen.ratios if r.net.machine == machine]) for machine in machines]
     # the sweeps of a batch or a threshold have a sentence of their own
-    swept = _several(seen, "batch") or _several(seen, "agc", steps=False)
+    swept = several(seen, "batch") or several(seen, "agc", steps=False)
     if seen.trained and not swept and (answer := show_accuracy.answer(show_accuracy.on_front(seen.trained, "macs"))):
         found.append(answer)
     return found
@@ -110,13 +110,13 @@ def _rest(seen: Shown, format: Format) -> str:
     return "\n".join(parts) if person else parts[-1]
 
 
-def _swept(found: Study, seen: Shown) -> list[str]:
+def swept(found: Study, seen: Shown) -> list[str]:
     """What a study sweeps, told from the figures that it asks for."""
     asked = [axis for axis in ("batch", "agc") if any(kind.startswith(f"{axis}-") for kind in found.figures)]
     return [axis for axis in asked if seen.trained or (axis == "batch" and seen.steps)]
 
 
-def _several(seen: Shown, name: str, steps: bool = True) -> bool:
+def several(seen: Shown, name: str, steps: bool = True) -> bool:
     """Whether one net was measured at several values of a setting."""
     values: dict[str, set[object]] = {}
     for row in [*(seen.steps if steps else ()), *seen.trained]:

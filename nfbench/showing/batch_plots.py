@@ -6,7 +6,9 @@ is marked in a strip below, so that nothing is missing in silence.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -18,8 +20,9 @@ from nfbench.analysis.sweeps import batch_sweep, records
 from nfbench.catalog import published
 from nfbench.devices.about import slug
 from nfbench.showing.kinds import Drawing, Held
-from nfbench.showing.style import drawable, look, plain
+from nfbench.showing.style import MARKERS, drawable, look, plain, series
 from nfbench.showing.sweep_lines import (
+    DASHES,
     MOST_LINES,
     Failed,
     Line,
@@ -30,12 +33,14 @@ from nfbench.showing.sweep_lines import (
     draw,
     handle,
     legend,
-    looks,
     number,
 )
+from nfbench.showing.trained import lost, runs_note, top1_failure, top1_point
 
 _HALF = "several passes an update"
 _LARGEST = 2.0**62
+_BATCHES = 24
+"""Batches that a figure has room for."""
 _STEP_NOTE = "Bars: 95 % intervals."
 _MEANS = "Means over seeds, bars 95 % intervals of Student's t over them."
 _TOP1_NOTE = (
@@ -47,41 +52,36 @@ _TOP1_NOTE = (
 def batch_throughput(held: Held) -> Drawing:
     """Images per second against batch, a line a net, one figure a machine."""
     scale = Scale("throughput, images/s", number)
-    return _timed(held, "batch-throughput", "throughput", scale, "measured throughput")
+    return _timed(held, "throughput", scale, "measured throughput")
 
 
 def batch_step_time(held: Held) -> Drawing:
     """Seconds of an optimizer update against batch."""
-    scale = Scale("step time", lambda v: units.si(v, "s", 1), 10)
-    return _timed(held, "batch-step-time", "step_time", scale, "measured step time")
+    scale = Scale("step time, s", lambda v: units.si(v, "s", 1), 10)
+    return _timed(held, "step_time", scale, "measured step time")
 
 
 def batch_memory(held: Held) -> Drawing:
     """Peak bytes against batch: those that the allocator gave out, on a CPU those of the process."""
-    scale = Scale("peak memory", lambda v: units.bytes_(v, 1), 2)
-    return _timed(held, "batch-memory", "peak_memory", scale, "measured peak memory")
+    scale = Scale("peak memory, bytes", lambda v: units.bytes_(v, 1), 2)
+    return _timed(held, "peak_memory", scale, "measured peak memory")
 
 
 def batch_accuracy(held: Held) -> Drawing:
     """Top-1 against batch, a line a net and λ, one figure a machine and data set; below what the paper reports."""
-    drawing = Drawing([], [], [])
-    rows = records(batch_sweep((), held.trained))
-    if not rows:
-        drawing.lacking.append("batch-accuracy: the results hold no training run; nfbench batch-sweep --accuracy does")
+    drawing = Drawing()
     places: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
+    for row in records(batch_sweep((), held.trained)):
         places.setdefault((row["machine"], row["dataset"]), []).append(row)
-    for (machine, dataset), here in places.items():
-        where = f"on {plain(machine)}, {plain(dataset, 40)}"
-        lines = _lines("batch-accuracy", where, here, drawing, _trained)
+    for (machine, dataset), rows in places.items():
+        lines, shown = _lines(rows, drawing, _trained)
         if not lines:
             continue
-        title = f"{plain(machine)}: measured top-1 on {plain(dataset, 40)}, the rate scaled with the batch"
-        title = title if _scaled(here) else title.partition(", the rate")[0]
-        figure, axes, below = draw(
-            lines, Scale("top-1, %", number, 100), title, runs_note(here, _MEANS, _TOP1_NOTE), below=2.6
-        )
-        axes.set_ylabel(f"measured top-1 on {plain(dataset, 24)}, %")
+        drawing.notes.extend(lost(row) for row in shown if row.get("seeds", 0) < row["runs"] and "top1" in row)
+        title = f"{plain(machine, 44)}: measured top-1 on {plain(dataset, 40)}"
+        title += ", the rate scaled with the batch" if _scaled(shown) else ""
+        scale = Scale("measured top-1, %", number, 100)
+        figure, _, below = draw(lines, scale, title, runs_note(shown, _MEANS, _TOP1_NOTE), below=3.08)
         _reported(figure, below)
         several = sum(m == machine for m, _ in places) > 1
         figure.set_label(slug(dataset) if several else "")
@@ -89,65 +89,83 @@ def batch_accuracy(held: Held) -> Drawing:
     return drawing
 
 
-def _timed(held: Held, kind: str, key: str, scale: Scale, what: str) -> Drawing:
-    drawing = Drawing([], [], [])
+def _timed(held: Held, key: str, scale: Scale, what: str) -> Drawing:
+    drawing = Drawing()
     machines: dict[str, list[Row]] = {}
     for row in records(batch_sweep(held.rows)):
         machines.setdefault(row["machine"], []).append(row)
-    if not machines:
-        drawing.lacking.append(f"{kind}: the results hold no step; nfbench batch-sweep makes them")
     for machine, rows in machines.items():
 
         def drawn(row: Row) -> tuple[Point | None, Failed | None]:
             return _point(row, key), None if key in row else _failure(row)
 
-        lines = _lines(kind, f"on {plain(machine)}", rows, drawing, drawn)
+        lines, shown = _lines(rows, drawing, drawn)
         if lines:
-            of = list(dict.fromkeys(row["peak_memory_of"] for row in rows if "peak_memory_of" in row))
+            of = list(dict.fromkeys(row["peak_memory_of"] for row in shown if "peak_memory_of" in row))
             said = {"allocated": ", allocated on the device", "process": " of the process"}
             whose = " and".join(said[word] for word in of) if key == "peak_memory" else ""
             note = _STEP_NOTE if key != "peak_memory" else ""
-            figure, _, _ = draw(lines, scale, f"{plain(machine)}: {what}{whose}", note, half=_HALF)
+            figure, _, _ = draw(lines, scale, f"{plain(machine, 44)}: {what}{whose}", note, half=_HALF)
             drawing.figures.append((machine, figure))
     return drawing
 
 
-def _lines(
-    kind: str,
-    where: str,
-    rows: Sequence[Row],
-    drawing: Drawing,
-    drawn: Callable[[Row], tuple[Point | None, Failed | None]],
-) -> list[Line]:
-    """The nets that have two batches and a value; the rest goes to the drawing with the reason, row by row."""
-    nets: dict[str, list[Row]] = {}
+_Drawn = Callable[[Row], tuple[Point | None, Failed | None]]
+
+
+def _lines(rows: Sequence[Row], drawing: Drawing, drawn: _Drawn) -> tuple[list[Line], list[Row]]:
+    """The nets that have two batches and a value or a mark, with their rows. Every row goes to the drawing, as drawn or
+    with the reason."""
+    nets: dict[str, list[tuple[Row, Point | None, Failed | None]]] = {}
     for row in rows:
-        nets.setdefault(row["net"], []).append(row)
-    styles = looks([(row["net"], row["model"], row.get("family")) for row in rows])
-    found: list[Line] = []
-    for net, some in nets.items():
-        name = f"{kind}: {plain(net)} {where}"
-        batches = list(dict.fromkeys(row["batch"] for row in some))
-        points, failed, missing = [], [], []
-        for row in some:
-            point, failure = drawn(row)
-            if not 0 < row["batch"] < _LARGEST or (point is None and failure is None):
-                missing.append(
-                    f"{name}: batch {row['batch']}, {row.get('status', row.get('trained_status'))}, no value"
-                )
-                continue
-            points += [point] if point else []
-            failed += [failure] if failure else []
-        if len(batches) < 2:
-            drawing.lacking.append(f"{name}: batch {batches[0]} only; it takes two")
-        elif not points:
-            drawing.lacking.append(f"{name}: no value at any of {len(some)} batches")
-        elif len(found) == MOST_LINES:
-            drawing.left_out.append(f"{name}: a figure has room for {MOST_LINES} lines")
+        point, failure = drawn(row)
+        if not 0 < row["batch"] < _LARGEST:
+            drawing.leave_out([row], "a batch that no axis can hold")
+        elif point is None and failure is None:
+            drawing.leave_out([row], f"{row.get('status', row.get('trained_status'))}, no value")
         else:
-            found.append(Line(net, styles[net], points, failed))
-            drawing.left_out.extend(missing)
+            nets.setdefault(row["net"], []).append((row, point, failure))
+    common = Counter(row["batch"] for some in nets.values() for row, _, _ in some)
+    batches = set(sorted(common, key=lambda batch: (-common[batch], batch))[:_BATCHES])
+    found: dict[str, tuple[list[Point], list[Failed]]] = {}
+    shown: list[Row] = []
+    # those with values first, since a net that only failed says something beside them alone
+    for net, every in sorted(nets.items(), key=lambda pair: all(point is None for _, point, _ in pair[1])):
+        some = [each for each in every if each[0]["batch"] in batches]
+        drawing.leave_out((row for row, _, _ in every if row["batch"] not in batches), _room(f"{_BATCHES} batches"))
+        points, failed = [p for _, p, _ in some if p], [f for _, _, f in some if f]
+        own = [row for row, _, _ in some]
+        if len({row["batch"] for row in own}) < 2:
+            drawing.leave_out(own, "one batch only; it takes two")
+        elif not points and not found:
+            drawing.leave_out(own, "no value at any batch")
+        elif len(found) == MOST_LINES:
+            drawing.leave_out(own, _room(f"{MOST_LINES} lines"))
+        else:
+            found[net] = points, failed
+            shown += own
+    drawing.drawn.extend(shown)
+    styles = _looks([(row["net"], row["model"], row.get("family")) for row in shown])
+    return [Line(net, styles[net], points, failed) for net, (points, failed) in found.items()], shown
+
+
+def _looks(nets: Sequence[tuple[str, str, str | None]]) -> dict[str, Look]:
+    """The look of each (name, model, family), no two the same in marker and dash, which are told without colour."""
+    found: dict[str, Look] = {}
+    free = dict.fromkeys(product(MARKERS, range(len(DASHES))))
+    for name, model, family in nets:
+        if name in found:
+            continue
+        colour, own = look(series(model, family)[1])
+        turned = MARKERS[MARKERS.index(own) :] + MARKERS[: MARKERS.index(own)]
+        marker, dash = next(pair for pair in product(turned, range(len(DASHES))) if pair in free)
+        del free[marker, dash]
+        found[name] = Look(colour, marker, DASHES[dash])
     return found
+
+
+def _room(what: str) -> str:
+    return f"a figure has room for {what}: draw fewer at once, with --where"
 
 
 def _point(row: Row, key: str) -> Point | None:
@@ -170,51 +188,6 @@ def _trained(row: Row) -> tuple[Point | None, Failed | None]:
     return top1_point(row, row["batch"]), top1_failure(row, row["batch"])
 
 
-def top1_point(row: Row, x: float) -> Point | None:
-    """The top-1 of a row in per cent with its interval, cut where no accuracy can be."""
-    value = row.get("top1")
-    if value is None or not 0 <= value <= 1:
-        return None
-    low, high = row.get("top1_low"), row.get("top1_high")
-    if low is None or high is None:
-        return Point(x, 100 * value)
-    return Point(x, 100 * value, 100 * max(low, 0.0), 100 * min(high, 1.0))
-
-
-def top1_failure(row: Row, x: float) -> Failed | None:
-    """What of a row's seeds diverged or failed."""
-    runs, diverged = row["runs"], row.get("diverged", 0)
-    if diverged:
-        text = f"{row.get('diverged_at', '')}" if diverged == runs else f"{diverged} of {runs}"
-        return Failed(x, "diverged", text)
-    status = str(row.get("trained_status", row.get("status"))).replace("_", " ")
-    return None if status == "ok" else Failed(x, status)
-
-
-def runs_note(rows: Sequence[Row], means: str, rest: str) -> str:
-    """Seeds, epochs and px of training runs, ``means`` where there are several seeds, ``rest``, and how far it goes."""
-    seeds = sorted({row["runs"] for row in rows})
-    parts = [_counted(seeds, "seed")]
-    if epochs := sorted({row["epochs"] for row in rows if "epochs" in row}):
-        parts.append(_counted(epochs, "epoch"))
-    if px := sorted({row["px"] for row in rows if "px" in row}):
-        parts.append(f"{_ends(px)} px")
-    several = any(row.get("top1_low") is not None for row in rows)
-    carries = all(row["dataset"] == "imagenet" for row in rows)
-    tiny = "tiny nets" if any(row["model"].startswith("tiny-") for row in rows) else ""
-    small = "" if carries else " and ".join(filter(None, ["Small data", tiny])) + " do not carry over to ImageNet."
-    said = f"{', '.join(parts)}{f'. {means}' if several else '; no interval.'}"
-    return " ".join(filter(None, [said, rest, small]))
-
-
-def _counted(values: Sequence[int], word: str) -> str:
-    return f"{_ends(values)} {word}{'s'[: values[-1] != 1]}"
-
-
-def _ends(values: Sequence[int]) -> str:
-    return f"{values[0]}" if len(values) == 1 else f"{values[0]} to {values[-1]}"
-
-
 def _scaled(rows: Sequence[Row]) -> bool:
     """Whether each net's rate is proportional to its batch."""
     rates: dict[str, list[float]] = {}
@@ -226,7 +199,7 @@ def _scaled(rows: Sequence[Row]) -> bool:
 
 def _reported(figure: Figure, place: object) -> None:
     """The paper's Figure 2a in a panel of its own, faint and hollow: ImageNet, other nets, never one line with ours."""
-    inner = place.subgridspec(2, 1, height_ratios=[2.0, 0.6])  # type: ignore[attr-defined]
+    inner = place.subgridspec(2, 1, height_ratios=[2.0, 0.88])  # type: ignore[attr-defined]
     axes: Axes = figure.add_subplot(inner[0])
     nets: dict[tuple[str, str], list[tuple[int, float | None]]] = {}
     for row in published.rows("figure2a.csv"):
@@ -248,6 +221,7 @@ def _reported(figure: Figure, place: object) -> None:
     axes.set_xticks([256, 512, 1024, 2048, 4096], ["256", "512", "1,024", "2,048", "4,096"])
     axes.minorticks_off()
     axes.set_ylim(floor, 80.2)
+    axes.set_xlabel("batch, images an update")
     axes.set_ylabel("reported top-1, %")
     axes.set_title(f"ImageNet, reported: not measured here. {published.PAPER}, Figure 2a", loc="left", fontsize=8)
-    legend(figure.add_subplot(inner[1]), handles, columns_of(handles)[0])
+    legend(figure.add_subplot(inner[1]), handles, columns_of(handles)[0], "hollow and faint: reported")

@@ -19,10 +19,11 @@ from matplotlib.figure import Figure
 from nfbench.analysis.rows import Row, choose
 from nfbench.analysis.rows import rows as rows_of
 from nfbench.records import Machine, Resolved, Result, Software, StepTime, key
-from nfbench.showing.kinds import Drawing, Held
-from nfbench.showing.softwares import LETTER, LINE, short, word
+from nfbench.showing.kinds import Drawing, Held, Missing
+from nfbench.showing.softwares import LINE, word
 from nfbench.showing.softwares import ticks as ticks_of
-from nfbench.showing.style import COLOURS, MARKERS, drawable, in_order, interval, name, plain
+from nfbench.showing.style import COLOURS, COLUMN, MARKERS, PAGE, drawable, in_order, interval, name, plain
+from nfbench.showing.sweep_lines import MOST_FIGURES, entitle
 
 _NOTE = (
     "Points are of separate runs, not interleaved: differences of a few per cent are the machine's noise between"
@@ -31,8 +32,8 @@ _NOTE = (
 )
 _PANELS, _LINES = 12, 6
 _DASHES = ("-", "--", ":", "-.")
-_WIDEST = 14.0
-"""Inches of a figure."""
+_KEY = 0.135
+"""Inches of a line of a legend."""
 
 
 class Point(NamedTuple):
@@ -78,25 +79,30 @@ class Panel:
 
 def history(held: Held) -> Drawing:
     """Step time over softwares in the order of their first result, one figure a machine and one panel a workload."""
-    drawing = Drawing([], [], [])
+    drawing = Drawing()
     for machine, panels in _panels(held.results).items():
-        enough = [panel for panel in panels if len(panel.softwares()) > 1]
-        kept = sorted(enough, key=lambda panel: -len(panel.softwares()))[:_PANELS]
+        enough = {panel: len(panel.softwares()) for panel in panels if len(panel.softwares()) > 1}
+        room = len(drawing.figures) < MOST_FIGURES
+        kept = set(sorted(enough, key=lambda panel: -enough[panel])[: _PANELS * room])
         for panel in panels:
-            where = f"history of {panel.title} on {plain(machine)}"
-            failures = [f"no step time by {short(point.software)} ({point.row['status']})" for point in panel.failed]
+            drawing.missing += [Missing(p.row, f"{p.row['status']}, no step time") for p in panel.failed]
+            rows = [point.row for point in panel.points]
             if panel in kept:
-                more = [f"room for {_LINES} lines, not for {line}" for line in panel.names()[_LINES:]]
-                drawing.left_out.extend(f"{where}: {why}" for why in (*failures, *more))
+                lines = panel.lines()
+                drawing.drawn += [point.row for line in lines[:_LINES] for point in line]
+                left = [point.row for line in lines[_LINES:] for point in line]
+                drawing.leave_out(left, f"a panel has room for {_LINES} lines: draw it from fewer files at once")
+            elif panel in enough and not room:
+                drawing.leave_out(rows, f"there is room for {MOST_FIGURES} figures: draw it from fewer files at once")
             elif panel in enough:
-                drawing.left_out.append(
-                    f"{where}: a figure has room for {_PANELS} workloads; draw it from fewer files at once"
-                )
+                why = f"a figure has room for {_PANELS} workloads: draw it from fewer files at once"
+                drawing.leave_out(rows, why)
             else:
-                alone = [f"a step time by {short(software)} only" for software in panel.softwares()]
-                drawing.lacking.append(f"{where}: {', '.join((*alone, *failures))}; it takes two softwares")
+                drawing.leave_out(rows, "a step time by one software only; it takes two")
         if kept:
-            drawing.figures.append((machine, _figure(machine, [p for p in panels if p in kept], _order(panels))))
+            drawn = [panel for panel in panels if panel in kept]
+            _entitle(drawn)
+            drawing.figures.append((machine, _figure(machine, drawn, _order(panels))))
     return drawing
 
 
@@ -111,8 +117,6 @@ def _panels(results: Iterable[Result]) -> dict[str, list[Panel]]:
         panel = panels.setdefault((first.machine, key(first.workload)), Panel(first.step))
         point = Point(row, first.software, first.resolved, min(result.start for result in group))
         (panel.points if drawable(row.get("step_time")) else panel.failed).append(point)
-    for panels in found.values():
-        _entitle(list(panels.values()))
     return {
         machine: sorted(panels.values(), key=lambda panel: in_order((panel.points or panel.failed)[0].row))
         for machine, panels in found.items()
@@ -150,36 +154,37 @@ def _order(panels: Iterable[Panel]) -> list[Software]:
 def _figure(machine: str, panels: Sequence[Panel], order: Sequence[Software]) -> Figure:
     drawn = set().union(*(panel.softwares() for panel in panels))
     softwares = [software for software in order if software in drawn]
-    columns = 1 if len(panels) <= 4 else 2
+    columns = 1 if len(panels) <= 6 else 2
     lines = math.ceil(len(panels) / columns)
-    longest = max(len(text) for panel in panels for text in ("", *panel.legend()))
-    beside = 0.8 + (LETTER * longest + 0.5 if longest else 0)  # inches for the ticks and the legend
-    wanted = max(5.6, 0.16 * len(softwares))
-    width = max(2.0, min(wanted, _WIDEST / columns - beside))
-    whole = columns * (width + beside)
+    whole = COLUMN if columns == 1 else PAGE
+    width = whole / columns - 0.8  # without the ticks and the label of the y axis
     ticks = ticks_of(softwares, width)
     since = f"; at first {ticks.since}" if ticks.since else ""
     label = textwrap.wrap(f"software, in the order of its first result{since}", int(width / 0.075))
-    note = textwrap.wrap(_NOTE, int(whole / LETTER * 1.15))
     labelled = 1 if len(panels) == lines * columns else 2  # a column that is shorter has its labels a line higher
-    height = 0.5 + 1.45 * lines + labelled * (0.1 + LINE * len(label) + ticks.height) + LINE * len(note)
+    keyed = sum(max(_keys(panel) for panel in panels[i : i + columns]) for i in range(0, len(panels), columns))
+    height = 0.15 + 1.45 * lines + _KEY * keyed + labelled * (0.1 + LINE * len(label) + ticks.height)
     figure = Figure(figsize=(whole, height), layout="constrained")
+    entitle(figure, f"{plain(machine, 44)}: measured step time, with 95 % intervals", _NOTE)
     cells = figure.subplots(lines, columns, sharex=True, squeeze=False)
     for cell in cells.flat[len(panels) :]:
         cell.remove()
     for place, (axes, panel) in enumerate(zip(cells.flat, panels, strict=False)):
         # points that touch hide the line and the bars
         _draw(axes, panel, softwares, size=min(5.0, max(1.5, 25 * width / len(softwares))))
-        axes.set_title(plain(panel.title, int(width / 0.085)), loc="left", fontsize=9)
+        title = plain(panel.title, int(width / 0.075))
+        axes.set_title(title, loc="left", fontsize=8, pad=4 + 72 * _KEY * _keys(panel))
         if place + columns >= len(panels):
             axes.tick_params(axis="x", labelbottom=True)
             axes.set_xlabel("\n".join(label), fontsize=8)
         axes.set_xticks(ticks.places, ticks.labels, rotation=ticks.rotation, fontsize=7)
     cells[0, 0].set_xlim(-0.5, len(softwares) - 0.5)
-    title = f"{plain(machine, int(whole / 0.085) - 40)}: measured step time, with 95 % intervals"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    figure.supxlabel("\n".join(note), x=0.01, ha="left", fontsize=7)
     return figure
+
+
+def _keys(panel: Panel) -> int:
+    """The lines of a panel's legend, which stands between its title and its axes."""
+    return len(panel.legend())
 
 
 def _draw(axes: Axes, panel: Panel, softwares: Sequence[Software], size: float) -> None:
@@ -211,4 +216,13 @@ def _draw(axes: Axes, panel: Panel, softwares: Sequence[Software], size: float) 
     axes.locator_params(axis="y", nbins=4)
     axes.set_ylabel("step time, ms", fontsize=8)
     if panel.legend():
-        axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0)
+        axes.legend(
+            fontsize=7,
+            frameon=False,
+            loc="lower left",
+            bbox_to_anchor=(0, 1.01),
+            borderaxespad=0,
+            borderpad=0,
+            labelspacing=0.25,
+            handlelength=3.0,
+        )

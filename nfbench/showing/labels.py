@@ -11,14 +11,16 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 Array = npt.NDArray[np.float64]
 
 _WAYS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
-_FAR = (6, 10, 15, 21, 28, 36, 46)
+_FAR = (6, 10, 15, 21, 28, 36, 46, 60, 78, 100)
 """Points from a point to its label; from `_LED` on a line leads there."""
+_SAID = 6
 _LED = 15
 _POINT = 5.0
 """Points that a marker takes on each side."""
@@ -39,8 +41,12 @@ class Label(NamedTuple):
     colour: str
 
 
-def place(figure: Figure, labels: dict[Axes, Sequence[Label]]) -> None:
-    """Write the labels of each axes near their points. Everything else must be in the figure already."""
+def place(figure: Figure, labels: dict[Axes, Sequence[Label]]) -> list[Label]:
+    """Write the labels of each axes near their points; those that there is no room for are returned.
+
+    Everything else must be in the figure already.
+    """
+    crowded = []
     canvas = FigureCanvasAgg(figure)
     # settles limits and sizes, which the places depend on
     figure.draw_without_rendering()
@@ -56,19 +62,36 @@ def place(figure: Figure, labels: dict[Axes, Sequence[Label]]) -> None:
             text.remove()
             size = np.array([extent.width + 2 * point, extent.height])
             others = np.array(taken)
-            least, best = np.inf, (_FAR[0], _WAYS[0], others[0])
+            least, best = np.inf, None
             for far, way in product(_FAR, _WAYS):
                 distance = far * _FARTHER * point**2
                 if distance >= least:
                     break
                 box = _box(centre, far * point, way, size)
+                if _shared(box, inside) < size.prod() - 1 or _shared(box, others[len(centres) :]).any():
+                    continue
                 over = np.all((lines >= box[:2]) & (lines <= box[2:]), axis=1).sum()
-                outside = size.prod() - _shared(box, inside)
-                cost = float(_shared(box, others).sum() + outside + over * _LINE * point**2 + distance)
+                cost = float(_shared(box, others[: len(centres)]).sum() + over * _LINE * point**2 + distance)
                 if cost < least:
                     least, best = cost, (far, way, box)
+            if best is None:
+                crowded.append(label)
+                continue
             taken.append(best[2])
             _write(axes, label, best[0], best[1])
+    return crowded
+
+
+def dark(colour: str) -> tuple[float, ...]:
+    """A colour as letters have it: what is bright enough for a marker is too pale to read."""
+    return tuple(0.6 * part for part in to_rgb(colour))
+
+
+def unlabelled(crowded: Sequence[Label]) -> list[str]:
+    """What to say of labels that there was no room for: a sentence, or nothing."""
+    names = list(dict.fromkeys(label.text for label in crowded))
+    more = f" and {len(names) - _SAID} more" if len(names) > _SAID else ""
+    return [f"no room for the labels of some points: {'; '.join(names[:_SAID])}{more}"] if names else []
 
 
 def _lines(axes: Axes, stride: float) -> Array:
@@ -95,17 +118,22 @@ def _shared(box: Array, others: Array) -> Array:
 
 
 def _write(axes: Axes, label: Label, far: int, way: tuple[int, int]) -> None:
-    leader = {"arrowstyle": "-", "linewidth": 0.5, "color": label.colour, "shrinkA": 0, "shrinkB": 4}
+    away, ink = (way[0] * far, way[1] * far), dark(label.colour)
+    if far >= _LED:
+        leader = {"arrowstyle": "-", "linewidth": 0.5, "color": label.colour, "shrinkA": 0, "shrinkB": 4}
+        # an artist of its own, so that the text's box is that of the text
+        axes.annotate(
+            "", (label.x, label.y), xytext=away, textcoords="offset points", arrowprops=leader, zorder=4
+        ).set_in_layout(False)
     axes.annotate(
         label.text,
         (label.x, label.y),
-        xytext=(way[0] * far, way[1] * far),
+        xytext=away,
         textcoords="offset points",
         fontsize=7,
-        color=label.colour,
+        color=ink,
         ha=("right", "center", "left")[way[0] + 1],
         va=("top", "center", "bottom")[way[1] + 1],
-        arrowprops=leader if far >= _LED else None,
         path_effects=[withStroke(linewidth=2, foreground="white")],
         zorder=4,
     ).set_in_layout(False)

@@ -1,11 +1,11 @@
 """Measured top-1 against the measured time of a training step (the paper's Figure 1): families as lines.
 
-Accuracy comes from training runs and the time from timed steps of the same machine: they are joined by model.
+Accuracy comes from training runs and the time from timed steps of the same machine: they are joined by model. What the
+paper reports stands behind them where it compares, on ImageNet at its batch, and else in a panel of its own.
 """
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from itertools import count
@@ -18,22 +18,42 @@ from nfbench import units
 from nfbench.analysis import lines
 from nfbench.analysis.rows import Row
 from nfbench.devices.about import slug
-from nfbench.showing.batch_plots import top1_point
+from nfbench.showing import reported_latency
+from nfbench.showing.accuracy_panel import family_handles
 from nfbench.showing.kinds import Drawing, Held
-from nfbench.showing.labels import Label, place
-from nfbench.showing.style import drawable, in_order, interval, look, plain, series
-from nfbench.showing.sweep_lines import WIDTH, Look, columns_of, handle, legend, log_axis
+from nfbench.showing.labels import Label, place, unlabelled
+from nfbench.showing.style import COLUMN, in_order, interval, look, plain, series
+from nfbench.showing.sweep_lines import (
+    MOST_FIGURES,
+    accuracy_axis,
+    columns_of,
+    entitle,
+    legend,
+    log_axis,
+)
+from nfbench.showing.timed_steps import TimedSteps
+from nfbench.showing.trained import lost, top1_point
 
 _PLACE = ("machine", "dataset", "weights", "px", "test_px")
 _ANY_PX = 2
 """How many of `_PLACE` tell figures of ImageNet apart, where each net has a px of its own."""
 _ONE_LINE = ("batch", "agc", "epochs", "recipe", "optimizer", "schedule", "augment", "norm")
 """Runs that differ in one of these are no sizes of one family."""
-_PAPER_BATCH = 32
-_MOST = 40
+_MOST = 24
+"""Points that a figure has room for the labels of."""
+
+_Place = tuple[object, ...]
 
 
 class Joined(NamedTuple):
+    """A training run with the name of its net and the quickest of its steps at each batch."""
+
+    name: str
+    run: Row
+    steps: dict[int, Row]
+
+
+class Shown(NamedTuple):
     """A training run with the step that it is set against."""
 
     name: str
@@ -47,33 +67,73 @@ def accuracy_vs_latency(held: Held) -> Drawing:
     The steps are of one batch: that which most nets were timed at. Of several runs of a net that differ in batch or λ
     the one at this batch is drawn, else the most accurate.
     """
-    drawing = Drawing([], [], [])
-    if not held.trained:
-        drawing.lacking.append("accuracy-vs-latency: the results hold no training run; nfbench accuracy makes one")
-    places: dict[tuple[object, ...], list[Joined]] = {}
-    found: dict[tuple[object, ...], Figure] = {}
-    names = lines.names(held.trained, swept=("batch", "agc"))
-    for run, name in zip(held.trained, names, strict=True):
-        steps = [step for step in held.rows if _same(run, step)]
-        where = f"accuracy-vs-latency: {_said(run, name)}"
+    drawing = Drawing()
+    found: dict[_Place, Figure] = {}
+    for here, joined in _places(held, drawing).items():
+        batch = _batch(joined)
+        shown = _chosen([Shown(j.name, j.run, j.steps[batch]) for j in joined if batch in j.steps], batch)
+        kept = {id(one.run) for one in shown[:_MOST]} if len(found) < MOST_FIGURES else set()
+        timed = {one.name for one in shown}
+        for name, run, steps in joined:
+            if id(run) in kept:
+                drawing.drawn.append(run)
+                drawing.notes.extend([lost(run)] if run["seeds"] < run["runs"] else [])
+            elif batch not in steps and name not in timed:
+                drawing.leave_out([run], f"no step time at batch {batch}, which most were timed at")
+            elif all(one.run is not run for one in shown):
+                drawing.leave_out([run], "another run of that net is drawn")
+            else:
+                why = f"there is room for {MOST_FIGURES} figures of {_MOST} nets: draw fewer at once, with --where"
+                drawing.leave_out([run], why)
+        if kept:
+            found[here], crowded = _figure(shown[:_MOST], batch)
+            drawing.notes.extend(unlabelled(crowded))
+    for (machine, *_), figure in _ended(found).items():
+        drawing.figures.append((str(machine), figure))
+    return drawing
+
+
+def _places(held: Held, drawing: Drawing) -> dict[_Place, list[Joined]]:
+    """The runs with a top-1 and a step time, by the figure that they belong in; the rest is left out."""
+    runs: dict[_Place, list[Row]] = {}
+    for run in held.trained:
         if top1_point(run, 0.0) is None:
-            drawing.lacking.append(f"{where}: {run['status']}, no top-1")
-        elif not steps:
-            why = "no step time of it on that machine; nfbench step-time measures one"
-            drawing.lacking.append(f"{where}: {why}")
+            drawing.leave_out([run], f"{run['status']}, no top-1")
         else:
             keys = _PLACE[: _ANY_PX + 1] if run["dataset"] == "imagenet" else _PLACE
-            here = tuple(run.get(key) for key in keys)
-            places.setdefault(here, []).extend(Joined(name, run, step) for step in steps)
-    for here, joined in places.items():
-        batch = _batch(joined)
-        shown = _chosen([j for j in joined if j.step["batch"] == batch], batch)[:_MOST]
-        kept = {id(j.run) for j in shown}
-        for run, name in {id(j.run): (j.run, j.name) for j in joined if id(j.run) not in kept}.values():
-            timed = any(j.name == name for j in shown)
-            why = "another run of that net is drawn" if timed else f"no step time at batch {batch}"
-            drawing.left_out.append(f"accuracy-vs-latency: {_said(run, name)}: {why}")
-        found[here] = _figure(shown, batch)
+            runs.setdefault(tuple(run.get(key) for key in keys), []).append(run)
+    steps = TimedSteps(held.rows)
+    found: dict[_Place, list[Joined]] = {}
+    for here, some in runs.items():
+        for run, name in zip(some, lines.names(some, swept=("batch", "agc")), strict=True):
+            if its := steps.of(run):
+                found.setdefault(here, []).append(Joined(name, run, its))
+            else:
+                drawing.leave_out([run], "no step time of it on that machine; nfbench step-time measures one")
+    if number := steps.unused():
+        drawing.notes.append(f"{number} row{'s'[: number != 1]} of steps: no training run of these nets")
+    return found
+
+
+def _batch(joined: Sequence[Joined]) -> int:
+    """The batch at which the most nets were timed; of several the runs' own, then the paper's, then the smallest."""
+    each = {(j.name, id(j.steps)): j for j in joined}.values()
+    timed = Counter(batch for batch, _ in {(batch, j.name) for j in each for batch in j.steps})
+    own = Counter(j.run["batch"] for j in joined)
+    return max(timed, key=lambda batch: (timed[batch], own[batch], batch == reported_latency.BATCH, -batch))
+
+
+def _chosen(shown: Sequence[Shown], batch: int) -> list[Shown]:
+    """One run a net."""
+    nets: dict[str, list[Shown]] = {}
+    for one in shown:
+        nets.setdefault(one.name, []).append(one)
+    best = [max(some, key=lambda one: (one.run["batch"] == batch, one.run["top1"])) for some in nets.values()]
+    return sorted(best, key=lambda one: (in_order(one.run), one.step["step_time"]))
+
+
+def _ended(found: dict[_Place, Figure]) -> dict[_Place, Figure]:
+    """The figures, each labelled by what tells it apart from the others of its machine."""
     used: set[tuple[object, str]] = set()
     for here, figure in found.items():
         same = [other for other in found if other[0] == here[0]]
@@ -82,97 +142,77 @@ def accuracy_vs_latency(held: Held) -> Drawing:
         ending = next(e for i in count(1) if (here[0], e := f"{name}-{i}" if i > 1 else name) not in used)
         used.add((here[0], ending))
         figure.set_label(ending)
-        drawing.figures.append((str(here[0]), figure))
-    return drawing
+    return found
 
 
-def _same(run: Row, step: Row) -> bool:
-    """Whether the step is of the net, and drawable. Weights that were only evaluated fit a step at any px and λ."""
-    if any(run.get(key) != step.get(key) for key in ("machine", "model")) or not drawable(step.get("step_time")):
-        return False
-    keys = ("norm", "px", "agc", "sam") if run.get("epochs") else ("norm",)
-    mine, its = lines.settings(run), lines.settings(step)
-    return lines.agree({key: mine[key] for key in keys if key in mine}, its)
-
-
-def _said(run: Row, name: str) -> str:
-    clip = f", λ {run['agc']}" if "agc" in run else ""
-    return f"{plain(name)} on {plain(run['machine'])}, {plain(run['dataset'], 40)}, batch {run['batch']}{clip}"
-
-
-def _batch(joined: Sequence[Joined]) -> int:
-    """The batch at which the most nets were timed; of several the runs' own, then the paper's, then the smallest."""
-    timed = Counter(int(batch) for batch, _ in {(j.step["batch"], j.name) for j in joined})
-    own = Counter(j.run["batch"] for j in {id(j.run): j for j in joined}.values())
-    return max(timed, key=lambda batch: (timed[batch], own[batch], batch == _PAPER_BATCH, -batch))
-
-
-def _chosen(joined: Sequence[Joined], batch: int) -> list[Joined]:
-    """One run a net, each with the quickest of its steps."""
-    nets: dict[str, list[Joined]] = {}
-    for one in joined:
-        nets.setdefault(one.name, []).append(one)
-    best = [
-        max(some, key=lambda j: (j.run["batch"] == batch, j.run["top1"], -j.step["step_time"]))
-        for some in nets.values()
-    ]
-    return sorted(best, key=lambda j: (in_order(j.run), j.step["step_time"]))
-
-
-def _figure(joined: Sequence[Joined], batch: int) -> Figure:
-    first = joined[0].run
-    written = textwrap.wrap(_note(joined, batch), 118)
-    styles = dict.fromkeys(series(j.run["model"], j.run.get("family")) for j in joined)
-    handles = [handle(text, Look(*look(family), "-")) for text, family in styles]
-    columns, deep = columns_of(handles)
-    heights = [4.0, 0.2 + 0.17 * deep]
-    figure = Figure(figsize=(WIDTH, sum(heights) + 0.5 + 0.13 * len(written)), layout="constrained")
-    grid = figure.add_gridspec(2, 1, height_ratios=heights)
+def _figure(shown: Sequence[Shown], batch: int) -> tuple[Figure, list[Label]]:
+    """The figure, and the labels that it had no room for."""
+    first = shown[0].run
+    behind = first["dataset"] == "imagenet" and batch == reported_latency.BATCH
+    handles = family_handles([one.run for one in shown])
+    others = len(reported_latency.families())
+    deep = columns_of([*handles, *[handles[0]] * others * behind])[1]
+    heights = [3.2, 0.1 + 0.16 * deep, *([] if behind else [2.2, 0.4])]
+    figure = Figure(figsize=(COLUMN, sum(heights) + 0.3), layout="constrained")
+    grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+    title = f"{plain(first['machine'], 44)}: measured top-1 on {plain(first['dataset'], 30)} against training step time"
+    entitle(figure, title, _note(shown, batch, behind))
     axes = figure.add_subplot(grid[0])
-    wanted = _draw(axes, joined)
-    log_axis(axes.xaxis, [j.step["step_time"] for j in joined], lambda v: units.si(v, "s", 1), 10, least=1.2)
-    axes.margins(y=0.12)
-    axes.set_xlabel(f"measured time of a training step, batch {batch}")
-    axes.set_ylabel(f"measured top-1 on {plain(first['dataset'], 30)}, %")
-    legend(figure.add_subplot(grid[1]), handles, columns)
-    title = f"{plain(first['machine'])}: top-1 against training step time"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
-    figure.supxlabel("\n".join(written), x=0.01, ha="left", fontsize=7)
-    place(figure, {axes: wanted})
-    return figure
+    wanted = _draw(axes, shown)
+    labels: dict[Axes, Sequence[Label]] = {axes: wanted}
+    x = [time for one in shown for time in (one.step["step_time"], *(interval(one.step) or ()))]
+    points = [point for one in shown if (point := top1_point(one.run, 0.0)) is not None]
+    y = [value for point in points for value in (point.y, point.low, point.high) if value is not None]
+    if behind:
+        more, wants = reported_latency.draw(axes)
+        handles, labels[axes] = [*handles, *more], [*wanted, *wants]
+        for theirs in (p for some in reported_latency.families().values() for p in some):
+            x.append(theirs.seconds)
+            y.append(theirs.top1)
+    log_axis(axes.xaxis, x, lambda v: units.si(v, "s", 1), 10, least=1.2)
+    accuracy_axis(axes, y, room=0.14)
+    axes.set_xlabel(f"{'' if behind else 'measured '}time of a training step, batch {batch}, s")
+    axes.set_ylabel("ImageNet top-1, %" if behind else "measured top-1, %")
+    legend(figure.add_subplot(grid[1]), handles, columns_of(handles)[0])
+    if not behind:
+        beside = figure.add_subplot(grid[2])
+        hollow, labels[beside] = reported_latency.panel(beside)
+        legend(figure.add_subplot(grid[3]), hollow, columns_of(hollow)[0])
+    return figure, place(figure, labels)
 
 
-def _draw(axes: Axes, joined: Sequence[Joined]) -> list[Label]:
-    sizes: dict[tuple[object, ...], list[Joined]] = {}
-    for one in joined:
+def _draw(axes: Axes, shown: Sequence[Shown]) -> list[Label]:
+    sizes: dict[tuple[object, ...], list[Shown]] = {}
+    for one in shown:
         family = series(one.run["model"], one.run.get("family"))
         sizes.setdefault((family, *(one.run.get(key) for key in _ONE_LINE)), []).append(one)
     wanted = []
     for some in sizes.values():
-        some.sort(key=lambda j: j.step["step_time"])
+        some.sort(key=lambda one: one.step["step_time"])
         colour, marker = look(series(some[0].run["model"], some[0].run.get("family"))[1])
-        x, points = [j.step["step_time"] for j in some], [top1_point(j.run, 0.0) for j in some]
+        x, points = [one.step["step_time"] for one in some], [top1_point(one.run, 0.0) for one in some]
         y = [point.y for point in points if point is not None]
-        axes.plot(x, y, color=colour, marker=marker, linewidth=1, markersize=6, zorder=3)
+        axes.plot(x, y, color=colour, marker=marker, linewidth=1.2, markersize=6, zorder=3)
         for at, one, point in zip(x, some, points, strict=True):
             if point is not None and point.low is not None and point.high is not None:
                 axes.vlines([at], [point.low], [point.high], color=colour, linewidth=1.2, zorder=2)
             if point is not None and (ends := interval(one.step)) is not None:
                 axes.hlines([point.y], [ends[0]], [ends[1]], color=colour, linewidth=1.2, zorder=2)
-        short = all(j.run["model"].startswith("tiny-") for j in joined)
-        labels = [plain(j.name.removeprefix("tiny-") if short else j.name, 34) for j in some]
+        short = all(one.run["model"].startswith("tiny-") for one in shown)
+        labels = [plain(one.name.removeprefix("tiny-") if short else one.name, 34) for one in some]
         wanted += [Label(at, up, text, colour) for at, up, text in zip(x, y, labels, strict=True)]
     return wanted
 
 
-def _note(joined: Sequence[Joined], batch: int) -> str:
-    evaluated = any(not j.run.get("epochs") for j in joined)
-    others = sorted({j.run["batch"] for j in joined if j.run.get("epochs")} - {batch})
+def _note(shown: Sequence[Shown], batch: int, behind: bool) -> str:
+    evaluated = any(not one.run.get("epochs") for one in shown)
+    others = sorted({one.run["batch"] for one in shown if one.run.get("epochs")} - {batch})
     parts = [
         f"Joined by model: the top-1 is of {'weights that were evaluated' if evaluated else 'training runs'}, the time"
         f" of separately timed steps at batch {batch}, without data, the quickest of each net.",
         f"Trained at batch {', '.join(map(str, others[:6]))}." if others else "",
         "Bars: 95 % intervals.",
-        "" if joined[0].run["dataset"] == "imagenet" else "That does not carry over to ImageNet.",
+        f"Hollow and faint: reported, {reported_latency.SOURCE}; trained by others, in other ways." if behind else "",
+        "" if shown[0].run["dataset"] == "imagenet" else "That does not carry over to ImageNet.",
     ]
     return " ".join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""Figures, each one function: PNG and SVG, the same bytes from the same rows.
+"""Figures, each one function: PNG, SVG and PDF, the same bytes from the same rows.
 
 A figure is drawn where the rows hold what it needs; what could not be drawn is named with the reason. Measured points
 are filled, reported ones are hollow, and the legend says so.
@@ -6,12 +6,15 @@ are filled, reported ones are hollow, and the legend says so.
 
 from __future__ import annotations
 
+import textwrap
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -22,67 +25,86 @@ from nfbench.analysis.rows import Row
 from nfbench.catalog import macs, published
 from nfbench.catalog.models import FAMILIES, NETS, Net
 from nfbench.devices.about import slug
-from nfbench.records import Result
 from nfbench.showing.kinds import KINDS, Drawing, Held, find
-from nfbench.showing.style import STYLE, drawable, in_order, interval, look, name, plain, save
+from nfbench.showing.labels import Label, place
+from nfbench.showing.style import (
+    COLUMN,
+    FORMATS,
+    STYLE,
+    drawable,
+    in_order,
+    interval,
+    look,
+    name,
+    plain,
+    save,
+    series,
+)
+from nfbench.showing.sweep_lines import log_axis, number
 
+MOST = 40
+"""Rows that a figure of nets has room for."""
+_DECADE = 12
+"""How many times the least value the largest may be on an axis that begins at 0."""
+_LINE = 38
+"""Characters of a line of a name beside an axis."""
 _OTHERWISE = ("nfnet-ladder",)
 """Families whose reported accuracy was trained without augmentation: no figure sets it beside the others."""
-_SHORT = {"nfnet": (6, -12), "efficientnet": (-8, 5)}
-"""Families whose points are labelled by variant, and where the label stands, in points."""
+_SHORT = ("nfnet", "efficientnet")
+"""Families whose points are labelled by variant."""
 
 
 class Drawn(NamedTuple):
-    """The files that were written, and what was left out with the reason."""
+    """The files that were written, and by kind what was drawn and what was not."""
 
     files: list[Path]
-    left_out: list[str]
+    drawings: dict[str, Drawing]
 
 
-def draw(
-    rows: Sequence[Row],
-    folder: Path,
-    results: Sequence[Result] = (),
-    kinds: Iterable[str] = (),
-    trained: Sequence[Row] = (),
-) -> Drawn:
-    """The figures of ``kinds``, or all that the rows of steps, all results and the rows of training runs hold enough
-    for, into ``folder``.
+@contextmanager
+def looks() -> Iterator[None]:
+    """Within it figures have the looks that all of this package share."""
+    with rc_context(STYLE), warnings.catch_warnings():
+        # a name in a script that the font lacks is drawn as boxes
+        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
+        yield
 
-    There is one file of each machine and kind, and of training runs one of each data set. Why a kind lacks something
-    is told where it was asked for by name.
+
+def drawings(held: Held, kinds: Iterable[str] = ()) -> dict[str, Drawing]:
+    """The figures of ``kinds``, or of all, by kind; within `looks` only."""
+    return {kind: find(kind)(held) for kind in list(dict.fromkeys(kinds)) or KINDS}
+
+
+def draw(held: Held, folder: Path, kinds: Iterable[str] = (), formats: Sequence[str] = FORMATS) -> Drawn:
+    """The figures of ``kinds``, or all that the rows hold enough for, into ``folder`` as ``formats``.
+
+    There is one file of each machine, kind and format, and of training runs one of each data set.
 
     Raises:
         BadResults: the folder cannot be written.
     """
-    held, asked = Held(rows, results, trained), list(dict.fromkeys(kinds))
-    with rc_context(STYLE), warnings.catch_warnings():
-        # a name in a script that the font lacks is drawn as boxes
-        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
-        drawings = {kind: find(kind)(held) for kind in asked or KINDS}
-        machines = dict.fromkeys(row["machine"] for row in rows)
-        machines |= dict.fromkeys(m for d in drawings.values() for m, _ in d.figures if m is not None)
-        prefixes = _prefixes(list(machines))
-        files = [
-            path
-            for kind, drawing in drawings.items()
-            for machine, figure in drawing.figures
-            for path in save(figure, folder, _file(kind, figure, "" if machine is None else prefixes[machine]))
-        ]
-    left_out = [line for d in drawings.values() for line in (*d.left_out, *(d.lacking if asked else ()))]
-    return Drawn(files, list(dict.fromkeys(left_out)))
+    with looks():
+        made = drawings(held, kinds)
+        files = [path for _, _, figure, name in named(held, made) for path in save(figure, folder, name, formats)]
+    return Drawn(files, made)
 
 
-def _file(kind: str, figure: Figure, prefix: str) -> str:
-    ending = str(figure.get_label())
-    return f"{prefix}{kind}{f'-{ending}' if ending else ''}"
+def named(held: Held, made: Mapping[str, Drawing]) -> Iterator[tuple[str, str | None, Figure, str]]:
+    """Kind, machine and name of each figure, without a suffix: what tells machines apart where there are several."""
+    machines = dict.fromkeys(row["machine"] for row in held.rows)
+    machines |= dict.fromkeys(m for d in made.values() for m, _ in d.figures if m is not None)
+    prefixes = _prefixes(list(machines))
+    for kind, drawing in made.items():
+        for machine, figure in drawing.figures:
+            ending = str(figure.get_label())
+            yield kind, machine, figure, f"{prefixes[machine]}{kind}{f'-{ending}' if ending else ''}"
 
 
-def _prefixes(machines: Sequence[str]) -> dict[str, str]:
+def _prefixes(machines: Sequence[str]) -> dict[str | None, str]:
     """What the files of each machine begin with: nothing where there is one, else no two the same."""
+    found: dict[str | None, str] = {None: ""}
     if len(machines) == 1:
-        return {machines[0]: ""}
-    found: dict[str, str] = {}
+        return found | {machines[0]: ""}
     for machine in machines:
         numbered = (f"{slug(machine)}{f'-{i}' if i > 1 else ''}-" for i in count(1))
         found[machine] = next(prefix for prefix in numbered if prefix not in found.values())
@@ -95,18 +117,30 @@ def each_machine(figure: Callable[[Sequence[Row], str], Figure]) -> Callable[[He
     @wraps(figure)
     def draw(held: Held) -> Drawing:
         machines: dict[str, list[Row]] = {}
-        drawing = Drawing([], [], [])
+        drawing = Drawing()
         for row in held.rows:
             if drawable(row.get("step_time")):
                 machines.setdefault(row["machine"], []).append(row)
             else:
-                drawing.left_out.append(
-                    f"{plain(row['model'])} on {plain(row['machine'])}: {row['status']}, no step time"
-                )
-        drawing.figures.extend((machine, figure(rows, machine)) for machine, rows in machines.items())
+                drawing.leave_out([row], f"{row['status']}, no step time")
+        for machine, rows in machines.items():
+            shown = room_for(rows, MOST, drawing)
+            drawing.figures.append((machine, figure(shown, machine)))
+            drawing.drawn.extend(shown)
         return drawing
 
     return draw
+
+
+def room_for(rows: Sequence[Row], most: int, drawing: Drawing) -> list[Row]:
+    """The rows by family and model, at most so many: those at the batches that most have go first, since they compare.
+
+    The rest is left out of ``drawing``.
+    """
+    batches = Counter(row["batch"] for row in rows)
+    first = sorted(rows, key=lambda row: (-batches[row["batch"]], row["batch"], in_order(row)))
+    drawing.leave_out(first[most:], f"a figure has room for {most} rows: draw fewer at once, with --where")
+    return sorted(first[:most], key=lambda row: (in_order(row), row["batch"]))
 
 
 @each_machine
@@ -126,17 +160,21 @@ def accuracy_vs_macs(held: Held) -> Drawing:
 
     NFNets and EfficientNets are labelled by their variant, the nets that the results hold by name.
     """
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    reported(axes, {row["model"] for row in held.rows})
+    handles, labels = reported(axes, {row["model"] for row in held.rows})
+    axes.legend(handles=handles, fontsize=7, frameon=False, loc="lower right")
     axes.set_xlabel("counted GMACs of one image at the test px")
     axes.set_ylabel("reported ImageNet top-1, %")
-    axes.set_title("Reported accuracy, counted cost", loc="left")
-    return Drawing([(None, figure)], [], [])
+    figure.suptitle("Reported accuracy, counted cost", x=0.01, ha="left", fontsize=9)
+    place(figure, {axes: labels})
+    return Drawing([(None, figure)])
 
 
-def reported(axes: Axes, named: Collection[str]) -> None:
-    """Draw the families' reported ImageNet top-1 against counted GMACs, hollow, with a legend and names for some."""
+def reported(axes: Axes, named: Collection[str]) -> tuple[list[Line2D], list[Label]]:
+    """Draw the families' reported ImageNet top-1 against counted GMACs, hollow; the handles of a legend, and the labels
+    that it wants: the variants of two families, and what is ``named``."""
+    labels: list[Label] = []
     axes.set_xscale("log")
     handles: list[Line2D] = []
     for family, points in families():
@@ -149,12 +187,9 @@ def reported(axes: Axes, named: Collection[str]) -> None:
             short = net.name.rpartition("-")[2].upper() if family in _SHORT else None
             text = net.name if net.name in named else short
             if text:
-                place = _SHORT.get(family, (5, -9))
-                axes.annotate(
-                    text, (gmacs, top1), xytext=place, textcoords="offset points", fontsize=7, ha="center", color=colour
-                )
+                labels.append(Label(gmacs, top1, text, colour))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.legend(handles=handles, fontsize=7, frameon=False, loc="lower right")
+    return handles, labels
 
 
 class Reported(NamedTuple):
@@ -181,26 +216,30 @@ def families() -> Iterator[tuple[str, list[Reported]]]:
 
 
 def _by_model(rows: Sequence[Row], machine: str, label: str, value: Callable[[float, Row], float]) -> Figure:
-    ordered = sorted(rows, key=in_order)
-    figure = Figure(figsize=(6.4, 1.3 + 0.3 * len(ordered)), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 0.9 + 0.24 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
-    families: dict[str, Any] = {}
-    for place, row in enumerate(ordered):
-        colour, marker = look(row.get("family", ""))
+    extent: list[float] = []
+    for at, row in enumerate(rows):
+        colour, marker = look(series(row["model"], row.get("family"))[1])
         if (ends := interval(row)) is not None:
             x = sorted(value(end, row) for end in ends)
-            axes.plot(x, [place, place], color=colour, linewidth=2, solid_capstyle="butt", zorder=2)
+            extent += x
+            axes.plot(x, [at, at], color=colour, linewidth=2, solid_capstyle="butt", zorder=2)
         centre = value(row["step_time"], row)
-        (line,) = axes.plot([centre], [place], color=colour, marker=marker, markersize=6, linestyle="none", zorder=3)
-        families.setdefault(row.get("family", ""), line)
-    axes.set_yticks(range(len(ordered)), [name(row, ordered) for row in ordered])
-    axes.invert_yaxis()
-    _from_zero(axes)
+        axes.plot([centre], [at], color=colour, marker=marker, markersize=6, linestyle="none", zorder=3)
+        extent.append(centre)
+    axes.set_yticks(range(len(rows)), [_folded(name(row, rows)) for row in rows], fontsize=7)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    if max(extent) > _DECADE * min(extent):
+        log_axis(axes.xaxis, extent, number, 10, least=1.0)
+    else:
+        axes.set_xlim(0, 1.06 * max(extent))
     axes.set_xlabel(label)
-    axes.set_title(f"{plain(machine)}: measured, with 95 % intervals", loc="left", fontsize=9)
+    figure.suptitle(f"{plain(machine, 44)}: measured, with 95 % intervals", x=0.01, ha="left", fontsize=9)
     return figure
 
 
-def _from_zero(axes: Axes) -> None:
-    axes.margins(x=0.08)
-    axes.set_xlim(left=0)
+def _folded(text: str) -> str:
+    """A name beside an axis, in two lines at most: a long one would leave the axis no room."""
+    return "\n".join(textwrap.wrap(plain(text, 2 * _LINE - 6), _LINE)[:2])

@@ -114,6 +114,7 @@ def write(folder: Path, made: dict[str, str]) -> list[Path]:
             paths.append(path)
     except OSError as error:
         raise BadResults(
-            f"Tables cannot be written to {folder}: {error.strerror}.", try_="--out with a folder that you may write to"
+            f"{', '.join(made)} cannot be written to {folder}: {error.strerror}.",
+            try_="--out with a folder that you may write to",
         ) from error
     return paths

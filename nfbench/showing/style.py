@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from nfbench.analysis import lines
 from nfbench.analysis.rows import Row
 from nfbench.catalog.models import FAMILIES
 from nfbench.errors import BadResults
@@ -27,7 +28,7 @@ COLOURS = (
     "#882255",
     "#44AA99",
 )
-MARKERS = "osD^vPX*<>hpd8"  # one a family, since there are more families than colours
+MARKERS = "osD^vPX*<>hp8d"  # one a family, since there are more families than colours
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "nfbench",
     "svg.fonttype": "path",
@@ -39,14 +40,28 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "figure.dpi": 150,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,
+    "hatch.linewidth": 0.6,
     "savefig.facecolor": "white",
+}
+COLUMN = 5.0
+"""Inches of a figure with one panel: printed 3.5 inches wide, as a column is, its smallest text has 5 points."""
+PAGE = 7.2
+"""Inches of a figure with several panels, as a page is wide."""
+FORMATS = ("png", "svg")
+"""What is written unless another is asked for."""
+_METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 _MORE = (
     ("norm", "{} norm"),
     ("agc_impl", "clip by {}"),
     ("sam", "SAM {}"),
-    ("sam_fraction", "of {}"),
-    ("sam_scope", "a {}"),
+    ("sam_fraction", "SAM on {}"),
+    ("sam_scope", "SAM of {}"),
     ("ema", "EMA {}"),
     ("micro_batch", "passes of {}"),
     ("optimizer", "{}"),
@@ -83,8 +98,10 @@ def name(row: Row, rows: Sequence[Row]) -> str:
         ("agc", "λ {}"),
         *_MORE,
     ):
-        if key in row and len({r.get(key) for r in rows if r["model"] == row["model"]}) > 1:
-            parts.append(plain(text.format(row[key]), 90))
+        # a pass of the whole batch goes without saying
+        told = key != "micro_batch" or row.get("accumulation_steps", 1) > 1
+        if key in row and told and len({r.get(key) for r in rows if r["model"] == row["model"]}) > 1:
+            parts.append(lines.sam(row) if key in lines.SAM else plain(text.format(row[key]), 90))
     for key, text in (("px", "{} px"), ("batch", "batch {}"), ("epochs", "{} epochs")):
         if key in row and len({r.get(key) for r in rows}) > 1:
             parts.append(text.format(row[key]))
@@ -129,14 +146,14 @@ def series(model: str, family: str | None) -> tuple[str, str]:
     return plain(model, 40), family or ""
 
 
-def save(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
-    """PNG and SVG without date or version, each renamed into place when whole."""
+def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMATS) -> Iterator[Path]:
+    """A file of each of ``formats`` (png, svg, pdf) without date or version, each renamed into place when whole."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        for kind in formats:
             # two shards may end at once
             path, part = folder / f"{name}.{kind}", folder / f".{name}.{kind}.{secrets.token_hex(4)}.part"
-            figure.savefig(part, format=kind, metadata=metadata)
+            figure.savefig(part, format=kind, metadata=_METADATA[kind])
             part.replace(path)
             yield path
     except OSError as error:

@@ -15,16 +15,19 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 from matplotlib.transforms import blended_transform_factory
 
 from nfbench import units
-from nfbench.showing.style import MARKERS, look, plain, series
+from nfbench.showing.strip import LETTERS, mark, strip
+from nfbench.showing.style import COLUMN, plain
 
-WIDTH = 7.0
-"""Inches of a figure of a sweep."""
 MOST_LINES = 12
+MOST_FIGURES = 12
+"""Figures of one kind: what is in none of them is left out."""
 DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
-_TICKS = 13
-_SAID = 12
-"""Places of the strip up to which there is room for a text beside each mark."""
+_ACROSS = COLUMN - 0.9
+"""Inches that an axis is about wide."""
+_TICK, _LETTER = 0.52, 0.08
+"""Inches that the text of a tick is wide, and a digit of it."""
 _NAME = 44
+_SEVERAL = "Of several values at one place a line leads through the lowest."
 
 
 class Look(NamedTuple):
@@ -81,20 +84,6 @@ class Across(NamedTuple):
 BATCH = Across("batch, images an update")
 
 
-def looks(nets: Sequence[tuple[str, str, str | None]]) -> dict[str, Look]:
-    """The look of each (name, model, family), no two the same."""
-    found: dict[str, Look] = {}
-    used: dict[str, int] = {}
-    for name, model, family in nets:
-        if name in found:
-            continue
-        colour, marker = look(series(model, family)[1])
-        number = used[colour + marker] = used.get(colour + marker, -1) + 1
-        turn, dash = divmod(number, len(DASHES))
-        found[name] = Look(colour, MARKERS[(MARKERS.index(marker) + turn) % len(MARKERS)], DASHES[dash])
-    return found
-
-
 def draw(
     lines: Sequence[Line],
     scale: Scale,
@@ -110,11 +99,12 @@ def draw(
     handles = [handle(line.name, line.look) for line in lines]
     if half and any(point.half for line in lines for point in line.points):
         handles.append(Line2D([], [], color="black", marker="o", fillstyle="bottom", linestyle="none", label=half))
-    handles += [Line2D([], [], color="black", linestyle="none", label=m, **_mark(marks, m)) for m in marks]
+    handles += [Line2D([], [], color="black", linestyle="none", label=m, **mark(marks, m)) for m in marks]
     columns, deep = columns_of(handles)
-    written = textwrap.wrap(note, 118)
-    heights = [3.1, 0.14 + 0.17 * len(failing) if failing else 0.01, 0.25 + 0.17 * deep, max(below, 0.01)]
-    figure = Figure(figsize=(WIDTH, sum(heights) + 0.45 + 0.13 * len(written)), layout="constrained")
+    heights = [2.5, 0.14 + 0.17 * len(failing) if failing else 0.01, 0.1 + 0.16 * deep, max(below, 0.01)]
+    figure = Figure(figsize=(COLUMN, sum(heights) + 0.3), layout="constrained")
+    several = any(len({point.x for point in line.points}) < len(line.points) for line in lines)
+    entitle(figure, title, f"{note} {_SEVERAL}".strip() if several else note)
     grid = figure.add_gridspec(4, 1, height_ratios=heights)
     axes = figure.add_subplot(grid[0])
     for line in lines:
@@ -125,15 +115,21 @@ def draw(
     last = axes
     if failing:
         last = figure.add_subplot(grid[1], sharex=axes)
-        places = {f.x for line in failing for f in line.failed}
-        _strip(last, failing, marks, len(places) <= _SAID, x[-1])
+        strip(last, failing, marks)
         axes.tick_params(axis="x", labelbottom=False)
     last.set_xlabel(across.label)
     legend(figure.add_subplot(grid[2]), handles, columns)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
-    if written:
-        figure.supxlabel("\n".join(written), x=0.01, ha="left", fontsize=7)
     return figure, axes, grid[3] if below else None
+
+
+def entitle(figure: Figure, title: str, note: str = "") -> None:
+    """Write the title and the foot, each in as many lines as the figure's width asks for, and make room for them."""
+    wide, high = figure.get_size_inches()
+    above, below = (textwrap.wrap(text, int(wide * each)) for text, each in ((title, 14.2), (note, LETTERS)))
+    figure.set_size_inches(wide, high + 0.16 * len(above) + 0.13 * len(below))
+    figure.suptitle("\n".join(above), x=0.01, ha="left", fontsize=9)
+    if below:
+        figure.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=7)
 
 
 def handle(name: str, look: Look, **more: Any) -> Line2D:
@@ -142,14 +138,14 @@ def handle(name: str, look: Look, **more: Any) -> Line2D:
     return Line2D([], [], label=plain(name, _NAME), **(style | more))
 
 
-def columns_of(handles: Sequence[Line2D]) -> tuple[int, int]:
-    """The columns that a legend has room for, and the lines that it takes."""
+def columns_of(handles: Sequence[Line2D], width: float = COLUMN) -> tuple[int, int]:
+    """The columns that a legend has room for in ``width`` inches, and the lines that it takes."""
     longest = max((len(str(h.get_label())) for h in handles), default=1)
-    columns = max(1, min(len(handles), int((WIDTH - 0.3) / (0.72 + 0.066 * longest))))
+    columns = max(1, min(len(handles), int((width - 0.1) / (0.52 + 0.053 * longest))))
     return columns, math.ceil(len(handles) / columns)
 
 
-def legend(axes: Axes, handles: Sequence[Line2D], columns: int) -> None:
+def legend(axes: Axes, handles: Sequence[Line2D], columns: int, title: str | None = None) -> None:
     """Fill an axes with nothing but a legend."""
     axes.axis("off")
     # centred in the figure: the labels of an axis above leave this one narrower
@@ -160,21 +156,28 @@ def legend(axes: Axes, handles: Sequence[Line2D], columns: int) -> None:
         bbox_to_anchor=(0.5, 0.5),
         bbox_transform=across,
         ncols=columns,
-        fontsize=7.5,
+        fontsize=7,
         frameon=False,
-        handlelength=3.2,
+        handlelength=3.0,
+        columnspacing=1.2,
+        title=title,
+        title_fontsize=7,
     ).set_in_layout(False)
 
 
-def log_axis(axis: Axis, values: Sequence[float], text: Callable[[float], str], base: int, least: float) -> None:
-    """Make ``axis`` logarithmic, at least ``least`` powers of ``base`` wide, with ticks that read as ``text``."""
+def log_axis(
+    axis: Axis, values: Sequence[float], text: Callable[[float], str], base: int, least: float, inches: float = 4.0
+) -> None:
+    """Make ``axis`` logarithmic, at least ``least`` powers of ``base`` wide, with ticks that read as ``text``, as many
+    as there is room for in ``inches``."""
     low, high = math.log(min(values), base), math.log(max(values), base)
     room = max(0.08 * (high - low), (least - high + low) / 2)
     low, high = low - room, high + room
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
     axis._set_lim(float(base) ** low, float(base) ** high, auto=None)  # type: ignore[attr-defined]
     if base == 10:
-        axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if high - low < 2.5 else (1,)))
+        room = inches / (high - low) / (_TICK if axis.axis_name == "x" else _TICK / 2)  # type: ignore[attr-defined]
+        axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if room > 3 else (1, 3) if room > 2 else (1,)))
     else:
         every = max(1, math.ceil((high - low) / 9))
         powers = range(math.ceil(low), math.floor(high) + 1)
@@ -183,16 +186,25 @@ def log_axis(axis: Axis, values: Sequence[float], text: Callable[[float], str], 
     axis.set_major_formatter(lambda value, _: text(value))
 
 
+def accuracy_axis(axes: Axes, values: Sequence[float], room: float = 0.1) -> None:
+    """Limits of a y axis of per cent around ``values``, with ``room`` of their range, hardly beyond 0 and 100."""
+    low, high = min(values, default=0.0), max(values, default=100.0)
+    more = max(room * (high - low), 0.5)
+    beyond = 0.03 * (high - low + more)
+    axes.set_ylim(max(-beyond, low - more), min(100 + beyond, high + more))
+
+
 def number(value: float) -> str:
     """A bare number on an axis."""
     return f"{value:,.0f}" if 1 <= value < 1e5 and value == int(value) else units.si(value, "", 2).rstrip()
 
 
 def _line(axes: Axes, line: Line) -> None:
-    points = sorted(line.points)
+    points = sorted(line.points, key=lambda point: (point.x, point.y))
     colour, marker, dash = line.look
     name = plain(line.name, _NAME)
-    axes.plot([p.x for p in points], [p.y for p in points], color=colour, linestyle=dash, linewidth=1.2, zorder=2)
+    once = list({p.x: p for p in reversed(points)}.values())[::-1]
+    axes.plot([p.x for p in once], [p.y for p in once], color=colour, linestyle=dash, linewidth=1.2, zorder=2)
     for half in (False, True):
         some = [p for p in points if p.half is half]
         if some:
@@ -204,42 +216,21 @@ def _line(axes: Axes, line: Line) -> None:
         axes.vlines(x, low, high, color=colour, linewidth=1.4, zorder=2)
 
 
-def _mark(marks: Sequence[str], mark: str) -> dict[str, Any]:
-    return {"marker": ("x", "+", "1", "2", "3", "4")[marks.index(mark) % 6], "markersize": 6}
-
-
-def _strip(axes: Axes, lines: Sequence[Line], marks: Sequence[str], said: bool, end: float) -> None:
-    for place, line in enumerate(lines):
-        for failed in line.failed:
-            axes.plot([failed.x], [place], color=line.look.colour, linestyle="none", **_mark(marks, failed.what))
-            if said and failed.text:
-                side = -1 if failed.x >= end else 1  # the last text would leave the axes
-                axes.annotate(
-                    failed.text,
-                    (failed.x, place),
-                    xytext=(5 * side, 0),
-                    textcoords="offset points",
-                    fontsize=6.5,
-                    ha="left" if side > 0 else "right",
-                    va="center",
-                    color=line.look.colour,
-                ).set_in_layout(False)
-    axes.set_yticks(range(len(lines)), [plain(line.name, 24) for line in lines], fontsize=6.5)
-    axes.set_ylim(len(lines) - 0.4, -0.6)
-
-
 def _x_axis(axes: Axes, values: Sequence[float], across: Across) -> None:
     if across.places:
-        axes.set_xticks(across.places, across.texts)
+        small = _LETTER * (max(map(len, across.texts)) + 1) * len(across.texts) > _ACROSS
+        axes.set_xticks(across.places, across.texts, fontsize=7 if small else None)
         axes.set_xlim(across.places[0] - 0.35, across.places[-1] + 0.35)
         return
     axes.set_xscale("log", base=2)
     low, high = math.log2(values[0]), math.log2(values[-1])
     room = max(0.05 * (high - low), 0.35)
     axes.set_xlim(2 ** (low - room), 2 ** (high + room))
+    octave = _ACROSS / (high - low + 2 * room)
     ticks: list[float] = []
     for value in values:
-        if not ticks or math.log2(value / ticks[-1]) >= (high - low) / _TICKS:
+        between = _LETTER * (len(number(value)) + len(number(ticks[-1])) + 2) / 2 if ticks else 0.0
+        if not ticks or math.log2(value / ticks[-1]) * octave >= between:
             ticks.append(value)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -249,9 +240,7 @@ def _x_axis(axes: Axes, values: Sequence[float], across: Across) -> None:
 def _y_axis(axes: Axes, scale: Scale, values: Sequence[float]) -> None:
     axes.set_ylabel(scale.label)
     if scale.base == 100:
-        low, high = min(values, default=0.0), max(values, default=100.0)
-        room = max(0.1 * (high - low), 0.5)
-        axes.set_ylim(max(-1.0, low - room), min(101.0, high + room))
+        accuracy_axis(axes, values)
     elif scale.base or max(values) > 8 * min(values):
         base = scale.base or 10
         log_axis(axes.yaxis, values, scale.text, base, least=1.0 if base == 10 else 3.0)

@@ -1,0 +1,167 @@
+"""Where the time of a step goes: a stacked bar a row, in milliseconds and as shares of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import blended_transform_factory
+
+from nfbench import units
+from nfbench.analysis.rows import Row
+from nfbench.records import PHASES
+from nfbench.showing.kinds import Drawing, Held
+from nfbench.showing.plots import room_for
+from nfbench.showing.row_names import height, labels
+from nfbench.showing.style import PAGE, drawable, plain
+
+_MOST = 30
+_FITS = 0.07
+"""The share of a step from which on it can be written into its segment."""
+_REST = "rest"
+
+
+class _Look(NamedTuple):
+    colour: str
+    hatch: str
+    text: str
+
+
+# told apart in grey by how dark they are and by their hatch
+_LOOKS = {
+    "ascent": _Look("#CC79A7", "---", "ascent (SAM)"),
+    "forward": _Look("#0072B2", "", "forward"),
+    "backward": _Look("#56B4E9", "//", "backward"),
+    "clip": _Look("#D55E00", "xxxx", "clip (AGC)"),
+    "update": _Look("#F0E442", "..", "update"),
+    "average": _Look("#009E73", "++", "average (EMA)"),
+    _REST: _Look("white", "", "rest of the step"),
+}
+_NOTE = "Each phase is a median of its own, so that they need not add up to the step, whose median stands at the bar."
+
+
+def phases(held: Held) -> Drawing:
+    """Forward, backward, clip and the other phases of each row's step, one figure a machine."""
+    drawing = Drawing()
+    machines: dict[str, list[Row]] = {}
+    for row in held.rows:
+        if not drawable(row.get("step_time")):
+            drawing.leave_out([row], f"{row['status']}, no step time")
+        elif not any(drawable(row.get(phase)) for phase in PHASES):
+            drawing.leave_out([row], "no time of a phase, as under a CUDA graph")
+        else:
+            machines.setdefault(row["machine"], []).append(row)
+    for machine, rows in machines.items():
+        shown = room_for(rows, _MOST, drawing)
+        drawing.figures.append((machine, _figure(shown, machine)))
+        drawing.drawn.extend(shown)
+    return drawing
+
+
+def parts(row: Row) -> dict[str, float]:
+    """Seconds of each phase that was read, and of the rest where the step takes longer than they do together."""
+    found = {phase: row[phase] for phase in PHASES if drawable(row.get(phase))}
+    rest = row["step_time"] - sum(found.values())
+    return found | ({_REST: rest} if rest > 0 else {})
+
+
+def _figure(rows: Sequence[Row], machine: str) -> Figure:
+    held = [parts(row) for row in rows]
+    used = [phase for phase in _LOOKS if any(phase in own for own in held)]
+    names = labels(rows)
+    heights = [0.5 + height(names) * len(rows), 0.45]
+    figure = Figure(figsize=(PAGE, sum(heights) + 0.4), layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=heights, width_ratios=(1, 1.5))
+    times = figure.add_subplot(grid[0, 0])
+    shares = figure.add_subplot(grid[0, 1], sharey=times)
+    longest = max(max(row["step_time"], sum(own.values())) for row, own in zip(rows, held, strict=True))
+    widest = max(sum(own.values()) / row["step_time"] for row, own in zip(rows, held, strict=True))
+    for place, (row, own) in enumerate(zip(rows, held, strict=True)):
+        end = 1e3 * _stack(times, place, own, 1e3)
+        _write(times, end, place, units.seconds(row["step_time"], 3))
+        _stack(shares, place, own, 100 / row["step_time"])
+        at = 0.0
+        for phase, seconds in own.items():
+            share = seconds / row["step_time"]
+            if share >= _FITS and phase != "clip":
+                _inside(shares, 100 * (at + share / 2), place, f"{100 * share:.0f}", phase)
+            at += share
+        _write(
+            shares, 100 * widest, place, f"clip {_per_cent(own['clip'] / row['step_time'])}" if "clip" in own else ""
+        )
+    times.set_yticks(range(len(rows)), names, fontsize=7.5)
+    times.set_ylim(len(rows) - 0.4, -0.6)
+    times.set_xlim(0, 1.32e3 * longest)
+    times.set_xlabel("time of the phases, ms")
+    times.locator_params(axis="x", nbins=4)
+    shares.set_xlim(0, 128 * widest)
+    shares.set_xticks(range(0, 101, 20))
+    shares.set_xlabel("share of the step, %")
+    shares.tick_params(axis="y", labelleft=False)
+    for axes in (times, shares):
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+    _legend(figure, figure.add_subplot(grid[1, :]), used)
+    ranks = " Phases are those of rank 0." if any(row.get("world_size", 1) > 1 for row in rows) else ""
+    figure.suptitle(f"{plain(machine)}: measured phases of a step", x=0.01, ha="left", fontsize=9)
+    figure.supxlabel(_NOTE + ranks, x=0.01, ha="left", fontsize=7)
+    return figure
+
+
+def _legend(figure: Figure, axes: Axes, phases: Sequence[str]) -> None:
+    handles = [
+        Patch(facecolor=look.colour, hatch=look.hatch, edgecolor="black", linewidth=0.5, label=look.text)
+        for look in (_LOOKS[phase] for phase in phases)
+    ]
+    axes.axis("off")
+    # centred in the figure: the labels of an axis above leave this one narrower
+    across = blended_transform_factory(figure.transFigure, axes.transAxes)
+    axes.legend(
+        handles=handles,
+        loc="center",
+        bbox_to_anchor=(0.5, 0.5),
+        bbox_transform=across,
+        ncols=4,
+        fontsize=7.5,
+        frameon=False,
+    ).set_in_layout(False)
+
+
+def _stack(axes: Axes, place: int, own: dict[str, float], scale: float) -> float:
+    """Draw a bar of parts end to end; returns their sum, unscaled."""
+    at = 0.0
+    for phase, seconds in own.items():
+        look = _LOOKS[phase]
+        axes.barh(
+            place,
+            scale * seconds,
+            left=scale * at,
+            height=0.7,
+            color=look.colour,
+            hatch=look.hatch,
+            edgecolor="black",
+            linewidth=0.3,
+            label=f"_{phase}",
+        )
+        at += seconds
+    return at
+
+
+def _inside(axes: Axes, x: float, place: int, text: str, phase: str) -> None:
+    dark = phase == "forward"
+    edge = [] if dark else [withStroke(linewidth=2, foreground="white")]
+    axes.text(
+        x, place, text, ha="center", va="center", fontsize=7, color="white" if dark else "black", path_effects=edge
+    )
+
+
+def _write(axes: Axes, x: float, place: int, text: str) -> None:
+    axes.annotate(text, (x, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7)
+
+
+def _per_cent(share: float) -> str:
+    return "below 0.1 %" if share < 5e-4 else units.percent(share, 2)

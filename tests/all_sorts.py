@@ -1,0 +1,129 @@
+"""Results as a folder of many hands holds them: failures, values that no clock shows, names that are no names."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+from make import CPU, FAKE, H200, SOFTWARE, accuracy, each_epoch, once, result, step_times
+
+from nfbench.records import Accuracy, Resolved, Result, Sampling, StepTime, reading
+
+OLDER = msgspec.structs.replace(SOFTWARE, nfbench="0.0.9")
+HOSTILE = (
+    "../../etc/passwd",
+    "<script>alert(1)</script>$\\frac$",
+    "\x1b[31m\u202e\nred",
+    "x" * 100_000,
+    "timm:no such",
+)
+
+
+def phases(scale: float = 1.0) -> tuple[object, ...]:
+    """Phases of a step of 0.1 s × ``scale``."""
+    shares = {"forward": 0.03, "backward": 0.05, "clip": 0.004, "update": 0.01}
+    return tuple(reading(n, "s", "step", "test", [scale * share] * 20) for n, share in shares.items())
+
+
+def timed(model: str = "resnet50", time: float = 0.1, second: int = 0, **fields: object) -> Result:
+    """A timed step in two blocks after a warm-up, with phases, energy and samples of the clock."""
+    more = (
+        once("energy", 50.0, "J"),
+        once("energy_time", 2.0, "s"),
+        reading("sm_clock", "Hz", "window", "test", [1.9e9, 1.8e9]),
+    )
+    window = {"warm_up": 1.2 * time, "refill": 1.1 * time, "block_time": 11.1 * time}
+    more += tuple(
+        reading(name, "s", "step", "test", [value] * 2) for name, value in window.items() if 1e-9 < time < 1e9
+    )
+    readings = (step_times(*(time,) * 20), *phases(time / 0.1), *more)
+    given = {"start": f"2026-01-01T00:{second // 60:02}:{second % 60:02}.000Z", "readings": readings} | fields
+    return result(model, **given)  # type: ignore[arg-type]
+
+
+def on_ranks(size: int = 2, second: int = 0, **fields: object) -> Result:
+    """A step that ``size`` devices share, of which each is a tenth slower than the one before."""
+    readings = [
+        reading(name, "s", "step", "test", [base * (1 + rank / 10)] * 20, rank=rank)
+        for name, base in (("step_time", 0.1), ("unsynchronized_step", 0.08))
+        for rank in range(size)
+    ]
+    given = {
+        "workload": StepTime(model="resnet50", world_size=size),
+        "resolved": Resolved(px=224, micro_batch=32 // size, precision="fp32", layout="nhwc", backend="gloo"),
+        "readings": tuple(readings),
+    }
+    return timed(second=second, **(given | fields))
+
+
+def in_turns(one: str, other: str, times: tuple[float, float], turns: int = 3, **fields: object) -> list[Result]:
+    """Steps of two nets in turns within one session, each turn a per cent slower than the one before."""
+    found = []
+    for turn in range(turns):
+        for side, (model, time) in enumerate(zip((one, other), times, strict=True)):
+            slower = time * (1 + 0.01 * turn * (1 + side))
+            more = {"session": f"{one[:20]}-{other[:20]}", "turn": turn, "sampling": Sampling(turns=turns)}
+            found.append(timed(model, slower, 2 * turn + side, **(more | fields)))
+    return found
+
+
+def composed(**fields: object) -> Result:
+    """A step of 8 passes that was put together from updates of 4."""
+    passes = [reading(n, "s", "micro_step", "test", [t] * 12) for n, t in (("forward", 0.01), ("backward", 0.02))]
+    tails = [reading(n, "s", "step", "test", [t] * 3) for n, t in (("clip", 0.001), ("update", 0.004))]
+    given = {
+        "workload": StepTime(model="resnet50", batch=64),
+        "resolved": Resolved(px=224, micro_batch=8, precision="fp32", layout="nhwc"),
+        "composed": True,
+        "readings": (once("passes", 4.0), *passes, *tails),
+    }
+    return timed(**(given | fields))
+
+
+def results() -> list[Result]:
+    """Steps, pairs and training runs of all sorts, on several machines and by two softwares."""
+    batches = [timed(second=i, workload=StepTime(model="nf-resnet50", batch=i)) for i in range(1, 60)]
+    return [
+        *batches,
+        *(timed(name, second=i, machine=H200) for i, name in enumerate(HOSTILE)),
+        *(timed("nfnet-f0", time, i) for i, time in enumerate((1e300, 1e-300, 1e-12, 3600.0, 1e11))),
+        timed("nfnet-f1", readings=(step_times(math.nan, 0.1, math.inf, 0.2),)),
+        timed("nfnet-f2", readings=(step_times(-0.1, 0.0, 0.2),)),
+        timed("nfnet-f3", readings=(*phases(1e290), step_times(0.1, 0.1), once("energy", 1e300))),
+        *(timed("nfnet-f4", status=s, readings=(), workload=StepTime(model="nfnet-f4", batch=b), resolved=None)
+          for b, s in ((1, "out_of_memory"), (2, "diverged"), (4, "error"), (8, "timeout"), (16, "unsupported"))),
+        timed("nfnet-f5", status="interrupted"),
+        timed("resnet26", software=OLDER),
+        timed("resnet26", second=9),
+        timed("resnet26", second=10, round=1),
+        timed("resnet26", machine=FAKE),
+        on_ranks(second=20),
+        on_ranks(8, second=21, machine=H200),
+        on_ranks(4, second=22, status="error", readings=()),
+        composed(second=23),
+        *in_turns("nfnet-f1", "efficientnet-b7", (0.1, 0.5), machine=H200),
+        *in_turns("resnet101", "nf-resnet101", (0.1, 0.11), turns=1),
+        *in_turns("resnet152", HOSTILE[1], (0.1, 1e11)),
+        *(accuracy(seed=seed) for seed in range(3)),
+        accuracy(seed=2, start="2026-01-01T00:01:00.000Z"),
+        accuracy(seed=3, software=OLDER, start="2025-01-01T00:00:00.000Z"),
+        accuracy("tiny-resnet", (0.1,), run={"epochs": 3}, status="diverged", more=(once("diverged_at", 7.0),)),
+        accuracy("tiny-resnet", (), seed=1, run={"epochs": 3}, status="diverged", more=(once("diverged_at", 1e300),)),
+        accuracy("tiny-nf-resnet", (), run={"epochs": 3}, status="out_of_memory", resolved=None),
+        accuracy("tiny-efficientnet", (), run={"epochs": 0, "weights": "published"}),
+        accuracy("tiny-nfnet-s", (0.5,)),
+        accuracy("tiny-nfnet-l", (math.nan, 2.0, -1.0), more=(each_epoch("train_loss", 1e300, 0.0, math.nan),)),
+        *(accuracy(name, run={"dataset": f"imagefolder:{name}"}, machine=H200) for name in HOSTILE),
+        *(accuracy("tiny-nfnet", run={"batch": b, "dataset": "many"}) for b in range(2, 20)),
+    ]  # fmt: skip
+
+
+def seeds(every: list[Result]) -> int:
+    """How many training runs of the newest software there are."""
+    return sum(isinstance(r.workload, Accuracy) and r.software == SOFTWARE for r in every)
+
+
+def steps(every: list[Result]) -> int:
+    """How many timed steps of the newest software, on no fake device, there are."""
+    fresh = (r for r in every if isinstance(r.workload, StepTime) and r.machine in (CPU, H200))
+    return sum(r.software == SOFTWARE for r in fresh)
