@@ -11,7 +11,7 @@ import pytest
 
 import nfbench
 from nfbench.analysis.store import load
-from nfbench.showing import answers, device_page
+from nfbench.showing import answers, report_write
 from nfbench.showing import study as show
 
 RESULTS = Path(nfbench.__file__).parents[1] / "results"
@@ -56,7 +56,12 @@ def test_the_tables_of_a_study_follow_from_its_results(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", DEVICES, ids=lambda p: p.name)
 def test_the_page_of_a_device_follows_from_its_results(folder: Path) -> None:
-    assert (folder / device_page.PAGE).read_text(encoding="utf-8") == device_page.page(folder)
+    path = folder / report_write.PAGE
+    report = report_write.device(folder)
+    assert report is not None
+    page = report_write.markdown(report, path)
+    assert path.read_text(encoding="utf-8") == page.text
+    assert [name for name in page.figures if folder / name not in FILES] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(RESULTS)))

@@ -24,7 +24,7 @@ from nfbench.commands._landing import Landing
 from nfbench.commands.batch_sweep import enough
 from nfbench.devices.fake import FakeDevice
 from nfbench.records import Accuracy, Result, Sampling, StepTime, to_json
-from nfbench.showing import answers, device_page, plots
+from nfbench.showing import answers, plots, report_write
 from nfbench.showing import study as show
 from nfbench.studies.done import Done, current
 from nfbench.studies.entry import Entry, Task
@@ -43,7 +43,7 @@ MIXED = (
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all that is measured here, and has tests of its own."""
-    monkeypatch.setattr(plots, "draw", lambda *_, **__: SimpleNamespace(files=[], left_out=[]))
+    monkeypatch.setattr(plots, "draw", lambda *_, **__: plots.Drawn([], {}))
 
 
 def run(cli: Cli, text: str, *flags: object) -> SimpleNamespace:
@@ -386,7 +386,9 @@ def test_the_page_of_a_device_leads_with_the_claims_and_names_each_study(cli: Cl
     assert done.exit_code == 0, done.output
     assert "holds" in done.stdout and "it says nothing about a GPU" in done.stdout.splitlines()[-1]
     run(cli, HEAD + '[[step-time]]\nmodel = "tiny-nfnet"\nmax_time = 1\n')
-    text = device_page.page(Path("results/fake"))
+    report = report_write.device(Path("results/fake"))
+    assert report is not None
+    text = report_write.markdown(report, Path("results/fake/README.md")).text
     assert text.index("## Claims") < text.index("## Claims, tiny scale") < text.index("## mine")
     assert "nfbench run claims --set scale=tiny" in text
     assert "This is no GPU: it says nothing about one" in text
@@ -395,7 +397,9 @@ def test_the_page_of_a_device_leads_with_the_claims_and_names_each_study(cli: Cl
 def test_a_page_takes_no_markup_from_results() -> None:
     machine = CPU.__class__(device="cpu", name="<script>alert(1)</script> | *x*")
     Writer(Path("results/x/mine")).write(result(machine=machine))
-    text = device_page.page(Path("results/x"))
+    report = report_write.device(Path("results/x"))
+    assert report is not None
+    text = report_write.markdown(report, Path("results/x/README.md")).text
     assert "<script>" not in text.splitlines()[0] and "\\<script\\>" in text.splitlines()[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ def perform(
     seed: int,
     out: Path | None,
     format: Any,
+    no_chart: bool,
     quiet: bool,
     dry_run: bool,
     limit: int | None,
@@ -91,7 +93,7 @@ def perform(
         raise
     finally:
         landing.release()
-    _show(found, tasks, done, landing, format)
+    _show(found, tasks, done, landing, format, no_chart)
 
 
 def _run(
@@ -149,11 +151,13 @@ def _check_figures(found: Study) -> None:
             )
 
 
-def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format: Any) -> None:
+def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format: Any, no_chart: bool) -> None:
     """Tables on stdout; on stderr all else, and the answer last."""
     from nfbench.showing import accuracy as show_accuracy
-    from nfbench.showing import answers, device_page, plots
+    from nfbench.showing import answers, chart, chart_study, left_out, plots, report_write
     from nfbench.showing import study as show
+    from nfbench.showing.kinds import Held
+    from nfbench.showing.links import linked
     from nfbench.studies.done import failed
 
     person = format in ("rich", "md")
@@ -166,6 +170,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format
     # a claim is judged from all that is there, whatever was asked for now
     seen = show.shown(every if found.name == answers.CLAIMS else results)
     click.echo(answers.tables(found, seen, format), nl=False)
+    chart.under(format, no_chart, lambda screen: chart_study.of_study(found, seen, screen))
     for line in show_accuracy.legend(seen.trained) if person and answers.of_runs(found, seen) else []:
         click.echo(line, err=True)
     for place, why in done.passed_over.items():
@@ -180,17 +185,18 @@ def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format
     # beside results stands what all of them make; beside one file that --out names there may be anything
     made = {} if landing.file is not None else {**show.texts(every), **answers.texts(every)}
     if paths := show.write(folder, made):
-        click.echo(f"Tables in {folder}: {_names(paths)}", err=True)
-    if landing.out is None and results[-1].machine.device != "fake":
-        text = device_page.page(folder.parent)
-        for path in show.write(folder.parent, {device_page.PAGE: text}):
-            click.echo(f"The device's page: {path}", err=True)
+        click.echo(f"Tables in {linked(folder, sys.stderr)}: {_names(paths)}", err=True)
+    own = landing.out is None and results[-1].machine.device != "fake"
+    if own and (report := report_write.device(folder.parent)) is not None:
+        page = report_write.to(folder.parent / report_write.PAGE, report)[0]
+        click.echo(f"The device's page: {linked(page, sys.stderr)}", err=True)
     whole = show.shown(every, everything=False)
-    drawn = plots.draw(whole.steps, folder / "figures", whole.results, found.figures, whole.trained)
+    held = Held(whole.steps, whole.results, whole.trained, whole.ratios)
+    drawn = plots.draw(held, folder / "figures", found.figures)
     if drawn.files:
-        click.echo(f"Figures in {folder / 'figures'}: {_names(drawn.files)}", err=True)
-    for line in drawn.left_out if found.figures else ():
-        click.echo(f"Left out: {line}", err=True)
+        click.echo(f"Figures in {linked(folder / 'figures', sys.stderr)}: {_names(drawn.files)}", err=True)
+    for line in left_out.lines(drawn.drawings)[0] if found.figures else ():
+        click.echo(f"Left out of {line}.", err=True)
     try:
         new = {r.id for r in landing.results}
         if before := sum(failed(rows) and rows[0].id not in new for rows in done.results if rows is not None):

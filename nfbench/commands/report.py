@@ -1,0 +1,35 @@
+"""Results as a report, for GitHub or a browser"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("report")
+@click.argument("paths", nargs=-1, required=True, metavar="RESULTS...", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="A .md or .html file."
+)
+@click.option("--all", "everything", is_flag=True, help="Also results by older software.")
+def command(paths: tuple[Path, ...], out: Path, everything: bool) -> None:
+    """Tell what results found: files, or folders that are read recursively.
+
+    The answer in a sentence, the verdicts on the claims and a figure stand first, then each study with its question,
+    tables, figures, findings, machine and the command that makes it again. A .html is one page that loads nothing; a
+    .md has its figures beside it, and what `run` writes as results/DEVICE/README.md.
+    """
+    from nfbench.commands._landing import say_broken
+    from nfbench.showing import report_build, report_sources, report_write
+
+    report_write.check(out)
+    sources = report_sources.read(paths)
+    report = report_build.build(sources, everything)
+    written = report_write.to(out, report)
+    click.echo(written[0])
+    if figures := len(written) - 1:
+        click.echo(f"With {figures} figure{'s'[: figures != 1]} beside it.", err=True)
+    say_broken(sources.broken)
+    for part in report.parts:
+        click.echo(part.answer, err=True)

@@ -1,0 +1,52 @@
+"""The claims as a report shows them: a line each, and below it all that was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nfbench.analysis.claim import Verdict
+from nfbench.records import Result
+from nfbench.showing import answers
+from nfbench.showing import claims as show_claims
+from nfbench.showing.report import Claim, Judged, clean
+from nfbench.units import ABSENT
+
+_NAMED = 2
+"""Deciding figures that stand in a claim's line."""
+
+
+def judged(results: Sequence[Result]) -> list[Judged]:
+    """The verdicts of each machine; of results that were not measured for the claims only those that there are."""
+    found = []
+    for verdicts in answers.verdicts(results):
+        own = any(r.study == answers.CLAIMS and r.machine == verdicts[0].machine for r in results)
+        shown = [v for v in verdicts if own or v.verdict != "not run"]
+        if all(v.verdict == "not run" for v in shown):
+            continue
+        rest = ", ".join(v.claim.id for v in verdicts if not any(v is other for other in shown))
+        summary = clean(show_claims.summary(verdicts))
+        said = f"Nothing here speaks for or against {rest}." if rest else ""
+        found.append(Judged(summary, tuple(map(_claim, shown)), said))
+    return found
+
+
+def _claim(verdict: Verdict) -> Claim:
+    claim = verdict.claim
+    deciding = [f"{f.about}: {f.shown}" for f in verdict.figures if f.decides]
+    more = [f"and {len(deciding) - _NAMED} more below"] if len(deciding) > _NAMED else []
+    return Claim(
+        claim.id,
+        clean(claim.text),
+        clean(claim.who),
+        clean(claim.reported) or ABSENT,
+        verdict.verdict,
+        clean("; ".join([*deciding[:_NAMED], *more])) or ABSENT,
+        tuple(
+            (
+                clean(f"{f.about}: {f.shown}" + ("" if f.decides else ", beside it")),
+                clean("; ".join(filter(None, [f.on, f.scope]))),
+            )
+            for f in verdict.figures
+        ),
+        clean(verdict.why),
+    )

@@ -1,0 +1,135 @@
+"""The answer in a sentence: the ratio that says most, else what is most accurate, else what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nfbench import units
+from nfbench.analysis import compare
+from nfbench.analysis.claim import norm, scope
+from nfbench.analysis.compare import Ratio
+from nfbench.catalog import published
+from nfbench.catalog.models import find
+from nfbench.errors import UnknownModel
+from nfbench.records import Result, StepTime
+from nfbench.showing import accuracy as show_accuracy
+from nfbench.showing.report import clean
+from nfbench.showing.study import Shown
+
+_PAIR = ("nfnet-f1", "efficientnet-b7")
+_SPELT = {"nfnet": "NFNet", "efficientnet": "EfficientNet", "nf": "NF", "bn": "BN", "resnet": "ResNet"}
+
+
+def answer(seen: Shown, claims: str = "") -> str:
+    """The answer of what was ``seen`` on one device; ``claims`` is the verdicts' summary, which stands in for one."""
+    if (ratio := headline(seen.ratios)) is not None:
+        return clean(sentence(ratio))
+    machine = seen.results[-1].machine
+    machines = {r.machine for r in seen.results}
+    if len(machines) == 1 and (best := show_accuracy.answer(show_accuracy.on_front(seen.trained, "macs"))):
+        return clean(compare.on(machine, None, best[:1].lower() + best[1:].rstrip(".")))
+    if claims:
+        return clean(claims)
+    counts = (
+        (len(seen.steps), "step time"),
+        (len(seen.trained), "training result"),
+        (len(seen.clips), "clip"),
+        (len(seen.counted), "count"),
+    )
+    said = [f"{n} {what}{'s'[: n != 1]}" for n, what in counts if n]
+    nets = len({r.workload.model for r in seen.results})
+    text = f"{' and '.join(said) or 'nothing'} of {nets} net{'s'[: nets != 1]}, and no ratio measured in turns"
+    return clean(compare.on(machine, None, text))
+
+
+def headline(ratios: Sequence[Ratio]) -> Ratio | None:
+    """The ratio of a normalizer-free net to one with batch normalization that says most, the former on top.
+
+    NFNet-F1 to EfficientNet-B7, the paper's own, goes first; then what it reports of; full-size nets and images before
+    small ones, and of equals the one with the most turns.
+    """
+    turned = [found for ratio in ratios if (found := _normalizer_free_first(ratio)) is not None]
+
+    def rank(ratio: Ratio) -> tuple[bool, bool, bool, int]:
+        models = _models(ratio)
+        small = bool(scope(ratio.net.workload, ratio.baseline.workload))
+        return models != _PAIR, not published.ratios(*models), small, -ratio.turns
+
+    return min(turned, key=rank, default=None)
+
+
+def sentence(ratio: Ratio) -> str:
+    """ "On NVIDIA H200, bf16: NFNet-F1 trains 5.2 ± 0.1 times as fast as EfficientNet-B7 (…); the paper says 8.81 on
+    TPUv3"."""
+    precisions = {r.resolved.precision for r in (ratio.net, ratio.baseline) if r.resolved is not None}
+    precision = precisions.pop() if len(precisions) == 1 else None
+    value, half = ratio.speedup.value, ratio.speedup.half_width
+    shown = f"{units.significant(value)}, without an interval," if half is None else units.plus_minus(value, half)
+    # a step of one batch against a step of another is no speed
+    images = ratio.net.step.batch == ratio.baseline.step.batch
+    words = "trains {} times as fast as" if images else "takes steps {} times as fast as those of"
+    named = [spelt(name) for name in compare.named(ratio)]
+    text = f"{named[0]} {words.format(shown)} {named[1]} ({compare.circumstances(ratio, precision is None)})"
+    return compare.on(ratio.net.machine, precision, text + _paper(ratio))
+
+
+def _paper(ratio: Ratio) -> str:
+    own = [r for r in published.ratios(*_models(ratio)) if r.source.startswith(("Brock", published.PAPER))]
+    places = {"TPUv3": "on TPUv3", "V100": "on V100"}
+    said = {places.get(r.source.rpartition(" ")[2], "in its text"): units.significant(r.value) for r in own}
+    # its figures come from measurements, its text from one of them
+    ordered = sorted(said.items(), key=lambda found: found[0] == "in its text")
+    if not ordered:
+        return ""
+    theirs = all(r.step.batch == 32 and _full(r) for r in (ratio.net, ratio.baseline))
+    where = "" if theirs else ", at batch 32 a device and the px that each net trains at"
+    return f"; the paper says {', '.join(f'{value} {place}' for place, value in ordered)}{where}"
+
+
+def _full(result: Result) -> bool:
+    try:
+        return result.resolved is not None and result.resolved.px == find(result.workload.model).train_px
+    except UnknownModel:
+        return False
+
+
+def _models(ratio: Ratio) -> tuple[str, str]:
+    """The catalogue's names of both nets."""
+    names = []
+    for result in ratio[:2]:
+        try:
+            names.append(find(result.workload.model).name)
+        except UnknownModel:
+            names.append(result.workload.model)
+    return names[0], names[1]
+
+
+def _normalizer_free_first(ratio: Ratio) -> Ratio | None:
+    norms = [_norm(r) for r in (ratio.net, ratio.baseline)]
+    if norms == ["none", "batch"]:
+        return ratio
+    if norms == ["batch", "none"]:
+        return ratio._replace(net=ratio.baseline, baseline=ratio.net, estimate=ratio.speedup)
+    return None
+
+
+def _norm(result: Result) -> str | None:
+    """What a net normalizes with; None where that is not known to be its own."""
+    asked = result.workload.norm if isinstance(result.workload, StepTime) else "auto"
+    own = norm(result.workload.model)
+    return own if asked in ("auto", own) else None
+
+
+def spelt(model: str) -> str:
+    """A net as its authors write it: "nfnet-f1" → "NFNet-F1"; a name that is not the catalogue's stays."""
+    name, _, rest = model.partition(" ")
+    try:
+        find(name)
+    except UnknownModel:
+        return model
+    parts = []
+    for part in name.split("-"):
+        word = part.rstrip("0123456789")
+        short = len(part) == 2 and part[1].isdigit()
+        parts.append(_SPELT[word] + part[len(word) :] if word in _SPELT else part.upper() if short else part)
+    return "-".join(parts) + (f" {rest}" if rest else "")

@@ -1,0 +1,79 @@
+"""The tables of a study as a report shows them: each text with the raw value that it sorts by."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nfbench.analysis import clips, sweeps
+from nfbench.showing import accuracy, answers, counted, ratios, results
+from nfbench.showing import clips as show_clips
+from nfbench.showing import sweeps as show_sweeps
+from nfbench.showing.laid import Laid
+from nfbench.showing.report import CELL, Cell, Head, Table, clean
+from nfbench.showing.study import Shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BEHIND = {
+    "interval": "step_time",
+    "shown": "speedup",
+    "shown_top1": "top1",
+    "shown_target": "time_to_target",
+    "shown_bn": "time_to_bn",
+    "shown_time": "time",
+    "shown_speedup": "speedup",
+    "shown_over_floor": "over_floor",
+}
+"""The keys of texts that were made of a raw value, and the key of that."""
+
+
+class Swept(NamedTuple):
+    """What was seen over batches and over thresholds; None where no net was at several."""
+
+    batches: pd.DataFrame | None
+    clips: pd.DataFrame | None
+
+
+def swept(seen: Shown) -> Swept:
+    """The sweeps in what was seen."""
+    return Swept(
+        sweeps.batch_sweep(seen.steps, seen.trained) if answers.several(seen, "batch") else None,
+        sweeps.agc_sweep(seen.trained) if answers.several(seen, "agc", steps=False) else None,
+    )
+
+
+def tables(seen: Shown, over: Swept) -> list[Table]:
+    """The tables that are kept beside results, in the same order and with the same columns as their Markdown."""
+    found: list[tuple[str, Laid]] = []
+    if seen.steps:
+        found.append(("steps", results.laid(seen.steps)))
+    if seen.ratios:
+        found.append(("ratios", ratios.laid(seen.ratios)))
+    if seen.trained:
+        found.append(("accuracy", accuracy.laid(seen.trained)))
+    if seen.clips:
+        found += (("clips", laid) for laid in show_clips.laid(seen.clips, clips.shares(seen.steps)))
+    if seen.counted:
+        found += (("counted", laid) for laid in counted.laid(seen.counted))
+    if over.batches is not None:
+        found += (("batch-sweep", show_sweeps.laid(grid)) for grid in show_sweeps.batch_grids(over.batches))
+    if over.clips is not None:
+        found += (("agc-sweep", show_sweeps.laid(grid)) for grid in show_sweeps.agc_grids(over.clips))
+    return [_table(name, laid) for name, laid in found]
+
+
+_TITLES = {"steps": "Step times", "ratios": "Ratios measured in turns", "accuracy": "Training", "counted": "Counted"}
+
+
+def _table(name: str, laid: Laid) -> Table:
+    heads = tuple(Head(clean(c.title, 80), c.right, c.key.startswith("reported")) for c in laid.columns)
+    rows = tuple(tuple(_cell(row, c.key, c.show(row.get(c.key))) for c in laid.columns) for row in laid.rows)
+    return Table(name, clean(laid.title or _TITLES.get(name, name), CELL), heads, rows)
+
+
+def _cell(row: Any, key: str, text: str) -> Cell:
+    raw = row.get(_BEHIND.get(key, f"{key}{show_sweeps.RAW}"), row.get(key))
+    number = isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) < 2**1000 and math.isfinite(raw)
+    return Cell(clean(text, CELL), float(raw) if number else None)

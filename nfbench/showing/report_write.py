@@ -1,0 +1,93 @@
+"""A report as a file, and the figures of a Markdown one: nothing is written outside of the file's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from nfbench.errors import BadResults
+from nfbench.showing import plots, report_build, report_render, report_sources
+from nfbench.showing.report import Report
+from nfbench.showing.study import write
+from nfbench.showing.style import save
+
+PAGE = "README.md"
+SUFFIXES = (".md", ".html")
+
+
+class Text(NamedTuple):
+    """A Markdown report, and where each of its figures goes: paths from the report's folder, in their order."""
+
+    text: str
+    figures: tuple[str, ...]
+
+
+def check(path: Path) -> None:
+    """Raise `BadResults` where ``path`` is no name of a report."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise BadResults(
+            f"-o {path} names no kind of report.",
+            why="A report is Markdown or a page for a browser, told apart by the file's name.",
+            try_="-o report.md, or -o report.html",
+        )
+    if path.is_dir():
+        raise BadResults(f"-o {path} is a folder.", try_=f"-o {path / 'report.html'}")
+
+
+def device(folder: Path) -> Report | None:
+    """The report on the studies in the folder of a device, without one-off runs; None where there are none.
+
+    It follows from the results alone: the same results give the same report, on any machine.
+
+    Raises:
+        BadResults: a newer nfbench wrote one of them.
+    """
+    studies = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name not in report_sources.ONE_OFF]
+    held = [path for path in studies if any(path.rglob("*.jsonl"))]
+    try:
+        return report_build.build(report_sources.read(held)) if held else None
+    except BadResults as error:
+        if "newer nfbench" in error.what:
+            raise
+        return None
+
+
+def markdown(report: Report, path: Path) -> Text:
+    """The report as Markdown that is to stand at ``path``.
+
+    A figure of a study whose folder lies below that of ``path`` goes into the study's ``figures``, and then those of
+    the whole report into ``figures`` beside ``path``; else all go into a folder that bears the report's name.
+    """
+    inside = [p.folder is not None and report_render.below(p.folder, path.parent) for p in report.pictures]
+    whole = PurePosixPath("figures" if any(inside) else f"{path.stem}-figures")
+    found: dict[str, None] = {}
+    for picture, study in zip(report.pictures, inside, strict=True):
+        folder = PurePosixPath(study) / "figures" if study else whole
+        names = (str(folder / f"{picture.name}{f'-{i}' if i > 1 else ''}.svg") for i in range(1, len(found) + 2))
+        found[next(name for name in names if name not in found)] = None
+    figures = tuple(found)
+    return Text(report_render.markdown(report, dict(enumerate(figures)), path.parent), figures)
+
+
+def to(path: Path, report: Report) -> list[Path]:
+    """Write the report, as ``path`` is named; the files that were written, the report itself first.
+
+    Raises:
+        BadResults: ``path`` is no name of a report, or cannot be written.
+    """
+    check(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadResults(
+            f"{path.parent} cannot be made: {error.strerror}.", try_="-o with a folder that you may write to"
+        ) from error
+    if path.suffix.lower() == ".html":
+        return write(path.parent, {path.name: report_render.page(report, path.parent)})
+    text, figures = markdown(report, path)
+    written: list[Path] = []
+    with plots.looks():
+        for name, picture in zip(figures, report.pictures, strict=True):
+            place = path.parent / name
+            written += save(picture.figure, place.parent, place.stem, ("svg",))
+    return [*write(path.parent, {path.name: text}), *written]

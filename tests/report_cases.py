@@ -1,0 +1,63 @@
+"""Results that a report can tell something about, and names that would break a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from make import CPU, H200, accuracy, result
+
+from nfbench.records import Machine, Resolved, Result, StepTime, to_json
+
+BF16 = Resolved(px=224, micro_batch=32, precision="bf16", layout="nhwc")
+
+
+def turns(
+    net: str, baseline: str, speedup: float, *, machine: Machine = H200, px: int = 224, **fields: Any
+) -> list[Result]:
+    """Four turns in which a step of ``baseline`` takes about ``speedup`` times as long as one of ``net``."""
+    found = []
+    resolved = Resolved(px=px, micro_batch=32, precision="bf16", layout="nhwc")
+    for turn in range(4):
+        for place, (model, time) in enumerate(((net, 0.1), (baseline, 0.1 * speedup * (1 + 0.01 * turn)))):
+            one = {
+                "workload": StepTime(model=model, px=px),
+                "resolved": resolved,
+                "machine": machine,
+                "session": f"{net}-{baseline}",
+                "turn": turn,
+                "start": f"2026-01-01T00:00:{10 * place + turn:02d}.000Z",
+            }
+            found.append(result(model, (time,) * 20, **(one | fields)))
+    return found
+
+
+def trained(machine: Machine = CPU) -> list[Result]:
+    """Two nets, three seeds each, the first with fewer MACs."""
+    tops = {"tiny-nfnet": 0.90, "tiny-resnet": 0.95}
+    return [
+        accuracy(model, (0.5, top + 0.01 * seed), seed, machine=machine, macs=1e7 * (1 + place), study=None)
+        for place, (model, top) in enumerate(tops.items())
+        for seed in range(3)
+    ]
+
+
+def keep(path: str | Path, results: list[Result]) -> Path:
+    """Write ``results`` to a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(to_json(r) + b"\n" for r in results))
+    return path
+
+
+HOSTILE = (
+    "<script>window.pwned = 1</script>",
+    '"><img src=x onerror="window.pwned=1">',
+    "</style></svg></script><svg onload=window.pwned=1>",
+    "javascript:window.pwned=1",
+    "a|b`c`](x) ![i](http://evil.example/i.png) <details>",
+    "``` \n# heading\n| cell |",
+    "\x1b[31mred\x07 \x00 \u202eleft\u2028line",
+    "../../etc/x",
+    "{{ 7*7 }}{% raw %}$\\frac{1}{0}$",
+)
