@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from nfbench.analysis import store
@@ -83,7 +82,7 @@ fake.FakeDevice.build, fake.FakeSteps.update = building, updating
 
 
 def main() -> None:
-    plots.draw = lambda *_, **__: SimpleNamespace(files=[], left_out=[])  # type: ignore[assignment]
+    plots.draw = lambda *_, **__: plots.Drawn([], {})  # type: ignore[assignment]
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from conftest import Cli
@@ -34,7 +33,7 @@ epochs = 2
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all that is measured here."""
-    monkeypatch.setattr(plots, "draw", lambda *_, **__: SimpleNamespace(files=[], left_out=[]))
+    monkeypatch.setattr(plots, "draw", lambda *_, **__: plots.Drawn([], {}))
 
 
 def read() -> study.Study:

@@ -50,8 +50,9 @@ def subject(row: Row, machine: bool = True) -> str:
     parts = [plain(str(row.get("net", row.get("model", "?"))))]
     if "baseline" in row:
         parts = [f"{parts[0]} against {plain(str(row['baseline']))}"]
-    parts += [f"batch {row['batch']}"] if "batch" in row else []
-    parts += [f"λ {row['agc']}"] if "agc" in row and "dataset" in row else []
+    told = [f"batch {row['batch']}"] if "batch" in row else []
+    told += [f"λ {row['agc']}"] if "agc" in row and "dataset" in row else []
+    parts += [part for part in told if part not in parts[0].split(", ")]
     parts += [plain(str(row["dataset"]), 40)] if "dataset" in row else []
     return ", ".join(parts) + (f" on {plain(str(row.get('machine', '?')))}" if machine else "")
 
