@@ -163,6 +163,17 @@ def test_a_net_without_a_partner_takes_the_one_nearest_in_macs() -> None:
     assert bn_model(far, near) == "tiny-resnet"
 
 
+def test_of_partners_with_as_much_in_common_the_first_stands_for_all() -> None:
+    def time_to(*partners: Result) -> float:
+        row: Row = next(r for r in rows(accuracy(top1=(0.5, 0.7, 0.9)), *partners) if r["model"] == "tiny-nfnet")
+        return float(row["time_to_bn"])
+
+    low = accuracy("tiny-resnet", (0.1, 0.1, 0.4), run={"lr": 0.1})
+    high = accuracy("tiny-resnet", (0.1, 0.1, 0.65), run={"lr": 0.2})
+    other_batch = accuracy("tiny-resnet", (0.1, 0.1, 0.9), run={"batch": 100})
+    assert (time_to(low, high), time_to(high, low), time_to(other_batch, low)) == (2.0, 4.0, 2.0)
+
+
 @pytest.mark.parametrize(
     "other",
     [

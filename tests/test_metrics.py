@@ -135,3 +135,15 @@ def test_the_energy_of_a_run_is_that_of_all_ranks() -> None:
     both = (each_epoch("energy", 1.0, 1.0, 1.0), reading("energy", "J", "epoch", "test", (3.0, 3.0, 3.0), rank=1))
     assert accuracy_metrics.image_energy(accuracy(run={"world_size": 2}, more=both)) == pytest.approx(4 / 1000)
     assert accuracy_metrics.image_energy(accuracy(run={"world_size": 2}, more=both[:1])) is None
+
+
+def test_figures_are_of_the_result_that_is_asked_about_though_many_have_one_name() -> None:
+    found = [
+        result(times=(i / 1000,) * 6, readings=(*result(times=(i / 1000,) * 6).readings, once("macs", i)))
+        for i in range(1, 200)
+    ]
+    # each twice, out of order, and again once it is forgotten
+    for each in [*found, *found[::-3], *found[:5], *found]:
+        (place,) = [i for i, r in enumerate(found, 1) if r is each]
+        assert (metrics.seconds(each), metrics.METRICS["p95"](each)) == (place / 1000, place / 1000)
+        assert metrics.METRICS["macs"](each) == place

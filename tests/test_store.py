@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 from pathlib import Path
 
 import pytest
 from make import result
 
-from nfbench.analysis.store import Writer, load
+from nfbench.analysis.store import Writer, load, mend
 from nfbench.errors import BadResults
 from nfbench.records import to_json
 
@@ -64,6 +66,64 @@ def test_a_newer_schema_names_file_and_line(tmp_path: Path) -> None:
     path.write_bytes(to_json(result()) + b"\n" + to_json(result()).replace(b'"schema":1', b'"schema":2', 1))
     with pytest.raises(BadResults, match=r"new\.jsonl, line 2: written by a newer nfbench"):
         load([path])
+
+
+def test_what_a_newer_nfbench_wrote_is_no_broken_line_though_this_one_cannot_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "new.jsonl"
+    newer = to_json(result()).replace(b'"schema":1', b'"schema":2', 1).replace(b'"status":"ok"', b'"status":"splendid"')
+    path.write_bytes(b"nonsense\n" + newer)
+    with pytest.raises(BadResults, match=r"new\.jsonl, line 2: written by a newer nfbench: its schema is 2"):
+        load([path])
+
+
+def test_a_line_that_is_cut_off_is_broken_whichever_nfbench_wrote_it(tmp_path: Path) -> None:
+    path = tmp_path / "cut.jsonl"
+    newer = to_json(result()).replace(b'"schema":1', b'"schema":2', 1)
+    path.write_bytes(to_json(result()) + b"\n" + newer[:-5])
+    assert [(b.line, b.why) for b in load([path]).broken] == [(2, "broken or cut off")]
+
+
+@pytest.mark.parametrize("beginning", [b'{"schema":1,"more":', b'{"schema":1,"status":1,"more":'])
+def test_a_line_of_a_million_brackets_is_a_broken_one(tmp_path: Path, beginning: bytes) -> None:
+    path = tmp_path / "deep.jsonl"
+    path.write_bytes(to_json(result()) + b"\n" + beginning + b"[" * 10**6)
+    assert [str(b) for b in load([path]).broken] == [f"{path}, line 2: broken or cut off"]
+    assert mend([path]) == 1
+    assert path.read_bytes() == to_json(result()) + b"\n"
+
+
+def test_lines_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
+    path = tmp_path / "edited.jsonl"
+    line = to_json(result())
+    path.write_bytes(b"\xef\xbb\xbf" + line + b"\r\n\r\n  \r\n\xef\xbb\xbf" + line + b"\n" + b"x" * 10**6)
+    loaded = load([path])
+    assert len(loaded.results) == 1
+    assert [b.line for b in loaded.broken] == [4, 5]
+
+
+def test_results_are_in_order_of_their_start_and_copies_count_once(tmp_path: Path) -> None:
+    late, early = (result(start=f"2026-01-0{day}T00:00:00.000Z", id=str(day)) for day in (2, 1))
+    # one id in two workloads is two results
+    other = result("resnet26", start=early.start, id=early.id)
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(to_json(r) for r in (late, early)))
+    (tmp_path / "b.jsonl").write_bytes(b"\n".join(to_json(r) for r in (other, late)))
+    loaded = load([tmp_path])
+    assert loaded.results == [early, other, late]
+    assert loaded.repeated == 1
+
+
+@pytest.mark.parametrize("collects", [True, False])
+@pytest.mark.parametrize("content", [to_json(result()), b"nonsense"], ids=["sound", "broken"])
+def test_reading_leaves_the_collection_of_garbage_as_it_was(tmp_path: Path, collects: bool, content: bytes) -> None:
+    (tmp_path / "some.jsonl").write_bytes(content)
+    before = gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        with contextlib.suppress(BadResults):
+            load([tmp_path])
+        assert gc.isenabled() == collects
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_a_missing_path_says_how_to_make_results(tmp_path: Path) -> None:

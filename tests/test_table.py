@@ -12,8 +12,9 @@ from conftest import Cli
 from make import CPU, FAKE, H200, SOFTWARE, once, result
 
 from nfbench.analysis import rows
+from nfbench.analysis.metrics import METRICS
 from nfbench.analysis.store import Writer, load
-from nfbench.records import Resolved, Result, Software, StepTime
+from nfbench.records import Conditions, Resolved, Result, Software, StepTime
 from nfbench.showing.tables import Column, render
 
 NEWER = Software(nfbench="0.2.0", torch="2.16.0")
@@ -80,6 +81,13 @@ def test_each_machine_is_told_apart_from_those_of_its_own_name_alone() -> None:
         alone: "NVIDIA A100",
         slice_: "NVIDIA H100, 1g.12gb",
     }
+
+
+def test_a_brief_row_holds_what_a_whole_one_does_but_metrics_and_findings() -> None:
+    given = [result(conditions=Conditions(other_processes=1)), result("resnet26", times=())]
+    for whole, brief in zip(rows.rows(given)[0], rows.rows(given, brief=True)[0], strict=True):
+        assert brief == {k: v for k, v in whole.items() if k not in METRICS and k != "findings"}
+    assert "throughput" in rows.rows(given)[0][0] and rows.rows(given)[0][0]["findings"]
 
 
 def test_results_that_resolved_differently_are_rows_of_their_own() -> None:

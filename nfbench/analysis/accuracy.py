@@ -50,10 +50,11 @@ def rows(results: Iterable[Result], everything: bool = False, target: float | No
     aside = chosen._replace(aside=chosen.aside | {"of a seed whose other run is shown": repeated})
     names = machine_names(group[-1].machine for group in groups)
     found = [_row(group) | {"machine": names[group[-1].machine]} for group in groups]
+    partners = _partners(found)
     for row, group in zip(found, groups, strict=True):
         if target is not None:
             row |= {"target": target} | _reached(group, target, "target")
-        if (partner := _partner(row, found)) is not None:
+        if (partner := _partner(row, partners.get(_place(row), ()))) is not None:
             row |= {"bn_model": partner["model"]} | _reached(group, partner["top1"], "bn")
     return found, aside.said("training runs")
 
@@ -186,17 +187,22 @@ def _reached(group: Sequence[Result], target: float, name: str) -> Row:
     return found | {f"time_to_{name}": statistics.fmean(times)} if every else found
 
 
-def _partner(row: Row, rows: Iterable[Row]) -> Row | None:
+def _partners(rows: Iterable[Row]) -> dict[tuple[object, ...], list[Row]]:
+    """The rows with batch normalization that may be a partner, by their place: of equals in what decides between them
+    the first."""
+    found: dict[tuple[object, ...], dict[tuple[object, ...], Row]] = {}
+    for row in rows:
+        if row.get("norm") == "batch" and "top1" in row:
+            found.setdefault(_place(row), {}).setdefault((row["model"], row.get("macs"), *_common(row)), row)
+    return {place: list(those.values()) for place, those in found.items()}
+
+
+def _partner(row: Row, there: Iterable[Row]) -> Row | None:
     """The row with batch normalization to compare a normalizer-free one with: its own partner's, else the nearest
-    by the ratio of MACs; of several the one with the most settings in common."""
+    by the ratio of MACs; of several the one with the most settings in common. ``there`` are the `_partners` there."""
     if row.get("norm") != "none" or not row["epochs"]:
         return None
     own = batch_normalized(row["model"])
-    there = [
-        r
-        for r in rows
-        if r.get("norm") == "batch" and "top1" in r and all(r.get(key) == row.get(key) for key in _PLACE)
-    ]
     named = [r for r in there if own is not None and r["model"] == own.name]
     near = named or [r for r in there if r.get("macs", 0) > 0 < row.get("macs", 0)]
 
@@ -205,6 +211,10 @@ def _partner(row: Row, rows: Iterable[Row]) -> Row | None:
         return ratio, sum(a != b for a, b in zip_longest(_common(other), _common(row)))
 
     return min(near, key=distance, default=None)
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    return tuple(row.get(key) for key in _PLACE)
 
 
 def _common(row: Row) -> list[object]:

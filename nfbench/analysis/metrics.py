@@ -3,7 +3,8 @@
 A metric is a function of one `Result`, absent (None) where what it needs is, or where the result has no rate because
 it is not `ok`. All are in SI units.
 
-Of several ranks the slowest decides: they wait for each other in every update. Phases are rank 0's.
+The step times are worked out in `step_seconds`. Of several ranks the slowest decides: they wait for each other in every
+update. Phases are rank 0's.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from collections.abc import Callable, Sequence
 
 from nfbench.analysis import stats
 from nfbench.analysis.stats import Estimate
+from nfbench.analysis.step_seconds import RATED, composed_parts, kept, ordered, step_times
+from nfbench.analysis.step_seconds import seconds as seconds
+from nfbench.analysis.step_seconds import step_time as step_time
 from nfbench.catalog import gpus
 from nfbench.records import PHASES, Phase, Reading, Result, accumulation_steps
-
-_RATED = ("ok", "interrupted")
 
 VOIDS = frozenset({"hw_slowdown", "hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake"})
 """Throttle reasons under which a timing is no timing of this device."""
@@ -27,67 +29,10 @@ def voided(result: Result) -> bool:
     return not VOIDS.isdisjoint(result.conditions.throttle)
 
 
-def step_time(result: Result) -> Estimate | None:
-    """Seconds of one optimizer update: the median, or the composed step, with its interval within this run."""
-    if (parts := _composed_parts(result)) is not None:
-        return stats.composed(*parts)
-    times = _step_times(result)
-    return stats.median(times) if times else None
-
-
-def seconds(result: Result) -> float | None:
-    """The value of `step_time`, without the work of its interval."""
-    if (parts := _composed_parts(result)) is not None:
-        return stats.composed_value(*parts)
-    times = _step_times(result)
-    return statistics.median(times) if times else None
-
-
-def _step_times(result: Result) -> list[float]:
-    """Step by step the slowest rank's."""
-    ranks = [r.finite for r in result.each("step_time")] if result.status in _RATED else []
-    times = [max(step) for step in zip(*ranks, strict=False)]
-    # no clock has stood still: such a file was not written by nfbench
-    return times if all(t > 0 for t in times) else []
-
-
-_Parts = tuple[list[float], list[float], list[float], int]
-
-
-def _composed_parts(result: Result) -> _Parts | None:
-    """What `stats.composed` takes, of the slowest rank; None where the result holds whole steps or no rate."""
-    passes = round(result.value("passes") or 0)
-    if not result.composed or result.status not in _RATED or result.resolved is None or passes < 2:
-        return None
-    found = []
-    for rank in sorted({r.rank for r in result.readings if r.name in PHASES}):
-        phases = [r for r in result.readings if r.rank == rank and r.name in PHASES]
-        if (parts := _parts_of_rank(result, phases, passes)) is None:
-            return None
-        found.append(parts)
-    return max(found, key=lambda parts: stats.composed_value(*parts), default=None)
-
-
-def _parts_of_rank(result: Result, phases: Sequence[Reading], passes: int) -> _Parts | None:
-    assert result.resolved is not None
-    if any(None in r.values for r in phases) or result.resolved.micro_batch < 1:
-        return None
-    # phases of unequal length were not written by nfbench
-    micro = [sum(t) for t in zip(*(r.finite for r in phases if r.scope == "micro_step"), strict=False)]
-    tails = [sum(t) for t in zip(*(r.finite for r in phases if r.scope != "micro_step"), strict=False)]
-    updates = [micro[start : start + passes] for start in range(0, len(micro), passes)]
-    whole = accumulation_steps(result.step, result.resolved)
-    reduced = result.step.world_size > 1
-    if not tails or not all(t > 0 for t in micro) or (reduced and (passes < 3 or len(updates) != len(tails))):
-        return None
-    parts = stats.composed_parts(updates, tails, whole, reduced)
-    return parts if parts[0] and parts[1] else None
-
-
 def phase_time(result: Result, phase: Phase) -> float | None:
     """Seconds of ``phase`` in one step: the median over steps, or composed from its passes."""
-    found, values = result.reading(phase), _values(result, phase)
-    if found is None or not values or result.status not in _RATED:
+    found = _by_name(result).get(phase)
+    if found is None or result.status not in RATED or not (values := found.finite):
         return None
     if not result.composed or found.scope != "micro_step":
         return statistics.median(values)
@@ -101,7 +46,7 @@ def phase_time(result: Result, phase: Phase) -> float | None:
 
 def percentile(result: Result, share: float) -> float | None:
     """The step time below which ``share`` (0 to 1) of the steps lie; a composed step has none."""
-    values = sorted(_step_times(result))
+    values = ordered(result)
     if len(values) < 2:
         return None
     place = share * (len(values) - 1)
@@ -177,8 +122,8 @@ def rank_spread(result: Result) -> float | None:
 def _updates(result: Result) -> list[float]:
     """Seconds of the updates as they were timed, which are no whole steps where those are composed."""
     if not result.composed:
-        return _step_times(result)
-    if (parts := _composed_parts(result)) is None:
+        return step_times(result)
+    if (parts := composed_parts(result)) is None:
         return []
     passes = round(result.value("passes") or 0)
     first, later, tails, _ = parts
@@ -197,7 +142,7 @@ def _slowest(result: Result, name: str) -> float | None:
 
 def once(name: str) -> Callable[[Result], float | None]:
     """The metric that is a reading taken once."""
-    return lambda result: result.value(name)
+    return lambda result: found.values[0] if (found := _by_name(result).get(name)) and found.values else None
 
 
 def most(name: str) -> Callable[[Result], float | None]:
@@ -254,6 +199,7 @@ def across(results: Sequence[Result]) -> Estimate | None:
     return stats.mean_of_logs([time for _, time in found])
 
 
-def _values(result: Result, name: str) -> list[float]:
-    reading = result.reading(name)
-    return reading.finite if reading else []
+@kept
+def _by_name(result: Result) -> dict[str, Reading]:
+    """The first reading of each name, as `Result.reading` finds it."""
+    return {r.name: r for r in reversed(result.readings)}

@@ -58,8 +58,8 @@ def choose(results: Iterable[Result], everything: bool = False) -> Chosen:
     groups: dict[tuple[str, Machine, Software, Resolved | None], list[Result]] = {}
     latest: dict[tuple[str, Machine], Result] = {}
     for result in real or results:
-        groups.setdefault((key(result.workload), result.machine, result.software, result.resolved), []).append(result)
         place = key(result.workload), result.machine
+        groups.setdefault((*place, result.software, result.resolved), []).append(result)
         latest[place] = max(latest.get(place, result), result, key=lambda r: r.start)
     if everything:
         return Chosen(list(groups.values()), aside)
@@ -68,11 +68,12 @@ def choose(results: Iterable[Result], everything: bool = False) -> Chosen:
     return Chosen(list(kept.values()), aside | {"by older software (--all shows them)": older})
 
 
-def row(group: Sequence[Result]) -> Row:
+def row(group: Sequence[Result], brief: bool = False) -> Row:
     """One row of raw SI values; what is absent has no entry.
 
     Quantities are medians over the replicates that have a rate; the step time has its interval. Reported figures stand
-    under ``reported_`` and only where batch and px are the paper's.
+    under ``reported_`` and only where batch and px are the paper's. A ``brief`` row has neither the other metrics nor
+    findings, which are most of the work.
     """
     last = group[-1]
     rated = [r for r in group if metrics.seconds(r) is not None]
@@ -100,7 +101,7 @@ def row(group: Sequence[Result]) -> Row:
         "norm": result.notes.get("norm"),
     }
     if resolved is not None:
-        found |= {f.name: getattr(resolved, f.name) for f in msgspec.structs.fields(resolved)}
+        found |= msgspec.structs.asdict(resolved)
         found["agc"] = "none" if resolved.agc is None else resolved.agc
         found["accumulation_steps"] = accumulation_steps(workload, resolved)
         found["asked_precision"], found["asked_layout"] = workload.precision, workload.layout
@@ -112,23 +113,36 @@ def row(group: Sequence[Result]) -> Row:
         found |= {"step_time": time.value, "step_time_low": time.low, "step_time_high": time.high}
     steps = [r.value("steps") for r in rated]
     found["steps"] = sum(s for s in steps if s is not None) or None
-    for name, metric in metrics.METRICS.items():
-        values = [value for r in shown if (value := metric(r)) is not None]
+    found |= ({} if brief else _measured(shown)) | _reported(result)
+    if not brief:
+        found["findings"] = _doubts(group, rated)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _measured(results: Sequence[Result]) -> Row:
+    found: Row = {}
+    # all of one result before the next, whose step times are then worked out once
+    each = [[metric(r) for metric in metrics.METRICS.values()] for r in results]
+    for name, column in zip(metrics.METRICS, zip(*each, strict=True), strict=True):
+        values = [value for value in column if value is not None]
         if values:
             found[name] = statistics.median(values)
-    found |= _reported(result)
+    return found
+
+
+def _doubts(group: Sequence[Result], rated: Sequence[Result]) -> list[findings.Finding]:
     warnings = findings.of_all(group)
     if (few := findings.few_rounds(len(rated))) is not None and len({r.round for r in rated}) > 1:
         warnings.append(few)
     # replicates have an interval of their own
-    found["findings"] = [f for f in warnings if f.code != "wide_interval" or len(rated) == 1]
-    return {name: value for name, value in found.items() if value is not None}
+    return [f for f in warnings if f.code != "wide_interval" or len(rated) == 1]
 
 
-def rows(results: Iterable[Result], everything: bool = False) -> tuple[list[Row], str]:
-    """The rows of `choose` over the results that are steps, and what was set aside in a sentence."""
+def rows(results: Iterable[Result], everything: bool = False, brief: bool = False) -> tuple[list[Row], str]:
+    """The rows of `choose` over the results that are steps, ``brief`` ones as of `row`, and what was set aside in a
+    sentence."""
     chosen = choose((r for r in results if isinstance(r.workload, StepTime)), everything)
-    found = [row(group) for group in chosen.groups]
+    found = [row(group, brief) for group in chosen.groups]
     names = machine_names(group[-1].machine for group in chosen.groups)
     for shown, group in zip(found, chosen.groups, strict=True):
         shown["machine"] = names[group[-1].machine]
@@ -138,13 +152,17 @@ def rows(results: Iterable[Result], everything: bool = False) -> tuple[list[Row]
 def machine_names(machines: Iterable[Machine]) -> dict[Machine, str]:
     """A name for each machine: its device's, with those of its fields in which another of that name differs."""
     found: dict[Machine, str] = {}
+    same: dict[str, dict[str, set[object]]] = {}
     distinct = list(dict.fromkeys(machines))
     for machine in distinct:
-        same = [m for m in distinct if m.name == machine.name]
+        values = same.setdefault(machine.name, {field: set() for field in _MACHINE})
+        for field in _MACHINE:
+            values[field].add(getattr(machine, field))
+    for machine in distinct:
         parts = [machine.name]
         for field, text in _MACHINE.items():
             value = getattr(machine, field)
-            if value is not None and (field in _ALWAYS or any(getattr(m, field) != value for m in same)):
+            if value is not None and (field in _ALWAYS or len(same[machine.name][field]) > 1):
                 parts.append(text(value))
         found[machine] = ", ".join(parts)
     return found

@@ -50,7 +50,8 @@ def batch_sweep(steps: Iterable[Row], trained: Iterable[Row] = ()) -> pd.DataFra
     steps, trained = list(steps), list(trained)
     pairs = _pairs(steps, trained)
     found = [_step(row) | (_run(trained[pairs[i]]) if i in pairs else {}) for i, row in enumerate(steps)]
-    alone = [row for i, row in enumerate(trained) if i not in set(pairs.values())]
+    paired = set(pairs.values())
+    alone = [row for i, row in enumerate(trained) if i not in paired]
     found += [_shared(row) | _run(row) for row in alone]
     named = lines.names([*steps, *alone])
     rows = [row | {"net": name} for row, name in zip(found, named, strict=True)]
@@ -181,19 +182,20 @@ def _shared(row: Row) -> Row:
 
 def _pairs(steps: Sequence[Row], trained: Sequence[Row]) -> dict[int, int]:
     """The places of steps and of the runs that are of the same net, one of each."""
+    there: dict[tuple[object, ...], list[tuple[int, Row]]] = {}
+    for i, step in enumerate(steps):
+        there.setdefault(_place(step), []).append((i, lines.settings(step)))
     found: dict[int, list[int]] = {}
     for j, run in enumerate(trained):
-        place = [run.get(key) for key in ("machine", "model", "batch")]
         own = {key: value for key, value in lines.settings(run).items() if key in lines.SHARED}
-        same = [
-            i
-            for i, step in enumerate(steps)
-            if [step.get(key) for key in ("machine", "model", "batch")] == place
-            and lines.agree(own, lines.settings(step))
-        ]
+        same = [i for i, step in there.get(_place(run), ()) if lines.agree(own, step)]
         if len(same) == 1:
             found.setdefault(same[0], []).append(j)
     return {i: runs[0] for i, runs in found.items() if len(runs) == 1}
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    return tuple(row.get(key) for key in ("machine", "model", "batch"))
 
 
 def _frame(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
