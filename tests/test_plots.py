@@ -230,3 +230,9 @@ def test_without_a_kind_only_what_no_figure_shows_is_said(cli: Cli) -> None:
     said = [line for line in done.stderr.splitlines() if line.startswith("Left out")]
     assert said and all("nfnet-f1, batch 32" in line for line in said)
     assert not any("it takes two" in line for line in said)
+
+
+def test_a_figure_is_the_same_whatever_else_it_is_saved_as() -> None:
+    plots.draw(Held(table(*SOME)), Path("alone"), ["step-time"], ["svg"])
+    plots.draw(Held(table(*SOME)), Path("with"), ["step-time"], ["png", "pdf", "svg"])
+    assert Path("alone/step-time.svg").read_bytes() == Path("with/step-time.svg").read_bytes()

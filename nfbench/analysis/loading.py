@@ -50,8 +50,8 @@ def files(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without looking for garbage among records that are being made, which takes longer than reading them."""
+def no_collection() -> Iterator[None]:
+    """Without looking for garbage among what is being made, which takes longer than making it."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -83,7 +83,7 @@ def _read(path: Path, results: list[Result], broken: list[Broken]) -> None:
         raise BadResults(f"{path} cannot be read: {error.strerror}.") from error
 
 
-@_no_collection()
+@no_collection()
 def load(paths: Sequence[Path]) -> Loaded:
     """All sound results of files and folders, read recursively.
 

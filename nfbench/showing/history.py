@@ -111,7 +111,7 @@ def _panels(results: Iterable[Result]) -> dict[str, list[Panel]]:
     steps = [result for result in results if isinstance(result.workload, StepTime)]
     groups = choose(steps, everything=True).groups
     found: dict[str, dict[tuple[Machine, str], Panel]] = {}
-    for row, group in zip(rows_of(steps, everything=True)[0], groups, strict=True):
+    for row, group in zip(rows_of(steps, everything=True, brief=True)[0], groups, strict=True):
         first = group[0]
         panels = found.setdefault(row["machine"], {})
         panel = panels.setdefault((first.machine, key(first.workload)), Panel(first.step))

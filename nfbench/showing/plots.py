@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from nfbench.analysis.loading import no_collection
 from nfbench.analysis.rows import Row
 from nfbench.catalog import macs, published
 from nfbench.catalog.models import FAMILIES, NETS, Net
@@ -63,8 +64,8 @@ class Drawn(NamedTuple):
 
 @contextmanager
 def looks() -> Iterator[None]:
-    """Within it figures have the looks that all of this package share."""
-    with rc_context(STYLE), warnings.catch_warnings():
+    """Within it figures have the looks that all of this package share, and nothing looks for garbage among them."""
+    with rc_context(STYLE), warnings.catch_warnings(), no_collection():
         # a name in a script that the font lacks is drawn as boxes
         warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
         yield

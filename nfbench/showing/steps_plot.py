@@ -24,7 +24,7 @@ from nfbench.showing.style import PAGE, look, plain, series
 from nfbench.showing.sweep_lines import log_axis
 from nfbench.showing.timeline import Timeline, timeline
 
-_MOST = 6
+_MOST = 4
 _RANKS = 8
 """Ranks whose samples are drawn."""
 _BEGINS = 60

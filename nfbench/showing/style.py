@@ -148,6 +148,9 @@ def series(model: str, family: str | None) -> tuple[str, str]:
 
 def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMATS) -> Iterator[Path]:
     """A file of each of ``formats`` (png, svg, pdf) without date or version, each renamed into place when whole."""
+    # once, and not by the format that happens to be the first
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for kind in formats:
