@@ -20,6 +20,9 @@ SCHEMA_VERSION = 1
 
 MAX_KEPT_STEPS = 1000
 
+MOST = 1e30
+"""What no clock, counter or meter has shown: a value beyond it was not written by nfbench, and counts as not finite."""
+
 Precision = Literal["fp32", "tf32", "fp16", "bf16"]
 Layout = Literal["nchw", "nhwc"]
 CompileMode = Literal["none", "default", "reduce-overhead", "max-autotune"]
@@ -314,7 +317,8 @@ class Reading(Record, frozen=True, kw_only=True):
     @property
     def finite(self) -> list[float]:
         """The values that are finite, in order."""
-        return [v for v in self.values if v is not None]
+        # what no meter shows overflows in sums
+        return [v for v in self.values if v is not None and -MOST < v < MOST]
 
 
 def reading(name: str, unit: str, scope: Scope, source: str, values: Iterable[float], rank: int = 0) -> Reading:
@@ -389,12 +393,14 @@ class Result(Record, frozen=True, kw_only=True):
     def value(self, name: str) -> float | None:
         """The single value of a reading taken once, or None where it is absent; of several ranks rank 0's."""
         found = self.reading(name)
-        return found.values[0] if found and found.values else None
+        value = found.values[0] if found and found.values else None
+        return value if value is None or -MOST < value < MOST else None
 
 
 def accumulation_steps(workload: StepTime | Accuracy, resolved: Resolved) -> int:
     """Passes of a whole update, on each of the processes that share the batch."""
-    return workload.batch // (resolved.micro_batch * workload.world_size)
+    # a file that nfbench didn't write may hold a zero
+    return max(1, workload.batch // max(1, resolved.micro_batch * workload.world_size))
 
 
 _encoder = msgspec.json.Encoder()

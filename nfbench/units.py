@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
 
-_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+_PREFIXES = (
+    *((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")),
+    *((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")),
+)
 ABSENT = "–"
+_LARGE, _SMALL = 1e15, 1e-12
+"""Beyond these a number has an exponent: nobody reads so many digits, and a results file may hold anything."""
+_LONGEST = 1e10
+"""Seconds from which on hours say no more."""
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """``value`` with ``digits`` significant digits and no exponent: 1234 → '1234', 12.34 → '12.3'."""
+    """``value`` with ``digits`` significant digits: 1234 → '1234', 12.34 → '12.3', 1e300 → '1.00e+300'."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
+    if not _SMALL <= abs(value) < _LARGE:
+        return f"{value:.{digits - 1}e}"
     # the exponent after rounding: 0.9999 has that of 1.00
     exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
     decimals = max(0, digits - 1 - exponent)
@@ -19,27 +29,29 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def si(value: float | None, unit: str, digits: int = 3) -> str:
-    """``value`` with an SI prefix: ``si(0.0123, "s")`` is '12.3 ms'; None is '–'."""
-    if value is None:
+    """``value`` with an SI prefix: ``si(0.0123, "s")`` is '12.3 ms'; None and what is not finite is '–'."""
+    if value is None or not math.isfinite(value):
         return ABSENT
     for factor, prefix in _PREFIXES:
-        if abs(value) >= factor * (1 - 0.5 * 10**-digits):
+        if 1e3 * _PREFIXES[0][0] > abs(value) >= factor * (1 - 0.5 * 10**-digits):
             return f"{significant(value / factor, digits)} {prefix}{unit}"
     return f"{significant(value, digits)} {unit}"
 
 
 def seconds(value: float | None, digits: int = 4) -> str:
-    """A duration: µs, ms or s below a minute, then '2 min 05 s'."""
-    if value is None or value < 60:
+    """A duration: µs, ms or s below a minute, then '2 min 05 s'; None and what is not finite is '–'."""
+    if value is None or value < 60 or not math.isfinite(value):
         return si(value, "s", digits)
+    if value >= _LONGEST:
+        return f"{value:.{digits - 1}e} s"
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def bytes_(value: float | None, digits: int = 3) -> str:
-    """A size in binary units: GiB, MiB, KiB."""
-    if value is None:
+    """A size in binary units: GiB, MiB, KiB; None and what is not finite is '–'."""
+    if value is None or not math.isfinite(value):
         return ABSENT
     for power, prefix in ((40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")):
         if abs(value) >= 2**power:
@@ -49,7 +61,7 @@ def bytes_(value: float | None, digits: int = 3) -> str:
 
 def percent(value: float | None, digits: int = 3) -> str:
     """A share between 0 and 1 as per cent."""
-    return ABSENT if value is None else f"{significant(100 * value, digits)} %"
+    return ABSENT if value is None or not math.isfinite(value) else f"{significant(100 * value, digits)} %"
 
 
 def signed_percent(value: float | None, digits: int = 2) -> str:
@@ -61,19 +73,37 @@ def signed_percent(value: float | None, digits: int = 2) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A bare number with thousands kept readable; None is '–'."""
-    if value is None:
+    """A bare number with thousands kept readable; None and what is not finite is '–'."""
+    if value is None or not math.isfinite(value):
         return ABSENT
-    return f"{value:,.0f}" if abs(value) >= 10**digits else significant(value, digits)
+    return f"{value:,.0f}" if 10**digits <= abs(value) < _LARGE else significant(value, digits)
+
+
+def interval(value: float, low: float | None, high: float | None) -> str:
+    """A value with its interval: '1.12 ± 0.01', or '0.50 (0.0027 to 92)' where the value is far from the middle of the
+    ends, as that of a ratio which is hardly known; '1.12' without one."""
+    if low is None or high is None:
+        return minus(significant(value, 3))
+    middle, half = (low + high) / 2, (high - low) / 2
+    if half > 1e-9 * abs(value) and not abs(value - middle) <= half / 5:
+        return minus(f"{significant(value, 2)} ({significant(low, 2)} to {significant(high, 2)})")
+    return plus_minus(value, half)
+
+
+def minus(text: str) -> str:
+    """Numbers with the sign of subtraction, and none before a zero: '-0.3' → '−0.3', '-0' → '0', '2e-07' as it is."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", re.sub(r"(?<![\w.])-(?=0(?:\.0*)?(?![\d.]))", "", text))
 
 
 def plus_minus(value: float, half_width: float) -> str:
     """'1.12 ± 0.01': the half-width with one significant digit (two where it begins with 1), the value to match."""
     # what is left over from rounding is no width
     if half_width <= 1e-9 * abs(value) or not math.isfinite(half_width):
-        return significant(value, 4)
+        return minus(significant(value, 4))
+    if max(abs(value), half_width) >= _LARGE:
+        return minus(f"{significant(value, 3)} ± {significant(half_width, 1)}")
     exponent = math.floor(math.log10(half_width))
     if half_width / 10**exponent < 2:
         exponent -= 1
     decimals = min(6, max(0, -exponent))
-    return f"{value:.{decimals}f} ± {half_width:.{decimals}f}"
+    return minus(f"{value:.{decimals}f} ± {half_width:.{decimals}f}")

@@ -65,6 +65,14 @@ def _timed() -> Iterator[Result]:
     yield steps("n" * 10**5, 32, 0.2)
     for name, time in (("timm:a", 1e300), ("timm:b", 1e-300), ("timm:c", float("nan"))):
         yield result(name, times=(time,) * 10)
+    yield result("timm:f", times=(1.7e308,) * 10)
+    yield steps("timm:g", 0, 0.1)
+    yield steps("timm:h", -1, 0.1)
+    nothing = Resolved(px=0, micro_batch=0, precision="fp32", layout="nhwc")
+    yield steps("timm:i", 32, 0.1, resolved=nothing, asked={"world_size": 0})
+    yield steps(
+        "timm:j", 32, 0.1, readings=(once("energy", 1.7e308), once("energy_time", 1e-300), once("macs", 1.7e308))
+    )
     yield result("nfnet-f1", status="out_of_memory", readings=(), resolved=None, message="no room")
     yield result("nfnet-f2", status="diverged", machine=H200)
     ranks = tuple(
@@ -104,6 +112,7 @@ def _trained() -> Iterator[Result]:
     yield accuracy("resnet50", (), run={"dataset": "imagenet", "epochs": 0}, machine=H200, px=224, test_px=224)
     yield accuracy(HOSTILE, run={"dataset": "imagefolder:<b>"})
     yield accuracy("tiny-efficientnet", (float("nan"),) * 3)
+    yield accuracy("tiny-efficientnet-s", (1.7e308,) * 3, train_time=1.7e308, macs=1.7e308)
     yield accuracy("tiny-nfnet-l", status="error", readings=(), resolved=None, message="broken")
 
 

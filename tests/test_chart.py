@@ -12,10 +12,10 @@ from conftest import Cli
 from make import CPU, result, step_times
 from sweep_cases import batch_results, run, step
 
-from nfbench.analysis import accuracy, compare, rows, sweeps
+from nfbench.analysis import accuracy, compare, rows, stats, sweeps
 from nfbench.catalog import published
 from nfbench.records import Result, StepTime
-from nfbench.showing import chart, chart_rows, chart_study, chart_sweeps, spelling
+from nfbench.showing import chart, chart_ratios, chart_rows, chart_study, chart_sweeps, spelling
 from nfbench.showing.chart import ASCII, BLOCKS, REPORTED, Chart, Screen
 
 WIDE, NARROW = Screen(100), Screen(60)
@@ -124,8 +124,8 @@ def test_a_net_without_a_time_says_why() -> None:
 def test_what_does_not_fit_is_counted() -> None:
     table = [timed(f"net-{i}", 1.0) for i in range(30)]
     lines = texts(chart_rows.found(table, [], [], WIDE))
-    assert len(lines) == chart.LINES
-    assert lines[-1] == "and 12 more rows, in the table above"
+    assert len(lines) <= chart.LINES
+    assert lines[-1] == f"and {30 - sum(line.startswith('net-') for line in lines)} more rows, in the table above"
 
 
 @pytest.mark.parametrize("glyphs", [BLOCKS, ASCII], ids=["blocks", "ascii"])
@@ -214,7 +214,7 @@ def pair(net: str, baseline: str, factors: Sequence[float]) -> compare.Ratio:
 
 def test_a_ratio_is_drawn_from_1_and_reported_ones_beside_it_in_another_look() -> None:
     ratio = pair("nfnet-f0", "resnet50", (1.9, 2.1, 2.0, 2.0))
-    found = chart_rows.speedups([ratio], WIDE)
+    found = chart_ratios.speedups([ratio], WIDE)
     line = found[1]
     marks = [text for text, _ in line]
     one, value = marks.index("│"), marks.index("┃")
@@ -224,19 +224,19 @@ def test_a_ratio_is_drawn_from_1_and_reported_ones_beside_it_in_another_look() -
     assert all(v < 1 for v in reported) and all(i < one for i, m in enumerate(marks) if m == "◇")
     styles = dict(line)
     assert styles["◇"] == REPORTED != styles["┃"]
-    assert texts(found)[-1] == "┃ measured, ◇ reported, log scale"
+    assert texts(found)[-1] == "┃ measured, ├─┤ 95 % interval, ◇ reported, │ 1 ×, log scale"
     assert texts(found)[0] == "nfnet-f0 is … times as fast as"
     assert "1.0 ×" in texts(found)[2]
 
 
 def test_nothing_is_said_of_reported_ratios_where_there_are_none() -> None:
-    lines = texts(chart_rows.speedups([pair("tiny-nfnet", "tiny-resnet", (0.5, 0.5))], WIDE))
-    assert lines[-1] == "┃ measured, log scale"
+    lines = texts(chart_ratios.speedups([pair("tiny-nfnet", "tiny-resnet", (0.5, 0.5))], WIDE))
+    assert lines[-1] == "┃ measured, │ 1 ×, log scale"
     assert not any("◇" in line for line in lines)
 
 
 def test_noise_does_not_look_like_a_speedup() -> None:
-    line = texts(chart_rows.speedups([pair("a", "b", (1.001, 1.001))], WIDE))[1]
+    line = texts(chart_ratios.speedups([pair("a", "b", (1.001, 1.001))], WIDE))[1]
     assert "━" not in line
 
 
@@ -253,6 +253,98 @@ def test_accuracies_stand_on_a_scale_with_their_intervals() -> None:
     line = row_of("b", found)
     assert [line.index(c) - start for c in "├●┤"] == pytest.approx([4 / 6 * 63, 5 / 6 * 63, 63], abs=1)
     assert "diverged" in row_of("c", found)
+
+
+def test_the_ends_of_an_interval_of_a_top1_are_those_of_a_share() -> None:
+    table = [
+        {"model": "a", "dataset": "digits", "status": "ok", "top1": 0.9},
+        {"model": "b", "dataset": "digits", "status": "ok", "top1": 0.3, "top1_low": -0.35, "top1_high": 1.2},
+    ]
+    assert texts(chart_rows.accuracies(table, WIDE))[0] == "top-1 on digits, from 0.00 % to 100.00 %"
+
+
+@pytest.mark.parametrize("glyphs", [BLOCKS, ASCII], ids=["blocks", "ascii"])
+def test_every_mark_of_a_chart_of_rows_is_explained_below_it(glyphs: chart.Glyphs) -> None:
+    screen = Screen(100, glyphs)
+    trained = [{"model": m, "dataset": "x", "top1": 0.9, "top1_low": 0.5, "top1_high": 0.95} for m in "ab"]
+    for lines in (
+        chart_rows.times([timed("a", 1.0, 0.5, 1.5), timed("b", 2.0)], screen),
+        chart_rows.accuracies(trained, screen),
+        chart_ratios.speedups([pair("nfnet-f0", "resnet50", (1.9, 2.1, 2.0, 2.0))], screen),
+    ):
+        opening, line, _, closing = glyphs.whisker
+        assert f"{opening}{line}{closing} 95 % interval" in texts(lines)[-1]
+        assert " measured" in texts(lines)[-1]
+
+
+ODD = (float("nan"), float("inf"), -1.0, 0.0, 1e-320, 1e-300, 1e300, 10**400, None, "word")
+
+
+def odd_charts(count: int, screen: Screen) -> list[Callable[[int], Chart]]:
+    """Every chart, of so many rows with values that no clock and no test set gives."""
+    values = [ODD[i % len(ODD)] for i in range(count)]
+    table = [timed(f"net-{i}", v, ODD[i % 7], ODD[i % 5]) for i, v in enumerate(values)]  # type: ignore[arg-type]
+    trained = [{"model": f"net-{i}", "dataset": "x", "top1": v, "top1_low": ODD[i % 7]} for i, v in enumerate(values)]
+    trained = [row | {"top1_high": ODD[i % 4]} for i, row in enumerate(trained)]
+    ratio = pair("a", "b", (1.5, 1.6, 1.7))
+    ratios = [
+        ratio._replace(estimate=stats.Estimate(value, low, high))
+        for value, low, high in ((v, ODD[i % 7], ODD[i % 4]) for i, v in enumerate(values))
+        if all(isinstance(end, float) and end for end in (value, low, high))
+    ]
+    swept = sweeps.batch_sweep(rows.rows([step(f"net-{i}", 2**j) for i in range(count) for j in (1, 2)])[0], [])
+    return [
+        lambda most: chart_rows.times(table, screen, most),
+        lambda most: chart_rows.accuracies(trained, screen, most) if trained else [],
+        lambda most: chart_ratios.speedups(ratios, screen, most),  # type: ignore[arg-type]
+        lambda most: chart_sweeps._batches("x", sweeps.records(swept), "throughput", "status", screen, most),
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 30])
+@pytest.mark.parametrize("screen", [Screen(50), WIDE, PLAIN], ids=["50", "100", "ascii"])
+def test_a_chart_of_anything_has_no_more_lines_than_it_may_take(count: int, screen: Screen) -> None:
+    for draw in odd_charts(count, screen):
+        for most in range(chart.LINES + 4):
+            lines = draw(most)
+            assert len(lines) <= most
+            assert all(chart.wide(text) <= screen.width for text in texts(lines))
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_charts_without_room_are_counted(count: int) -> None:
+    def draw(most: int) -> Chart:
+        return [[("x", "")]] * most if most >= chart.LEAST else []
+
+    lines = texts(chart.together([*[draw] * count, lambda most: []], WIDE))
+    shown = 1 + lines.count("")
+    assert len(lines) <= chart.LINES
+    assert lines.count("x") >= shown * chart.LEAST
+    if shown < count:
+        assert lines[-1].startswith(f"and {count - shown} more chart")
+    else:
+        assert lines[-1] == "x"
+
+
+def test_each_machine_has_a_chart_of_its_own_where_it_has_rows_to_compare() -> None:
+    table = [timed(name, 1.0) | {"machine": machine, "software": name} for machine in ("X", "Y") for name in "ab"]
+    found = texts(chart_rows.found(table, [], [], WIDE))
+    assert [line for line in found if "step time" in line] == [
+        "X: step time of 32 images, bars from 0 to 1.00 s",
+        "Y: step time of 32 images, bars from 0 to 1.00 s",
+    ]
+    alone = texts(chart_rows.found(table[:3], [], [], WIDE))
+    assert alone[0].startswith("step time") and alone[3].startswith("a, Y")
+
+
+def test_many_kinds_of_rows_at_once_fit_below_their_tables() -> None:
+    table = [timed("a", 1.0), timed("b", 2.0)]
+    trained = [{"model": m, "dataset": str(d), "status": "ok", "top1": 0.5} for d in range(9) for m in "ab"]
+    ratios = [pair("a", "b", (1.5, 1.6))]
+    lines = texts(chart_rows.found(table, trained, ratios, WIDE))
+    assert len(lines) <= chart.LINES
+    assert lines[0].startswith("step time") and any("times as fast as" in line for line in lines)
+    assert lines[-1].startswith("and 8 more charts, for which --where makes room")
 
 
 @pytest.mark.parametrize("width", [50, 60, 80, 120])
@@ -355,7 +447,7 @@ def test_colours_are_for_terminals_that_have_them(terminal: Callable[..., str]) 
 def test_a_comparison_ends_with_its_ratio_drawn(terminal: Callable[..., str]) -> None:
     shown = terminal(*COMPARE, term="dumb")
     assert "tiny-nfnet is … times as fast as\ntiny-resnet  " in shown
-    assert "┃ measured, log scale" in shown
+    assert "┃ measured, │ 1 ×, log scale" in shown
     assert "┃" not in terminal(*COMPARE, "--no-chart", term="dumb")
 
 

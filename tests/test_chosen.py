@@ -90,8 +90,16 @@ def test_a_column_that_no_result_has_is_said_with_the_nearest_and_those_that_the
         first, second, third = done.stderr.splitlines()
         assert done.exit_code == 1 and done.stdout == ""
         assert first == f"{flag} bacth: no result here has such a column."
-        assert second.startswith("The nearest: batch") and " They hold: accumulation_steps, agc, " in second
+        assert second.startswith("The nearest: batch. They hold model, px, batch, agc, ") and " more. " in second
         assert third == f"Try: {flag} batch"
+
+
+@pytest.mark.parametrize("flag", ["--columns", "--sort", "--group-by"])
+@pytest.mark.parametrize("typed", ["", " , "])
+def test_no_column_at_all_is_worded(flag: str, typed: str, cli: Cli) -> None:
+    done = cli("table", several(), flag, typed)
+    assert done.exit_code == 2 and done.stdout == ""
+    assert f"Invalid value for {flag}: no column is named; type model,batch,step_time." in done.stderr
 
 
 def test_a_column_that_only_other_devices_have_is_there_and_empty(cli: Cli) -> None:

@@ -31,7 +31,7 @@ from nfbench.devices.world import Failure, World, place
 from nfbench.errors import Terminated, UnsupportedWorkload
 from nfbench.measuring.merged import merged
 from nfbench.records import Conditions, Result, StepTime, accumulation_steps, reading, to_json
-from nfbench.showing import results as show
+from nfbench.showing.sheet import sheet
 
 HERE = Path(__file__).parent
 ROOT = Path(nfbench.__file__).parent.parent
@@ -510,11 +510,11 @@ def test_a_sheet_says_what_the_ranks_cost() -> None:
     from test_metrics import of_ranks
 
     table, _ = rows([of_ranks()])
-    text = show.sheet(table, "md")
+    text = sheet(table, "md")
     assert "2 ranks × 2 × 8" in text
     assert "all-reduce that nothing hides" in text and "slowest rank, of the quickest's time" in text
 
 
 def test_one_process_has_no_line_about_ranks() -> None:
-    text = show.sheet(rows([result()])[0], "md")
+    text = sheet(rows([result()])[0], "md")
     assert "all-reduce" not in text and "ranks" not in text

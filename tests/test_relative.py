@@ -148,7 +148,10 @@ def test_the_table_says_how_and_what_differs_next_to_each_ratio(cli: Cli) -> Non
     assert done.exit_code == 0
     assert "| in turns (4) |" in done.stdout and "| baseline |" in done.stdout
     (apart,) = (line for line in done.stdout.splitlines() if line.startswith("| nfnet-f0"))
-    assert "| separate runs |" in apart and "batch 64 against 32" in apart
+    assert " ≠ | batch 64 against 32 | separate runs |" in apart
+    (same,) = (line for line in done.stdout.splitlines() if line.startswith("| nf-resnet50"))
+    assert "≠" not in same
+    assert "≠: of another batch or px than the baseline's row, so the ratio is not of the nets alone." in done.stderr
     assert "separate runs: timed apart" in done.stderr and "in turns: both took turns" in done.stderr
 
 
@@ -190,6 +193,21 @@ def test_a_baseline_that_is_not_there_is_said_with_those_that_are(cli: Cli) -> N
     assert done.exit_code == 1 and "there is no setting 'bacth'" in done.stderr
 
 
+def test_a_ratio_of_another_px_is_marked_and_one_of_other_software_is_not(cli: Cli) -> None:
+    other = Resolved(px=192, micro_batch=32, precision="fp32", layout="nhwc")
+    folder = kept(step("nfnet-f0", resolved=other), step("nf-resnet50", software=NEWER), step("resnet50"))
+    asked = ("table", folder, "--baseline", "resnet50", "--columns", "model,step_time_ratio", "--format", "md")
+    ratios = dict(line.split(" | ")[:2] for line in cli(*asked).stdout.splitlines()[2:])
+    assert ratios["| nfnet-f0"].endswith(" ≠") and "≠" not in ratios["| nf-resnet50"]
+    (line, *_) = json.loads(cli(*asked[:-1], "json").stdout)
+    assert isinstance(line["step_time_ratio"], float)
+
+
+def test_no_mark_is_explained_where_there_is_none(cli: Cli) -> None:
+    folder = kept(step("nfnet-f0", time=0.4), step("resnet50"))
+    assert "≠" not in cli("table", folder, "--baseline", "resnet50").output
+
+
 def test_a_stranger_may_be_compared_with_and_steers_nothing(cli: Cli) -> None:
     hostile = "their\x1b[31m|net" + "x" * 10**5
     done = cli("table", kept(step(hostile, time=0.2), step("resnet50")), "--baseline", "resnet50")
@@ -219,5 +237,5 @@ def test_that_nets_are_normalized_and_clipped_otherwise_is_left_to_csv_but_anoth
     folder = kept(net("nfnet-f0", "none", 0.01), net("nfnet-f1", "none", 0.04), net("resnet50", "batch", None))
     asked = ("table", folder, "--baseline", "nfnet-f0", "--sort", "model")
     _, f1, resnet = cli(*asked, "--format", "md").stdout.splitlines()[2:]
-    assert f1.endswith("| agc λ 0.04 against 0.01 |") and resnet.endswith("| – |")
+    assert "| agc λ 0.04 against 0.01 |" in f1 and "norm" not in resnet and "λ" not in resnet
     assert "norm batch against none; agc λ none" in cells(cli(*asked, "--format", "csv").stdout)[2]["differs"]

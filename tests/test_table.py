@@ -47,7 +47,7 @@ def test_rich_and_markdown_show_units_and_the_interval(cli: Cli) -> None:
 
 
 def test_the_newest_software_is_shown_and_the_rest_counted(cli: Cli) -> None:
-    older = result(times=(0.2,) * 10, id="older")
+    older = result(times=(0.2,) * 10, id="older", round=1)
     old, new = result(times=(0.2,) * 10), result(times=(0.1,) * 10, software=NEWER, start="2026-02-01T00:00:00.000Z")
     folder = kept(old, older, new)
     done = cli("table", folder, "--format", "csv")
@@ -104,7 +104,9 @@ def test_a_result_that_was_copied_into_a_second_file_counts_once() -> None:
 
 
 def test_rows_of_the_fake_device_never_stand_beside_real_ones(cli: Cli) -> None:
-    done = cli("table", kept(result(), result(machine=FAKE, id="a"), result(machine=FAKE, id="b")), "--format", "csv")
+    done = cli(
+        "table", kept(result(), result(machine=FAKE, id="a"), result(machine=FAKE, id="b", round=1)), "--format", "csv"
+    )
     assert [row["machine"] for row in cells(done.stdout)] == ["A CPU"]
     assert "Set aside: 2 of the fake device." in done.stderr
     assert len(cells(cli("table", kept(result(machine=FAKE), name="fake"), "--format", "csv").stdout)) == 1
@@ -155,7 +157,7 @@ def test_broken_lines_are_skipped_counted_and_said(cli: Cli) -> None:
 @pytest.mark.parametrize("command", ["table", "plot"])
 def test_no_results_is_one_worded_message(command: str, cli: Cli) -> None:
     done = cli(command, "nowhere")
-    assert done.exit_code == 1 and done.stderr.startswith("There is no nowhere.\nTry: nfbench step-time")
+    assert done.exit_code == 1 and done.stderr.startswith("There is no file or folder nowhere.\nTry: nfbench step-time")
     Path("empty").mkdir()
     done = cli(command, "empty")
     assert done.exit_code == 1
@@ -192,3 +194,31 @@ def test_markdown_escapes_what_would_end_a_cell() -> None:
 def test_software_is_never_a_reason_to_refuse() -> None:
     chosen = rows.choose([result(), result(software=NEWER), result(machine=CPU, software=SOFTWARE)], everything=True)
     assert [len(group) for group in chosen.groups] == [2, 1]
+
+
+def test_a_table_a_ratio_and_a_figure_are_of_the_same_session_where_one_was_measured_again(cli: Cli) -> None:
+    def session(name: str, start: str, net: float, baseline: float) -> list[Result]:
+        return [
+            result(model, (time,) * 10, id=f"{name}{turn}{model}", session=name, turn=turn, start=start)
+            for turn in range(2)
+            for model, time in (("nf-resnet50", net), ("resnet50", baseline))
+        ]
+
+    folder = kept(
+        *session("20260101T000000Z-0001", "2026-01-01T00:00:00.000Z", 0.4, 0.1),
+        *session("20260102T000000Z-0002", "2026-01-02T00:00:00.000Z", 0.2, 0.1),
+    )
+    rows = cells(cli("table", folder, "--format", "csv").stdout)
+    (ratio,) = [row for row in rows if row["kind"] == "ratio"]
+    assert float(ratio["speedup"]) == pytest.approx(0.5)
+    assert [row["step_time"] for row in rows if row["model"] == "nf-resnet50" and row["step_time"]] == ["0.2"]
+    based = cells(cli("table", folder, "--baseline", "resnet50", "--format", "csv").stdout)
+    (ratio,) = [row for row in based if row["model"] == "nf-resnet50"]
+    assert float(ratio["step_time_ratio"]) == pytest.approx(2.0)
+    said = "Set aside: 4 of sessions that a later one of the same took the place of."
+    for command in (("table", folder), ("plot", folder, "--kind", "speedup"), ("report", folder, "-o", "report.md")):
+        done = cli(*command)
+        assert done.exit_code == 0, done.output
+        if command[0] != "report":
+            assert said in done.stderr
+    assert "0.500" in Path("report.md").read_text()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from nfbench import units
@@ -29,4 +31,54 @@ from nfbench import units
     ],
 )
 def test_quantities_read_as_a_person_would_write_them(shown: str, wanted: str) -> None:
+    assert shown == wanted
+
+
+@pytest.mark.parametrize(
+    ("ends", "wanted"),
+    [
+        ((1.12, 1.11, 1.13), "1.120 ± 0.010"),
+        ((0.5, 0.0027, 92.0), "0.50 (0.0027 to 92)"),
+        ((0.5, None, None), "0.500"),
+        ((0.75, 0.75, 0.75), "0.7500"),
+        ((-0.3, -27.3, 26.7), "0 ± 27"),
+        ((-4.2, -6.2, -2.2), "−4 ± 2"),
+    ],
+)
+def test_an_interval_that_is_no_plus_minus_is_told_by_its_ends(
+    ends: tuple[float, float | None, float | None], wanted: str
+) -> None:
+    assert units.interval(*ends) == wanted
+
+
+def test_a_minus_is_a_minus_and_no_zero_has_one() -> None:
+    assert units.minus("-0.3 to -0, -0.0 and -0.05, 2e-07, nf-resnet50 a-1") == (
+        "−0.3 to 0, 0.0 and −0.05, 2e-07, nf-resnet50 a-1"
+    )
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 1e15, 1e-300, 1e-15, 1.7e308])
+@pytest.mark.parametrize("unit", [units.seconds, units.bytes_, units.percent, units.number, lambda v: units.si(v, "J")])
+def test_what_no_clock_and_no_scale_gives_is_short_all_the_same(value: float, unit: Callable[[float], str]) -> None:
+    assert len(unit(value)) < 24
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), None])
+@pytest.mark.parametrize("unit", [units.seconds, units.bytes_, units.percent, units.number, lambda v: units.si(v, "J")])
+def test_what_is_no_number_is_absent(value: float | None, unit: Callable[[float | None], str]) -> None:
+    assert unit(value) == units.ABSENT
+
+
+@pytest.mark.parametrize(
+    ("shown", "wanted"),
+    [
+        (units.seconds(1e300), "1.000e+300 s"),
+        (units.si(2.5e15, "FLOP"), "2.50 PFLOP"),
+        (units.si(3e21, "FLOP"), "3.00e+21 FLOP"),
+        (units.significant(999_999_999_999.0, 3), "999999999999"),
+        (units.significant(1e300), "1.00e+300"),
+        (units.plus_minus(1e300, 2e299), "1.00e+300 ± 2e+299"),
+    ],
+)
+def test_beyond_the_prefixes_there_is_an_exponent(shown: str, wanted: str) -> None:
     assert shown == wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from conftest import Cli
 from make import accuracy, result
 from test_table import cells, kept
 
+from nfbench.analysis import columns
 from nfbench.analysis.finding import Finding
 from nfbench.analysis.where import parse, select
 from nfbench.errors import BadResults
@@ -115,9 +117,44 @@ def test_a_column_that_no_row_has_is_said_with_the_nearest() -> None:
         left("step_tim<1")
     assert str(told.value) == (
         "--where step_tim: no result here has such a column.\n"
-        "The nearest: step_time. They hold: agc, batch, composed, diverged_at, layout, model, peak, start, step_time, "
-        "top1.\nTry: --where step_time"
+        "The nearest: step_time. They hold model, batch, agc, step_time, top1, composed, diverged_at, layout, peak, "
+        "start.\nTry: --where 'step_time<1'"
     )
+
+
+@pytest.mark.parametrize(
+    ("typed", "suggested"),
+    [
+        ("modell=nfnet-f0", "--where model=nfnet-f0"),
+        ("batc>=32", "--where 'batch>=32'"),
+        ("modle~nfnet-*", "--where 'model~nfnet-*'"),
+        ("modell=nfnet-f0,resnet50", "--where model=nfnet-f0,resnet50"),
+        ('layuot="a, b"', "--where 'layout=\"a, b\"'"),
+    ],
+)
+def test_the_condition_that_is_suggested_is_a_whole_one_with_the_right_key(typed: str, suggested: str) -> None:
+    with pytest.raises(BadResults) as told:
+        left(typed)
+    assert told.value.try_ == suggested
+    # what is suggested is no slip itself, though it may leave nothing
+    (condition,) = parse(shlex.split(suggested)[1:])
+    columns.check([condition.key], ROWS, "--where")
+
+
+@pytest.mark.parametrize("typed", ["foo", "nope", "x", "zzz", "stop"])
+def test_what_is_near_nothing_has_no_suggestion(typed: str) -> None:
+    with pytest.raises(BadResults) as told:
+        columns.check([typed], [{"floor": 1, "nodes": 2, "model": "a", "top1": 0.5}], "--sort")
+    assert told.value.try_ == "" and "nearest" not in told.value.why
+
+
+def test_of_many_columns_those_are_told_that_are_asked_for_most() -> None:
+    rows = [{"model": "a", "step_time": 1.0} | {f"column_{i}": i for i in range(200)}]
+    with pytest.raises(BadResults) as told:
+        columns.check(["top"], rows, "--columns", known=("top5", "top1"))
+    assert told.value.why.startswith("The nearest: top1, top5. They hold model, step_time, column_0, ")
+    assert told.value.why.endswith(" and 190 more. `nfbench table … --format csv` has all of them.")
+    assert told.value.try_ == "--columns top1"
 
 
 def test_the_condition_that_leaves_none_is_named_with_the_values_that_there_are() -> None:

@@ -84,16 +84,25 @@ class Figure(NamedTuple):
         value, low, high = (None if v is None else scale * v for v in self.estimate)
         assert value is not None
         if low is None or high is None:
-            return f"{units.significant(value)}{unit}"
+            return units.minus(f"{units.significant(value)}{unit}")
         if low == high:
-            return f"{units.significant(value)}{unit} exactly"
+            return units.minus(f"{units.significant(value)}{unit} exactly")
         middle, half = (low + high) / 2, (high - low) / 2
         if half < 5e-4 * abs(value) or (value == 0 and half < 1e-4):
-            return f"{units.significant(value)}{unit} ± {half:.0e}"
+            return units.minus(f"{units.significant(value)}{unit}") + f" ± {half:.0e}"
         # an interval of a ratio that is far from the middle of its ends is no ±
         if abs(value - middle) > half / 5:
-            return f"{units.significant(value)}{unit} ({units.significant(low)} to {units.significant(high)})"
+            ends = f"({units.significant(low)} to {units.significant(high)})"
+            return units.minus(f"{units.significant(value)}{unit} {ends}")
         return f"{units.plus_minus(value, half)}{unit}"
+
+    @property
+    def judged(self) -> str:
+        """The value, and where it would have to lie for the claim to hold: "3.1 ± 0.8 % (holds below 5 %)"."""
+        if not self.decides:
+            return f"{self.shown}, beside it"
+        limit = self._limit() + (" ×" if self.unit == "×" else "")
+        return f"{self.shown} (holds {self.side} {limit})"
 
     @property
     def undecided(self) -> str:

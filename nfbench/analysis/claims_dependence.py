@@ -82,7 +82,7 @@ def _gaps(results: Sequence[Result]) -> list[Figure]:
         seeds = of_each_seed(group)
         run, gap = seeds[-1].run, stats.mean([g for r in seeds if (g := batch_gap(r)) is not None])
         about = f"{run.model}'s top-1 with a batch's own statistics less that with running ones"
-        on = f"{run.dataset}, batch {run.batch}, {run.epochs} epochs"
+        on = f"{run.dataset}, batch {run.batch}, {run.epochs} epoch{'s'[: run.epochs != 1]}"
         ids = tuple(r.id for r in seeds)
         # a gap in either direction is one
         side: Literal["above", "below"] = "above" if gap.value >= 0 else "below"

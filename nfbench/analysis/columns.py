@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from nfbench.analysis.finding import Finding
@@ -13,7 +14,14 @@ from nfbench.errors import BadResults
 
 LONGEST = 80
 """Characters of a stranger's text that a message, a heading or a cell shows."""
-_MOST_NAMES = 150
+_NEAR = 0.78
+"""Of a column's name, of which many are short: "foo" is no slip of "floor"."""
+_USED = (
+    *("model", "px", "batch", "agc", "precision", "dataset", "epochs", "step_time", "throughput", "top1"),
+    *("peak_allocated", "peak_rss", "image_energy", "speedup", "lr", "seeds", "machine", "software", "status", "kind"),
+)
+"""Columns by how much they are asked for."""
+_MOST_NAMES = 12
 
 
 def short(text: str, longest: int = LONGEST) -> str:
@@ -52,24 +60,43 @@ def nearest(name: str, names: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(short(name), [short(n) for n in names], 3)
 
 
-def check(keys: Iterable[str], rows: Sequence[Row], flag: str, known: Collection[str] = ()) -> None:
+def meant(key: str, names: Iterable[str]) -> list[str]:
+    """At most three of ``names`` that ``key`` may stand for: it is a slip of one, or one begins with the other."""
+    key, names = short(key).casefold(), [short(name) for name in names]
+    begun = [name for name in names if min(len(key), len(name)) > 2 and (name.startswith(key) or key.startswith(name))]
+    begun.sort(key=lambda name: (name not in _USED, abs(len(name) - len(key))))
+    return list(dict.fromkeys([*begun, *difflib.get_close_matches(key, names, 3, _NEAR)]))[:3]
+
+
+def check(
+    keys: Iterable[str],
+    rows: Sequence[Row],
+    flag: str,
+    known: Collection[str] = (),
+    typed: Callable[[str], str] = str,
+) -> None:
     """See that each of ``keys`` is a column of a row, or one that rows are ``known`` to have elsewhere.
 
+    ``typed`` gives what stands after ``flag`` with the right key in it.
+
     Raises:
-        BadResults: one is none; the message names the nearest, and all that the rows have.
+        BadResults: one is none; the message names the nearest, and those of the rows that are asked for most.
     """
     held = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
     for key in keys:
         if key in held or key in known:
             continue
-        near = nearest(key, {**held, **dict.fromkeys(known)})
-        names = sorted(map(short, held))
-        more = ", …" if len(names) > _MOST_NAMES else ""
+        near = meant(key, {**held, **dict.fromkeys(known)})
+        used = [name for name in _USED if name in held]
+        names = [*used, *sorted(short(name) for name in held if name not in used)]
+        more = len(names) - _MOST_NAMES
+        there = f"They hold {', '.join(names[:_MOST_NAMES])}{f' and {more} more' if more > 0 else ''}." + (
+            " `nfbench table … --format csv` has all of them." if more > 0 else ""
+        )
         raise BadResults(
             f"{flag} {short(key)}: no result here has such a column.",
-            why=(f"The nearest: {', '.join(near)}. " if near else "")
-            + (f"They hold: {', '.join(names[:_MOST_NAMES])}{more}." if names else "There are no results."),
-            try_=f"{flag} {near[0] if near else 'model'}",
+            why=(f"The nearest: {', '.join(near)}. " if near else "") + (there if names else "There are no results."),
+            try_=f"{flag} {shlex.quote(typed(near[0]))}" if near else "",
         )
 
 

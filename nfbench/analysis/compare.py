@@ -13,6 +13,8 @@ from nfbench.records import Machine, Resolved, Result, StepTime, accumulation_st
 
 _SHORTEST, _LONGEST = 1e-12, 1e12
 """Seconds that no clock has shown: such a file was not written by nfbench, and its ratios overflow."""
+_WIDE = 1.1
+"""How many times a ratio the end of its interval may be for it to say that two nets are about equal."""
 _TOLD = ("batch ", "micro batch ", "layout ", "precision ", "world size ")
 
 
@@ -30,6 +32,12 @@ class Ratio(NamedTuple):
     voided: int = 0
     turns: int = 0
     asked: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether the interval reaches over 1 so widely that it tells of neither net that it is the faster one."""
+        _, low, high = self.estimate
+        return low is not None and high is not None and low < 1 < high and high > _WIDE**2 * low
 
     @property
     def speedup(self) -> Estimate:
@@ -94,10 +102,10 @@ def on(machine: Machine, precision: str | None, text: str) -> str:
 
 
 def _clause(ratio: Ratio, with_precision: bool) -> str:
-    value, half = ratio.estimate.value, ratio.estimate.half_width
-    shown = units.significant(value, 3) if half is None else units.plus_minus(value, half)
+    shown = units.interval(*ratio.estimate)
     net, baseline = named(ratio)
-    return f"{net} takes {shown} of {baseline}'s step ({circumstances(ratio, with_precision)})"
+    said = f"{net} takes {shown} of {baseline}'s step ({circumstances(ratio, with_precision)})"
+    return f"{said}, which does not tell the faster one" if ratio.open else said
 
 
 def circumstances(ratio: Ratio, with_precision: bool) -> str:

@@ -46,7 +46,7 @@ def files(paths: Iterable[Path]) -> Iterator[Path]:
         elif path.exists():
             yield path
         else:
-            raise BadResults(f"There is no {path}.", try_="nfbench step-time --model tiny-nfnet, which makes results/")
+            raise BadResults(f"There is no file or folder {path}.", try_="nfbench step-time --model tiny-nfnet, which makes results/")
 
 
 @contextlib.contextmanager
@@ -102,12 +102,15 @@ def load(paths: Sequence[Path]) -> Loaded:
             why=str(broken[0]) if broken else "",
             try_="nfbench step-time --model tiny-nfnet",
         )
-    # a result that was copied into a second file is still one
+    unique = once(results)
+    return Loaded(sorted(unique, key=lambda r: (r.start, r.id)), broken, len(results) - len(unique))
+
+
+def once(results: Iterable[Result]) -> list[Result]:
+    """The results, of copies one; of a run that was cut off and went on what it became, whichever is read last."""
     unique: dict[tuple[object, ...], Result] = {}
     for r in results:
-        same = r.id, r.start, r.workload, r.seed, r.round, r.turn
-        # a run that was cut off and went on is one result, whichever file is read last
+        same = r.id, r.start, r.workload, r.seed, r.round, r.turn, r.side
         if r.status != "interrupted" or same not in unique:
             unique[same] = r
-    repeated = len(results) - len(unique)
-    return Loaded(sorted(unique.values(), key=lambda r: (r.start, r.id)), broken, repeated)
+    return list(unique.values())

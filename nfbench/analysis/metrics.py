@@ -18,7 +18,7 @@ from nfbench.analysis.step_seconds import RATED, composed_parts, kept, ordered, 
 from nfbench.analysis.step_seconds import seconds as seconds
 from nfbench.analysis.step_seconds import step_time as step_time
 from nfbench.catalog import gpus
-from nfbench.records import PHASES, Phase, Reading, Result, accumulation_steps
+from nfbench.records import MOST, PHASES, Phase, Reading, Result, accumulation_steps
 
 VOIDS = frozenset({"hw_slowdown", "hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake"})
 """Throttle reasons under which a timing is no timing of this device."""
@@ -57,7 +57,7 @@ def percentile(result: Result, share: float) -> float | None:
 def throughput(result: Result) -> float | None:
     """Images per second."""
     time = seconds(result)
-    return result.step.batch / time if time else None
+    return result.step.batch / time if time and result.step.batch > 0 else None
 
 
 def achieved_flops(result: Result) -> float | None:
@@ -142,7 +142,13 @@ def _slowest(result: Result, name: str) -> float | None:
 
 def once(name: str) -> Callable[[Result], float | None]:
     """The metric that is a reading taken once."""
-    return lambda result: found.values[0] if (found := _by_name(result).get(name)) and found.values else None
+
+    def read(result: Result) -> float | None:
+        found = _by_name(result).get(name)
+        value = found.values[0] if found is not None and found.values else None
+        return value if value is not None and -MOST < value < MOST else None
+
+    return read
 
 
 def most(name: str) -> Callable[[Result], float | None]:

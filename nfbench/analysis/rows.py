@@ -89,7 +89,9 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
         "family": family_of(workload.model),
         **{f: getattr(workload, f) for f in ("batch", "compile", "optimizer")},
         "status": statuses.most_common(1)[0][0] if not rated else status_of(statuses),
-        "rounds": len(rated),
+        "rounds": (rounds := len({(r.session or r.id, r.round) for r in rated})),
+        # of a process that took turns with another, each window is a result
+        "turns": len(rated) if len(rated) > rounds else None,
         "composed": result.composed or None,
         "stopped_by": result.stopped_by,
         "device": result.machine.name,

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nfbench.records import MOST
+
 Array = npt.NDArray[np.float64]
 
 CHANGE = 0.02
@@ -57,7 +59,7 @@ class Kinds(NamedTuple):
 def finite(values: tuple[float | None, ...]) -> Array:
     """The values that are there, in order; none at all where one is not positive, which no clock tells."""
     found = np.asarray(values, dtype=np.float64)
-    found = found[np.isfinite(found)]
+    found = found[np.abs(found) < MOST]
     return found if found.size and found.min() > 0 else found[:0]
 
 

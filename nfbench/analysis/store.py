@@ -19,6 +19,7 @@ from nfbench.analysis.loading import Broken as Broken
 from nfbench.analysis.loading import Loaded as Loaded
 from nfbench.analysis.loading import files as files
 from nfbench.analysis.loading import load as load
+from nfbench.analysis.loading import once as once
 from nfbench.errors import BadResults
 from nfbench.records import Result, from_json, to_json
 

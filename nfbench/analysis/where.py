@@ -66,6 +66,11 @@ class Condition(NamedTuple):
         meets = {"=": self._equal, "~": self._like}.get(self.operator, self._ordered)
         return any(meets(one, value) for one in found for value in self.values)
 
+    def of(self, key: str) -> str:
+        """It as one types it of another column."""
+        values = [f'"{value.text}"' if set(value.text) & set(",=") else value.text for value in self.values]
+        return columns.short(f"{key}{self.operator}{','.join(values)}", 4 * columns.LONGEST)
+
     def _equal(self, found: Any, value: Value) -> bool:
         if columns.is_number(found):
             if value.number is None:
@@ -129,7 +134,8 @@ def select(conditions: Sequence[Condition], *kinds: Sequence[Row]) -> list[list[
     left = [list(rows) for rows in kinds]
     for place, condition in enumerate(conditions):
         before = [row for rows in left for row in rows]
-        columns.check([condition.key], [row for rows in kinds for row in rows], "--where")
+        rows = [row for each in kinds for row in each]
+        columns.check([condition.key], rows, "--where", typed=condition.of)
         kept = [[row for row in rows if condition.holds(row)] for rows in left]
         if not any(kept) and before:
             after = f" after {' and '.join(c.typed for c in conditions[:place])}" if place else ""

@@ -20,6 +20,8 @@ from nfbench.records import Machine, Result, to_json
 from nfbench.showing.links import linked
 from nfbench.showing.results import findings
 
+FAKE = "These are figures of the fake device, which times nothing."
+
 
 class Landing:
     """Keeps each result: on disk first, then for the table. The default folder is known with the first result."""
@@ -173,6 +175,8 @@ class Landing:
         """
         for line in findings(rows):
             click.echo(f"! {line}", err=True)
+        if any(r.machine.device == "fake" for r in self.results):
+            click.echo(FAKE, err=True)
         self.say()
         results = self.results if counting is None else counting
         failed = [r for r in results if r.status != "ok"]
@@ -192,3 +196,13 @@ def say_broken(broken: Sequence[Broken]) -> None:
         click.echo(
             f"Skipped {count} line{'s that hold' if count != 1 else ' that holds'} no result: {broken[0]}", err=True
         )
+
+
+def newest(results: Sequence[Result]) -> tuple[list[Result], str]:
+    """The results but those of sessions that a later one of the same took the place of, and how many those are, in a
+    sentence: every command that shows results shows the same ones."""
+    from nfbench.studies.done import current
+
+    kept = current(results)
+    count = len(results) - len(kept)
+    return kept, f"Set aside: {count} of sessions that a later one of the same took the place of." if count else ""

@@ -45,7 +45,7 @@ def command(
     from nfbench.analysis.rows import rows
     from nfbench.analysis.store import load
     from nfbench.analysis.where import parse, select
-    from nfbench.commands._landing import say_broken
+    from nfbench.commands._landing import newest, say_broken
     from nfbench.errors import BadResults
     from nfbench.showing import left_out, plots
     from nfbench.showing.kinds import Held
@@ -55,15 +55,19 @@ def command(
 
     conditions = parse(where)
     loaded = load(paths)
-    steps, aside = rows(loaded.results, everything)
-    trained, trained_aside = accuracy.rows(loaded.results, everything)
-    real = [r for r in loaded.results if r.machine.device != "fake"] or loaded.results
+    results, replaced = newest(loaded.results)
+    steps, aside = rows(results, everything)
+    trained, trained_aside = accuracy.rows(results, everything)
+    real = [r for r in results if r.machine.device != "fake"] or results
     turns = of_ratios(ratios(real, everything))
+    # a step has no data set, but the runs of one are set against steps
+    known = [c for c in conditions if any(c.key in row for row in steps)]
+    partners = [row for row in steps if all(c.holds(row) for c in known)] if known != conditions else None
     # with conditions that nothing meets, this says so
     steps, trained, turns = select(conditions, steps, trained, turns)
-    results = _met(conditions, loaded.results) if conditions else loaded.results
+    results = _met(conditions, results) if conditions else results
     taken = [row.ratio for row in turns if isinstance(row, OfRatio)]
-    held = Held(steps, results, trained, taken, everything)
+    held = Held(steps, results, trained, taken, everything, partners)
     folder = out or (paths[0] if paths[0].is_dir() else paths[0].parent) / "figures"
     asked = list(dict.fromkeys(kinds))
     drawn = plots.draw(held, folder, asked, tuple(dict.fromkeys(formats)) or ("png", "svg"))
@@ -76,11 +80,11 @@ def command(
     if not whole and drawn.files:
         (path,) = write(folder, {left_out.FILE: left_out.table(heeded)})
         click.echo(f"All that was left out: {linked(path, sys.stderr)}", err=True)
-    for line in () if conditions else _unread(loaded.results, asked):
+    for line in () if conditions else _unread(results, asked):
         click.echo(f"Left out: {line}", err=True)
     say_broken(loaded.broken)
     # a history shows older software without being told to
-    for line in filter(None, (aside, trained_aside) if set(asked) != {"history"} else ()):
+    for line in filter(None, (replaced, *((aside, trained_aside) if set(asked) != {"history"} else ()))):
         click.echo(line, err=True)
     if not drawn.files:
         raise BadResults(

@@ -18,7 +18,7 @@ def command(paths: tuple[Path, ...], out: Path, everything: bool) -> None:
 
     The answer in a sentence, the verdicts on the claims and a figure stand first, then each study with its question,
     tables, figures, findings, machine and the command that makes it again. A .html is one page that loads nothing; a
-    .md has its figures beside it, and what `run` writes as results/DEVICE/README.md.
+    .md has its figures in a folder of its name, but for results/DEVICE/README.md, whose are the studies' own.
     """
     from nfbench.commands._landing import say_broken
     from nfbench.showing import report_build, report_sources, report_write
@@ -29,7 +29,8 @@ def command(paths: tuple[Path, ...], out: Path, everything: bool) -> None:
     written = report_write.to(out, report)
     click.echo(written[0])
     if figures := len(written) - 1:
-        click.echo(f"With {figures} figure{'s'[: figures != 1]} beside it.", err=True)
+        folders = ", ".join(dict.fromkeys(str(path.parent) for path in written[1:]))
+        click.echo(f"With {figures} figure{'s'[: figures != 1]} in {folders}.", err=True)
     say_broken(sources.broken)
     for part in report.parts:
         click.echo(part.answer, err=True)

@@ -42,8 +42,8 @@ def command(
     from nfbench.analysis.rows import rows
     from nfbench.commands import _ranks as ranks
     from nfbench.showing import chart, chart_rows
-    from nfbench.showing import results as show
     from nfbench.showing.live import Live
+    from nfbench.showing.sheet import sheet
     from nfbench.studies import runner
     from nfbench.studies import settings as made
     from nfbench.studies.study import Part
@@ -63,6 +63,6 @@ def command(
         landing.say()
         raise
     table, _ = rows(landing.results, everything=True)
-    click.echo(show.sheet(table, format), nl=False)
+    click.echo(sheet(table, format), nl=False)
     chart.under(format, no_chart, lambda screen: chart_rows.found(table, [], [], screen))
     landing.close(table)

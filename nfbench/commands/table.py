@@ -51,7 +51,7 @@ def command(
     from nfbench.analysis import columns as asked
     from nfbench.analysis.store import load
     from nfbench.analysis.where import parse, select
-    from nfbench.commands._landing import say_broken
+    from nfbench.commands._landing import FAKE, newest, say_broken
     from nfbench.showing import accuracy as show_accuracy
     from nfbench.showing import chart, chart_rows, together
     from nfbench.showing import clips as show_clips
@@ -61,12 +61,16 @@ def command(
     if target is not None and not 0 < target <= 1:
         raise click.BadParameter("a top-1 is over 0 and up to 100 %; type 90% or 0.9.", param_hint="--target")
     conditions, keys, order, groups = parse(where), *map(asked.listed, (columns, sort, group_by))
+    for flag, typed, named in (("--columns", columns, keys), ("--sort", sort, order), ("--group-by", group_by, groups)):
+        if typed and not named:
+            raise click.BadParameter("no column is named; type model,batch,step_time.", param_hint=flag)
     loaded = load(paths)
-    kinds, said = _kinds(loaded.results, everything, target)
+    results, replaced = newest(loaded.results)
+    kinds, said = _kinds(results, everything, target)
     if front is not None or target is not None:
         _check_trained(kinds.trained, paths, front)
     if baseline is not None:
-        kinds = _against(kinds, loaded.results, everything, baseline, groups)
+        kinds = _against(kinds, results, everything, baseline, groups)
     kinds = together.Kinds(*select(conditions, *kinds.each.values()))
     if front is not None:
         kinds = together.Kinds([], [], [], show_accuracy.on_front(kinds.trained, front), [])
@@ -87,8 +91,11 @@ def command(
         click.echo(line, err=True)
     for line in show.findings([*kinds.steps, *kinds.trained]):
         click.echo(f"! {line}", err=True)
+    if all(r.machine.device == "fake" for r in results):
+        # beside any other they are set aside
+        click.echo(FAKE, err=True)
     say_broken(loaded.broken)
-    for line in filter(None, said if front is None else said[1:]):
+    for line in filter(None, (replaced, *(said if front is None else said[1:]))):
         click.echo(line, err=True)
     click.echo(f"Next: nfbench plot {' '.join(map(str, paths))}", err=True)
 
@@ -99,12 +106,11 @@ def _kinds(results: Sequence[Result], everything: bool, target: float | None) ->
     from nfbench.analysis.rows import rows
     from nfbench.showing.study import ratios
     from nfbench.showing.together import Kinds, of_ratios
-    from nfbench.studies.done import current
 
     steps, aside = rows(results, everything)
     trained, trained_aside = accuracy.rows(results, everything, target)
     real = [r for r in results if r.machine.device != "fake"] or results
-    turns = of_ratios(ratios(current(real), everything))
+    turns = of_ratios(ratios(real, everything))
     kinds = Kinds(steps, turns, clips.rows(results), trained, counted.rows(results))
     return kinds, (aside, trained_aside)
 
@@ -132,6 +138,8 @@ def _echo_columns(
     from nfbench.showing import chosen
     from nfbench.showing.relative import told
 
+    for line in chosen.instead(kinds.each, keys):
+        click.echo(line, err=True)
     without = chosen.left_out(kinds.each, keys)
     for name in without:
         click.echo(f"Left out: {name} ({len(kinds.each[name])}), which hold none of these columns.", err=True)

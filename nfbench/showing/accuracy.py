@@ -25,7 +25,8 @@ COSTS = {
 
 def _share(value: float | None) -> str:
     """With two decimals, as accuracies are told: three digits would make 99.96 % a perfect score."""
-    return units.ABSENT if value is None else f"{100 * value:.2f} %"
+    # what is no share at all needs no decimals
+    return f"{100 * value:.2f} %" if value is not None and abs(value) < 1e6 else units.percent(value)
 
 
 def _points(value: float | None) -> str:
@@ -62,29 +63,35 @@ _WORDS = ("optimizer", "schedule", "augment")
 """Those of a recipe that are no numbers."""
 _WITHIN = dict.fromkeys(_RECIPE, ("recipe",)) | dict.fromkeys(_MODEL, ("recipe", "model"))
 
+
+def _setting(key: str, title: str, right: bool = True, spare: int = 0) -> Column:
+    return Column(key, title, plain, right, spare, "setting")
+
+
 _DIFFERING: tuple[Column, ...] = (
-    *(Column(key, key.replace("_", " "), plain, key == "test_px") for key in ("test_px", "weights", "norm", "recipe")),
-    *(Column(key, key.replace("_", " "), plain, key not in _WORDS, spare=10) for key in (*_RECIPE, *_MODEL)),
-    Column("sam", "SAM ρ", plain),
-    Column("sam_fraction", "SAM fraction", plain),
-    Column("sam_scope", "SAM scope", plain, right=False),
-    Column("micro_batch", "micro-batch"),
-    *(Column(key, key, plain, right=False) for key in ("precision", "layout", "compile")),
-    Column("agc_impl", "clip by", plain, right=False),
-    Column("deterministic", "deterministic", plain, right=False),
+    _setting("test_px", "test px", spare=2),
+    *(_setting(key, key, right=False, spare=2) for key in ("weights", "norm", "recipe")),
+    *(_setting(key, key.replace("_", " "), right=key not in _WORDS, spare=10) for key in (*_RECIPE, *_MODEL)),
+    _setting("sam", "SAM ρ", spare=11),
+    _setting("sam_fraction", "SAM fraction", spare=12),
+    _setting("sam_scope", "SAM scope", right=False, spare=12),
+    _setting("micro_batch", "micro-batch", spare=3),
+    *(_setting(key, key, right=False, spare=2) for key in ("precision", "layout", "compile")),
+    _setting("agc_impl", "clip by", right=False, spare=3),
+    _setting("deterministic", "deterministic", right=False, spare=3),
 )
 
 COLUMNS: tuple[Column, ...] = (
     Column("front", "front", lambda on: "●" if on else "", right=False),
     Column("model", "model", right=False),
-    Column("dataset", "dataset", right=False),
-    Column("px", "px", plain),
-    Column("batch", "batch"),
-    Column("epochs", "epochs"),
-    Column("lr", "lr", _rate, spare=4),
-    Column("agc", "agc λ", plain),
+    _setting("dataset", "dataset", right=False),
+    _setting("px", "px"),
+    _setting("batch", "batch"),
+    _setting("epochs", "epochs"),
+    Column("lr", "lr", _rate, spare=4, role="setting"),
+    _setting("agc", "agc λ"),
     *_DIFFERING,
-    Column("seeds", "seeds", spare=1),
+    Column("seeds", "seeds", spare=1, role="outcome"),
     Column("shown_top1", "top-1"),
     Column("top5", "top-5", _share),
     Column("best_top1", "best", _share, spare=7),
@@ -99,9 +106,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("throughput", "images/s", units.number, spare=4),
     Column("shown_target", "to target"),
     Column("shown_bn", "to that of", right=False, spare=9),
-    Column("machine", "machine", right=False),
-    Column("software", "software", right=False),
-    Column("status", "status", right=False),
+    _setting("machine", "machine", right=False),
+    _setting("software", "software", right=False, spare=10),
+    Column("status", "status", right=False, role="outcome"),
     Column("shown_updates", "at update", spare=8),
 )
 _COSTS = tuple(key for key, _ in COSTS.values())

@@ -21,6 +21,8 @@ Chart = list[Line]
 
 LINES = 20
 """The most that a command's charts take together."""
+LEAST = 5
+"""Lines that a chart needs: its head, one row, its axis, what its marks are, and how many rows were left out."""
 NARROWEST = 50
 """Below so many columns nothing can be told apart, and nothing is drawn."""
 WIDEST = 64
@@ -184,12 +186,20 @@ def note(parts: Iterable[str], screen: Screen) -> Chart:
     return [[(screen.cut(text, screen.width), DIM)]] if text else []
 
 
-def together(charts: Sequence[Callable[[int], Chart]]) -> Chart:
-    """Charts below each other; each is given the lines that it may take."""
+def together(charts: Sequence[Callable[[int], Chart]], screen: Screen) -> Chart:
+    """Charts below each other; each is given the lines that it may take, and those without room are counted."""
+    drawable = [draw for draw in charts if draw(LEAST)]
     # a line between two
-    share = (LINES + 1) // max(len(charts), 1) - 1
-    drawn = [chart for draw in charts if (chart := draw(share))]
-    return [line for i, chart in enumerate(drawn) for line in ([[], *chart] if i else chart)]
+    room = LINES + 1
+    if len(drawable) * (LEAST + 1) > room:
+        # and one for what is left out
+        room -= 1
+    shown = drawable[: room // (LEAST + 1)]
+    left = len(drawable) - len(shown)
+    drawn = [draw(room // len(shown) - 1) for draw in shown]
+    lines = [line for i, chart in enumerate(drawn) for line in ([[], *chart] if i else chart)]
+    text = f"and {left} more chart{'s'[: left != 1]}, for which --where makes room; nfbench plot draws all"
+    return [*lines, *([[(screen.cut(text, screen.width), DIM)]] if left else [])]
 
 
 def top1(value: float) -> str:

@@ -51,7 +51,7 @@ def batch_sweep(frame: pd.DataFrame, screen: Screen) -> Chart:
             if any("top1" in row for row in rows):
                 title = f"{where}{dataset}: top-1 over batches"
                 draws.append(partial(_batches, title, rows, "top1", "trained_status", screen))
-    return chart.together(draws)
+    return chart.together(draws, screen)
 
 
 def agc_sweep(frame: pd.DataFrame, screen: Screen) -> Chart:
@@ -63,7 +63,7 @@ def agc_sweep(frame: pd.DataFrame, screen: Screen) -> Chart:
             rows = sweeps.records(part)
             if any("top1" in row or row.get("diverged") for row in rows):
                 draws.append(partial(_clips, f"{where}{dataset}: top-1 across λ", rows, screen))
-    return chart.together(draws)
+    return chart.together(draws, screen)
 
 
 def _batches(title: str, rows: Sequence[Row], key: str, status: str, screen: Screen, most: int) -> Chart:
@@ -134,7 +134,7 @@ def _drawn(
     title: str, tracks: Sequence[Track], across: Sequence[Any], key: str, what: str, screen: Screen, most: int
 ) -> Chart:
     values = [cell.value for track in tracks for cell in track.cells if cell.value is not None]
-    if sum(cell != Cell() for track in tracks for cell in track.cells) < 2:
+    if most < chart.LEAST or sum(cell != Cell() for track in tracks for cell in track.cells) < 2:
         return []
     bars = key != "top1"
     # a bar has a length, which means something from 0 on only
@@ -144,7 +144,7 @@ def _drawn(
     scale = words.format(show(low), show(high))
     marks = {cell.mark for track in tracks for cell in track.cells} - {""}
     # the title, the axis, the legend and what is left out take lines of their own
-    room = max(most - 4, 1)
+    room = most - chart.LEAST + 1
     height = 2 if low < high and 2 * len(tracks) <= room else 1
     shown = tracks[: room // height]
     endings, ends = screen.names([t.ending for t in shown], screen.width * 2 // 5)

@@ -102,6 +102,18 @@ def left_out(kinds: Mapping[str, Sequence[Row]], keys: Sequence[str]) -> list[st
     return [kind for kind, names in held.items() if telling and not names & set(telling)]
 
 
+def instead(kinds: Mapping[str, Sequence[Row]], keys: Sequence[str]) -> list[str]:
+    """Of each kind that has none of a column that was asked for, and one that tells the same in another way: a line."""
+    found = []
+    for kind, rows in kinds.items():
+        held = {name for row in rows for name in row}
+        for key in keys:
+            near = [other for other in _INSTEAD.get(key, ()) if other in held and other not in keys]
+            if near and key not in held:
+                found.append(f"No {key} in {kind} ({len(rows)}); they have {', '.join(near)}.")
+    return found
+
+
 def _text(row: Row, key: str) -> str:
     if key == "step_time":
         return results.with_interval(row)
@@ -124,6 +136,18 @@ def _number(value: float) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+_INSTEAD = {
+    "peak_allocated": ("peak_reserved", "peak_rss"),
+    "peak_reserved": ("peak_allocated", "peak_rss"),
+    "peak_rss": ("peak_allocated",),
+    "step_time": ("train_step_time", "time"),
+    "train_step_time": ("step_time",),
+    "step_energy": ("image_energy",),
+    "image_energy": ("step_energy",),
+    "top1": ("best_top1",),
+    "micro_batch": ("batch",),
+}
+"""Columns of much the same, the nearest first."""
 _SENTENCES, _SENTENCE = ("differs", "settings", "reported", "reported_ratios", "message", "software"), 400
 _WHOLE = ("px", "test_px", "batch", "micro_batch", "epochs", "runs", "seeds", "rounds", "turns")
 _SHOWN = {c.key for c in (*results.QUANTITIES, *clips.CLIPS, *accuracy.COLUMNS)}

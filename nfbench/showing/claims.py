@@ -106,7 +106,7 @@ def _lines(verdict: Verdict) -> list[dict[str, Any]]:
     claim = verdict.claim
     lines: list[dict[str, Any]] = [
         {
-            "measured": f"{figure.about}: {figure.shown}" + ("" if figure.decides else ", beside it"),
+            "measured": f"{figure.about}: {figure.judged}",
             "on": "; ".join(filter(None, [figure.on, figure.scope])),
         }
         for figure in verdict.figures

@@ -21,29 +21,30 @@ def _rate(value: Any) -> str:
 
 CLIPS: tuple[Column, ...] = (
     Column("model", "model", right=False),
-    Column("clipped", "over the limit", units.percent),
-    Column("impl", "clip by", right=False),
+    Column("clipped", "over the limit", units.percent, role="setting"),
+    Column("impl", "clip by", right=False, role="setting"),
     Column("shown_time", "a call"),
     Column("shown_speedup", "timm's takes"),
-    Column("launches", "launches", _count, spare=2),
-    Column("operators", "operators", _count, spare=4),
-    Column("bandwidth", "achieved", _rate, spare=3),
-    Column("floor", "floor", units.seconds, spare=1),
-    Column("shown_over_floor", "of the floor"),
-    Column("machine", "machine", right=False),
+    Column("launches", "launches", _count, spare=3),
+    Column("operators", "operators", _count, spare=5),
+    Column("bandwidth", "achieved", _rate, spare=4),
+    Column("floor", "floor", units.seconds, spare=2),
+    Column("shown_over_floor", "of the floor", spare=1),
+    Column("machine", "machine", right=False, role="setting"),
     Column("status", "status", plain, right=False),
 )
 
 STEPS: tuple[Column, ...] = (
     Column("model", "model", right=False),
-    Column("batch", "batch"),
-    Column("px", "px", spare=2),
-    Column("precision", "precision", right=False, spare=1),
-    Column("agc_impl", "clip by", right=False),
+    Column("batch", "batch", role="setting"),
+    Column("px", "px", spare=2, role="setting"),
+    Column("precision", "precision", right=False, spare=1, role="setting"),
+    Column("agc_impl", "clip by", right=False, role="setting"),
     Column("step_time", "step time", units.seconds),
     Column("clip", "clip", units.seconds),
     Column("share", "clip's share", units.percent),
-    Column("clipped_units", "units clipped", units.percent),
+    Column("clipped_units", "units clipped", units.percent, spare=3),
+    Column("machine", "machine", right=False, role="setting"),
     Column("status", "status", plain, right=False),
 )
 
@@ -61,10 +62,10 @@ def _interval(row: Row, name: str, unit: str) -> str:
     value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
     if value is None:
         return units.ABSENT
-    half = None if low is None or high is None else (high - low) / 2
     if unit == "s":
+        half = None if low is None or high is None or not value else (high - low) / 2
         return units.seconds(value) + ("" if half is None else f" ± {units.percent(half / value, 2)}")
-    return (units.significant(value, 3) if not half else units.plus_minus(value, half)) + " ×"
+    return (units.significant(value, 3) if low == high else units.interval(value, low, high)) + " ×"
 
 
 def _shown(row: Row) -> Row:

@@ -78,8 +78,7 @@ def _line(row: Row, first: Row, ratio: Ratio | None) -> dict[str, Any]:
 
 
 def _times(ratio: Ratio) -> str:
-    value, half = ratio.speedup.value, ratio.speedup.half_width
-    return units.significant(value, 3) if half is None else units.plus_minus(value, half)
+    return units.interval(*ratio.speedup)
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:
@@ -124,6 +123,8 @@ def _clause(ratio: Ratio, with_precision: bool) -> str:
         f"a step of {names[0]} is {_times(ratio)} times as fast as one of {names[1]} "
         f"({compare.where(ratio, with_precision)}{within})"
     )
+    if ratio.open:
+        text += ", which does not tell the faster one"
     if reported := _paper(published.ratios(*map(_catalogued, names))):
         text += f", where the paper reports {reported}"
     return text
@@ -154,8 +155,12 @@ def findings(ratio: Ratio, within: float) -> list[Finding]:
     if half is None or half > within * ratio.speedup.value:
         width = "no interval" if half is None else f"± {units.percent(half / ratio.speedup.value, 2)}"
         wanted = units.percent(within, 2)
-        text = f"{names}: --max-time was used up after {ratio.turns} turns: {width}, wanted were ± {wanted}."
-        found.append(Finding("wide_ratio", text, "Raise --max-time for a narrower one."))
+        if ratio.asked:
+            text = f"{names}: {ratio.turns} turns gave {width}, wanted were ± {wanted}."
+            found.append(Finding("wide_ratio", text, "Take more turns for a narrower one."))
+        else:
+            text = f"{names}: --max-time was used up after {ratio.turns} turns: {width}, wanted were ± {wanted}."
+            found.append(Finding("wide_ratio", text, "Raise --max-time for a narrower one."))
     if ratio.turns < 4:
         text = f"{names}: {ratio.turns} turns are few: their interval is wide or absent."
         found.append(Finding("few_turns", text, "Raise --max-time so that four turns fit."))

@@ -30,7 +30,6 @@ def rows(ratios: Sequence[Ratio]) -> list[Row]:
     for ratio in ratios:
         net, baseline = named(ratio)
         value, low, high = ratio.speedup
-        half = ratio.speedup.half_width
         reported = published.ratios(ratio.net.workload.model, ratio.baseline.workload.model)
         row: Row = {
             "net": net,
@@ -39,7 +38,7 @@ def rows(ratios: Sequence[Ratio]) -> list[Row]:
             "speedup": value,
             "speedup_low": low,
             "speedup_high": high,
-            "shown": units.significant(value, 3) if half is None else units.plus_minus(value, half),
+            "shown": units.interval(value, low, high),
             "turns": f"{ratio.turns} of {ratio.asked}" if ratio.asked > ratio.turns else ratio.turns,
             "rounds": ratio.rounds,
             "reported": "; ".join(f"{r.value:.3g} ({r.source})" for r in reported) or None,

@@ -20,6 +20,9 @@ _UNBROKEN = 32
 """Up to so many characters a net stands in one line on a narrow terminal, as ``model`` does."""
 _EXPECTED = ("norm ", "agc λ ", "clip by ")
 """Settings in which nets of different kinds differ because they are of different kinds."""
+_WORKLOAD = ("batch ", "px ")
+"""Settings that make a step another one: what differs in them is no speed of a net."""
+UNEQUAL = "≠"
 _NAMED = {
     "dataset": "{}",
     "batch": "batch {}",
@@ -78,6 +81,10 @@ def legend(rows: Sequence[Row]) -> list[str]:
     told = (
         (alone, without > 0),
         (f"×: the row's over that of {base}.", bool(base)),
+        (
+            f"{UNEQUAL}: of another batch or px than the baseline's row, so the ratio is not of the nets alone.",
+            any(_marked("1", row) != "1" for row in rows),
+        ),
         (reported, any("reported_ratios" in row for row in rows)),
         ("in turns: both took turns within a session; ± is 95 % over those.", "in turns" in hows),
         (
@@ -90,28 +97,28 @@ def legend(rows: Sequence[Row]) -> list[str]:
 
 _STEPS = (
     Column("model", "net", right=False),
-    Column("interval", "step time", spare=3),
+    Column("interval", "step time"),
     Column("ratio", "× baseline's"),
+    Column("against", "differs in", plain, right=False),
     Column("how", "how", plain, right=False),
     Column("reported_ratios", "reported", plain, right=False, spare=2),
     Column("throughput", "× images/s", spare=4),
     Column("memory", "× peak memory", spare=4),
     Column("energy", "× energy an image", spare=5),
-    Column("machine", "machine", right=False),
-    Column("against", "differs in", plain, right=False),
-    Column("status", "status", right=False),
+    Column("machine", "machine", right=False, role="setting"),
+    Column("status", "status", right=False, role="outcome"),
 )
 _RUNS = (
     Column("model", "net", right=False),
     Column("top1", "top-1"),
     Column("points", "to baseline's"),
+    Column("against", "differs in", plain, right=False),
     Column("how", "how", plain, right=False),
     Column("training", "× step", spare=3),
     Column("throughput", "× images/s", spare=4),
     Column("energy", "× energy an image", spare=5),
-    Column("machine", "machine", right=False),
-    Column("against", "differs in", plain, right=False),
-    Column("status", "status", right=False),
+    Column("machine", "machine", right=False, role="setting"),
+    Column("status", "status", right=False, role="outcome"),
 )
 
 
@@ -169,7 +176,7 @@ def _shown(row: Row, name: str) -> dict[str, Any]:
     line: dict[str, Any] = {
         "net": name,
         "interval": results.with_interval(row),
-        "ratio": factor(row, "step_time_ratio"),
+        "ratio": _marked(factor(row, "step_time_ratio"), row),
         "how": how,
         "reported_ratios": row["reported_ratios"].replace(f"{PAPER}, ", "") if "reported_ratios" in row else None,
         "throughput": factor(row, "throughput_ratio"),
@@ -177,7 +184,7 @@ def _shown(row: Row, name: str) -> dict[str, Any]:
         "energy": factor(row, "image_energy_ratio"),
         "training": factor(row, "train_step_time_ratio"),
         "top1": accuracy.top1(row),
-        "points": _points(row),
+        "points": _marked(_points(row), row),
         "machine": short(str(row["machine"])),
         "against": "; ".join(differs) or None,
         "status": row["status"],
@@ -185,13 +192,16 @@ def _shown(row: Row, name: str) -> dict[str, Any]:
     return {name: value for name, value in line.items() if value != units.ABSENT}
 
 
+def _marked(text: str, row: Row) -> str:
+    """A ratio with the sign of what is not the same where batch or px are not."""
+    other = any(part.startswith(_WORKLOAD) for part in row.get("differs", "").split("; "))
+    return f"{text} {UNEQUAL}" if other and text != units.ABSENT else text
+
+
 def factor(row: Row, name: str) -> str:
     """'1.12 ± 0.01'; without an interval where there is none."""
     value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
-    if value is None:
-        return units.ABSENT
-    half = (high - low) / 2 if low is not None and high is not None else 0.0
-    return units.plus_minus(value, half) if half > 0 else units.significant(value, 3)
+    return units.ABSENT if value is None else units.interval(value, low, high)
 
 
 def _points(row: Row) -> str:
@@ -221,4 +231,4 @@ def told(keys: Sequence[str], rows: Sequence[Row], format: Format) -> list[str]:
 
 def with_interval(row: Row, name: str) -> str:
     """A ratio of `relative.KEYS`, or the difference of top-1, with half of its interval; absent where it is."""
-    return _points(row) if name == "top1_difference" else factor(row, name)
+    return _marked(_points(row) if name == "top1_difference" else factor(row, name), row)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from nfbench import units
+from nfbench.analysis.columns import short
 from nfbench.analysis.rows import Row
-from nfbench.records import PHASES
 from nfbench.showing.laid import Laid
-from nfbench.showing.tables import Column, Format, render
+from nfbench.showing.tables import Column, Format, printable, render
 from nfbench.showing.tables import plain as _plain
 
 
@@ -18,7 +18,7 @@ def _seconds(value: Any) -> str:
     return units.seconds(value)
 
 
-def _count(value: Any) -> str:
+def count(value: Any) -> str:
     return units.ABSENT if value is None else f"{value:,.0f}"
 
 
@@ -48,7 +48,7 @@ QUANTITIES: tuple[Column, ...] = (
     Column("peak_allocated", "peak memory, allocated", units.bytes_),
     Column("peak_reserved", "peak memory, reserved", units.bytes_),
     Column("peak_rss", "peak memory, process", units.bytes_),
-    Column("operators", "operators a step", _count),
+    Column("operators", "operators a step", count),
     Column("macs", "MACs an image, forward", _si("MAC")),
     Column("params", "parameters", _si("")),
     Column("achieved_flops", "achieved", _si("FLOP/s")),
@@ -58,8 +58,8 @@ QUANTITIES: tuple[Column, ...] = (
     Column("sm_clock", "mean SM clock", _si("Hz")),
     Column("zero_gradients", "gradients that are zero", units.percent),
     Column("clipped_units", "units clipped", units.percent),
-    Column("nonfinite_units", "units not finite", _count),
-    Column("skipped_updates", "fp16 updates skipped", _count),
+    Column("nonfinite_units", "units not finite", count),
+    Column("skipped_updates", "fp16 updates skipped", count),
     Column("reported_v100_step_time", "reported: V100, fp16", _seconds),
     Column("reported_tpuv3_step_time", "reported: TPUv3, bf16", _seconds),
 )
@@ -86,7 +86,8 @@ SETTINGS: tuple[Column, ...] = (
 OUTCOME: tuple[Column, ...] = (
     Column("status", "status", _plain, right=False),
     Column("rounds", "rounds"),
-    Column("steps", "steps timed", _count),
+    Column("turns", "turns"),
+    Column("steps", "steps timed", count),
     Column("composed", "composed", _plain, right=False),
     Column("stopped_by", "stopped by", _plain, right=False),
     Column("machine", "machine", _plain, right=False),
@@ -109,23 +110,30 @@ IMPLEMENTATION: tuple[Column, ...] = (
 ALL = (*SETTINGS, *IMPLEMENTATION, *QUANTITIES, *OUTCOME, Column("findings", "findings", _plain, right=False))
 
 
-_ASKED = ("sam", "sam_fraction", "sam_scope", "ema", "world_size", "broadcast_buffers")
-"""Settings that a sheet shows only where they were asked for."""
-
 _SPARE = {
-    "peak_rss": 9,
-    "peak_allocated": 9,
-    "clip": 8,
-    "software": 7,
-    "rounds": 6,
-    "image_energy": 5,
-    "micro_batch": 4,
-    "agc": 4,
-    "precision": 3,
-    "layout": 2,
-    "batch": 1,
+    "sam_scope": 12,
+    "sam_fraction": 12,
+    "sam": 11,
+    "software": 10,
+    "study": 9,
+    "peak_rss": 8,
+    "peak_allocated": 8,
+    "mfu": 7,
+    "image_energy": 7,
+    "clip": 6,
+    "rounds": 5,
+    "turns": 5,
+    "norm": 4,
+    "agc_impl": 3,
+    "precision": 1,
+    "layout": 1,
 }
-"""Columns that a narrow terminal can do without, the first ones first."""
+"""Columns that a narrow terminal can do without, the highest first."""
+_KEY = ("model", "px", "batch", "agc", "machine")
+"""What names a row, with its rate: never left out."""
+_ASIDE = 2
+"""Of the other settings, where they tell no rows apart."""
+_TOLD = {c.key for c in (*SETTINGS, *IMPLEMENTATION)} - {"model"} | {"machine", "software", "study"}
 
 
 def with_interval(row: Row) -> str:
@@ -135,7 +143,7 @@ def with_interval(row: Row) -> str:
         return units.ABSENT
     low, high = row.get("step_time_low"), row.get("step_time_high")
     text = _seconds(value)
-    if low is not None and high is not None:
+    if low is not None and high is not None and value > 0:
         share = (high - low) / 2 / value
         text += f" ± {units.percent(share if share > 1e-9 else 0.0, 2)}"
     return text + (" (composed)" if row.get("composed") else "")
@@ -153,14 +161,25 @@ def laid(rows: Sequence[Row]) -> Laid:
     keep += _differing(rows, "world_size", "broadcast_buffers", "backend", "nodes")
     names = {c.key: c for c in ALL}
     columns = [
-        *(names[name] for name in keep if name != "micro_batch" or any(map(_accumulates, rows))),
+        *(names[name] for name in keep if name != "micro_batch" or any(map(accumulates, rows))),
         Column("interval", "step time", right=True),
-        *(names[name] for name in ("throughput", "clip", *_memory(rows), "mfu", "image_energy", "rounds", "status")),
+        *(names[name] for name in ("throughput", "clip", *_memory(rows), "mfu", "image_energy")),
+        *(names[name] for name in ("rounds", "turns", "status")),
     ]
     columns += (names[name] for name in _differing(rows, "machine", "software"))
     shown = [{**row, "interval": with_interval(row)} for row in rows]
     columns = [c for c in columns if any(row.get(c.key) is not None for row in shown)]
-    return Laid([replace(c, spare=_SPARE.get(c.key, 0)) for c in columns], shown)
+    return Laid([_spared(c) for c in columns], shown)
+
+
+def _spared(column: Column) -> Column:
+    """The column with what a narrow terminal makes of it."""
+    key = column.key
+    role: Literal["", "setting", "outcome"] = (
+        "setting" if key in _TOLD else "outcome" if key in ("status", "rounds", "turns") else ""
+    )
+    spare = 0 if key in _KEY else _SPARE.get(key, _ASIDE if role == "setting" else 0)
+    return replace(column, spare=spare, role=role)
 
 
 def coded(rows: Sequence[Row], format: Format) -> list[Row]:
@@ -174,51 +193,16 @@ def coded(rows: Sequence[Row], format: Format) -> list[Row]:
     ]
 
 
-def sheet(rows: Sequence[Row], format: Format) -> str:
-    """One column a row and one line a quantity, for a few models side by side; CSV and JSON as `wide`."""
-    if format in ("csv", "json"):
-        return wide(rows, format)
-    lines: list[dict[str, Any]] = [
-        {"quantity": "precision", **_each(rows, _precision)},
-        {"quantity": "layout", **_each(rows, _layout)},
-        {"quantity": "batch", **_each(rows, _batch)},
-        *(
-            {"quantity": c.title, **_each(rows, lambda row, c=c: _plain(row.get(c.key)))}  # type: ignore[misc]
-            for c in SETTINGS
-            if c.key in ("px", "norm", "agc", "optimizer", "compile")
-            or (c.key in _ASKED and any(c.key in row for row in rows))
-        ),
-        *(
-            {"quantity": c.title, **_each(rows, lambda row, c=c: _plain(row.get(c.key)))}  # type: ignore[misc]
-            for c in IMPLEMENTATION
-            if any(c.key in row for row in rows)
-        ),
-        {"quantity": "step time", **_each(rows, with_interval)},
-    ]
-    for c in QUANTITIES:
-        if c.key in ("step_time", "step_time_low", "step_time_high") or not any(c.key in row for row in rows):
-            continue
-        lines.append({"quantity": c.title, **_each(rows, lambda row, c=c: _cell(row, c))})  # type: ignore[misc]
-    lines.append({"quantity": "steps timed", **_each(rows, _steps)})
-    columns = [Column("quantity", "", right=False)]
-    columns += [Column(str(i), _plain(row.get("model"))) for i, row in enumerate(rows)]
-    return render(columns, lines, format)
-
-
 def findings(rows: Sequence[Row]) -> list[str]:
     """Every finding once, with the models that it is about."""
     about: dict[str, list[str]] = {}
     for row in rows:
         for finding in row.get("findings", ()):
-            about.setdefault(str(finding), []).append(row["model"])
+            about.setdefault(printable(str(finding)), []).append(short(row["model"]))
     return [f"{', '.join(dict.fromkeys(models))}: {text}" for text, models in about.items()]
 
 
-def _each(rows: Sequence[Row], show: Callable[[Row], str]) -> dict[str, str]:
-    return {str(i): show(row) for i, row in enumerate(rows)}
-
-
-def _accumulates(row: Row) -> bool:
+def accumulates(row: Row) -> bool:
     return bool(row.get("accumulation_steps", 1) > 1)
 
 
@@ -228,47 +212,3 @@ def _differing(rows: Sequence[Row], *names: str) -> list[str]:
 
 def _memory(rows: Sequence[Row]) -> list[str]:
     return [name for name in ("peak_allocated", "peak_rss") if any(name in row for row in rows)]
-
-
-def _precision(row: Row) -> str:
-    precision = _plain(row.get("precision"))
-    return f"auto → {precision}" if row.get("asked_precision") == "auto" else precision
-
-
-def _layout(row: Row) -> str:
-    """'nhwc (nchw 1.4× slower)' where both were tried."""
-    layout = row.get("layout")
-    trials = {name: row.get(f"trial_{name}") for name in ("nchw", "nhwc")}
-    if layout is None or row.get("asked_layout") != "best":
-        return _plain(layout)
-    other = "nchw" if layout == "nhwc" else "nhwc"
-    mine, its = trials[layout], trials[other]
-    if mine and its:
-        return f"{layout} ({other} {its / mine:.2f}× the time)"
-    return f"{layout} ({other} does not fit)" if mine else str(layout)
-
-
-def _batch(row: Row) -> str:
-    parts = [f"{row['world_size']} ranks"] if "world_size" in row else []
-    parts += [str(row["accumulation_steps"])] if _accumulates(row) else []
-    text = _plain(row.get("batch"))
-    return f"{text} ({' × '.join(parts)} × {row['micro_batch']})" if parts and "micro_batch" in row else text
-
-
-def _cell(row: Row, column: Column) -> str:
-    text = column.show(row.get(column.key))
-    share = row.get("step_time")
-    if column.key == "clipped_units" and row.get("inspected_images", row["batch"]) < row["batch"]:
-        text += f" (over {row['inspected_images']:.0f} images)"
-    if column.key in PHASES and share and column.key in row:
-        text += f" ({100 * row[column.key] / share:.0f} %)"
-    return text
-
-
-def _steps(row: Row) -> str:
-    why = {"within": "narrow enough", "max_time": "at the cap", "turn_time": "end of turn"}.get(
-        row.get("stopped_by", "")
-    )
-    steps = row.get("steps")
-    unit = f" of {row['passes']:.0f} passes" if row.get("composed") and "passes" in row else ""
-    return _count(steps) + unit + (f" ({why})" if why else "")

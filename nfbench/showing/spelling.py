@@ -8,8 +8,8 @@ from typing import TextIO
 
 ASCII = dict(
     zip(
-        "λραεµ±×→…–−·─█▸",
-        ("lambda", "rho", "alpha", "epsilon", "u", "+/-", "x", "->", "..", "-", "-", ",", "-", "#", ">"),
+        "λραεµ±×→…–−·─█▸≠",
+        ("lambda", "rho", "alpha", "epsilon", "u", "+/-", "x", "->", "..", "-", "-", ",", "-", "#", ">", "!="),
         strict=True,
     )
 )

@@ -10,12 +10,17 @@ import io
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nfbench.showing.narrow import Fitted, fitted
+
 Format = Literal["rich", "md", "csv", "json"]
 Row = Mapping[str, Any]
+_LONGEST = 2000
+"""Characters of a cell for people, who have no use for more; raw values are whole."""
 
 
 def plain(value: Any) -> str:
@@ -28,11 +33,18 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
+def _cell(text: str) -> str:
+    """``text`` as a person can read it: a name of 10^6 characters would make every line as long."""
+    return printable(text if len(text) <= _LONGEST else f"{text[: _LONGEST * 2 // 3]}…{text[-_LONGEST // 3 :]}")
+
+
 @dataclass(frozen=True)
 class Column:
     """One column: its key in a row, its heading and how a value is shown to a person.
 
-    Where a terminal is too narrow, columns with the highest ``spare`` are left out first, those with 0 never.
+    Where a terminal is too narrow, columns with the highest ``spare`` are left out first, those with 0 never; one that
+    has a ``role`` stands above the table where all rows are equal in it, and a setting that alone tells two rows apart
+    is the last to go.
     """
 
     key: str
@@ -40,6 +52,7 @@ class Column:
     show: Callable[[Any], str] = plain
     right: bool = True
     spare: int = 0
+    role: Literal["", "setting", "outcome"] = ""
 
 
 def render(columns: Sequence[Column], rows: Sequence[Row], format: Format, title: str | None = None) -> str:
@@ -57,16 +70,24 @@ def render(columns: Sequence[Column], rows: Sequence[Row], format: Format, title
 
 
 def _csv(columns: Sequence[Column], rows: Sequence[Row]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    # csv quotes a return in a name only where it ends the lines too
+    out = _Lines()
+    writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow([c.key for c in columns])
     writer.writerows([row.get(c.key) for c in columns] for row in rows)
-    return out.getvalue()
+    return "".join(out)
+
+
+class _Lines(list[str]):
+    """What `csv` writes to: a line at a time, which ends in a newline alone."""
+
+    def write(self, line: str) -> None:
+        self.append(line.removesuffix("\r\n") + "\n")
 
 
 def _markdown(columns: Sequence[Column], rows: Sequence[Row], title: str | None) -> str:
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+        return "| " + " | ".join(_cell(cell).replace("|", "\\|") for cell in cells) + " |"
 
     head = [line([c.title for c in columns]), "|" + "|".join("---:" if c.right else "---" for c in columns) + "|"]
     body = [line([c.show(row.get(c.key)) for c in columns]) for row in rows]
@@ -75,44 +96,54 @@ def _markdown(columns: Sequence[Column], rows: Sequence[Row], title: str | None)
 
 def _rich(columns: Sequence[Column], rows: Sequence[Row], title: str | None) -> str:
     """Aligned text; rich lays out what is too wide for the terminal (importing it takes longer than `models` may)."""
-    terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    left_out: list[str] = []
-    while True:
-        heads = [c.title for c in columns]
-        cells = [[printable(c.show(row.get(c.key))) for c in columns] for row in rows]
-        widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
-        if terminal is None or sum(widths) + 3 * (len(widths) - 1) <= terminal:
-            break
-        spare = max(columns, key=lambda c: c.spare)
-        if not spare.spare:
-            return _folded(columns, cells, title, terminal) + "".join(f"{line}\n" for line in _narrow(left_out))
-        left_out.append(spare.title)
-        columns = [c for c in columns if c is not spare]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    cells = [[_cell(c.show(row.get(c.key))) for c in columns] for row in rows]
+    table = fitted(columns, cells, width)
+    above = [title] if title else []
+    if table.shared and width is not None:
+        # by hand, since what a value holds may be longer than a line
+        above += textwrap.wrap(f"all: {', '.join(table.shared)}", width, subsequent_indent="     ")
+    body = _folded(table, width) if width is not None and not table.fits(width) else _aligned(table)
+    below = [f"Too narrow here for: {', '.join(table.left_out)}."] if table.left_out else []
+    below = textwrap.wrap(below[0], width, subsequent_indent="  ") if below and width is not None else below
+    return "\n".join([*above, *body, *below]) + "\n"
 
+
+def _aligned(table: Fitted) -> list[str]:
     def line(texts: Sequence[str]) -> str:
-        aligned = (t.rjust(w) if c.right else t.ljust(w) for t, w, c in zip(texts, widths, columns, strict=True))
-        return "   ".join(aligned).rstrip()
+        aligned = (t.rjust(w) if c.right else t.ljust(w) for t, w, c in zip(texts, widths, table.columns, strict=True))
+        return (" " * table.gap).join(aligned).rstrip()
 
-    rule = "─" * (sum(widths) + 3 * (len(widths) - 1))
-    return "\n".join([*([title] if title else []), line(heads), rule, *map(line, cells), *_narrow(left_out)]) + "\n"
+    widths = table.widths
+    rule = "─" * (sum(widths) + table.gap * (len(widths) - 1))
+    lines = [line([c.title for c in table.columns]), rule]
+    for i, row in enumerate(table.cells):
+        lines += [heading] if (heading := _heading(table, i)) else []
+        lines.append(line(row))
+    return lines
 
 
-def _narrow(left_out: Sequence[str]) -> list[str]:
-    """What a narrow terminal leaves out, in a line; none where nothing is."""
-    return [f"Too narrow here for: {', '.join(left_out)}."] if left_out else []
+def _heading(table: Fitted, i: int) -> str:
+    """What stands above a row; empty where that is what stands above the one before it."""
+    return table.headings[i] if table.headings and (not i or table.headings[i] != table.headings[i - 1]) else ""
 
 
-def _folded(columns: Sequence[Column], cells: Sequence[Sequence[str]], title: str | None, width: int) -> str:
+def _folded(table: Fitted, width: int) -> list[str]:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for c in columns:
-        table.add_column(c.title, justify="right" if c.right else "left", overflow="fold", no_wrap=c.key == "model")
-    for row in cells:
-        table.add_row(*map(Text, row))
+    whole = table.folds(width)
+    laid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    laid.padding = (0, table.gap - 1, 0, 0)
+    for c in table.columns:
+        kept = c.key == "model" or (whole and c.right)
+        laid.add_column(c.title, justify="right" if c.right else "left", overflow="fold", no_wrap=kept)
+    for i, row in enumerate(table.cells):
+        if heading := _heading(table, i):
+            laid.add_row(Text(heading, no_wrap=True))
+        laid.add_row(*map(Text, row))
     out = io.StringIO()
-    Console(file=out, force_terminal=True, width=width, highlight=False).print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    Console(file=out, force_terminal=True, width=width, highlight=False).print(laid)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
