@@ -13,13 +13,21 @@ BF16 = Resolved(px=224, micro_batch=32, precision="bf16", layout="nhwc")
 
 
 def turns(
-    net: str, baseline: str, speedup: float, *, machine: Machine = H200, px: int = 224, **fields: Any
+    net: str,
+    baseline: str,
+    speedup: float,
+    *,
+    machine: Machine = H200,
+    px: int = 224,
+    spread: float = 0.01,
+    **fields: Any,
 ) -> list[Result]:
-    """Four turns in which a step of ``baseline`` takes about ``speedup`` times as long as one of ``net``."""
+    """Four turns in which a step of ``baseline`` takes about ``speedup`` times as long as one of ``net``, in each turn
+    by ``spread`` of that more."""
     found = []
     resolved = Resolved(px=px, micro_batch=32, precision="bf16", layout="nhwc")
     for turn in range(4):
-        for place, (model, time) in enumerate(((net, 0.1), (baseline, 0.1 * speedup * (1 + 0.01 * turn)))):
+        for place, (model, time) in enumerate(((net, 0.1), (baseline, 0.1 * speedup * (1 + spread * turn)))):
             one = {
                 "workload": StepTime(model=model, px=px),
                 "resolved": resolved,

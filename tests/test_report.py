@@ -13,7 +13,7 @@ from make import CPU, FAKE, H200, SOFTWARE, accuracy, result
 from matplotlib.figure import Figure
 from report_cases import BF16, HOSTILE, keep, trained, turns
 
-from nfbench.records import Machine, Result, StepTime
+from nfbench.records import Machine, Result, Sampling, StepTime
 from nfbench.showing import (
     report_build,
     report_headline,
@@ -96,11 +96,50 @@ def test_a_ratio_is_turned_so_that_the_normalizer_free_net_is_on_top() -> None:
     assert found.speedup.value == pytest.approx(2.0, rel=0.05)
 
 
-@pytest.mark.parametrize(("machine", "kind"), [(CPU, "a CPU"), (FAKE, "a fake device")])
-def test_what_is_no_gpu_says_so(machine: Machine, kind: str) -> None:
-    one = built(*turns("nf-resnet26", "resnet26", 0.8, machine=machine)).parts[0]
-    assert one.answer.endswith(f"This is {kind}: it says nothing about a GPU.")
+def test_what_is_no_gpu_says_so() -> None:
+    one = built(*turns("nf-resnet26", "resnet26", 0.8, machine=CPU)).parts[0]
+    assert one.answer.endswith(NO_GPU)
     assert built(*F1_B7).parts[0].answer.count("says nothing") == 0
+
+
+def test_the_fake_device_times_nothing_so_it_has_no_headline_and_judges_no_claim() -> None:
+    (part,) = built(*turns("nfnet-f1", "efficientnet-b7", 5.0, machine=FAKE, study="claims")).parts
+    assert part.answer == "These are figures of the fake device, which times nothing."
+    assert (part.judged, part.doubts) == ((), ())
+    assert not [line for study in part.studies for line in study.sentences if "hold" in line]
+    assert "Claims</h2>" not in page(built(*turns("nfnet-f1", "efficientnet-b7", 5.0, machine=FAKE)))
+
+
+WILD = turns("nfnet-f1", "efficientnet-b7", 0.5, spread=9.0)
+"""Its turns differ so much that their interval reaches far over 1."""
+
+
+def test_an_interval_that_reaches_over_1_names_neither_net_as_the_faster_one() -> None:
+    answer = built(*WILD).parts[0].answer
+    assert answer.startswith("On NVIDIA H200, bf16: cannot tell which trains faster, NFNet-F1 or EfficientNet-B7: ")
+    assert re.search(r"EfficientNet-B7: [\d.]+ \([\d.]+ to [\d.]+\) times \(both 224 px", answer)
+    assert "NFNet-F1 trains" not in answer
+    same = built(*turns("nf-resnet26", "resnet26", 0.99)).parts[0].answer
+    assert re.search(r"bf16: NF-ResNet26 and ResNet26 train about equally fast, 1\.0\d* ± 0\.0\d+ times \(both", same)
+
+
+def test_of_equal_ratios_one_that_is_clear_of_1_is_the_answer() -> None:
+    clear = turns("nf-resnet50", "resnet50", 0.8)
+    open_ = turns("nf-resnet26", "resnet26", 0.8, spread=9.0)
+    # the more turns it has the more it would count
+    found = report_headline.headline(shown([*open_, *clear[:6]]).ratios)
+    assert found is not None and found.net.workload.model == "nf-resnet50"
+
+
+def test_what_is_doubtful_about_a_ratio_stands_under_the_answer_and_among_the_findings() -> None:
+    report = built(*(r for r in WILD if r.turn < 2))
+    (part,) = report.parts
+    assert any(line.startswith("nfnet-f1 against efficientnet-b7: 2 turns are few") for line in part.doubts)
+    assert set(part.doubts) <= set(part.studies[0].findings)
+    assert f"Doubtful: {part.doubts[0]}" in words_of_page(page(report))
+    assert f"Doubtful: {part.doubts[0]}" in words_of_markdown(markdown(report))
+    sound = turns("nfnet-f1", "efficientnet-b7", 5.0, sampling=Sampling(within=0.5))
+    assert built(*sound).parts[0].doubts == ()
 
 
 # the claims
@@ -119,7 +158,10 @@ def test_of_results_that_were_not_measured_for_the_claims_only_those_judged_are_
     (judged,) = built(*F1_B7).parts[0].judged
     assert "f1-vs-b7" in [claim.id for claim in judged.claims]
     assert all(claim.verdict != "not run" for claim in judged.claims)
-    assert judged.rest.startswith("Nothing here speaks for or against ") and "bn-distributed" in judged.rest
+    others = 14 - len(judged.claims)
+    assert (
+        judged.rest == f"Nothing here speaks for or against {others} other claims: nfbench run claims measures for all."
+    )
     assert built(result()).parts[0].judged == ()
 
 
@@ -130,7 +172,7 @@ def everything(report: Report) -> list[str]:
     """Every text of a report."""
     found = [report.title, *report.notes]
     for part in report.parts:
-        found += [part.title, part.answer, *part.machines]
+        found += [part.title, part.answer, *part.doubts, *part.machines]
         for judged in part.judged:
             found += [judged.summary, judged.rest]
             for c in judged.claims:
@@ -145,7 +187,15 @@ def everything(report: Report) -> list[str]:
                     *(t for f in c.figures for t in f),
                 ]
         for study in part.studies:
-            found += [study.title, study.question, *study.sentences, *study.findings, *study.left_out, *study.machines]
+            found += [
+                study.title,
+                study.question,
+                *study.legend,
+                *study.sentences,
+                *study.findings,
+                *study.left_out,
+                *study.machines,
+            ]
             found += [study.made, *study.commands, *(link.text for link in study.links)]
             for table in study.tables:
                 found += [table.title, *(head.title for head in table.heads)]
@@ -160,7 +210,8 @@ def test_markdown_and_page_hold_the_same_content() -> None:
     for said in (words_of_markdown(text), words_of_page(shown_page)):
         assert [w for w in wanted if w not in said] == []
     assert "\n\nTo make it again:\n\n```sh\nnfbench " in text
-    headings = [words_of_markdown(h) for h in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
+    outside = re.sub(r"```sh\n.*?\n```", "", text, flags=re.DOTALL)
+    headings = [words_of_markdown(h) for h in re.findall(r"^#+ (.*)$", outside, re.MULTILINE)]
     assert headings == [words_of_page(h) for h in re.findall(r"<h\d[^>]*>(.*?)</h\d>", shown_page)]
     assert text.count("\n![") == shown_page.count("<svg ") == len(report.pictures) > 1
 
@@ -189,6 +240,8 @@ def test_reported_columns_are_marked() -> None:
 
 
 # parts, studies and commands
+
+TRAINED = "nfbench accuracy --model tiny-nfnet --dataset digits --epochs 3 --batch 50 --max-time 60"
 
 
 def test_devices_never_share_a_table_a_figure_or_a_sentence() -> None:
@@ -221,7 +274,8 @@ def test_results_of_the_fake_device_are_set_aside_where_there_are_others() -> No
 
 def test_a_folder_that_bears_a_studys_name_has_its_title_question_and_command() -> None:
     study = built(result(), path="results/x/claims-tiny/a.jsonl").parts[0].studies[0]
-    assert (study.title, study.commands) == ("Claims, tiny scale", ("nfbench run claims --set scale=tiny",))
+    assert study.title == "Claims, tiny scale"
+    assert study.commands[0] == "nfbench run claims --set scale=tiny"
     assert study.question == "Which claims of the paper and its readers hold, here?"
 
 
@@ -230,7 +284,7 @@ def test_a_folder_that_bears_a_studys_name_has_its_title_question_and_command() 
     [
         ([SMALL], "Step times", "nfbench step-time --model resnet50 --px 96 --agc none"),
         (F1_B7, "Nets compared", "nfbench compare nfnet-f1@px=224 efficientnet-b7@px=224"),
-        ([accuracy("tiny-nfnet")], "Training runs", "nfbench accuracy --model tiny-nfnet --epochs 3 --batch 50"),
+        ([accuracy("tiny-nfnet")], "Training runs", TRAINED),
         ([result("a b; rm -rf /")], "Step times", "nfbench step-time --model 'a b; rm -rf /'"),
     ],
 )  # fmt: skip
@@ -279,7 +333,7 @@ def test_the_figure_at_the_top_is_the_first_that_the_results_hold() -> None:
 def test_a_figure_says_what_it_shows_and_of_which_data() -> None:
     top = built(result("resnet50"), result("nfnet-f0")).parts[0].top
     assert top is not None
-    assert top.alt.startswith("Measured time of a step of each net, with intervals, on A CPU, of ")
+    assert top.alt.startswith("Measured time of a step of each net, on A CPU, of ")
     assert "nfnet-f0" in top.alt and "resnet50" in top.alt and "Across: step time, ms" in top.alt
 
 
@@ -288,7 +342,8 @@ def test_of_many_figures_of_a_kind_some_are_drawn_and_the_others_counted() -> No
     runs = [accuracy(net, (0.5, 0.9), agc=agc, run={"agc": agc}) for net in nets for agc in (0.01, 0.02)]
     study = built(*runs).parts[0].studies[0]
     assert sum(picture.kind == "agc-heatmap" for picture in study.pictures) == 4
-    assert "agc-heatmap: 2 more figures, which nfbench plot draws" in study.left_out
+    said = "agc-heatmap: 4 of its 6 figures are in this report; nfbench plot draws all 6"
+    assert said in study.left_out
 
 
 def test_the_figure_at_the_top_does_not_stand_twice() -> None:
@@ -372,7 +427,7 @@ def test_a_file_that_cannot_be_is_worded(out: str, message: str, cli: Cli) -> No
 
 def test_results_that_are_missing_are_worded(cli: Cli) -> None:
     done = cli("report", "nowhere", "-o", "r.md")
-    assert done.exit_code == 1 and done.stderr.startswith("There is no nowhere.\n")
+    assert done.exit_code == 1 and done.stderr.startswith("There is no file or folder nowhere.\n")
     Path("empty").mkdir()
     done = cli("report", "empty", "-o", "r.md")
     assert done.exit_code == 1 and done.stderr.startswith("No result in empty: no .jsonl file with a line in it.\n")

@@ -189,6 +189,59 @@ def test_nothing_is_wider_than_the_screen(browser: Any, pages: dict[str, Path], 
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
+def test_on_a_phone_a_drawing_keeps_a_size_that_can_be_read_and_what_goes_on_fades(
+    browser: Any, pages: dict[str, Path]
+) -> None:
+    opened(browser, pages["good"], 390)
+    sizes = browser.execute_script("""
+        return [...document.querySelectorAll('.drawing')].map(box => {
+          const plot = box.querySelector('.plot').getBoundingClientRect();
+          const ratio = box.querySelector('.plot').viewBox.baseVal;
+          return [plot.width, plot.height, ratio.width / ratio.height, box.classList.contains('more')];
+        })""")
+    for width, height, shape, more in sizes:
+        assert width == pytest.approx(416) and more
+        assert width / height == pytest.approx(shape, rel=0.01)
+    faded = "return getComputedStyle(document.querySelector('.drawing')).maskImage"
+    assert "gradient" in browser.execute_script(faded)
+    browser.execute_script("document.querySelector('.drawing').scrollLeft = 1000")
+    browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    assert browser.execute_script(faded) == "none"
+    opened(browser, pages["good"], 1400)
+    assert browser.execute_script(faded) == "none"
+
+
+def test_on_a_phone_the_first_column_stays_where_a_table_scrolls(browser: Any, pages: dict[str, Path]) -> None:
+    table = steps(opened(browser, pages["good"], 390))
+    place = "return arguments[0].querySelector('tbody th').getBoundingClientRect().left"
+    second = "return arguments[0].querySelector('tbody td').getBoundingClientRect().left"
+    before = [browser.execute_script(script, table) for script in (place, second)]
+    browser.execute_script("arguments[0].closest('.scroll').scrollLeft = 200", table)
+    after = [browser.execute_script(script, table) for script in (place, second)]
+    assert after == [before[0], before[1] - 200]
+
+
+def test_the_navigation_of_several_devices_reaches_each(browser: Any, pages: dict[str, Path]) -> None:
+    opened(browser, pages["good"])
+    links = browser.find_elements("css selector", "nav .devices > li > a")
+    assert sorted(link.text for link in links) == ["A CPU", "NVIDIA H200"]
+    for link in links:
+        link.click()
+        heading = browser.find_element("id", link.get_attribute("href").partition("#")[2])
+        assert heading.text == link.text and heading.is_displayed()
+
+
+def test_on_paper_a_caption_is_wider_than_its_table_rather_than_broken(browser: Any, pages: dict[str, Path]) -> None:
+    opened(browser, pages["good"])
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    heights = browser.execute_script("""
+        return [...document.querySelectorAll('caption span')].filter(s => s.textContent.length < 80)
+          .map(s => s.getBoundingClientRect().height / parseFloat(getComputedStyle(s).lineHeight))""")
+    assert heights and max(heights) < 1.5
+    breaks = "return [...document.querySelectorAll('section')].map(s => getComputedStyle(s).breakInside)"
+    assert set(browser.execute_script(breaks)) == {"auto"}
+
+
 def test_paper_has_everything_unfolded_and_no_buttons(browser: Any, pages: dict[str, Path]) -> None:
     opened(browser, pages["good"], scheme="dark")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})

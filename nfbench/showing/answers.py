@@ -14,6 +14,7 @@ from nfbench.showing import accuracy as show_accuracy
 from nfbench.showing import claims as show_claims
 from nfbench.showing import clips as show_clips
 from nfbench.showing import results as show
+from nfbench.showing import sweep_answers
 from nfbench.showing import sweeps as show_sweeps
 from nfbench.showing.counted import table as counted_table
 from nfbench.showing.ratios import table as ratio_table
@@ -80,7 +81,10 @@ def sentences(name: str, seen: Shown) -> list[str]:
         return [show_claims.summary(each) for each in verdicts(seen.results)]
     machines = dict.fromkeys(ratio.net.machine for ratio in seen.ratios)
     found = [compare.sentence([r for r in seen.ratios if r.net.machine == machine]) for machine in machines]
+    found += sweep_answers.cost_of_clip(seen)
     # the sweeps of a batch or a threshold have a sentence of their own
+    if several(seen._replace(steps=[]), "batch"):
+        found += sweep_answers.over_batches(seen)
     swept = several(seen, "batch") or several(seen, "agc", steps=False)
     if seen.trained and not swept and (answer := show_accuracy.answer(show_accuracy.on_front(seen.trained, "macs"))):
         found.append(answer)

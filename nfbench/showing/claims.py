@@ -34,6 +34,7 @@ results
 RAW: tuple[Column, ...] = tuple(Column(key, key) for key in _RAW.split())
 
 _WORDS = {"holds": ("holds", "hold"), "does not hold": ("does not", "do not")}
+_ALONE = {"does not hold": ("does not hold", "do not hold")}
 _ORDER: tuple[Outcome, ...] = ("holds", "does not hold", "cannot tell", "not run")
 
 
@@ -48,7 +49,9 @@ def table(verdicts: Sequence[Verdict], format: Format, *, title: str | None = No
 def summary(verdicts: Sequence[Verdict]) -> str:
     """ "On NVIDIA H200: 5 hold, 1 does not, 3 cannot tell, 5 not run.", of others that they say nothing about a GPU."""
     counts: Counter[Outcome] = Counter(v.verdict for v in verdicts)
-    said = [f"{n} {_WORDS.get(name, (name, name))[n > 1]}" for name in _ORDER if (n := counts[name])]
+    # what does not is told from what holds before it
+    words = _WORDS if counts["holds"] else _ALONE
+    said = [f"{n} {words.get(name, (name, name))[n > 1]}" for name in _ORDER if (n := counts[name])]
     machine = next((v.machine for v in verdicts if v.machine is not None), None)
     text = ", ".join(said)
     return compare.on(machine, None, text) if machine is not None else f"Nothing was measured: {text}."

@@ -11,6 +11,27 @@ from nfbench.units import ABSENT, si, significant
 
 _COUNTS = ("macs", "train_macs", "params", "activations")
 _SETTINGS = ("kind", "model", "px", "batch", "agc", "status")
+_WORDS = {
+    "batch": "images of the batch",
+    "agc": "λ asked for",
+    "clipping": "λ of the clip",
+    "output_rest_changed": "output of an image: the rest of its batch changed",
+    "output_evaluation_own": "output of an image: in evaluation, statistics of its batch",
+    "output_evaluation_others": "output of an image: in evaluation, statistics of others",
+    "output_rounding": "output of an image: rounding",
+    "output_batch_of_one": "output of an image: alone",
+    "output_batch_of_one_rounding": "output of an image: alone, rounding",
+    "share_rest_changed_no_agc": "its share of the update without AGC: the rest changed",
+    "share_rounding_no_agc": "its share of the update without AGC: rounding",
+    "share_rest_changed_agc": "its share of the update with AGC: the rest changed",
+    "share_rounding_agc": "its share of the update with AGC: rounding",
+    "clipped_units": "share of units that AGC shortens",
+    "gradient_halves": "gradient: summed over two micro-batches",
+    "gradient_single_images": "gradient: summed over single images",
+    "gradient_rounding": "gradient: rounding",
+}
+"""What a setting or a reading of dependence is, to a person."""
+CHANGES = "Changes are relative to what changes: 0.01 is 1 %. Rounding is what 0 looks like here."
 _ABOUT = (*_SETTINGS, "family", "machine", "software")
 
 
@@ -33,10 +54,11 @@ def laid(rows: Sequence[Row]) -> list[Laid]:
 def _upright(rows: Sequence[Row]) -> Laid:
     """A net across, a quantity down: there are more of these than a screen is wide."""
     names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in (*_ABOUT, "kind")]
-    settings = [name for name in ("px", "batch", "agc", "status") if any(name in row for row in rows)]
+    settings = [name for name in ("px", "batch", "agc") if any(name in row for row in rows)]
+    settings += ["status"] if any(row["status"] != "ok" for row in rows) else []
     nets = [Column(f"net {place}", row["model"]) for place, row in enumerate(rows)]
     lines = [
-        {"what": name.replace("_", " ")}
+        {"what": _WORDS.get(name, name.replace("_", " "))}
         | {
             f"net {place}": _number(row.get(name)) if isinstance(row.get(name), float) else str(row.get(name, ABSENT))
             for place, row in enumerate(rows)

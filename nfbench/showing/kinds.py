@@ -25,7 +25,7 @@ catalogue holds."""
 
 class Kind(NamedTuple):
     """A kind of figure: the module of this package and the function in it that draw it, what it reads, and what it
-    shows, in words that describe the picture to whom cannot see it."""
+    shows, in words that hold for every figure of the kind: panels that only some have are told from their labels."""
 
     drawn_by: str
     reads: Read
@@ -36,7 +36,7 @@ KINDS = {
     "speedup": Kind(
         "speedup_plot:speedup",
         "ratios",
-        "how many times as fast a net is as another, measured in turns with intervals, and the reported ratios hollow",
+        "how many times as fast a net is as another, measured in turns",
     ),
     "accuracy-vs-latency": Kind(
         "latency_plot:accuracy_vs_latency", "trained", "measured top-1 against the measured time of a training step"
@@ -44,37 +44,37 @@ KINDS = {
     "accuracy-vs-flops": Kind(
         "accuracy_plots:accuracy_vs_flops",
         "trained",
-        "measured top-1 against MACs, parameters, training step time and energy",
+        "measured top-1 against what an image or a step costs",
     ),
     "reported-accuracy-vs-macs": Kind(
         "plots:accuracy_vs_macs", "nothing", "reported ImageNet top-1 against counted MACs, families as lines"
     ),
-    "batch-accuracy": Kind("batch_plots:batch_accuracy", "trained", "measured top-1 against the batch"),
+    "batch-accuracy": Kind("batch_accuracy:batch_accuracy", "trained", "measured top-1 against the batch"),
     "agc-heatmap": Kind("agc_plots:agc_heatmap", "trained", "measured top-1 by clipping threshold and batch, as a map"),
     "agc-lines": Kind("agc_plots:agc_lines", "trained", "measured top-1 against the clipping threshold, by batch"),
     "batch-throughput": Kind("batch_plots:batch_throughput", "steps", "measured images a second against the batch"),
     "batch-step-time": Kind("batch_plots:batch_step_time", "steps", "measured time of a step against the batch"),
     "batch-memory": Kind("batch_plots:batch_memory", "steps", "measured peak memory against the batch"),
-    "step-time": Kind("plots:step_time", "steps", "measured time of a step of each net, with intervals"),
-    "throughput": Kind("plots:throughput", "steps", "measured images a second of each net, with intervals"),
-    "norm-cost": Kind("cost_plots:norm_cost", "steps", "time and memory of an image by norm"),
-    "layouts": Kind("cost_plots:layouts", "steps", "step time by layout, precision and compile mode"),
+    "step-time": Kind("by_model:step_time", "steps", "measured time of a step of each net"),
+    "throughput": Kind("by_model:throughput", "steps", "measured images a second of each net"),
+    "norm-cost": Kind("cost_plots:norm_cost", "steps", "measured cost of an image by norm"),
+    "layouts": Kind("cost_plots:layouts", "steps", "measured step time by layout, precision or compile mode"),
     "phases": Kind(
         "phase_plots:phases",
         "steps",
-        "a stacked bar a net: measured time of forward, backward, clip and update, and their shares of the step",
+        "a stacked bar a net: measured time of the phases of a step",
     ),
     "ranks": Kind("rank_plots:ranks", "steps", "measured time of a step on each of several devices, with its spread"),
-    "energy": Kind("energy_plot:energy", "steps", "measured energy of an image by net, and images a second against it"),
+    "energy": Kind("energy_plot:energy", "steps", "measured energy of an image by net"),
     "steps": Kind(
         "steps_plot:steps",
         "timed",
-        "measured time of every step of a run in order, with the clock, temperature and power of the card below it",
+        "measured time of every step of a run in order",
     ),
     "training-curves": Kind(
         "training_plots:training_curves",
         "seeds",
-        "measured top-1 and training loss by epoch: each seed, their mean, and where runs diverged",
+        "measured accuracy and loss by epoch",
     ),
     "history": Kind("history:history", "softwares", "measured time of a step over commits and versions"),
 }
@@ -86,7 +86,8 @@ class Held:
     """What figures are drawn from: the rows of steps (``rows``) and of training runs (``trained``) that a table shows,
     the ratios that were measured in turns, and all results, also those by older software.
 
-    ``everything`` tells that older software is shown too.
+    ``everything`` tells that older software is shown too. ``partners`` are steps that training runs may be set against
+    though no figure is asked for that shows them; None: ``rows``.
     """
 
     rows: Sequence[Row] = ()
@@ -94,6 +95,7 @@ class Held:
     trained: Sequence[Row] = ()
     ratios: Sequence[Ratio] = ()
     everything: bool = False
+    partners: Sequence[Row] | None = None
 
 
 class Missing(NamedTuple):
@@ -119,6 +121,12 @@ class Drawing:
     def leave_out(self, rows: Iterable[Row], why: str) -> None:
         """List ``rows`` as left out, all for one reason."""
         self.missing.extend(Missing(row, why) for row in rows)
+
+
+def without(row: Row, what: str) -> str:
+    """Why a row has no ``what``, in words: "out of memory, no step time"."""
+    status = str(row.get("status", row.get("trained_status"))).replace("_", " ")
+    return f"no {what}" if status == "ok" else f"{status}, no {what}"
 
 
 def find(kind: str) -> Callable[[Held], Drawing]:

@@ -94,7 +94,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdicts on one machine; ``rest`` names the claims that nothing speaks for or against."""
+    """The verdicts on one machine; ``rest`` says how many claims nothing speaks for or against."""
 
     summary: str
     claims: tuple[Claim, ...]
@@ -103,13 +103,14 @@ class Judged:
 
 @dataclass(frozen=True)
 class Study:
-    """What was asked in one folder or by one command, and what was found."""
+    """What was asked in one folder or by one command, and what was found; ``legend`` is what the tables' words mean."""
 
     title: str
     anchor: str
     question: str
     sentences: tuple[str, ...]
     tables: tuple[Table, ...]
+    legend: tuple[str, ...]
     pictures: tuple[Picture, ...]
     findings: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -121,12 +122,13 @@ class Study:
 
 @dataclass(frozen=True)
 class Part:
-    """One device: nothing in it is of another."""
+    """One device: nothing in it is of another. ``doubts`` are what is doubtful about the ``answer``."""
 
     title: str
     anchor: str
     machines: tuple[str, ...]
     answer: str
+    doubts: tuple[str, ...]
     judged: tuple[Judged, ...]
     top: Picture | None
     studies: tuple[Study, ...]

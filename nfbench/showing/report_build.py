@@ -9,9 +9,9 @@ from itertools import count
 from nfbench.analysis.rows import choose, software_name
 from nfbench.devices.about import slug
 from nfbench.records import Accuracy, Machine, Result, StepTime
-from nfbench.showing import answers, report_claims, report_figures, report_headline
+from nfbench.showing import answers, comparison, report_claims, report_figures, report_headline, report_legend
 from nfbench.showing import sweeps as show_sweeps
-from nfbench.showing.report import Link, Part, Picture, Report, Study, clean
+from nfbench.showing.report import Judged, Link, Part, Picture, Report, Study, clean
 from nfbench.showing.report_sources import Group, Sources
 from nfbench.showing.report_tables import Swept, swept, tables
 from nfbench.showing.results import findings
@@ -43,6 +43,8 @@ def build(sources: Sources, everything: bool = False) -> Report:
         where = f"{first.path.name}, line {first.line}: {first.why}"
         notes.append(f"Skipped {n} line{'s that hold' if n != 1 else ' that holds'} no result: {where}")
     title = parts[0].title if len(parts) == 1 else f"Training steps and accuracy on {len(parts)} devices"
+    if copies := sources.repeated:
+        notes.append(f"{copies} result{'s that were' if copies != 1 else ' that was'} there more than once: told once.")
     return Report(title, parts, tuple(clean(note) for note in notes))
 
 
@@ -69,28 +71,32 @@ def _part(groups: Sequence[Group], everything: bool, anchors: _Anchors) -> Part:
     top = report_figures.top(seen, everything)
     # of one group all has been seen
     one = seen if len(groups) == 1 else None
-    studies = [_study(group, one or shown(group.results, everything), everything, anchors) for group in groups]
+    found = [(group, one or shown(group.results, everything)) for group in groups]
+    studies = [_study(group, own, everything, anchors, judged) for group, own in found]
     if top is not None and sum(_shows(study, top) for study in studies) == 1:
         # it would stand there twice
         kept = [tuple(p for p in study.pictures if p.alt != top.alt) for study in studies]
         studies = [replace(study, pictures=some) for study, some in zip(studies, kept, strict=True)]
     answer = report_headline.answer(seen, judged[0].summary if judged else "")
-    return Part(title, anchor, tuple(map(about, machines)), answer, tuple(judged), top, tuple(studies))
+    doubts = tuple(report_headline.doubts(seen))
+    return Part(title, anchor, tuple(map(about, machines)), answer, doubts, tuple(judged), top, tuple(studies))
 
 
-def _study(group: Group, seen: Shown, everything: bool, anchors: _Anchors) -> Study:
+def _study(group: Group, seen: Shown, everything: bool, anchors: _Anchors, judged: Sequence[Judged]) -> Study:
     over = swept(seen)
+    found = tables(seen, over)
     drawn = report_figures.drawn(seen, group.kinds, group.folder, everything)
     machines = list(dict.fromkeys(r.machine for r in group.results))
     return Study(
         clean(group.title, 160),
         anchors.new(group.title),
         clean(group.question),
-        tuple(clean(line) for line in _sentences(group, seen, over)),
-        tuple(tables(seen, over)),
+        tuple(clean(line) for line in _sentences(group, seen, over, judged)),
+        tuple(found),
+        tuple(clean(line) for line in report_legend.lines(seen, found)),
         tuple(drawn.pictures),
-        tuple(clean(line) for line in findings([*seen.steps, *seen.trained])),
-        (*_aside(group, everything), *drawn.left_out),
+        tuple(clean(line) for line in [*findings([*seen.steps, *seen.trained]), *_doubts(seen)]),
+        (*_aside(group, seen, everything), *drawn.left_out),
         tuple(map(about, machines)),
         _made(group.results),
         group.commands,
@@ -103,19 +109,31 @@ def _shows(study: Study, top: Picture) -> bool:
     return any(picture.alt == top.alt for picture in study.pictures)
 
 
-def _sentences(group: Group, seen: Shown, over: Swept) -> list[str]:
-    found = [] if group.name.startswith(answers.CLAIMS) else answers.sentences(group.name, seen)
-    found += show_sweeps.batch_answer(over.batches).split("\n") if over.batches is not None else []
+def _doubts(seen: Shown) -> list[str]:
+    """What is doubtful about the ratios."""
+    found = [finding for ratio in seen.ratios for finding in comparison.findings(ratio, ratio.net.sampling.within)]
+    return list(dict.fromkeys(map(str, found)))
+
+
+def _sentences(group: Group, seen: Shown, over: Swept, judged: Sequence[Judged]) -> list[str]:
+    if group.name.startswith(answers.CLAIMS):
+        found = [each.summary for each in judged]
+    else:
+        found = answers.sentences(group.name, seen)
+    # a clip in steps of several batches is no sweep of batches
+    found += show_sweeps.batch_answer(over.batches).split("\n") if over.batches is not None and not seen.clips else []
     found += show_sweeps.agc_answer(over.clips).split("\n") if over.clips is not None else []
     return [line for line in found if line]
 
 
-def _aside(group: Group, everything: bool) -> list[str]:
+def _aside(group: Group, seen: Shown, everything: bool) -> list[str]:
     """What the tables leave out, in sentences."""
     kinds = ((StepTime, ""), (Accuracy, "training runs"))
-    chosen = (
-        choose((r for r in group.results if isinstance(r.workload, kind)), everything).said(of) for kind, of in kinds
-    )
+    chosen = [
+        choose((r for r in seen.results if isinstance(r.workload, kind)), everything).said(of) for kind, of in kinds
+    ]
+    if replaced := len(group.results) - len(seen.results):
+        chosen.append(f"Set aside: {replaced} of sessions that a later one of the same took the place of.")
     return [clean(line) for line in chosen if line]
 
 

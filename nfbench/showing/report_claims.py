@@ -16,23 +16,27 @@ _NAMED = 2
 
 
 def judged(results: Sequence[Result]) -> list[Judged]:
-    """The verdicts of each machine; of results that were not measured for the claims only those that there are."""
+    """The verdicts of each machine; of results that were not measured for the claims only those that there are.
+
+    The fake device times nothing, so that it speaks for no claim.
+    """
     found = []
-    for verdicts in answers.verdicts(results):
+    for verdicts in answers.verdicts([r for r in results if r.machine.device != "fake"]):
         own = any(r.study == answers.CLAIMS and r.machine == verdicts[0].machine for r in results)
         shown = [v for v in verdicts if own or v.verdict != "not run"]
         if all(v.verdict == "not run" for v in shown):
             continue
-        rest = ", ".join(v.claim.id for v in verdicts if not any(v is other for other in shown))
+        rest = len(verdicts) - len(shown)
         summary = clean(show_claims.summary(verdicts))
-        said = f"Nothing here speaks for or against {rest}." if rest else ""
+        others = f"{rest} other claim{'s'[: rest != 1]}" if shown else f"{rest} claim{'s'[: rest != 1]}"
+        said = f"Nothing here speaks for or against {others}: nfbench run claims measures for all." if rest else ""
         found.append(Judged(summary, tuple(map(_claim, shown)), said))
     return found
 
 
 def _claim(verdict: Verdict) -> Claim:
     claim = verdict.claim
-    deciding = [f"{f.about}: {f.shown}" for f in verdict.figures if f.decides]
+    deciding = [f"{f.about}: {f.judged}" for f in verdict.figures if f.decides]
     more = [f"and {len(deciding) - _NAMED} more below"] if len(deciding) > _NAMED else []
     return Claim(
         claim.id,
@@ -43,7 +47,7 @@ def _claim(verdict: Verdict) -> Claim:
         clean("; ".join([*deciding[:_NAMED], *more])) or ABSENT,
         tuple(
             (
-                clean(f"{f.about}: {f.shown}" + ("" if f.decides else ", beside it")),
+                clean(f"{f.about}: {f.judged}"),
                 clean("; ".join(filter(None, [f.on, f.scope]))),
             )
             for f in verdict.figures

@@ -64,8 +64,8 @@ def drawn(seen: Shown, kinds: Sequence[str], folder: Path | None, everything: bo
         own = [picture for picture in found if picture.kind == kind]
         most = _MOST_OF_RUNS if KINDS[kind].reads in ("timed", "seeds") else _MOST
         kept += own[:most]
-        if more := len(own) - most if len(own) > most else 0:
-            lines.append(f"{kind}: {more} more figure{'s'[: more != 1]}, which nfbench plot draws")
+        if (every := len(own)) > most:
+            lines.append(f"{kind}: {most} of its {every} figures are in this report; nfbench plot draws all {every}")
     return Drawn(kept, [clean(line) for line in lines])
 
 
@@ -79,10 +79,10 @@ def _pictures(made: dict[str, Drawing], held: Held, folder: Path | None, seen: S
         alone = made[kind].drawn if len(made[kind].figures) == 1 else []
         of = machine or (seen.results[-1].machine.name if seen.results else "")
         caption = KINDS[kind].shows
-        caption = f"{caption[:1].upper()}{caption[1:]}."
-        words = [caption[:-1], f"on {clean(of, 80)}" if of else "", _nets(alone)]
+        caption = f"{caption[:1].upper()}{caption[1:]}"
+        words = [caption, f"on {clean(of, 80)}" if of else "", _nets(alone)]
         alt = f"{', '.join(filter(None, words))}. {_axes(figure)}"
-        found.append(Picture(kind, name, clean(alt, 1000), caption, figure, folder))
+        found.append(Picture(kind, name, clean(alt, 1000), clean(f"{caption}.{_panels(figure)}"), figure, folder))
     return found
 
 
@@ -92,12 +92,26 @@ def _nets(rows: Iterable[object]) -> str:
     return f"of {', '.join(nets[:6])}{more}" if nets else ""
 
 
+def _panels(figure: Figure) -> str:
+    """What tells the panels of a figure apart, from the labels of those that it has; empty where it has one."""
+    labels = [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes if axes.get_visible()]
+    for way in (0, 1):
+        told = {
+            pair[way]: f"reported: {pair[way]}" if "reported" in pair[1] and "reported" not in pair[way] else pair[way]
+            for pair in labels
+            if pair[way]
+        }
+        if len(told) > 1:
+            return f" Panels: {'; '.join(told.values())}."
+    return ""
+
+
 def _axes(figure: Figure) -> str:
     """What stands above it, what is drawn along which axis, and the entries of the legends."""
     titles = [figure.get_suptitle(), *(axes.get_title(loc="left") for axes in figure.axes)]
     title = next((" ".join(title.split()) for title in titles if title), "")
     parts = [f"Headed: {title}."] if title else []
-    for axes in figure.axes:
+    for axes in (axes for axes in figure.axes if axes.get_visible()):
         across, up = axes.get_xlabel(), axes.get_ylabel()
         said = "; ".join(f"{way}: {label}" for way, label in (("across", across), ("up", up)) if label)
         parts += [f"{said[:1].upper()}{said[1:]}."] if said else []

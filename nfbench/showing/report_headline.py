@@ -13,18 +13,22 @@ from nfbench.catalog.models import find
 from nfbench.errors import UnknownModel
 from nfbench.records import Result, StepTime
 from nfbench.showing import accuracy as show_accuracy
+from nfbench.showing import comparison
 from nfbench.showing.report import clean
 from nfbench.showing.study import Shown
 
+FAKE = "These are figures of the fake device, which times nothing."
 _PAIR = ("nfnet-f1", "efficientnet-b7")
 _SPELT = {"nfnet": "NFNet", "efficientnet": "EfficientNet", "nf": "NF", "bn": "BN", "resnet": "ResNet"}
 
 
 def answer(seen: Shown, claims: str = "") -> str:
     """The answer of what was ``seen`` on one device; ``claims`` is the verdicts' summary, which stands in for one."""
+    machine = seen.results[-1].machine
+    if machine.device == "fake":
+        return FAKE
     if (ratio := headline(seen.ratios)) is not None:
         return clean(sentence(ratio))
-    machine = seen.results[-1].machine
     machines = {r.machine for r in seen.results}
     if len(machines) == 1 and (best := show_accuracy.answer(show_accuracy.on_front(seen.trained, "macs"))):
         return clean(compare.on(machine, None, best[:1].lower() + best[1:].rstrip(".")))
@@ -42,34 +46,56 @@ def answer(seen: Shown, claims: str = "") -> str:
     return clean(compare.on(machine, None, text))
 
 
+def doubts(seen: Shown) -> list[str]:
+    """What is doubtful about the ratio in the `answer`."""
+    if seen.results[-1].machine.device == "fake" or (ratio := headline(seen.ratios)) is None:
+        return []
+    return [clean(str(finding)) for finding in comparison.findings(ratio, ratio.net.sampling.within)]
+
+
 def headline(ratios: Sequence[Ratio]) -> Ratio | None:
     """The ratio of a normalizer-free net to one with batch normalization that says most, the former on top.
 
     NFNet-F1 to EfficientNet-B7, the paper's own, goes first; then what it reports of; full-size nets and images before
-    small ones, and of equals the one with the most turns.
+    small ones; of equals one that is clear of 1, and then the one with the most turns.
     """
     turned = [found for ratio in ratios if (found := _normalizer_free_first(ratio)) is not None]
 
-    def rank(ratio: Ratio) -> tuple[bool, bool, bool, int]:
+    def rank(ratio: Ratio) -> tuple[bool, bool, bool, bool, int]:
         models = _models(ratio)
         small = bool(scope(ratio.net.workload, ratio.baseline.workload))
-        return models != _PAIR, not published.ratios(*models), small, -ratio.turns
+        return models != _PAIR, not published.ratios(*models), small, not _clear(ratio), -ratio.turns
 
     return min(turned, key=rank, default=None)
 
 
+def _clear(ratio: Ratio) -> bool:
+    """Whether the whole interval is on one side of 1."""
+    _, low, high = ratio.speedup
+    return low is not None and high is not None and not low <= 1 <= high
+
+
 def sentence(ratio: Ratio) -> str:
     """ "On NVIDIA H200, bf16: NFNet-F1 trains 5.2 ± 0.1 times as fast as EfficientNet-B7 (…); the paper says 8.81 on
-    TPUv3"."""
+    TPUv3". Of an interval that reaches over 1 it names neither net as the faster one."""
     precisions = {r.resolved.precision for r in (ratio.net, ratio.baseline) if r.resolved is not None}
     precision = precisions.pop() if len(precisions) == 1 else None
-    value, half = ratio.speedup.value, ratio.speedup.half_width
-    shown = f"{units.significant(value)}, without an interval," if half is None else units.plus_minus(value, half)
+    shown = units.interval(*ratio.speedup)
     # a step of one batch against a step of another is no speed
     images = ratio.net.step.batch == ratio.baseline.step.batch
-    words = "trains {} times as fast as" if images else "takes steps {} times as fast as those of"
-    named = [spelt(name) for name in compare.named(ratio)]
-    text = f"{named[0]} {words.format(shown)} {named[1]} ({compare.circumstances(ratio, precision is None)})"
+    net, baseline = (spelt(name) for name in compare.named(ratio))
+    if ratio.speedup.half_width is None:
+        shown += ", without an interval,"
+    if ratio.open:
+        does = "trains" if images else "takes steps"
+        text = f"cannot tell which {does} faster, {net} or {baseline}: {shown} times"
+    elif not _clear(ratio) and ratio.speedup.half_width is not None:
+        does = "train" if images else "take steps"
+        text = f"{net} and {baseline} {does} about equally fast, {shown} times"
+    else:
+        does = "trains {} times as fast as" if images else "takes steps {} times as fast as those of"
+        text = f"{net} {does.format(shown)} {baseline}"
+    text += f" ({compare.circumstances(ratio, precision is None)})"
     return compare.on(ratio.net.machine, precision, text + _paper(ratio))
 
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
-from nfbench.analysis.store import Broken, files, load
+from nfbench.analysis.store import Broken, Loaded, files, load, once
 from nfbench.errors import BadResults, BadStudy
-from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Result, StepTime, Workload, key
+from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Result
+from nfbench.showing import report_commands
 from nfbench.showing.answers import CLAIMS
 from nfbench.showing.report import clean
-from nfbench.showing.tables import printable
 from nfbench.studies import study
 
 ONE_OFF = ("step-time", "compare", "check", "accuracy", "figures")
 """Folders of a device that are no studies."""
-_MOST = 6
-"""Commands that are listed of one group."""
-
 _COMMANDS = {
     "step-time": ("Step times", "How long is a training step of each net?"),
     "compare": ("Nets compared", "How many times as fast is one net as another, in turns?"),
@@ -31,6 +25,7 @@ _COMMANDS = {
     "agc-sweep": ("Clipping thresholds", "Which clipping threshold λ trains, at which batch?"),
     "flops": ("Counted", "How many MACs and parameters has each net?"),
     "check": ("Checks of code", "Is the code slower than it was?"),
+    "dependence": ("Dependence on the batch", "How far does an image's output depend on the others of its batch?"),
 }
 """Titles and questions of what a command measures without a study file."""
 
@@ -49,10 +44,11 @@ class Group(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """The groups, the claims first, and the lines that hold no result."""
+    """The groups, the claims first, the lines that hold no result, and how many results were there once more."""
 
     groups: list[Group]
     broken: list[Broken]
+    repeated: int = 0
 
 
 def read(paths: Sequence[Path]) -> Sources:
@@ -64,36 +60,35 @@ def read(paths: Sequence[Path]) -> Sources:
     folders: dict[Path, list[Path]] = {}
     for path in dict.fromkeys(files(paths)):
         folders.setdefault(path.parent, []).append(path)
-    groups: list[Group] = []
-    broken: list[Broken] = []
-    seen: set[tuple[object, ...]] = set()
+    held: dict[Path, Loaded] = {}
     for folder, found in folders.items():
         try:
-            loaded = load(found)
+            held[folder] = load(found)
         except BadResults as error:
             if "newer nfbench" in error.what:
                 raise
-            continue
-        broken += loaded.broken
-        # a result that was copied into another folder is still one
-        fresh = {_identity(r): r for r in loaded.results if _identity(r) not in seen}
-        seen.update(fresh)
-        groups += _groups(folder, found, list(fresh.values()))
-    if not groups:
+    if not held:
         load(paths)  # says what is wrong with all of them
-        raise BadResults("There is no result.", try_="nfbench step-time --model tiny-nfnet")
-    return Sources(sorted(groups, key=lambda g: (not g.name.startswith(CLAIMS), g.name)), broken)
-
-
-def _identity(result: Result) -> tuple[object, ...]:
-    return result.id, result.start, key(result.workload), result.seed, result.round, result.turn
+    # a result that was copied into another folder is still one
+    every = [r for loaded in held.values() for r in loaded.results]
+    kept = {id(r) for r in once(every)}
+    groups = [
+        group
+        for folder, loaded in held.items()
+        for group in _groups(folder, folders[folder], [r for r in loaded.results if id(r) in kept])
+    ]
+    return Sources(
+        sorted(groups, key=lambda g: (not g.name.startswith(CLAIMS), g.name)),
+        [line for loaded in held.values() for line in loaded.broken],
+        sum(loaded.repeated for loaded in held.values()) + len(every) - len(kept),
+    )
 
 
 def _groups(folder: Path, found: list[Path], results: list[Result]) -> list[Group]:
     if not results:
         return []
     name = folder.resolve().name
-    if (asked := _asked(name)) is not None:
+    if (asked := _asked(name, results)) is not None:
         return [Group(name, *asked, results, found, folder)]
     if name in _COMMANDS:
         return [_group(name, results, found, folder)]
@@ -106,25 +101,31 @@ def _groups(folder: Path, found: list[Path], results: list[Result]) -> list[Grou
 
 def _group(what: str, results: list[Result], found: list[Path], folder: Path | None) -> Group:
     if what in _COMMANDS:
-        return Group(what, *_COMMANDS[what], _typed(what, results), (), results, found, folder)
-    title, question, commands, kinds = _asked(what) or (clean(what, 120), "", (), ())
+        return Group(what, *_COMMANDS[what], report_commands.commands(what, results), (), results, found, folder)
+    title, question, commands, kinds = _asked(what, results, "") or (clean(what, 120), "", (), ())
     return Group(what, title, question, commands, kinds, results, found, folder)
 
 
-def _asked(name: str) -> tuple[str, str, tuple[str, ...], tuple[str, ...]] | None:
-    """Title, question, commands and figures of the study whose results a folder of that name holds."""
-    own, _, scale = name.rpartition("-")
+def _asked(
+    name: str, results: Sequence[Result], scale: str | None = None
+) -> tuple[str, str, tuple[str, ...], tuple[str, ...]] | None:
+    """Title, question, commands and figures of the shipped study that a folder of results is named after.
+
+    A folder's name holds the scale too; where ``scale`` is given, the ``name`` is the study's.
+    """
+    own, _, ending = name.rpartition("-")
     shipped = study.shipped()
-    for study_name, more in ((name, ""), (own, f" --set scale={scale}")):
+    for study_name, more in ((name, "" if scale == "" else study.FULL), (own, ending)):
         if (path := shipped.get(study_name)) is None:
             continue
         try:
             found = study.read(path)
         except BadStudy:
             continue
-        if not more or scale in found.scales:
-            title = f"{found.title}{f', {scale} scale' if more else ''}"
-            return title, found.question, (f"nfbench run {study_name}{more}",), found.figures
+        if not more or more == study.FULL or more in found.scales:
+            small = more not in ("", study.FULL)
+            title = f"{found.title}{f', {more} scale' if small else ''}"
+            return title, found.question, report_commands.study(found, results, more), found.figures
     return None
 
 
@@ -135,38 +136,5 @@ def _of(result: Result) -> str:
     if result.side is not None:
         return "check"
     kinds = {AgcCost: "agc-cost", Accuracy: "accuracy", Flops: "flops", Dependence: "dependence"}
-    return kinds.get(type(result.workload), "step-time" if result.session is None else "compare")
-
-
-def _typed(what: str, results: Iterable[Result]) -> tuple[str, ...]:
-    """What measures it again, a line for each set of settings; without what says how long."""
-    lines: dict[str, dict[str, None]] = {}
-    sides: dict[str | None, dict[str, None]] = {}
-    for result in results:
-        workload = result.workload
-        if what == "compare" and isinstance(workload, StepTime):
-            settings = ",".join(f"{name}={value}" for name, value in _settings(workload))
-            sides.setdefault(result.session, {})[f"{_word(workload.model)}{settings and f'@{settings}'}"] = None
-            continue
-        swept = what in ("batch-sweep", "agc-sweep", "agc-cost", "check")
-        flags = "".join(f" --{n.replace('_', '-')} {_word(str(v))}" for n, v in (() if swept else _settings(workload)))
-        lines.setdefault(flags, {})[_word(workload.model)] = None
-    typed = [f"nfbench compare {' '.join(nets)}" for nets in sides.values()]
-    nets = "" if what == "flops" else "--model "
-    typed += [f"nfbench {what} {' '.join(f'{nets}{m}' for m in models)}{flags}" for flags, models in lines.items()]
-    if what == "check":
-        return ("nfbench check",)
-    typed = [line for line in dict.fromkeys(typed) if len(line) < 1000]
-    return (*typed[:_MOST], *([f"# and {len(typed) - _MOST} more with other settings"] if len(typed) > _MOST else []))
-
-
-def _settings(workload: Workload) -> list[tuple[str, object]]:
-    """The settings that are not at their default and that a flag sets."""
-    own = [f for f in msgspec.structs.fields(workload) if f.name not in ("model", "world_size", "broadcast_buffers")]
-    values = [(field, getattr(workload, field.name)) for field in own]
-    return [(f.name, value) for f, value in values if value != f.default and not isinstance(value, bool)]
-
-
-def _word(text: str) -> str:
-    """``text`` as one word of a shell, from anybody's results."""
-    return shlex.quote(printable(text))
+    alone = result.session is None or result.sampling.rounds > 1
+    return kinds.get(type(result.workload), "step-time" if alone else "compare")

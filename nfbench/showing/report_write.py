@@ -53,20 +53,28 @@ def device(folder: Path) -> Report | None:
 
 
 def markdown(report: Report, path: Path) -> Text:
-    """The report as Markdown that is to stand at ``path``.
+    """The report as Markdown that is to stand at ``path``, its figures in a folder that bears the report's name.
 
-    A figure of a study whose folder lies below that of ``path`` goes into the study's ``figures``, and then those of
-    the whole report into ``figures`` beside ``path``; else all go into a folder that bears the report's name.
+    The page of a device, as `run` writes it, has those of each study in the study's ``figures``, beside the ones that
+    `run` draws there, and those of the whole device in ``figures``: there is one such page.
     """
-    inside = [p.folder is not None and report_render.below(p.folder, path.parent) for p in report.pictures]
-    whole = PurePosixPath("figures" if any(inside) else f"{path.stem}-figures")
+    inside = in_place(report, path)
+    whole = PurePosixPath("figures" if inside else f"{path.stem}-figures")
     found: dict[str, None] = {}
-    for picture, study in zip(report.pictures, inside, strict=True):
+    for picture in report.pictures:
+        study = report_render.below(picture.folder, path.parent) if inside and picture.folder is not None else None
         folder = PurePosixPath(study) / "figures" if study else whole
         names = (str(folder / f"{picture.name}{f'-{i}' if i > 1 else ''}.svg") for i in range(1, len(found) + 2))
         found[next(name for name in names if name not in found)] = None
     figures = tuple(found)
     return Text(report_render.markdown(report, dict(enumerate(figures)), path.parent), figures)
+
+
+def in_place(report: Report, path: Path) -> bool:
+    """Whether ``path`` is the page of a device: its README.md, all results in folders of studies directly below it."""
+    files = [link.path for part in report.parts for study in part.studies for link in study.links]
+    below = [report_render.below(file, path.parent) for file in files if file.suffix == ".jsonl"]
+    return path.name == PAGE and all(place is not None and place.count("/") == 1 for place in below)
 
 
 def to(path: Path, report: Report) -> list[Path]:

@@ -65,7 +65,7 @@ def panel(axes: Axes) -> tuple[list[Line2D], list[Label]]:
     points = [point for some in families().values() for point in some]
     log_axis(axes.xaxis, [point.seconds for point in points], lambda v: units.si(v, "s", 1), 10, least=1.2)
     accuracy_axis(axes, [point.top1 for point in points])
-    axes.set_xlabel(f"reported time of a training step, TPUv3, batch {BATCH} a device, s")
+    axes.set_xlabel(f"reported time of a training step, TPUv3, batch {BATCH} a device")
     axes.set_ylabel("reported top-1, %")
     axes.set_title(f"ImageNet, reported: not measured here. {published.TABLE3}", loc="left", fontsize=8)
     return found

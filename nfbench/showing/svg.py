@@ -53,6 +53,8 @@ def inline(figure: Figure, prefix: str, title: str, description: str) -> tuple[s
         "viewBox": root.attrib["viewBox"],
         "width": f"{width * SCALE:.0f}",
         "height": f"{height * SCALE:.0f}",
+        # where a page gives it another shape it stays at the left
+        "preserveAspectRatio": "xMinYMid meet",
         "class": "plot",
         "role": "img",
         "aria-labelledby": f"{prefix}title {prefix}description",

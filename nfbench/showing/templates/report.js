@@ -38,6 +38,13 @@
     if (button) sort(button.closest("th"));
   });
 
+  // what goes on beyond the right edge fades out there
+  const wide = [...document.querySelectorAll(".scroll, .drawing")];
+  const more = (box) => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+  for (const box of wide) box.addEventListener("scroll", () => more(box), { passive: true });
+  addEventListener("resize", () => wide.forEach(more));
+  wide.forEach(more);
+
   // paper has no way to open what is folded
   let folded = [];
   addEventListener("beforeprint", () => {
