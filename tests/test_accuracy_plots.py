@@ -145,6 +145,32 @@ def test_the_front_is_a_step_line_through_what_none_beats_for_less() -> None:
     assert "Pareto front: none better for less" in _legend(figure)
 
 
+def test_where_batches_differ_time_is_of_an_image_since_a_step_of_few_is_short() -> None:
+    figure = only(accuracy("tiny-nfnet", train_time=4.0), accuracy("tiny-nfnet", train_time=0.8, run={"batch": 10}))
+    axes = panel(figure, "training time of one image, data included, each at its batch")
+    # 20 updates an epoch, of 50 images and of 10
+    assert [x for x, _ in sorted(points(axes))] == pytest.approx([0.004, 0.004])
+    assert not any("step time" in a.get_xlabel() for a in figure.axes)
+
+
+def test_the_front_is_of_runs_of_as_many_epochs_as_most_have_and_says_so() -> None:
+    longer = accuracy("tiny-nfnet-l", (0.5, 0.9, 0.95, 0.99), macs=1e6)
+    shorter = [accuracy("tiny-nfnet-s", (0.5, 0.7), macs=2e6), accuracy("tiny-nfnet", (0.5, 0.8), macs=4e6)]
+    figure = only(longer, *shorter)
+    axes = panel(figure, "MACs of one image at 32 px")
+    (front,) = [line for line in axes.lines if line.get_label() == "_front"]
+    assert {float(x) for x in front.get_xdata()} == {2e6, 4e6} and len(points(axes)) == 3
+    foot = figure.get_supxlabel().replace("\n", " ")
+    assert "The front is of the 2 runs of 2 epochs; those of 4 are not in it." in foot
+    assert "The front is of" not in only(*shorter).get_supxlabel()
+
+
+def test_ticks_bear_the_unit_or_the_label_does_but_not_both() -> None:
+    axes = panel(only(accuracy()), "training step time")
+    assert axes.get_xlabel() == "training step time, data included, batch 50"
+    assert all(axes.xaxis.get_major_formatter()(x, 0).endswith("s") for x in axes.get_xticks())
+
+
 def _legend(figure: Figure) -> list[str]:
     return [text.get_text() for axes in figure.axes if (box := axes.get_legend()) for text in box.get_texts()]
 

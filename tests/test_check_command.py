@@ -295,7 +295,7 @@ def test_every_format_ends_with_the_same_verdict(cli: Cli, repository: Repositor
     [
         (("--slower-than", "0"), "--slower-than 0 is not between 0 and 1."),
         (("--slower-than", "300%"), "--slower-than 3 is not between 0 and 1."),
-        (("--against", "no/such.jsonl"), "There is no no/such.jsonl."),
+        (("--against", "no/such.jsonl"), "There is no file or folder no/such.jsonl."),
         (("--against", ""), "--against is empty."),
         (("--junit", "gate.toml/x.xml"), "gate.toml/x.xml cannot be written."),
         (("--against", "nope"), "There is no git ref, Python or results called 'nope'."),

@@ -71,7 +71,7 @@ def test_each_workload_has_a_panel_with_a_point_for_each_software() -> None:
         ((*line,),) = panels[title]
         assert line == [(i, pytest.approx(k * 100.2 * (1 + i / 10))) for i in range(3)]
     assert {axes.get_ylabel() for axes in figure.axes} == {"step time, ms"}
-    assert figure.get_suptitle() == "A CPU: measured step time, with 95 % intervals"
+    assert figure.get_suptitle() == "A CPU: measured step time, 95 % intervals"
     assert "only `nfbench check` decides" in figure.get_supxlabel().replace("\n", " ")
 
 
@@ -188,7 +188,7 @@ def test_a_failure_is_no_point_and_is_named() -> None:
     drawing = draw([at(0), at(1), at(2, status="out_of_memory", readings=(), resolved=None)])
     assert len(points(only(drawing).axes[0])[0]) == 2
     ((row, why),) = drawing.missing
-    assert row["software"].startswith("nfbench 0.1.0 (0000002") and why == "out_of_memory, no step time"
+    assert row["software"].startswith("nfbench 0.1.0 (0000002") and why == "out of memory, no step time"
 
 
 def test_workloads_beyond_twelve_are_named_and_those_with_most_softwares_stay() -> None:

@@ -61,12 +61,12 @@ def test_on_imagenet_what_the_paper_reports_stands_hollow_and_faint_behind_what_
     assert {"nfnet", "resnet", "nfnet, reported", "resnet, reported"} <= set(legend(figure))
     foot = figure.get_supxlabel().replace("\n", " ")
     assert f"Hollow and faint: reported, {published.TABLE3}: TPUv3, bf16, batch 32 a device" in foot
-    assert axes.get_xlabel() == "time of a training step, batch 32, s" and axes.get_ylabel() == "ImageNet top-1, %"
+    assert axes.get_xlabel() == "time of a training step, batch 32" and axes.get_ylabel() == "ImageNet top-1, %"
 
 
 @pytest.mark.parametrize(
     "results",
-    [latency_results(), evaluated("resnet50", 0.78, batch=64)],
+    [latency_results(), [*evaluated("resnet50", 0.78, batch=64), *evaluated("resnet101", 0.8, batch=64)]],
     ids=["another data set", "another batch"],
 )
 def test_where_reports_do_not_compare_they_have_a_panel_of_their_own(results: list[Result]) -> None:
@@ -74,7 +74,7 @@ def test_where_reports_do_not_compare_they_have_a_panel_of_their_own(results: li
     main, _, beside, _ = figure.axes
     assert hollow(main) == [] and len(hollow(beside)) == len(beside.lines) == len(reported_latency.families())
     assert beside.get_title(loc="left") == f"ImageNet, reported: not measured here. {published.TABLE3}"
-    assert beside.get_xlabel() == "reported time of a training step, TPUv3, batch 32 a device, s"
+    assert beside.get_xlabel() == "reported time of a training step, TPUv3, batch 32 a device"
     assert beside.get_ylim() != main.get_ylim() and not main.get_shared_y_axes().joined(main, beside)
     assert main.get_ylabel() == "measured top-1, %"
 
@@ -118,15 +118,15 @@ def test_every_run_is_drawn_or_left_out_once_and_steps_of_other_nets_are_counted
         "another run of that net is drawn",
         "diverged, no top-1",
         "no step time of it on that machine; nfbench step-time measures one",
-        "ok, no top-1",
+        "no top-1",
     ]
     assert made.notes == ["2 rows of steps: no training run of these nets"]
 
 
 def test_seeds_that_diverged_of_a_run_that_is_drawn_are_a_note() -> None:
-    results = [step("tiny-nf-resnet", 64, 0.1, px=32, machine=CPU), run(), run(top1=None, seed=1)]
-    made = drawn(*results)
-    assert len(made.drawn) == 1 and made.missing == []
+    steps = [step(name, 64, 0.1, px=32, machine=CPU) for name in ("tiny-nf-resnet", "tiny-nfnet")]
+    made = drawn(*steps, run(), run(top1=None, seed=1), run("tiny-nfnet"))
+    assert len(made.drawn) == 2 and made.missing == []
     (note,) = made.notes
     assert note.endswith("1 of 2 seeds not in the mean (1 ok, 1 diverged, the first at update 26)")
 

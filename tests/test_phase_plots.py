@@ -23,11 +23,15 @@ def only(*results: Result) -> Figure:
 
 
 def bars(axes: Axes) -> dict[tuple[int, str], Rectangle]:
-    return {
-        (round(patch.get_y() + patch.get_height() / 2), str(container.get_label()).removeprefix("_")): patch
-        for container in axes.containers
-        for patch in container
-    }
+    found = {}
+    for phase in axes.collections:
+        for bar in phase.get_paths():
+            box = bar.get_extents()
+            patch = Rectangle(
+                box.p0, box.width, box.height, hatch=phase.get_hatch(), facecolor=phase.get_facecolor()[0]
+            )  # type: ignore[attr-defined]
+            found[round((box.y0 + box.y1) / 2), str(phase.get_label()).removeprefix("_")] = patch
+    return found
 
 
 def with_phase(name: str, seconds: float, time: float = 0.1) -> Result:
@@ -104,7 +108,7 @@ def test_what_has_no_phase_or_no_time_is_left_out_with_the_reason() -> None:
     drawing = drawn(graph, timed("resnet101", status="out_of_memory", readings=()), timed())
     assert [(m.row["model"], m.why) for m in drawing.missing] == [
         ("resnet26", "no time of a phase, as under a CUDA graph"),
-        ("resnet101", "out_of_memory, no step time"),
+        ("resnet101", "out of memory, no step time"),
     ]
     assert [row["model"] for row in drawing.drawn] == ["resnet50"]
 

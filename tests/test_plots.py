@@ -5,15 +5,15 @@ from pathlib import Path
 import msgspec
 import pytest
 from conftest import Cli
-from make import CPU, FAKE, H200, once, result
+from make import CPU, FAKE, H200, accuracy, once, result
 from matplotlib.axes import Axes
 
 from nfbench.analysis.rows import rows
 from nfbench.analysis.store import Writer
 from nfbench.catalog import published
 from nfbench.catalog.models import find as net
-from nfbench.records import AgcCost, Result, StepTime
-from nfbench.showing import left_out, plots
+from nfbench.records import AgcCost, Resolved, Result, StepTime
+from nfbench.showing import by_model, left_out, plots
 from nfbench.showing.kinds import KINDS, Drawing, Held, find
 
 
@@ -32,26 +32,26 @@ SOME = [result(model, times=(time,) * 10) for model, time in MODELS]
 
 
 def test_every_measured_model_is_a_point_at_its_step_time() -> None:
-    axes = only(plots.step_time(Held(table(*SOME))))
+    axes = only(by_model.step_time(Held(table(*SOME))))
     labels = [text.get_text() for text in axes.get_yticklabels()]
     points = {
         labels[round(line.get_ydata()[0])]: line.get_xdata()[0] for line in axes.lines if line.get_marker() != "None"
     }
     assert points == pytest.approx({"nf-resnet50": 120.0, "resnet50": 100.0, "nfnet-f0": 300.0})
     assert axes.get_xlabel() == "step time, ms"
-    assert axes.figure.get_suptitle() == "A CPU: measured, with 95 % intervals"  # type: ignore[union-attr]
+    assert axes.figure.get_suptitle() == "A CPU: measured step time, 95 % intervals"  # type: ignore[union-attr]
     assert axes.get_xlim()[0] == 0
 
 
 def test_throughput_is_images_a_second() -> None:
-    axes = only(plots.throughput(Held(table(SOME[1]))))
+    axes = only(by_model.throughput(Held(table(SOME[1]))))
     assert [line.get_xdata()[0] for line in axes.lines if line.get_marker() != "None"] == [320.0]
 
 
 def test_the_interval_is_drawn_from_end_to_end() -> None:
     rounds = [result(times=(t,) * 10, round=i) for i, t in enumerate((0.1, 0.11, 0.12))]
     (row,) = table(*rounds)
-    axes = only(plots.step_time(Held([row])))
+    axes = only(by_model.step_time(Held([row])))
     (interval,) = [line for line in axes.lines if line.get_marker() == "None"]
     assert list(interval.get_xdata()) == pytest.approx([1e3 * row["step_time_low"], 1e3 * row["step_time_high"]])
 
@@ -79,6 +79,14 @@ def test_the_same_rows_give_the_same_bytes() -> None:
         assert Path("a", name).read_bytes() == Path("b", name).read_bytes(), name
 
 
+def test_what_is_reported_is_drawn_beside_nets_that_it_is_reported_of_or_where_it_is_asked_for(cli: Cli) -> None:
+    for folder, one in (("fake", result(machine=FAKE)), ("tiny", result("tiny-nfnet")), ("known", result())):
+        Writer(Path(folder)).write(one)
+        said = cli("plot", folder).stdout
+        assert ("reported-accuracy-vs-macs" in said) is (folder == "known"), folder
+        assert "reported-accuracy-vs-macs" in cli("plot", folder, "--kind", "reported-accuracy-vs-macs").stdout
+
+
 def test_machines_get_figures_of_their_own() -> None:
     drawn = plots.draw(Held(table(SOME[0], result(machine=H200))), Path("f"))
     assert {p.name for p in drawn.files if p.suffix == ".svg"} == {
@@ -94,7 +102,7 @@ def test_what_has_no_step_time_is_listed_with_the_reason() -> None:
     failed = result("nfnet-f1", status="out_of_memory", readings=())
     drawn = plots.draw(Held(table(SOME[0], failed)), Path("f"), ["step-time"])
     assert left_out.lines(drawn.drawings) == (
-        ["step-time: nfnet-f1, batch 32: out_of_memory, no step time"],
+        ["step-time: nfnet-f1, batch 32: out of memory, no step time"],
         True,
     )
 
@@ -133,8 +141,8 @@ def test_nothing_to_draw_is_one_worded_error_after_the_reasons(cli: Cli) -> None
     done = cli("plot", "results", "--kind", "step-time", "--kind", "throughput")
     assert done.exit_code == 1 and done.stdout == ""
     assert done.stderr.splitlines() == [
-        "Left out of step-time: resnet50, batch 32: out_of_memory, no step time.",
-        "Left out of throughput: resnet50, batch 32: out_of_memory, no step time.",
+        "Left out of step-time: resnet50, batch 32: out of memory, no step time.",
+        "Left out of throughput: resnet50, batch 32: out of memory, no step time.",
         "Nothing was drawn: the results hold too little for step-time and throughput.",
         "What is missing is listed above.",
         "Try: nfbench plot results, which draws all that they hold enough for",
@@ -150,6 +158,24 @@ def test_results_of_another_kind_are_not_left_out_in_silence(cli: Cli) -> None:
     assert "Left out: 1 result of agc-cost, which `nfbench table` shows." in done.stderr
 
 
+def test_a_condition_on_runs_leaves_the_steps_that_they_are_set_against(cli: Cli) -> None:
+    writer = Writer(Path("results"))
+    small = Resolved(px=32, micro_batch=32, precision="fp32", layout="nhwc")
+    for model in ("tiny-resnet", "tiny-resnet-s"):
+        writer.write(result(model, resolved=small))
+        for dataset in ("digits", "fashion-mnist"):
+            writer.write(accuracy(model, agc=None, run={"dataset": dataset}))
+    done = cli("plot", "results", "--kind", "accuracy-vs-latency", "--where", "dataset=fashion-mnist")
+    assert done.exit_code == 0, done.output
+    assert [Path(line).name for line in done.stdout.splitlines()] == [
+        f"accuracy-vs-latency.{kind}" for kind in ("png", "svg")
+    ]
+    assert "Left out" not in done.stderr
+    # a condition that steps can meet still holds for them
+    done = cli("plot", "results", "--kind", "accuracy-vs-latency", "--where", "batch=50")
+    assert done.exit_code == 1 and "no step time of it on that machine" in done.stderr
+
+
 def test_machines_whose_names_begin_alike_do_not_overwrite_each_other() -> None:
     long = [result(machine=msgspec.structs.replace(CPU, name="m" * 70 + end)) for end in "ab"]
     drawn = plots.draw(Held(table(*long)), Path("f"), kinds=["step-time"])
@@ -161,7 +187,7 @@ def test_a_time_that_no_clock_shows_is_left_out(time: float) -> None:
     rows = table(SOME[0], result("resnet50", times=(time,) * 10))
     drawn = plots.draw(Held(rows), Path("f"), kinds=["step-time"])
     assert len(drawn.files) == 2
-    assert left_out.lines(drawn.drawings)[0] == ["step-time: resnet50, batch 32: ok, no step time"]
+    assert left_out.lines(drawn.drawings)[0] == ["step-time: resnet50, batch 32: no step time"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_worded_message(cli: Cli) -> None:
@@ -195,10 +221,10 @@ def test_a_pdf_names_neither_a_day_nor_a_version() -> None:
 
 
 def test_of_more_rows_than_a_figure_has_room_for_the_rest_is_listed() -> None:
-    many = [result(f"package.net:n{i}", times=(0.1 + i / 1000,) * 10) for i in range(plots.MOST + 25)]
-    drawing = plots.step_time(Held(table(*many)))
+    many = [result(f"package.net:n{i}", times=(0.1 + i / 1000,) * 10) for i in range(by_model.MOST + 25)]
+    drawing = by_model.step_time(Held(table(*many)))
     points = [line for line in only(drawing).lines if line.get_marker() != "None"]
-    assert len(points) == plots.MOST == len(drawing.drawn)
+    assert len(points) == by_model.MOST == len(drawing.drawn)
     assert len(drawing.missing) == 25
     ((line,), whole) = left_out.lines({"step-time": drawing})
     assert line.startswith("step-time: 25 rows (package.net:n") and "room for 40 rows" in line and not whole
@@ -210,7 +236,7 @@ def test_the_rows_at_the_batch_that_most_have_are_drawn_first() -> None:
         result(f"package.net:a{i}", times=(0.1,) * 10, workload=StepTime(model=f"package.net:a{i}", batch=2**i))
         for i in range(20)
     ]
-    drawing = plots.step_time(Held(table(*rare, *common)))
+    drawing = by_model.step_time(Held(table(*rare, *common)))
     assert sum(row["batch"] == 32 for row in drawing.drawn) >= 30
 
 
@@ -221,7 +247,7 @@ def test_all_that_was_left_out_is_in_a_file_where_the_screen_names_only_some(cli
     assert "Left out of step-time: 9 rows (package.net:n0, batch 32; " in done.stderr
     assert "All that was left out: results/figures/left-out.csv" in done.stderr
     lines = Path("results/figures/left-out.csv").read_text().splitlines()
-    assert len(lines) == 10 and all("out_of_memory, no step time" in line for line in lines[1:])
+    assert len(lines) == 10 and all("out of memory, no step time" in line for line in lines[1:])
 
 
 def test_without_a_kind_only_what_no_figure_shows_is_said(cli: Cli) -> None:

@@ -53,7 +53,7 @@ def test_every_step_is_a_point_and_no_panel_stands_for_what_was_not_read() -> No
     (axes,) = panels(figure)
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("step of the window", "time of a step, ms")
     assert points(axes, "step") == [(i, pytest.approx(1e3 * t)) for i, t in enumerate(TIMES, 1)]
-    assert points(axes, "first of a block") == points(axes, "warm-up") == []
+    assert points(axes, "first step of a block (not in the median)") == points(axes, "warm-up") == []
 
 
 def test_the_median_is_a_line_over_a_band_from_end_to_end_of_its_interval() -> None:
@@ -77,7 +77,7 @@ def test_blocks_are_found_again_and_the_first_step_of_each_stands_apart() -> Non
         per("block", "block_time", 0.2 + sum(TIMES[:2]), 0.3 + sum(TIMES[2:])),
     )
     axes = panels(figure)[0]
-    assert points(axes, "first of a block") == [(1, 200), (4, 300)]
+    assert points(axes, "first step of a block (not in the median)") == [(1, 200), (4, 300)]
     assert [x for x, _ in points(axes, "step")] == [2, 3, 5, 6, 7, 8]
     assert [one.get_xdata()[0] for one in axes.lines if list(one.get_ydata()) == [0, 1]] == [3.5]
 
@@ -86,7 +86,7 @@ def test_blocks_that_do_not_add_up_are_not_guessed() -> None:
     figure = only(step_times(*TIMES), per("step", "refill", 0.2, 0.3), per("block", "block_time", 0.5, 7.0))
     axes = panels(figure)[0]
     assert [x for x, _ in points(axes, "step")] == [1, 2, 3, 4, 5, 6]
-    assert points(axes, "first of a block") == []
+    assert points(axes, "first step of a block (not in the median)") == []
     assert "The first step of each block is not drawn" in said(figure)
 
 
@@ -156,22 +156,21 @@ def test_a_step_far_longer_than_the_others_makes_the_axis_logarithmic() -> None:
     assert panels(only(step_times(*TIMES)))[0].get_yscale() == "linear"
 
 
-def test_the_newest_of_each_row_are_drawn_first_and_four_of_all() -> None:
+def test_the_newest_of_each_row_are_drawn_first_and_two_of_all() -> None:
     pair = in_turns("resnet101", "nf-resnet101", (0.1, 0.2), turns=5)
     cut = timed("resnet26", second=50, status="interrupted", readings=(step_times(0.1, 0.1),))
     failed = timed("resnet50", status="error", readings=())
     drawing = drawn(*pair, cut, failed, timed("nfnet-f0", second=30, machine=H200))
-    assert [row["model"] for row in drawing.drawn][:4] == ["nfnet-f0", "nf-resnet101", "resnet101", "resnet26"]
-    assert len(drawing.drawn) == 4 and len(drawing.missing) == 9
+    assert [row["model"] for row in drawing.drawn] == ["nfnet-f0", "nf-resnet101"] and len(drawing.missing) == 11
     assert {m.why for m in drawing.missing} == {
         "error, no step time",
-        "a figure is of one run; the 4 newest are drawn: use --where or fewer files",
+        "a figure is of one run; the 2 newest are drawn: use --where or fewer files",
     }
     labels = [figure.get_label() for _, figure in drawing.figures]
-    assert labels[:2] == ["nfnet-f0-1", "nf-resnet101-2"] and len(set(labels)) == 4
+    assert labels == ["nfnet-f0-1", "nf-resnet101-2"]
 
 
-@pytest.mark.parametrize("value", [1e300, 1e-300])
+@pytest.mark.parametrize("value", [1e20, 1e-300])
 def test_what_no_axis_can_hold_is_left_out(value: float) -> None:
     drawing = drawn(timed(readings=(step_times(*(value,) * 5),)))
     assert not drawing.figures and [m.why for m in drawing.missing] == ["no step time that an axis can hold"]

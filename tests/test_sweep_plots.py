@@ -4,8 +4,9 @@ import math
 from itertools import combinations
 from pathlib import Path
 
+import msgspec
 import pytest
-from make import CPU, accuracy
+from make import CPU, SOFTWARE, accuracy
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -100,7 +101,7 @@ def test_batches_stand_on_an_axis_of_base_two_that_names_them() -> None:
     axes = only("batch-step-time", *STEPS).axes[0]
     assert axes.get_xscale() == "log" and axes.xaxis.get_transform().base == 2  # type: ignore[attr-defined]
     assert [axes.xaxis.get_major_formatter()(x, 0) for x in axes.get_xticks()] == [str(b) for b in BATCHES]
-    assert axes.get_ylabel() == "step time, s" and "ms" in axes.yaxis.get_major_formatter()(0.05, 0)
+    assert axes.get_ylabel() == "step time" and "ms" in axes.yaxis.get_major_formatter()(0.05, 0)
     assert figure_label(axes) == "batch, images an update"
 
 
@@ -141,7 +142,7 @@ def test_one_batch_is_no_sweep_and_says_so(kind: str) -> None:
 
 def test_a_step_without_memory_is_named_where_others_have_one() -> None:
     found = drawn("batch-memory", step(batch=8, memory=GIB), step(batch=16, memory=GIB), step(batch=32))
-    assert missing(found) == [("resnet50", 32, "ok, no value")] and len(found.drawn) == 2
+    assert missing(found) == [("resnet50", 32, "no peak memory")] and len(found.drawn) == 2
 
 
 def test_accuracy_over_batches_has_a_line_for_each_net_and_clip_and_marks_what_diverged() -> None:
@@ -156,6 +157,49 @@ def test_accuracy_over_batches_has_a_line_for_each_net_and_clip_and_marks_what_d
     assert sorted(texts(strip)) == ["1 of 2", "25", "25"]
     # a cell of which one seed diverged is both a point and a mark
     assert len(points(main)) + len(points(strip)) == len(held(*RUNS).trained) + 1
+
+
+def test_nets_come_before_their_clips_and_those_without_one_stand_beside() -> None:
+    nets = [f"tiny-{family}{size}" for family in ("nfnet", "nf-resnet") for size in ("-s", "")]
+    clips = (0.01, 0.02, 0.04, "none")
+    results = [run(net, b, c, 0.9 + (c == 0.02) / 100) for net in nets for b in (32, 64) for c in clips]
+    results += [run(f"tiny-resnet{size}", b, "none") for size in ("-s", "") for b in (32, 64)]
+    found = drawn("batch-accuracy", *results)
+    ((_, figure),) = found.figures
+    wanted = [f"{net}, λ {clip}" for net in sorted(nets, key=nets.index) for clip in (0.02, "none")]
+    assert set(legend(figure)[:10]) == {*wanted, "tiny-resnet", "tiny-resnet-s"}
+    assert {m.row["agc"] for m in found.missing} == {0.01, 0.04} and len(found.missing) == 16
+    assert {m.why for m in found.missing} == {"a figure has room for 10 lines: draw fewer at once, with --where"}
+    assert figure.get_supxlabel().endswith("8 more lines left out.")
+
+
+def test_lines_of_a_family_differ_in_marker_fill_and_dash() -> None:
+    axes = only("batch-accuracy", *RUNS, *agc_results("tiny-nf-resnet-s")).axes[0]
+    marked = [(line.get_marker(), line.get_fillstyle()) for line in lines(axes)]
+    joined = [str(line.get_linestyle()) + str(line._unscaled_dash_pattern) for line in axes.lines[::2]]  # type: ignore[attr-defined]
+    assert len({line.get_color() for line in lines(axes)}) == 1
+    looks = list(zip(marked, joined, strict=True))
+    assert len(looks) == len(set(looks)) == 8
+    assert len({marker for marker, _ in marked}) == 2
+
+
+def test_runs_of_other_epochs_have_a_figure_of_their_own() -> None:
+    longer = [accuracy(run={"batch": b, "agc": 0.01}) for b in (32, 64)]
+    found = drawn("batch-accuracy", *(run("tiny-nfnet", b) for b in (32, 64)), *longer)
+    assert [figure.get_label() for _, figure in found.figures] == ["2-epochs", "3-epochs"]
+    assert ["after 2 epochs" in figure.get_suptitle() for _, figure in found.figures] == [True, False]
+    assert [len(points(figure.axes[0])) for _, figure in found.figures] == [2, 2]
+
+
+def test_softwares_have_lines_of_their_own_where_they_timed_the_same() -> None:
+    older = msgspec.structs.replace(SOFTWARE, nfbench="0.0.9")
+    results = [step(batch=b, seconds=b / 100) for b in (8, 16)]
+    results += [msgspec.structs.replace(r, software=older) for r in results]
+    with rc_context(STYLE):
+        found = find("batch-throughput")(Held(rows(results, everything=True)[0], results, everything=True))
+    ((_, figure),) = found.figures
+    assert len(legend(figure)) == 2 and all(text.startswith("resnet50, nfbench 0.") for text in legend(figure))
+    assert "several values at one place" not in figure.get_supxlabel()
 
 
 def test_reported_accuracies_are_hollow_and_in_a_panel_of_their_own() -> None:
@@ -212,6 +256,21 @@ def test_every_cell_of_the_map_is_drawn_and_what_diverged_is_hatched_and_named()
     assert light["no clip", "64"] < light["0.16", "32"] < light["no clip", "256"] == 3.0
 
 
+def test_colours_of_a_map_are_of_a_range_that_is_said_and_what_was_not_run_is_no_blank() -> None:
+    results = [run("tiny-nfnet", 32, 0.01, 0.991), run("tiny-nfnet", 32, 0.02, 0.993), run("tiny-nfnet", 64, 0.02)]
+    figure = only("agc-heatmap", *results)
+    found = cells(figure.axes[0])
+    pale, dark = (found[clip, "32"][1].get_facecolor()[0] for clip in ("0.01", "0.02"))
+    # two tenths of a per cent are hardly a difference
+    assert 0 < pale - dark < 0.05
+    assert texts(figure.axes[0]).count("·") == 1
+    foot = figure.get_supxlabel().replace("\n", " ")
+    assert "Colours: from 90 %, the palest, to 100 %, the darkest." in foot and foot.endswith("· not run.")
+    figure.draw_without_rendering()
+    label = figure.axes[0].yaxis.label.get_window_extent()
+    assert label.height <= figure.axes[0].bbox.height * 1.05
+
+
 def test_one_threshold_is_no_sweep_and_a_net_has_a_figure_of_its_own() -> None:
     found = drawn("agc-lines", run(batch=32), run(batch=64), *agc_results("tiny-nfnet"), run("tiny-nfnet", dataset="x"))
     assert [figure.get_label() for _, figure in found.figures] == [""]
@@ -226,7 +285,7 @@ def test_accuracy_against_step_time_joins_runs_and_steps_by_model_and_says_so() 
     axes = figure.axes[0]
     assert len(points(axes)) == 12 and axes.get_xscale() == "log"
     assert (pytest.approx(0.0102), pytest.approx(90.2)) in points(axes)
-    assert axes.get_xlabel() == "measured time of a training step, batch 64, s"
+    assert axes.get_xlabel() == "measured time of a training step, batch 64"
     assert figure.get_supxlabel().startswith("Joined by model: the top-1 is of training runs, the time of separately")
     assert [len(line.get_xdata()) for line in lines(axes)] == [3] * 4
     assert set(texts(axes)) == {f.removeprefix("tiny-") + size for f in TINY for size in ("-s", "", "-l")}
@@ -237,20 +296,41 @@ def test_a_run_without_a_step_time_is_named_and_the_quickest_step_counts() -> No
         "accuracy-vs-latency",
         step("tiny-nf-resnet", 64, 0.2, px=32, machine=CPU),
         step("tiny-nf-resnet", 64, 0.1, px=32, machine=CPU, layout="nchw", asked={"layout": "nchw"}),
-        run("tiny-nf-resnet"), run("tiny-nfnet"), run("tiny-nf-resnet", 128),
+        step("tiny-resnet", 64, 0.05, px=32, machine=CPU),
+        run("tiny-nf-resnet"), run("tiny-nfnet"), run("tiny-nf-resnet", 128), run("tiny-resnet", 64, "none", 0.9),
     )  # fmt: skip
     ((_, figure),) = found.figures
-    assert points(figure.axes[0]) == [(pytest.approx(0.102), 97.0)]
-    assert [(row["model"], row["batch"]) for row in found.drawn] == [("tiny-nf-resnet", 64)]
+    assert points(figure.axes[0]) == [(pytest.approx(0.102), 97.0), (pytest.approx(0.051), 90.0)]
+    assert [(row["model"], row["batch"]) for row in found.drawn] == [("tiny-nf-resnet", 64), ("tiny-resnet", 64)]
     assert missing(found) == [
         ("tiny-nfnet", 64, "no step time of it on that machine; nfbench step-time measures one"),
         ("tiny-nf-resnet", 128, "another run of that net is drawn"),
     ]
 
 
+def test_a_single_net_is_no_figure_and_a_step_at_another_clip_is_named_as_such() -> None:
+    steps = [step("tiny-nf-resnet", 64, 0.2, px=32, machine=CPU), step("tiny-nfnet", 64, 0.2, px=32, machine=CPU)]
+    found = drawn("accuracy-vs-latency", *steps, run("tiny-nf-resnet"), run("tiny-nfnet", 64, 0.08))
+    assert found.figures == found.drawn == []
+    assert missing(found) == [
+        ("tiny-nfnet", 64, "no step time of it at λ 0.08"),
+        ("tiny-nf-resnet", 64, "one net only; it takes two"),
+    ]
+
+
+def test_runs_are_set_against_steps_that_no_figure_was_asked_for() -> None:
+    alone = held(*LATENCY)
+    runs = [row for row in alone.trained if row["model"] != "tiny-nfnet"]
+    with rc_context(STYLE):
+        found = find("accuracy-vs-latency")(Held(trained=runs, partners=alone.rows))
+    assert len(found.drawn) == len(runs) == 11 and found.missing == found.notes == []
+
+
 def test_weights_that_were_evaluated_stand_at_the_step_time_of_their_net_at_any_px() -> None:
     evaluated = accuracy("resnet50", (0.76,), px=288, agc=None, run={"epochs": 0, "weights": "published"})
-    found = drawn("accuracy-vs-latency", step("resnet50", 32, 0.1, px=224, machine=CPU), evaluated)
+    other = accuracy("resnet101", (0.78,), px=288, agc=None, run={"epochs": 0, "weights": "published"})
+    steps = [step(name, 32, 0.1, px=224, machine=CPU) for name in ("resnet50", "resnet101")]
+    found = drawn("accuracy-vs-latency", *steps, evaluated, other)
     ((_, figure),) = found.figures
     assert "weights that were evaluated" in figure.get_supxlabel()
 
@@ -283,7 +363,7 @@ def test_memory_of_the_whole_process_is_no_cost_of_a_norm() -> None:
 def test_the_footer_of_training_runs_says_of_what_they_are(kind: str) -> None:
     several = only(kind, *RUNS).get_supxlabel().replace("\n", " ")
     assert several.startswith("2 seeds, 2 epochs, 32 px. Means over seeds")
-    assert several.endswith("Small data and tiny nets do not carry over to ImageNet.")
+    assert "Small data and tiny nets do not carry over to ImageNet." in several
     one = [run("tiny-nf-resnet", batch, clip) for batch in (32, 64) for clip in (0.01, "none")]
     single = only(kind, *one).get_supxlabel().replace("\n", " ")
     assert single.startswith("1 seed, 2 epochs, 32 px; no interval.")
@@ -379,6 +459,7 @@ def test_hostile_names_are_drawn_as_text_inside_the_folder(name: str) -> None:
     results = [
         *(step(name, b, 0.1, px=32, machine=CPU, memory=GIB) for b in (8, 16)),
         step(name, 32, None, machine=CPU),
+        *(step("tiny-resnet", 8, 0.1, px=32, machine=CPU), run("tiny-resnet", 8, "none")),
         *(run(name, b, clip) for b in (8, 16) for clip in (0.01, "none")),
     ]
     kinds = ["batch-throughput", "agc-heatmap"]
@@ -396,7 +477,7 @@ def test_values_that_no_axis_can_hold_are_named_and_the_rest_drawn(value: float)
     found = drawn("batch-step-time", step(batch=8), step(batch=16), step(batch=32, seconds=value))
     ((_, figure),) = found.figures
     assert len(points(figure.axes[0])) == 2 and len(found.drawn) == 2
-    assert missing(found) == [("resnet50", 32, "ok, no value")]
+    assert missing(found) == [("resnet50", 32, "no step time")]
 
 
 def test_the_same_results_give_the_same_bytes() -> None:

@@ -72,7 +72,7 @@ def test_the_loss_has_a_panel_where_it_was_read() -> None:
     assert loss.get_ylabel() == "training loss" and loss.get_xlabel() == "epoch" and not top.get_xlabel()
     assert list(curves(loss, "train_loss").values()) == [[(1, 2), (2, 1), (3, 0.5)]]
     assert loss.get_yscale() == "linear"
-    far = (each_epoch("train_loss", 20.0, 1.0, 0.5),)
+    far = (each_epoch("train_loss", 60.0, 2.0, 1.0),)
     assert panels(only(accuracy(more=far)))[1].get_yscale() == "log"
 
 
@@ -83,14 +83,22 @@ def test_averaged_weights_are_dashed_and_have_their_entry_only_where_they_were_r
     assert "averaged weights (EMA)" in entries(figure) and "averaged weights (EMA)" not in entries(only(accuracy()))
 
 
+def test_the_loss_of_a_run_that_diverged_presses_no_other_flat_and_is_said() -> None:
+    gone = (each_epoch("train_loss", 500.0), once("diverged_at", 7.0))
+    figure = only(accuracy(more=LOSS), accuracy("tiny-resnet", (0.1,), status="diverged", more=gone, run={"epochs": 3}))
+    loss = panels(figure)[1]
+    assert loss.get_yscale() == "linear" and 2 < loss.get_ylim()[1] < 5
+    assert figure.get_supxlabel() == "Beyond the axis of the loss: up to 500, of runs that diverged or failed."
+
+
 def test_a_run_that_diverged_ends_in_a_cross_at_its_update_with_the_number() -> None:
     # 1000 images in batches of 50 are 20 updates an epoch
     figure = only(accuracy(), diverged(30.0, (0.4, 0.1), seed=1))
     axes = figure.axes[0]
     assert crosses(axes) == [pytest.approx((1.5, 10))]
     assert curves(axes, "seed 1")["tiny-nfnet"] == [(1, 40), (1.5, 10)]
-    assert [text.get_text() for text in axes.texts] == ["30"]
-    assert "diverged at update …" in entries(figure)
+    assert [text.get_text() for text in axes.texts] == ["update 30"]
+    assert "diverged" in entries(figure)
 
 
 def test_a_run_that_diverged_before_an_epoch_ended_has_its_cross_at_the_bottom() -> None:
@@ -149,7 +157,7 @@ def test_what_is_no_curve_is_left_out_with_the_reason() -> None:
         ("tiny-efficientnet", "evaluated only"),
         ("tiny-nf-resnet", "one epoch only, which is no curve"),
         ("tiny-nf-resnet-s", "timeout, no top-1 of an epoch"),
-        ("tiny-resnet-s", "ok, no top-1 of an epoch"),
+        ("tiny-resnet-s", "no top-1 of an epoch"),
         ("tiny-resnet", "diverged, no top-1 of an epoch"),
         ("tiny-nfnet", "another run of that seed is shown"),
     ]

@@ -46,7 +46,9 @@ def files(paths: Iterable[Path]) -> Iterator[Path]:
         elif path.exists():
             yield path
         else:
-            raise BadResults(f"There is no file or folder {path}.", try_="nfbench step-time --model tiny-nfnet, which makes results/")
+            raise BadResults(
+                f"There is no file or folder {path}.", try_="nfbench step-time --model tiny-nfnet, which makes results/"
+            )
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -41,9 +42,13 @@ class Panel(NamedTuple):
 PANELS = (
     Panel("macs", "", "MACs of one image at {macs_px} px, forward", "MACs"),
     Panel("params", "", "parameters", "parameters"),
-    Panel("train_step_time", "s", "training step time, data included, {batch}, s", "training step time"),
-    Panel("image_energy", "J", "energy of training on one image, {batch}, J", "energy"),
+    Panel("train_step_time", "s", "training step time, data included, {batch}", "training step time"),
+    Panel("image_energy", "J", "energy of training on one image, {batch}", "energy"),
 )
+
+
+IMAGE_TIME = Panel("image_time", "s", "training time of one image, data included, {batch}", "training time of an image")
+"""Takes the place of the step time where batches differ: a step of few images is short."""
 
 
 def shown(cost: float | None) -> bool:
@@ -51,9 +56,19 @@ def shown(cost: float | None) -> bool:
     return cost is not None and 1e-15 < cost < 1e18
 
 
+def common_epochs(rows: Sequence[Row]) -> int | None:
+    """The epochs that most rows have, of several the most; what was trained for longer is no better for less."""
+    epochs = Counter(row.get("epochs") for row in rows)
+    return max(epochs, key=lambda number: (epochs[number], number or 0), default=None)
+
+
 def draw(axes: Axes, panel: Panel, here: Sequence[Row], rows: Sequence[Row]) -> list[Label]:
-    """Points, intervals, lines through sizes and the front of one panel; the labels that it wants."""
-    best = front(here, panel.key)
+    """Points, intervals, lines through sizes and the front of one panel; the labels that it wants.
+
+    The front is of runs of the epochs that most ``rows`` have.
+    """
+    epochs = common_epochs(rows)
+    best = front((row for row in here if row.get("epochs") == epochs), panel.key)
     # the corners of the steps too, so that labels keep off them
     corners = [(row[panel.key], 100 * before["top1"]) for before, row in zip(best[:1] + best, best, strict=False)]
     places = [place for row, corner in zip(best, corners, strict=True) for place in (corner, _at(row, panel))]

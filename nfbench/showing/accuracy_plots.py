@@ -15,8 +15,17 @@ from matplotlib.figure import Figure
 from nfbench.analysis.rows import Row
 from nfbench.catalog import macs
 from nfbench.devices.about import slug
-from nfbench.showing.accuracy_panel import PANELS, all_named, draw, draw_beside, handles_of, shown
-from nfbench.showing.kinds import Drawing, Held
+from nfbench.showing.accuracy_panel import (
+    IMAGE_TIME,
+    PANELS,
+    all_named,
+    common_epochs,
+    draw,
+    draw_beside,
+    handles_of,
+    shown,
+)
+from nfbench.showing.kinds import Drawing, Held, without
 from nfbench.showing.labels import Label, place, unlabelled
 from nfbench.showing.plots import families, reported, room_for
 from nfbench.showing.style import PAGE, plain
@@ -37,7 +46,7 @@ def accuracy_vs_flops(held: Held) -> Drawing:
         if _drawable(row):
             places.setdefault(tuple(row.get(key) for key in _PLACE), []).append(row)
         else:
-            drawing.leave_out([row], f"{row['status']}, no final top-1 that could be drawn")
+            drawing.leave_out([row], without(row, "final top-1 that could be drawn"))
     kept = list(places)[:MOST_FIGURES]
     for here in list(places)[MOST_FIGURES:]:
         drawing.leave_out(places[here], f"there is room for {MOST_FIGURES} figures: draw fewer at once, with --where")
@@ -55,7 +64,9 @@ def accuracy_vs_flops(held: Held) -> Drawing:
 
 
 def _drawable(row: Row) -> bool:
-    return 0 <= row.get("top1", -1) <= 1 and any(shown(row.get(panel.key)) for panel in PANELS)
+    costs = _of_an_image(row)
+    keys = ((IMAGE_TIME if panel.key == "train_step_time" else panel).key for panel in PANELS)
+    return 0 <= row.get("top1", -1) <= 1 and any(shown(costs.get(key)) for key in keys)
 
 
 def _lacking(rows: Sequence[Row]) -> list[str]:
@@ -96,6 +107,9 @@ def _figure(rows: Sequence[Row]) -> tuple[Figure, list[Label]]:
             px = test_px
     beside = [p for _, points in families() for p in points if imagenet and p.px == test_px == px]
     panels = [panel for panel in PANELS if any(shown(row.get(panel.key)) for row in rows)]
+    if len({row["batch"] for row in rows}) > 1:
+        rows = [_of_an_image(row) for row in rows]
+        panels = [IMAGE_TIME if panel.key == "train_step_time" else panel for panel in panels]
     number = len(panels) + (not beside)
     high = math.ceil(number / 2)
     handles = handles_of(rows, bool(beside))
@@ -104,7 +118,7 @@ def _figure(rows: Sequence[Row]) -> tuple[Figure, list[Label]]:
     figure = Figure(figsize=(PAGE, 0.3 + sum(heights)), layout="constrained")
     others = "Hollow points were trained by others, in other ways. " if beside else ""
     carry = others if imagenet else f"Results on {plain(dataset, 40)} do not carry over to ImageNet. "
-    entitle(figure, _title(first), carry + _NOTE + ("" if all_named(rows) else _CROWDED))
+    entitle(figure, _title(first), carry + _NOTE + _front_of(rows) + ("" if all_named(rows) else _CROWDED))
     grid = figure.add_gridspec(high + 2, 2, height_ratios=heights)
     cells: list[Axes] = []
     for i in range(len(panels)):
@@ -142,6 +156,22 @@ def _title(row: Row) -> str:
     weights = f", from {plain(str(row['weights']), 30)} weights" if row.get("weights", "none") != "none" else ""
     where = f"{plain(row['dataset'], 40)} at {row.get('px', '?')} px{tested}{weights}"
     return f"{plain(row['machine'], 44)}: measured top-1 on {where}"
+
+
+def _of_an_image(row: Row) -> Row:
+    time = row.get("train_step_time")
+    return {**row, IMAGE_TIME.key: time / row["batch"]} if shown(time) and row["batch"] > 0 else row
+
+
+def _front_of(rows: Sequence[Row]) -> str:
+    """Which runs the front is of, where they differ in epochs: longer ones are better for what is no cost here."""
+    epochs = common_epochs(rows)
+    if all(row.get("epochs") == epochs for row in rows):
+        return ""
+    number = sum(row.get("epochs") == epochs for row in rows)
+    others = sorted({row["epochs"] for row in rows if "epochs" in row} - {epochs})
+    several = f"{epochs} epoch{'s'[: epochs != 1]}"
+    return f" The front is of the {number} runs of {several}; those of {', '.join(map(str, others))} are not in it."
 
 
 def _batch(rows: Iterable[Row]) -> str:

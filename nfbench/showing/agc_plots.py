@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, product
 from typing import Any
 
 from matplotlib import colormaps
@@ -16,9 +16,10 @@ from matplotlib.patches import Rectangle
 
 from nfbench import units
 from nfbench.analysis.rows import Row
-from nfbench.analysis.sweeps import agc_sweep, records
+from nfbench.analysis.sweeps import agc_sweep
 from nfbench.devices.about import slug
-from nfbench.showing.kinds import Drawing, Held
+from nfbench.showing.batch_plots import each_software
+from nfbench.showing.kinds import Drawing, Held, without
 from nfbench.showing.style import COLOURS, COLUMN, MARKERS, plain
 from nfbench.showing.sweep_lines import DASHES, MOST_FIGURES, Across, Line, Look, Scale, draw, entitle, number
 from nfbench.showing.trained import runs_note, top1_failure, top1_point
@@ -33,6 +34,11 @@ _MEANS = "Means over seeds, bars 95 % intervals of Student's t over them."
 _NOTE = "Below: what diverged, with its first such update, or how many of the seeds did."
 _MAP_MEANS = "Means over seeds with 95 % intervals."
 _MAP_NOTE = "Hatched: seeds diverged, with their first update."
+_BLANK = "·"
+_WIDEST = 90.0
+"""Per cent that the palest colour stands for at most: differences of a per cent are small in every figure."""
+_TALL = 1.5
+"""Inches that the label of the y axis takes."""
 
 
 def agc_lines(held: Held) -> Drawing:
@@ -48,7 +54,7 @@ def agc_heatmap(held: Held) -> Drawing:
 def _each(held: Held, figure: Callable[[list[Row], str], Figure], most: int) -> Drawing:
     drawing = Drawing()
     nets: dict[tuple[str, str, str], list[Row]] = {}
-    for row in records(agc_sweep(held.trained)):
+    for row in each_software(held.trained, agc_sweep):
         if why := _unplaced(row):
             drawing.leave_out([row], why)
         else:
@@ -61,7 +67,7 @@ def _each(held: Held, figure: Callable[[list[Row], str], Figure], most: int) -> 
         elif len(drawn) == MOST_FIGURES:
             drawing.leave_out(shown, _room(f"{MOST_FIGURES} figures", "there is"))
         else:
-            title = f"{plain(machine, 44)}: measured top-1, %, of {plain(net, 48)} on {plain(dataset, 30)}"
+            title = f"{plain(machine, 44)}: measured top-1, %, of {plain(net, 120)} on {plain(dataset, 30)}"
             drawing.figures.append((machine, figure(shown, title)))
             drawing.drawn.extend(shown)
             drawn.append((machine, dataset, net))
@@ -101,7 +107,7 @@ def _unplaced(row: Row) -> str:
     if not 0 < row["batch"] < 1e15:
         return "a batch that no axis can hold"
     done = top1_point(row, 0.0) is not None or top1_failure(row, 0.0) is not None
-    return "" if done else f"{row['status']}, no value"
+    return "" if done else without(row, "top-1 that could be drawn")
 
 
 def _endings(drawn: Sequence[tuple[str, str, str]]) -> list[str]:
@@ -157,20 +163,26 @@ def _map(rows: list[Row], title: str) -> Figure:
     for row in rows:
         cells.setdefault((row["agc"], row["batch"]), []).append(row)
     values = [p.y for row in rows if (p := top1_point(row, 0.0)) is not None]
-    least, most = min(values, default=0.0), max(values, default=100.0)
+    least = min(_WIDEST, 10.0 * (min(values, default=0.0) // 10))
     written = {cell: "\n".join(map(_cell, some)) for cell, some in cells.items()}
     # a row is as high as its fullest cell
     high_as = {clip: max(written.get((clip, b), "").count("\n") + 1 for b in batches) for clip in clips}
     edges = [0.0, *accumulate(0.12 + 0.125 * max(2, lines) for lines in high_as.values())]
+    edges = [edge * max(1.0, _TALL / edges[-1]) for edge in edges]
     figure = Figure(figsize=(COLUMN, 0.75 + edges[-1]), layout="constrained")
-    entitle(figure, title, runs_note(rows, _MAP_MEANS, _MAP_NOTE))
+    blank = [cell for cell in product(clips, batches) if cell not in cells]
+    note = [runs_note(rows, _MAP_MEANS, _MAP_NOTE), f"Colours: from {least:.0f} %, the palest, to 100 %, the darkest."]
+    entitle(figure, title, " ".join([*note, *([f"{_BLANK} not run."] if blank else [])]))
     axes = figure.add_subplot()
+    for clip, batch in blank:
+        place = clips.index(clip)
+        axes.text(batches.index(batch), sum(edges[place : place + 2]) / 2, _BLANK, ha="center", va="center")
     for (clip, batch), some in cells.items():
         x, place = batches.index(batch), clips.index(clip)
         top, bottom = edges[place : place + 2]
         tops = [p.y for row in some if (p := top1_point(row, 0.0)) is not None]
         failed = any(top1_failure(row, 0.0) is not None for row in some)
-        share = None if not tops else (sum(tops) / len(tops) - least) / (most - least) if most > least else 1.0
+        share = (sum(tops) / len(tops) - least) / (100 - least) if tops else None
         # light to dark reads in grey too, and leaves the ends that a text could not be read on
         colour = "white" if share is None else colormaps["Blues"](0.08 + 0.72 * share)
         hatch = "////" if failed else None

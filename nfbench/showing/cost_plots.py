@@ -27,14 +27,14 @@ _REST = ("px", "norm", "agc", "sam", "ema", "optimizer")
 """Settings in which rows must be equal to be compared by layout."""
 
 
-_IMAGE = Panel("time an image, s", lambda v: units.si(v, "s", 2))
+_IMAGE = Panel("time an image", lambda v: units.si(v, "s", 2))
 _MEMORY = Panel(
-    "peak memory an image, bytes",
+    "peak memory an image",
     lambda v: units.bytes_(v, 2),
     binary=True,
     note="Memory: the peak over the images of a pass, weights and optimizer included.",
 )
-_STEP = Panel("step time, s", lambda v: units.si(v, "s", 2))
+_STEP = Panel("step time", lambda v: units.si(v, "s", 2))
 
 
 def norm_cost(held: Held) -> Drawing:

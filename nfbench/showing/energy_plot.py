@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nfbench.analysis.rows import Row
-from nfbench.showing.kinds import Drawing, Held
+from nfbench.showing.kinds import Drawing, Held, without
 from nfbench.showing.labels import Label, place
 from nfbench.showing.plots import room_for
 from nfbench.showing.row_names import height, labels
@@ -36,7 +36,7 @@ def energy(held: Held) -> Drawing:
     machines: dict[str, list[Row]] = {}
     for row in held.rows:
         if not drawable(row.get("step_time")):
-            drawing.leave_out([row], f"{row['status']}, no step time")
+            drawing.leave_out([row], without(row, "step time"))
         elif "image_energy" not in row:
             drawing.leave_out([row], "no energy reading")
         elif not drawable(row["image_energy"]) or not drawable(row.get("throughput")):

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from nfbench.analysis.rows import Row, choose
 from nfbench.analysis.rows import rows as rows_of
 from nfbench.records import Machine, Resolved, Result, Software, StepTime, key
-from nfbench.showing.kinds import Drawing, Held, Missing
+from nfbench.showing.kinds import Drawing, Held, Missing, without
 from nfbench.showing.softwares import LINE, word
 from nfbench.showing.softwares import ticks as ticks_of
 from nfbench.showing.style import COLOURS, COLUMN, MARKERS, PAGE, drawable, in_order, interval, name, plain
@@ -85,7 +85,7 @@ def history(held: Held) -> Drawing:
         room = len(drawing.figures) < MOST_FIGURES
         kept = set(sorted(enough, key=lambda panel: -enough[panel])[: _PANELS * room])
         for panel in panels:
-            drawing.missing += [Missing(p.row, f"{p.row['status']}, no step time") for p in panel.failed]
+            drawing.missing += [Missing(p.row, without(p.row, "step time")) for p in panel.failed]
             rows = [point.row for point in panel.points]
             if panel in kept:
                 lines = panel.lines()
@@ -165,7 +165,7 @@ def _figure(machine: str, panels: Sequence[Panel], order: Sequence[Software]) ->
     keyed = sum(max(_keys(panel) for panel in panels[i : i + columns]) for i in range(0, len(panels), columns))
     height = 0.15 + 1.45 * lines + _KEY * keyed + labelled * (0.1 + LINE * len(label) + ticks.height)
     figure = Figure(figsize=(whole, height), layout="constrained")
-    entitle(figure, f"{plain(machine, 44)}: measured step time, with 95 % intervals", _NOTE)
+    entitle(figure, f"{plain(machine, 44)}: measured step time, 95 % intervals", _NOTE)
     cells = figure.subplots(lines, columns, sharex=True, squeeze=False)
     for cell in cells.flat[len(panels) :]:
         cell.remove()

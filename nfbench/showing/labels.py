@@ -15,6 +15,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from nfbench.showing.style import settle
+
 Array = npt.NDArray[np.float64]
 
 _WAYS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
@@ -44,23 +46,25 @@ class Label(NamedTuple):
 def place(figure: Figure, labels: dict[Axes, Sequence[Label]]) -> list[Label]:
     """Write the labels of each axes near their points; those that there is no room for are returned.
 
-    Everything else must be in the figure already.
+    Everything else must be in the figure already, which is laid out for good.
     """
     crowded = []
     canvas = FigureCanvasAgg(figure)
-    # settles limits and sizes, which the places depend on
-    figure.draw_without_rendering()
+    # limits and sizes, which the places depend on
+    settle(figure)
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
     point = figure.dpi / 72
+    extents: dict[str, Array] = {}
     for axes, wanted in labels.items():
         centres = [np.asarray(axes.transData.transform((label.x, label.y))) for label in wanted]
         lines, inside = _lines(axes, _STRIDE * point), np.asarray(axes.bbox.extents)
         taken = [np.concatenate([centre - _POINT * point, centre + _POINT * point]) for centre in centres]
         for label, centre in zip(wanted, centres, strict=True):
-            text = axes.text(0, 0, label.text, fontsize=7)
-            extent = text.get_window_extent(renderer)
-            text.remove()
-            size = np.array([extent.width + 2 * point, extent.height])
+            if label.text not in extents:
+                text = axes.text(0, 0, label.text, fontsize=7)
+                extents[label.text] = np.array(text.get_window_extent(renderer).size)
+                text.remove()
+            size = extents[label.text] + [2 * point, 0]
             others = np.array(taken)
             least, best = np.inf, None
             for far, way in product(_FAR, _WAYS):

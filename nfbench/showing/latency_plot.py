@@ -20,7 +20,7 @@ from nfbench.analysis.rows import Row
 from nfbench.devices.about import slug
 from nfbench.showing import reported_latency
 from nfbench.showing.accuracy_panel import family_handles
-from nfbench.showing.kinds import Drawing, Held
+from nfbench.showing.kinds import Drawing, Held, without
 from nfbench.showing.labels import Label, place, unlabelled
 from nfbench.showing.style import COLUMN, in_order, interval, look, plain, series
 from nfbench.showing.sweep_lines import (
@@ -65,13 +65,16 @@ def accuracy_vs_latency(held: Held) -> Drawing:
     """Top-1 of training runs against the step time of the same nets, one figure a machine, data set, px and weights.
 
     The steps are of one batch: that which most nets were timed at. Of several runs of a net that differ in batch or λ
-    the one at this batch is drawn, else the most accurate.
+    the one at this batch is drawn, else the most accurate. A figure takes two nets.
     """
     drawing = Drawing()
     found: dict[_Place, Figure] = {}
     for here, joined in _places(held, drawing).items():
         batch = _batch(joined)
         shown = _chosen([Shown(j.name, j.run, j.steps[batch]) for j in joined if batch in j.steps], batch)
+        if len(shown) < 2:
+            drawing.leave_out((j.run for j in joined), "one net only; it takes two")
+            continue
         kept = {id(one.run) for one in shown[:_MOST]} if len(found) < MOST_FIGURES else set()
         timed = {one.name for one in shown}
         for name, run, steps in joined:
@@ -98,19 +101,19 @@ def _places(held: Held, drawing: Drawing) -> dict[_Place, list[Joined]]:
     runs: dict[_Place, list[Row]] = {}
     for run in held.trained:
         if top1_point(run, 0.0) is None:
-            drawing.leave_out([run], f"{run['status']}, no top-1")
+            drawing.leave_out([run], without(run, "top-1"))
         else:
             keys = _PLACE[: _ANY_PX + 1] if run["dataset"] == "imagenet" else _PLACE
             runs.setdefault(tuple(run.get(key) for key in keys), []).append(run)
-    steps = TimedSteps(held.rows)
+    steps = TimedSteps(held.rows if held.partners is None else held.partners)
     found: dict[_Place, list[Joined]] = {}
     for here, some in runs.items():
         for run, name in zip(some, lines.names(some, swept=("batch", "agc")), strict=True):
             if its := steps.of(run):
                 found.setdefault(here, []).append(Joined(name, run, its))
             else:
-                drawing.leave_out([run], "no step time of it on that machine; nfbench step-time measures one")
-    if number := steps.unused():
+                drawing.leave_out([run], steps.why_none(run))
+    if held.partners is None and (number := steps.unused()):
         drawing.notes.append(f"{number} row{'s'[: number != 1]} of steps: no training run of these nets")
     return found
 
@@ -171,7 +174,7 @@ def _figure(shown: Sequence[Shown], batch: int) -> tuple[Figure, list[Label]]:
             y.append(theirs.top1)
     log_axis(axes.xaxis, x, lambda v: units.si(v, "s", 1), 10, least=1.2)
     accuracy_axis(axes, y, room=0.14)
-    axes.set_xlabel(f"{'' if behind else 'measured '}time of a training step, batch {batch}, s")
+    axes.set_xlabel(f"{'' if behind else 'measured '}time of a training step, batch {batch}")
     axes.set_ylabel("ImageNet top-1, %" if behind else "measured top-1, %")
     legend(figure.add_subplot(grid[1]), handles, columns_of(handles)[0])
     if not behind:

@@ -15,7 +15,7 @@ _NAMED = 3
 """Rows of one reason that a line names."""
 _SOURCE = {"steps": "step-time", "trained": "accuracy-vs-flops", "ratios": "speedup"}
 """The kind that draws whatever can be drawn of such rows."""
-_COLUMNS = ("net", "model", "dataset", "px", "batch", "agc", "status", "machine", "software")
+_COLUMNS = ("net", "model", "dataset", "epochs", "px", "batch", "agc", "status", "machine", "software")
 
 
 def heeded(drawings: Mapping[str, Drawing], asked: Iterable[str]) -> dict[str, Drawing]:
@@ -30,12 +30,13 @@ def lines(drawings: Mapping[str, Drawing]) -> tuple[list[str], bool]:
     found, whole = [], True
     machines = {m.row.get("machine") for d in drawings.values() for m in d.missing}
     machines |= {row.get("machine") for d in drawings.values() for row in d.drawn}
+    epochs = {m.row["epochs"] for d in drawings.values() for m in d.missing if "epochs" in m.row}
     for kind, drawing in drawings.items():
         reasons: dict[str, list[Missing]] = {}
         for missing in drawing.missing:
             reasons.setdefault(missing.why, []).append(missing)
         for why, some in reasons.items():
-            names = dict.fromkeys(subject(m.row, len(machines) > 1) for m in some[: 4 * _NAMED])
+            names = dict.fromkeys(subject(m.row, len(machines) > 1, len(epochs) > 1) for m in some[: 4 * _NAMED])
             named = "; ".join(list(names)[:_NAMED])
             if len(some) > _NAMED:
                 whole = False
@@ -45,13 +46,15 @@ def lines(drawings: Mapping[str, Drawing]) -> tuple[list[str], bool]:
     return list(dict.fromkeys(found)), whole
 
 
-def subject(row: Row, machine: bool = True) -> str:
-    """The net of a row with what it was measured on: "nfnet-f0, batch 32, digits on NVIDIA H200"."""
+def subject(row: Row, machine: bool = True, epochs: bool = False) -> str:
+    """The net of a row with what it was measured on: "nfnet-f0, batch 32, digits on NVIDIA H200"; with its epochs where
+    rows differ in them."""
     parts = [plain(str(row.get("net", row.get("model", "?"))))]
     if "baseline" in row:
         parts = [f"{parts[0]} against {plain(str(row['baseline']))}"]
     told = [f"batch {row['batch']}"] if "batch" in row else []
     told += [f"λ {row['agc']}"] if "agc" in row and "dataset" in row else []
+    told += [f"{row['epochs']} epoch{'s'[: row['epochs'] != 1]}"] if epochs and row.get("epochs") else []
     parts += [part for part in told if part not in parts[0].split(", ")]
     parts += [plain(str(row["dataset"]), 40)] if "dataset" in row else []
     return ", ".join(parts) + (f" on {plain(str(row.get('machine', '?')))}" if machine else "")

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
 from matplotlib.transforms import blended_transform_factory
 
 from nfbench import units
 from nfbench.analysis.rows import Row
 from nfbench.records import PHASES
-from nfbench.showing.kinds import Drawing, Held
+from nfbench.showing.kinds import Drawing, Held, without
 from nfbench.showing.plots import room_for
 from nfbench.showing.row_names import height, labels
 from nfbench.showing.style import PAGE, drawable, plain
@@ -23,6 +23,8 @@ _MOST = 30
 _FITS = 0.07
 """The share of a step from which on it can be written into its segment."""
 _REST = "rest"
+_HIGH = 0.7
+"""Of a row, how high its bar is."""
 
 
 class _Look(NamedTuple):
@@ -50,7 +52,7 @@ def phases(held: Held) -> Drawing:
     machines: dict[str, list[Row]] = {}
     for row in held.rows:
         if not drawable(row.get("step_time")):
-            drawing.leave_out([row], f"{row['status']}, no step time")
+            drawing.leave_out([row], without(row, "step time"))
         elif not any(drawable(row.get(phase)) for phase in PHASES):
             drawing.leave_out([row], "no time of a phase, as under a CUDA graph")
         else:
@@ -81,9 +83,7 @@ def _figure(rows: Sequence[Row], machine: str) -> Figure:
     longest = max(max(row["step_time"], sum(own.values())) for row, own in zip(rows, held, strict=True))
     widest = max(sum(own.values()) / row["step_time"] for row, own in zip(rows, held, strict=True))
     for place, (row, own) in enumerate(zip(rows, held, strict=True)):
-        end = 1e3 * _stack(times, place, own, 1e3)
-        _write(times, end, place, units.seconds(row["step_time"], 3))
-        _stack(shares, place, own, 100 / row["step_time"])
+        _write(times, 1e3 * sum(own.values()), place, units.seconds(row["step_time"], 3))
         at = 0.0
         for phase, seconds in own.items():
             share = seconds / row["step_time"]
@@ -93,6 +93,8 @@ def _figure(rows: Sequence[Row], machine: str) -> Figure:
         _write(
             shares, 100 * widest, place, f"clip {_per_cent(own['clip'] / row['step_time'])}" if "clip" in own else ""
         )
+    _stack(times, held, [1e3] * len(rows))
+    _stack(shares, held, [100 / row["step_time"] for row in rows])
     times.set_yticks(range(len(rows)), names, fontsize=7.5)
     times.set_ylim(len(rows) - 0.4, -0.6)
     times.set_xlim(0, 1.32e3 * longest)
@@ -131,36 +133,34 @@ def _legend(figure: Figure, axes: Axes, phases: Sequence[str]) -> None:
     ).set_in_layout(False)
 
 
-def _stack(axes: Axes, place: int, own: dict[str, float], scale: float) -> float:
-    """Draw a bar of parts end to end; returns their sum, unscaled."""
-    at = 0.0
-    for phase, seconds in own.items():
+def _stack(axes: Axes, rows: Sequence[dict[str, float]], scales: Sequence[float]) -> None:
+    """Draw a bar a row of its parts end to end: one artist a phase, since each takes its time."""
+    bars: dict[str, list[list[tuple[float, float]]]] = {}
+    for place, (own, scale) in enumerate(zip(rows, scales, strict=True)):
+        at = 0.0
+        for phase, seconds in own.items():
+            left, right, low, high = scale * at, scale * (at + seconds), place - _HIGH / 2, place + _HIGH / 2
+            bars.setdefault(phase, []).append([(left, low), (left, high), (right, high), (right, low)])
+            at += seconds
+    for phase, corners in bars.items():
         look = _LOOKS[phase]
-        axes.barh(
-            place,
-            scale * seconds,
-            left=scale * at,
-            height=0.7,
-            color=look.colour,
-            hatch=look.hatch,
-            edgecolor="black",
-            linewidth=0.3,
-            label=f"_{phase}",
-        )
-        at += seconds
-    return at
+        drawn = PolyCollection(corners, facecolor=look.colour, hatch=look.hatch, edgecolor="black", linewidth=0.3)
+        drawn.set_label(f"_{phase}")
+        axes.add_collection(drawn)
 
 
 def _inside(axes: Axes, x: float, place: int, text: str, phase: str) -> None:
     dark = phase == "forward"
-    edge = [] if dark else [withStroke(linewidth=2, foreground="white")]
-    axes.text(
-        x, place, text, ha="center", va="center", fontsize=7, color="white" if dark else "black", path_effects=edge
-    )
+    behind = None if dark else {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
+    written = axes.text(x, place, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+    written.set_bbox(behind)
+    written.set_in_layout(False)
 
 
 def _write(axes: Axes, x: float, place: int, text: str) -> None:
-    axes.annotate(text, (x, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7)
+    written = axes.annotate(text, (x, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7)
+    # the limits leave room for it
+    written.set_in_layout(False)
 
 
 def _per_cent(share: float) -> str:

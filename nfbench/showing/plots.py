@@ -6,12 +6,10 @@ are filled, reported ones are hollow, and the legend says so.
 
 from __future__ import annotations
 
-import textwrap
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -32,23 +30,11 @@ from nfbench.showing.style import (
     COLUMN,
     FORMATS,
     STYLE,
-    drawable,
     in_order,
-    interval,
     look,
-    name,
-    plain,
     save,
-    series,
 )
-from nfbench.showing.sweep_lines import log_axis, number
 
-MOST = 40
-"""Rows that a figure of nets has room for."""
-_DECADE = 12
-"""How many times the least value the largest may be on an axis that begins at 0."""
-_LINE = 38
-"""Characters of a line of a name beside an axis."""
 _OTHERWISE = ("nfnet-ladder",)
 """Families whose reported accuracy was trained without augmentation: no figure sets it beside the others."""
 _SHORT = ("nfnet", "efficientnet")
@@ -72,8 +58,16 @@ def looks() -> Iterator[None]:
 
 
 def drawings(held: Held, kinds: Iterable[str] = ()) -> dict[str, Drawing]:
-    """The figures of ``kinds``, or of all, by kind; within `looks` only."""
-    return {kind: find(kind)(held) for kind in list(dict.fromkeys(kinds)) or KINDS}
+    """The figures of ``kinds``, or of all that these results ask for, by kind; within `looks` only."""
+    unasked = (kind for kind in KINDS if KINDS[kind].reads != "nothing" or _beside_reports(held))
+    return {kind: find(kind)(held) for kind in list(dict.fromkeys(kinds)) or unasked}
+
+
+def _beside_reports(held: Held) -> bool:
+    """Whether a net was measured that a top-1 is reported of: else nobody asks for what is reported."""
+    reported = {point.net.name for _, points in families() for point in points}
+    rows = (row for row in (*held.rows, *held.trained) if row.get("machine") != "fake")
+    return any(row["model"] in reported for row in rows)
 
 
 def draw(held: Held, folder: Path, kinds: Iterable[str] = (), formats: Sequence[str] = FORMATS) -> Drawn:
@@ -112,27 +106,6 @@ def _prefixes(machines: Sequence[str]) -> dict[str | None, str]:
     return found
 
 
-def each_machine(figure: Callable[[Sequence[Row], str], Figure]) -> Callable[[Held], Drawing]:
-    """Draw the rows of each machine that have a step time in a figure of their own."""
-
-    @wraps(figure)
-    def draw(held: Held) -> Drawing:
-        machines: dict[str, list[Row]] = {}
-        drawing = Drawing()
-        for row in held.rows:
-            if drawable(row.get("step_time")):
-                machines.setdefault(row["machine"], []).append(row)
-            else:
-                drawing.leave_out([row], f"{row['status']}, no step time")
-        for machine, rows in machines.items():
-            shown = room_for(rows, MOST, drawing)
-            drawing.figures.append((machine, figure(shown, machine)))
-            drawing.drawn.extend(shown)
-        return drawing
-
-    return draw
-
-
 def room_for(rows: Sequence[Row], most: int, drawing: Drawing) -> list[Row]:
     """The rows by family and model, at most so many: those at the batches that most have go first, since they compare.
 
@@ -142,18 +115,6 @@ def room_for(rows: Sequence[Row], most: int, drawing: Drawing) -> list[Row]:
     first = sorted(rows, key=lambda row: (-batches[row["batch"]], row["batch"], in_order(row)))
     drawing.leave_out(first[most:], f"a figure has room for {most} rows: draw fewer at once, with --where")
     return sorted(first[:most], key=lambda row: (in_order(row), row["batch"]))
-
-
-@each_machine
-def step_time(rows: Sequence[Row], machine: str) -> Figure:
-    """Milliseconds of one optimizer update per model, with intervals."""
-    return _by_model(rows, machine, "step time, ms", lambda seconds, _: 1e3 * seconds)
-
-
-@each_machine
-def throughput(rows: Sequence[Row], machine: str) -> Figure:
-    """Images per second per model, with the intervals of the step time."""
-    return _by_model(rows, machine, "throughput, images/s", lambda seconds, row: row["batch"] / seconds)
 
 
 def accuracy_vs_macs(held: Held) -> Drawing:
@@ -214,33 +175,3 @@ def families() -> Iterator[tuple[str, list[Reported]]]:
                 points.append(Reported(net, count.macs / 1e9, top1.top1, px))
         if points:
             yield family, sorted(points, key=lambda p: p.gmacs)
-
-
-def _by_model(rows: Sequence[Row], machine: str, label: str, value: Callable[[float, Row], float]) -> Figure:
-    figure = Figure(figsize=(COLUMN, 0.9 + 0.24 * len(rows)), layout="constrained")
-    axes = figure.add_subplot()
-    extent: list[float] = []
-    for at, row in enumerate(rows):
-        colour, marker = look(series(row["model"], row.get("family"))[1])
-        if (ends := interval(row)) is not None:
-            x = sorted(value(end, row) for end in ends)
-            extent += x
-            axes.plot(x, [at, at], color=colour, linewidth=2, solid_capstyle="butt", zorder=2)
-        centre = value(row["step_time"], row)
-        axes.plot([centre], [at], color=colour, marker=marker, markersize=6, linestyle="none", zorder=3)
-        extent.append(centre)
-    axes.set_yticks(range(len(rows)), [_folded(name(row, rows)) for row in rows], fontsize=7)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.grid(visible=False, axis="y")
-    if max(extent) > _DECADE * min(extent):
-        log_axis(axes.xaxis, extent, number, 10, least=1.0)
-    else:
-        axes.set_xlim(0, 1.06 * max(extent))
-    axes.set_xlabel(label)
-    figure.suptitle(f"{plain(machine, 44)}: measured, with 95 % intervals", x=0.01, ha="left", fontsize=9)
-    return figure
-
-
-def _folded(text: str) -> str:
-    """A name beside an axis, in two lines at most: a long one would leave the axis no room."""
-    return "\n".join(textwrap.wrap(plain(text, 2 * _LINE - 6), _LINE)[:2])

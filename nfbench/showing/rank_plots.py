@@ -17,7 +17,7 @@ from nfbench import units
 from nfbench.analysis import metrics
 from nfbench.analysis.rows import Row
 from nfbench.records import Result
-from nfbench.showing.kinds import Drawing, Held
+from nfbench.showing.kinds import Drawing, Held, without
 from nfbench.showing.plots import room_for
 from nfbench.showing.row_results import of_steps
 from nfbench.showing.style import COLOURS, COLUMN, PAGE, drawable, name, plain
@@ -62,7 +62,7 @@ def ranks(held: Held) -> Drawing:
         if row.get("world_size", 1) < 2:
             drawing.leave_out([row], "one device only")
         elif not drawable(row.get("step_time")):
-            drawing.leave_out([row], f"{row['status']}, no step time")
+            drawing.leave_out([row], without(row, "step time"))
         else:
             machines.setdefault(row["machine"], []).append(row)
     several = [row for rows in machines.values() for row in rows]

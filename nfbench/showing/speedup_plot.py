@@ -102,7 +102,7 @@ def _figure(pairs: Sequence[_Pair], machine: str) -> Figure:
         fontsize=7.5,
         frameon=False,
     ).set_in_layout(False)
-    figure.suptitle(f"{plain(machine, 44)}: measured in turns", x=0.01, ha="left", fontsize=9)
+    figure.suptitle(f"{plain(machine, 44)}: measured speed-up, in turns", x=0.01, ha="left", fontsize=9)
     figure.supxlabel("\n".join(note), x=0.01, ha="left", fontsize=7)
     return figure
 

@@ -18,13 +18,13 @@ from nfbench.analysis import metrics
 from nfbench.analysis.rows import family_of
 from nfbench.devices.about import slug
 from nfbench.records import Result
-from nfbench.showing.kinds import Drawing, Held
+from nfbench.showing.kinds import Drawing, Held, without
 from nfbench.showing.row_results import Made, of_steps, single
 from nfbench.showing.style import PAGE, look, plain, series
 from nfbench.showing.sweep_lines import log_axis
 from nfbench.showing.timeline import Timeline, timeline
 
-_MOST = 4
+_MOST = 2
 _RANKS = 8
 """Ranks whose samples are drawn."""
 _BEGINS = 60
@@ -58,7 +58,7 @@ def steps(held: Held) -> Drawing:
     for made in of_steps(held.rows, held.results, held.everything):
         with_time = [r for r in made.results if metrics.seconds(r) is not None]
         for result in (r for r in made.results if metrics.seconds(r) is None):
-            drawing.leave_out([single(made, result)], f"{result.status}, no step time")
+            drawing.leave_out([single(made, result)], without(single(made, result), "step time"))
         newest = sorted(with_time, key=lambda r: (r.status == "ok", r.start), reverse=True)
         several += [(place, made, result) for place, result in enumerate(newest)]
     several.sort(key=lambda one: one[2].start, reverse=True)
@@ -132,7 +132,7 @@ def _note(result: Result, line: Timeline, sampled: Sequence[_Sampled]) -> str:
 
 def _steps(axes: Axes, result: Result, line: Timeline) -> list[Line2D | Patch]:
     colour, _ = look(series(result.step.model, family_of(result.step.model))[1])
-    what = "pass" if result.composed else "step"
+    what, whole = ("pass", "an update") if result.composed else ("step", "a block")
     if len(line.begins) <= _BEGINS:
         for place in line.begins:
             axes.axvline(place - 0.5, color=_GREY, linestyle="--", linewidth=0.7, zorder=1)
@@ -140,7 +140,7 @@ def _steps(axes: Axes, result: Result, line: Timeline) -> list[Line2D | Patch]:
     handles: list[Line2D | Patch] = []
     for points, text, shade, marker in (
         (line.timed, what, colour, "o"),
-        (line.apart, "first of a block, kept apart", "black", "^"),
+        (line.apart, f"first {what} of {whole} (not in the median)", "black", "^"),
         (line.warm_up, "warm-up", _GREY, "x"),
     ):
         if points:

@@ -28,7 +28,7 @@ def strip(axes: Axes, lines: Sequence[Line], marks: Sequence[str]) -> None:
     """A row for each line, told by a piece of it at the left, since names are long."""
     beside = axes.get_yaxis_transform()
     for place, line in enumerate(lines):
-        colour, marker, dash = line.look
+        colour, marker, dash, fill = line.look
         axes.plot(
             [-0.095, -0.055, -0.015],
             [place] * 3,
@@ -37,6 +37,8 @@ def strip(axes: Axes, lines: Sequence[Line], marks: Sequence[str]) -> None:
             linewidth=1.2,
             marker=marker,
             markersize=4.5,
+            fillstyle=fill,
+            markerfacecoloralt="white",
             markevery=[1],
             transform=beside,
             clip_on=False,

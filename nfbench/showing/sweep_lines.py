@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -31,11 +31,12 @@ _SEVERAL = "Of several values at one place a line leads through the lowest."
 
 
 class Look(NamedTuple):
-    """What a line is drawn as: by family, and the dash tells its nets apart."""
+    """What a line is drawn as: by family, and the dash, and how its markers are filled, tell its nets apart."""
 
     colour: str
     marker: str
     dash: Any
+    fill: Literal["full", "left", "right", "bottom", "top"] = "full"
 
 
 class Point(NamedTuple):
@@ -135,6 +136,7 @@ def entitle(figure: Figure, title: str, note: str = "") -> None:
 def handle(name: str, look: Look, **more: Any) -> Line2D:
     """A line's entry in a legend."""
     style = {"color": look.colour, "marker": look.marker, "linestyle": look.dash, "linewidth": 1.2, "markersize": 5}
+    style |= {"fillstyle": look.fill, "markerfacecoloralt": "white"}
     return Line2D([], [], label=plain(name, _NAME), **(style | more))
 
 
@@ -168,8 +170,7 @@ def legend(axes: Axes, handles: Sequence[Line2D], columns: int, title: str | Non
 def log_axis(
     axis: Axis, values: Sequence[float], text: Callable[[float], str], base: int, least: float, inches: float = 4.0
 ) -> None:
-    """Make ``axis`` logarithmic, at least ``least`` powers of ``base`` wide, with ticks that read as ``text``, as many
-    as there is room for in ``inches``."""
+    """Make ``axis`` logarithmic, at least ``least`` powers of ``base`` wide; as many ticks as fit ``inches``."""
     low, high = math.log(min(values), base), math.log(max(values), base)
     room = max(0.08 * (high - low), (least - high + low) / 2)
     low, high = low - room, high + room
@@ -201,19 +202,19 @@ def number(value: float) -> str:
 
 def _line(axes: Axes, line: Line) -> None:
     points = sorted(line.points, key=lambda point: (point.x, point.y))
-    colour, marker, dash = line.look
-    name = plain(line.name, _NAME)
+    colour, marker, dash, fill = line.look
     once = list({p.x: p for p in reversed(points)}.values())[::-1]
     axes.plot([p.x for p in once], [p.y for p in once], color=colour, linestyle=dash, linewidth=1.2, zorder=2)
     for half in (False, True):
         some = [p for p in points if p.half is half]
         if some:
             (drawn,) = axes.plot([p.x for p in some], [p.y for p in some], color=colour, marker=marker, zorder=3)
-            drawn.set(linestyle="none", markersize=5.5, fillstyle="bottom" if half else "full", label=f"_{name}")
+            # a half is told at this size
+            drawn.set(markersize=5.5 if fill == "full" else 7, markerfacecoloralt="none" if half else "white")
+            drawn.set(linestyle="none", fillstyle="bottom" if half else fill, label=f"_{plain(line.name, _NAME)}")
     bars = [(p.x, p.low, p.high) for p in points if p.low is not None and p.high is not None]
     if bars:
-        x, low, high = zip(*bars, strict=True)
-        axes.vlines(x, low, high, color=colour, linewidth=1.4, zorder=2)
+        axes.vlines(*zip(*bars, strict=True), color=colour, linewidth=1.4, zorder=2)
 
 
 def _x_axis(axes: Axes, values: Sequence[float], across: Across) -> None:

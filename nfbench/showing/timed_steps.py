@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from nfbench.analysis import lines
 from nfbench.analysis.rows import Row
-from nfbench.showing.style import drawable
+from nfbench.showing.style import drawable, plain
 
 _SETTLED = ("norm", "px", "agc", "sam")
 _Net = tuple[str, str]
@@ -38,6 +38,17 @@ class TimedSteps:
                     self.used.add((net, its))
                     _quickest(found, steps.values())
         return self.found[net, settled]
+
+    def why_none(self, run: Row) -> str:
+        """Why there are none of a run: its net was timed at other settings only, or never."""
+        settled = dict(_known(run, _SETTLED if run.get("epochs") else ("norm",)))
+        timed = self.groups.get((run["machine"], run["model"]), ())
+        differ = [[key for key, v in settled.items() if dict(its).get(key, v) != v] for its in timed]
+        if not differ:
+            return "no step time of it on that machine; nfbench step-time measures one"
+        nearest = min(differ, key=len)
+        words = ", ".join(plain(text, 40) for text in lines.worded({key: settled[key] for key in nearest}))
+        return f"no step time of it {'at' if set(nearest) <= {'agc', 'px'} else 'with'} {words}"
 
     def unused(self) -> int:
         """The steps that no run is of."""

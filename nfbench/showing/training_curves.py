@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nfbench.analysis import accuracy
 from nfbench.analysis.rows import Row
 from nfbench.records import Result
-from nfbench.showing.kinds import Drawing
+from nfbench.showing.kinds import Drawing, without
 from nfbench.showing.row_results import Made, single
 from nfbench.showing.style import drawable
 
@@ -48,7 +48,7 @@ def runs(made: Made, drawing: Drawing) -> list[Run]:
             why = "one epoch only, which is no curve" if result.run.epochs else "evaluated only"
             drawing.leave_out([run.row], why)
         elif not run.points("top1") and run.diverged is None:
-            drawing.leave_out([run.row], f"{result.status}, no top-1 of an epoch")
+            drawing.leave_out([run.row], without(run.row, "top-1 of an epoch"))
         else:
             found.append(run)
     drawing.leave_out((run.row for run in found[_SEEDS:]), f"a figure has room for {_SEEDS} seeds of a net")

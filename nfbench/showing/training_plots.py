@@ -24,8 +24,10 @@ from nfbench.showing.training_curves import Run, held, mean, runs
 _MOST = 12
 _NUMBERS = 3
 """Updates that are named beside a cross."""
-_LOG = 8
+_LOG = 50
 """How many times the least the largest loss must be for a logarithmic axis."""
+_BEYOND = 2
+"""How many times the largest loss of runs that did not diverge the axis shows of those that did."""
 
 
 class _Net(NamedTuple):
@@ -96,7 +98,7 @@ def _figure(nets: Sequence[_Net], machine: str, dataset: str) -> Figure:
     every = [run for net in nets for run in net.runs]
     loss = any(held(run.curve("train_loss")) for run in every)
     handles = _handles(nets)
-    columns, deep = columns_of(handles) if loss else (1, len(handles))
+    columns, deep = columns_of(handles, PAGE) if loss else (1, len(handles))
     heights = [3.1, *([1.5] if loss else []), 0.15 + 0.17 * deep]
     figure = Figure(figsize=(PAGE if loss else COLUMN, sum(heights) + 0.5), layout="constrained")
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
@@ -110,18 +112,33 @@ def _figure(nets: Sequence[_Net], machine: str, dataset: str) -> Figure:
         axes.tick_params(axis="x", labelbottom=False)
         last = figure.add_subplot(grid[1], sharex=axes)
         _curves(last, nets, "train_loss", 1)
-        values = [v for run in every for _, v in held(run.curve("train_loss"))]
-        if max(values) > _LOG * min(values):
-            log_axis(last.yaxis, values, lambda v: f"{v:g}", 10, least=1.0)
         last.set_ylabel("training loss")
+        if beyond := _loss_axis(last, every):
+            figure.supxlabel(beyond, x=0.01, ha="left", fontsize=7)
     last.set_xlabel("epoch")
     last.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     end = max([1.0, *(len(run.curve("top1")) for run in every), *(run.diverged or 0 for run in every)])
     axes.set_xlim(-0.02 * end if any(run.diverged is not None for run in every) else 1 - 0.02 * end, 1.02 * end)
     legend(figure.add_subplot(grid[-1]), handles, columns)
-    figure.suptitle(f"{plain(machine, 44)}: measured, training on {plain(dataset, 30)}", x=0.01, ha="left", fontsize=9)
+    what = f"measured top-1{' and training loss' if loss else ''} on {plain(dataset, 30)}"
+    figure.suptitle(f"{plain(machine, 44)}: {what}", x=0.01, ha="left", fontsize=9)
     place(figure, {axes: labels})
     return figure
+
+
+def _loss_axis(axes: Axes, every: Sequence[Run]) -> str:
+    """Limits that one run which diverged doesn't press all others flat under, and what is beyond them, if anything."""
+    values = [v for run in every for _, v in held(run.curve("train_loss"))]
+    sound = [v for run in every if run.result.status == "ok" for _, v in held(run.curve("train_loss"))] or values
+    most = max(max(sound), min(max(values), _BEYOND * max(sound)))
+    inside = [v for v in values if v <= most]
+    if most > _LOG * min(inside):
+        log_axis(axes.yaxis, inside, lambda v: f"{v:g}", 10, least=1.0)
+    else:
+        axes.set_ylim(0, 1.06 * most)
+    if max(values) <= most:
+        return ""
+    return f"Beyond the axis of the loss: up to {max(values):.3g}, of runs that diverged or failed."
 
 
 def _handles(nets: Sequence[_Net]) -> list[Line2D]:
@@ -135,7 +152,7 @@ def _handles(nets: Sequence[_Net]) -> list[Line2D]:
     if any(held(run.curve("ema_top1")) for run in every):
         found.append(Line2D([], [], color="black", linewidth=1.2, linestyle="--", label="averaged weights (EMA)"))
     if any(run.diverged is not None for run in every):
-        text = "diverged at update …"
+        text = "diverged"
         found.append(Line2D([], [], color="black", marker="x", markersize=6, linestyle="none", label=text))
     return found
 
@@ -196,5 +213,6 @@ def _crosses(axes: Axes, nets: Sequence[_Net]) -> list[Label]:
         if spots:
             updates = [f"{run.result.value('diverged_at'):.0f}" for run in there]
             text = ", ".join(updates[:_NUMBERS]) + (", …" if len(updates) > _NUMBERS else "")
+            text = f"update{'s'[: len(updates) != 1]} {text}"
             labels.append(Label(*max(spots), text, net.colour))
     return labels
