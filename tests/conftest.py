@@ -23,6 +23,12 @@ def pytest_unconfigure() -> None:
     gc.unfreeze()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_locks(tmp_path_factory: pytest.TempPathFactory) -> None:
+    # the lock of this machine's device: tests that run side by side would wait for each other, or for a real timing
+    os.environ["XDG_RUNTIME_DIR"] = str(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture(autouse=True, scope="module")
 def imported_is_no_garbage() -> None:
     # every measurement collects garbage, which with torch loaded takes a quarter of a second to look through

@@ -1,13 +1,17 @@
-"""Results that a report can tell something about, and names that would break a page."""
+"""Results that a report can tell something about, names that would break a page, and what a report says of them."""
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 from typing import Any
 
 from make import CPU, H200, accuracy, result
 
 from nfbench.records import Machine, Resolved, Result, StepTime, to_json
+from nfbench.showing import report_build, report_render, report_sources, report_write
+from nfbench.showing.report import Report
 
 BF16 = Resolved(px=224, micro_batch=32, precision="bf16", layout="nhwc")
 
@@ -69,3 +73,40 @@ HOSTILE = (
     "../../etc/x",
     "{{ 7*7 }}{% raw %}$\\frac{1}{0}$",
 )
+
+
+def built(*results: Result, path: str = "data/runs.jsonl") -> Report:
+    """The report on ``results``, kept at ``path``."""
+    return report_build.build(report_sources.read([keep(path, list(results))]))
+
+
+def page(report: Report) -> str:
+    return report_render.page(report, Path())
+
+
+def markdown(report: Report, path: str = "r.md") -> str:
+    return report_write.markdown(report, Path(path)).text
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def words_of_page(text: str) -> str:
+    """What a page says outside of its figures."""
+    body = re.sub(r"<(style|script)>.*?</\1>|<svg.*?</svg>", " ", text, flags=re.DOTALL)
+    return flat(html.unescape(re.sub(r"<[^>]*>", " ", body)))
+
+
+def words_of_markdown(text: str) -> str:
+    """What Markdown says, nothing in it escaped."""
+    return flat(html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text)))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+F1_B7 = turns("nfnet-f1", "efficientnet-b7", 5.0)
+FREE = turns("nf-resnet26", "resnet26", 0.8)

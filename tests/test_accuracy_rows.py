@@ -17,6 +17,7 @@ from nfbench.analysis.rows import Row
 from nfbench.analysis.store import Writer
 from nfbench.records import AgcCost, Reading, Result, StepTime
 from nfbench.showing import accuracy as show
+from nfbench.showing import epochs
 
 
 def rows(*results: Result, target: float | None = None) -> list[Row]:
@@ -253,7 +254,7 @@ def test_odd_training_runs_make_a_row_all_the_same(values: tuple[float | None, .
     for resolved in (accuracy().resolved, None):
         given = accuracy(status=status, readings=odd, resolved=resolved, composed=True, stopped_by="max_time")
         row = only(given, target=0.5)
-        assert show.wide([row], "rich") and show.wide([row], "json") and show.epochs([given], "rich")
+        assert show.wide([row], "rich") and show.wide([row], "json") and epochs.table([given], "rich")
 
 
 def test_a_table_of_training_runs_shows_per_cent_with_their_interval(cli: Cli) -> None:
@@ -346,18 +347,18 @@ def test_a_target_is_a_column(cli: Cli) -> None:
 
 def test_epochs_are_lines_and_means_over_seeds() -> None:
     norms = (each_epoch("gradient_norm", 3, 2, 1), each_epoch("clipped_gradient_norm", 2.5, 1.5, 1))
-    text = show.epochs(seeds(0.90, 0.92, more=norms), "rich")
+    text = epochs.table(seeds(0.90, 0.92, more=norms), "rich")
     title, heads, _, *lines = text.splitlines()
     assert title == "Each epoch, means of 2 runs"
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
     assert "91.00 %" in lines[2] and "→ clipped" in heads and "runs" not in heads
-    raw = json.loads(show.epochs([accuracy(more=norms)], "json"))
+    raw = json.loads(epochs.table([accuracy(more=norms)], "json"))
     assert (raw[0]["top1"], raw[0]["throughput"], raw[0]["clipped_gradient_norm"]) == (0.5, 500.0, 2.5)
     assert "batch_top1" not in raw[0]
 
 
 def test_an_epoch_that_some_seeds_did_not_finish_says_how_many_did() -> None:
-    text = show.epochs([accuracy(), accuracy(top1=(0.5,), seed=1, run={"epochs": 3}, status="diverged")], "json")
+    text = epochs.table([accuracy(), accuracy(top1=(0.5,), seed=1, run={"epochs": 3}, status="diverged")], "json")
     assert [row["runs"] for row in json.loads(text)] == [2, 1, 1]
 
 

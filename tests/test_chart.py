@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from make import CPU, result, step_times
 from sweep_cases import batch_results, run, step
 
 from nfbench.analysis import accuracy, compare, rows, stats, sweeps
+from nfbench.analysis.store import Writer
 from nfbench.catalog import published
 from nfbench.records import Result, StepTime
 from nfbench.showing import chart, chart_ratios, chart_rows, chart_study, chart_sweeps, spelling
@@ -400,6 +402,21 @@ def test_a_sweep_is_told_by_the_setting_with_more_values() -> None:
     assert head.startswith("images/s over batches")
     same = [step(model, 32, 0.1, machine=CPU) for model in ("resnet50", "nf-resnet50")]
     assert texts(chart_study.of_rows(rows.rows(same)[0], [], WIDE))[0].startswith("step time of 32 images")
+
+
+def test_rows_of_which_few_are_of_a_sweep_are_drawn_as_rows() -> None:
+    nets = [step(model, 32, 0.1, machine=CPU) for model in ("resnet26", "resnet50", "nf-resnet26", "nf-resnet50")]
+    some = [*nets, step("resnet50", 64, 0.2, machine=CPU)]
+    assert texts(chart_study.of_rows(rows.rows(some)[0], [], WIDE))[0].startswith("step time, bars")
+    most = [*some, *(step("resnet50", batch, 0.2, machine=CPU) for batch in (8, 16, 128))]
+    assert texts(chart_study.of_rows(rows.rows(most)[0], [], WIDE))[0].startswith("images/s over batches")
+
+
+def test_a_table_of_a_sweep_has_the_chart_of_the_sweep_below_it(terminal: Callable[..., str]) -> None:
+    Writer(Path("swept")).write(*batch_results())
+    Writer(Path("clipped")).write(*(run(batch=b, agc=c) for b in (64, 256) for c in (0.01, 0.02, "none")))
+    assert "images/s over batches, bars from 0" in terminal("table", "swept")
+    assert "tiny-nf-resnet on digits: top-1 across λ" in terminal("table", "clipped")
 
 
 def test_names_are_cut_in_the_middle() -> None:

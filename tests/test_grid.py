@@ -164,7 +164,7 @@ def test_a_figure_that_does_not_exist_is_refused_before_anything_runs(cli: Cli) 
     read('figures = ["step-tiem"]\n[[flops]]\nmodel = "nfnet-f0"\n')
     done = cli("run", "mine.toml", "--device", "fake")
     assert done.exit_code == 1 and not Path("results").exists()
-    assert done.stderr.startswith("mine.toml: there is no figure called 'step-tiem'.\nThere are: step-time,")
+    assert done.stderr.startswith("mine.toml: there is no figure called 'step-tiem'.\nThere are: speedup,")
 
 
 SCALES = '[[flops]]\nmodel = "nfnet-f0"\ndevice = "cuda"\n[[flops]]\nscale = "tiny"\nmodel = "tiny-nfnet"\n'

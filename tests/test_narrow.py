@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 from conftest import Cli
 from make import CPU, H200, accuracy, result
+from report_cases import turns
 from test_table import kept
 
 from nfbench.analysis import accuracy as runs
 from nfbench.analysis import rows
 from nfbench.records import Resolved, Result, StepTime
 from nfbench.showing import accuracy as show_accuracy
+from nfbench.showing import ratios as show_ratios
 from nfbench.showing import results as show
 from nfbench.showing.narrow import fitted
 from nfbench.showing.sheet import sheet
+from nfbench.showing.study import ratios
 from nfbench.showing.tables import Column, render
 
 WIDTHS = (20, 40, 60, 80, 100, 120, 200)
@@ -218,3 +221,25 @@ def test_a_column_that_only_a_near_one_stands_for_is_said(cli: Cli) -> None:
 def test_a_step_of_any_length_is_shown_in_a_cell(value: float) -> None:
     text = show.with_interval({"step_time": value, "step_time_low": 0.0, "step_time_high": value})
     assert len(text) < 40
+
+
+@pytest.mark.parametrize("width", [70, 80, 100])
+def test_ratios_keep_their_settings_and_what_was_reported_where_words_can_be_folded(
+    width: int, wide: Callable[[int], None]
+) -> None:
+    found = ratios(turns("bn-nfnet-f0", "nfnet-f0", 0.6, px=64) + turns("nf-resnet26", "resnet26", 0.8))
+    wide(width)
+    text = show_ratios.table(found, "rich")
+    assert all(len(line) <= width for line in lines(text)) and "Too narrow" not in text
+    for head in ("net", "baseline", "settings", "times as fast", "reported"):
+        assert any(head in line for line in lines(text)[:3])
+    assert "64 px" in " ".join(text.split()) and "all: turns 4, rounds 1" in text
+
+
+def test_ratios_without_a_reported_figure_have_no_column_of_dashes_on_a_narrow_screen(
+    wide: Callable[[int], None],
+) -> None:
+    wide(60)
+    text = show_ratios.table(ratios(turns("nf-resnet26", "resnet26", 0.8)), "rich")
+    assert "reported" not in text and "224 px" in " ".join(text.split())
+    assert any(line.split() == ["net", "times", "as", "fast"] for line in lines(text))

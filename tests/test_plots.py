@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import msgspec
@@ -14,7 +16,8 @@ from nfbench.catalog import published
 from nfbench.catalog.models import find as net
 from nfbench.records import AgcCost, Resolved, Result, StepTime
 from nfbench.showing import by_model, left_out, plots
-from nfbench.showing.kinds import KINDS, Drawing, Held, find
+from nfbench.showing.kinds import KINDS, Drawing, Held, Missing, find
+from nfbench.showing.tables import printable
 
 
 def table(*results: Result) -> list[dict[str, object]]:
@@ -248,6 +251,30 @@ def test_all_that_was_left_out_is_in_a_file_where_the_screen_names_only_some(cli
     assert "All that was left out: results/figures/left-out.csv" in done.stderr
     lines = Path("results/figures/left-out.csv").read_text().splitlines()
     assert len(lines) == 10 and all("out of memory, no step time" in line for line in lines[1:])
+
+
+def test_a_list_of_what_was_left_out_goes_with_the_figures_that_it_is_about(cli: Cli) -> None:
+    failed = [result(f"package.net:n{i}", status="out_of_memory", readings=()) for i in range(9)]
+    Writer(Path("results")).write(result(), *failed)
+    listed = Path("out/left-out.csv")
+    assert cli("plot", "results", "--kind", "step-time", "-o", "out").exit_code == 0 and listed.exists()
+    done = cli("plot", "results", "--kind", "step-time", "-o", "out", "--where", "model=resnet50")
+    assert done.exit_code == 0, done.output
+    assert not listed.exists() and Path("out/step-time.svg").exists()
+    assert "left-out.csv" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A1", "+1", "-2+3", "@SUM(A1)", "\tx", "\r=1", "\n@x", " =1"])
+def test_no_cell_of_what_was_left_out_is_a_formula_to_a_spreadsheet(name: str) -> None:
+    row = {"model": name, "machine": name, "batch": 32, "status": "ok"}
+    missing = Drawing([], [], [Missing(row, name), Missing({"model": "plain-net", "px": -1}, "why - so")])
+    heads, wild, tame = csv.reader(io.StringIO(left_out.table({"step-time": missing})))
+    assert all(not cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in wild)
+    found = dict(zip(heads, wild, strict=True))
+    assert (found["model"], found["why"], found["batch"]) == (f"'{printable(name)}", f"'{printable(name)}", "32")
+    told = dict(zip(heads, tame, strict=True))
+    # numbers are numbers
+    assert (told["model"], told["why"], told["px"]) == ("plain-net", "why - so", "-1")
 
 
 def test_without_a_kind_only_what_no_figure_shows_is_said(cli: Cli) -> None:

@@ -1,145 +1,35 @@
+"""What a report holds, in both of its looks, and where it is written."""
+
 from __future__ import annotations
 
-import html
 import re
-from collections.abc import Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
 import pytest
 from conftest import Cli
 from make import CPU, FAKE, H200, SOFTWARE, accuracy, result
-from matplotlib.figure import Figure
-from report_cases import BF16, HOSTILE, keep, trained, turns
-
-from nfbench.records import Machine, Result, Sampling, StepTime
-from nfbench.showing import (
-    report_build,
-    report_headline,
-    report_render,
-    report_sources,
-    report_write,
-    svg,
+from report_cases import (
+    BF16,
+    F1_B7,
+    FREE,
+    built,
+    flat,
+    keep,
+    markdown,
+    page,
+    trained,
+    tree,
+    turns,
+    words_of_markdown,
+    words_of_page,
 )
+
+from nfbench.records import Result, StepTime
+from nfbench.showing import report_build, report_render, report_sources, report_write
 from nfbench.showing.report import Report
-from nfbench.showing.study import shown
-from nfbench.showing.style import COLOURS
 
-F1_B7 = turns("nfnet-f1", "efficientnet-b7", 5.0)
-TWIN = turns("bn-nfnet-f0", "nfnet-f0", 0.5)
-FREE = turns("nf-resnet26", "resnet26", 0.8)
-TINY = turns("tiny-nfnet", "tiny-resnet", 2.0, px=32)
-BOTH_BN = turns("resnet26", "resnet50", 2.0)
 SMALL = result(workload=StepTime(model="resnet50", px=96, agc="none"))
-NO_GPU = "This is a CPU: it says nothing about a GPU."
-
-
-def built(*results: Result, path: str = "data/runs.jsonl") -> Report:
-    return report_build.build(report_sources.read([keep(path, list(results))]))
-
-
-def page(report: Report) -> str:
-    return report_render.page(report, Path())
-
-
-def markdown(report: Report, path: str = "r.md") -> str:
-    return report_write.markdown(report, Path(path)).text
-
-
-def flat(text: str) -> str:
-    return " ".join(text.split())
-
-
-def words_of_page(text: str) -> str:
-    body = re.sub(r"<(style|script)>.*?</\1>|<svg.*?</svg>", " ", text, flags=re.DOTALL)
-    return flat(html.unescape(re.sub(r"<[^>]*>", " ", body)))
-
-
-def words_of_markdown(text: str) -> str:
-    return flat(html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text)))
-
-
-# the answer
-
-
-@pytest.mark.parametrize(
-    ("results", "expected"),
-    [
-        pytest.param([*FREE, *TWIN, *F1_B7], "On NVIDIA H200, bf16: NFNet-F1 trains ", id="the paper's own pair first"),
-        pytest.param([*FREE, *TWIN], "On NVIDIA H200, bf16: NFNet-F0 trains ", id="then what the paper reports of"),
-        pytest.param([*TINY, *FREE], "On NVIDIA H200, bf16: NF-ResNet26 trains ", id="full size first"),
-        pytest.param(BOTH_BN, "On NVIDIA H200: 2 step times of 2 nets, and no ratio", id="two BN nets are no answer"),
-        pytest.param(trained(), "On A CPU: on digits none is as accurate for as few MACs as tiny-nfnet (", id="top-1"),
-        pytest.param([result()], "On A CPU: 1 step time of 1 net, and no ratio measured in turns.", id="what there is"),
-    ],
-)  # fmt: skip
-def test_the_answer_is_the_ratio_that_says_most_else_what_there_is(results: list[Result], expected: str) -> None:
-    assert report_headline.answer(shown(results)).startswith(expected)
-
-
-def test_the_answer_gives_the_interval_and_what_the_paper_says_apart() -> None:
-    answer = built(*F1_B7).parts[0].answer
-    measured, paper = answer.split("; the paper says ")
-    assert re.search(r"NFNet-F1 trains 5\.\d+ ± 0\.\d+ times as fast as EfficientNet-B7 \(both 224 px", measured)
-    assert "± within this run" in measured
-    assert (
-        paper
-        == "8.81 on TPUv3, 13.1 on V100, 8.70 in its text, at batch 32 a device and the px that each net trains at."
-    )
-
-
-def test_a_ratio_is_turned_so_that_the_normalizer_free_net_is_on_top() -> None:
-    found = report_headline.headline(shown(TWIN).ratios)
-    assert found is not None
-    assert (found.net.workload.model, found.baseline.workload.model) == ("nfnet-f0", "bn-nfnet-f0")
-    assert found.speedup.value == pytest.approx(2.0, rel=0.05)
-
-
-def test_what_is_no_gpu_says_so() -> None:
-    one = built(*turns("nf-resnet26", "resnet26", 0.8, machine=CPU)).parts[0]
-    assert one.answer.endswith(NO_GPU)
-    assert built(*F1_B7).parts[0].answer.count("says nothing") == 0
-
-
-def test_the_fake_device_times_nothing_so_it_has_no_headline_and_judges_no_claim() -> None:
-    (part,) = built(*turns("nfnet-f1", "efficientnet-b7", 5.0, machine=FAKE, study="claims")).parts
-    assert part.answer == "These are figures of the fake device, which times nothing."
-    assert (part.judged, part.doubts) == ((), ())
-    assert not [line for study in part.studies for line in study.sentences if "hold" in line]
-    assert "Claims</h2>" not in page(built(*turns("nfnet-f1", "efficientnet-b7", 5.0, machine=FAKE)))
-
-
-WILD = turns("nfnet-f1", "efficientnet-b7", 0.5, spread=9.0)
-"""Its turns differ so much that their interval reaches far over 1."""
-
-
-def test_an_interval_that_reaches_over_1_names_neither_net_as_the_faster_one() -> None:
-    answer = built(*WILD).parts[0].answer
-    assert answer.startswith("On NVIDIA H200, bf16: cannot tell which trains faster, NFNet-F1 or EfficientNet-B7: ")
-    assert re.search(r"EfficientNet-B7: [\d.]+ \([\d.]+ to [\d.]+\) times \(both 224 px", answer)
-    assert "NFNet-F1 trains" not in answer
-    same = built(*turns("nf-resnet26", "resnet26", 0.99)).parts[0].answer
-    assert re.search(r"bf16: NF-ResNet26 and ResNet26 train about equally fast, 1\.0\d* ± 0\.0\d+ times \(both", same)
-
-
-def test_of_equal_ratios_one_that_is_clear_of_1_is_the_answer() -> None:
-    clear = turns("nf-resnet50", "resnet50", 0.8)
-    open_ = turns("nf-resnet26", "resnet26", 0.8, spread=9.0)
-    # the more turns it has the more it would count
-    found = report_headline.headline(shown([*open_, *clear[:6]]).ratios)
-    assert found is not None and found.net.workload.model == "nf-resnet50"
-
-
-def test_what_is_doubtful_about_a_ratio_stands_under_the_answer_and_among_the_findings() -> None:
-    report = built(*(r for r in WILD if r.turn < 2))
-    (part,) = report.parts
-    assert any(line.startswith("nfnet-f1 against efficientnet-b7: 2 turns are few") for line in part.doubts)
-    assert set(part.doubts) <= set(part.studies[0].findings)
-    assert f"Doubtful: {part.doubts[0]}" in words_of_page(page(report))
-    assert f"Doubtful: {part.doubts[0]}" in words_of_markdown(markdown(report))
-    sound = turns("nfnet-f1", "efficientnet-b7", 5.0, sampling=Sampling(within=0.5))
-    assert built(*sound).parts[0].doubts == ()
 
 
 # the claims
@@ -355,10 +245,6 @@ def test_the_figure_at_the_top_does_not_stand_twice() -> None:
 # where it is written
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 def test_a_page_is_one_file_and_markdown_has_its_figures_beside_it(cli: Cli, tmp_path: Path) -> None:
     keep("elsewhere/runs.jsonl", F1_B7)
     before = set(tree(tmp_path))
@@ -432,138 +318,6 @@ def test_results_that_are_missing_are_worded(cli: Cli) -> None:
     done = cli("report", "empty", "-o", "r.md")
     assert done.exit_code == 1 and done.stderr.startswith("No result in empty: no .jsonl file with a line in it.\n")
     assert not Path("r.md").exists()
-
-
-# what anybody may have put into results
-
-
-class Elements(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-
-def named(names: Sequence[str], device: str, study: str) -> list[Result]:
-    """Results whose models, data sets, software and messages are ``names``, in turn, on ``device`` and of ``study``."""
-    machine = Machine(device="cpu", name=device, cpu=study, driver=device)
-    found = []
-    for place, name in enumerate(names):
-        software = msgspec.structs.replace(SOFTWARE, torch=name, commit=name)
-        common = {"machine": machine, "software": software, "study": study, "message": name, "notes": {"norm": name}}
-        found += turns(name, f"{name} {place}", 2.0, **common)
-        found.append(result(name, status="error", readings=(), workload=StepTime(model=name, batch=7), **common))
-        found.append(accuracy(name, run={"dataset": names[-1 - place % 2]}, **common))
-    return found
-
-
-def check_page(text: str) -> None:
-    """Nothing in it but what the template and matplotlib make."""
-    elements = Elements(text).found
-    tags = [tag for tag, _ in elements]
-    assert (tags.count("script"), tags.count("style"), tags.count("h1"), tags.count("html")) == (1, 1, 1, 1)
-    assert not set(tags) & {"img", "iframe", "object", "embed", "link", "form", "base", "image", "foreignobject"}
-    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    for tag, attributes in elements:
-        assert not [name for name in attributes if name.startswith("on") or name == "style"], tag
-        for name in ("href", "xlink:href", "src"):
-            target = attributes.get(name) or "#"
-            assert target.startswith("#") or re.fullmatch(r"[\w%./~-]+", target), target
-
-
-def check_markdown(text: str) -> None:
-    """Every cell is in its table, and no markup but the template's is in it."""
-    outside = re.sub(r"^(`{3,})sh\n.*?\n\1$", "", text, flags=re.DOTALL | re.MULTILINE)
-    tags = set(re.findall(r"(?<!\\)<[^>]*>", outside))
-    assert tags <= {"<details>", "</details>", "<summary>", "</summary>"}
-    assert not re.search(r"(?<!\\)`(?!nfbench report`)[^`\n]*$", re.sub(r"`nfbench report`", "", outside), re.MULTILINE)
-    assert not re.search(r"(?<!\\)\]\((?!data/|r-figures/)", outside)
-    width = 0
-    for line in outside.split("\n"):
-        cells = len(re.findall(r"(?<!\\)\|", line))
-        assert not cells or not width or cells == width, line
-        width = cells
-    assert all(c.isprintable() or c == "\n" for c in text)
-
-
-@pytest.mark.parametrize(
-    "results",
-    [
-        pytest.param(named(HOSTILE, HOSTILE[0], HOSTILE[1]), id="markup"),
-        pytest.param(named(["a"], "../../etc/x", "../../etc/y"), id="paths"),
-        pytest.param(named(["x" * 10**6], "y " * 10**6, "z" * 10**6), id="long"),
-    ],
-)
-def test_hostile_names_neither_break_a_report_nor_write_outside_of_its_folder(
-    results: list[Result], tmp_path: Path
-) -> None:
-    report = built(*results, path="data/a.jsonl")
-    before = tree(tmp_path)
-    for ending in ("html", "md"):
-        report_write.to(Path(f"out/here/r.{ending}"), report)
-    made = {n: b for n, b in tree(tmp_path).items() if n not in before}
-    assert all(n.startswith("out/here/r") for n in made)
-    assert sum(map(len, made.values())) < 5 * 2**20
-    check_page(made["out/here/r.html"].decode())
-    check_markdown(made["out/here/r.md"].decode())
-
-
-def test_a_hostile_folder_is_quoted_in_links_and_no_command() -> None:
-    folder = "data/javascript:alert(1) )](x)"
-    report = built(result(), path=f"{folder}/a.jsonl")
-    assert '<a href="data/javascript%3Aalert%281%29%20%29%5D%28x%29/a.jsonl">' in page(report)
-    assert "[a.jsonl](data/javascript%3Aalert%281%29%20%29%5D%28x%29/a.jsonl)" in markdown(report)
-
-
-def test_values_that_are_not_finite_are_absent_and_never_zero() -> None:
-    nan = float("nan")
-    diverged = result("nfnet-f0", (nan,) * 20, status="diverged")
-    report = built(diverged, result("resnet50", (0.1, nan, 0.1, 0.1, float("inf"), 0.1)), accuracy(top1=(nan, nan)))
-    steps = next(t for s in report.parts[0].studies for t in s.tables if t.name == "steps")
-    at = [head.title for head in steps.heads].index("step time")
-    times = {row[0].text: row[at] for row in steps.rows}
-    assert (times["nfnet-f0"].text, times["nfnet-f0"].raw) == ("–", None)
-    assert times["resnet50"].raw == pytest.approx(0.1)
-    assert 'data-v="nan"' not in page(report) and 'data-v="inf"' not in page(report)
-
-
-# figures inside a page
-
-
-def figure() -> Figure:
-    made = Figure()
-    axes = made.add_subplot()
-    axes.plot([1, 2], [3, 4], color=COLOURS[0], marker="o", label="a <b> & c")
-    axes.legend()
-    axes.set_xlabel("time, s")
-    return made
-
-
-def test_a_figure_in_a_page_has_ids_of_its_own_text_as_text_and_no_inline_style() -> None:
-    one, colours = svg.inline(figure(), "g1-", "Name <x>", "Words")
-    ids = re.findall(r' id="([^"]*)"', one)
-    assert ids and all(i.startswith("g1-") for i in ids) and len(ids) == len(set(ids))
-    assert set(re.findall(r'(?:href="|url\()#([^")]*)', one)) <= set(ids)
-    assert "<style" not in one and " style=" not in one and "<metadata" not in one
-    assert ">time, s</text>" in one and ">a &lt;b&gt; &amp; c</text>" in one
-    assert '<title id="g1-title">Name &lt;x&gt;</title><desc id="g1-description">Words</desc>' in one
-    assert 'role="img" aria-labelledby="g1-title g1-description"' in one
-    assert COLOURS[0].lower() in colours and "#ffffff" in colours
-    assert svg.inline(figure(), "g1-", "Name <x>", "Words")[0] == one
-
-
-@pytest.mark.parametrize("colour", [*COLOURS, "#000000"])
-def test_every_colour_of_a_figure_is_seen_on_a_dark_page(colour: str) -> None:
-    assert svg.contrast(svg.dark(colour.lower()), svg.DARK) >= 3
-
-
-def test_families_are_told_apart_on_a_dark_page_too() -> None:
-    assert len({svg.dark(colour.lower()) for colour in COLOURS}) == len(COLOURS)
-    assert svg.dark("#ffffff") == svg.DARK
 
 
 def test_a_report_is_the_same_each_time_it_is_made() -> None:

@@ -260,3 +260,40 @@ def test_every_committed_result_can_be_made_again() -> None:
     for line in lines:
         assert line.startswith("nfbench ") and parsed(line)[0] in ("run", "agc-sweep", "agc-cost")
     assert "nfbench agc-sweep --model tiny-nfnet --batch 64,256 --dataset digits --epochs 5" in lines
+
+
+@pytest.mark.parametrize(
+    ("what", "results", "line"),
+    [
+        (
+            "compare",
+            [step(m, session="s", sampling=TURNS, px=px) for m, px in (("--evil", 96), ("resnet50", "train"))],
+            "nfbench compare --within 0.02 --max-time 240 -- --evil@px=96 resnet50",
+        ),
+        ("compare", [step(m, session="s", sampling=TURNS) for m in ("a", "-b c")], None),
+        (
+            "flops",
+            [result(workload=Flops(model=m, px=96), readings=()) for m in ("--px", "resnet50")],
+            "nfbench flops --px 96 -- --px resnet50",
+        ),
+        (
+            "dependence",
+            [result(workload=Dependence(model="--version", batch=4), readings=())],
+            "nfbench models --dependence --batch 4 -- --version",
+        ),
+        ("check", [step(study="--help", side="head", session="s")], "nfbench check -- --help"),
+    ],
+)
+def test_a_name_that_looks_like_a_flag_stays_a_name(what: str, results: list[Result], line: str | None) -> None:
+    (found,) = typed(results, what)
+    assert line in (None, found)
+    params = parsed(found)[1]
+    given = params.get("nets") or params.get("models") or (params.get("study", params.get("name")),)
+    named = [r.study if what == "check" else r.workload.model for r in results]
+    assert [str(name).partition("@")[0] for name in given] == named
+
+
+@pytest.mark.parametrize("name", ["--help", "-b"])
+def test_a_name_that_looks_like_a_flag_is_the_value_of_one(name: str) -> None:
+    (line,) = typed([step(name)])
+    assert parsed(line)[1]["models"] == (name,)

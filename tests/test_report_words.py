@@ -247,3 +247,65 @@ def test_the_page_of_several_devices_leads_to_each_and_to_its_studies() -> None:
     for part in report.parts:
         assert part.title in nav
     assert all(f'id="{target}"' in text for target in targets)
+
+
+# sweeps
+
+
+def swept(*models: str) -> Study:
+    clips = (0.01, 0.02)
+    return study(
+        *(
+            accuracy(m, (0.5, top + 0.01 * i), agc=agc, run={"agc": agc, "batch": batch})
+            for m, top in zip(models, (0.7, 0.8), strict=False)
+            for i, agc in enumerate(clips)
+            for batch in (64, 256)
+        )
+    )
+
+
+def test_what_stands_in_the_table_of_thresholds_has_no_second_table_by_batch() -> None:
+    found = swept("tiny-nfnet", "tiny-nf-resnet")
+    titles = [table.title for table in found.tables if "batch" in table.name or "agc" in table.name]
+    assert titles == [
+        "tiny-nf-resnet on digits: top-1, λ by batch",
+        "tiny-nfnet on digits: top-1, λ by batch",
+    ]
+    assert [head.title for head in found.tables[-1].heads] == ["λ", "batch 64", "batch 256"]
+
+
+def test_a_sweep_of_batches_alone_keeps_its_table() -> None:
+    found = study(*(accuracy("tiny-resnet", agc=None, run={"batch": batch}) for batch in (64, 256)))
+    (table,) = [table for table in found.tables if table.name == "batch-sweep"]
+    assert (table.title, [head.title for head in table.heads]) == (
+        "digits: top-1, by batch",
+        ["net", "batch 64", "batch 256"],
+    )
+
+
+def test_thresholds_at_one_batch_stand_in_the_table_of_training_alone() -> None:
+    found = study(*(accuracy("tiny-nfnet", agc=agc, run={"agc": agc}) for agc in (0.01, 0.02)))
+    assert [table.name for table in found.tables] == ["accuracy"]
+    (trained_,) = found.tables
+    at = [head.title for head in trained_.heads].index("agc λ")
+    assert [row[at].text for row in trained_.rows] == ["0.01", "0.02"]
+
+
+def test_the_best_of_one_net_is_said_once() -> None:
+    said = [line for line in swept("tiny-nfnet").sentences if "highest" in line.lower()]
+    assert len(said) == 1 and said[0].startswith("tiny-nfnet on digits: ") and "71.00 %" in said[0]
+    several = [line for line in swept("tiny-nfnet", "tiny-resnet").sentences if "highest" in line.lower()]
+    assert len(several) == 3 and several[0].startswith("Highest (one seed) on digits: tiny-resnet")
+
+
+def test_a_clip_timed_in_steps_of_several_batches_repeats_no_step_time_by_batch() -> None:
+    steps = [result("nfnet-f0", workload=StepTime(model="nfnet-f0", batch=b)) for b in (1, 4)]
+    found = study(*COST, *steps, path="data/agc-cost/a.jsonl")
+    assert {"steps", "clips"} <= {table.name for table in found.tables}
+    assert not [table for table in found.tables if table.name == "batch-sweep"]
+
+
+def test_that_a_machine_is_no_gpu_is_said_of_the_device_and_not_again_of_each_study() -> None:
+    (part,) = built(result()).parts
+    assert part.machines[0].endswith("This is no GPU: it says nothing about one")
+    assert part.studies[0].machines == ("A CPU, 16 GiB, 2 cores",)

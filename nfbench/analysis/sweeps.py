@@ -49,7 +49,7 @@ def batch_sweep(steps: Iterable[Row], trained: Iterable[Row] = ()) -> pd.DataFra
     """
     steps, trained = list(steps), list(trained)
     pairs = _pairs(steps, trained)
-    found = [_step(row) | (_run(trained[pairs[i]]) if i in pairs else {}) for i, row in enumerate(steps)]
+    found = [step(row) | (_run(trained[pairs[i]]) if i in pairs else {}) for i, row in enumerate(steps)]
     paired = set(pairs.values())
     alone = [row for i, row in enumerate(trained) if i not in paired]
     found += [_shared(row) | _run(row) for row in alone]
@@ -151,7 +151,8 @@ def _absent(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and value != value)
 
 
-def _step(row: Row) -> Row:
+def step(row: Row) -> Row:
+    """A row of `rows.rows` with its images a second and its peak memory as `batch_sweep` has them."""
     found = dict(row)
     if (time := row.get("step_time")) is not None:
         found["throughput"] = row["batch"] / time

@@ -67,7 +67,7 @@ def command(
     from nfbench.devices import open_device
     from nfbench.learning.fit import Run
     from nfbench.showing import accuracy as show
-    from nfbench.showing import chart, chart_rows
+    from nfbench.showing import chart, chart_rows, epochs
     from nfbench.showing.live import Live
     from nfbench.studies import runs
 
@@ -98,7 +98,7 @@ def command(
     except (Stop, KeyboardInterrupt, NfbenchError) as error:
         landing.say()
         if landing.unwritten:
-            click.echo(show.epochs(landing.unwritten, format))
+            click.echo(epochs.table(landing.unwritten, format))
         if isinstance(error, (Stop, KeyboardInterrupt)):
             again = "The same command goes on from there." if checkpoint else "With --checkpoint DIR it would go on."
             click.echo(again, err=True)
@@ -106,7 +106,7 @@ def command(
     table, _ = rows(landing.results, everything=True, target=target)
     person = format in ("rich", "md")
     if len(table) == 1 and settings["epochs"] and any(r.reading("top1") for r in landing.results) and person:
-        click.echo(show.epochs(landing.results, format))
+        click.echo(epochs.table(landing.results, format))
     click.echo(show.wide(table, format), nl=False)
     chart.under(format, no_chart, lambda screen: chart_rows.found([], table, [], screen))
     for line in show.legend(table) if person else []:

@@ -77,7 +77,10 @@ def command(
     lines, whole = left_out.lines(heeded)
     for line in lines:
         click.echo(f"Left out of {line}.", err=True)
-    if not whole and drawn.files:
+    if whole and drawn.files:
+        # that of an earlier call tells of other figures
+        (folder / left_out.FILE).unlink(missing_ok=True)
+    elif drawn.files:
         (path,) = write(folder, {left_out.FILE: left_out.table(heeded)})
         click.echo(f"All that was left out: {linked(path, sys.stderr)}", err=True)
     for line in () if conditions else _unread(results, asked):

@@ -1,18 +1,19 @@
-"""Training runs as tables: one line a net, or one line an epoch."""
+"""Training runs as a table, one line a net, and what none beats for as little."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from nfbench import units
 from nfbench.analysis import accuracy
 from nfbench.analysis.rows import Row
-from nfbench.records import Result
+from nfbench.showing.accuracy_columns import COLUMNS as COLUMNS
+from nfbench.showing.accuracy_columns import DIFFERING, WITHIN, share, time
+from nfbench.showing.accuracy_columns import RAW as RAW
 from nfbench.showing.laid import Laid
 from nfbench.showing.results import coded
-from nfbench.showing.tables import Column, Format, plain, render
+from nfbench.showing.tables import Format, render
 
 COSTS = {
     "macs": ("macs", "MACs"),
@@ -21,131 +22,9 @@ COSTS = {
     "energy": ("image_energy", "energy an image"),
 }
 """What top-1 can be set against: the key of a row and its name in a sentence."""
-
-
-def _share(value: float | None) -> str:
-    """With two decimals, as accuracies are told: three digits would make 99.96 % a perfect score."""
-    # what is no share at all needs no decimals
-    return f"{100 * value:.2f} %" if value is not None and abs(value) < 1e6 else units.percent(value)
-
-
-def _points(value: float | None) -> str:
-    return units.ABSENT if value is None else f"{100 * value:+.2f} pp".replace("-", "−")
-
-
-def _si(unit: str) -> Any:
-    return lambda value: units.si(value, unit).rstrip()
-
-
-def _number(value: float | None) -> str:
-    return units.ABSENT if value is None else units.significant(value, 3)
-
-
-def _rate(value: Any) -> str:
-    return units.ABSENT if value is None else f"{value:.3g}"
-
-
-def _time(value: float | None) -> str:
-    return units.seconds(value, 3)
-
-
 _TOLD = ("dataset", "px", "batch", "epochs")
 """Where all rows are equal in one of these, it stands above the table instead of in a column."""
-
-_RECIPE = (
-    *("optimizer", "schedule", "warmup_epochs", "momentum", "weight_decay", "label_smoothing"),
-    *("augment", "mixup", "cutmix", "ema"),
-)
-"""What a recipe settles, so that it is shown only where runs of one recipe differ in it."""
-_MODEL = ["randaugment_layers", "randaugment_magnitude", "drop_rate", "drop_path"]
-"""What a recipe settles for each net."""
-_WORDS = ("optimizer", "schedule", "augment")
-"""Those of a recipe that are no numbers."""
-_WITHIN = dict.fromkeys(_RECIPE, ("recipe",)) | dict.fromkeys(_MODEL, ("recipe", "model"))
-
-
-def _setting(key: str, title: str, right: bool = True, spare: int = 0) -> Column:
-    return Column(key, title, plain, right, spare, "setting")
-
-
-_DIFFERING: tuple[Column, ...] = (
-    _setting("test_px", "test px", spare=2),
-    *(_setting(key, key, right=False, spare=2) for key in ("weights", "norm", "recipe")),
-    *(_setting(key, key.replace("_", " "), right=key not in _WORDS, spare=10) for key in (*_RECIPE, *_MODEL)),
-    _setting("sam", "SAM ρ", spare=11),
-    _setting("sam_fraction", "SAM fraction", spare=12),
-    _setting("sam_scope", "SAM scope", right=False, spare=12),
-    _setting("micro_batch", "micro-batch", spare=3),
-    *(_setting(key, key, right=False, spare=2) for key in ("precision", "layout", "compile")),
-    _setting("agc_impl", "clip by", right=False, spare=3),
-    _setting("deterministic", "deterministic", right=False, spare=3),
-)
-
-COLUMNS: tuple[Column, ...] = (
-    Column("front", "front", lambda on: "●" if on else "", right=False),
-    Column("model", "model", right=False),
-    _setting("dataset", "dataset", right=False),
-    _setting("px", "px"),
-    _setting("batch", "batch"),
-    _setting("epochs", "epochs"),
-    Column("lr", "lr", _rate, spare=4, role="setting"),
-    _setting("agc", "agc λ"),
-    *_DIFFERING,
-    Column("seeds", "seeds", spare=1, role="outcome"),
-    Column("shown_top1", "top-1"),
-    Column("top5", "top-5", _share),
-    Column("best_top1", "best", _share, spare=7),
-    Column("ema_top1", "EMA", _share, spare=3),
-    Column("gap", "gap", _points, spare=2),
-    Column("macs", "MACs", _si("")),
-    Column("params", "parameters", _si("")),
-    Column("train_step_time", "step", _time),
-    Column("image_energy", "energy an image", _si("J")),
-    Column("training_flops", "FLOPs", _si("FLOP"), spare=6),
-    Column("wall_time", "wall time", _time, spare=5),
-    Column("throughput", "images/s", units.number, spare=4),
-    Column("shown_target", "to target"),
-    Column("shown_bn", "to that of", right=False, spare=9),
-    _setting("machine", "machine", right=False),
-    _setting("software", "software", right=False, spare=10),
-    Column("status", "status", right=False, role="outcome"),
-    Column("shown_updates", "at update", spare=8),
-)
 _COSTS = tuple(key for key, _ in COSTS.values())
-
-_RAW = """
-kind model family dataset px test_px batch micro_batch epochs recipe optimizer lr schedule warmup_epochs decay_epochs
-decay_rate alpha eps
-momentum weight_decay label_smoothing augment randaugment_layers randaugment_magnitude mixup cutmix drop_rate drop_path
-agc agc_impl ema sam sam_fraction sam_scope precision layout compile norm weights deterministic classes train_images
-test_images interpolation crop_pct crop_mode workers optimizer_impl tf32 cudnn_benchmark allocator threads
-world_size broadcast_buffers backend nodes
-status runs seeds diverged diverged_at top1 top1_low top1_high best_top1 top5 ema_top1 ema_top5 gap train_loss test_loss
-clipped_units training_flops wall_time throughput data_share train_step_time image_energy macs train_macs params updates
-images_seen skipped_updates unreadable_images deterministic_cost target time_to_target reached_target bn_model
-time_to_bn reached_bn front device machine software study start findings
-"""
-RAW: tuple[Column, ...] = tuple(Column(key, key) for key in _RAW.split())
-
-EPOCHS: tuple[Column, ...] = (
-    Column("epoch", "epoch"),
-    Column("runs", "runs"),
-    Column("learning_rate", "lr", _rate, spare=1),
-    Column("train_loss", "train loss", _number),
-    Column("test_loss", "test loss", _number, spare=9),
-    Column("top1", "top-1", _share),
-    Column("top5", "top-5", _share, spare=7),
-    Column("ema_top1", "EMA", _share),
-    Column("batch_top1", "batch statistics", _share, spare=8),
-    Column("gap", "gap", _points),
-    Column("gradient_norm", "gradient norm", _number, spare=3),
-    Column("clipped_gradient_norm", "→ clipped", _number, spare=4),
-    Column("clipped_units", "units clipped", lambda share: units.percent(share, 2), spare=2),
-    Column("throughput", "images/s", units.number, spare=2),
-    Column("data_share", "data", lambda share: units.percent(share, 2), spare=5),
-    Column("energy", "energy", _si("J"), spare=6),
-)
-_RAW_EPOCHS = ["epoch", "runs", "throughput", "data_share", "gap"]
 
 
 def wide(rows: Sequence[Row], format: Format) -> str:
@@ -168,27 +47,13 @@ def laid(rows: Sequence[Row]) -> Laid:
         and any(row.get(c.key) is not None for row in shown)
         and (c.key not in _COSTS or fronts)
         and (c.key != "top5" or not all(row["epochs"] for row in rows))
-        and (c not in _DIFFERING or _telling(rows, c.key))
+        and (c not in DIFFERING or _telling(rows, c.key))
         and (c.key not in ("machine", "software") or _differ(rows, c.key))
         and (c.key != "status" or any(row["status"] != "ok" for row in rows))
     ]
     target = next((row["target"] for row in rows if "target" in row), None)
     columns = [replace(c, title=f"to {units.percent(target)}") if c.key == "shown_target" else c for c in columns]
     return Laid(columns, shown, _title(rows[0], told) if rows else None)
-
-
-def epochs(results: Sequence[Result], format: Format) -> str:
-    """One line an epoch: of one result, or the mean over several, such as seeds. CSV and JSON hold all, raw."""
-    rows = accuracy.epochs(results)
-    if format in ("csv", "json"):
-        return render([Column(key, key) for key in (*_RAW_EPOCHS, *accuracy.EPOCH)], rows, format)
-    columns = [
-        c
-        for c in EPOCHS
-        if any(row.get(c.key) is not None for row in rows) and (c.key != "runs" or _differ(rows, "runs"))
-    ]
-    title = f"Each epoch, means of {len(results)} runs" if len(results) > 1 else None
-    return render([replace(c, spare=0) if c.key == "runs" else c for c in columns], rows, format, title=title)
 
 
 def legend(rows: Sequence[Row]) -> list[str]:
@@ -241,7 +106,7 @@ def top1(row: Row) -> str:
     """'99.4 ± 0.3 %' over seeds, '99.42 %' of one."""
     value, low, high = (row.get(f"top1{end}") for end in ("", "_low", "_high"))
     if value is None or low is None or high is None or high <= low:
-        return _share(value)
+        return share(value)
     return f"{units.plus_minus(100 * value, 50 * (high - low))} %"
 
 
@@ -253,7 +118,7 @@ def _shown(row: Row) -> Row:
         if (reached := row.get(f"reached_{name}")) is not None:
             cut = any(word in row["status"] for word in ("timeout", "interrupted"))
             some = f"{reached} of {row['runs']} seeds" if reached else "cut off before" if cut else "never"
-            found[f"shown_{name}"] = _time(row[f"time_to_{name}"]) if f"time_to_{name}" in row else some
+            found[f"shown_{name}"] = time(row[f"time_to_{name}"]) if f"time_to_{name}" in row else some
     if "bn_model" in row:
         found["shown_bn"] = f"{row['bn_model']}: {found['shown_bn']}"
     return found
@@ -278,7 +143,7 @@ def _telling(rows: Sequence[Row], key: str) -> bool:
         return _differ([row for row in rows if key in row], key)
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row.get(k) for k in _WITHIN.get(key, ())), []).append(row)
+        groups.setdefault(tuple(row.get(k) for k in WITHIN.get(key, ())), []).append(row)
     return any(_differ(group, key) for group in groups.values())
 
 

@@ -20,10 +20,11 @@ def of_study(found: Study, seen: Shown, screen: Screen) -> Chart:
 
 
 def of_rows(steps: Sequence[Row], trained: Sequence[Row], screen: Screen, ratios: Sequence[Ratio] = ()) -> Chart:
-    """The chart of rows of any results: of a sweep where they hold one, else of the rows themselves."""
-    counts = {"batch": _most([*steps, *trained], "batch"), "agc": _most(trained, "agc")}
+    """The chart of rows of any results: of a sweep where most of them are of one, else of the rows themselves."""
+    rows = [*steps, *trained]
     # what has more values is what was swept
-    swept = [axis for axis in sorted(counts, key=lambda axis: -counts[axis]) if counts[axis] > 1]
+    counts = sorted((_swept(some, axis), axis) for axis, some in (("agc", trained), ("batch", rows)))
+    swept = [axis for (_, own), axis in reversed(counts) if 2 * own > len(rows)]
     return _chart(swept, steps, trained, ratios, screen)
 
 
@@ -40,9 +41,10 @@ def _chart(
     return drawn
 
 
-def _most(rows: Sequence[Row], name: str) -> int:
-    """How many values of a setting one net has at most."""
+def _swept(rows: Sequence[Row], name: str) -> tuple[int, int]:
+    """How many values of a setting one net has at most, and how many rows are of nets with several."""
     values: dict[str, set[object]] = {}
     for row in rows:
         values.setdefault(row["model"], set()).add(row.get(name))
-    return max(map(len, values.values()), default=0)
+    several = sum(len(values[row["model"]]) > 1 for row in rows)
+    return max(map(len, values.values()), default=0), several

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Mapping
 from nfbench.analysis.rows import Row
 from nfbench.showing.kinds import KINDS, Drawing, Missing
 from nfbench.showing.style import plain
+from nfbench.showing.tables import printable
 
 FILE = "left-out.csv"
 _NAMED = 3
 """Rows of one reason that a line names."""
 _SOURCE = {"steps": "step-time", "trained": "accuracy-vs-flops", "ratios": "speedup"}
 """The kind that draws whatever can be drawn of such rows."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", " ")
 _COLUMNS = ("net", "model", "dataset", "epochs", "px", "batch", "agc", "status", "machine", "software")
 
 
@@ -61,10 +63,18 @@ def subject(row: Row, machine: bool = True, epochs: bool = False) -> str:
 
 
 def table(drawings: Mapping[str, Drawing]) -> str:
-    """Every row that is missing from a figure, as CSV."""
+    """Every row that is missing from a figure, as CSV for a spreadsheet: a text that one would take for a formula has
+    a ' before it."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["figure", "why", *_COLUMNS])
     for kind, drawing in drawings.items():
-        writer.writerows([kind, m.why, *(m.row.get(key) for key in _COLUMNS)] for m in drawing.missing)
+        for m in drawing.missing:
+            writer.writerow([kind, _text(m.why), *(_text(m.row.get(key)) for key in _COLUMNS)])
     return out.getvalue()
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value.startswith(_FORMULA) else printable(value)

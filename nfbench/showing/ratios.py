@@ -13,12 +13,12 @@ from nfbench.showing.tables import Column, Format, render
 
 COLUMNS = (
     Column("net", "net", right=False),
-    Column("baseline", "baseline", right=False),
-    Column("settings", "settings", right=False, spare=1),
+    Column("baseline", "baseline", right=False, role="setting"),
+    Column("settings", "settings", right=False, role="setting"),
     Column("shown", "times as fast"),
-    Column("turns", "turns", spare=2),
-    Column("rounds", "rounds", spare=2),
-    Column("reported", "reported", right=False, spare=1),
+    Column("turns", "turns", spare=3, role="outcome"),
+    Column("rounds", "rounds", spare=2, role="outcome"),
+    Column("reported", "reported", right=False, role="outcome"),
 )
 _RAW = ("speedup", "speedup_low", "speedup_high")
 

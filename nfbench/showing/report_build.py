@@ -97,7 +97,7 @@ def _study(group: Group, seen: Shown, everything: bool, anchors: _Anchors, judge
         tuple(drawn.pictures),
         tuple(clean(line) for line in [*findings([*seen.steps, *seen.trained]), *_doubts(seen)]),
         (*_aside(group, seen, everything), *drawn.left_out),
-        tuple(map(about, machines)),
+        tuple(about(machine, noted=False) for machine in machines),
         _made(group.results),
         group.commands,
         _links(group),
@@ -121,7 +121,10 @@ def _sentences(group: Group, seen: Shown, over: Swept, judged: Sequence[Judged])
     else:
         found = answers.sentences(group.name, seen)
     # a clip in steps of several batches is no sweep of batches
-    found += show_sweeps.batch_answer(over.batches).split("\n") if over.batches is not None and not seen.clips else []
+    if (batches := over.batches) is not None and not seen.clips:
+        # the best of one net over batches is also that over thresholds
+        told = over.clips is not None and batches["model"].nunique() == 1
+        found += show_sweeps.batch_answer(batches.drop(columns="top1") if told else batches).split("\n")
     found += show_sweeps.agc_answer(over.clips).split("\n") if over.clips is not None else []
     return [line for line in found if line]
 
@@ -150,8 +153,8 @@ def _links(group: Group) -> tuple[Link, ...]:
     return tuple(Link(clean(path.name, 80), path) for path in [*(p for p in kept if p.is_file()), *group.files])
 
 
-def about(machine: Machine) -> str:
-    """A machine in a line, and of one without a GPU that it says nothing about one."""
+def about(machine: Machine, noted: bool = True) -> str:
+    """A machine in a line, and of one without a GPU, if that is to be ``noted``, that it says nothing about one."""
     parts = [
         machine.name,
         *([machine.mig_profile] if machine.mig_profile else []),
@@ -161,5 +164,5 @@ def about(machine: Machine) -> str:
         *([f"{machine.cpu_cores} cores"] if machine.cpu_cores else []),
         *([machine.cpu] if machine.cpu and machine.cpu != machine.name else []),
     ]
-    note = "" if machine.device == "cuda" else ". This is no GPU: it says nothing about one"
+    note = "" if machine.device == "cuda" or not noted else ". This is no GPU: it says nothing about one"
     return clean(", ".join(parts) + note)

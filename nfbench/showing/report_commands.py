@@ -16,6 +16,7 @@ from nfbench.showing.report_flags import (
     flags,
     length,
     of_seeds,
+    positional,
     runs,
     seed,
     settings,
@@ -108,7 +109,7 @@ def _in_turns(group: Sequence[Result]) -> str:
     if first.sampling.turn_time:
         cap = first.sampling.max_time * _TURNS * len(nets)
         given += [("max_time", cap)] if cap != DEFAULTS["compare"]["max_time"] else []
-    return f"nfbench compare {' '.join(nets)}{flags([*given, *seed(first), *device(group)])}"
+    return positional("nfbench compare", nets, flags([*given, *seed(first), *device(group)]))
 
 
 def _accuracy(results: Sequence[Result]) -> list[str]:
@@ -133,12 +134,14 @@ def _flops(results: Sequence[Result]) -> list[str]:
             px = r.workload.px
             given = "" if isinstance(px, str) else flags([("px", px)])
             nets.setdefault(given, {})[word(r.workload.model)] = None
-    return [f"nfbench flops {' '.join(models)}{given}" for given, models in nets.items()]
+    return [positional("nfbench flops", models, given) for given, models in nets.items()]
 
 
 def _dependence(results: Sequence[Result]) -> list[str]:
     return [
-        f"nfbench models {word(r.workload.model)} --dependence{flags([*settings(r.workload), *seed(r)])}"
+        positional(
+            "nfbench models", [word(r.workload.model)], f" --dependence{flags([*settings(r.workload), *seed(r)])}"
+        )
         for r in results
         if isinstance(r.workload, Dependence)
     ]
@@ -151,7 +154,7 @@ def _check(results: Sequence[Result]) -> list[str]:
         commits = {side: {r.software.commit for r in own if r.side == side} for side in ("base", "head")}
         known = len(commits["base"]) == 1 and None not in commits["base"] and commits["base"] != commits["head"]
         against: list[Flag] = [("against", str(next(iter(commits["base"])))[:12])] if known else []
-        lines.append(f"nfbench check {word(name)}{flags([*against, *seed(own[0]), *device(own)])}")
+        lines.append(positional("nfbench check", [word(name)], flags([*against, *seed(own[0]), *device(own)])))
     return lines
 
 

@@ -54,6 +54,13 @@ def text(value: object) -> str:
     return ",".join(map(text, value)) if isinstance(value, list) else str(value)
 
 
+def positional(begun: str, words: Iterable[str], given: str) -> str:
+    """A command with arguments that no flag names; those that look like flags come last, after the end of flags."""
+    words = list(words)
+    dashed = any(shlex.split(word)[0].startswith("-") for word in words)
+    return f"{begun}{given} -- {' '.join(words)}" if dashed else f"{begun} {' '.join(words)}{given}"
+
+
 def settings(workload: Workload, only: Sequence[str] | None = None) -> list[Flag]:
     """The settings that are not at their default and that a flag sets; ``only`` of these names."""
     own = [f for f in msgspec.structs.fields(workload) if f.name not in ("model", "world_size")]

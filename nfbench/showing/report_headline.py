@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from nfbench import units
 from nfbench.analysis import compare
+from nfbench.analysis.asked import said
 from nfbench.analysis.claim import norm, scope
 from nfbench.analysis.compare import Ratio
 from nfbench.catalog import published
 from nfbench.catalog.models import find
 from nfbench.errors import UnknownModel
-from nfbench.records import Result, StepTime
+from nfbench.records import Result, StepTime, key
 from nfbench.showing import accuracy as show_accuracy
 from nfbench.showing import comparison
 from nfbench.showing.report import clean
@@ -19,6 +20,8 @@ from nfbench.showing.study import Shown
 
 FAKE = "These are figures of the fake device, which times nothing."
 _PAIR = ("nfnet-f1", "efficientnet-b7")
+_OWN = "λ 0.01"
+"""What `auto` is for a net without normalization."""
 _SPELT = {"nfnet": "NFNet", "efficientnet": "EfficientNet", "nf": "NF", "bn": "BN", "resnet": "ResNet"}
 
 
@@ -40,9 +43,9 @@ def answer(seen: Shown, claims: str = "") -> str:
         (len(seen.clips), "clip"),
         (len(seen.counted), "count"),
     )
-    said = [f"{n} {what}{'s'[: n != 1]}" for n, what in counts if n]
+    found = [f"{n} {what}{'s'[: n != 1]}" for n, what in counts if n]
     nets = len({r.workload.model for r in seen.results})
-    text = f"{' and '.join(said) or 'nothing'} of {nets} net{'s'[: nets != 1]}, and no ratio measured in turns"
+    text = f"{' and '.join(found) or 'nothing'} of {nets} net{'s'[: nets != 1]}, and no ratio measured in turns"
     return clean(compare.on(machine, None, text))
 
 
@@ -56,17 +59,38 @@ def doubts(seen: Shown) -> list[str]:
 def headline(ratios: Sequence[Ratio]) -> Ratio | None:
     """The ratio of a normalizer-free net to one with batch normalization that says most, the former on top.
 
-    NFNet-F1 to EfficientNet-B7, the paper's own, goes first; then what it reports of; full-size nets and images before
-    small ones; of equals one that is clear of 1, and then the one with the most turns.
+    Batches and ranks that both sides share go before others; then NFNet-F1 to EfficientNet-B7, the paper's own; then
+    what it reports of; full-size nets and images before small ones; a net with its own λ before one with another; of
+    one pair the newest software; of equals one that is clear of 1, and then the one with the most turns.
     """
     turned = [found for ratio in ratios if (found := _normalizer_free_first(ratio)) is not None]
 
-    def rank(ratio: Ratio) -> tuple[bool, bool, bool, bool, int]:
+    newest: dict[tuple[str, str], str] = {}
+    for ratio in turned:
+        newest[_pair(ratio)] = max(_last(ratio), newest.get(_pair(ratio), ""))
+
+    def rank(ratio: Ratio) -> tuple[bool | int, ...]:
         models = _models(ratio)
+        uneven = len({(r.step.batch, r.step.world_size) for r in ratio[:2]}) > 1
         small = bool(scope(ratio.net.workload, ratio.baseline.workload))
-        return models != _PAIR, not published.ratios(*models), small, not _clear(ratio), -ratio.turns
+        reported, own = published.ratios(*models), not _other_clip(ratio)
+        older = _last(ratio) < newest[_pair(ratio)]
+        return uneven, models != _PAIR, not reported, small, not own, older, not _clear(ratio), -ratio.turns
 
     return min(turned, key=rank, default=None)
+
+
+def _pair(ratio: Ratio) -> tuple[str, str]:
+    return key(ratio.net.workload), key(ratio.baseline.workload)
+
+
+def _last(ratio: Ratio) -> str:
+    return max(ratio.net.start, ratio.baseline.start)
+
+
+def _other_clip(ratio: Ratio) -> str:
+    """The λ of the normalizer-free net, "λ none", where it is not its own, at which the paper's clip."""
+    return next((part for part in said(ratio.net.workload) if part.startswith("λ ") and part != _OWN), "")
 
 
 def _clear(ratio: Ratio) -> bool:
@@ -83,7 +107,7 @@ def sentence(ratio: Ratio) -> str:
     shown = units.interval(*ratio.speedup)
     # a step of one batch against a step of another is no speed
     images = ratio.net.step.batch == ratio.baseline.step.batch
-    net, baseline = (spelt(name) for name in compare.named(ratio))
+    net, baseline = (spelt(name) for name in _named(ratio))
     if ratio.speedup.half_width is None:
         shown += ", without an interval,"
     if ratio.open:
@@ -99,16 +123,29 @@ def sentence(ratio: Ratio) -> str:
     return compare.on(ratio.net.machine, precision, text + _paper(ratio))
 
 
+def _named(ratio: Ratio) -> tuple[str, str]:
+    """The two nets as `compare.named` tells them, each also with a λ that both have and that is not its own."""
+    names = []
+    for name, result in zip(compare.named(ratio), ratio[:2], strict=True):
+        own = "λ none" if _norm(result) == "batch" else _OWN
+        clip = [part for part in said(result.workload) if part.startswith("λ ") and part != own]
+        told = name.partition(" with ")[2].split(", ")
+        more = ", ".join(part for part in clip if part not in told)
+        names.append(f"{name}{', ' if told[0] else ' with '}{more}" if more else name)
+    return names[0], names[1]
+
+
 def _paper(ratio: Ratio) -> str:
     own = [r for r in published.ratios(*_models(ratio)) if r.source.startswith(("Brock", published.PAPER))]
     places = {"TPUv3": "on TPUv3", "V100": "on V100"}
-    said = {places.get(r.source.rpartition(" ")[2], "in its text"): units.significant(r.value) for r in own}
+    told = {places.get(r.source.rpartition(" ")[2], "in its text"): units.significant(r.value) for r in own}
     # its figures come from measurements, its text from one of them
-    ordered = sorted(said.items(), key=lambda found: found[0] == "in its text")
+    ordered = sorted(told.items(), key=lambda found: found[0] == "in its text")
     if not ordered:
         return ""
-    theirs = all(r.step.batch == 32 and _full(r) for r in (ratio.net, ratio.baseline))
-    where = "" if theirs else ", at batch 32 a device and the px that each net trains at"
+    theirs = all(r.step.batch == 32 * r.step.world_size and _full(r) for r in (ratio.net, ratio.baseline))
+    where = ", with its clip on" if _other_clip(ratio) else ""
+    where += "" if theirs else ", at batch 32 a device and the px that each net trains at"
     return f"; the paper says {', '.join(f'{value} {place}' for place, value in ordered)}{where}"
 
 

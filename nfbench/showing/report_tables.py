@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nfbench.analysis import clips, sweeps
@@ -12,6 +14,7 @@ from nfbench.showing import sweeps as show_sweeps
 from nfbench.showing.laid import Laid
 from nfbench.showing.report import CELL, Cell, Head, Table, clean
 from nfbench.showing.study import Shown
+from nfbench.units import ABSENT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +48,10 @@ def swept(seen: Shown) -> Swept:
 
 
 def tables(seen: Shown, over: Swept) -> list[Table]:
-    """The tables that are kept beside results, in the same order and with the same columns as their Markdown."""
+    """The tables that are kept beside results, in the same order and with the same columns as their Markdown.
+
+    What two of them hold stands in one.
+    """
     found: list[tuple[str, Laid]] = []
     if seen.steps:
         found.append(("steps", results.laid(seen.steps)))
@@ -57,11 +63,22 @@ def tables(seen: Shown, over: Swept) -> list[Table]:
         found += (("clips", laid) for laid in show_clips.laid(seen.clips, clips.shares(seen.steps)))
     if seen.counted:
         found += (("counted", laid) for laid in counted.laid(seen.counted))
-    if over.batches is not None:
-        found += (("batch-sweep", show_sweeps.laid(grid)) for grid in show_sweeps.batch_grids(over.batches))
-    if over.clips is not None:
-        found += (("agc-sweep", show_sweeps.laid(grid)) for grid in show_sweeps.agc_grids(over.clips))
+    clipped = show_sweeps.agc_grids(over.clips) if over.clips is not None else []
+    # at one batch the table of training says the same
+    clipped = [grid for grid in clipped if len(grid.frame.columns) > 1]
+    # a clip in steps of several batches is no sweep of batches
+    if over.batches is not None and not seen.clips:
+        grids = show_sweeps.batch_grids(over.batches)
+        grids = [grid for grid in grids if grid.value != "top1" or not _held([grid]) <= _held(clipped)]
+        found += (("batch-sweep", show_sweeps.laid(grid)) for grid in grids)
+    found += (("agc-sweep", show_sweeps.laid(grid)) for grid in clipped)
     return [_table(name, laid) for name, laid in found]
+
+
+def _held(grids: Sequence[show_sweeps.Grid]) -> Counter[tuple[str, str]]:
+    """What stands in tables, each with its batch."""
+    cells = ((str(batch), text) for grid in grids for batch in grid.frame.columns for text in grid.frame[batch])
+    return Counter(cell for cell in cells if cell[1] != ABSENT)
 
 
 _TITLES = {"steps": "Step times", "ratios": "Ratios measured in turns", "accuracy": "Training", "counted": "Counted"}

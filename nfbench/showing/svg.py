@@ -36,8 +36,13 @@ def inline(figure: Figure, prefix: str, title: str, description: str) -> tuple[s
     """The figure as an ``svg`` element whose ids begin with ``prefix``, and the colours in it, "#rrggbb".
 
     Its name and description are for whom cannot see it. Nothing in it loads, runs or styles anything else.
+
+    Raises:
+        ValueError: something in the figure was drawn as an image, which the page's policy does not show.
     """
     root = ElementTree.fromstring(_drawn(figure))
+    if root.find(f".//{{{_SVG}}}image") is not None:
+        raise ValueError(f"{title}: the figure holds an image, which no page shows: draw it as lines and areas")
     colours: set[str] = set()
     for parent in list(root.iter()):
         for child in list(parent):
@@ -116,8 +121,8 @@ def _own(element: ElementTree.Element, prefix: str, colours: set[str]) -> None:
         attributes["id"] = prefix + attributes["id"]
     for name, value in attributes.items():
         if name == f"{{{_XLINK}}}href":
-            # markers are what a figure refers to; images hold their own data
-            attributes[name] = f"#{prefix}{value[1:]}" if value.startswith("#") else value
+            # markers are all that a figure refers to
+            attributes[name] = f"#{prefix}{value.removeprefix('#')}"
         elif "url(" in value:
             attributes[name] = _REFERENCE.sub(lambda found: f"url(#{prefix}{found[1]})", value)
         elif name in ("d", "x", "y", "transform", "points"):

@@ -29,11 +29,12 @@ _LONGEST = 60
 
 
 class Grid(NamedTuple):
-    """A wide table of texts (`analysis.sweeps.grid`), what it shows, and the raw values behind its cells."""
+    """A wide table of texts (`analysis.sweeps.grid`) of ``value``, and the raw values behind its cells."""
 
     title: str
     frame: pd.DataFrame
     raw: Sequence[Sequence[float | None]]
+    value: str
 
 
 def batch_grids(frame: pd.DataFrame) -> list[Grid]:
@@ -71,7 +72,7 @@ def _grid(title: str, frame: pd.DataFrame, value: str, index: str = "net") -> Gr
         if isinstance(row.get(value), float | int):
             values.setdefault((row.get(index), row.get("batch")), row[value])
     texts = sweeps.grid(frame, value, index, "batch")
-    return Grid(title, texts, [[values.get((i, c)) for c in texts.columns] for i in texts.index])
+    return Grid(title, texts, [[values.get((i, c)) for c in texts.columns] for i in texts.index], value)
 
 
 def batch_sweep(frame: pd.DataFrame, format: Format) -> str:
@@ -187,8 +188,10 @@ def laid(grid: Grid, format: Format = "md") -> Laid:
     """A wide table. The places of its columns are their keys, since two nets may have one name once it is cut; the raw
     value of a text stands under its key and ``RAW``."""
     across = grid.frame.columns
-    columns = [Column("0", _head(grid.frame.index.name), right=False)]
-    columns += [Column(str(i), _label(value)) for i, value in enumerate(across, 1)]
+    columns = [Column("0", "λ" if grid.frame.index.name == "agc" else str(grid.frame.index.name), right=False)]
+    # a terminal has no room to say it in each
+    batch = "batch " if format == "md" and grid.frame.columns.name == "batch" else ""
+    columns += [Column(str(i), f"{batch}{_label(value)}") for i, value in enumerate(across, 1)]
     rows = [
         {"0": _label(index)}
         | {str(i): text for i, text in enumerate(texts, 1)}
@@ -200,10 +203,6 @@ def laid(grid: Grid, format: Format = "md") -> Laid:
 
 def _shown(text: str, format: Format) -> str:
     return "\n".join(map(printable, text.split("\n"))) if format in ("rich", "md") else text
-
-
-def _head(name: object) -> str:
-    return "λ" if name == "agc" else str(name)
 
 
 def _label(value: object) -> str:

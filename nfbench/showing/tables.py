@@ -142,7 +142,7 @@ def _folded(table: Fitted, width: int) -> list[str]:
         laid.add_column(c.title, justify="right" if c.right else "left", overflow="fold", no_wrap=kept)
     for i, row in enumerate(table.cells):
         if heading := _heading(table, i):
-            laid.add_row(Text(heading, no_wrap=True))
+            laid.add_row(Text(heading, no_wrap=False))
         laid.add_row(*map(Text, row))
     out = io.StringIO()
     Console(file=out, force_terminal=True, width=width, highlight=False).print(laid)
