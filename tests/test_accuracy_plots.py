@@ -21,6 +21,7 @@ from nfbench.records import Result
 from nfbench.showing import left_out, plots
 from nfbench.showing.accuracy_plots import accuracy_vs_flops
 from nfbench.showing.kinds import Drawing, Held
+from nfbench.showing.style import COLOURS, REPORTED
 
 TINY = [net.name for net in NETS if net.family == "tiny"]
 
@@ -204,7 +205,7 @@ def test_reported_accuracy_stands_beside_imagenet_runs_at_the_same_px() -> None:
     figure = only(imagenet("resnet50", 0.7, 224, agc=None), imagenet("nf-resnet50", 0.71, 224))
     axes = panel(figure, "MACs of one image at 224 px")
     hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
-    assert hollow and "hollow: ImageNet, reported" in _legend(figure)
+    assert hollow and "reported: resnet, on ImageNet" in _legend(figure)
     counted = macs.counted("resnet50", 224)
     assert counted is not None
     assert counted.macs in {round(float(line.get_xdata()[0])) for line in hollow}
@@ -232,7 +233,7 @@ def test_accuracy_never_crosses_data_sets_px_or_machines() -> None:
     found = drawn(*places).figures
     assert [machine for machine, _ in found] == ["A CPU"] * 5 + ["NVIDIA H200"]
     labels = [str(figure.get_label()) for machine, figure in found if machine == "A CPU"]
-    assert len(set(labels)) == 5 and "fashion-mnist" in labels[1] and labels[2].endswith("tested-at-40px-weights-none")
+    assert len(set(labels)) == 5 and "fashion-mnist" in labels[1] and labels[2].endswith("tested-at-40px")
 
 
 def test_files_bear_the_data_set_where_there_are_several() -> None:
@@ -308,3 +309,31 @@ def test_series_have_the_looks_of_the_family_that_they_are_small_of() -> None:
     assert series("timm:a", "timm")[0] != series("timm:b", "timm")[0]
     line = measured(only(tiny("tiny-nfnet", 0.9)).axes[0])[0]
     assert (line.get_color(), line.get_marker()) == look("nfnet")
+
+
+def test_nets_on_imagenet_are_sizes_of_their_families_each_at_its_own_px() -> None:
+    def evaluated(name: str, top1: float, px: int, test_px: int) -> Result:
+        asked = {"epochs": 0, "weights": "published", "dataset": "imagenet"}
+        clip = 0.01 if name.startswith("nf") else None
+        counted = macs.counted(name, px)
+        assert counted is not None
+        return accuracy(name, (top1,), px=px, test_px=test_px, agc=clip, run=asked, macs=counted.macs)
+
+    some = [
+        evaluated("nfnet-f0", 0.83, 192, 256),
+        evaluated("nfnet-f1", 0.84, 224, 320),
+        evaluated("efficientnet-b0", 0.76, 224, 224),
+        evaluated("efficientnet-b4", 0.82, 380, 380),
+    ]
+    figure = only(*some)
+    axes = panel(figure, "MACs of one image at each net's test px")
+    measured = [line for line in axes.lines if line.get_color() in COLOURS]
+    wanted = []
+    for names in (("nfnet-f0", "nfnet-f1"), ("efficientnet-b0", "efficientnet-b4")):
+        counts = [macs.counted(name, px) for name, px in zip(names, ((256, 320), (224, 380))[len(wanted)], strict=True)]
+        wanted.append([count.macs for count in counts if count])
+    assert sorted(list(line.get_xdata()) for line in measured) == sorted(wanted)
+    theirs = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert len(theirs) > 4 and {line.get_color() for line in theirs} == {REPORTED}
+    assert {"measured: nfnet", "measured: efficientnet", "reported: nfnet, on ImageNet"} <= set(_legend(figure))
+    assert "on imagenet, each net at its px, from published weights" in figure.get_suptitle().replace("\n", " ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -17,11 +18,16 @@ from nfbench.analysis import accuracy
 from nfbench.analysis.rows import choose, rows
 from nfbench.records import Accuracy, Result, StepTime
 from nfbench.showing import left_out, plots
-from nfbench.showing.kinds import KINDS, Drawing, Held, find
+from nfbench.showing.kinds import KINDS, PAGE_WIDE, Drawing, Held, find
 from nfbench.showing.study import ratios
 from nfbench.showing.style import COLUMN, PAGE
 
 LEAST_TEXT = 7.0
+UNIT = re.compile(
+    r"%|(?<![A-Za-z])(ns|us|µs|ms|s|min|h|J|W|MHz|°C|[KMGTPE]?i?B|[GMk]?MACs)(?![A-Za-z])"
+    r"|images|parameters|λ|batch|rank|epoch|update|step of the window|pass of the window|loss|times as fast"
+)
+"""What an axis counts, in its label or its ticks."""
 GRAPHIC = 3.0  # WCAG's contrast of what must be seen
 
 
@@ -78,6 +84,28 @@ def test_what_is_drawn_and_what_is_left_out_are_together_all_that_was_read(kind:
     assert len(drawn) == len(made.drawn) and drawn.isdisjoint(id(m.row) for m in made.missing)
 
 
+@pytest.mark.parametrize(
+    "kind", ["step-time", "throughput", "energy", "speedup", "batch-throughput", "batch-step-time", "batch-memory"]
+)
+def test_there_are_as_many_markers_as_rows_are_said_to_be_drawn(kind: str) -> None:
+    panes = [panels(figure) for figure in figures(kind)]
+    if kind == "energy":
+        # what has a panel of its own for throughput stands in that one again
+        assert sum(_markers(some[0]) for some in panes) == len(drawing(kind).drawn)
+        assert all(_markers(axes) == _markers(some[0]) for some in panes for axes in some)
+    else:
+        assert sum(_markers(axes) for some in panes for axes in some) == len(drawing(kind).drawn)
+
+
+def test_there_is_a_stacked_bar_of_times_and_one_of_shares_for_each_row_that_is_drawn() -> None:
+    for place in (0, 1):
+        bars = 0
+        for figure in figures("phases"):
+            paths = [path for phase in figure.axes[place].collections for path in phase.get_paths()]
+            bars += len({round(float(path.vertices[:, 1].mean() * 2)) for path in paths})
+        assert bars == len(drawing("phases").drawn)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_drawn_from_results_that_hold_what_it_needs(kind: str) -> None:
     assert drawing(kind).figures
@@ -94,6 +122,7 @@ def test_the_reasons_for_what_is_left_out_are_in_words_and_name_the_row(kind: st
 def test_a_figure_is_as_wide_as_a_column_or_a_page_and_its_text_can_be_read_there(kind: str) -> None:
     for figure in figures(kind):
         assert figure.get_figwidth() <= (COLUMN if len(panels(figure)) == 1 else PAGE) + 1e-6
+        assert figure.get_figwidth() <= (PAGE if kind in PAGE_WIDE else COLUMN) + 1e-6
         sizes = {t.get_fontsize() for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible()}
         assert min(sizes) >= LEAST_TEXT
 
@@ -102,10 +131,14 @@ def test_a_figure_is_as_wide_as_a_column_or_a_page_and_its_text_can_be_read_ther
 def test_every_axis_of_numbers_says_of_what_and_in_which_unit(kind: str) -> None:
     for figure in figures(kind):
         for axes in panels(figure):
-            words = [axes.get_xlabel(), axes.get_ylabel()]
-            shared = axes.get_shared_x_axes().get_siblings(axes), axes.get_shared_y_axes().get_siblings(axes)
-            named = [any(w) for w in ((a.get_xlabel() for a in shared[0]), (a.get_ylabel() for a in shared[1]))]
-            assert any(words) and any(named)
+            for axis, shared in ((axes.xaxis, axes.get_shared_x_axes()), (axes.yaxis, axes.get_shared_y_axes())):
+                ticks = _numbers(axis)
+                if not ticks:
+                    continue
+                siblings = [getattr(a, f"{axis.axis_name}axis") for a in shared.get_siblings(axes)]
+                words = [a.get_label_text() for a in siblings if a.get_label_text()]
+                assert words, (kind, axis.axis_name, ticks)
+                assert any(UNIT.search(text) for text in (*words, *ticks)), (kind, words, ticks)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -155,6 +188,23 @@ def test_a_single_sound_row_is_drawn_or_left_out_by_every_kind() -> None:
             made = find(kind)(few)
         expected = 1 if KINDS[kind].reads in ("steps", "timed", "softwares") else 0
         assert len(made.drawn) + len(made.missing) == expected, kind
+
+
+def _markers(axes: Axes) -> int:
+    """The points of an axes that are measured: a hollow one is reported."""
+    told = [
+        line for line in axes.lines if line.get_marker() not in ("None", None, "") and line.get_label() != "_sample"
+    ]
+    return sum(len(line.get_xdata()) for line in told if line.get_markerfacecolor() != "white")  # type: ignore[arg-type]
+
+
+def _numbers(axis: Any) -> list[str]:
+    """The texts of the ticks of an axis if they are numbers, not names of rows."""
+    low, high = sorted(axis.get_view_interval())
+    texts = [t.label1.get_text() for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
+    texts = [text for text in texts if text.strip()]
+    numbers = [t for t in texts if re.match(r"[-−]?[0-9.,]+(e[-+]?[0-9]+)?( ?[A-Za-zµ%°]{0,3})?$", t)]
+    return texts if texts and len(numbers) == len(texts) else []
 
 
 def _grey(handle: Any) -> tuple[object, ...]:

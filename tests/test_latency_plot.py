@@ -15,7 +15,7 @@ from nfbench.records import Result
 from nfbench.showing import reported_latency
 from nfbench.showing.kinds import Drawing, Held
 from nfbench.showing.latency_plot import accuracy_vs_latency
-from nfbench.showing.style import STYLE, look
+from nfbench.showing.style import REPORTED, STYLE, look
 
 
 def drawn(*results: Result) -> Drawing:
@@ -55,13 +55,17 @@ def test_on_imagenet_what_the_paper_reports_stands_hollow_and_faint_behind_what_
     axes = figure.axes[0]
     measured = [line for line in axes.lines if line not in hollow(axes)]
     assert points(measured) == {(0.306, 83.0), (0.102, 78.0)}
-    assert (0.0733, 83.6) in points(hollow(axes)) and published.table3("nfnet-f0").tpuv3_step_ms == 73.3  # type: ignore[union-attr]
-    assert all(line.get_alpha() == 0.5 for line in hollow(axes))
+    assert (0.0733, 83.6) in points(hollow(axes))
+    assert published.table3("nfnet-f0").tpuv3_step_ms == 73.3  # type: ignore[union-attr]
+    assert all(line.get_color() == REPORTED for line in hollow(axes))
     assert max(line.get_zorder() for line in hollow(axes)) < min(line.get_zorder() for line in measured)
-    assert {"nfnet", "resnet", "nfnet, reported", "resnet, reported"} <= set(legend(figure))
+    assert {"measured: nfnet", "measured: resnet", "reported: nfnet, TPUv3", "reported: resnet, TPUv3"} <= set(
+        legend(figure)
+    )
     foot = figure.get_supxlabel().replace("\n", " ")
-    assert f"Hollow and faint: reported, {published.TABLE3}: TPUv3, bf16, batch 32 a device" in foot
-    assert axes.get_xlabel() == "time of a training step, batch 32" and axes.get_ylabel() == "ImageNet top-1, %"
+    assert f"Grey and hollow: reported, {published.TABLE3}: TPUv3, bf16, batch 32 a device" in foot
+    assert axes.get_xlabel() == "time of a training step, batch 32, measured and reported"
+    assert axes.get_ylabel() == "ImageNet top-1, %"
 
 
 @pytest.mark.parametrize(
@@ -137,3 +141,40 @@ def test_more_nets_than_a_figure_has_room_for_are_left_out() -> None:
     assert (len(made.drawn), len(made.missing)) == (24, 6)
     why = "there is room for 12 figures of 24 nets: draw fewer at once, with --where"
     assert {m.why for m in made.missing} == {why}
+
+
+def test_a_figure_is_of_one_precision_and_of_steps_that_no_other_device_shares() -> None:
+    two = {"world_size": 8}
+    results = [
+        *IMAGENET,
+        *evaluated("nf-resnet50", 0.79),
+        step("nfnet-f0", 32, 0.01, px=224, asked=two, micro_batch=4, backend="nccl"),
+        *evaluated("resnet101", 0.80)[:1],
+        step("resnet101", 32, 0.01, precision="fp32"),
+        *evaluated("resnet152", 0.81)[:1],
+        step("resnet152", 32, 0.01, asked=two, micro_batch=4, backend="nccl"),
+        step("resnet50", 32, 0.001, asked={"compile": "max-autotune"}),
+        *evaluated("nf-resnet101", 0.80)[:1],
+        step("nf-resnet101", 32, 0.02, layout="nchw"),
+        step("nf-resnet101", 32, 0.03, asked={"optimizer": "recipe"}),
+    ]
+    made = drawn(*results)
+    assert {(m.row["model"], m.why) for m in made.missing} == {
+        ("resnet101", "timed with fp32, not with bf16 as most"),
+        ("resnet152", "its steps were timed on several devices together only"),
+    }
+    assert made.notes == ["2 rows of steps: several devices share the step"]
+    ((_, figure),) = made.figures
+    axes = figure.axes[0]
+    measured = [line for line in axes.lines if line not in hollow(axes)]
+    assert {x for x, _ in points(measured)} == {0.306, 0.102, 0.0204}
+    foot = figure.get_supxlabel().replace("\n", " ")
+    assert "timed steps at batch 32, bf16, not compiled, without data" in foot
+    assert "Layouts: nhwc 3 ×, nchw 1 ×." in foot
+
+
+def test_nets_that_were_each_timed_in_another_way_do_not_make_a_figure() -> None:
+    other = step("resnet101", 32, 0.1, asked={"compile": "default"})
+    made = drawn(*evaluated("resnet50", 0.78), evaluated("resnet101", 0.8)[0], other)
+    assert made.figures == [] and made.drawn == []
+    assert {m.why for m in made.missing} == {"one net only at one precision, compile mode and optimizer; it takes two"}

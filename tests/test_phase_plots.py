@@ -53,6 +53,13 @@ def test_widths_of_bars_are_milliseconds_and_shares_of_the_step() -> None:
             at += width
 
 
+def test_shares_are_of_the_step_and_not_of_the_sum_of_the_phases() -> None:
+    # medians of their own: together they take longer than the step
+    shares = bars(only(with_phase("average", 0.026)).axes[1])
+    assert shares[0, "forward"].get_width() == pytest.approx(30)
+    assert sum(bar.get_width() for bar in shares.values()) == pytest.approx(120)
+
+
 def test_each_row_has_a_bar_in_its_own_line_beside_its_step_time() -> None:
     figure = only(timed("resnet50", 0.1), timed("nfnet-f0", 0.3))
     times = figure.axes[0]

@@ -52,9 +52,15 @@ def test_the_dot_stands_at_the_ratio_and_its_bar_goes_from_end_to_end() -> None:
     assert axes.get_xscale() == "log" and axes.get_xlabel() == "times as fast as the second net (1: equally fast)"
 
 
-def test_a_line_stands_where_both_are_equally_fast() -> None:
-    axes = only(*PLAIN).axes[0]
-    assert [list(line.get_xdata()) for line in axes.lines].count([1, 1]) == 1
+def test_a_line_stands_where_both_are_equally_fast_beside_each_dot_and_crosses_no_text() -> None:
+    figure = only(*PLAIN)
+    axes = figure.axes[0]
+    ((low, high),) = [line.get_ydata() for line in axes.lines if list(line.get_xdata()) == [1, 1]]
+    (dot,) = points(axes)
+    assert low < dot.get_ydata()[0] < high
+    figure.draw_without_rendering()
+    top = axes.transData.transform((1, low))[1]
+    assert all(text.get_window_extent().y0 >= top - 1 for text in axes.texts if text.get_position()[0] == 0)
     low, high = axes.get_xlim()
     assert low < 1 < high
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -14,8 +14,8 @@ from nfbench.analysis import lines
 from nfbench.analysis.accuracy import front
 from nfbench.analysis.rows import Row
 from nfbench.showing.labels import Label
-from nfbench.showing.plots import Reported
-from nfbench.showing.style import look, plain, series
+from nfbench.showing.plots import Reported, variant
+from nfbench.showing.style import REPORTED, look, plain, series
 from nfbench.showing.sweep_lines import Look, handle, log_axis
 
 _RUN = ("batch", "epochs", "agc", "recipe", "optimizer", "lr", "schedule", "augment", "ema", "norm", "sam", "precision")
@@ -40,7 +40,7 @@ class Panel(NamedTuple):
 
 
 PANELS = (
-    Panel("macs", "", "MACs of one image at {macs_px} px, forward", "MACs"),
+    Panel("macs", "", "MACs of one image at {macs_px}, forward", "MACs"),
     Panel("params", "", "parameters", "parameters"),
     Panel("train_step_time", "s", "training step time, data included, {batch}", "training step time"),
     Panel("image_energy", "J", "energy of training on one image, {batch}", "energy"),
@@ -138,12 +138,11 @@ def _scale(axes: Axes, values: Sequence[float], unit: str) -> None:
 
 
 def draw_beside(axes: Axes, points: Sequence[Reported]) -> list[Label]:
-    """Draw what was reported at the same px, hollow; the labels that it wants."""
+    """Draw what was reported at these px, hollow and grey; the labels that it wants."""
     found = []
     for net, gmacs, top1, _ in points:
-        colour, marker = look(net.family)
-        axes.plot([gmacs * 1e9], [top1], color=colour, marker=marker, markersize=6, markerfacecolor="white", zorder=3)
-        found.append(Label(gmacs * 1e9, top1, net.name, colour))
+        axes.plot([gmacs * 1e9], [top1], **_reported_look(net.family))
+        found.append(Label(gmacs * 1e9, top1, variant(net), REPORTED))
     ends = axes.dataLim.intervalx
     _scale(axes, [float(ends[0]), float(ends[1])], "")
     return found
@@ -155,18 +154,22 @@ def family_handles(rows: Sequence[Row]) -> list[Line2D]:
     for text, family in dict.fromkeys(series(row["model"], row.get("family")) for row in rows):
         named.setdefault(look(family), []).append(text)
     return [
-        handle(texts[0] if len(texts) == 1 else "other nets", Look(*each, "-"), markersize=6)
+        handle(f"measured: {texts[0] if len(texts) == 1 else 'other nets'}", Look(*each, "-"), markersize=6)
         for each, texts in named.items()
     ]
 
 
-def handles_of(rows: Sequence[Row], hollow: bool) -> list[Line2D]:
-    """The legend: the families, the front and, where there are some, ``hollow`` points."""
+def _reported_look(family: str) -> dict[str, Any]:
+    style = {"color": REPORTED, "marker": look(family)[1], "markerfacecolor": "white"}
+    return style | {"markersize": 6, "linestyle": "none", "zorder": 2}
+
+
+def handles_of(rows: Sequence[Row], beside: Sequence[Reported]) -> list[Line2D]:
+    """The legend: the families, the front and the families of the reported points ``beside``."""
     found = family_handles(rows)
     found.append(
         Line2D([], [], color=_GREY, linewidth=4, marker="o", markersize=9, label="Pareto front: none better for less")
     )
-    if hollow:
-        found.append(Line2D([], [], color="black", marker="o", markerfacecolor="white", linestyle="none"))
-        found[-1].set_label("hollow: ImageNet, reported")
+    for family in dict.fromkeys(point.net.family for point in beside):
+        found.append(Line2D([], [], label=f"reported: {family}, on ImageNet", **_reported_look(family)))
     return found

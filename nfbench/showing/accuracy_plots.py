@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import count
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nfbench.analysis.rows import Row
 from nfbench.catalog import macs
-from nfbench.devices.about import slug
 from nfbench.showing.accuracy_panel import (
     IMAGE_TIME,
     PANELS,
@@ -25,14 +23,17 @@ from nfbench.showing.accuracy_panel import (
     handles_of,
     shown,
 )
+from nfbench.showing.file_names import endings
 from nfbench.showing.kinds import Drawing, Held, without
 from nfbench.showing.labels import Label, place, unlabelled
-from nfbench.showing.plots import families, reported, room_for
+from nfbench.showing.plots import Reported, families, reported, room_for
 from nfbench.showing.style import PAGE, plain
 from nfbench.showing.sweep_lines import MOST_FIGURES, accuracy_axis, columns_of, entitle, legend
 from nfbench.showing.trained import lost
 
-_PLACE = ("machine", "dataset", "px", "test_px", "weights")
+_PLACE = ("machine", "dataset", "weights", "px", "test_px")
+_ANY_PX = 3
+"""How many of `_PLACE` tell figures of ImageNet apart, where each net has a px of its own."""
 _MOST = 60
 """Runs that a figure has room for."""
 _CROWDED = " Of each net its most accurate run is labelled."
@@ -44,7 +45,8 @@ def accuracy_vs_flops(held: Held) -> Drawing:
     drawing, places = Drawing(), dict[tuple[object, ...], list[Row]]()
     for row in held.trained:
         if _drawable(row):
-            places.setdefault(tuple(row.get(key) for key in _PLACE), []).append(row)
+            keys = _PLACE[:_ANY_PX] if row["dataset"] == "imagenet" else _PLACE
+            places.setdefault(tuple(row.get(key) for key in keys), []).append(row)
         else:
             drawing.leave_out([row], without(row, "final top-1 that could be drawn"))
     kept = list(places)[:MOST_FIGURES]
@@ -58,7 +60,7 @@ def accuracy_vs_flops(held: Held) -> Drawing:
         drawing.notes.extend(lost(row) for row in some if row["seeds"] < row["runs"])
         drawing.notes.extend(unlabelled(crowded))
         drawing.notes.extend(_lacking(some))
-    for (_, figure), ending in zip(drawing.figures, _endings(kept), strict=True):
+    for (_, figure), ending in zip(drawing.figures, endings([_of(here) for here in kept]), strict=True):
         figure.set_label(ending)
     return drawing
 
@@ -81,44 +83,32 @@ def _lacking(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _endings(places: Sequence[tuple[object, ...]]) -> list[str]:
-    """What tells the figures of a machine apart: the data set, and px and weights where those differ."""
-    found: dict[tuple[object, ...], str] = {}
-    for here in places:
-        same = [other for other in places if other[0] == here[0]]
-        words = ("", "{}", "{}px", "tested-at-{}px", "weights-{}")
-        differ = (i for i in range(1, len(here)) if len({other[i] for other in same}) > 1)
-        ending = "-".join(slug(words[i].format(here[i])) for i in differ)
-        used = {found[other] for other in same if other in found}
-        found[here] = next(e for i in count(1) if (e := f"{ending}-{i}" if i > 1 else ending) not in used)
-    return [found[here] for here in places]
+def _of(place: tuple[object, ...]) -> tuple[object, ...]:
+    """What a figure is of, in the words of its file's name."""
+    words = ("{}", "{}", "weights-{}", "{}px", "tested-at-{}px")
+    return tuple(word.format(value) for word, value in zip(words, place, strict=False))
 
 
 def _figure(rows: Sequence[Row]) -> tuple[Figure, list[Label]]:
     """The figure, and the labels that some panel had no room for."""
-    first = rows[0]
-    px, test_px, dataset = first.get("px"), first.get("test_px"), str(first["dataset"])
+    first, dataset = rows[0], str(rows[0]["dataset"])
     imagenet = dataset == "imagenet"
-    if imagenet and px != test_px:
-        # reported accuracies stand at the cost of the test px
-        counted = {row["model"]: macs.counted(row["model"], test_px) for row in rows}
-        if all(counted.values()):
-            rows = [{**row, "macs": c.macs} for row in rows if (c := counted[row["model"]])]
-            px = test_px
-    beside = [p for _, points in families() for p in points if imagenet and p.px == test_px == px]
+    title = _title(rows)
+    rows, at, several = _at_test_px(rows) if imagenet else (rows, f"{first.get('px')} px", False)
+    beside = _beside(rows, several) if imagenet and all(row.get("px") == row.get("test_px") for row in rows) else []
     panels = [panel for panel in PANELS if any(shown(row.get(panel.key)) for row in rows)]
     if len({row["batch"] for row in rows}) > 1:
         rows = [_of_an_image(row) for row in rows]
         panels = [IMAGE_TIME if panel.key == "train_step_time" else panel for panel in panels]
     number = len(panels) + (not beside)
     high = math.ceil(number / 2)
-    handles = handles_of(rows, bool(beside))
+    handles = handles_of(rows, beside)
     columns, deep = columns_of(handles, PAGE)
     heights = [*(2.7,) * high, 0.1 + 0.16 * deep, 0.01 if beside else 0.72]
     figure = Figure(figsize=(PAGE, 0.3 + sum(heights)), layout="constrained")
-    others = "Hollow points were trained by others, in other ways. " if beside else ""
+    others = "Grey and hollow: reported, trained by others, in other ways. " if beside else ""
     carry = others if imagenet else f"Results on {plain(dataset, 40)} do not carry over to ImageNet. "
-    entitle(figure, _title(first), carry + _NOTE + _front_of(rows) + ("" if all_named(rows) else _CROWDED))
+    entitle(figure, title, carry + _NOTE + _front_of(rows) + ("" if all_named(rows) else _CROWDED))
     grid = figure.add_gridspec(high + 2, 2, height_ratios=heights)
     cells: list[Axes] = []
     for i in range(len(panels)):
@@ -129,9 +119,9 @@ def _figure(rows: Sequence[Row]) -> tuple[Figure, list[Label]]:
         labels[axes] = draw(axes, panel, here, rows)
         if panel.key == "macs" and beside:
             labels[axes] = [*labels[axes], *draw_beside(axes, beside)]
-        axes.set_xlabel(panel.label.format(macs_px=px, batch=_batch(rows)), fontsize=8)
+        axes.set_xlabel(panel.label.format(macs_px=at, batch=_batch(rows)), fontsize=8)
         if i % 2 == 0:
-            axes.set_ylabel("ImageNet top-1, %" if beside else "measured top-1, %")
+            axes.set_ylabel("ImageNet top-1, %" if beside and panels[i].key == "macs" else "measured top-1, %")
         else:
             axes.tick_params(labelleft=False)
     tops = [v for row in rows for key in ("top1", "top1_low", "top1_high") if (v := row.get(key)) is not None]
@@ -140,10 +130,13 @@ def _figure(rows: Sequence[Row]) -> tuple[Figure, list[Label]]:
     accuracy_axis(cells[0], tops, room=0.14)
     if not beside:
         axes = figure.add_subplot(grid[(number - 1) // 2, (number - 1) % 2])
-        theirs, labels[axes] = reported(axes, ())
+        theirs, labels[axes] = reported(axes, (), grey=True)
         axes.set_title("ImageNet, reported: not measured here", loc="left", fontsize=8)
         legend(
-            figure.add_subplot(grid[high + 1, :]), theirs, columns_of(theirs, PAGE)[0], "hollow: reported, on ImageNet"
+            figure.add_subplot(grid[high + 1, :]),
+            theirs,
+            columns_of(theirs, PAGE)[0],
+            "grey and hollow: reported, on ImageNet",
         )
         axes.set_xlabel("counted GMACs of one image at the test px", fontsize=8)
         axes.set_ylabel("reported ImageNet top-1, %")
@@ -151,7 +144,36 @@ def _figure(rows: Sequence[Row]) -> tuple[Figure, list[Label]]:
     return figure, place(figure, labels)
 
 
-def _title(row: Row) -> str:
+def _at_test_px(rows: Sequence[Row]) -> tuple[Sequence[Row], str, bool]:
+    """The rows with the MACs at which their accuracy was read, the px of those in words, and whether there are several.
+
+    Where one of the nets cannot be counted at its test px all stand at the px that they were counted at.
+    """
+    found = []
+    for row in rows:
+        if row.get("px") != row.get("test_px"):
+            counted = macs.counted(row["model"], row["test_px"]) if row.get("test_px") else None
+            row = {**row, "macs": counted.macs, "px": row["test_px"]} if counted else row
+        found.append(row)
+    whole = all(row.get("px") == row.get("test_px") for row in found)
+    shown = found if whole else rows
+    several = len({row.get("px") for row in shown}) > 1
+    one = f"{shown[0].get('px')} px"
+    return shown, (f"each net's {'test' if whole else 'training'} px" if several else one), several
+
+
+def _beside(rows: Sequence[Row], several: bool) -> list[Reported]:
+    """What was reported at the one px of the rows, or, of nets that are each at their own, of the same families."""
+    px, of = {row.get("px") for row in rows}, {row.get("family") for row in rows}
+    return [p for family, points in families() for p in points if (family in of if several else p.px in px)]
+
+
+def _title(rows: Sequence[Row]) -> str:
+    row = rows[0]
+    if len({(one.get("px"), one.get("test_px")) for one in rows}) > 1:
+        weights = f", from {plain(str(row['weights']), 30)} weights" if row.get("weights", "none") != "none" else ""
+        where = f"{plain(row['dataset'], 40)}, each net at its px{weights}"
+        return f"{plain(row['machine'], 44)}: measured top-1 on {where}"
     tested = f", tested at {row['test_px']} px" if row.get("test_px") not in (None, row.get("px")) else ""
     weights = f", from {plain(str(row['weights']), 30)} weights" if row.get("weights", "none") != "none" else ""
     where = f"{plain(row['dataset'], 40)} at {row.get('px', '?')} px{tested}{weights}"

@@ -17,8 +17,8 @@ from matplotlib.patches import Rectangle
 from nfbench import units
 from nfbench.analysis.rows import Row
 from nfbench.analysis.sweeps import agc_sweep
-from nfbench.devices.about import slug
 from nfbench.showing.batch_plots import each_software
+from nfbench.showing.file_names import endings
 from nfbench.showing.kinds import Drawing, Held, without
 from nfbench.showing.style import COLOURS, COLUMN, MARKERS, plain
 from nfbench.showing.sweep_lines import DASHES, MOST_FIGURES, Across, Line, Look, Scale, draw, entitle, number
@@ -71,7 +71,7 @@ def _each(held: Held, figure: Callable[[list[Row], str], Figure], most: int) -> 
             drawing.figures.append((machine, figure(shown, title)))
             drawing.drawn.extend(shown)
             drawn.append((machine, dataset, net))
-    for (_, made), ending in zip(drawing.figures, _endings(drawn), strict=True):
+    for (_, made), ending in zip(drawing.figures, endings(drawn), strict=True):
         made.set_label(ending)
     return drawing
 
@@ -108,21 +108,6 @@ def _unplaced(row: Row) -> str:
         return "a batch that no axis can hold"
     done = top1_point(row, 0.0) is not None or top1_failure(row, 0.0) is not None
     return "" if done else without(row, "top-1 that could be drawn")
-
-
-def _endings(drawn: Sequence[tuple[str, str, str]]) -> list[str]:
-    """What tells the figures of a machine apart: the data set and the net, no two the same."""
-    found: dict[tuple[str, str, str], str] = {}
-    for here in drawn:
-        same = [other for other in drawn if other[0] == here[0]]
-        parts = [slug(here[i]) for i in (1, 2) if len({other[i] for other in same}) > 1]
-        ending = "-".join(parts)
-        used = {found[other] for other in same if other in found}
-        number = 1
-        while (name := f"{ending}-{number}" if number > 1 else ending) in used:
-            number += 1
-        found[here] = name
-    return [found[here] for here in drawn]
 
 
 def _clips(rows: Sequence[Row]) -> list[Any]:

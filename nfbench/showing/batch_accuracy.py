@@ -5,8 +5,7 @@ Of a net's λs one is drawn before there is room for others, so that the nets st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
@@ -16,10 +15,10 @@ from matplotlib.figure import Figure
 from nfbench.analysis.rows import Row
 from nfbench.analysis.sweeps import batch_sweep
 from nfbench.catalog import published
-from nfbench.devices.about import slug
 from nfbench.showing.batch_plots import Sweep, each_software, left, room, sweeps_of
+from nfbench.showing.file_names import endings
 from nfbench.showing.kinds import Drawing, Held
-from nfbench.showing.style import MARKERS, look, plain, series
+from nfbench.showing.style import MARKERS, REPORTED, look, plain, series
 from nfbench.showing.sweep_lines import (
     DASHES,
     MOST_FIGURES,
@@ -78,9 +77,9 @@ def batch_accuracy(held: Held) -> Drawing:
             drawing.leave_out((row for sweep in sweeps for row in sweep.rows), why)
         elif sweeps:
             found[here] = _figure(here, sweeps, drawing)
-    for here, ending in _endings(list(found)).items():
-        found[here].set_label(ending)
-        drawing.figures.append((here.machine, found[here]))
+    for (here, figure), ending in zip(found.items(), endings([_of(here) for here in found]), strict=True):
+        figure.set_label(ending)
+        drawing.figures.append((here.machine, figure))
     return drawing
 
 
@@ -98,7 +97,7 @@ def _figure(here: _Place, sweeps: Sequence[Sweep], drawing: Drawing) -> Figure:
     note = f"{runs_note(shown, _MEANS, _NOTE)} {left(len(sweeps) - len(kept))}".strip()
     styles = _looks(kept)
     some = [Line(sweep.net, styles[sweep.net], sweep.points, sweep.failed) for sweep in kept]
-    figure, _, below = draw(some, Scale("measured top-1, %", number, 100), title, note, below=3.08)
+    figure, _, below = draw(some, Scale("measured top-1, %", number, 100), title, note, below=3.08, said="measured")
     _reported(figure, below)
     return figure
 
@@ -165,22 +164,9 @@ def _looks(sweeps: Sequence[Sweep]) -> Mapping[str, Look]:
     return found
 
 
-def _endings(places: Sequence[_Place]) -> dict[_Place, str]:
-    """What tells the figures of a machine apart: the data set and the epochs where there are several of them."""
-    found: dict[_Place, str] = {}
-    for here in places:
-        same = [other for other in places if other.machine == here.machine]
-        datasets = len({other.dataset for other in same}) > 1
-        epochs = len({other.epochs for other in same if other.dataset == here.dataset}) > 1
-        several = f"{here.epochs}-epoch{'s'[: here.epochs != 1]}"
-        name = "-".join([*([slug(here.dataset)] if datasets else []), *([several] if epochs else [])])
-        used = {found[other] for other in same if other in found}
-        found[here] = next(e for e in _numbered(name) if e not in used)
-    return found
-
-
-def _numbered(name: str) -> Iterator[str]:
-    return (f"{name}-{i}" if i > 1 else name for i in count(1))
+def _of(place: _Place) -> tuple[object, ...]:
+    """What a figure is of, in the words of its file's name."""
+    return place.machine, place.dataset, f"{place.epochs}-epoch{'s'[: place.epochs != 1]}"
 
 
 def _trained(row: Row) -> tuple[Point | None, Failed | None]:
@@ -206,16 +192,16 @@ def _reported(figure: Figure, place: object) -> None:
         nets.setdefault((row["net"], row["agc"]), []).append(at)
     handles, floor = [], 75.5
     for (net, agc), points in nets.items():
-        colour, marker = look(net.rstrip("0123456789"))
-        style = Look(colour, marker, "-" if agc == "yes" or "nf" not in net else ":")
-        faint: dict[str, Any] = {"markerfacecolor": "white", "alpha": 0.55, "markersize": 4.5}
+        _, marker = look(net.rstrip("0123456789"))
+        style = Look(REPORTED, marker, "-" if agc == "yes" or "nf" not in net else ":")
+        faint: dict[str, Any] = {"markerfacecolor": "white", "alpha": 0.8, "markersize": 4.5}
         faint["linewidth"] = 1.8 if net.endswith("200") else 0.8
         there = [(batch, top1) for batch, top1 in points if top1 is not None]
-        axes.plot(*zip(*there, strict=True), color=colour, marker=marker, linestyle=style.dash, **faint)
+        axes.plot(*zip(*there, strict=True), color=REPORTED, marker=marker, linestyle=style.dash, **faint)
         fallen = [batch for batch, top1 in points if top1 is None]
-        axes.plot(fallen, [floor + 0.25] * len(fallen), color=colour, marker="x", linestyle="none", alpha=0.55)
+        axes.plot(fallen, [floor + 0.25] * len(fallen), color=REPORTED, marker="x", linestyle="none", alpha=0.8)
         handles.append(handle(f"{net}{' with AGC' if agc == 'yes' else ''}", style, **faint))
-    handles.append(handle("collapses (below 70 %)", Look("black", "x", "none"), alpha=0.55))
+    handles.append(handle("collapses (below 70 %)", Look(REPORTED, "x", "none"), alpha=0.8))
     axes.set_xscale("log", base=2)
     axes.set_xticks([256, 512, 1024, 2048, 4096], ["256", "512", "1,024", "2,048", "4,096"])
     axes.minorticks_off()
@@ -223,4 +209,4 @@ def _reported(figure: Figure, place: object) -> None:
     axes.set_xlabel("batch, images an update")
     axes.set_ylabel("reported top-1, %")
     axes.set_title(f"ImageNet, reported: not measured here. {published.PAPER}, Figure 2a", loc="left", fontsize=8)
-    legend(figure.add_subplot(inner[1]), handles, columns_of(handles)[0], "hollow and faint: reported")
+    legend(figure.add_subplot(inner[1]), handles, columns_of(handles)[0], "grey and hollow: reported, on ImageNet")

@@ -9,9 +9,10 @@ from functools import wraps
 from matplotlib.figure import Figure
 
 from nfbench.analysis.rows import Row
+from nfbench.showing.file_names import distinct
 from nfbench.showing.kinds import Drawing, Held, without
 from nfbench.showing.plots import room_for
-from nfbench.showing.style import COLUMN, drawable, interval, look, name, plain, series
+from nfbench.showing.style import COLUMN, drawable, interval, look, names, plain, series
 from nfbench.showing.sweep_lines import log_axis, number
 
 MOST = 40
@@ -70,7 +71,7 @@ def _by_model(rows: Sequence[Row], machine: str, what: str, unit: str, value: Ca
         centre = value(row["step_time"], row)
         axes.plot([centre], [at], color=colour, marker=marker, markersize=6, linestyle="none", zorder=3)
         extent.append(centre)
-    axes.set_yticks(range(len(rows)), [_folded(name(row, rows)) for row in rows], fontsize=7)
+    axes.set_yticks(range(len(rows)), distinct(map(_folded, names(rows)), "{} ({})"), fontsize=7)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     if max(extent) > _DECADE * min(extent):

@@ -8,12 +8,13 @@ from nfbench import units
 from nfbench.analysis import lines
 from nfbench.analysis.accuracy import norm_of
 from nfbench.analysis.rows import Row
-from nfbench.analysis.sweeps import batch_sweep, records
+from nfbench.analysis.sweeps import step
 from nfbench.catalog.models import find, normalizer_free
 from nfbench.errors import UnknownModel
 from nfbench.showing.dots import Dot, Panel, Value, draw
+from nfbench.showing.file_names import distinct
 from nfbench.showing.kinds import Drawing, Held
-from nfbench.showing.style import COLOURS, drawable, plain
+from nfbench.showing.style import COLOURS, apart, drawable, in_order, plain
 from nfbench.showing.sweep_lines import MOST_FIGURES
 
 _NORMS = {"none": "o", "batch": "s", "sync_batch": "P", "group": "^", "frozen": "D"}
@@ -23,7 +24,7 @@ _PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 _MOST = 36
 """Dots that a figure has room for."""
 _LETTERS = 40
-_REST = ("px", "norm", "agc", "sam", "ema", "optimizer")
+_REST = ("px", "norm", "agc", "sam", "sam_fraction", "sam_scope", "ema", "optimizer", "world_size", "software")
 """Settings in which rows must be equal to be compared by layout."""
 
 
@@ -43,10 +44,10 @@ def norm_cost(held: Held) -> Drawing:
     It takes a net under two norms, or beside its batch-normalized twin; its counterpart nf-NAME stands with them.
     """
     why = "no other norm of it, nor its twin"
-    groups = _groups(held, lambda row: (_base(row["model"]),))
+    groups = _groups(held, lambda row: _base(row["model"]), ("software",))
     few = {key for key, rows in groups.items() if not _two_norms(rows)}
     title = "measured cost of an image, by norm"
-    drawing = _drawing(groups, few, why, _norm_dots, (_IMAGE, _MEMORY), title)
+    drawing = _drawing(groups, ("software",), few, why, _norm_dots, (_IMAGE, _MEMORY), title)
     drawn = {machine for machine, _ in drawing.figures}
     shared = (row["machine"] for key, rows in groups.items() if key not in few for row in rows if _of_process(row))
     drawing.notes.extend(
@@ -62,25 +63,30 @@ def layouts(held: Held) -> Drawing:
 
     It takes a net in two of them at one batch and px.
     """
-    groups = _groups(held, lambda row: (row["model"], row["batch"], *(row.get(key) for key in _REST)))
+    keys = ("batch", *_REST)
+    groups = _groups(held, lambda row: str(row["model"]), keys)
     few = {key for key, rows in groups.items() if len({_way(row) for row in rows}) < 2}
     why = "one layout, precision and compile mode only"
     title = "measured step time, by layout, precision and compile mode"
-    return _drawing(groups, few, why, _layout_dots, (_STEP,), title)
+    return _drawing(groups, keys, few, why, _layout_dots, (_STEP,), title)
 
 
 _Groups = dict[tuple[object, ...], list[Row]]
 
 
-def _groups(held: Held, key: Callable[[Row], tuple[object, ...]]) -> _Groups:
+def _groups(held: Held, net: Callable[[Row], str], keys: Sequence[str]) -> _Groups:
+    """The rows by machine, ``net`` and what they have under ``keys``."""
     found: _Groups = {}
-    for row in records(batch_sweep(held.rows)):
-        found.setdefault((row["machine"], *key(row)), []).append(row)
+    named = zip(held.rows, lines.names(held.rows), strict=True)
+    rows = [step(row) | {"net": name} for row, name in named]
+    for row in sorted(rows, key=lambda row: (row["machine"], in_order(row), row["net"], row["batch"])):
+        found.setdefault((row["machine"], net(row), *(row.get(key) for key in keys)), []).append(row)
     return found
 
 
 def _drawing(
     groups: _Groups,
+    keys: Sequence[str],
     few: set[tuple[object, ...]],
     why: str,
     dots: Callable[[Sequence[Row]], list[Dot]],
@@ -105,8 +111,10 @@ def _drawing(
         drawing.leave_out((row for row in rows if id(row) not in kept), why_not)
         if fitting:
             shown.setdefault(machine, []).extend(fitting)
-            there.append((_header(key, groups), dots(fitting)))
-    for machine, some in machines.items():
+            there.append((_header(key, groups, keys), dots(fitting)))
+    for machine, named in machines.items():
+        headers = distinct((header for header, _ in named), "{} ({})")
+        some = [(header, each) for header, (_, each) in zip(headers, named, strict=True)]
         if any(value for _, each in some for dot in each for value in dot.values):
             drawing.figures.append((machine, draw(some, panels, f"{plain(machine, 44)}: {title}")))
             drawing.drawn.extend(shown[machine])
@@ -126,14 +134,14 @@ def _fitting(rows: Sequence[Row], room: int) -> list[Row]:
     return found
 
 
-def _header(key: tuple[object, ...], groups: _Groups) -> str:
-    """The model of a group, with the batch and px where another group of that model has others."""
+def _header(key: tuple[object, ...], groups: _Groups, keys: Sequence[str]) -> str:
+    """The model of a group, with what it has under ``keys`` where another group of that model has others."""
     same = [other for other in groups if other[:2] == key[:2]]
-    keys = ("batch", *_REST)
     differ = [i for i in range(2, len(key)) if len({other[i] for other in same}) > 1]
     told = {keys[i - 2]: key[i] for i in differ if key[i] is not None}
     batch = [f"batch {told.pop('batch')}"] if "batch" in told else []
-    return ", ".join([plain(str(key[1]), 32), *batch, *lines.worded(told)])
+    software = [plain(str(told.pop("software")), 44)] if "software" in told else []
+    return ", ".join([plain(str(key[1]), 32), *batch, *lines.worded(told), *software])
 
 
 def _base(model: str) -> str:
@@ -149,6 +157,11 @@ def _base(model: str) -> str:
 
 def _norm(row: Row) -> str:
     return str(row.get("norm") or norm_of(row["model"]) or "unknown")
+
+
+def _normed(row: Row) -> str:
+    norm = _norm(row)
+    return "no norm" if norm == "none" else f"{norm.replace('_', ' ')} norm"
 
 
 def _two_norms(rows: Sequence[Row]) -> bool:
@@ -179,14 +192,15 @@ def _why(row: Row) -> str:
 def _norm_dots(rows: Sequence[Row]) -> list[Dot]:
     names = lines.names(rows, swept=("norm", "agc", "agc_impl"))
     batches = len({row["batch"] for row in rows}) > 1
+    pairs = zip(rows, names, strict=True)
+    ordered = sorted(pairs, key=lambda pair: (_norm(pair[0]) != "none", pair[1], pair[0]["batch"]))
+    labels = []
+    for row, name in ordered:
+        told = [] if _normed(row) in name else [_normed(row)]
+        labels.append(", ".join([plain(name, _LETTERS), *told, *([f"batch {row['batch']}"] if batches else [])]))
     found = []
-    for row, name in sorted(
-        zip(rows, names, strict=True), key=lambda pair: (_norm(pair[0]) != "none", pair[1], pair[0]["batch"])
-    ):
-        norm = _norm(row)
-        named = "no norm" if norm == "none" else f"{norm.replace('_', ' ')} norm"
-        told = [] if named in name else [named]
-        label = ", ".join([plain(name, _LETTERS), *told, *([f"batch {row['batch']}"] if batches else [])])
+    for (row, _), label in zip(ordered, apart(labels, [row for row, _ in ordered]), strict=True):
+        norm, named = _norm(row), _normed(row)
         place = list(_NORMS).index(norm) if norm in _NORMS else len(_NORMS)
         memory = None if _of_process(row) else row.get("memory_image")
         values = (
@@ -207,12 +221,16 @@ def _in_way(row: Row) -> tuple[str, str, bool, str]:
 
 
 def _layout_dots(rows: Sequence[Row]) -> list[Dot]:
-    found = []
-    for row in sorted(rows, key=_in_way):
-        layout, precision, compile = _way(row)
-        place = _PRECISIONS.index(str(precision)) if precision in _PRECISIONS else len(_PRECISIONS)
+    ordered = sorted(rows, key=_in_way)
+    labels = []
+    for layout, precision, compile in map(_way, ordered):
         parts = [str(layout or "?"), str(precision or "?"), *([f"compile {compile}"] if compile != "none" else [])]
+        labels.append(", ".join(parts))
+    found = []
+    for row, label in zip(ordered, apart(labels, ordered), strict=True):
+        layout, precision, _ = _way(row)
+        place = _PRECISIONS.index(str(precision)) if precision in _PRECISIONS else len(_PRECISIONS)
         named = f"{layout or '?'}, {precision or '?'}"
         marker = _LAYOUTS.get(str(layout), "<>*h8")[place]
-        found.append(Dot(", ".join(parts), COLOURS[place], marker, named, (_time(row),), _why(row)))
+        found.append(Dot(label, COLOURS[place], marker, named, (_time(row),), _why(row)))
     return found

@@ -79,6 +79,10 @@ KINDS = {
     "history": Kind("history:history", "softwares", "measured time of a step over commits and versions"),
 }
 """Every kind, by its name, which its files bear."""
+PAGE_WIDE = frozenset(
+    ("accuracy-vs-flops", "norm-cost", "phases", "ranks", "energy", "steps", "training-curves", "history")
+)
+"""Kinds that may have several panels, which need the width of a page; all others are as wide as a column."""
 
 
 @dataclass(frozen=True)

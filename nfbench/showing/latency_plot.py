@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import count
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -17,9 +16,9 @@ from matplotlib.figure import Figure
 from nfbench import units
 from nfbench.analysis import lines
 from nfbench.analysis.rows import Row
-from nfbench.devices.about import slug
 from nfbench.showing import reported_latency
 from nfbench.showing.accuracy_panel import family_handles
+from nfbench.showing.file_names import endings
 from nfbench.showing.kinds import Drawing, Held, without
 from nfbench.showing.labels import Label, place, unlabelled
 from nfbench.showing.style import COLUMN, in_order, interval, look, plain, series
@@ -31,7 +30,7 @@ from nfbench.showing.sweep_lines import (
     legend,
     log_axis,
 )
-from nfbench.showing.timed_steps import TimedSteps
+from nfbench.showing.timed_steps import Steps, TimedSteps, Way
 from nfbench.showing.trained import lost, top1_point
 
 _PLACE = ("machine", "dataset", "weights", "px", "test_px")
@@ -46,11 +45,11 @@ _Place = tuple[object, ...]
 
 
 class Joined(NamedTuple):
-    """A training run with the name of its net and the quickest of its steps at each batch."""
+    """A training run with the name of its net and the quickest of its steps, by how it was timed and its batch."""
 
     name: str
     run: Row
-    steps: dict[int, Row]
+    steps: Steps
 
 
 class Shown(NamedTuple):
@@ -64,16 +63,19 @@ class Shown(NamedTuple):
 def accuracy_vs_latency(held: Held) -> Drawing:
     """Top-1 of training runs against the step time of the same nets, one figure a machine, data set, px and weights.
 
-    The steps are of one batch: that which most nets were timed at. Of several runs of a net that differ in batch or λ
-    the one at this batch is drawn, else the most accurate. A figure takes two nets.
+    The steps are of one batch, precision, compile mode and optimizer: those that most nets were timed at. Of several
+    runs of a net that differ in batch or λ the one at this batch is drawn, else the most accurate. It takes two nets.
     """
     drawing = Drawing()
     found: dict[_Place, Figure] = {}
     for here, joined in _places(held, drawing).items():
-        batch = _batch(joined)
-        shown = _chosen([Shown(j.name, j.run, j.steps[batch]) for j in joined if batch in j.steps], batch)
+        way = _way(joined)
+        batch = _batch(joined, way)
+        shown = _chosen([Shown(j.name, j.run, s[batch]) for j in joined if batch in (s := j.steps.get(way, {}))], batch)
         if len(shown) < 2:
-            drawing.leave_out((j.run for j in joined), "one net only; it takes two")
+            alike = all(way in j.steps for j in joined)
+            why = f"one net only{'' if alike else ' at one precision, compile mode and optimizer'}; it takes two"
+            drawing.leave_out((j.run for j in joined), why)
             continue
         kept = {id(one.run) for one in shown[:_MOST]} if len(found) < MOST_FIGURES else set()
         timed = {one.name for one in shown}
@@ -81,7 +83,9 @@ def accuracy_vs_latency(held: Held) -> Drawing:
             if id(run) in kept:
                 drawing.drawn.append(run)
                 drawing.notes.extend([lost(run)] if run["seeds"] < run["runs"] else [])
-            elif batch not in steps and name not in timed:
+            elif way not in steps and name not in timed:
+                drawing.leave_out([run], _otherwise(steps, way))
+            elif batch not in steps.get(way, {}) and name not in timed:
                 drawing.leave_out([run], f"no step time at batch {batch}, which most were timed at")
             elif all(one.run is not run for one in shown):
                 drawing.leave_out([run], "another run of that net is drawn")
@@ -89,9 +93,10 @@ def accuracy_vs_latency(held: Held) -> Drawing:
                 why = f"there is room for {MOST_FIGURES} figures of {_MOST} nets: draw fewer at once, with --where"
                 drawing.leave_out([run], why)
         if kept:
-            found[here], crowded = _figure(shown[:_MOST], batch)
+            found[here], crowded = _figure(shown[:_MOST], batch, way)
             drawing.notes.extend(unlabelled(crowded))
-    for (machine, *_), figure in _ended(found).items():
+    for ((machine, *_), figure), ending in zip(found.items(), endings([_of(here) for here in found]), strict=True):
+        figure.set_label(ending)
         drawing.figures.append((str(machine), figure))
     return drawing
 
@@ -115,13 +120,29 @@ def _places(held: Held, drawing: Drawing) -> dict[_Place, list[Joined]]:
                 drawing.leave_out([run], steps.why_none(run))
     if held.partners is None and (number := steps.unused()):
         drawing.notes.append(f"{number} row{'s'[: number != 1]} of steps: no training run of these nets")
+    if held.partners is None and (number := sum(steps.shared.values())):
+        drawing.notes.append(f"{number} row{'s'[: number != 1]} of steps: several devices share the step")
     return found
 
 
-def _batch(joined: Sequence[Joined]) -> int:
+def _way(joined: Sequence[Joined]) -> Way:
+    """How the most nets were timed; of several ways the one of the most batches, then the paper's precision."""
+    timed = Counter(way for way, _ in {(way, j.name) for j in joined for way in j.steps})
+    each = {(way, batch, j.name) for j in joined for way, steps in j.steps.items() for batch in steps}
+    batches = Counter(way for way, _, _ in each)
+    return max(timed, key=lambda way: (timed[way], batches[way], way.precision == "bf16", way.compile == "none", way))
+
+
+def _otherwise(steps: Steps, way: Way) -> str:
+    """Why a net that was not timed as ``way`` has no place beside those that were."""
+    nearest = min(steps, key=lambda its: (sum(a != b for a, b in zip(its, way, strict=True)), its))
+    return f"timed with {nearest.words(way)}, not with {way.words(nearest)} as most"
+
+
+def _batch(joined: Sequence[Joined], way: Way) -> int:
     """The batch at which the most nets were timed; of several the runs' own, then the paper's, then the smallest."""
     each = {(j.name, id(j.steps)): j for j in joined}.values()
-    timed = Counter(batch for batch, _ in {(batch, j.name) for j in each for batch in j.steps})
+    timed = Counter(batch for batch, _ in {(batch, j.name) for j in each for batch in j.steps.get(way, ())})
     own = Counter(j.run["batch"] for j in joined)
     return max(timed, key=lambda batch: (timed[batch], own[batch], batch == reported_latency.BATCH, -batch))
 
@@ -135,20 +156,13 @@ def _chosen(shown: Sequence[Shown], batch: int) -> list[Shown]:
     return sorted(best, key=lambda one: (in_order(one.run), one.step["step_time"]))
 
 
-def _ended(found: dict[_Place, Figure]) -> dict[_Place, Figure]:
-    """The figures, each labelled by what tells it apart from the others of its machine."""
-    used: set[tuple[object, str]] = set()
-    for here, figure in found.items():
-        same = [other for other in found if other[0] == here[0]]
-        differ = [str(v) for i, v in enumerate(here) if len({other[i : i + 1] for other in same}) > 1]
-        name = slug("-".join(differ)) if differ else ""
-        ending = next(e for i in count(1) if (here[0], e := f"{name}-{i}" if i > 1 else name) not in used)
-        used.add((here[0], ending))
-        figure.set_label(ending)
-    return found
+def _of(place: _Place) -> tuple[object, ...]:
+    """What a figure is of, in the words of its file's name."""
+    words = ("{}", "{}", "weights-{}", "{}px", "tested-at-{}px")
+    return tuple(word.format(value) for word, value in zip(words, place, strict=False))
 
 
-def _figure(shown: Sequence[Shown], batch: int) -> tuple[Figure, list[Label]]:
+def _figure(shown: Sequence[Shown], batch: int, way: Way) -> tuple[Figure, list[Label]]:
     """The figure, and the labels that it had no room for."""
     first = shown[0].run
     behind = first["dataset"] == "imagenet" and batch == reported_latency.BATCH
@@ -159,7 +173,7 @@ def _figure(shown: Sequence[Shown], batch: int) -> tuple[Figure, list[Label]]:
     figure = Figure(figsize=(COLUMN, sum(heights) + 0.3), layout="constrained")
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     title = f"{plain(first['machine'], 44)}: measured top-1 on {plain(first['dataset'], 30)} against training step time"
-    entitle(figure, title, _note(shown, batch, behind))
+    entitle(figure, title, _note(shown, batch, way, behind))
     axes = figure.add_subplot(grid[0])
     wanted = _draw(axes, shown)
     labels: dict[Axes, Sequence[Label]] = {axes: wanted}
@@ -174,7 +188,8 @@ def _figure(shown: Sequence[Shown], batch: int) -> tuple[Figure, list[Label]]:
             y.append(theirs.top1)
     log_axis(axes.xaxis, x, lambda v: units.si(v, "s", 1), 10, least=1.2)
     accuracy_axis(axes, y, room=0.14)
-    axes.set_xlabel(f"{'' if behind else 'measured '}time of a training step, batch {batch}")
+    time = f"time of a training step, batch {batch}"
+    axes.set_xlabel(f"{time}, measured and reported" if behind else f"measured {time}")
     axes.set_ylabel("ImageNet top-1, %" if behind else "measured top-1, %")
     legend(figure.add_subplot(grid[1]), handles, columns_of(handles)[0])
     if not behind:
@@ -207,15 +222,17 @@ def _draw(axes: Axes, shown: Sequence[Shown]) -> list[Label]:
     return wanted
 
 
-def _note(shown: Sequence[Shown], batch: int, behind: bool) -> str:
+def _note(shown: Sequence[Shown], batch: int, way: Way, behind: bool) -> str:
     evaluated = any(not one.run.get("epochs") for one in shown)
+    layouts = Counter(str(one.step.get("layout", "?")) for one in shown)
     others = sorted({one.run["batch"] for one in shown if one.run.get("epochs")} - {batch})
     parts = [
         f"Joined by model: the top-1 is of {'weights that were evaluated' if evaluated else 'training runs'}, the time"
-        f" of separately timed steps at batch {batch}, without data, the quickest of each net.",
+        f" of separately timed steps at batch {batch}, {way.words()}, without data, the quickest of each net.",
+        f"Layouts: {', '.join(f'{name} {number} ×' for name, number in layouts.items())}." if len(layouts) > 1 else "",
         f"Trained at batch {', '.join(map(str, others[:6]))}." if others else "",
         "Bars: 95 % intervals.",
-        f"Hollow and faint: reported, {reported_latency.SOURCE}; trained by others, in other ways." if behind else "",
+        f"Grey and hollow: reported, {reported_latency.SOURCE}; trained by others, in other ways." if behind else "",
         "" if shown[0].run["dataset"] == "imagenet" else "That does not carry over to ImageNet.",
     ]
     return " ".join(part for part in parts if part)

@@ -10,7 +10,6 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,11 +23,13 @@ from nfbench.analysis.rows import Row
 from nfbench.catalog import macs, published
 from nfbench.catalog.models import FAMILIES, NETS, Net
 from nfbench.devices.about import slug
+from nfbench.showing.file_names import distinct
 from nfbench.showing.kinds import KINDS, Drawing, Held, find
 from nfbench.showing.labels import Label, place
 from nfbench.showing.style import (
     COLUMN,
     FORMATS,
+    REPORTED,
     STYLE,
     in_order,
     look,
@@ -89,21 +90,18 @@ def named(held: Held, made: Mapping[str, Drawing]) -> Iterator[tuple[str, str | 
     machines = dict.fromkeys(row["machine"] for row in held.rows)
     machines |= dict.fromkeys(m for d in made.values() for m, _ in d.figures if m is not None)
     prefixes = _prefixes(list(machines))
-    for kind, drawing in made.items():
-        for machine, figure in drawing.figures:
-            ending = str(figure.get_label())
-            yield kind, machine, figure, f"{prefixes[machine]}{kind}{f'-{ending}' if ending else ''}"
+    figures = [(kind, machine, figure) for kind, drawing in made.items() for machine, figure in drawing.figures]
+    names = ("-".join(filter(None, (prefixes[m], kind, str(figure.get_label())))) for kind, m, figure in figures)
+    # a machine's name may end as a kind begins
+    for one, name in zip(figures, distinct(names), strict=True):
+        yield *one, name
 
 
 def _prefixes(machines: Sequence[str]) -> dict[str | None, str]:
     """What the files of each machine begin with: nothing where there is one, else no two the same."""
-    found: dict[str | None, str] = {None: ""}
     if len(machines) == 1:
-        return found | {machines[0]: ""}
-    for machine in machines:
-        numbered = (f"{slug(machine)}{f'-{i}' if i > 1 else ''}-" for i in count(1))
-        found[machine] = next(prefix for prefix in numbered if prefix not in found.values())
-    return found
+        return {None: "", machines[0]: ""}
+    return {None: "", **dict(zip(machines, distinct(map(slug, machines)), strict=True))}
 
 
 def room_for(rows: Sequence[Row], most: int, drawing: Drawing) -> list[Row]:
@@ -133,25 +131,30 @@ def accuracy_vs_macs(held: Held) -> Drawing:
     return Drawing([(None, figure)])
 
 
-def reported(axes: Axes, named: Collection[str]) -> tuple[list[Line2D], list[Label]]:
-    """Draw the families' reported ImageNet top-1 against counted GMACs, hollow; the handles of a legend, and the labels
-    that it wants: the variants of two families, and what is ``named``."""
+def reported(axes: Axes, named: Collection[str], grey: bool = False) -> tuple[list[Line2D], list[Label]]:
+    """Draw the families' reported ImageNet top-1 against counted GMACs, hollow, and ``grey`` beside what was
+    measured; the handles of a legend, and the labels that it wants: the variants of two families, what is ``named``."""
     labels: list[Label] = []
     axes.set_xscale("log")
     handles: list[Line2D] = []
     for family, points in families():
         colour, marker = look(family)
+        colour = REPORTED if grey else colour
         x, y = [p.gmacs for p in points], [p.top1 for p in points]
         axes.plot(x, y, color=colour, linewidth=1, marker=marker, markersize=5, markerfacecolor="white", zorder=2)
         label = f"{family} ({'no batch norm' if points[0].net.norm == 'none' else 'batch norm'})"
         handles.append(Line2D([], [], color=colour, marker=marker, markersize=5, markerfacecolor="white", label=label))
         for net, gmacs, top1, _ in points:
-            short = net.name.rpartition("-")[2].upper() if family in _SHORT else None
-            text = net.name if net.name in named else short
+            text = net.name if net.name in named else variant(net) if family in _SHORT else None
             if text:
                 labels.append(Label(gmacs, top1, text, colour))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     return handles, labels
+
+
+def variant(net: Net) -> str:
+    """What a point of a reported net is labelled by: "F0", or its name where that alone says nothing."""
+    return net.name.rpartition("-")[2].upper() if net.family in _SHORT else net.name
 
 
 class Reported(NamedTuple):

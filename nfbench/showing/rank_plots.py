@@ -17,10 +17,11 @@ from nfbench import units
 from nfbench.analysis import metrics
 from nfbench.analysis.rows import Row
 from nfbench.records import Result
+from nfbench.showing.file_names import distinct
 from nfbench.showing.kinds import Drawing, Held, without
 from nfbench.showing.plots import room_for
 from nfbench.showing.row_results import of_steps
-from nfbench.showing.style import COLOURS, COLUMN, PAGE, drawable, name, plain
+from nfbench.showing.style import COLOURS, COLUMN, PAGE, drawable, names, plain
 from nfbench.showing.sweep_lines import legend
 
 _MOST = 8
@@ -107,10 +108,11 @@ def _figure(rows: Sequence[Row], panels: Sequence[_Spreads], machine: str) -> Fi
     heights = [2.05] * lines + [0.3 if columns == 2 else 0.45]
     figure = Figure(figsize=(width, sum(heights) + 0.5 + 0.13 * len(note)), layout="constrained")
     grid = figure.add_gridspec(lines + 1, columns, height_ratios=heights)
-    for place, (row, spreads) in enumerate(zip(rows, panels, strict=True)):
+    titles = distinct((plain(text, 46) for text in names(rows)), "{} ({})")
+    for place, (title, spreads) in enumerate(zip(titles, panels, strict=True)):
         axes = figure.add_subplot(grid[divmod(place, columns)])
         _draw(axes, spreads)
-        head = [plain(name(row, rows), 46), *(_said(read, spreads) for read in _READ if read.reading in spreads)]
+        head = [title, *(_said(read, spreads) for read in _READ if read.reading in spreads)]
         axes.set_title("\n".join(head), loc="left", fontsize=7.5)
     used = [read for read in _READ if any(read.reading in spreads for spreads in panels)]
     handles = [

@@ -1,4 +1,4 @@
-"""The paper's Figure 1 as it was reported: ImageNet top-1 against the time of a training step, hollow and faint."""
+"""The paper's Figure 1 as it was reported: ImageNet top-1 against the time of a training step, grey and hollow."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from nfbench import units
 from nfbench.catalog import published
 from nfbench.catalog.models import FAMILIES
 from nfbench.showing.labels import Label
-from nfbench.showing.style import COLOURS, look
-from nfbench.showing.sweep_lines import Look, accuracy_axis, handle, log_axis
+from nfbench.showing.style import REPORTED, look
+from nfbench.showing.sweep_lines import DASHES, Look, accuracy_axis, handle, log_axis
 
 BATCH = 32
 """Images a device, at which the times were reported."""
 SOURCE = f"{published.TABLE3}: TPUv3, bf16, batch {BATCH} a device"
-_FAINT = 0.5
-_GREY = "#6B6B6B"
-_OTHERS = ((COLOURS[10], "H"), (COLOURS[9], "p"), (COLOURS[5], "8"))
-"""Looks of families that the catalogue has no net of."""
+_FAINT = 0.7
+_OTHERS = "Hp8"
+"""Markers of families that the catalogue has no net of."""
 _SHORT = ("nfnet", "efficientnet")
 """Families whose points are labelled by variant."""
 
@@ -52,10 +51,10 @@ def draw(axes: Axes) -> tuple[list[Line2D], list[Label]]:
     for family, style, points in _looks():
         hollow: dict[str, Any] = {"markerfacecolor": "white", "alpha": _FAINT, "linewidth": 0.8, "markersize": 4.5}
         x, y = [point.seconds for point in points], [point.top1 for point in points]
-        axes.plot(x, y, color=style.colour, marker=style.marker, zorder=1, label=f"_reported {family}", **hollow)
-        handles.append(handle(f"{family}, reported", style, **hollow))
+        axes.plot(x, y, color=style.colour, marker=style.marker, linestyle=style.dash, zorder=1, **hollow)
+        handles.append(handle(f"reported: {family}, TPUv3", style, **hollow))
         if family in _SHORT:
-            labels += [Label(p.seconds, p.top1, _variant(p.model), _GREY) for p in points]
+            labels += [Label(p.seconds, p.top1, _variant(p.model), REPORTED) for p in points]
     return handles, labels
 
 
@@ -73,9 +72,11 @@ def panel(axes: Axes) -> tuple[list[Line2D], list[Label]]:
 
 def _looks() -> Iterator[tuple[str, Look, list[Point]]]:
     """Each family with its look; those that the catalogue has no net of have one of their own."""
-    others = iter(_OTHERS)
+    others, used = iter(_OTHERS), list[str]()
     for family, points in families().items():
-        yield family, Look(*(look(family) if family in FAMILIES else next(others)), "-"), points
+        marker = look(family)[1] if family in FAMILIES else next(others)
+        yield family, Look(REPORTED, marker, DASHES[len(used) % len(DASHES)]), points
+        used.append(family)
 
 
 def _variant(model: str) -> str:

@@ -6,15 +6,16 @@ import textwrap
 from collections.abc import Sequence
 
 from nfbench.analysis.rows import Row
-from nfbench.showing.style import name, plain
+from nfbench.showing.file_names import distinct
+from nfbench.showing.style import names, plain
 
 _LINE, _MOST = 32, 3
 """Letters of a line, and lines."""
 
 
 def labels(rows: Sequence[Row]) -> list[str]:
-    """The name of each row, broken into lines."""
-    return [wrapped(name(row, rows)) for row in rows]
+    """The name of each row, broken into lines, no two the same."""
+    return distinct(map(wrapped, names(rows)), "{} ({})")
 
 
 def wrapped(text: str) -> str:

@@ -25,6 +25,8 @@ _MOST = 20
 _HOLLOW = "Ds^v<>phd"
 """Markers of the reported, one a source."""
 _FAINT = "#666666"
+_BAND = 0.12
+"""Of a row, inches above and below its dot that are the dot's alone."""
 _NOTE = (
     "Bars: 95 % intervals; a point without one was measured in a single turn. Reported: on the devices and at the"
     " settings of the source, which are not those measured here."
@@ -72,10 +74,11 @@ def _figure(pairs: Sequence[_Pair], machine: str) -> Figure:
     figure = Figure(figsize=(COLUMN, sum(heights) + 0.75 + 0.13 * len(note)), layout="constrained")
     grid = figure.add_gridspec(2, 1, height_ratios=heights)
     axes = figure.add_subplot(grid[0])
-    axes.axvline(1, color="black", linewidth=1, zorder=1)
     at = 0.0
     for pair, (title, settings), height in zip(pairs, texts, deep, strict=True):
         dot = at + height - 0.13
+        # in the band of the dot only, since a line through the texts above crosses letters between them
+        axes.plot([1, 1], [dot - _BAND, dot + _BAND], color="black", linewidth=1, solid_capstyle="butt", zorder=1)
         _dots(axes, pair, dot, sources)
         _text(axes, at + 0.03, title, 8)
         _text(axes, at + 0.165, settings, 7)

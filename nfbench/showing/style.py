@@ -13,8 +13,9 @@ from nfbench.analysis import lines
 from nfbench.analysis.rows import Row
 from nfbench.catalog.models import FAMILIES
 from nfbench.errors import BadResults
+from nfbench.showing.file_names import distinct
 
-# Okabe and Ito's colours: told apart with any kind of colour vision
+# Okabe and Ito's colours and Tol's: told apart with any kind of colour vision, none of them `REPORTED`
 COLOURS = (
     "#0072B2",
     "#D55E00",
@@ -23,11 +24,13 @@ COLOURS = (
     "#E69F00",
     "#56B4E9",
     "#000000",
-    "#7F7F7F",
+    "#332288",
     "#8C6D31",
     "#882255",
     "#44AA99",
 )
+REPORTED = "#6B6B6B"
+"""The colour of whatever was reported in a figure that holds measurements too: families are told by marker there."""
 MARKERS = "osD^vPX*<>hp8d"  # one a family, since there are more families than colours
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "nfbench",
@@ -56,6 +59,7 @@ _METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
+_FIRST = (("px", "{} px"), ("batch", "batch {}"), ("precision", "{}"), ("layout", "{}"), ("agc", "λ {}"))
 _MORE = (
     ("norm", "{} norm"),
     ("agc_impl", "clip by {}"),
@@ -77,8 +81,25 @@ _MORE = (
     ("drop_rate", "dropout {}"),
     ("drop_path", "drop path {}"),
     ("compile", "compile {}"),
+    ("world_size", "{} devices"),
     ("software", "{}"),
 )
+_LAST = (
+    ("micro_batch", "passes of {}"),
+    ("nodes", "on {} machines"),
+    ("backend", "{}"),
+    ("broadcast_buffers", "shared buffers {}"),
+    ("tf32", "TF32 {}"),
+    ("cudnn_benchmark", "cuDNN benchmark {}"),
+    ("allocator", "allocator {}"),
+    ("optimizer_impl", "{} optimizer"),
+    ("threads", "{} threads"),
+    ("test_px", "tested at {} px"),
+    ("weights", "{} weights"),
+    ("asked_precision", "asked for {}"),
+    ("asked_layout", "asked for {}"),
+)
+"""Settings that follow from others mostly: told of rows that nothing else tells apart."""
 
 
 def plain(text: str, most: int = 60) -> str:
@@ -90,24 +111,44 @@ def plain(text: str, most: int = 60) -> str:
 def name(row: Row, rows: Sequence[Row]) -> str:
     """The model, with the settings in which the rows differ."""
     parts = [plain(str(row["model"]), 40)]
-    for key, text in (
-        ("px", "{} px"),
-        ("batch", "batch {}"),
-        ("precision", "{}"),
-        ("layout", "{}"),
-        ("agc", "λ {}"),
-        *_MORE,
-    ):
+    for key, text in (*_FIRST, *_MORE):
         # a pass of the whole batch goes without saying
         told = key != "micro_batch" or row.get("accumulation_steps", 1) > 1
         if key in row and told and len({r.get(key) for r in rows if r["model"] == row["model"]}) > 1:
-            parts.append(lines.sam(row) if key in lines.SAM else plain(text.format(row[key]), 90))
+            parts.append(_said(row, key, text))
     for key, text in (("px", "{} px"), ("batch", "batch {}"), ("epochs", "{} epochs")):
         if key in row and len({r.get(key) for r in rows}) > 1:
             parts.append(text.format(row[key]))
     if row.get("composed"):
         parts.append("composed")
     return ", ".join(dict.fromkeys(parts))
+
+
+def names(rows: Sequence[Row]) -> list[str]:
+    """`name` of each row, no two the same."""
+    return apart([name(row, rows) for row in rows], rows)
+
+
+def apart(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """``labels`` of the rows, those that are equal with every setting in which their rows differ, or else a number."""
+    same: dict[str, list[int]] = {}
+    for place, label in enumerate(labels):
+        same.setdefault(label, []).append(place)
+    found = list(labels)
+    for places in (some for some in same.values() if len(some) > 1):
+        for key, text in (*_FIRST, *_MORE, *_LAST):
+            if len({rows[place].get(key) for place in places}) > 1:
+                for place in (p for p in places if key in rows[p]):
+                    found[place] = f"{found[place]}, {_said(rows[place], key, text)}"
+    return distinct(found, "{} ({})")
+
+
+def _said(row: Row, key: str, text: str) -> str:
+    value = row[key]
+    if key in lines.SAM:
+        return lines.sam(row)
+    said = plain(text.format(("off", "on")[value] if isinstance(value, bool) else value), 90)
+    return said.removesuffix("s") if value == 1 and not isinstance(value, bool) and text.startswith("{} ") else said
 
 
 def drawable(time: float | None) -> bool:

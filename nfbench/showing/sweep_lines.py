@@ -93,8 +93,12 @@ def draw(
     half: str = "",
     below: float = 0.0,
     across: Across = BATCH,
+    said: str | None = None,
 ) -> tuple[Figure, Axes, Any]:
-    """The figure, its axes, and the place in the grid for a panel of ``below`` inches, None without."""
+    """The figure, its axes, and the place in the grid for a panel of ``below`` inches, None without.
+
+    What the lines are, measured or reported, is ``said`` above the legend where a panel shows the other.
+    """
     failing = [line for line in lines if line.failed]
     marks = list(dict.fromkeys(f.what for line in failing for f in line.failed))
     handles = [handle(line.name, line.look) for line in lines]
@@ -102,6 +106,7 @@ def draw(
         handles.append(Line2D([], [], color="black", marker="o", fillstyle="bottom", linestyle="none", label=half))
     handles += [Line2D([], [], color="black", linestyle="none", label=m, **mark(marks, m)) for m in marks]
     columns, deep = columns_of(handles)
+    deep += said is not None
     heights = [2.5, 0.14 + 0.17 * len(failing) if failing else 0.01, 0.1 + 0.16 * deep, max(below, 0.01)]
     figure = Figure(figsize=(COLUMN, sum(heights) + 0.3), layout="constrained")
     several = any(len({point.x for point in line.points}) < len(line.points) for line in lines)
@@ -119,7 +124,7 @@ def draw(
         strip(last, failing, marks)
         axes.tick_params(axis="x", labelbottom=False)
     last.set_xlabel(across.label)
-    legend(figure.add_subplot(grid[2]), handles, columns)
+    legend(figure.add_subplot(grid[2]), handles, columns, said)
     return figure, axes, grid[3] if below else None
 
 

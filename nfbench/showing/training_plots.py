@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import count
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -13,11 +12,11 @@ from matplotlib.ticker import MaxNLocator
 
 from nfbench.analysis import lines
 from nfbench.analysis.rows import Row
-from nfbench.devices.about import slug
+from nfbench.showing.file_names import distinct, endings
 from nfbench.showing.kinds import Drawing, Held
 from nfbench.showing.labels import Label, place
 from nfbench.showing.row_results import of_training
-from nfbench.showing.style import COLOURS, COLUMN, MARKERS, PAGE, in_order, look, name, plain, series
+from nfbench.showing.style import COLOURS, COLUMN, MARKERS, PAGE, apart, in_order, look, plain, series
 from nfbench.showing.sweep_lines import columns_of, legend, log_axis
 from nfbench.showing.training_curves import Run, held, mean, runs
 
@@ -46,18 +45,13 @@ def training_curves(shown: Held) -> Drawing:
         some = runs(made, drawing)
         if some:
             places.setdefault((made.row["machine"], str(made.row["dataset"])), []).append(_Net(made.row, some))
-    used: set[tuple[str, str]] = set()
-    for (machine, dataset), nets in places.items():
+    for ((machine, dataset), nets), ending in zip(places.items(), endings(list(places)), strict=True):
         ordered = sorted(nets, key=lambda net: (-len(net.runs), in_order(net.row)))
         why = f"a figure has room for {_MOST} nets: draw fewer at once, with --where"
         drawing.leave_out((run.row for net in ordered[_MOST:] for run in net.runs), why)
         kept = _told_apart(sorted(ordered[:_MOST], key=lambda net: in_order(net.row)))
         figure = _figure(kept, machine, dataset)
-        if sum(where[0] == machine for where in places) > 1:
-            endings = (f"{slug(dataset)}{f'-{i}' if i > 1 else ''}" for i in count(1))
-            ending = next(e for e in endings if (machine, e) not in used)
-            used.add((machine, ending))
-            figure.set_label(ending)
+        figure.set_label(ending)
         drawing.figures.append((machine, figure))
         drawing.drawn.extend(run.row for net in kept for run in net.runs)
         drawing.notes += [note for net in kept if (note := _in_no_mean(net, machine, dataset))]
@@ -82,15 +76,14 @@ def _told_apart(nets: Sequence[_Net]) -> list[_Net]:
     ]
     families = [look(series(row["model"], row.get("family"))[1]) for row in rows]
     free = [colour for colour in COLOURS if colour not in dict(families)]
+    names = distinct((plain(text, 90) for text in apart(names, rows)), "{} ({})")
     found: list[_Net] = []
     for net, text, (colour, marker) in zip(nets, names, families, strict=True):
-        same = [row for row, other in zip(rows, names, strict=True) if other == text]
-        more = name(net.row, same).split(", ")[1:] if len(same) > 1 else []
         if any(other.colour == colour for other in found) and free:
             colour = free.pop(0)
         if (taken := {other.marker for other in found}) and marker in taken:
             marker = next(m for m in MARKERS if m not in taken)
-        found.append(net._replace(name=plain(", ".join([text, *more]), 90), colour=colour, marker=marker))
+        found.append(net._replace(name=text, colour=colour, marker=marker))
     return found
 
 
