@@ -16,6 +16,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # read when Triton is imported, so it must stand before any test is; kernels on a GPU are compiled, not interpreted
     if "not gpu" in str(config.getoption("markexpr")):
         os.environ.setdefault("TRITON_INTERPRET", "1")
+    # threads that spin while they wait slow a second process down several times over
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def pytest_unconfigure() -> None:

@@ -118,7 +118,7 @@ class Figure(NamedTuple):
     def _limit(self) -> str:
         if self.unit in ("%", "pp"):
             return f"{100 * self.limit:g} {self.unit}"
-        return units.significant(self.limit, 2) if self.limit >= 1e-3 else f"{self.limit:.1g}"
+        return f"{self.limit:.2g}" if self.limit >= 1e-3 else f"{self.limit:.1g}"
 
 
 class Evidence(NamedTuple):
