@@ -36,7 +36,10 @@ class Net:
 def net(num_classes):
     with (Path(__file__).parent / "begun").open("a") as file:
         file.write(os.environ["RAY_RAYLET_PID"] + "\\n")
-    time.sleep({seconds})
+    held = Path(__file__).parent / "held"
+    # there it goes on until the node is lost
+    there = held.exists() and held.read_text() == os.environ["RAY_RAYLET_PID"]
+    time.sleep(600 if there else {seconds})
     return Net()
 """
 
@@ -83,6 +86,7 @@ def workers(cluster: LocalCluster) -> list[int]:
 
 @needs_ray
 def test_a_lost_node_s_workloads_are_handed_out_again_and_each_is_kept_once(cluster: LocalCluster) -> None:
+    (cluster.path / "quicknet" / "held").write_text(str(cluster.second))
     child = start(cluster, '[[step-time]]\nmodel = "quicknet:net"\nbatch = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n')
     wait_until(lambda: cluster.second in begun(cluster, "quicknet") or child.poll() is not None)
     assert child.poll() is None, child.communicate()[1]
