@@ -67,6 +67,7 @@ def _timed() -> Iterator[Result]:
         yield result(name, times=(time,) * 10)
     yield result("timm:f", times=(1.7e308,) * 10)
     yield steps("timm:g", 0, 0.1)
+    yield _on_a_gpu("timm:k", 0, 0.1)
     yield steps("timm:h", -1, 0.1)
     nothing = Resolved(px=0, micro_batch=0, precision="fp32", layout="nhwc")
     yield steps("timm:i", 32, 0.1, resolved=nothing, asked={"world_size": 0})

@@ -87,7 +87,7 @@ def step_energy(result: Result) -> float | None:
 def image_energy(result: Result) -> float | None:
     """Joules of one image."""
     energy = step_energy(result)
-    return energy / result.step.batch if energy else None
+    return energy / result.step.batch if energy and result.step.batch > 0 else None
 
 
 def sm_clock(result: Result) -> float | None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
-from functools import wraps
 
 from matplotlib.figure import Figure
 
 from nfbench.analysis.rows import Row
 from nfbench.showing.file_names import distinct
-from nfbench.showing.kinds import Drawing, Held, without
-from nfbench.showing.plots import room_for
-from nfbench.showing.style import COLUMN, drawable, interval, look, names, plain, series
+from nfbench.showing.kinds import Drawing, Held
+from nfbench.showing.plots import each_machine
+from nfbench.showing.style import COLUMN, interval, look, names, plain, series
 from nfbench.showing.sweep_lines import log_axis, number
 
 MOST = 40
@@ -23,39 +22,26 @@ _LINE = 38
 """Characters of a line of a name beside an axis."""
 
 
-def each_machine(figure: Callable[[Sequence[Row], str], Figure]) -> Callable[[Held], Drawing]:
-    """Draw the rows of each machine that have a step time in a figure of their own."""
-
-    @wraps(figure)
-    def draw(held: Held) -> Drawing:
-        machines: dict[str, list[Row]] = {}
-        drawing = Drawing()
-        for row in held.rows:
-            if row["batch"] < 1:
-                drawing.leave_out([row], "no image in its batch")
-            elif drawable(row.get("step_time")):
-                machines.setdefault(row["machine"], []).append(row)
-            else:
-                drawing.leave_out([row], without(row, "step time"))
-        for machine, rows in machines.items():
-            shown = room_for(rows, MOST, drawing)
-            drawing.figures.append((machine, figure(shown, machine)))
-            drawing.drawn.extend(shown)
-        return drawing
-
-    return draw
-
-
-@each_machine
-def step_time(rows: Sequence[Row], machine: str) -> Figure:
+def step_time(held: Held) -> Drawing:
     """Milliseconds of one optimizer update per model, with intervals."""
-    return _by_model(rows, machine, "step time", "ms", lambda seconds, _: 1e3 * seconds)
+
+    def figure(rows: Sequence[Row], machine: str) -> Figure:
+        return _by_model(rows, machine, "step time", "ms", lambda seconds, _: 1e3 * seconds)
+
+    return each_machine(held, MOST, figure, _lacks)
 
 
-@each_machine
-def throughput(rows: Sequence[Row], machine: str) -> Figure:
+def throughput(held: Held) -> Drawing:
     """Images per second per model, with the intervals of the step time."""
-    return _by_model(rows, machine, "throughput", "images/s", lambda seconds, row: row["batch"] / seconds)
+
+    def figure(rows: Sequence[Row], machine: str) -> Figure:
+        return _by_model(rows, machine, "throughput", "images/s", lambda seconds, row: row["batch"] / seconds)
+
+    return each_machine(held, MOST, figure, _lacks)
+
+
+def _lacks(row: Row) -> str:
+    return "" if row["batch"] > 0 else "no image in its batch"
 
 
 def _by_model(rows: Sequence[Row], machine: str, what: str, unit: str, value: Callable[[float, Row], float]) -> Figure:

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nfbench.analysis.rows import Row
-from nfbench.showing.kinds import Drawing, Held, without
+from nfbench.showing.kinds import Drawing, Held
 from nfbench.showing.labels import Label, place
-from nfbench.showing.plots import room_for
+from nfbench.showing.plots import each_machine
 from nfbench.showing.row_names import height, labels
 from nfbench.showing.style import COLUMN, PAGE, drawable, look, plain, series
 from nfbench.showing.sweep_lines import legend, log_axis
@@ -32,22 +32,14 @@ _NOTE = "Energy of the devices' own counters over the window: without the rest o
 
 def energy(held: Held) -> Drawing:
     """Joules of an image of each row, and from three rows on images a second against it, one figure a machine."""
-    drawing = Drawing()
-    machines: dict[str, list[Row]] = {}
-    for row in held.rows:
-        if not drawable(row.get("step_time")):
-            drawing.leave_out([row], without(row, "step time"))
-        elif "image_energy" not in row:
-            drawing.leave_out([row], "no energy reading")
-        elif not drawable(row["image_energy"]) or not drawable(row.get("throughput")):
-            drawing.leave_out([row], "an energy or throughput that no axis can hold")
-        else:
-            machines.setdefault(row["machine"], []).append(row)
-    for machine, rows in machines.items():
-        shown = room_for(rows, _MOST, drawing)
-        drawing.figures.append((machine, _figure(shown, machine)))
-        drawing.drawn.extend(shown)
-    return drawing
+    return each_machine(held, _MOST, _figure, _lacks)
+
+
+def _lacks(row: Row) -> str:
+    if "image_energy" not in row:
+        return "no energy reading"
+    sound = drawable(row["image_energy"]) and drawable(row.get("throughput"))
+    return "" if sound else "an energy or throughput that no axis can hold"
 
 
 def _look(row: Row) -> tuple[str, str, str]:

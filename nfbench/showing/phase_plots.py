@@ -14,8 +14,8 @@ from matplotlib.transforms import blended_transform_factory
 from nfbench import units
 from nfbench.analysis.rows import Row
 from nfbench.records import PHASES
-from nfbench.showing.kinds import Drawing, Held, without
-from nfbench.showing.plots import room_for
+from nfbench.showing.kinds import Drawing, Held
+from nfbench.showing.plots import each_machine
 from nfbench.showing.row_names import height, labels
 from nfbench.showing.style import PAGE, drawable, plain
 
@@ -48,20 +48,12 @@ _NOTE = "Each phase is a median of its own, so that they need not add up to the 
 
 def phases(held: Held) -> Drawing:
     """Forward, backward, clip and the other phases of each row's step, one figure a machine."""
-    drawing = Drawing()
-    machines: dict[str, list[Row]] = {}
-    for row in held.rows:
-        if not drawable(row.get("step_time")):
-            drawing.leave_out([row], without(row, "step time"))
-        elif not any(drawable(row.get(phase)) for phase in PHASES):
-            drawing.leave_out([row], "no time of a phase, as under a CUDA graph")
-        else:
-            machines.setdefault(row["machine"], []).append(row)
-    for machine, rows in machines.items():
-        shown = room_for(rows, _MOST, drawing)
-        drawing.figures.append((machine, _figure(shown, machine)))
-        drawing.drawn.extend(shown)
-    return drawing
+    return each_machine(held, _MOST, _figure, _lacks)
+
+
+def _lacks(row: Row) -> str:
+    timed = any(drawable(row.get(phase)) for phase in PHASES)
+    return "" if timed else "no time of a phase, as under a CUDA graph"
 
 
 def parts(row: Row) -> dict[str, float]:

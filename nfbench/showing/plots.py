@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -24,13 +24,14 @@ from nfbench.catalog import macs, published
 from nfbench.catalog.models import FAMILIES, NETS, Net
 from nfbench.devices.about import slug
 from nfbench.showing.file_names import distinct
-from nfbench.showing.kinds import KINDS, Drawing, Held, find
+from nfbench.showing.kinds import KINDS, Drawing, Held, find, without
 from nfbench.showing.labels import Label, place
 from nfbench.showing.style import (
     COLUMN,
     FORMATS,
     REPORTED,
     STYLE,
+    drawable,
     in_order,
     look,
     save,
@@ -102,6 +103,24 @@ def _prefixes(machines: Sequence[str]) -> dict[str | None, str]:
     if len(machines) == 1:
         return {None: "", machines[0]: ""}
     return {None: "", **dict(zip(machines, distinct(map(slug, machines)), strict=True))}
+
+
+def each_machine(
+    held: Held, most: int, figure: Callable[[list[Row], str], Figure], lacks: Callable[[Row], str] = lambda _: ""
+) -> Drawing:
+    """A figure of each machine from its rows that have a step time, at most so many; ``lacks`` says why another of them
+    cannot be drawn, nothing where it can."""
+    drawing, machines = Drawing(), dict[str, list[Row]]()
+    for row in held.rows:
+        if why := lacks(row) if drawable(row.get("step_time")) else without(row, "step time"):
+            drawing.leave_out([row], why)
+        else:
+            machines.setdefault(row["machine"], []).append(row)
+    for machine, rows in machines.items():
+        shown = room_for(rows, most, drawing)
+        drawing.figures.append((machine, figure(shown, machine)))
+        drawing.drawn.extend(shown)
+    return drawing
 
 
 def room_for(rows: Sequence[Row], most: int, drawing: Drawing) -> list[Row]:
