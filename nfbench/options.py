@@ -57,6 +57,10 @@ where_option = click.option(
     help="Only rows where this holds: batch=32,64 or step_time<100ms; = != < <= > >= ~.",
 )
 
+noisy_option = click.option(
+    "--noisy", is_flag=True, help="Use noisy rows in ratios, figures and verdicts like any other."
+)
+
 quiet_option = click.option("--quiet", is_flag=True, help="No live line.")
 
 chart_option = click.option(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nfbench import units
-from nfbench.analysis import metrics, stats
+from nfbench.analysis import gate, metrics, stats
 from nfbench.analysis.asked import said
 from nfbench.analysis.stats import Estimate
 from nfbench.records import Machine, Resolved, Result, StepTime, accumulation_steps, key
@@ -15,14 +15,15 @@ _SHORTEST, _LONGEST = 1e-12, 1e12
 """Seconds that no clock has shown: such a file was not written by nfbench, and its ratios overflow."""
 _WIDE = 1.1
 """How many times a ratio the end of its interval may be for it to say that two nets are about equal."""
+FEW_ROUNDS = f"{stats.LEAST_ROUNDS} rounds are needed for an interval: --rounds {stats.LEAST_ROUNDS}"
 _TOLD = ("batch ", "micro batch ", "layout ", "precision ", "world size ")
 
 
 class Ratio(NamedTuple):
-    """How much of the baseline's step ``net`` takes, paired turn by turn within one session.
+    """How much of the baseline's step ``net`` takes, over rounds of fresh processes.
 
-    ``turns`` count, over ``rounds`` of fresh processes; ``voided`` ones do not, because the GPU was slowed down.
-    ``asked`` is how many there were to be, where that is known.
+    ``turns`` are the windows of each side in the ``rounds`` that count. ``voided`` turns do not count, because the GPU
+    was slowed down in their round. ``asked`` is how many turns were planned, 0 where looks decide that.
     """
 
     net: Result
@@ -45,12 +46,20 @@ class Ratio(NamedTuple):
         value, low, high = self.estimate
         return Estimate(1 / value, None if high is None else 1 / high, None if low is None else 1 / low)
 
+    @property
+    def no_interval(self) -> str:
+        """Why it has no interval; empty where it has one."""
+        return "" if self.estimate.low is not None else FEW_ROUNDS
+
 
 def paired(results: Sequence[Result], net: StepTime, baseline: StepTime) -> Ratio | None:
-    """The ratio of two workloads over the turns in which both have a rate; None where there is no such turn.
+    """The ratio of two workloads over rounds in which both have a rate; None where there is no such round.
 
-    The effect is the paired log-ratio of the medians, its interval Student's t: over the means of the rounds, or over
-    the turns where there is one round only. A turn in which the GPU was slowed down on either side does not count.
+    The effect of a round is the mean log-ratio of the step times of its turns. The interval is Student's t over rounds,
+    at `gate.confidence` where looks could end the measurement, and absent with fewer than `stats.LEAST_ROUNDS`: turns
+    of one pair of processes share its luck and do not replicate each other. A round in which a turn is missing, or in
+    which the GPU was slowed down on either side, does not count; where no round is whole, the turns that there are
+    give a value without an interval.
     """
     sides = key(net), key(baseline)
     turns: dict[tuple[str | None, int, int], dict[str, Result]] = {}
@@ -58,26 +67,32 @@ def paired(results: Sequence[Result], net: StepTime, baseline: StepTime) -> Rati
         # what did not end well would stand against what did
         if (side := key(r.workload)) in sides and r.status in ("ok", "diverged") and _clocked(metrics.seconds(r)):
             turns.setdefault((r.session, r.round, r.turn), {})[side] = r
-    both = {place: pair for place, pair in turns.items() if len(pair) == 2}
-    sound = {place: pair for place, pair in both.items() if not any(map(metrics.voided, pair.values()))}
-    if not sound:
+    rounds: dict[tuple[str | None, int], list[tuple[Result, Result]]] = {}
+    for (session, round, _), pair in turns.items():
+        if len(pair) == 2:
+            rounds.setdefault((session, round), []).append((pair[sides[0]], pair[sides[1]]))
+    sound = {place: pairs for place, pairs in rounds.items() if not any(metrics.voided(r) for p in pairs for r in p)}
+    whole = [pairs for pairs in sound.values() if len(pairs) >= pairs[0][0].sampling.turns]
+    counted = whole or list(sound.values())
+    if not counted:
         return None
-    rounds: dict[tuple[str | None, int], list[float]] = {}
-    for (session, round, _), pair in sound.items():
-        ratio = (metrics.seconds(pair[sides[0]]) or 0) / (metrics.seconds(pair[sides[1]]) or 1)
-        rounds.setdefault((session, round), []).append(ratio)
-    # turns of one pair of processes share their luck, so that they replicate each other only where nothing else does
-    ratios = [stats.mean_of_logs(r).value for r in rounds.values()] if len(rounds) > 1 else next(iter(rounds.values()))
-    last = list(sound.values())[-1]
+    last, sampling = counted[-1][-1], counted[-1][-1][0].sampling
+    effects = [
+        stats.mean_of_logs([(metrics.seconds(a) or 0) / (metrics.seconds(b) or 1) for a, b in pairs]).value
+        for pairs in counted
+    ]
+    estimate = stats.mean_of_logs(effects, gate.confidence() if sampling.looks else stats.CONFIDENCE)
+    enough = len(whole) >= stats.LEAST_ROUNDS
     return Ratio(
-        last[sides[0]],
-        last[sides[1]],
-        stats.mean_of_logs(ratios),
-        len(rounds),
-        len(both) - len(sound),
-        len(sound),
-        # turns that end when the ratio is known well enough are not told beforehand
-        last[sides[0]].sampling.turns * len({place[:2] for place in turns}) if last[sides[0]].sampling.turns > 1 else 0,
+        *last,
+        estimate if enough else Estimate(estimate.value),
+        len(counted),
+        sum(map(len, rounds.values())) - sum(map(len, sound.values())),
+        sum(map(len, counted)),
+        # where looks decide, or turns went on until the ratio was known, nobody planned their number
+        0
+        if sampling.looks or sampling.turns == 1
+        else sampling.turns * max(len({t[:2] for t in turns}), sampling.rounds),
     )
 
 
@@ -112,9 +127,9 @@ def circumstances(ratio: Ratio, with_precision: bool) -> str:
     """The settings of both sides, and what else is to be known about how the ratio was measured."""
     settings = where(ratio, with_precision)
     if ratio.asked > ratio.turns + ratio.voided:
-        settings += f"; {ratio.turns} of {ratio.asked} turns, the others did not end well"
-    if (ratio.estimate.half_width or 0) > 0 and ratio.rounds == 1:
-        settings += "; ± within this run"
+        settings += f"; only {ratio.turns} of {ratio.asked} turns count"
+    if ratio.no_interval:
+        settings += f"; {ratio.no_interval}"
     if ratio.voided:
         settings += f"; {ratio.voided} turn{'s'[: ratio.voided != 1]} left out, the GPU was slowed down"
     return settings

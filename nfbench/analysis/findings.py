@@ -13,15 +13,13 @@ from nfbench import units
 from nfbench.analysis import accuracy_findings, metrics, step_findings
 from nfbench.analysis import machine_findings as machine
 from nfbench.analysis.finding import Finding
+from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.records import Accuracy, Result, StepTime, accumulation_steps
 
-__all__ = ["Finding", "few_rounds", "of", "of_all"]
+__all__ = ["Finding", "few_rounds", "noisy", "of", "of_all"]
 
 MANY_ZEROS = 0.20
 """Share of exact zeros; an awake net has 1 %, one whose branches start at zero 80 %."""
-WIDE_T = {2: "12.7", 3: "4.3"}
-"""Rounds → half-width of Student's t interval in standard errors; with four it is 3.2, near its limit of 2."""
-
 Check = Callable[[Result], Finding | None]
 
 
@@ -43,11 +41,17 @@ def of_all(results: Iterable[Result]) -> list[Finding]:
 
 
 def few_rounds(rounds: int) -> Finding | None:
-    """For an interval over ``rounds`` replicates. One has none of these: its interval is "within this run"."""
-    if rounds not in WIDE_T:
+    """That so many rounds give no interval. One round has one of its own, "within this run"."""
+    if not 1 < rounds < LEAST_ROUNDS:
         return None
-    text = f"Student's t of {rounds} rounds is wide: ± {WIDE_T[rounds]} standard errors."
-    return Finding("few_rounds", text, "Take --rounds 4 or more.")
+    text = f"{rounds} rounds give no interval: {LEAST_ROUNDS} are needed."
+    return Finding("few_rounds", text, f"Take --rounds {LEAST_ROUNDS} or more.")
+
+
+def noisy(reason: str) -> Finding:
+    """That a row is noisy, for the ``reason`` of `nfbench.analysis.noise`."""
+    text = f"Noisy: {reason}. No figure, ratio or verdict uses it."
+    return Finding("noisy", text, "Time again on a quiet machine, or use it all the same with --noisy.")
 
 
 def _failed(result: Result) -> Finding | None:

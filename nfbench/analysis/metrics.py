@@ -20,6 +20,8 @@ from nfbench.analysis.step_seconds import step_time as step_time
 from nfbench.catalog import gpus
 from nfbench.records import MOST, PHASES, Phase, Reading, Result, accumulation_steps
 
+LEAST_WITHIN = 10
+"""Steps of one window that an interval within the run needs."""
 VOIDS = frozenset({"hw_slowdown", "hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake"})
 """Throttle reasons under which a timing is no timing of this device."""
 
@@ -193,16 +195,26 @@ METRICS: dict[str, Callable[[Result], float | None]] = {
 
 
 def across(results: Sequence[Result]) -> Estimate | None:
-    """The step time over replicates of one workload.
+    """The step time over replicates of one workload, in seconds; None where none has a rate.
 
-    One result gives its own interval, within that run; several give the geometric mean of theirs with Student's t
-    over them, which holds the spread between them. One that was slowed down counts only where there is no other.
+    One result gives the interval within its run, which fewer than `LEAST_WITHIN` whole steps do not have. Several give
+    the geometric mean over rounds of fresh processes, each that of its turns, with Student's t interval from
+    `stats.LEAST_ROUNDS` rounds on. One that was slowed down counts only where there is no other.
     """
-    found = [(r, time) for r in results if (time := seconds(r)) is not None]
-    found = [(r, time) for r, time in found if not voided(r)] or found
-    if len(found) <= 1:
-        return step_time(found[0][0]) if found else None
-    return stats.mean_of_logs([time for _, time in found])
+    timed = [(r, time) for r in results if (time := seconds(r)) is not None]
+    timed = [(r, time) for r, time in timed if not voided(r)] or timed
+    if not timed:
+        return None
+    if len(timed) == 1:
+        result = timed[0][0]
+        estimate = step_time(result)
+        few = not result.composed and (result.value("steps") or len(step_times(result))) < LEAST_WITHIN
+        return Estimate(estimate.value) if estimate is not None and few else estimate
+    rounds: dict[tuple[str, int], list[float]] = {}
+    for result, time in timed:
+        rounds.setdefault((result.session or result.id, result.round), []).append(time)
+    estimate = stats.mean_of_logs([stats.mean_of_logs(times).value for times in rounds.values()])
+    return estimate if len(rounds) >= stats.LEAST_ROUNDS else Estimate(estimate.value)
 
 
 @kept

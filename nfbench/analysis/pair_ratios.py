@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,11 +33,16 @@ def in_turns(mine: Of, base: Of) -> compare.Ratio | None:
 
 
 def timed(mine: Of, base: Of) -> Row:
-    """The ratios of two rows of steps, ``mine`` over ``base``, and what the paper reports of the two nets."""
+    """The ratios of two rows of steps, ``mine`` over ``base``, and what the paper reports of the two nets.
+
+    There is no ratio where either row is noisy, and no interval with fewer than `stats.LEAST_ROUNDS` rounds a side.
+    """
+    if "noisy" in mine.row or "noisy" in base.row:
+        return {"how": "noisy"}
     found: Row = {}
     if (paired := in_turns(mine, base)) is not None:
         estimate: Estimate | None = paired.estimate
-        over = f"{paired.rounds} rounds" if paired.rounds > 1 else f"{paired.turns} turns"
+        over = f"{paired.rounds} rounds"
         found = {"how": "in turns", "turns": paired.turns}
     else:
         estimate, over = _separate(mine, base)
@@ -60,26 +64,19 @@ def timed(mine: Of, base: Of) -> Row:
 
 
 def _separate(mine: Of, base: Of) -> tuple[Estimate | None, str]:
-    """The ratio of two that were not timed in turns: over their rounds, or from what each knows of itself."""
+    """The ratio of two that were not timed in turns, with Welch's interval over the rounds of each."""
     sides = [_rounds(o.results) for o in (base, mine)]
     if not all(sides):
         return None, ""
     before, after = ([time for _, time in side] for side in sides)
-    if len(before) > 1 and len(after) > 1:
-        sessions: dict[str, list[float]] = {}
-        for session, time in sides[0]:
-            sessions.setdefault(session, []).append(time)
-        noise = [stats.mean_of_logs(times).value for times in sessions.values()]
-        estimate = gate.unpaired(before, after, noise, stats.CONFIDENCE)
-        return estimate, f"{len(after)} and {len(before)} rounds, Welch"
-    times = mine.row.get("step_time"), base.row.get("step_time")
-    if not times[0] or not times[1]:
-        return None, ""
-    ratio, widths = times[0] / times[1], [_log_width(o.row) for o in (mine, base)]
-    if widths[0] is None or widths[1] is None:
-        return Estimate(ratio), ""
-    width = math.hypot(widths[0], widths[1])
-    return Estimate(ratio, ratio * math.exp(-width), ratio * math.exp(width)), "within each run"
+    if min(len(before), len(after)) < stats.LEAST_ROUNDS:
+        return Estimate(stats.mean_of_logs(after).value / stats.mean_of_logs(before).value), ""
+    sessions: dict[str, list[float]] = {}
+    for session, time in sides[0]:
+        sessions.setdefault(session, []).append(time)
+    noise = [stats.mean_of_logs(times).value for times in sessions.values()]
+    estimate = gate.unpaired(before, after, noise, stats.CONFIDENCE)
+    return estimate, f"{len(after)} and {len(before)} rounds, Welch"
 
 
 def _rounds(results: Sequence[Result]) -> list[tuple[str, float]]:
@@ -89,12 +86,6 @@ def _rounds(results: Sequence[Result]) -> list[tuple[str, float]]:
         if r.status in ("ok", "diverged") and not metrics.voided(r) and (time := metrics.seconds(r)):
             rounds.setdefault((r.session or r.id, r.round), []).append(time)
     return [(session, stats.mean_of_logs(times).value) for (session, _), times in rounds.items()]
-
-
-def _log_width(row: Row) -> float | None:
-    """Half of the step time's interval on the logarithm."""
-    low, high = row.get("step_time_low"), row.get("step_time_high")
-    return math.log(high / low) / 2 if low and high else None
 
 
 def trained(mine: Of, base: Of) -> Row:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from nfbench import units
-from nfbench.analysis import findings, metrics
+from nfbench.analysis import findings, metrics, noise, stats
 from nfbench.catalog import published
 from nfbench.catalog.models import find
 from nfbench.errors import UnknownModel
@@ -71,14 +71,13 @@ def choose(results: Iterable[Result], everything: bool = False) -> Chosen:
 def row(group: Sequence[Result], brief: bool = False) -> Row:
     """One row of raw SI values; what is absent has no entry.
 
-    Quantities are medians over the replicates that have a rate; the step time has its interval. Reported figures stand
+    Quantities are medians over the replicates that have a rate; the step time has its interval, and images/s are those
+    of the step time. ``noisy`` says why the row is used nowhere but in tables (`noise.reason`). Reported figures stand
     under ``reported_`` and only where batch and px are the paper's. A ``brief`` row has neither the other metrics nor
     findings, which are most of the work.
     """
     last = group[-1]
-    rated = [r for r in group if metrics.seconds(r) is not None]
-    # what was cut short is no replicate of what was not
-    rated = [r for r in rated if r.status in ("ok", "diverged")] or rated
+    rated = _rated(group)
     shown = rated or [last]
     result = shown[-1]
     workload, resolved = result.step, result.resolved
@@ -107,18 +106,43 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
         found["agc"] = "none" if resolved.agc is None else resolved.agc
         found["accumulation_steps"] = accumulation_steps(workload, resolved)
         found["asked_precision"], found["asked_layout"] = workload.precision, workload.layout
-    for layout in ("nchw", "nhwc"):
-        trial = result.reading(f"trial_{layout}")
-        if trial is not None:
-            found[f"trial_{layout}"] = statistics.median(trial.finite)
+    found |= _trials(result)
     if (time := metrics.across(rated)) is not None:
         found |= {"step_time": time.value, "step_time_low": time.low, "step_time_high": time.high}
+    found["noisy"] = noise.reason(rated, time)
     steps = [r.value("steps") for r in rated]
     found["steps"] = sum(s for s in steps if s is not None) or None
     found |= ({} if brief else _measured(shown)) | _reported(result)
+    if time is not None and workload.batch > 0:
+        # of several replicates the median rate is not that of their step time
+        found["throughput"] = workload.batch / time.value
     if not brief:
-        found["findings"] = _doubts(group, rated)
+        found["findings"] = _doubts(group, rated, found["noisy"])
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _rated(group: Sequence[Result]) -> list[Result]:
+    """Those of replicates that have a rate; what was cut short is no replicate of what was not."""
+    rated = [r for r in group if metrics.seconds(r) is not None]
+    return [r for r in rated if r.status in ("ok", "diverged")] or rated
+
+
+def quiet(results: Iterable[Result]) -> list[Result]:
+    """The results without those of timed steps whose row is noisy, of whatever software."""
+    results = list(results)
+    steps = choose((r for r in results if isinstance(r.workload, StepTime)), everything=True)
+    rated = [(group, _rated(group)) for group in steps.groups]
+    noisy = {id(r) for group, timed in rated if noise.reason(timed, metrics.across(timed)) for r in group}
+    return [r for r in results if id(r) not in noisy]
+
+
+def _trials(result: Result) -> Row:
+    """Seconds of a pass in each layout that was tried, where the trial could tell them apart or one alone fits."""
+    trials = {layout: trial.finite for layout in ("nchw", "nhwc") if (trial := result.reading(f"trial_{layout}"))}
+    trials = {layout: times for layout, times in trials.items() if times}
+    if len(trials) == 2 and not stats.apart(*trials.values()):
+        return {}
+    return {f"trial_{layout}": statistics.median(times) for layout, times in trials.items()}
 
 
 def _measured(results: Sequence[Result]) -> Row:
@@ -132,19 +156,24 @@ def _measured(results: Sequence[Result]) -> Row:
     return found
 
 
-def _doubts(group: Sequence[Result], rated: Sequence[Result]) -> list[findings.Finding]:
-    warnings = findings.of_all(group)
-    if (few := findings.few_rounds(len(rated))) is not None and len({r.round for r in rated}) > 1:
+def _doubts(group: Sequence[Result], rated: Sequence[Result], noisy: str | None) -> list[findings.Finding]:
+    warnings = [*([findings.noisy(noisy)] if noisy else []), *findings.of_all(group)]
+    if (few := findings.few_rounds(len({(r.session or r.id, r.round) for r in rated}))) is not None:
         warnings.append(few)
     # replicates have an interval of their own
     return [f for f in warnings if f.code != "wide_interval" or len(rated) == 1]
 
 
-def rows(results: Iterable[Result], everything: bool = False, brief: bool = False) -> tuple[list[Row], str]:
+def rows(
+    results: Iterable[Result], everything: bool = False, brief: bool = False, noisy: bool = False
+) -> tuple[list[Row], str]:
     """The rows of `choose` over the results that are steps, ``brief`` ones as of `row`, and what was set aside in a
-    sentence."""
+    sentence. Where ``noisy`` is wanted, noisy rows count as any other."""
     chosen = choose((r for r in results if isinstance(r.workload, StepTime)), everything)
     found = [row(group, brief) for group in chosen.groups]
+    if noisy:
+        for shown in found:
+            shown.pop("noisy", None)
     names = machine_names(group[-1].machine for group in chosen.groups)
     for shown, group in zip(found, chosen.groups, strict=True):
         shown["machine"] = names[group[-1].machine]

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
+LEAST_ROUNDS = 4
+"""Rounds of fresh processes that an interval over rounds needs."""
 _WIDEST = 700.0
 """The logarithm of what a float just holds."""
 
@@ -82,6 +84,27 @@ def median(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
         return Estimate(centre)
     low = max(1, math.floor(rank * n / effective))
     return Estimate(centre, float(data[low - 1]), float(data[n - low]))
+
+
+def apart(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether two lists of times, each of two turns that were taken A B B A, differ beyond doubt.
+
+    The intervals of their medians are disjoint, and the halves of both lists differ in the same direction: a burst of
+    other work makes one turn slow, not both.
+    """
+    if min(len(first), len(second)) < 2:
+        return False
+    one, other = median(first), median(second)
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return False
+    halves = [
+        float(np.median(first[part])) < float(np.median(second[part2]))
+        for part, part2 in (
+            (slice(None, len(first) // 2), slice(None, len(second) // 2)),
+            (slice(len(first) // 2, None), slice(len(second) // 2, None)),
+        )
+    ]
+    return (one.high < other.low and all(halves)) or (other.high < one.low and not any(halves))
 
 
 def mean_of_logs(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:

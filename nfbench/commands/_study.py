@@ -28,6 +28,7 @@ RUN: tuple[options.Decorator, ...] = (
     click.option("--fresh", is_flag=True, help="Run everything again, also what is done."),
     click.option("--shard", metavar="I/N", help="Every N-th workload from the I-th on: a machine each, one folder."),
     click.option("--ray", metavar="ADDRESS", help="Hand the workloads to a Ray cluster: HOST:PORT, or auto."),
+    options.noisy_option,
 )
 """Flags of every command that runs a study."""
 
@@ -47,6 +48,7 @@ def perform(
     fresh: bool,
     shard: str | None,
     ray: str | None,
+    noisy: bool,
     only: Sequence[str] = (),
     skip: Skip | None = None,
 ) -> None:
@@ -93,7 +95,7 @@ def perform(
         raise
     finally:
         landing.release()
-    _show(found, tasks, done, landing, format, no_chart)
+    _show(found, tasks, done, landing, format, no_chart, noisy)
 
 
 def _run(
@@ -151,7 +153,9 @@ def _check_figures(found: Study) -> None:
             )
 
 
-def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format: Any, no_chart: bool) -> None:
+def _show(
+    found: Study, tasks: Sequence[Task], done: Found, landing: Any, format: Any, no_chart: bool, noisy: bool
+) -> None:
     """Tables on stdout; on stderr all else, and the answer last."""
     from nfbench.showing import accuracy as show_accuracy
     from nfbench.showing import answers, chart, chart_study, left_out, plots, report_write
@@ -168,7 +172,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format
         return
     every = landing.earlier(results[-1].machine) or results
     # a claim is judged from all that is there, whatever was asked for now
-    seen = show.shown(every if found.name == answers.CLAIMS else results)
+    seen = show.shown(every if found.name == answers.CLAIMS else results, noisy=noisy)
     click.echo(answers.tables(found, seen, format), nl=False)
     chart.under(format, no_chart, lambda screen: chart_study.of_study(found, seen, screen))
     for line in show_accuracy.legend(seen.trained) if person and answers.of_runs(found, seen) else []:
@@ -190,8 +194,8 @@ def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format
     if own and (report := report_write.device(folder.parent)) is not None:
         page = report_write.to(folder.parent / report_write.PAGE, report)[0]
         click.echo(f"The device's page: {linked(page, sys.stderr)}", err=True)
-    whole = show.shown(every, everything=False)
-    held = Held(whole.steps, whole.results, whole.trained, whole.ratios)
+    whole = show.shown(every, everything=False, noisy=noisy)
+    held = Held(whole.steps, whole.results, whole.trained, whole.ratios, noisy=noisy)
     drawn = plots.draw(held, folder / "figures", found.figures)
     if drawn.files:
         click.echo(f"Figures in {linked(folder / 'figures', sys.stderr)}: {_names(drawn.files)}", err=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nfbench import options
-from nfbench.errors import Failed, NfbenchError, Stop, UnsupportedWorkload
+from nfbench.errors import Failed, NfbenchError, Stop, Undecided, UnsupportedWorkload
+
+if TYPE_CHECKING:
+    from nfbench.analysis.compare import Ratio
+    from nfbench.analysis.rows import Row
 
 
 @click.command("compare")
@@ -19,19 +24,31 @@ from nfbench.errors import Failed, NfbenchError, Stop, UnsupportedWorkload
     help="In place of B: the other family's net that is nearest by this.",
 )
 @options.options(options.WORKLOAD_OPTIONS)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    metavar="N",
+    help="So many fresh processes of each net.  [default: 4, 8 or 16, as --within needs]",
+)
 @click.option("--within", type=options.Share(), default="1%", show_default=True, help="Stop at ratios ± this narrow.")
 @click.option(
-    "--max-time", type=options.Duration(), default="2m", show_default=True, help="For all turns after the first."
+    "--max-time",
+    type=options.Duration(),
+    default="2m",
+    show_default=True,
+    help="Of timing, over all rounds; starting processes comes on top.",
 )
 @options.device_option
 @options.seed_option
 @options.out_option
 @options.format_option
 @options.chart_option
+@options.noisy_option
 @options.quiet_option
 def command(
     nets: tuple[str, ...],
     match: Any,
+    rounds: int | None,
     within: float,
     max_time: float,
     device: str,
@@ -39,13 +56,15 @@ def command(
     out: Path | None,
     format: Any,
     no_chart: bool,
+    noisy: bool,
     quiet: bool,
     **shared: Any,
 ) -> None:
-    """Time two or more nets in turns A B B A ... and print how many times as fast A is.
+    """Time two or more nets in turns A B B A and print how many times as fast A is.
 
-    A net may bring settings of its own: nfnet-f1@px=224,layout=nhwc. Each runs in a process that is kept alive; the
-    ratio's interval decides when it is enough. The last line says the answer in a sentence.
+    A net may bring settings of its own: nfnet-f1@px=224,layout=nhwc. Each round starts fresh processes; the interval
+    is over rounds, and after 4, 8 or 16 of them it is narrow enough or the time is up. The last line says the answer
+    in a sentence.
     """
     from nfbench.analysis import compare
     from nfbench.analysis.rows import row as row_of
@@ -54,10 +73,9 @@ def command(
     from nfbench.records import key
     from nfbench.showing import chart, chart_rows, comparison
     from nfbench.showing.live import Live
-    from nfbench.studies import settings
-    from nfbench.studies.versus import versus
+    from nfbench.studies import settings, versus
 
-    sampling = settings.sampling({"within": within, "max_time": max_time, "min_steps": 3})
+    settings.positive("within", within)
     asked = [options.net_and_settings(text) for text in nets]
     if match is not None:
         if len(asked) != 1:
@@ -75,18 +93,27 @@ def command(
         again = next(w.model for w, k in zip(workloads, keys, strict=True) if keys.count(k) > 1)
         raise UnsupportedWorkload(
             f"{again} is there twice with the same settings.",
-            why="The noise of a machine is what `nfbench check STUDY` shows without --against.",
-            try_=f"{again} {again}@layout=nchw",
+            why="A setting that changes nothing here tells them apart: it shows the noise of the machine.",
+            try_=f"compare {again} {again}@px={_px(again)}, or {again} {again}@layout=nchw",
         )
     landing = Landing(out, "compare")
     try:
         with Live(quiet, brief=True) as live:
-            kept = versus(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
+            sampling = versus.sampling(rounds, within, max_time, len(workloads))
+            kept = versus.Versus(
+                workloads, sampling, max_time, device=device, seed=seed, keep=landing.keep, watch=live
+            ).run()
     except (Stop, KeyboardInterrupt, NfbenchError):
         landing.say()
         raise
     rows = [row_of([r for r in kept if key(r.workload) == k]) for k in keys]
-    ratios = [compare.paired(kept, workloads[0], other) for other in workloads[1:]]
+    if noisy:
+        for row in rows:
+            row.pop("noisy", None)
+    ratios = [
+        None if "noisy" in rows[0] or "noisy" in row else compare.paired(kept, workloads[0], other)
+        for row, other in zip(rows[1:], workloads[1:], strict=True)
+    ]
     click.echo(comparison.table(rows, ratios, format), nl=False)
     chart.under(format, no_chart, lambda screen: chart_rows.found([], [], ratios, screen))
     known = [ratio for ratio in ratios if ratio is not None]
@@ -97,8 +124,27 @@ def command(
             click.echo(f"! {finding}", err=True)
     try:
         landing.close(rows, kept)
-        if not known:
-            raise Failed("No ratio: in every turn the GPU was slowed down.", try_="Cool it or lock its clocks.")
+        _check(rows, known)
     finally:
         if known:
             click.echo(comparison.sentence(known), err=format in ("csv", "json"))
+
+
+def _check(rows: Sequence[Row], known: Sequence[Ratio]) -> None:
+    """Raise where there is no ratio."""
+    noisy = [f"{row['model']}: {row['noisy']}" for row in rows if "noisy" in row]
+    if not known and noisy:
+        raise Undecided(
+            f"No ratio, because the timing is too noisy: {'; '.join(noisy)}.",
+            why="The results are kept.",
+            try_="the same on a quiet machine, or with --noisy",
+        )
+    if not known:
+        raise Failed("No ratio: in every round the GPU was slowed down.", try_="Cool it or lock its clocks.")
+
+
+def _px(model: str) -> int:
+    """The px at which a net trains, which changes nothing where it is asked for."""
+    from nfbench.catalog.models import find
+
+    return find(model).train_px or 224

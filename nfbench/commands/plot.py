@@ -28,6 +28,7 @@ _FORMATS = ("png", "svg", "pdf")
 @click.option("--format", "formats", multiple=True, type=click.Choice(_FORMATS), help="May be repeated.  [png, svg]")
 @options.where_option
 @click.option("--all", "everything", is_flag=True, help="Also results by older software.")
+@options.noisy_option
 def command(
     paths: tuple[Path, ...],
     out: Path | None,
@@ -35,6 +36,7 @@ def command(
     formats: tuple[str, ...],
     where: tuple[str, ...],
     everything: bool,
+    noisy: bool,
 ) -> None:
     """Draw results: files, or folders that are read recursively.
 
@@ -42,7 +44,7 @@ def command(
     the figures go to `figures` beside the results.
     """
     from nfbench.analysis import accuracy
-    from nfbench.analysis.rows import rows
+    from nfbench.analysis.rows import quiet, rows
     from nfbench.analysis.store import load
     from nfbench.analysis.where import parse, select
     from nfbench.commands._landing import newest, say_broken
@@ -56,10 +58,10 @@ def command(
     conditions = parse(where)
     loaded = load(paths)
     results, replaced = newest(loaded.results)
-    steps, aside = rows(results, everything)
+    steps, aside = rows(results, everything, noisy=noisy)
     trained, trained_aside = accuracy.rows(results, everything)
     real = [r for r in results if r.machine.device != "fake"] or results
-    turns = of_ratios(ratios(real, everything))
+    turns = of_ratios(ratios(real if noisy else quiet(real), everything))
     # a step has no data set, but the runs of one are set against steps
     known = [c for c in conditions if any(c.key in row for row in steps)]
     partners = [row for row in steps if all(c.holds(row) for c in known)] if known != conditions else None
@@ -67,7 +69,7 @@ def command(
     steps, trained, turns = select(conditions, steps, trained, turns)
     results = _met(conditions, results) if conditions else results
     taken = [row.ratio for row in turns if isinstance(row, OfRatio)]
-    held = Held(steps, results, trained, taken, everything, partners)
+    held = Held(steps, results, trained, taken, everything, partners, noisy)
     folder = out or (paths[0] if paths[0].is_dir() else paths[0].parent) / "figures"
     asked = list(dict.fromkeys(kinds))
     drawn = plots.draw(held, folder, asked, tuple(dict.fromkeys(formats)) or ("png", "svg"))

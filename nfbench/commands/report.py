@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from nfbench import options
+
 
 @click.command("report")
 @click.argument("paths", nargs=-1, required=True, metavar="RESULTS...", type=click.Path(path_type=Path))
@@ -13,7 +15,8 @@ import click
     "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="A .md or .html file."
 )
 @click.option("--all", "everything", is_flag=True, help="Also results by older software.")
-def command(paths: tuple[Path, ...], out: Path, everything: bool) -> None:
+@options.noisy_option
+def command(paths: tuple[Path, ...], out: Path, everything: bool, noisy: bool) -> None:
     """Tell what results found: files, or folders that are read recursively.
 
     The answer in a sentence, the verdicts on the claims and a figure stand first, then each study with its question,
@@ -25,7 +28,7 @@ def command(paths: tuple[Path, ...], out: Path, everything: bool) -> None:
 
     report_write.check(out)
     sources = report_sources.read(paths)
-    report = report_build.build(sources, everything)
+    report = report_build.build(sources, everything, noisy)
     written = report_write.to(out, report)
     click.echo(written[0])
     if figures := len(written) - 1:

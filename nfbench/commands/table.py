@@ -27,6 +27,7 @@ _FRONTS = ("macs", "params", "step-time", "energy")
 @click.option("--group-by", multiple=True, metavar="KEY,KEY", help="A table for each value.")
 @click.option("--baseline", metavar="NET", help="Ratios to this net, as resnet50@batch=64.")
 @click.option("--all", "everything", is_flag=True, help="Also results by older software.")
+@options.noisy_option
 @click.option("--front", type=click.Choice(_FRONTS), help="Training runs by this cost; ● no cheaper one is as good.")
 @click.option("--target", type=options.Share(), metavar="SHARE", help="Time of training until this top-1, as 90%.")
 @options.format_option
@@ -39,6 +40,7 @@ def command(
     group_by: tuple[str, ...],
     baseline: str | None,
     everything: bool,
+    noisy: bool,
     front: str | None,
     target: float | None,
     format: Any,
@@ -66,7 +68,7 @@ def command(
             raise click.BadParameter("no column is named; type model,batch,step_time.", param_hint=flag)
     loaded = load(paths)
     results, replaced = newest(loaded.results)
-    kinds, said = _kinds(results, everything, target)
+    kinds, said = _kinds(results, everything, target, noisy)
     if front is not None or target is not None:
         _check_trained(kinds.trained, paths, front)
     if baseline is not None:
@@ -100,17 +102,19 @@ def command(
     click.echo(f"Next: nfbench plot {' '.join(map(str, paths))}", err=True)
 
 
-def _kinds(results: Sequence[Result], everything: bool, target: float | None) -> tuple[Kinds, tuple[str, str]]:
+def _kinds(
+    results: Sequence[Result], everything: bool, target: float | None, noisy: bool
+) -> tuple[Kinds, tuple[str, str]]:
     """The rows of each kind, and what was set aside of timed steps and of training runs, in a sentence each."""
     from nfbench.analysis import accuracy, clips, counted
-    from nfbench.analysis.rows import rows
+    from nfbench.analysis.rows import quiet, rows
     from nfbench.showing.study import ratios
     from nfbench.showing.together import Kinds, of_ratios
 
-    steps, aside = rows(results, everything)
+    steps, aside = rows(results, everything, noisy=noisy)
     trained, trained_aside = accuracy.rows(results, everything, target)
     real = [r for r in results if r.machine.device != "fake"] or results
-    turns = of_ratios(ratios(real, everything))
+    turns = of_ratios(ratios(real if noisy else quiet(real), everything))
     kinds = Kinds(steps, turns, clips.rows(results), trained, counted.rows(results))
     return kinds, (aside, trained_aside)
 

@@ -9,13 +9,14 @@ import torch
 
 from nfbench.devices import about
 from nfbench.devices.base import Steps
-from nfbench.devices.fit import LEFT_FREE, shares
+from nfbench.devices.fit import shares
 from nfbench.devices.torch_device import TorchDevice, TorchSteps, share_of
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.agc_triton import refusal
 from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Resolved, StepTime, reading
 
-MOST_IMAGES = 16
+FILLED = 0.60
+"""Share of the free memory that an update may fill: torch's workspaces come on top of what is counted."""
 _STATUS = Path("/proc/self/status")
 
 
@@ -49,30 +50,22 @@ class Cpu(TorchDevice):
         return Conditions(load=about.load())
 
     def fit(self, workload: StepTime, resolved: Resolved, steps: Steps, seed: int) -> int:
-        """At most 16 images, fewer where two measured passes say that the free memory would not do."""
-        candidates = [n for n in shares(share_of(workload)) if n <= MOST_IMAGES]
-        if len(candidates) < 2:
-            return candidates[0]
-        free = about.memory_available()
-        before = resident()
-        small = next((n for n in reversed(candidates) if n > 1), 1)
+        """The whole batch where what an update needs fits in `FILLED` of the free memory, else the largest share of
+        it that does: a smaller pass changes what batch normalization sees.
+
+        Counted are the activations that a small pass keeps for backward, gradients, optimizer state and the average of
+        the weights; the weights themselves are there already.
+        """
         assert isinstance(steps, TorchSteps)
-        parameters = sum(p.numel() * p.element_size() for p in steps.step.net.parameters())
-        self.reset_peaks()
+        candidates = shares(share_of(workload))
+        small = min(2, candidates[0])
         with steps.step.eager():
-            for _ in range(2):
-                steps.arrange(resolved.layout, small)
-                steps.update(_nothing, 1)
-        peak = peak_resident()
-        if free is None or peak is None or before is None or not self.peak_is_fresh:
-            return candidates[0]
-        # gradients and momentum come once, however many images there are
-        fixed = 2 * parameters
-        an_image = max(0, peak - before - fixed) / small
-        for size in candidates:
-            if fixed + size * an_image <= (1 - LEFT_FREE) * free:
-                return size
-        return candidates[-1]
+            steps.arrange(resolved.layout, small)
+            an_image = steps.step.saved_bytes() / small
+        weights = sum(p.numel() * p.element_size() for p in steps.step.net.parameters())
+        copies = 2 + (workload.optimizer == "recipe") + (workload.ema != "none")
+        room = FILLED * about.memory_available() / workload.world_size
+        return next((n for n in candidates if copies * weights + n * an_image <= room), candidates[-1])
 
     def recorder(self, stamps: int) -> CpuRecorder:
         return CpuRecorder()
@@ -151,8 +144,4 @@ def _status(field: str) -> int | None:
     for line in text.splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
-    return None
-
-
-def _nothing() -> None:
     return None

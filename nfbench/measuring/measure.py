@@ -154,7 +154,7 @@ class Measurement:
                 found += gauge.stop(busy)
         throttle = {reason for gauge in gauges for reason in getattr(gauge, "throttle", ())}
         self.watch.phase("reading gradients")
-        notes = {**result.notes, **steps.notes()}
+        notes = {**result.notes, **prepared.notes, **steps.notes()}
         try:
             found += steps.inspect()
         except Exception as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from nfbench.analysis.stats import median
+from nfbench.analysis.stats import apart, median
 from nfbench.devices.base import Device, Steps
 from nfbench.measuring.stopping import block_steps, short_passes, steady, whole_steps_fit
 from nfbench.measuring.watch import Watch
@@ -41,6 +41,7 @@ class Preparation:
         self.source = SOURCES[device.machine.device]
         self.resolved: Resolved | None = None
         self.readings: list[Reading] = []
+        self.notes: dict[str, str] = {}
         self.step_time = 0.0
         self.passes = 1
         self.spent = 0.0
@@ -119,7 +120,11 @@ class Preparation:
         return one_pass
 
     def _better_layout(self, steps: Steps, resolved: Resolved) -> Layout:
-        """A few passes in each layout, in the order A B B A; a layout that runs out of memory loses."""
+        """The layout that a trial of a few passes in each, A B B A, shows to be quicker beyond doubt.
+
+        Where it shows neither, that is the device's usual one, and a note says so. A layout that runs out of memory
+        loses.
+        """
         times, firsts = dict[Layout, list[float]](), dict[Layout, Reading]()
         order: tuple[Layout, ...] = ("nhwc", "nchw", "nchw", "nhwc")
         arranged: Layout | None = None
@@ -148,7 +153,11 @@ class Preparation:
         self.readings += [
             reading(f"trial_{layout}", "s", "micro_step", self.source, values) for layout, values in times.items()
         ]
-        best = self.world.agree(min(times, key=lambda layout: median(times[layout]).value))
+        best: Layout = min(times, key=lambda layout: median(times[layout]).value)
+        if self.world.agree(len(times) == 2 and not apart(times["nhwc"], times["nchw"])):
+            best = "nhwc" if self.device.machine.device != "cpu" else "nchw"
+            self.notes["layout_trial"] = f"neither layout was quicker beyond doubt, so {best}, the device's usual one"
+        best = self.world.agree(best)
         self.readings.append(firsts[best])
         self.step_time = self.world.agree(median(times[best]).value) * self._accumulation_steps(resolved)
         return best

@@ -110,9 +110,9 @@ class RankedStep(TrainStep):
         with self._without_ranks():
             return super()._ascent_gradient(index, images, weight)
 
-    def _saved_bytes(self) -> int:
+    def saved_bytes(self) -> int:
         with self._without_ranks():
-            return super()._saved_bytes()
+            return super().saved_bytes()
 
     @contextlib.contextmanager
     def _without_ranks(self) -> Iterator[None]:

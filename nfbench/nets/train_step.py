@@ -252,7 +252,7 @@ class TrainStep:
         if count_operators:
             total = counts[0] + (self.accumulation_steps - 1) * counts[-1] + rest
             readings.append(reading("operators", "1", "step", "dispatch mode", [total]))
-            readings.append(reading("saved_bytes", "B", "micro_step", "saved tensors", [self._saved_bytes()]))
+            readings.append(reading("saved_bytes", "B", "micro_step", "saved tensors", [self.saved_bytes()]))
         return readings
 
     def _clip_all(self, counting: contextlib.AbstractContextManager[object]) -> None:
@@ -272,8 +272,8 @@ class TrainStep:
             g.copy_(before)
         self.clip()
 
-    def _saved_bytes(self) -> int:
-        """What one pass keeps for backward. Of a compiled net the hooks would see something else."""
+    def saved_bytes(self) -> int:
+        """Bytes that one pass keeps for backward. Of a compiled net the hooks would see something else."""
         from nfbench.nets.saved import Saved
 
         saved = Saved([*self.net.parameters(), *self.net.buffers()])

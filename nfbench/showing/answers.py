@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from nfbench.analysis import claims, clips, compare, sweeps
 from nfbench.analysis.claims import Verdict
+from nfbench.analysis.rows import quiet
 from nfbench.records import Result
 from nfbench.showing import accuracy as show_accuracy
 from nfbench.showing import claims as show_claims
@@ -30,7 +31,7 @@ def tables(found: Study, seen: Shown, format: Format) -> str:
     """The tables of what was found; as csv and json one, of what the study is about."""
     person = format in ("rich", "md")
     if found.name == CLAIMS:
-        judged = verdicts(seen.results)
+        judged = verdicts(seen.results, seen.noisy)
         if not person:
             return show_claims.table([v for each in judged for v in each], format)
         whys = [f"{v.claim.id}, {v.verdict}: {v.why}\n" for each in judged for v in each if v.why]
@@ -67,18 +68,21 @@ def texts(results: Sequence[Result]) -> dict[str, str]:
     return made
 
 
-def verdicts(results: Sequence[Result]) -> list[list[Verdict]]:
-    """The verdict on each claim, of each machine on which the claims were measured: never over several."""
+def verdicts(results: Sequence[Result], noisy: bool = False) -> list[list[Verdict]]:
+    """The verdict on each claim, of each machine on which the claims were measured: never over several, and of noisy
+    steps only where ``noisy``."""
     machines = dict.fromkeys(r.machine for r in results if r.study == CLAIMS) or dict.fromkeys(
         r.machine for r in results
     )
-    return [claims.judge([r for r in results if r.machine == machine]) for machine in machines]
+    used = results if noisy else quiet(results)
+    return [claims.judge([r for r in used if r.machine == machine]) for machine in machines]
 
 
 def sentences(name: str, seen: Shown) -> list[str]:
-    """The answers, one a line."""
+    """The answers, one a line; noisy steps are in none."""
+    seen = seen.quiet()
     if name == CLAIMS:
-        return [show_claims.summary(each) for each in verdicts(seen.results)]
+        return [show_claims.summary(each) for each in verdicts(seen.results, seen.noisy)]
     machines = dict.fromkeys(ratio.net.machine for ratio in seen.ratios)
     found = [compare.sentence([r for r in seen.ratios if r.net.machine == machine]) for machine in machines]
     found += sweep_answers.cost_of_clip(seen)

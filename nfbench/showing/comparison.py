@@ -53,6 +53,8 @@ _RAW = (
     Column("throughput", "images/s"),
     Column("image_energy", "J/image"),
     Column("turns", "turns"),
+    Column("rounds", "rounds"),
+    Column("noisy", "noisy"),
     *_DIFFERING,
     Column("differs", "differs"),
     Column("machine", "machine"),
@@ -73,12 +75,18 @@ def _line(row: Row, first: Row, ratio: Ratio | None) -> dict[str, Any]:
     if ratio is not None:
         speedup = ratio.speedup
         line |= {"speedup": speedup.value, "speedup_low": speedup.low, "speedup_high": speedup.high}
-        line["turns"], line["times"] = ratio.turns, _times(ratio)
+        line["turns"], line["times"] = ratio.turns, _told(ratio)
+        line["rounds"] = ratio.rounds
     return line
 
 
 def _times(ratio: Ratio) -> str:
     return units.interval(*ratio.speedup)
+
+
+def _told(ratio: Ratio) -> str:
+    """The ratio in a table, with the reason where it has no interval."""
+    return f"{_times(ratio)} ({ratio.no_interval})" if ratio.no_interval else _times(ratio)
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:
@@ -118,10 +126,10 @@ def sentence(ratios: Sequence[Ratio]) -> str:
 
 def _clause(ratio: Ratio, with_precision: bool) -> str:
     names = [r.workload.model for r in (ratio.net, ratio.baseline)]
-    within = "; ± within this run" if ratio.rounds == 1 and ratio.speedup.half_width is not None else ""
+    few = f"; {ratio.no_interval}" if ratio.no_interval else ""
     text = (
         f"a step of {names[0]} is {_times(ratio)} times as fast as one of {names[1]} "
-        f"({compare.where(ratio, with_precision)}{within})"
+        f"({compare.where(ratio, with_precision)}{few})"
     )
     if ratio.open:
         text += ", which does not tell the faster one"
@@ -152,18 +160,13 @@ def findings(ratio: Ratio, within: float) -> list[Finding]:
     found = []
     names = f"{ratio.net.workload.model} against {ratio.baseline.workload.model}"
     half = ratio.speedup.half_width
-    if half is None or half > within * ratio.speedup.value:
-        width = "no interval" if half is None else f"± {units.percent(half / ratio.speedup.value, 2)}"
-        wanted = units.percent(within, 2)
-        if ratio.asked:
-            text = f"{names}: {ratio.turns} turns gave {width}, wanted were ± {wanted}."
-            found.append(Finding("wide_ratio", text, "Take more turns for a narrower one."))
-        else:
-            text = f"{names}: --max-time was used up after {ratio.turns} turns: {width}, wanted were ± {wanted}."
-            found.append(Finding("wide_ratio", text, "Raise --max-time for a narrower one."))
-    if ratio.turns < 4:
-        text = f"{names}: {ratio.turns} turns are few: their interval is wide or absent."
-        found.append(Finding("few_turns", text, "Raise --max-time so that four turns fit."))
+    if ratio.no_interval:
+        text = f"{names}: {ratio.rounds} round{'s'[: ratio.rounds != 1]}; {ratio.no_interval}."
+        found.append(Finding("few_rounds", text, ""))
+    elif half is not None and half > within * ratio.speedup.value:
+        width = f"± {units.percent(half / ratio.speedup.value, 2)}"
+        text = f"{names}: {ratio.rounds} rounds gave {width}, wanted were ± {units.percent(within, 2)}."
+        found.append(Finding("wide_ratio", text, f"Take --rounds {2 * ratio.rounds}, or a quieter machine."))
     if ratio.voided:
         text = f"{names}: {ratio.voided} turn{'s'[: ratio.voided != 1]} left out, the GPU was slowed down."
         found.append(Finding("void_turns", text, "Cool it or lock its clocks, and compare again."))

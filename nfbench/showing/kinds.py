@@ -91,7 +91,7 @@ class Held:
     the ratios that were measured in turns, and all results, also those by older software.
 
     ``everything`` tells that older software is shown too. ``partners`` are steps that training runs may be set against
-    though no figure is asked for that shows them; None: ``rows``.
+    though no figure is asked for that shows them; None: ``rows``. ``noisy`` tells that noisy steps are drawn too.
     """
 
     rows: Sequence[Row] = ()
@@ -100,6 +100,7 @@ class Held:
     ratios: Sequence[Ratio] = ()
     everything: bool = False
     partners: Sequence[Row] | None = None
+    noisy: bool = False
 
 
 class Missing(NamedTuple):

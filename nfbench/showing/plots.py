@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nfbench.analysis.loading import no_collection
-from nfbench.analysis.rows import Row
+from nfbench.analysis.rows import Row, quiet
 from nfbench.catalog import macs, published
 from nfbench.catalog.models import FAMILIES, NETS, Net
 from nfbench.devices.about import slug
@@ -62,7 +63,25 @@ def looks() -> Iterator[None]:
 def drawings(held: Held, kinds: Iterable[str] = ()) -> dict[str, Drawing]:
     """The figures of ``kinds``, or of all that these results ask for, by kind; within `looks` only."""
     unasked = (kind for kind in KINDS if KINDS[kind].reads != "nothing" or _beside_reports(held))
-    return {kind: find(kind)(held) for kind in list(dict.fromkeys(kinds)) or unasked}
+    drawn_from, noisy = _without_noise(held)
+    made = {kind: find(kind)(drawn_from) for kind in list(dict.fromkeys(kinds)) or unasked}
+    for kind, drawing in made.items():
+        if KINDS[kind].reads in ("steps", "timed", "softwares"):
+            for row in noisy:
+                drawing.leave_out([row], f"noisy: {row['noisy']}")
+        elif KINDS[kind].reads == "ratios" and noisy:
+            drawing.notes.append(f"{len(noisy)} noisy row{'s'[: len(noisy) != 1]} in no ratio, unless --noisy")
+    return made
+
+
+def _without_noise(held: Held) -> tuple[Held, list[Row]]:
+    """What figures are drawn from, and the rows of steps that are too noisy for it."""
+    noisy = [row for row in held.rows if "noisy" in row]
+    if held.noisy or not (noisy or held.results):
+        return held, []
+    partners = None if held.partners is None else [row for row in held.partners if "noisy" not in row]
+    rows = [row for row in held.rows if "noisy" not in row]
+    return replace(held, rows=rows, results=quiet(held.results), partners=partners), noisy
 
 
 def _beside_reports(held: Held) -> bool:

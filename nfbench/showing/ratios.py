@@ -38,7 +38,7 @@ def rows(ratios: Sequence[Ratio]) -> list[Row]:
             "speedup": value,
             "speedup_low": low,
             "speedup_high": high,
-            "shown": units.interval(value, low, high),
+            "shown": units.interval(value, low, high) + (f" ({ratio.no_interval})" if ratio.no_interval else ""),
             "turns": f"{ratio.turns} of {ratio.asked}" if ratio.asked > ratio.turns else ratio.turns,
             "rounds": ratio.rounds,
             "reported": "; ".join(f"{r.value:.3g} ({r.source})" for r in reported) or None,

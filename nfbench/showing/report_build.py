@@ -21,8 +21,9 @@ _KEPT = ("steps", "ratios", "accuracy", "clips", "counted", "batch-sweep", "agc-
 """The tables that a run keeps beside its results."""
 
 
-def build(sources: Sources, everything: bool = False) -> Report:
-    """The report on all that was read. Those of the fake device are set aside where there are others."""
+def build(sources: Sources, everything: bool = False, noisy: bool = False) -> Report:
+    """The report on all that was read. Those of the fake device are set aside where there are others, and noisy steps
+    are in no figure, ratio or verdict unless ``noisy``."""
     devices: dict[tuple[str, str | None], list[Group]] = {}
     real = any(r.machine.device != "fake" for group in sources.groups for r in group.results)
     fake = 0
@@ -36,7 +37,7 @@ def build(sources: Sources, everything: bool = False) -> Report:
         for device, results in own.items():
             devices.setdefault(device, []).append(group._replace(results=results))
     anchors = _Anchors()
-    parts = tuple(_part(groups, everything, anchors) for groups in devices.values())
+    parts = tuple(_part(groups, everything, noisy, anchors) for groups in devices.values())
     notes = [f"{fake} result{'s'[: fake != 1]} of the fake device set aside."] if fake else []
     if sources.broken:
         n, first = len(sources.broken), sources.broken[0]
@@ -61,23 +62,23 @@ class _Anchors:
         return found
 
 
-def _part(groups: Sequence[Group], everything: bool, anchors: _Anchors) -> Part:
+def _part(groups: Sequence[Group], everything: bool, noisy: bool, anchors: _Anchors) -> Part:
     results = [r for group in groups for r in group.results]
     machines = list(dict.fromkeys(r.machine for r in results))
     title = clean(", ".join(filter(None, [machines[0].name, machines[0].mig_profile])), 120)
     anchor = anchors.new(title)
-    seen = shown(results, everything)
-    judged = report_claims.judged(seen.results)
+    seen = shown(results, everything, noisy)
+    judged = report_claims.judged(seen.results, noisy)
     top = report_figures.top(seen, everything)
     # of one group all has been seen
     one = seen if len(groups) == 1 else None
-    found = [(group, one or shown(group.results, everything)) for group in groups]
+    found = [(group, one or shown(group.results, everything, noisy)) for group in groups]
     studies = [_study(group, own, everything, anchors, judged) for group, own in found]
     if top is not None and sum(_shows(study, top) for study in studies) == 1:
         # it would stand there twice
         kept = [tuple(p for p in study.pictures if p.alt != top.alt) for study in studies]
         studies = [replace(study, pictures=some) for study, some in zip(studies, kept, strict=True)]
-    answer = report_headline.answer(seen, judged[0].summary if judged else "")
+    answer = report_headline.answer(seen.quiet(), judged[0].summary if judged else "")
     doubts = tuple(report_headline.doubts(seen))
     return Part(title, anchor, tuple(map(about, machines)), answer, doubts, tuple(judged), top, tuple(studies))
 

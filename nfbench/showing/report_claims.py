@@ -15,13 +15,13 @@ _NAMED = 2
 """Deciding figures that stand in a claim's line."""
 
 
-def judged(results: Sequence[Result]) -> list[Judged]:
+def judged(results: Sequence[Result], noisy: bool = False) -> list[Judged]:
     """The verdicts of each machine; of results that were not measured for the claims only those that there are.
 
     The fake device times nothing, so that it speaks for no claim.
     """
     found = []
-    for verdicts in answers.verdicts([r for r in results if r.machine.device != "fake"]):
+    for verdicts in answers.verdicts([r for r in results if r.machine.device != "fake"], noisy):
         own = any(r.study == answers.CLAIMS and r.machine == verdicts[0].machine for r in results)
         shown = [v for v in verdicts if own or v.verdict != "not run"]
         if all(v.verdict == "not run" for v in shown):

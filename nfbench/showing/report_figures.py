@@ -70,7 +70,7 @@ def drawn(seen: Shown, kinds: Sequence[str], folder: Path | None, everything: bo
 
 
 def _held(seen: Shown, everything: bool) -> Held:
-    return Held(seen.steps, seen.results, seen.trained, seen.ratios, everything)
+    return Held(seen.steps, seen.results, seen.trained, seen.ratios, everything, noisy=seen.noisy)
 
 
 def _pictures(made: dict[str, Drawing], held: Held, folder: Path | None, seen: Shown) -> list[Picture]:

@@ -85,6 +85,7 @@ SETTINGS: tuple[Column, ...] = (
 
 OUTCOME: tuple[Column, ...] = (
     Column("status", "status", _plain, right=False),
+    Column("noisy", "noisy", _plain, right=False),
     Column("rounds", "rounds"),
     Column("turns", "turns"),
     Column("steps", "steps timed", count),
@@ -137,7 +138,7 @@ _TOLD = {c.key for c in (*SETTINGS, *IMPLEMENTATION)} - {"model"} | {"machine", 
 
 
 def with_interval(row: Row) -> str:
-    """The step time as '12.3 ms ± 0.4 %', with 'composed' where it is."""
+    """The step time as '12.3 ms ± 0.4 %', with 'composed' and 'noisy' where it is."""
     value = row.get("step_time")
     if value is None:
         return units.ABSENT
@@ -146,7 +147,7 @@ def with_interval(row: Row) -> str:
     if low is not None and high is not None and value > 0:
         share = (high - low) / 2 / value
         text += f" ± {units.percent(share if share > 1e-9 else 0.0, 2)}"
-    return text + (" (composed)" if row.get("composed") else "")
+    return text + (" (composed)" if row.get("composed") else "") + (" (noisy)" if row.get("noisy") else "")
 
 
 def wide(rows: Sequence[Row], format: Format) -> str:

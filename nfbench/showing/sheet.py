@@ -78,11 +78,13 @@ def _precision(row: Row) -> str:
 
 
 def _layout(row: Row) -> str:
-    """'nhwc (nchw 1.4× slower)' where both were tried."""
+    """'nhwc (nchw 1.4× the time)' where both were tried and one is quicker beyond doubt."""
     layout = row.get("layout")
     trials = {name: row.get(f"trial_{name}") for name in ("nchw", "nhwc")}
     if layout is None or row.get("asked_layout") != "best":
         return _plain(layout)
+    if not any(trials.values()):
+        return f"{layout} (trial undecided)"
     other = "nchw" if layout == "nhwc" else "nhwc"
     mine, its = trials[layout], trials[other]
     if mine and its:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from nfbench.analysis import accuracy, clips, compare, counted
 from nfbench.analysis.compare import Ratio
-from nfbench.analysis.rows import Row, rows
+from nfbench.analysis.rows import Row, quiet, rows
 from nfbench.errors import BadResults
 from nfbench.records import Result, StepTime, key
 from nfbench.showing import accuracy as show_accuracy
@@ -25,7 +25,7 @@ from nfbench.studies.done import current
 
 
 class Shown(NamedTuple):
-    """The rows of each kind that results hold."""
+    """The rows of each kind that results hold; ``noisy`` tells that noisy steps count as any other."""
 
     steps: list[Row]
     trained: list[Row]
@@ -33,18 +33,27 @@ class Shown(NamedTuple):
     counted: list[Row]
     ratios: list[Ratio]
     results: list[Result]
+    noisy: bool = False
+
+    def quiet(self) -> Shown:
+        """The same without noisy steps."""
+        return self._replace(steps=[row for row in self.steps if "noisy" not in row])
 
 
-def shown(results: Sequence[Result], everything: bool = True) -> Shown:
-    """The rows of ``results``; of the newest software of each workload and machine unless ``everything``."""
+def shown(results: Sequence[Result], everything: bool = True, noisy: bool = False) -> Shown:
+    """The rows of ``results``; of the newest software of each workload and machine unless ``everything``.
+
+    No ratio is made of noisy rows unless ``noisy``.
+    """
     kept = current(results)
     return Shown(
-        rows(kept, everything)[0],
+        rows(kept, everything, noisy=noisy)[0],
         accuracy.rows(kept, everything)[0],
         clips.rows(kept),
         counted.rows(kept),
-        ratios(kept, everything),
+        ratios(kept if noisy else quiet(kept), everything),
         kept,
+        noisy,
     )
 
 

@@ -21,6 +21,8 @@ Format = Literal["rich", "md", "csv", "json"]
 Row = Mapping[str, Any]
 _LONGEST = 2000
 """Characters of a cell for people, who have no use for more; raw values are whole."""
+_DIM, _UNDIM = "\x1b[2m", "\x1b[22m"
+"""What a terminal shows grey: a noisy row."""
 
 
 def plain(value: Any) -> str:
@@ -103,13 +105,14 @@ def _rich(columns: Sequence[Column], rows: Sequence[Row], title: str | None) -> 
     if table.shared and width is not None:
         # by hand, since what a value holds may be longer than a line
         above += textwrap.wrap(f"all: {', '.join(table.shared)}", width, subsequent_indent="     ")
-    body = _folded(table, width) if width is not None and not table.fits(width) else _aligned(table)
+    grey = [width is not None and bool(row.get("noisy")) for row in rows]
+    body = _folded(table, width, grey) if width is not None and not table.fits(width) else _aligned(table, grey)
     below = [f"Too narrow here for: {', '.join(table.left_out)}."] if table.left_out else []
     below = textwrap.wrap(below[0], width, subsequent_indent="  ") if below and width is not None else below
     return "\n".join([*above, *body, *below]) + "\n"
 
 
-def _aligned(table: Fitted) -> list[str]:
+def _aligned(table: Fitted, grey: Sequence[bool]) -> list[str]:
     def line(texts: Sequence[str]) -> str:
         aligned = (t.rjust(w) if c.right else t.ljust(w) for t, w, c in zip(texts, widths, table.columns, strict=True))
         return (" " * table.gap).join(aligned).rstrip()
@@ -119,7 +122,7 @@ def _aligned(table: Fitted) -> list[str]:
     lines = [line([c.title for c in table.columns]), rule]
     for i, row in enumerate(table.cells):
         lines += [heading] if (heading := _heading(table, i)) else []
-        lines.append(line(row))
+        lines.append(f"{_DIM}{line(row)}{_UNDIM}" if grey[i] else line(row))
     return lines
 
 
@@ -128,7 +131,7 @@ def _heading(table: Fitted, i: int) -> str:
     return table.headings[i] if table.headings and (not i or table.headings[i] != table.headings[i - 1]) else ""
 
 
-def _folded(table: Fitted, width: int) -> list[str]:
+def _folded(table: Fitted, width: int, grey: Sequence[bool]) -> list[str]:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -143,7 +146,7 @@ def _folded(table: Fitted, width: int) -> list[str]:
     for i, row in enumerate(table.cells):
         if heading := _heading(table, i):
             laid.add_row(Text(heading, no_wrap=False))
-        laid.add_row(*map(Text, row))
+        laid.add_row(*map(Text, row), style="dim" if grey[i] else None)
     out = io.StringIO()
     Console(file=out, force_terminal=True, width=width, highlight=False).print(laid)
     return [line.rstrip() for line in out.getvalue().splitlines()]

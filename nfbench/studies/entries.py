@@ -8,11 +8,13 @@ from typing import Any, get_args
 
 import msgspec
 
+from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.catalog import published
 from nfbench.catalog.models import find
 from nfbench.errors import BadStudy, NfbenchError, UnsupportedWorkload
 from nfbench.records import Accuracy, AgcCost, AgcImpl, Dependence, Flops, Sampling, StepTime
 from nfbench.studies import runs, settings
+from nfbench.studies.case import TURN_TIME
 from nfbench.studies.entry import Entry
 from nfbench.studies.runs import Runs
 
@@ -30,7 +32,9 @@ ABOUT = ("device", "scale", "claim", "exclude", "time_limit")
 _CLAIMS = tuple(row["id"] for row in published.rows("claims.csv"))
 LONGEST_RUN = 86400.0
 CLIP_TIME = 20.0
-_SAMPLING = _fields(Sampling)
+_SAMPLING = tuple(name for name in _fields(Sampling) if name != "looks")
+ROUNDS = {"rounds": LEAST_ROUNDS, "turns": 2, "turn_time": TURN_TIME}
+"""How a pair is timed unless its table says otherwise: A B B A in each round."""
 _RUN = (*_fields(Accuracy), *runs.PATHS, "seeds", "seed", "max_time")
 _CLIP = ("model", "impl", "clipped", "layout", "within", "max_time")
 TABLES: dict[str, tuple[str, ...]] = {
@@ -118,7 +122,7 @@ def _compare(point: dict[str, Any]) -> Entry:
     for name in ("net", "baseline"):
         if not isinstance(point.get(name), str):
             raise BadStudy(f"{name} is missing or no text.", try_='net = "…" and baseline = "…"')
-    sampling = settings.sampling(_pop(point, _SAMPLING))
+    sampling = settings.sampling({**ROUNDS, **_pop(point, _SAMPLING)})
     sides = []
     for side in ("net", "baseline"):
         own = point.get(f"{side}_settings", {})

@@ -11,7 +11,7 @@ from nfbench.devices import open_device
 from nfbench.errors import NfbenchError
 from nfbench.measuring.measure import measure
 from nfbench.measuring.outcome import Keep, Labels
-from nfbench.records import Result, Sampling, StepTime
+from nfbench.records import Resolved, Result, Sampling, StepTime
 from nfbench.studies.group import Group, Seat, Watcher, running
 from nfbench.studies.process import Process
 from nfbench.studies.study import Part
@@ -54,6 +54,7 @@ def parts(
         NfbenchError: the device cannot be had, or is not of the ``kind`` for which the parts were chosen.
     """
     labels = [Labels(session=new_id(), study=study) for _ in parts]
+    settled: dict[int, list[Resolved | None]] = {}
     rounds = [(place, round) for place, part in enumerate(parts) for round in range(part.sampling.rounds)]
     for batch in _batches(parts, rounds):
         groups = {
@@ -66,6 +67,8 @@ def parts(
             start(list(groups.values()), watch, kind)
             for place, round in batch:
                 state.current, state.keep = groups[place, round], partial(keep, place)
+                # what each auto became in the first round holds for all, so that they replicate each other
+                state.current.settled = settled.setdefault(place, state.current.settled)
                 _turns(parts[place], state.current, round, state.keep, watch)
                 state.current.close()
 

@@ -1,73 +1,145 @@
-"""Workloads against each other on one device, in turns A B B A …, until their ratios are known well enough."""
+"""Nets against each other on one device: rounds of fresh processes, and in each round turns A B B A."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import msgspec
 
-from nfbench.analysis import compare
+from nfbench.analysis import compare, gate, metrics, stats
 from nfbench.analysis.store import new_id
 from nfbench.measuring.outcome import Keep, Labels
-from nfbench.records import Result, Sampling, StepTime
+from nfbench.records import Resolved, Result, Sampling, StepTime
+from nfbench.studies.case import TURN_TIME
 from nfbench.studies.group import Group, Seat, Watcher, running
-from nfbench.studies.runner import start
+from nfbench.studies.runner import TOGETHER, start
 from nfbench.studies.together import crowded
 
-TURN_TIME = 3.0
-LEAST_TURNS = 4
+TURNS = 2
+"""Turns of a round: A B, then B A, in which a steady drift cancels."""
 
 
-def versus(
-    workloads: Sequence[StepTime], sampling: Sampling, *, device: str, seed: int, keep: Keep, watch: Watcher
-) -> list[Result]:
-    """Time the workloads in turns; the results of the turns that count.
+def sampling(rounds: int | None, within: float, max_time: float, nets: int) -> Sampling:
+    """How long to measure ``nets`` against each other: ``rounds``, or where that is None until a look ends it.
 
-    Turns end where the ratio of the first to every other is as narrow as ``sampling.within``, after an even number of
-    them and four at least, or with ``sampling.max_time``, which begins with the second turn. Where the peaks of all do
-    not fit in 90 % of the memory, each turn has a process of its own.
-
-    Raises:
-        NfbenchError: the device cannot be had.
+    ``max_time`` caps the seconds in which steps are timed, over all rounds and nets; it decides how long a turn is, and
+    at which look there is no time for the next. The rounds of the first look always run.
     """
-    group = Group([Seat(workload) for workload in workloads], device=device, seed=seed, labels=Labels(session=new_id()))
-    cap = max(TURN_TIME, sampling.max_time / (LEAST_TURNS * len(workloads)))
-    each = msgspec.structs.replace(sampling, turn_time=TURN_TIME, max_time=cap)
-    kept: list[Result] = []
-    with running([group], keep) as state:
-        state.current = group
-        start([group], watch)
-        done, first = 0, 0
-        spent = longest = 0.0
-        while 0 not in group.out and len(group.out) < len(workloads) - 1:
-            began = time.monotonic()
-            # a process of its own is a round of its own
-            round, turn = (done, 0) if group.alone else (0, done)
-            said = f" (turn {done - first + 1})"
-            results = group.turn(round, turn, each, keep, watch, said=said)
-            done += 1
-            if done == 1 and crowded(results):
-                watch.note("They do not fit in the device's memory together: each turn gets fresh processes.")
+    looks = gate.LOOKS if rounds is None else ()
+    least = rounds or gate.LOOKS[0]
+    return Sampling(
+        within=within,
+        min_steps=3,
+        rounds=rounds or gate.LOOKS[-1],
+        turns=TURNS,
+        max_time=max(TURN_TIME, max_time / (max(least, stats.LEAST_ROUNDS) * nets)),
+        turn_time=min(TURN_TIME, max_time / (least * TURNS * nets)),
+        looks=looks,
+    )
+
+
+class Versus:
+    """Workloads timed against the first of them, round after round, until the ratios are known well enough.
+
+    ``sampling`` is that of `sampling`, ``max_time`` in seconds as there. What each `auto` becomes in the first round
+    holds for all. Where the peaks of all nets do not fit in the memory together, each turn gets fresh processes. A
+    round in which the GPU was slowed down is run again, up to `gate.MOST_VOID` times.
+    """
+
+    def __init__(
+        self,
+        workloads: Sequence[StepTime],
+        sampling: Sampling,
+        max_time: float,
+        *,
+        device: str,
+        seed: int,
+        keep: Keep,
+        watch: Watcher,
+    ) -> None:
+        self.workloads, self.sampling, self.max_time = list(workloads), sampling, max_time
+        self.device, self.seed, self.keep, self.watch = device, seed, keep, watch
+        self.labels = Labels(session=new_id())
+        self.settled: list[Resolved | None] = [None] * len(self.workloads)
+        self.failed: set[int] = set()
+        self.alone = False
+        self.results: list[Result] = []
+        self.tried = self.sound = self.void = 0
+        self.timed = self.longest = 0.0
+
+    def run(self) -> list[Result]:
+        """The results of the rounds, whole or not.
+
+        Raises:
+            NfbenchError: the device cannot be had.
+        """
+        for look in self.sampling.looks or (self.sampling.rounds,):
+            if self.sound and self.timed + (look - self.sound) * self.longest > self.max_time:
+                break
+            while self.sound < look and self._comparable():
+                self._rounds(min(look - self.sound, max(1, TOGETHER // len(self.workloads))), look)
+            if not self._comparable() or self._narrow():
+                break
+        return self.results
+
+    def _comparable(self) -> bool:
+        others = len(self.workloads) - 1 - len(self.failed - {0})
+        return 0 not in self.failed and others > 0 and self.void <= gate.MOST_VOID
+
+    def _rounds(self, count: int, look: int) -> None:
+        """Rounds whose processes start together, before any of them is timed."""
+        groups = [self._group() for _ in range(count)]
+        with running(groups, self.keep) as state:
+            start(groups, self.watch)
+            for group in groups:
+                if not self._comparable():
+                    return
+                state.current = group
+                self._round(group, look)
+                group.close()
+
+    def _group(self) -> Group:
+        return Group(
+            [Seat(workload) for workload in self.workloads],
+            device=self.device,
+            seed=self.seed,
+            labels=self.labels,
+            alone=self.alone,
+        )
+
+    def _round(self, group: Group, look: int) -> None:
+        group.settled, group.out = self.settled, set(self.failed)
+        if self.alone and not group.alone:
+            group.run_alone()
+            group.out = set(self.failed)
+        words = f" (round {self.sound + 1}, look after {look})" if self.sampling.looks else ""
+        words = words or f" (round {self.sound + 1} of {look})"
+        rows: list[Result] = []
+        turn = 0
+        while turn < TURNS and not group.out - self.failed:
+            results = group.turn(self.tried, turn, self.sampling, self.keep, self.watch, said=words)
+            turn += 1
+            if not group.alone and crowded(results):
+                self.watch.note("They do not fit in the device's memory together: each turn gets fresh processes.")
+                self.alone, turn, rows = True, 0, []
+                # an even number of rounds on, so that the first net still begins
+                self.tried += 2
                 group.run_alone()
-                first = done
+                group.out |= self.failed
                 continue
-            kept += [result for result in results if result is not None]
-            took = time.monotonic() - began
-            turns = done - first
-            # the first turn builds, compiles and tries layouts
-            spent += took if turns > 1 else TURN_TIME * len(workloads)
-            longest = max(longest, took if turns > 1 else 0.0)
-            if turns >= LEAST_TURNS and turns % 2 == 0 and _narrow(kept, workloads, sampling.within):
-                break
-            # an odd last turn would leave a drift in the ratio
-            more = 2 if turns % 2 == 0 else 1
-            if turns >= 2 and more == 2 and spent + more * longest > sampling.max_time:
-                break
-    return kept
+            rows += [result for result in results if result is not None]
+        self.failed |= group.out
+        self.tried += 1
+        self.results += rows
+        if any(map(metrics.voided, rows)):
+            self.void += 1
+            return
+        seconds = sum(t for r in rows if (blocks := r.reading("block_time")) is not None for t in blocks.finite)
+        self.sound, self.timed, self.longest = self.sound + 1, self.timed + seconds, max(self.longest, seconds)
 
-
-def _narrow(results: Sequence[Result], workloads: Sequence[StepTime], within: float) -> bool:
-    ratios = [compare.paired(results, workloads[0], other) for other in workloads[1:]]
-    halves = [(r.estimate.half_width, r.estimate.value) for r in ratios if r is not None]
-    return bool(halves) and all(half is not None and half <= within * value for half, value in halves)
+    def _narrow(self) -> bool:
+        """Whether each ratio's interval is as narrow as wanted."""
+        first, *others = self.workloads
+        ratios = [compare.paired(self.results, first, other) for other in others]
+        widths = [(r.estimate.half_width, r.estimate.value) for r in ratios if r is not None]
+        return bool(widths) and all(half is not None and half <= self.sampling.within * value for half, value in widths)
