@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from conftest import Cli
 from make import H200, Quiet, once, result, step_times
@@ -18,30 +21,84 @@ from nfbench.analysis.rows import row
 from nfbench.catalog import published
 from nfbench.catalog.nearest import nearest
 from nfbench.errors import NfbenchError, UnsupportedWorkload
-from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime
+from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime, reading
 from nfbench.showing import comparison
+from nfbench.showing.ratios import table as ratio_table
 from nfbench.studies import versus
 from nfbench.studies.group import Group, Seat
 
 A, B, C = StepTime(model="nfnet-f1"), StepTime(model="efficientnet-b7"), StepTime(model="resnet50")
 
 
-def turns(*times: Sequence[float], **fields: Any) -> list[Result]:
-    """Turn n of A, B … with one step time each."""
+TWO = Sampling(turns=2)
+
+
+def rounds(*times: Sequence[float], turns: int = 2, **fields: Any) -> list[Result]:
+    """Round n of A, B … with one step time each, the same in each of its turns."""
     workloads = (A, B, C)
+    given = {"sampling": Sampling(turns=turns)} | fields
     return [
-        result(workload=w, times=(t,) * 5, turn=n, **fields)
+        result(workload=w, times=(t,) * 5, round=n, turn=turn, **given)
         for n, each in enumerate(times)
+        for turn in range(turns)
         for w, t in zip(workloads, each, strict=False)
     ]
 
 
-def test_the_ratio_is_paired_turn_by_turn() -> None:
-    # both take twice as long in every second turn, which is not noise of their ratio
-    ratio = compare.paired(turns((1.0, 8.0), (2.0, 16.0), (1.0, 8.0), (2.0, 16.0)), A, B)
+def test_the_ratio_is_paired_round_by_round() -> None:
+    # both take twice as long in every second round, which is not noise of their ratio
+    ratio = compare.paired(rounds((1.0, 8.0), (2.0, 16.0), (1.0, 8.0), (2.0, 16.0)), A, B)
     assert ratio is not None
     assert ratio.speedup == (pytest.approx(8.0),) * 3
-    assert (ratio.rounds, ratio.turns) == (1, 4)
+    assert (ratio.rounds, ratio.turns) == (4, 8)
+
+
+def test_the_interval_is_students_t_over_the_log_ratios_of_the_rounds() -> None:
+    times = [(1.0, 1.1), (1.0, 1.2), (1.0, 1.3), (1.0, 1.15), (1.0, 1.25)]
+    logs = [math.log(b / a) for a, b in times]
+    mean = statistics.fmean(logs)
+    ratio = compare.paired(rounds(*times), A, B)
+    assert ratio is not None and ratio.speedup.value == pytest.approx(math.exp(mean))
+    # t of 4 degrees of freedom at 0.975, and at 1 − 0.05 / 3 / 2 where three looks could have ended it
+    for looks, quantile in (((), 2.776445), ((4, 8, 16), 3.960786)):
+        width = quantile * statistics.stdev(logs) / math.sqrt(5)
+        ratio = compare.paired(rounds(*times, sampling=Sampling(turns=2, looks=looks)), A, B)
+        assert ratio is not None
+        assert ratio.speedup.low == pytest.approx(math.exp(mean - width), rel=1e-6)
+        assert ratio.speedup.high == pytest.approx(math.exp(mean + width), rel=1e-6)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_fewer_than_four_rounds_have_no_interval_and_say_what_is_needed(number: int) -> None:
+    ratio = compare.paired(rounds(*[(1.0, 2.0), (1.0, 2.2), (1.0, 2.1)][:number]), A, B)
+    assert ratio is not None and ratio.speedup.value == pytest.approx(2.0, rel=0.06)
+    assert (ratio.estimate.low, ratio.estimate.high, ratio.rounds) == (None, None, number)
+    needed = "4 rounds are needed for an interval: --rounds 4"
+    assert ratio.no_interval == needed and needed in compare.sentence([ratio])
+    rows = [row([r for r in rounds((1.0, 2.0)) if r.workload == w]) for w in (A, B)]
+    assert needed in comparison.table(rows, [ratio], "md") and needed in ratio_table([ratio], "md")
+    assert "±" not in comparison.sentence([ratio])
+
+
+def test_many_turns_of_one_pair_of_processes_are_one_round() -> None:
+    # as the files of older versions hold them
+    ratio = compare.paired(rounds((1.0, 2.0), turns=12), A, B)
+    assert ratio is not None and (ratio.rounds, ratio.turns, ratio.estimate.low) == (1, 12, None)
+
+
+def test_a_round_that_lacks_a_turn_or_was_slowed_down_does_not_count() -> None:
+    hot = Conditions(throttle=("hw_slowdown",))
+    sound = rounds(*[(1.0, 2.0)] * 4)
+    cut = [result(workload=w, times=(t,) * 5, round=4, sampling=TWO) for w, t in ((A, 1.0), (B, 9.0))]
+    slowed = [
+        result(workload=w, times=(t,) * 5, round=5, turn=turn, sampling=TWO, conditions=hot if turn else Conditions())
+        for turn in range(2)
+        for w, t in ((A, 1.0), (B, 9.0))
+    ]
+    ratio = compare.paired([*sound, *cut, *slowed], A, B)
+    assert ratio is not None and ratio.speedup == (pytest.approx(2.0),) * 3
+    assert (ratio.rounds, ratio.turns, ratio.voided) == (4, 8, 2)
+    assert compare.paired(slowed, A, B) is None
 
 
 def test_one_model_at_two_settings_is_two_workloads() -> None:
@@ -68,11 +125,11 @@ def test_other_pairs_have_those_of_the_papers_tables_and_some_have_none() -> Non
     assert published.ratios("tiny-nfnet", "tiny-resnet") == []
 
 
-def on_h200(workload: StepTime, seconds: float, px: int, turn: int, agc: float | None) -> Result:
+def on_h200(workload: StepTime, seconds: float, px: int, round: int, agc: float | None) -> Result:
     resolved = Resolved(px=px, micro_batch=32, precision="bf16", layout="nhwc", agc=agc)
     energy = (once("energy", 300.0, "J"), once("energy_time", 3.0, "s"))
     return result(
-        workload=workload, machine=H200, resolved=resolved, turn=turn, readings=(step_times(*(seconds,) * 5), *energy)
+        workload=workload, machine=H200, resolved=resolved, round=round, readings=(step_times(*(seconds,) * 5), *energy)
     )
 
 
@@ -102,63 +159,130 @@ def test_the_sentence_names_the_device_the_precision_both_nets_and_what_the_pape
     _, ratios = compared()
     assert comparison.sentence(ratios) == (
         "On NVIDIA H200, bf16: a step of nfnet-f1 is 5.20 ± 0.07 times as fast as one of efficientnet-b7 (both nhwc, "
-        "batch 32; 224 px against 600 px; ± within this run), where the paper reports 8.70 text, 8.81 TPUv3, 13.1 V100."
+        "batch 32; 224 px against 600 px), where the paper reports 8.70 text, 8.81 TPUv3, 13.1 V100."
     )
 
 
-def test_a_wide_ratio_few_turns_and_throttled_ones_are_findings() -> None:
+def test_a_wide_ratio_and_voided_turns_are_findings() -> None:
     hot = Conditions(throttle=("hw_slowdown",))
-    kept = [*turns((1.0, 2.0), (1.0, 2.2)), result(workload=A, turn=2), result(workload=B, turn=2, conditions=hot)]
-    ratio = compare.paired(kept, A, B)
+    wide = rounds((1.0, 2.0), (1.0, 2.2), (1.0, 1.9), (1.0, 2.1))
+    slowed = [result(workload=w, times=(1.0,) * 5, round=4, conditions=hot) for w in (A, B)]
+    ratio = compare.paired([*wide, *slowed], A, B)
     assert ratio is not None
-    assert [f.code for f in comparison.findings(ratio, 0.01)] == ["wide_ratio", "few_turns", "void_turns"]
-    narrow = compare.paired(turns(*[(1.0, 2.0)] * 4), A, B)
+    assert [f.code for f in comparison.findings(ratio, 0.01)] == ["wide_ratio", "void_turns"]
+    narrow = compare.paired(rounds(*[(1.0, 2.0)] * 4), A, B)
     assert narrow is not None and comparison.findings(narrow, 0.01) == []
 
 
 Script = Callable[[Seat, int, int], Result]
 
 
-def run(monkeypatch: pytest.MonkeyPatch, script: Script, **sampling: float) -> tuple[list[Result], list[Result], Quiet]:
-    """(those that count, all, the watch) of a comparison whose workers follow ``script``."""
+def run(
+    monkeypatch: pytest.MonkeyPatch, script: Script, rounds: int | None = None, within: float = 0.01, time: float = 60
+) -> tuple[list[Result], list[Result], Quiet]:
+    """(those that count, all, the watch) of a comparison whose workers follow ``script``, 3 s a turn."""
 
     class Scripted(Group):
         def _ask(self, index: int, request: Any, watch: Any, until: float) -> Result:
             found = script(self.seats[index], request.round, request.turn)
-            return versus.msgspec.structs.replace(
-                found, workload=self.seats[index].workload, round=request.round, turn=request.turn
+            return msgspec.structs.replace(
+                found,
+                workload=self.seats[index].workload,
+                round=request.round,
+                turn=request.turn,
+                sampling=request.sampling,
+                readings=(*found.readings, reading("block_time", "s", "block", "test", [3.0])),
             )
 
     monkeypatch.setattr(versus, "Group", Scripted)
     monkeypatch.setattr(versus, "start", lambda *args: None)
     kept: list[Result] = []
     watch = Quiet()
-    wanted = Sampling(**{"within": 0.01, "max_time": 60.0, **sampling})  # type: ignore[arg-type]
-    counted = versus.versus([A, B], wanted, device="fake", seed=0, keep=kept.append, watch=watch)
+    wanted = versus.sampling(rounds, within, time, 2)
+    counted = versus.Versus([A, B], wanted, time, device="fake", seed=0, keep=kept.append, watch=watch).run()
     return counted, kept, watch
 
 
-def test_four_turns_decide_where_nothing_varies(monkeypatch: pytest.MonkeyPatch) -> None:
+def noisy(seat: Seat, round: int, turn: int) -> Result:
+    """A's step takes 1 s in one round and 1.1 s in the next."""
+    return result(times=((1.1 if round % 2 else 1.0) if seat.workload == A else 1.0,) * 5)
+
+
+def test_four_rounds_decide_where_nothing_varies_each_a_b_b_a(monkeypatch: pytest.MonkeyPatch) -> None:
     counted, kept, _ = run(monkeypatch, lambda seat, r, t: result(times=(0.5,) * 5))
     order = ["nfnet-f1", "efficientnet-b7"]
-    assert [(r.workload.model, r.turn) for r in kept] == [
-        (model, turn) for turn in range(4) for model in (order if turn % 2 == 0 else order[::-1])
+    assert [(r.workload.model, r.round, r.turn) for r in kept] == [
+        (model, round, turn)
+        for round in range(4)
+        for turn in range(2)
+        for model in (order if (round + turn) % 2 == 0 else order[::-1])
     ]
-    assert len(counted) == len(kept)
-    assert {r.round for r in counted} == {0}
+    assert {id(r) for r in counted} == {id(r) for r in kept}
+    assert {r.sampling.looks for r in kept} == {(4, 8, 16)}
 
 
-def test_turns_go_on_until_the_ratio_is_narrow_or_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    def noisy(seat: Seat, round: int, turn: int) -> Result:
-        return result(times=((1.1 if turn % 2 else 1.0) if seat.workload == A else 1.0,) * 5)
-
-    counted, _, _ = run(monkeypatch, noisy, within=0.02, max_time=1e9)
+@pytest.mark.parametrize(
+    ("within", "time", "taken"),
+    [
+        (0.15, 1e9, 4),  # ± 13.6 % after 4 rounds
+        (0.06, 1e9, 8),  # ± 5.7 % after 8
+        (1e-9, 1e9, 16),  # never, and there is no further look
+        (1e-9, 100.0, 8),  # 8 rounds of 4 turns of 3 s take 96 s, 16 do not fit
+        (1e-9, 1.0, 4),  # the rounds of the first look always run
+    ],
+)
+def test_it_ends_at_a_look_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, within: float, time: float, taken: int
+) -> None:
+    counted, _, _ = run(monkeypatch, noisy, within=within, time=time)
     ratio = compare.paired(counted, A, B)
-    assert ratio is not None and ratio.turns % 2 == 0 and ratio.turns > 8
+    assert ratio is not None and ratio.rounds == taken
     half = ratio.estimate.half_width
-    assert half is not None and half <= 0.02 * ratio.estimate.value
-    counted, _, _ = run(monkeypatch, noisy, within=1e-9, max_time=0.001)
-    assert len(counted) == 4
+    assert half is not None and (half <= within * ratio.estimate.value) == (within > 1e-9)
+
+
+@pytest.mark.parametrize("number", [1, 3, 5])
+def test_a_number_of_rounds_is_kept_to_and_its_interval_is_not_corrected(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    counted, _, _ = run(monkeypatch, noisy, rounds=number, time=1.0)
+    ratio = compare.paired(counted, A, B)
+    assert ratio is not None and ratio.rounds == number
+    assert {r.sampling.looks for r in counted} == {()}
+    assert (ratio.estimate.low is None) == (number < 4)
+
+
+def test_what_auto_became_in_the_first_round_holds_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def script(seat: Seat, round: int, turn: int) -> Result:
+        layout: Any = "nhwc" if round == 0 else "nchw"
+        return result(resolved=Resolved(px=224, micro_batch=32, precision="fp32", layout=layout))
+
+    pinned = Group._pinned
+
+    def seen(self: Group, index: int) -> Any:
+        asked.append(pinned(self, index))
+        return asked[-1]
+
+    monkeypatch.setattr(Group, "_pinned", seen)
+    run(monkeypatch, script)
+    layouts = [w.layout for w in asked]
+    assert layouts == ["best"] * 4 + ["nhwc"] * 12  # a process is asked the same while it lives
+
+
+def test_a_round_in_which_the_gpu_was_slowed_down_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    hot = Conditions(throttle=("hw_slowdown",))
+
+    def script(seat: Seat, round: int, turn: int) -> Result:
+        return result(times=(0.5,) * 5, conditions=hot if round == 1 else Conditions())
+
+    counted, _, _ = run(monkeypatch, script, rounds=4)
+    ratio = compare.paired(counted, A, B)
+    assert ratio is not None and (ratio.rounds, ratio.voided) == (4, 2)
+    counted, _, _ = run(monkeypatch, lambda seat, r, t: result(conditions=hot))
+    assert {r.round for r in counted} == set(range(9))  # 8 are run again, and then it is given up
+    assert compare.paired(counted, A, B) is None
 
 
 def test_nets_that_do_not_fit_together_get_fresh_processes_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,9 +294,8 @@ def test_nets_that_do_not_fit_together_get_fresh_processes_and_it_is_said(monkey
     counted, kept, watch = run(monkeypatch, big)
     assert watch.notes == ["They do not fit in the device's memory together: each turn gets fresh processes."]
     assert len(kept) == len(counted) + 2
-    assert sorted({r.round for r in counted}) == [1, 2, 3, 4] and {r.turn for r in counted} == {0}
-    ratio = compare.paired(counted, A, B)
-    assert ratio is not None and ratio.rounds == 4
+    ratio = compare.paired(kept, A, B)
+    assert ratio is not None and (ratio.rounds, ratio.turns) == (4, 8)
 
 
 def test_one_that_fails_is_a_row_and_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +360,7 @@ def test_the_command_prints_the_table_and_ends_with_the_sentence(cli: Cli) -> No
     assert lines[0].split("  ")[0] == "model" and "tiny-nfnet is … times as fast" in lines[0]
     assert lines[-1] == (
         "On fake, fp32: a step of tiny-nfnet is 1.000 times as fast as one of tiny-resnet (both nhwc, batch 32; 64 px "
-        "against 32 px; ± within this run). This is a fake device: it says nothing about a GPU."
+        "against 32 px). This is a fake device: it says nothing about a GPU."
     )
     done = cli("compare", "tiny-nfnet", "--match", "macs", "--device", "fake", "--quiet", "--format", "csv")
     assert done.exit_code == 0, done.output
@@ -256,6 +379,7 @@ def test_the_command_prints_the_table_and_ends_with_the_sentence(cli: Cli) -> No
         (["nfnet-f1", "resnet50", "--match", "macs"], "--match takes the place of B: name one net."),
         (["nfnet-f1", "nope"], "There is no net called 'nope'."),
         (["nfnet-f1", "resnet50", "--within", "0"], "--within 0 is not positive."),
+        (["resnet50", "resnet50"], "compare resnet50 resnet50@px=224"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -263,3 +387,21 @@ def test_bad_input_is_one_message(cli: Cli, args: list[str], words: str) -> None
     done = cli("compare", *args, "--device", "fake")
     assert done.exit_code == 1 and words in done.stderr and "Traceback" not in done.stderr
     assert not Path("results").exists()
+
+
+def test_rounds_that_are_no_number_are_wrong_usage(cli: Cli) -> None:
+    done = cli("compare", "tiny-nfnet", "tiny-resnet", "--rounds", "0", "--device", "fake")
+    assert done.exit_code == 2 and "--rounds" in done.stderr
+
+
+def test_a_noisy_side_gives_no_ratio_unless_it_is_asked_for(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nfbench.analysis import noise
+
+    monkeypatch.setattr(noise, "reason", lambda results, step_time: "other processes took 31 % of the CPU")
+    nets = ("compare", "tiny-nfnet", "tiny-resnet", "--device", "fake", "--quiet")
+    done = cli(*nets)
+    assert done.exit_code == 4 and "(noisy)" in done.stdout and "times as fast as one" not in done.stdout
+    assert "tiny-resnet: other processes took 31 % of the CPU" in done.stderr and "--noisy" in done.stderr
+    assert len(list(Path("results/fake/compare").iterdir())) == 1
+    done = cli(*nets, "--noisy")
+    assert done.exit_code == 0 and "times as fast as one of tiny-resnet" in done.stdout and "(noisy)" not in done.stdout

@@ -160,10 +160,7 @@ def findings(ratio: Ratio, within: float) -> list[Finding]:
     found = []
     names = f"{ratio.net.workload.model} against {ratio.baseline.workload.model}"
     half = ratio.speedup.half_width
-    if ratio.no_interval:
-        text = f"{names}: {ratio.rounds} round{'s'[: ratio.rounds != 1]}; {ratio.no_interval}."
-        found.append(Finding("few_rounds", text, ""))
-    elif half is not None and half > within * ratio.speedup.value:
+    if half is not None and half > within * ratio.speedup.value:
         width = f"± {units.percent(half / ratio.speedup.value, 2)}"
         text = f"{names}: {ratio.rounds} rounds gave {width}, wanted were ± {units.percent(within, 2)}."
         found.append(Finding("wide_ratio", text, f"Take --rounds {2 * ratio.rounds}, or a quieter machine."))

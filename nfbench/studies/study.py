@@ -18,11 +18,10 @@
     batch = { from = 2, to = 64, factor = 2 }
     exclude = [{ model = "tiny-resnet", batch = 2 }]
 
-    [[compare]]                 two nets in turns A B B A …; the study's answer
+    [[compare]]                 two nets in turns A B B A; their ratio is the study's answer
     net = "nf-resnet50"
     baseline = "resnet50"
-    turns = 4
-    turn_time = 3
+    rounds = 4                  fresh pairs of processes, each with ``turns`` = 2 of ``turn_time`` = 3 s a net
     net_settings = { sam = 0.05 }        of one side only; baseline_settings of the other
 
     [[accuracy]]                nets to be trained; settings of `accuracy`, with ``seeds``

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from nfbench.analysis import compare, gate, metrics, stats
 from nfbench.analysis.store import new_id
 from nfbench.measuring.outcome import Keep, Labels

@@ -1,0 +1,151 @@
+"""Noisy rows: worked out when shown, grey with their reason, and used nowhere unless that is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Cli
+from make import CPU, H200, once, result, step_times
+
+from nfbench.analysis import claims
+from nfbench.analysis.rows import quiet, row, rows
+from nfbench.records import Conditions, Result, Sampling, StepTime, to_json
+from nfbench.showing import answers, plots, results, study, tables
+from nfbench.showing.kinds import Held
+
+LOADED = once("others_cpu", 0.31)
+
+
+def timed(model: str = "resnet50", *more: Any, times: tuple[float, ...] = (0.1,) * 20, **fields: Any) -> Result:
+    return result(model, readings=(step_times(*times), *more), **fields)
+
+
+@pytest.mark.parametrize(
+    ("group", "why"),
+    [
+        ([timed("resnet50", LOADED)], "other processes took 31 % of the CPU"),
+        ([timed("resnet50", once("others_cpu", 0.2))], None),  # up to a fifth is allowed
+        ([timed("resnet50", once("others_cpu", share), round=i) for i, share in enumerate((0.9, 0.05, 0.05))], None),
+        (
+            [timed("resnet50", once("others_cpu", share), round=i) for i, share in enumerate((0.9, 0.3, 0.05))],
+            "other processes took 30 % of the CPU",
+        ),
+        ([timed(machine=H200, conditions=Conditions(other_processes=2))], "other processes used the GPU"),
+        ([timed(machine=H200, conditions=Conditions(other_processes=0))], None),
+        ([timed(times=(0.1, 0.4) * 10)], "its interval is ± 60 %"),
+        ([timed(times=(0.1,) * 4)], "only 4 steps were timed"),
+        ([timed(times=(4.3,))], "only 1 step was timed"),
+        ([timed(times=(0.1,) * 5)], None),
+        ([timed(times=(0.1,) * 3, round=n) for n in range(2)], None),  # six in all
+        ([timed("resnet50", once("steps", 3.0), times=(0.1,) * 3)], "only 3 steps were timed"),
+    ],
+)
+def test_what_makes_a_row_noisy(group: list[Result], why: str | None) -> None:
+    assert row(group).get("noisy") == why
+    assert quiet(group) == ([] if why else group)
+
+
+def test_a_composed_step_is_not_noisy_for_its_few_updates() -> None:
+    from nfbench.records import Resolved, reading
+
+    resolved = Resolved(px=224, micro_batch=4, precision="fp32", layout="nhwc")
+    parts = (
+        once("passes", 2.0),
+        *(reading(phase, "s", "micro_step", "test", [0.1] * 4) for phase in ("forward", "backward")),
+        *(reading(phase, "s", "step", "test", [0.01] * 2) for phase in ("clip", "update")),
+        once("steps", 2.0),
+    )
+    assert "noisy" not in row([result(composed=True, resolved=resolved, readings=parts)])
+
+
+def test_a_noisy_row_says_so_in_every_format_and_is_asked_about_in_a_finding() -> None:
+    (shown,), _ = rows([timed("resnet50", LOADED)])
+    assert "(noisy)" in results.wide([shown], "md")
+    assert "other processes took 31 % of the CPU" in results.wide([shown], "csv")
+    (finding,) = [line for line in results.findings([shown]) if "Noisy" in line]
+    assert "other processes took 31 % of the CPU" in finding and "--noisy" in finding
+    (used,), _ = rows([timed("resnet50", LOADED)], noisy=True)
+    assert "(noisy)" not in results.wide([used], "md")
+
+
+def test_a_terminal_shows_it_grey(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables.sys.stdout, "isatty", lambda: True, raising=False)
+    both, _ = rows([timed("resnet50", LOADED), timed("resnet26")])
+    lines = [line for line in results.wide(both, "rich").splitlines() if "resnet" in line]
+    assert [line.startswith("\x1b[2m") for line in lines] == ["resnet50" in line for line in lines]
+
+
+def pair(loaded: bool) -> list[Result]:
+    """Four rounds of an NFNet and its twin, on a CPU whose other processes had much of it or not."""
+    more = (LOADED,) if loaded else ()
+    return [
+        timed(
+            model,
+            *more,
+            times=(seconds,) * 20,
+            workload=StepTime(model=model),
+            round=n,
+            turn=turn,
+            session="s",
+            sampling=Sampling(turns=2, rounds=4),
+            id=f"{model}-{n}-{turn}",
+            study="claims",
+        )
+        for n in range(4)
+        for turn in range(2)
+        for model, seconds in (("nfnet-f0", 0.1), ("bn-nfnet-f0", 0.13 + 0.001 * n))
+    ]
+
+
+def test_it_is_no_side_of_a_ratio_of_a_claim_or_of_an_answer() -> None:
+    seen = study.shown(pair(loaded=True))
+    assert len(seen.steps) == 2 and seen.ratios == [] and answers.sentences("quick", seen) == []
+    seen = study.shown(pair(loaded=True), noisy=True)
+    assert len(seen.ratios) == 1 and len(answers.sentences("quick", seen)) == 1
+    assert len(study.shown(pair(loaded=False)).ratios) == 1
+
+    def verdict(results: list[Result], noisy: bool = False) -> str:
+        (judged,) = answers.verdicts(results, noisy)
+        return next(v.verdict for v in judged if v.claim.id == "bn-twin-slower")
+
+    assert verdict(pair(loaded=True)) == "not run"
+    assert verdict(pair(loaded=True), noisy=True) == verdict(pair(loaded=False)) != "not run"
+    assert "bn-twin-slower" in {claim.id for claim in claims.claims()}
+
+
+@pytest.mark.parametrize("kind", ["step-time", "throughput", "phases", "steps", "speedup"])
+def test_no_figure_draws_it_and_the_reason_is_listed(kind: str) -> None:
+    loaded, well = [timed("resnet50", LOADED)], [timed("resnet26")]
+    steps, _ = rows([*loaded, *well])
+    with plots.looks():
+        made = plots.drawings(Held(steps, [*loaded, *well]), [kind])[kind]
+        all_the_same = plots.drawings(Held(rows(loaded, noisy=True)[0], loaded, noisy=True), [kind])[kind]
+    assert "resnet50" not in {r["model"] for r in made.drawn}
+    told = [*(missing.why for missing in made.missing), *made.notes]
+    assert any("noisy" in why for why in told)
+    assert not any("noisy" in missing.why for missing in all_the_same.missing)
+
+
+def test_table_baseline_gives_no_ratio_to_it(cli: Cli) -> None:
+    Path("r.jsonl").write_bytes(b"\n".join(map(to_json, [*pair(loaded=True), timed("resnet50", machine=CPU)])))
+    done = cli("table", "r.jsonl", "--baseline", "nfnet-f0", "--format", "csv")
+    assert done.exit_code == 0 and "step_time_ratio" in done.stdout and "noisy" in done.stdout
+    lines = done.stdout.splitlines()
+    ratio = lines[0].split(",").index("step_time_ratio")
+    assert [line.split(",")[ratio] for line in lines[1:]].count("") == len(lines) - 1
+    used = cli("table", "r.jsonl", "--baseline", "nfnet-f0", "--format", "csv", "--noisy").stdout.splitlines()
+    ratio = used[0].split(",").index("step_time_ratio")
+    assert any(line.split(",")[ratio] for line in used[1:] if "bn-nfnet-f0" in line)
+
+
+def test_plot_and_report_take_the_flag(cli: Cli) -> None:
+    Path("r.jsonl").write_bytes(b"\n".join(map(to_json, pair(loaded=True))))
+    done = cli("plot", "r.jsonl", "--kind", "speedup")
+    assert done.exit_code == 1 and "2 noisy rows in no ratio, unless --noisy" in done.stderr
+    assert cli("plot", "r.jsonl", "--kind", "speedup", "--noisy").exit_code == 0
+    assert cli("report", "r.jsonl", "-o", "plain.md").exit_code == 0
+    assert cli("report", "r.jsonl", "-o", "noisy.md", "--noisy").exit_code == 0
+    plain, noisy = (Path(name).read_text(encoding="utf-8") for name in ("plain.md", "noisy.md"))
+    assert "times as fast" not in plain.partition("## ")[0] and "times as fast" in noisy
