@@ -50,8 +50,7 @@ STEPS: tuple[Column, ...] = (
 
 _RAW = """
 kind model layout clipped clipped_units units impl agc_impl batch px precision time time_low time_high
-speedup speedup_low speedup_high operators launches moved_bytes bandwidth copy_bandwidth floor
-over_floor over_floor_low over_floor_high
+speedup operators launches moved_bytes bandwidth copy_bandwidth floor over_floor
 step_time clip share turns status message machine software
 """
 RAW: tuple[Column, ...] = tuple(Column(key, key) for key in _RAW.split())
@@ -112,7 +111,11 @@ def legend(clips: Sequence[Row]) -> list[str]:
     for row in clips:
         if "copy_bandwidth" in row:
             rates.setdefault(row["machine"], []).append(row["copy_bandwidth"])
-    lines = ["± is half of the 95 % interval over turns, within this run."] if clips else []
+    lines = (
+        ["± is half of the 95 % interval over turns, within this run; a ratio of one process has none."]
+        if clips
+        else []
+    )
     for machine, found in rates.items():
         low, high = _rate(min(found)), _rate(max(found))
         lines.append(
