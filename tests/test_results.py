@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from nfbench.showing import answers, report_build, report_sources, report_write
 from nfbench.showing import study as show
 
 ROOT = Path(nfbench.__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from evidence import write_ratio  # type: ignore[import-not-found] # noqa: E402
+
 RESULTS = ROOT / "results"
 CONSTRAINTS = ROOT / "constraints.txt"
 LARGEST = 2**20
@@ -120,3 +124,10 @@ def test_constraints_pin_each_dependency_and_name_no_index_hash_or_path() -> Non
     wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
     names = {re.split(r"[^A-Za-z0-9-]", line)[0].lower() for line in wanted}
     assert names - {pin[1] for pin in pins if pin} == set()
+
+
+def test_a_script_writes_its_ratio_as_markdown_and_its_rounds_as_csv(capsys: pytest.CaptureFixture[str]) -> None:
+    write_ratio(Path("out/mine"), "mine", "A title", "a net, a machine", ("ours", "theirs"), [(1.0, 2.0), (2.0, 4.0)])
+    assert "| 1.5000 s | 3.0000 s | 0.500 | 0.500 (0.500 to 0.500) |" in Path("out/mine/mine.md").read_text()
+    assert Path("out/mine/mine.csv").read_text() == "round,ours (s),theirs (s)\n1,1.0,2.0\n2,2.0,4.0\n"
+    assert capsys.readouterr().out.splitlines()[-2:] == ["out/mine/mine.md", "out/mine/mine.csv"]
