@@ -6,11 +6,11 @@ uv run python benchmarks/composed.py
 from __future__ import annotations
 
 import argparse
-import statistics
+from pathlib import Path
 
 import torch
+from evidence import add_out, write_ratio
 
-from nfbench.analysis.stats import mean_of_logs
 from nfbench.devices.cpu import Cpu
 from nfbench.measuring.lock import only_one
 from nfbench.measuring.watch import Silent
@@ -24,14 +24,15 @@ def main() -> None:
     """Hold the CPU and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=8)
+    add_out(parser, "composed")
     args = parser.parse_args()
     device = Cpu()
     with only_one(device.lock_name(), Silent()):
-        compare(device, args.rounds)
+        compare(device, args.rounds, args.out)
 
 
-def compare(device: Cpu, rounds: int) -> None:
-    """Print each round, then the ratio of the medians and the paired ratio with its interval."""
+def compare(device: Cpu, rounds: int, out: Path) -> None:
+    """Print each round, then print and write the ratio of the medians and the paired ratio with its interval."""
     workload = StepTime(model=MODEL, px=PX, batch=BATCH, micro_batch=MICRO_BATCH, layout="nchw")
     steps = device.build(workload, device.resolve(workload), seed=0)
     accumulation_steps = BATCH // MICRO_BATCH
@@ -56,14 +57,15 @@ def compare(device: Cpu, rounds: int) -> None:
                 b, a = whole(), composed()
             pairs.append((a, b))
             print(f"round {turn + 1}: composed {a:.3f} s, whole {b:.3f} s, ratio {a / b:.3f}", flush=True)
-    medians = [statistics.median(times) for times in zip(*pairs, strict=True)]
-    ratio = mean_of_logs([a / b for a, b in pairs])
-    print(
-        f"{MODEL}, {PX} px, batch {BATCH} as {accumulation_steps} × {MICRO_BATCH}, composed of {PASSES} passes, fp32, "
-        f"{device.machine.name}, torch {torch.__version__}"
+    about = f"{MODEL}, {PX} px, batch {BATCH} as {accumulation_steps} × {MICRO_BATCH}, composed of {PASSES} passes"
+    write_ratio(
+        out,
+        "composed",
+        "A composed step against the whole step that it stands for",
+        f"{about}, fp32, {device.machine.name}, torch {torch.__version__}",
+        ("composed", "whole"),
+        pairs,
     )
-    interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
-    print(f"ratio of medians {medians[0] / medians[1]:.3f}; paired {ratio.value:.3f} ({interval})")
 
 
 if __name__ == "__main__":

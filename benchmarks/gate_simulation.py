@@ -1,6 +1,6 @@
 """How often the gate says slower, same or inconclusive, for known effects and noise. No clock: the rounds are drawn.
 
-uv run python benchmarks/gate_simulation.py > benchmarks/gate_simulation.md
+uv run python benchmarks/gate_simulation.py, which writes results/validation/gate/gate.md
 
 Each run is a whole check: `nfbench.analysis.gate` gets rounds until every row has its verdict. A round is A B B A; its
 log-ratio has the true effect and a normal error; the machine slows down by 1 % a turn and less, as one that warms up. A
@@ -13,12 +13,12 @@ import argparse
 import itertools
 import math
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from evidence import add_out, write
 
 from nfbench.analysis import gate
 from nfbench.analysis.gate import Round
@@ -91,33 +91,32 @@ def _rounds(rng: np.random.Generator, effect: float, spread: float, harsh: float
 
 
 def main() -> None:
-    """Print the table as Markdown."""
+    """Print each row of the table, and write all of it as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=2000, help="gates of one row; of 20 rows a tenth as many rows each")
     parser.add_argument("--seed", type=int, default=None)
+    add_out(parser, "gate")
     args = parser.parse_args()
     seed = int.from_bytes(os.urandom(4), "big") if args.seed is None else args.seed
     rng = np.random.default_rng(seed)
-    print("# What the gate says\n")
-    print(f"`uv run python benchmarks/gate_simulation.py --runs {args.runs} --seed {seed}`\n")
-    print(
+    lines = [
+        "# What the gate says\n",
+        f"`uv run python benchmarks/gate_simulation.py --runs {args.runs} --seed {seed}`\n",
         "Simulated, not measured. Threshold 3 %; looks after 4, 8 and 16 rounds. `alarm`: runs in which any row is\n"
         "said to be slower; the other columns are shares of rows. All rows of a gate have the same true effect.\n"
         "The machine slows down by 1 % a turn and less; where 20 % of the rounds are throttled, half of those are\n"
-        "flagged and half have a clock 5 % off.\n"
-    )
-    print("| rows | throttled | true effect | sd of a round | alarm | slower | same | faster | inconclusive | rounds |")
-    print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
-    for rows in ROWS:
-        for harsh in (0.0, 0.2):
-            for effect in EFFECTS:
-                for spread in SPREADS:
-                    runs = args.runs if rows == 1 else max(200, args.runs // 4)
-                    rates = simulate(rng, effect, spread, rows, runs, harsh)
-                    cells = " | ".join(f"{100 * share:.1f} %" for share in rates[:5])
-                    head = f"{rows} | {100 * harsh:.0f} % | {100 * effect:+.0f} % | {100 * spread:.1f} %"
-                    print(f"| {head} | {cells} | {rates.rounds:.1f} |", flush=True)
-    print(f"seed {seed}", file=sys.stderr)
+        "flagged and half have a clock 5 % off.\n",
+        "| rows | throttled | true effect | sd of a round | alarm | slower | same | faster | inconclusive | rounds |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for rows, harsh, effect, spread in itertools.product(ROWS, (0.0, 0.2), EFFECTS, SPREADS):
+        runs = args.runs if rows == 1 else max(200, args.runs // 4)
+        rates = simulate(rng, effect, spread, rows, runs, harsh)
+        cells = " | ".join(f"{100 * share:.1f} %" for share in rates[:5])
+        head = f"{rows} | {100 * harsh:.0f} % | {100 * effect:+.0f} % | {100 * spread:.1f} %"
+        lines.append(f"| {head} | {cells} | {rates.rounds:.1f} |")
+        print(lines[-1], flush=True)
+    write(args.out, "gate", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

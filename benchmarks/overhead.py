@@ -6,12 +6,12 @@ uv run python benchmarks/overhead.py
 from __future__ import annotations
 
 import argparse
-import statistics
+from pathlib import Path
 
 import torch
 from bare_loop import bare_loop
+from evidence import add_out, write_ratio
 
-from nfbench.analysis.stats import mean_of_logs
 from nfbench.devices.cpu import Cpu
 from nfbench.measuring.lock import only_one
 from nfbench.measuring.watch import Silent
@@ -26,14 +26,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--steps", type=int, default=10, help="steps a turn")
+    add_out(parser, "overhead")
     args = parser.parse_args()
     device = Cpu()
     with only_one(device.lock_name(), Silent()):
-        compare(device, args.rounds, args.steps)
+        compare(device, args.rounds, args.steps, args.out)
 
 
-def compare(device: Cpu, rounds: int, steps_a_turn: int) -> None:
-    """Print each round, then the ratio of the medians and the paired ratio with its interval."""
+def compare(device: Cpu, rounds: int, steps_a_turn: int, out: Path) -> None:
+    """Print each round, then print and write the ratio of the medians and the paired ratio with its interval."""
     workload = StepTime(model=MODEL, px=PX, batch=BATCH, micro_batch=BATCH, layout="nchw", agc=CLIPPING)
     steps = device.build(workload, device.resolve(workload), seed=0)
     bare = bare_loop(MODEL.replace("-", "_"), PX, BATCH, CLIPPING, torch.contiguous_format)
@@ -60,11 +61,15 @@ def compare(device: Cpu, rounds: int, steps_a_turn: int) -> None:
                 a = ours()
         pairs.append((a, b))
         print(f"round {turn + 1:2}: nfbench {1e3 * a:.1f} ms, bare {1e3 * b:.1f} ms, ratio {a / b:.3f}", flush=True)
-    medians = [statistics.median(times) for times in zip(*pairs, strict=True)]
-    ratio = mean_of_logs([a / b for a, b in pairs])
-    print(f"{MODEL}, {PX} px, batch {BATCH}, fp32, {device.machine.name}, torch {torch.__version__}")
-    interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
-    print(f"ratio of medians {medians[0] / medians[1]:.3f}; paired {ratio.value:.3f} ({interval})")
+    about = f"{MODEL}, {PX} px, batch {BATCH}, {steps_a_turn} steps a turn, fp32, {device.machine.name}"
+    write_ratio(
+        out,
+        "overhead",
+        "What nfbench's timed window adds to a step",
+        f"{about}, torch {torch.__version__}",
+        ("nfbench", "bare loop"),
+        pairs,
+    )
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from pathlib import Path
 import killable
 import pytest
 
+from nfbench.analysis.sessions import current
 from nfbench.analysis.store import load
 from nfbench.records import key
-from nfbench.studies.done import current
 
 STUDY = """
 title = "T"

@@ -1,20 +1,28 @@
-"""What is committed under results/: the tables follow from the results, and nothing private is in them."""
+"""What git tracks in results/, and constraints.txt: tables follow from results, and nothing private is in them."""
 
 from __future__ import annotations
 
 import re
 import socket
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import nfbench
+from nfbench.analysis.loading import TRACKED
 from nfbench.analysis.store import load
-from nfbench.showing import answers, report_write
+from nfbench.showing import answers, report_build, report_sources, report_write
 from nfbench.showing import study as show
 
-RESULTS = Path(nfbench.__file__).parents[1] / "results"
+ROOT = Path(nfbench.__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from evidence import write_ratio  # type: ignore[import-not-found] # noqa: E402
+
+RESULTS = ROOT / "results"
+CONSTRAINTS = ROOT / "constraints.txt"
 LARGEST = 2**20
 PRIVATE = {
     "a home folder": r"(?<![\w.])/(?:home|root|Users|users|export|scratch|mnt|tmp|work)/[\w.-]+|[A-Za-z]:\\\\",
@@ -38,30 +46,45 @@ def committed() -> list[Path]:
 
 FILES = committed() if RESULTS.is_dir() else []
 STUDIES = sorted({path.parent for path in FILES if path.suffix == ".jsonl"})
-DEVICES = sorted({study.parent for study in STUDIES})
+DEVICES = sorted(path.parent for path in FILES if path.relative_to(RESULTS).parts[2:] == (report_write.PAGE,))
 
 
-def test_there_are_committed_results() -> None:
+def test_git_tracks_a_readme_published_measurements_and_evidence_about_nfbench() -> None:
     assert STUDIES
+    assert {path.relative_to(RESULTS).parts[0] for path in FILES} <= {"README.md", *TRACKED}
+
+
+@pytest.mark.parametrize(
+    "path", ["amd-epyc/quick/a.jsonl", "nvidia-h200/README.md", "fake/mine/a.csv", "figures/a.svg"]
+)
+def test_git_ignores_what_commands_write(path: str) -> None:
+    done = subprocess.run(["git", "check-ignore", "-q", f"results/{path}"], cwd=ROOT, check=False)
+    if done.returncode == 128:
+        pytest.skip("this is no checkout of git")
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda p: str(p.relative_to(RESULTS)))
 def test_the_tables_of_a_study_follow_from_its_results(folder: Path) -> None:
     loaded = load([folder])
+    # what a script of benchmarks/ measured in its own way is no .jsonl
     assert loaded.broken == []
     made = {**show.texts(loaded.results), **answers.texts(loaded.results)}
     kept = {p.name: p.read_text(encoding="utf-8") for p in FILES if p.parent == folder and p.suffix in (".csv", ".md")}
-    assert made and kept == made
+    assert kept and kept == {name: made.get(name) for name in kept}
 
 
 @pytest.mark.parametrize("folder", DEVICES, ids=lambda p: p.name)
 def test_the_page_of_a_device_follows_from_its_results(folder: Path) -> None:
     path = folder / report_write.PAGE
-    report = report_write.device(folder)
-    assert report is not None
-    page = report_write.markdown(report, path)
+    page = report_write.markdown(report_build.build(report_sources.read([folder])), path)
     assert path.read_text(encoding="utf-8") == page.text
     assert [name for name in page.figures if folder / name not in FILES] == []
+
+
+def test_nothing_timed_on_a_cpu_is_published_as_a_measurement_of_a_device() -> None:
+    published = [path for path in FILES if path.suffix == ".jsonl" and path.is_relative_to(RESULTS / "reference")]
+    assert {r.machine.device for path in published for r in load([path]).results} <= {"cuda"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(RESULTS)))
@@ -91,3 +114,20 @@ def test_what_is_committed_names_no_host_home_address_or_card(path: Path) -> Non
 )
 def test_the_scan_finds_what_it_looks_for(text: str) -> None:
     assert any(re.search(pattern, f'{{"message": "{text}"}}') for pattern in PRIVATE.values())
+
+
+def test_constraints_pin_each_dependency_and_name_no_index_hash_or_path() -> None:
+    lines = [line for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    pins = [re.fullmatch(r"([a-z0-9-]+)==[0-9][0-9A-Za-z.]*(?: ; [^/@\\]+)?", line) for line in lines]
+    assert [line for line, pin in zip(lines, pins, strict=True) if pin is None] == []
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    names = {re.split(r"[^A-Za-z0-9-]", line)[0].lower() for line in wanted}
+    assert names - {pin[1] for pin in pins if pin} == set()
+
+
+def test_a_script_writes_its_ratio_as_markdown_and_its_rounds_as_csv(capsys: pytest.CaptureFixture[str]) -> None:
+    write_ratio(Path("out/mine"), "mine", "A title", "a net, a machine", ("ours", "theirs"), [(1.0, 2.0), (2.0, 4.0)])
+    assert "| 1.5000 s | 3.0000 s | 0.500 | 0.500 (0.500 to 0.500) |" in Path("out/mine/mine.md").read_text()
+    assert Path("out/mine/mine.csv").read_text() == "round,ours (s),theirs (s)\n1,1.0,2.0\n2,2.0,4.0\n"
+    assert capsys.readouterr().out.splitlines()[-2:] == ["out/mine/mine.md", "out/mine/mine.csv"]

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from nfbench.analysis import store
 from nfbench.analysis.compare import sentence
 from nfbench.analysis.rows import rows
+from nfbench.analysis.sessions import current
 from nfbench.analysis.store import Writer, load, mend
 from nfbench.commands._landing import Landing
 from nfbench.commands.batch_sweep import enough
@@ -26,7 +27,7 @@ from nfbench.devices.fake import FakeDevice
 from nfbench.records import Accuracy, Result, Sampling, StepTime, to_json
 from nfbench.showing import answers, plots, report_write
 from nfbench.showing import study as show
-from nfbench.studies.done import Done, current
+from nfbench.studies.done import Done
 from nfbench.studies.entry import Entry, Task
 
 HEAD = 'title = "T"\nquestion = "Does it?"\n'

@@ -215,7 +215,7 @@ def test_a_table_a_ratio_and_a_figure_are_of_the_same_session_where_one_was_meas
     based = cells(cli("table", folder, "--baseline", "resnet50", "--format", "csv").stdout)
     (ratio,) = [row for row in based if row["model"] == "nf-resnet50"]
     assert float(ratio["step_time_ratio"]) == pytest.approx(2.0)
-    said = "Set aside: 4 of sessions that a later one of the same took the place of."
+    said = "Set aside: 4 of other sessions of the same workloads."
     for command in (("table", folder), ("plot", folder, "--kind", "speedup"), ("report", folder, "-o", "report.md")):
         done = cli(*command)
         assert done.exit_code == 0, done.output

@@ -197,6 +197,7 @@ SLIGHT: tuple[Check, ...] = (
         "The ranks are on different devices, of which the slowest sets the pace: {}.",
         "Take devices of one kind.",
     ),
+    _noted("older_session", "older_session", "{}.", "Name the newer one's file to see it."),
     _noted("inspect", "not_inspected", "Gradients and loss could not be read: {}."),
     machine.power_limit,
     machine.power_capped,

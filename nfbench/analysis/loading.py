@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ import msgspec
 
 from nfbench.errors import BadResults
 from nfbench.records import Result, from_json
+
+TRACKED = ("reference", "validation")
+"""The folders of ``results`` that git tracks: published measurements, and evidence about nfbench itself."""
 
 
 class Broken(NamedTuple):
@@ -25,30 +29,70 @@ class Broken(NamedTuple):
         return f"{self.path}, line {self.line}: {self.why}"
 
 
+class Files(NamedTuple):
+    """The files of results that were found; ``note`` says so where they are those that git tracks, unasked."""
+
+    paths: list[Path]
+    note: str = ""
+
+
 class Loaded(NamedTuple):
-    """What was read: the results in order of their start, the lines that were skipped, and those that were there
-    more than once."""
+    """What was read: the results in order of their start, the lines that were skipped, how many results were there
+    more than once, and the ``note`` of `Files`."""
 
     results: list[Result]
     broken: list[Broken]
     repeated: int = 0
+    note: str = ""
 
 
-def files(paths: Iterable[Path]) -> Iterator[Path]:
-    """The ``.jsonl`` files among and below ``paths``, sorted within each folder.
+def files(paths: Iterable[Path]) -> Files:
+    """The ``.jsonl`` files among and below ``paths``, each once, sorted within each folder.
+
+    What lies below ``results/reference`` and ``results/validation`` (`TRACKED`) comes with the software and was not
+    measured here. It counts where the path that is given leads into one of these two folders. For a folder above
+    them, such as ``results`` itself, it counts only where there is no other file, as in a fresh clone. Folders of
+    those names in any other place are like all others.
 
     Raises:
         BadResults: a path does not exist.
     """
+    found: dict[Path, None] = {}
+    stand_ins: list[Path] = []
     for path in paths:
         if path.is_dir():
-            yield from sorted(path.rglob("*.jsonl"))
+            below = sorted(path.rglob("*.jsonl"))
+            top = path.resolve()
+            measured_here = [file for file in below if not _tracked(top / file.relative_to(path))]
+            if below and not measured_here and not _tracked(top):
+                stand_ins.append(path)
+            found.update(dict.fromkeys(measured_here or below))
         elif path.exists():
-            yield path
+            found[path] = None
         else:
             raise BadResults(
                 f"There is no file or folder {path}.", try_="nfbench step-time --model tiny-nfnet, which makes results/"
             )
+    if not stand_ins:
+        return Files(list(found))
+    where = " and ".join(map(str, stand_ins))
+    return Files(list(found), f"{where} holds no measurement of your own: what comes with nfbench is shown.")
+
+
+def beside(path: Path) -> Path:
+    """The folder for what is made of the results in ``path`` where none is named: that of the results, but ``results``
+    itself for what git tracks below it, so that nothing tracked is written over."""
+    folder = path if path.is_dir() else path.parent
+    top = folder.resolve()
+    results = next((place.parent for place in (top, *top.parents) if _tracked(place) > _tracked(place.parent)), None)
+    if results is None:
+        return folder
+    return results.relative_to(Path.cwd()) if results.is_relative_to(Path.cwd()) else results
+
+
+def _tracked(path: Path) -> bool:
+    """Whether a resolved path is below a folder of `TRACKED`, or is one."""
+    return any(above == "results" and name in TRACKED for above, name in pairwise(path.parts))
 
 
 @contextlib.contextmanager
@@ -94,7 +138,8 @@ def load(paths: Sequence[Path]) -> Loaded:
     """
     results: list[Result] = []
     broken: list[Broken] = []
-    for path in dict.fromkeys(files(paths)):
+    listed = files(paths)
+    for path in listed.paths:
         _read(path, results, broken)
     if not results:
         where = ", ".join(map(str, paths))
@@ -105,7 +150,7 @@ def load(paths: Sequence[Path]) -> Loaded:
             try_="nfbench step-time --model tiny-nfnet",
         )
     unique = once(results)
-    return Loaded(sorted(unique, key=lambda r: (r.start, r.id)), broken, len(results) - len(unique))
+    return Loaded(sorted(unique, key=lambda r: (r.start, r.id)), broken, len(results) - len(unique), listed.note)
 
 
 def once(results: Iterable[Result]) -> list[Result]:

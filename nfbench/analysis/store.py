@@ -17,6 +17,7 @@ import msgspec
 
 from nfbench.analysis.loading import Broken as Broken
 from nfbench.analysis.loading import Loaded as Loaded
+from nfbench.analysis.loading import beside as beside
 from nfbench.analysis.loading import files as files
 from nfbench.analysis.loading import load as load
 from nfbench.analysis.loading import once as once

@@ -189,8 +189,10 @@ class Landing:
             click.echo(f"Next: nfbench table {path} · nfbench plot {path}", err=True)
 
 
-def say_broken(broken: Sequence[Broken]) -> None:
-    """Count the lines that were skipped, on stderr, and name the first."""
+def say_read(broken: Sequence[Broken], note: str) -> None:
+    """The ``note`` about what was read, and how many lines were skipped with the first of them, on stderr."""
+    if note:
+        click.echo(note, err=True)
     if broken:
         count = len(broken)
         click.echo(
@@ -199,10 +201,9 @@ def say_broken(broken: Sequence[Broken]) -> None:
 
 
 def newest(results: Sequence[Result]) -> tuple[list[Result], str]:
-    """The results but those of sessions that a later one of the same took the place of, and how many those are, in a
+    """The results that are shown where the same was measured in several sessions, and how many are not, in a
     sentence: every command that shows results shows the same ones."""
-    from nfbench.studies.done import current
+    from nfbench.analysis.sessions import aside, current
 
-    kept = current(results)
-    count = len(results) - len(kept)
-    return kept, f"Set aside: {count} of sessions that a later one of the same took the place of." if count else ""
+    shown = current(results)
+    return shown, aside(results, shown)

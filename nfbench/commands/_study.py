@@ -172,7 +172,7 @@ def _show(
         return
     every = landing.earlier(results[-1].machine) or results
     # a claim is judged from all that is there, whatever was asked for now
-    seen = show.shown(every if found.name == answers.CLAIMS else results, noisy=noisy)
+    seen = show.shown(every if found.name == answers.CLAIMS else _same(results, every), noisy=noisy)
     click.echo(answers.tables(found, seen, format), nl=False)
     chart.under(format, no_chart, lambda screen: chart_study.of_study(found, seen, screen))
     for line in show_accuracy.legend(seen.trained) if person and answers.of_runs(found, seen) else []:
@@ -216,6 +216,20 @@ def _show(
     finally:
         for line in answers.sentences(found.name, seen):
             click.echo(line, err=not person)
+
+
+def _same(results: Sequence[Result], every: Sequence[Result]) -> list[Result]:
+    """What of ``every`` result in the folder measures the same as ``results``, these among them: the screen shows the
+    session that the tables in the folder show. They come in the order of ``results``."""
+    from nfbench.analysis.sessions import of_sessions
+
+    together = of_sessions([*every, *results])
+
+    def measures(r: Result) -> tuple[object, ...]:
+        return together[r.session or r.id], r.machine, r.software, r.study, r.round, r.seed
+
+    order = {measures(r): place for place, r in enumerate(results)}
+    return sorted((r for r in every if measures(r) in order), key=lambda r: order[measures(r)])
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -41,13 +41,14 @@ def command(
     """Draw results: files, or folders that are read recursively.
 
     Without --kind, all that the results hold enough for. What could not be drawn is listed with the reason. Without -o
-    the figures go to `figures` beside the results.
+    the figures go to `figures` beside the results, those of results/reference and results/validation to
+    results/figures.
     """
     from nfbench.analysis import accuracy
     from nfbench.analysis.rows import quiet, rows
-    from nfbench.analysis.store import load
+    from nfbench.analysis.store import beside, load
     from nfbench.analysis.where import parse, select
-    from nfbench.commands._landing import newest, say_broken
+    from nfbench.commands._landing import newest, say_read
     from nfbench.errors import BadResults
     from nfbench.showing import left_out, plots
     from nfbench.showing.kinds import Held
@@ -70,7 +71,7 @@ def command(
     results = _met(conditions, results) if conditions else results
     taken = [row.ratio for row in turns if isinstance(row, OfRatio)]
     held = Held(steps, results, trained, taken, everything, partners, noisy)
-    folder = out or (paths[0] if paths[0].is_dir() else paths[0].parent) / "figures"
+    folder = out or beside(paths[0]) / "figures"
     asked = list(dict.fromkeys(kinds))
     drawn = plots.draw(held, folder, asked, tuple(dict.fromkeys(formats)) or ("png", "svg"))
     for path in drawn.files:
@@ -87,7 +88,7 @@ def command(
         click.echo(f"All that was left out: {linked(path, sys.stderr)}", err=True)
     for line in () if conditions else _unread(results, asked):
         click.echo(f"Left out: {line}", err=True)
-    say_broken(loaded.broken)
+    say_read(loaded.broken, loaded.note)
     # a history shows older software without being told to
     for line in filter(None, (replaced, *((aside, trained_aside) if set(asked) != {"history"} else ()))):
         click.echo(line, err=True)

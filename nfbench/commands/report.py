@@ -23,7 +23,7 @@ def command(paths: tuple[Path, ...], out: Path, everything: bool, noisy: bool) -
     tables, figures, findings, machine and the command that makes it again. A .html is one page that loads nothing; a
     .md has its figures in a folder of its name, but for results/DEVICE/README.md, whose are the studies' own.
     """
-    from nfbench.commands._landing import say_broken
+    from nfbench.commands._landing import say_read
     from nfbench.showing import report_build, report_sources, report_write
 
     report_write.check(out)
@@ -34,6 +34,6 @@ def command(paths: tuple[Path, ...], out: Path, everything: bool, noisy: bool) -
     if figures := len(written) - 1:
         folders = ", ".join(dict.fromkeys(str(path.parent) for path in written[1:]))
         click.echo(f"With {figures} figure{'s'[: figures != 1]} in {folders}.", err=True)
-    say_broken(sources.broken)
+    say_read(sources.broken, sources.note)
     for part in report.parts:
         click.echo(part.answer, err=True)

@@ -53,7 +53,7 @@ def command(
     from nfbench.analysis import columns as asked
     from nfbench.analysis.store import load
     from nfbench.analysis.where import parse, select
-    from nfbench.commands._landing import FAKE, newest, say_broken
+    from nfbench.commands._landing import FAKE, newest, say_read
     from nfbench.showing import accuracy as show_accuracy
     from nfbench.showing import chart, chart_study, together
     from nfbench.showing import clips as show_clips
@@ -96,7 +96,7 @@ def command(
     if all(r.machine.device == "fake" for r in results):
         # beside any other they are set aside
         click.echo(FAKE, err=True)
-    say_broken(loaded.broken)
+    say_read(loaded.broken, loaded.note)
     for line in filter(None, (replaced, *(said if front is None else said[1:]))):
         click.echo(line, err=True)
     click.echo(f"Next: nfbench plot {' '.join(map(str, paths))}", err=True)

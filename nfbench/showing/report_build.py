@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import count
 
 from nfbench.analysis.rows import choose, software_name
+from nfbench.analysis.sessions import aside
 from nfbench.devices.about import slug
 from nfbench.records import Accuracy, Machine, Result, StepTime
 from nfbench.showing import answers, comparison, report_claims, report_figures, report_headline, report_legend
@@ -136,8 +137,7 @@ def _aside(group: Group, seen: Shown, everything: bool) -> list[str]:
     chosen = [
         choose((r for r in seen.results if isinstance(r.workload, kind)), everything).said(of) for kind, of in kinds
     ]
-    if replaced := len(group.results) - len(seen.results):
-        chosen.append(f"Set aside: {replaced} of sessions that a later one of the same took the place of.")
+    chosen.append(aside(group.results, seen.results))
     return [clean(line) for line in chosen if line]
 
 

@@ -44,11 +44,13 @@ class Group(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """The groups, the claims first, the lines that hold no result, and how many results were there once more."""
+    """The groups, the claims first, the lines that hold no result, how many results were there once more, and the
+    note of `loading.Files`."""
 
     groups: list[Group]
     broken: list[Broken]
     repeated: int = 0
+    note: str = ""
 
 
 def read(paths: Sequence[Path]) -> Sources:
@@ -58,7 +60,8 @@ def read(paths: Sequence[Path]) -> Sources:
         BadResults: a path is missing, a newer nfbench wrote a line, or not one sound line was found.
     """
     folders: dict[Path, list[Path]] = {}
-    for path in dict.fromkeys(files(paths)):
+    listed = files(paths)
+    for path in listed.paths:
         folders.setdefault(path.parent, []).append(path)
     held: dict[Path, Loaded] = {}
     for folder, found in folders.items():
@@ -81,6 +84,7 @@ def read(paths: Sequence[Path]) -> Sources:
         sorted(groups, key=lambda g: (not g.name.startswith(CLAIMS), g.name)),
         [line for loaded in held.values() for line in loaded.broken],
         sum(loaded.repeated for loaded in held.values()) + len(every) - len(kept),
+        listed.note,
     )
 
 

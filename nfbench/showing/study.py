@@ -13,6 +13,7 @@ from typing import NamedTuple
 from nfbench.analysis import accuracy, clips, compare, counted
 from nfbench.analysis.compare import Ratio
 from nfbench.analysis.rows import Row, quiet, rows
+from nfbench.analysis.sessions import current
 from nfbench.errors import BadResults
 from nfbench.records import Result, StepTime, key
 from nfbench.showing import accuracy as show_accuracy
@@ -21,7 +22,6 @@ from nfbench.showing import results as show
 from nfbench.showing.counted import table as counted_table
 from nfbench.showing.ratios import table as ratio_table
 from nfbench.showing.tables import Format
-from nfbench.studies.done import current
 
 
 class Shown(NamedTuple):

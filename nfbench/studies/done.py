@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from nfbench.analysis.sessions import cut_short, of_sessions
 from nfbench.catalog.models import find
 from nfbench.devices.about import commit_of
 from nfbench.errors import NfbenchError
@@ -18,9 +19,6 @@ from nfbench.studies.entry import Task
 FAILED = ("out_of_memory", "unsupported", "error", "timeout")
 """What ends a task without an answer. `diverged` is an answer; what was `interrupted` is not done."""
 
-
-CUT_OFF = "cut_off"
-"""The note of results that are a part of what should have been measured together: a signal ended it."""
 
 TIME_LIMIT = "time_limit"
 """The note, in seconds, of the limit that ended a task."""
@@ -32,10 +30,10 @@ class Done:
     def __init__(self, results: Iterable[Result], machine: Machine, software: Software) -> None:
         results = list(results)
         self.machine, self.software = machine, software
-        self.together = _together(results)
+        self.together = of_sessions(results)
         self.sessions: dict[tuple[str, int, int], dict[str, list[Result]]] = {}
         for r in results:
-            if _cut(r) or r.machine != machine:
+            if cut_short(r) or r.machine != machine:
                 continue
             place = key(r.workload), r.round, r.seed
             self.sessions.setdefault(place, {}).setdefault(r.session or r.id, []).append(r)
@@ -59,40 +57,6 @@ class Done:
 def failed(rows: Sequence[Result]) -> bool:
     """Whether a task ended without an answer."""
     return any(r.status in FAILED for r in rows)
-
-
-def current(results: Sequence[Result]) -> list[Result]:
-    """The results without those of sessions that a later one of the same workloads, machine, software, round and seed
-    took the place of. One that was cut off takes no other's place, and goes with the first that was not."""
-    together = _together(results)
-    sessions: dict[tuple[object, ...], dict[str, list[Result]]] = {}
-    for r in results:
-        place = r.machine, r.software, r.round, r.seed, r.study
-        sessions.setdefault(place, {}).setdefault(r.session or r.id, []).append(r)
-    kept: set[int] = set()
-    for group in sessions.values():
-        cut = {name for name, rows in group.items() if any(map(_cut, rows))}
-        best: dict[frozenset[str], tuple[bool, str, str]] = {}
-        for name, rows in group.items():
-            rank = name not in cut, max(r.start for r in rows), name
-            best[together[name]] = max(best.get(together[name], rank), rank)
-        whole = [together[name] for name in group if name not in cut]
-        for name, rows in group.items():
-            if best[together[name]][2] == name and not (name in cut and any(together[name] <= w for w in whole)):
-                kept.update(map(id, rows))
-    return [r for r in results if id(r) in kept]
-
-
-def _cut(result: Result) -> bool:
-    return result.status == "interrupted" or CUT_OFF in result.notes
-
-
-def _together(results: Iterable[Result]) -> dict[str, frozenset[str]]:
-    """The keys of the workloads of each session: a net that takes turns with one net is not measured with another."""
-    found: dict[str, set[str]] = {}
-    for r in results:
-        found.setdefault(r.session or r.id, set()).add(key(r.workload))
-    return {session: frozenset(keys) for session, keys in found.items()}
 
 
 def _whole(task: Task, rows: Sequence[Result]) -> bool:

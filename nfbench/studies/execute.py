@@ -10,11 +10,12 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from nfbench.analysis.sessions import CUT_OFF
 from nfbench.analysis.store import new_id
 from nfbench.measuring.outcome import Labels, frame
 from nfbench.records import Accuracy, AgcCost, Machine, Resolved, Result, StepTime, key, reading
 from nfbench.studies.checkpoints import Checkpoints
-from nfbench.studies.done import CUT_OFF, TIME_LIMIT, Done, failed
+from nfbench.studies.done import TIME_LIMIT, Done, failed
 from nfbench.studies.durations import TASK_TIME, Durations, Expected
 from nfbench.studies.entry import Task
 from nfbench.studies.group import Group, Seat, Unstarted, Watcher, running

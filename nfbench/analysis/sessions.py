@@ -1,0 +1,167 @@
+"""Which session is shown where the same workloads were measured in several: one place, for every command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from nfbench.analysis import compare, metrics
+from nfbench.analysis.stats import Estimate
+from nfbench.records import Result, StepTime, key
+
+CUT_OFF = "cut_off"
+"""The note of results that are a part of what should have been measured together: a signal ended it."""
+OLDER = "older_session"
+"""The note of results that are shown though newer ones are there: why. It is made anew each time, and never stored."""
+WIDER = 2.0
+"""How many times as wide the interval of a newer measurement may be for it to replace an older one."""
+_FAILED, _NO_INTERVAL, _ONE_ROUND, _ROUNDS, _RATIO = range(5)
+"""How well the step times of a measurement are known; the last: also their ratio, over rounds."""
+_LACKS = {
+    _FAILED: "a newer one has no step time",
+    _NO_INTERVAL: "a newer one has too few steps for an interval",
+    _ONE_ROUND: "a newer one has one round only",
+    _ROUNDS: "a newer one has too few rounds for an interval of the ratio",
+}
+
+
+class _Round(NamedTuple):
+    """What one session measured in one round of fresh processes."""
+
+    session: str
+    number: int
+    rows: list[Result]
+
+    @property
+    def time(self) -> tuple[str, str]:
+        return max(r.start for r in self.rows), self.session
+
+    @property
+    def cut(self) -> bool:
+        return any(map(cut_short, self.rows))
+
+
+def current(results: Sequence[Result]) -> list[Result]:
+    """The results that are shown, in their order: of the measurements of the same workloads one each.
+
+    Measurements are of the same where they hold the same workloads together, on one machine, by one software, of one
+    study and seed. A measurement is a run of rounds; a session may hold one of them or all. The first session that
+    measures a round again begins a newer measurement, so that rounds which a run was stopped before, or which were
+    added later, join those that were there. A round that failed is replaced by the next of its number.
+
+    Of timed steps the newest measurement is shown whose interval is at most `WIDER` times as wide as the narrowest
+    one's: the interval of the ratio where a pair took turns over enough rounds, else the widest of the step times',
+    each as a share of its value. An interval over rounds and one within a run are not the same thing: a measurement
+    without the former replaces none that has it. Results that are shown in the place of newer ones have the note
+    `OLDER`, which becomes a finding of their row. Of everything else, such as training runs, the newest session of
+    each round and seed is shown. One that was cut off replaces no other, and goes once there is one that was not.
+    """
+    together = of_sessions(results)
+    places: dict[tuple[object, ...], dict[tuple[str, int], list[Result]]] = {}
+    for r in results:
+        place = r.machine, r.software, r.study, r.seed
+        places.setdefault(place, {}).setdefault((r.session or r.id, r.round), []).append(r)
+    shown: dict[int, str] = {}
+    for rounds in places.values():
+        whole: dict[frozenset[str], list[_Round]] = {}
+        cut: dict[tuple[frozenset[str], int], _Round] = {}
+        for (session, number), rows in rounds.items():
+            one, workloads = _Round(session, number, rows), together[session]
+            if not one.cut:
+                whole.setdefault(workloads, []).append(one)
+            elif (workloads, number) not in cut or one.time > cut[workloads, number].time:
+                cut[workloads, number] = one
+        for several in whole.values():
+            chosen, why = _chosen(several)
+            shown |= {id(r): why for one in chosen for r in one.rows}
+        for (workloads, number), one in cut.items():
+            over = (w for w, several in whole.items() if any(other.number == number for other in several))
+            if not any(workloads <= w for w in over):
+                shown |= {id(r): "" for r in one.rows}
+    return [_noted(r, shown[id(r)]) for r in results if id(r) in shown]
+
+
+def aside(results: Sequence[Result], shown: Sequence[Result]) -> str:
+    """How many of ``results`` `current` leaves out, in a sentence; empty where none."""
+    count = len(results) - len(shown)
+    return f"Set aside: {count} of other sessions of the same workloads." if count else ""
+
+
+def cut_short(result: Result) -> bool:
+    """Whether a signal ended the result, or what should have been measured together with it."""
+    return result.status == "interrupted" or CUT_OFF in result.notes
+
+
+def of_sessions(results: Iterable[Result]) -> dict[str, frozenset[str]]:
+    """The keys of the workloads of each session: a net that takes turns with one net is not measured with another."""
+    found: dict[str, set[str]] = {}
+    for r in results:
+        found.setdefault(r.session or r.id, set()).add(key(r.workload))
+    return {session: frozenset(keys) for session, keys in found.items()}
+
+
+def _chosen(rounds: Sequence[_Round]) -> tuple[list[_Round], str]:
+    """The rounds that are shown of those with the same workloads, and why where newer ones are there."""
+    ordered = sorted(rounds, key=lambda one: one.time)
+    if not all(isinstance(r.workload, StepTime) for one in ordered for r in one.rows):
+        return list({one.number: one for one in ordered}.values()), ""
+    measurements = _measurements(ordered)
+    if len(measurements) == 1:
+        return measurements[0], ""
+    widths = [_width([r for one in rounds for r in one.rows]) for rounds in measurements]
+    best = max(known for known, _ in widths)
+    narrowest = min(width for known, width in widths if known == best)
+    place = max(i for i, (known, width) in enumerate(widths) if known == best and width <= WIDER * narrowest)
+    if place == len(measurements) - 1:
+        return measurements[place], ""
+    known, width = widths[-1]
+    wider = f"{width / narrowest:.1f} times as wide as the narrowest" if narrowest else "wider"
+    lacks = _LACKS[known] if known < best else f"a newer one's interval is {wider}"
+    start = min(r.start for one in measurements[place] for r in one.rows)
+    return measurements[place], f"The session of {start[:16].replace('T', ' ')} is shown: {lacks}"
+
+
+def _measurements(ordered: Sequence[_Round]) -> list[list[_Round]]:
+    """Rounds in the order of their time, split where one comes again."""
+    found: list[list[_Round]] = []
+    last = {one.number: one for one in ordered}
+    for one in ordered:
+        if last[one.number] is not one and any(metrics.seconds(r) is None for r in one.rows):
+            continue
+        if not found or any(other.number == one.number for other in found[-1]):
+            found.append([])
+        found[-1].append(one)
+    return found
+
+
+def _width(rows: Sequence[Result]) -> tuple[int, float]:
+    """How well the step times of a measurement are known, and the width of the interval as a share of the value."""
+    steps = {key(r.workload): r.step for r in rows}
+    if len(steps) == 2:
+        ratio = compare.paired(rows, *steps.values())
+        if ratio is not None and ratio.rounds > 1 and (width := _relative(ratio.estimate)) is not None:
+            return _RATIO, width
+    each = [_of_one([r for r in rows if key(r.workload) == name]) for name in steps]
+    return min(known for known, _ in each), max(width for _, width in each)
+
+
+def _of_one(rows: Sequence[Result]) -> tuple[int, float]:
+    rated = [r for r in rows if metrics.seconds(r) is not None]
+    if not rated:
+        return _FAILED, 0.0
+    width = _relative(metrics.across(rated))
+    if width is None:
+        return _NO_INTERVAL, 0.0
+    return _ROUNDS if len({(r.session, r.round) for r in rated}) > 1 else _ONE_ROUND, width
+
+
+def _relative(estimate: Estimate | None) -> float | None:
+    if estimate is None or estimate.half_width is None or not estimate.value > 0:
+        return None
+    return 2 * estimate.half_width / estimate.value
+
+
+def _noted(result: Result, why: str) -> Result:
+    return msgspec.structs.replace(result, notes={**result.notes, OLDER: why}) if why else result
