@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
+LEAST_ROUNDS = 4
+"""Rounds of fresh processes that an interval over rounds needs."""
 _WIDEST = 700.0
 """The logarithm of what a float just holds."""
 
