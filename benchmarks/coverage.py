@@ -22,7 +22,9 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, get_type_hints
+from typing import NamedTuple
+
+import msgspec
 
 from nfbench import units
 from nfbench.analysis import store
@@ -122,15 +124,9 @@ def read(path: Path) -> list[Compare]:
     """The compares of earlier commands."""
     if not path.exists():
         return []
-    kinds = get_type_hints(Compare)
     with path.open(encoding="utf-8", newline="") as file:
-        return [
-            Compare(**{name: _value(text, kinds[name]) for name, text in row.items()}) for row in csv.DictReader(file)
-        ]
-
-
-def _value(text: str, kind: object) -> object:
-    return text if kind is str else int(text) if kind is int else float(text) if text else None
+        rows = [{name: text or None for name, text in row.items()} for row in csv.DictReader(file)]
+    return [msgspec.convert(row, Compare, strict=False) for row in rows]
 
 
 def write(path: Path, compares: Iterable[Compare]) -> None:

@@ -221,6 +221,44 @@ def test_json_and_csv_hold_raw_values_and_the_screen_rounded_ones(cli: Cli) -> N
     assert screen.stderr == "Changes are relative to what changes: 0.01 is 1 %. Rounding is what 0 looks like here.\n"
 
 
+REST = "depends on the rest of its batch: it changes by "
+NO_REST = "does not depend on the rest of its batch: it changes by "
+
+
+@pytest.mark.usefixtures("measured_once")
+@pytest.mark.parametrize("format", ["rich", "md"])
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (
+            "tiny-nfnet",
+            [
+                f"In training an image's output {NO_REST}",
+                "Evaluation gives an image the same output as training: it changes by ",
+                f"Without AGC an image's share of the update {NO_REST}",
+                f"With AGC an image's share of the update {REST}",
+            ],
+        ),
+        (
+            "tiny-resnet",
+            [
+                f"In training an image's output {REST}",
+                "Evaluation gives an image another output than training: it changes by ",
+                f"Without AGC an image's share of the update {REST}",
+            ],
+        ),
+    ],
+)
+def test_the_claims_that_are_true_by_construction_are_said_in_sentences(
+    model: str, expected: list[str], format: str, cli: Cli
+) -> None:
+    lines = cli("models", model, "--dependence", "--batch", 2, "--format", format).stdout.split("\n\n")[-1].splitlines()
+    assert len(lines) == len(expected)
+    for line, start in zip(lines, expected, strict=True):
+        assert line.startswith(start)
+        assert line.endswith(", which is rounding.") == ("not depend" in start or "the same" in start)
+
+
 @pytest.mark.usefixtures("measured_once")
 def test_a_refusal_is_short_on_the_screen_and_whole_in_csv(cli: Cli) -> None:
     args = ("models", "tiny-resnet", "--dependence", "--batch", 2, "--format")

@@ -110,14 +110,15 @@ def test_the_claims_own_study_answers_with_the_summary() -> None:
     assert part.studies[0].sentences == (part.judged[0].summary,)
 
 
-def test_what_does_not_hold_is_said_in_full_where_nothing_holds() -> None:
+def test_each_verdict_of_a_summary_is_said_in_full() -> None:
     def summary(*outcomes: Any) -> str:
         claim = claims.judge([])[0].claim
         return show_claims.summary([Verdict(claim, outcome, machine=H200) for outcome in outcomes])
 
+    assert summary(*["agrees here"] * 2, "disagrees here") == "On NVIDIA H200: 2 agree here, 1 disagrees here."
     assert summary("does not hold", "not run") == "On NVIDIA H200: 1 does not hold, 1 not run."
     assert summary(*["does not hold"] * 2) == "On NVIDIA H200: 2 do not hold."
-    assert summary("holds", "does not hold") == "On NVIDIA H200: 1 holds, 1 does not."
+    assert summary("holds", "does not hold") == "On NVIDIA H200: 1 holds, 1 does not hold."
 
 
 # legends

@@ -39,6 +39,7 @@ def at_equal_accuracy(results: Sequence[Result], net: str, baseline: str) -> Equ
     if not pairs:
         return Equal("their accuracy was not compared")
     a, b = pairs[-1]
+    # a doubt only withholds a verdict, so that fewer seeds than a verdict needs may raise it
     difference = stats.contrast([(1, a.values), (-1, b.values)])
     note = f"top-1 {a.shown} and {b.shown} on {described(a.workload)}"
     less = difference.high is not None and difference.high < 0

@@ -1,20 +1,22 @@
 """Rules for claims that step times decide: ratios of steps that took turns, and the clip's share of a step.
 
-Only the newest session of each pair of workloads counts, and only turns in which the GPU was not slowed down. A session
-that did not come to its end gives way to one that did; where there is no other it is shown and decides nothing.
+Intervals are over rounds of fresh processes. Only the newest session of each pair of workloads counts, and only turns
+in which the GPU was not slowed down. A session that did not come to its end gives way to one that did; where there is
+no other it is shown and decides nothing.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from nfbench.analysis import compare, metrics, stats
-from nfbench.analysis.claim import WITHIN, Evidence, Figure, failures, norm, processes, scope
+from nfbench.analysis.claim import PAPER_BATCH, Evidence, Figure, by_process, failures, norm, scope
 from nfbench.analysis.claims_equal import at_equal_accuracy
 from nfbench.analysis.compare import Ratio
 from nfbench.analysis.rows import choose, family_of
@@ -22,12 +24,13 @@ from nfbench.analysis.stats import Estimate
 from nfbench.catalog.models import find, normalizer_free
 from nfbench.records import Flops, Result, StepTime, key
 
-LITTLE = 0.05
-"""The share of a step up to which the clip is called little."""
-PAPER_BATCH = 32
 LEAST_BATCH = 16
 """Below it a clip, which takes its time once an update, is compared with a step that nobody trains with."""
 FIFTH = 0.2
+FASTER, SECOND_STEP = 1.0, 1.0
+"""Limits that the sources state: a ratio of steps, and what an ascent adds as a share of the plain step."""
+SAM_NET = "nfnet-f5"
+"""The net of which the source reports SAM's cost."""
 
 
 class Pair(NamedTuple):
@@ -42,15 +45,22 @@ class Pair(NamedTuple):
     ids: tuple[str, ...]
     doubt: str = ""
 
-    def figure(self, about: str, estimate: Estimate, limit: float = 1.0, note: str = "", doubt: str = "") -> Figure:
+    def figure(
+        self, about: str, estimate: Estimate, limit: float | None = None, note: str = "", doubt: str = ""
+    ) -> Figure:
         """A ratio that the claim says is above ``limit``."""
-        where = scope(self.net, self.baseline)
-        doubts = "; ".join(filter(None, [self.doubt, doubt]))
-        return Figure(about, self.on(note), estimate, "×", "above", limit, self.ids, scope=where, doubt=doubts)
-
-    def on(self, note: str = "") -> str:
-        """The settings of both sides, with the ``note`` and what did not end well."""
-        return "; ".join(filter(None, [compare.where(self.ratio, True), note, self.doubt]))
+        on = [compare.where(self.ratio, True), note, self.doubt]
+        return Figure(
+            about,
+            "; ".join(filter(None, on)),
+            estimate,
+            "×",
+            self.ids,
+            self.ratio.rounds,
+            limit,
+            scope=scope(*self.ratio[:2]),
+            doubt="; ".join(filter(None, [self.doubt, doubt])),
+        )
 
 
 def pairs(results: Sequence[Result]) -> list[Pair]:
@@ -87,9 +97,11 @@ def f1_vs_b7(results: Sequence[Result]) -> Evidence:
     """NFNet-F1 trains faster than EfficientNet-B7: the baseline's step takes over 1 times as long as the net's.
 
     The pair is nfnet-f1 and efficientnet-b7, or a tiny NFNet and the tiny EfficientNet of its size, with equal settings
-    (``px = "train"`` is each net's own). Where they were timed at ``layout = "best"`` only that counts. Decided by the
-    interval of the paired ratio against 1. Equal accuracy is the paper's for the real nets; of tiny nets that were
-    trained too, an NFNet that is less accurate beyond doubt leaves it open.
+    (``px = "train"`` is each net's own). Where they were timed at ``layout = "best"`` only that counts. Equal accuracy
+    is the paper's for the real nets; of tiny nets that were trained too, an NFNet that is less accurate beyond doubt
+    leaves it open.
+
+    Limit: 1 ×, since the source says "faster".
     """
     found = [p for p in pairs(results) if _like(p.net, p.baseline) and _f1_and_b7(p)]
     best = [p for p in found if p.net.layout == "best"] or found
@@ -97,17 +109,19 @@ def f1_vs_b7(results: Sequence[Result]) -> Evidence:
     for pair in best:
         equal = at_equal_accuracy(results, pair.net.model, pair.baseline.model)
         about = f"{pair.baseline.model}'s step over {pair.net.model}'s"
-        figures.append(pair.figure(about, pair.ratio.speedup, note=equal.note, doubt=equal.doubt))
+        figures.append(pair.figure(about, pair.ratio.speedup, FASTER, equal.note, equal.doubt))
     return Evidence(figures, missing("no nfnet-f1 and efficientnet-b7 timed in turns", results))
 
 
 def bn_twin_slower(results: Sequence[Result]) -> Evidence:
     """The batch-normalized twin of an NFNet is slower: its step takes over 1 times the NFNet's.
 
-    Every NFNet and its twin ``bn-…`` with equal settings count, each by the interval of the paired ratio against 1.
+    Every NFNet and its twin ``bn-…`` with equal settings count.
+
+    Limit: 1 ×, since the source says "slower". Its 20 to 40 % are what it measured, no limit that a device must reach.
     """
     figures = [
-        p.figure(f"{p.net.model}'s step over {p.baseline.model}'s", p.ratio.estimate)
+        p.figure(f"{p.net.model}'s step over {p.baseline.model}'s", p.ratio.estimate, FASTER)
         for p in pairs(results)
         if _like(p.net, p.baseline) and twins(p) and family_of(p.baseline.model) in ("nfnet", "tiny")
     ]
@@ -117,8 +131,10 @@ def bn_twin_slower(results: Sequence[Result]) -> Evidence:
 def sam_cost(results: Sequence[Result]) -> Evidence:
     """SAM on a fifth of the batch adds less than a second step: the step with it over that without, less 1, is under 1.
 
-    A pair differs in ``sam`` alone, with ``sam_fraction`` 0.2. Decided by the interval of the extra time, as a share of
-    the plain step, against 100 %.
+    A pair differs in ``sam`` alone, with ``sam_fraction`` 0.2. The extra time is a share of the plain step. The claim's
+    own net is NFNet-F5.
+
+    Limit: 100 %, since the source says "less than a second step" ("20-40 % instead of 100 %").
     """
     figures = []
     for p in pairs(results):
@@ -126,26 +142,29 @@ def sam_cost(results: Sequence[Result]) -> Evidence:
         if p.net.sam == "none" or p.net.sam_fraction != FIFTH or plain != p.baseline:
             continue
         extra = Estimate(*(None if v is None else v - 1 for v in p.ratio.estimate))  # type: ignore[arg-type]
-        on = p.on(f"ρ {p.net.sam:g}, ascent on {FIFTH:.0%} of each {p.net.sam_scope}")
-        about = f"what SAM adds to a step of {p.net.model}"
-        figures.append(Figure(about, on, extra, "%", "below", 1.0, p.ids, scope=scope(p.net), doubt=p.doubt))
+        note = f"ρ {p.net.sam:g}, ascent on {FIFTH:.0%} of each {p.net.sam_scope}"
+        figure = p.figure(f"what SAM adds to a step of {p.net.model}", extra, SECOND_STEP, note)
+        other = f"not {SAM_NET}" if p.net.model != SAM_NET and "tiny" not in figure.scope else ""
+        where = ", ".join(filter(None, [other, figure.scope]))
+        figures.append(figure._replace(unit="%", side="below", scope=where))
     return Evidence(figures, missing("no net timed in turns with and without SAM on a fifth of the batch", results))
 
 
 def agc_cheap(results: Sequence[Result]) -> Evidence:
-    """AGC adds little to a step: the clip takes under 5 % of it.
+    """AGC adds little to a step: the clip's share of it.
 
     Counted for each normalizer-free net with the clip on, at the measured batch, of 16 or more, that is nearest the
-    paper's 32, and by the quickest implementation there: the median over steps of clip / step. Decided by its interval
-    against 5 %, which is Student's t over several processes, each with the mean of its turns. That of one process, over
-    its turns or else its steps, is within this run, and the figure says so.
+    paper's 32, and by the quickest implementation there: the median over steps of clip / step. The interval is
+    Student's t over processes, each with the mean of its turns.
+
+    Limit: none, since no source says how much is little.
     """
     groups: dict[str, list[tuple[float, float, Figure]]] = {}
     for group in choose(r for r in results if _clips(r)).groups:
         if (figure := _clip_share(group)) is not None:
             batch = group[-1].step.batch
             distance = abs(math.log2(batch / PAPER_BATCH))
-            groups.setdefault(group[-1].workload.model, []).append((distance, figure.estimate.value, figure))
+            groups.setdefault(group[-1].workload.model, []).append((distance, figure.measured.value, figure))
     figures = [min(found, key=lambda one: one[:2])[2] for found in groups.values()]
     return Evidence(
         figures, missing(f"no step of a net that AGC clips, with its phases, at batch {LEAST_BATCH} or more", results)
@@ -153,19 +172,20 @@ def agc_cheap(results: Sequence[Result]) -> Evidence:
 
 
 def more_flops_equal_time(results: Sequence[Result]) -> Evidence:
-    """NFNets need more FLOPs and parameters for the same training time: MACs, and parameters, over the step time are
-    over 1 times those of a net of another architecture at equal accuracy.
+    """NFNets need more FLOPs and parameters for the same training time: MACs, and parameters, over the step time, of
+    an NFNet over those of a net of another architecture at equal accuracy.
 
     Pairs are an NFNet and a batch-normalized net that is not its twin, timed in turns with equal settings, whose
-    reported top-1 is within half a point, or tiny ones. MACs are of one image at the px in training, counted. Decided
-    by the interval of the paired times against 1, for MACs and for parameters.
+    reported top-1 is within half a point, or tiny ones. MACs are of one image at the px in training, counted.
+
+    Limit: none, since the source names neither nets nor a figure.
     """
     figures = []
     for p in pairs(results):
         if not (_like(p.net, p.baseline) and _rivals(p)):
             continue
         equal = at_equal_accuracy(results, p.net.model, p.baseline.model)
-        if not equal.reported and not scope(p.net, p.baseline):
+        if not equal.reported and family_of(p.net.model) != "tiny":
             continue
         for name, word in (("macs", "MACs"), ("params", "parameters")):
             mine, its = (_count(results, r, name) for r in p.ratio[:2])
@@ -217,28 +237,21 @@ def _clips(result: Result) -> bool:
 def _clip_share(group: Sequence[Result]) -> Figure | None:
     last = group[-1]
     assert last.resolved is not None
-    found = [[e for r in turns if (e := _share(r)) is not None and e.value > 0] for turns in processes(group)]
-    shares = [turns for turns in found if turns]
+    shares = by_process(group, _share)
     if not shares:
         return None
-    means = [stats.mean_of_logs([e.value for e in turns]) for turns in shares]
-    if len(shares) > 1:
-        estimate = stats.mean_of_logs([mean.value for mean in means])
-    else:
-        estimate = means[0] if len(shares[0]) > 1 else shares[0][0]
     on = f"batch {last.step.batch}, {last.resolved.px} px, {last.resolved.precision}, by {last.resolved.agc_impl}"
-    on += f"; {WITHIN}" if len(shares) == 1 and estimate.low is not None else ""
     about, ids = f"the clip's share of {last.workload.model}'s step", tuple(r.id for r in group)
-    return Figure(about, on, estimate, "%", "below", LITTLE, ids, scope=scope(last.workload))
+    return Figure(about, on, stats.mean_of_logs(shares), "%", ids, len(shares), scope=scope(*group))
 
 
-def _share(result: Result) -> Estimate | None:
+def _share(result: Result) -> float | None:
     """The clip's share of one run's steps."""
     clip, step = result.reading("clip"), result.reading("step_time")
     if clip is not None and step is not None and not result.composed and len(clip.values) == len(step.values):
-        return stats.median([c / s for c, s in zip(clip.values, step.values, strict=True) if c is not None and s])
+        return statistics.median([c / s for c, s in zip(clip.values, step.values, strict=True) if c is not None and s])
     whole, part = metrics.seconds(result), metrics.phase_time(result, "clip")
-    return Estimate(part / whole) if whole and part is not None else None
+    return part / whole if whole and part is not None else None
 
 
 def _count(results: Sequence[Result], result: Result, name: str) -> float | None:

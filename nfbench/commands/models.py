@@ -135,9 +135,11 @@ def _dependence(name: str | None, given: dict[str, Any], format: Format) -> None
             why="It runs that net; `nfbench models` lists them.",
             try_="nfbench models nfnet-f0 --dependence",
         )
-    from nfbench.nets.dependence import dependence_of
+    from nfbench.nets.dependence import dependence_of, sentences
 
     net = find(name)
-    click.echo(render(DEPENDENCE, dependence_of(net, **given), format, title=net.name), nl=False)
+    rows = dependence_of(net, **given)
+    click.echo(render(DEPENDENCE, rows, format, title=net.name), nl=False)
     if format in ("rich", "md"):
+        click.echo("\n" + "\n".join(sentences(rows)))
         click.echo("Changes are relative to what changes: 0.01 is 1 %. Rounding is what 0 looks like here.", err=True)

@@ -18,6 +18,7 @@ A batch in another order, or twice over, has the same batch statistics: what cha
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,10 @@ from nfbench.nets.update_shares import Batch, gradient_of
 
 CLASSES = 1000
 DEFAULT_PX = 64
+BEYOND_ROUNDING = 10.0
+"""Times what rounding does, from which a change is a dependence."""
+FLOAT32 = 2.0**-23
+"""The least that rounding does."""
 
 _CANNOT_RUN = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, AttributeError)
 
@@ -91,6 +96,39 @@ def dependence(
             *shares(module, batch, others, clipping),
             *gradients(module, batch),
         ]
+
+
+def sentences(rows: Sequence[Row]) -> list[str]:
+    """What the rows of `dependence` say of the net, in a sentence each: what depends on an image's batch, and how far.
+
+    A change over `BEYOND_ROUNDING` times that of rounding is a dependence; a smaller one is rounding.
+    """
+    values = {(r["about"], r["what"]): r["value"] for r in rows}
+
+    def sentence(about: str, change: str, rounding: str, depends: str, does_not: str) -> str:
+        changed = values[about, change]
+        if changed > BEYOND_ROUNDING * max(FLOAT32, values[about, rounding]):
+            return f"{depends}: it changes by {changed:.2g}."
+        return f"{does_not}: it changes by {changed:.2g}, which is rounding."
+
+    output, share, rest = "output of an image", "share of the update", "on the rest of its batch"
+    image = "In training an image's output"
+    said = [
+        sentence(output, "rest changed", "rounding", f"{image} depends {rest}", f"{image} does not depend {rest}"),
+        sentence(
+            output,
+            "evaluation, others'",
+            "rounding",
+            "Evaluation gives an image another output than training",
+            "Evaluation gives an image the same output as training",
+        ),
+    ]
+    for clip, image in (("no AGC", "Without AGC"), ("AGC", "With AGC")):
+        image += " an image's share of the update"
+        if (share, f"rest changed, {clip}") in values:
+            change, rounding = f"rest changed, {clip}", f"rounding, {clip}"
+            said.append(sentence(share, change, rounding, f"{image} depends {rest}", f"{image} does not depend {rest}"))
+    return said
 
 
 def _clipping(agc: float | str, norm: str) -> float | None:

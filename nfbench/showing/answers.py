@@ -34,10 +34,15 @@ def tables(found: Study, seen: Shown, format: Format) -> str:
         judged = verdicts(seen.results, seen.noisy)
         if not person:
             return show_claims.table([v for each in judged for v in each], format)
-        whys = [f"{v.claim.id}, {v.verdict}: {v.why}\n" for each in judged for v in each if v.why]
-        # a narrow terminal leaves the reasons out of the table
-        reasons = ["".join(whys)] if whys and format == "rich" else []
-        return "\n".join([*(show_claims.table(each, format) for each in judged), *reasons, _rest(seen, format)])
+        # a narrow terminal leaves scopes and reasons out of the table
+        reasons = "".join(
+            f"{v.claim.id}, {v.verdict}: {'; '.join(filter(None, (v.scope, v.why)))}\n"
+            for each in judged
+            for v in each
+            if v.scope or v.why
+        )
+        parts = [show_claims.table(each, format) for each in judged]
+        return "\n".join([*parts, *([reasons] if format == "rich" else []), _rest(seen, format)])
     axes = swept(found, seen)
     if "batch" in axes and (person or "agc" not in axes):
         return show_sweeps.batch_sweep(sweeps.batch_sweep(seen.steps, seen.trained), format)

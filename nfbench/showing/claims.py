@@ -33,9 +33,17 @@ results
 """
 RAW: tuple[Column, ...] = tuple(Column(key, key) for key in _RAW.split())
 
-_WORDS = {"holds": ("holds", "hold"), "does not hold": ("does not", "do not")}
-_ALONE = {"does not hold": ("does not hold", "do not hold")}
-_ORDER: tuple[Outcome, ...] = ("holds", "does not hold", "cannot tell", "not run")
+_WORDS: dict[Outcome, tuple[str, str]] = {
+    "holds": ("holds", "hold"),
+    "does not hold": ("does not hold", "do not hold"),
+    "agrees here": ("agrees here", "agree here"),
+    "disagrees here": ("disagrees here", "disagree here"),
+    "cannot tell": ("cannot tell", "cannot tell"),
+    "measured only": ("measured only", "measured only"),
+    "by construction": ("true by construction", "true by construction"),
+    "not run": ("not run", "not run"),
+}
+"""Each verdict of one claim and of several, in the order of a summary."""
 
 
 def table(verdicts: Sequence[Verdict], format: Format, *, title: str | None = None) -> str:
@@ -47,13 +55,10 @@ def table(verdicts: Sequence[Verdict], format: Format, *, title: str | None = No
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
-    """ "On NVIDIA H200: 5 hold, 1 does not, 3 cannot tell, 5 not run.", of others that they say nothing about a GPU."""
+    """ "On NVIDIA H200: 5 hold, 1 does not hold, 8 not run."; of what is no GPU also that it says nothing about one."""
     counts: Counter[Outcome] = Counter(v.verdict for v in verdicts)
-    # what does not is told from what holds before it
-    words = _WORDS if counts["holds"] else _ALONE
-    said = [f"{n} {words.get(name, (name, name))[n > 1]}" for name in _ORDER if (n := counts[name])]
+    text = ", ".join(f"{n} {words[n > 1]}" for verdict, words in _WORDS.items() if (n := counts[verdict]))
     machine = next((v.machine for v in verdicts if v.machine is not None), None)
-    text = ", ".join(said)
     return compare.on(machine, None, text) if machine is not None else f"Nothing was measured: {text}."
 
 
@@ -61,7 +66,8 @@ def rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     """One row for each figure of a claim, and one for a claim that has none; raw values, shares 0 to 1.
 
     ``answer`` is whether the interval is wholly on the claim's ``side`` of the ``limit``, absent where it reaches over;
-    ``results`` are the ids of what a figure was made from.
+    side and limit are absent where the source of the claim states no limit. ``results`` are the ids of what a figure
+    was made from.
     """
     names = machine_names(v.machine for v in verdicts if v.machine is not None)
     found = []
@@ -95,11 +101,11 @@ def _raw(figure: Figure) -> dict[str, Any]:
         "low": low,
         "high": high,
         "unit": figure.unit,
-        "side": figure.side,
+        "side": None if figure.limit is None else figure.side,
         "limit": figure.limit,
         "decides": figure.decides,
         "answer": figure.answer,
-        "on": figure.on,
+        "on": figure.conditions,
         "scope": figure.scope or None,
         "results": " ".join(figure.results),
     }
@@ -110,7 +116,7 @@ def _lines(verdict: Verdict) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = [
         {
             "measured": f"{figure.about}: {figure.judged}",
-            "on": "; ".join(filter(None, [figure.on, figure.scope])),
+            "on": "; ".join(filter(None, [figure.conditions, figure.scope])),
         }
         for figure in verdict.figures
     ]

@@ -22,13 +22,14 @@ def judged(results: Sequence[Result], noisy: bool = False) -> list[Judged]:
     """
     found = []
     for verdicts in answers.verdicts([r for r in results if r.machine.device != "fake"], noisy):
-        own = any(r.study == answers.CLAIMS and r.machine == verdicts[0].machine for r in results)
-        shown = [v for v in verdicts if own or v.verdict != "not run"]
-        if all(v.verdict == "not run" for v in shown):
+        of_the_study = any(r.study == answers.CLAIMS and r.machine == verdicts[0].machine for r in results)
+        measured = [v for v in verdicts if v.figures]
+        if not measured:
             continue
-        rest = len(verdicts) - len(shown)
+        shown = verdicts if of_the_study else measured
+        rest = 0 if of_the_study else sum(v.verdict == "not run" for v in verdicts)
         summary = clean(show_claims.summary(verdicts))
-        others = f"{rest} other claim{'s'[: rest != 1]}" if shown else f"{rest} claim{'s'[: rest != 1]}"
+        others = f"{rest} other claim{'s'[: rest != 1]}"
         said = f"Nothing here speaks for or against {others}: nfbench run claims measures for all." if rest else ""
         found.append(Judged(summary, tuple(map(_claim, shown)), said))
     return found
@@ -48,7 +49,7 @@ def _claim(verdict: Verdict) -> Claim:
         tuple(
             (
                 clean(f"{f.about}: {f.judged}"),
-                clean("; ".join(filter(None, [f.on, f.scope]))),
+                clean("; ".join(filter(None, [f.conditions, f.scope]))),
             )
             for f in verdict.figures
         ),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nfbench import units
 from nfbench.analysis import compare
 from nfbench.analysis.asked import said
-from nfbench.analysis.claim import norm, scope
+from nfbench.analysis.claim import norm, reduced
 from nfbench.analysis.compare import Ratio
 from nfbench.catalog import published
 from nfbench.catalog.models import find
@@ -72,7 +72,7 @@ def headline(ratios: Sequence[Ratio]) -> Ratio | None:
     def rank(ratio: Ratio) -> tuple[bool | int, ...]:
         models = _models(ratio)
         uneven = len({(r.step.batch, r.step.world_size) for r in ratio[:2]}) > 1
-        small = bool(scope(ratio.net.workload, ratio.baseline.workload))
+        small = bool(reduced(*ratio[:2]))
         reported, own = published.ratios(*models), not _other_clip(ratio)
         older = _last(ratio) < newest[_pair(ratio)]
         return uneven, models != _PAIR, not reported, small, not own, older, not _clear(ratio), -ratio.turns

@@ -23,7 +23,16 @@ from nfbench.showing.report import Link, Report
 
 LONG = 40
 """Rows above which a table is folded in Markdown."""
-SIGNS = {"holds": "✓", "does not hold": "✗", "cannot tell": "?", "not run": "–"}
+SIGNS = {
+    "holds": "✓",
+    "does not hold": "✗",
+    "agrees here": "+",
+    "disagrees here": "−",
+    "cannot tell": "?",
+    "measured only": "·",
+    "by construction": "=",
+    "not run": "–",
+}
 """What tells verdicts apart without colour."""
 
 _SPECIAL = re.compile(r"([\\`*_\[\]{}<>|#!~$&@])")

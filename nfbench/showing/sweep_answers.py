@@ -53,7 +53,7 @@ def _loops(net: str, rows: Sequence[Row]) -> list[str]:
     ordered = sorted(rows, key=lambda row: float(row["clipped"]))
     # between none and all it is between
     ends = ordered[:: max(1, len(ordered) - 1)]
-    times = [units.interval(row["speedup"]) for row in ends]
+    times = [units.interval(row["speedup"], None, None) for row in ends]
     limits = [units.percent(row["clipped"]) for row in ends]
     if not ends:
         return []
