@@ -212,6 +212,7 @@ class Processes:
             words = ["-m", "nfbench", "step-time", "--model", f"timm:{case.net}", *self._common(case)]
             words += ["--micro-batch", str(case.batch), "--agc", "none", "--optimizer", "sgd", "--compile", "none"]
             words += ["--max-time", cap, "--within", "0.0001", "--out", str(file), "--format", "json", "--quiet"]
+            words += ["--rounds", "1", "--min-steps", "10", "--seed", "0"]
             self._output(words)
             result = msgspec.json.decode(file.read_bytes().splitlines()[-1], type=Result)
         step_times = result.reading("step_time")

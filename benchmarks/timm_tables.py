@@ -35,15 +35,15 @@ class Case(NamedTuple):
 
 CASES = {
     "cpu": (
-        Case("resnet18", 96, 8),
-        Case("resnet26", 96, 8),
-        Case("resnet50", 64, 8),
-        Case("seresnet50", 64, 8),
-        Case("efficientnet_b0", 64, 8),
-        Case("nf_resnet26", 64, 8),
-        Case("nf_resnet50", 64, 8),
-        Case("nf_regnet_b0", 64, 8),
-        Case("nfnet_l0", 64, 8),
+        Case("resnet18", 96, 16),
+        Case("resnet26", 96, 16),
+        Case("resnet50", 64, 16),
+        Case("seresnet50", 64, 16),
+        Case("efficientnet_b0", 64, 16),
+        Case("nf_resnet26", 64, 16),
+        Case("nf_resnet50", 64, 16),
+        Case("nf_regnet_b0", 64, 16),
+        Case("nfnet_l0", 64, 16),
         Case("dm_nfnet_f0", 64, 8),
     ),
     "cuda": (

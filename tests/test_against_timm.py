@@ -36,7 +36,7 @@ from timm_tables import (  # type: ignore[import-not-found]
     within,
 )
 
-CASE = Case("resnet18", 96, 8)
+CASE = Case("resnet18", 96, 16)
 SETTINGS = Settings(
     device="cpu",
     layout="nchw",
@@ -48,7 +48,7 @@ SETTINGS = Settings(
     software="torch 2.15",
     timm_commit="aa4b5850",
 )
-TIMM = {"model": "resnet18", "train_samples_per_sec": 80.0, "train_batch_size": 8, "train_img_size": 96}
+TIMM = {"model": "resnet18", "train_samples_per_sec": 80.0, "train_batch_size": 16, "train_img_size": 96}
 
 
 class FakeProcesses(against_timm.Processes):  # type: ignore[misc]
@@ -95,8 +95,8 @@ def run(checkout: Path, *words: str) -> None:
 
 
 def line(tool: str, images_per_s: float, number: int = 0, others: float = 0.0, **fields: Any) -> Line:
-    given = {"net": "resnet18", "px": 96, "batch": 8, "steps": 3, "seconds": 9.0, "load": 0.1} | fields
-    times = (8 / images_per_s,) * 3 if tool == "nfbench" else ()
+    given = {"net": "resnet18", "px": 96, "batch": 16, "steps": 3, "seconds": 9.0, "load": 0.1} | fields
+    times = (16 / images_per_s,) * 3 if tool == "nfbench" else ()
     return Line(tool=tool, round=number, images_per_s=images_per_s, others=others, step_times=times, **given)
 
 
@@ -160,8 +160,8 @@ def test_what_timm_writes_is_read() -> None:
     [
         ("", "wrote no result"),
         (json.dumps({"model": "resnet18", "error": "out of memory"}), "out of memory"),
-        (json.dumps({**TIMM, "train_batch_size": 4}), "were 4 and 96 in place of 8 and 96"),
-        (json.dumps({**TIMM, "train_img_size": 224}), "were 8 and 224 in place of 8 and 96"),
+        (json.dumps({**TIMM, "train_batch_size": 4}), "were 4 and 96 in place of 16 and 96"),
+        (json.dumps({**TIMM, "train_img_size": 224}), "were 16 and 224 in place of 16 and 96"),
     ],
 )
 def test_a_result_of_something_else_is_refused(text: str, message: str) -> None:
@@ -175,13 +175,13 @@ def test_the_tools_take_turns_and_get_the_same_settings(checkout: Path) -> None:
     one, other = ["bare_loop", "nfbench", "timm"], ["timm", "nfbench", "bare_loop"]
     assert tools == [*one, "timm_differences", *other, *one, *other]
     bare, ours, theirs = (" ".join(words) for words in FakeProcesses.started[:3])
-    assert "--px 96 --batch 8 --layout nhwc --precision fp32 --device cpu" in bare
-    assert "--px 96 --batch 8 --layout nhwc --precision fp32 --device cpu" in ours
-    assert "--micro-batch 8 --agc none --optimizer sgd --compile none" in ours
-    assert "--img-size 96 --batch-size 8" in theirs
+    assert "--px 96 --batch 16 --layout nhwc --precision fp32 --device cpu" in bare
+    assert "--px 96 --batch 16 --layout nhwc --precision fp32 --device cpu" in ours
+    assert "--micro-batch 16 --agc none --optimizer sgd --compile none" in ours
+    assert "--img-size 96 --batch-size 16" in theirs
     assert "--channels-last" in theirs and "--no-retry" in theirs and "--amp" not in theirs
-    # 4 s at 100 images/s in batches of 8
-    assert "--num-bench-iter 50" in theirs
+    # 4 s at 100 images/s in batches of 16
+    assert "--num-bench-iter 25" in theirs
 
 
 def test_the_same_command_goes_on_where_it_was_stopped(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +276,7 @@ def test_the_tables_show_ratio_interval_machine_and_differences_and_no_path(tmp_
     log = log_of(tmp_path, *lines, Differences(net="resnet18", step_time=0.08, longer={"optimizer": 0.02}))
     found = list(rows(log, [CASE]))
     page = markdown(log, found, 4)
-    assert "| resnet18 | 96 | 8 | 4 | 100.00 | 80.00 | 1.250 (1.250 to 1.250) | no | 1.250 | 1.000" in page
+    assert "| resnet18 | 96 | 16 | 4 | 100.00 | 80.00 | 1.250 (1.250 to 1.250) | no | 1.250 | 1.000" in page
     assert "| resnet18 | 80.0 | +25.0% | +25.0% |" in page
     assert "A CPU, 2 cores, threads: 2; torch 2.15; benchmark.py of timm's commit aa4b5850" in page
     assert "| 7% | 0.10 | 0 |" in page
@@ -291,7 +291,7 @@ def test_the_tables_show_ratio_interval_machine_and_differences_and_no_path(tmp_
 
 def test_the_median_stands_beside_the_mean(tmp_path: Path) -> None:
     lines = [entry for number in range(4) for entry in a_round(number, 100.0)]
-    slow = [msgspec.structs.replace(x, step_times=(0.04, 0.04, 0.16)) if x.tool == "nfbench" else x for x in lines]
+    slow = [msgspec.structs.replace(x, step_times=(0.08, 0.08, 0.32)) if x.tool == "nfbench" else x for x in lines]
     (timm, _) = rows(log_of(tmp_path, *slow), [CASE])
     assert (timm.ratio.value, timm.of_medians) == (1.0, pytest.approx(2.0))
 
@@ -300,7 +300,7 @@ def test_nfbenchs_figure_is_from_the_mean_of_its_stored_steps(checkout: Path, tm
     class Uneven(FakeProcesses):
         def _output(self, words: Sequence[str]) -> str:
             threads = Resolved(px=96, micro_batch=8, precision="fp32", layout="nchw", threads=2)
-            readings = (step_times(0.04, 0.04, 0.16),)
+            readings = (step_times(0.08, 0.08, 0.32),)
             line = msgspec.json.encode(result("timm:resnet18", resolved=threads, readings=readings))
             Path(words[words.index("--out") + 1]).write_bytes(line)
             return ""
@@ -308,7 +308,7 @@ def test_nfbenchs_figure_is_from_the_mean_of_its_stored_steps(checkout: Path, tm
     log = log_of(tmp_path)
     measured = Uneven(SETTINGS, checkout / "benchmark.py", log)._measure("nfbench", CASE, 0)
     assert measured.images_per_s == pytest.approx(100.0)
-    assert measured.step_times == (0.04, 0.04, 0.16)
+    assert measured.step_times == (0.08, 0.08, 0.32)
 
 
 def test_the_bare_loop_imports_nothing_of_nfbench_and_trains() -> None:
