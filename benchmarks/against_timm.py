@@ -1,8 +1,8 @@
 """nfbench against timm's own benchmark.py and against a plain training loop: images/s of ten small nets, in turns.
 
 Each figure comes from a process of its own. A round of a net is the plain loop, nfbench, timm; the next round takes
-them in the reverse order. Every figure is one line of timm.jsonl as soon as its process ends, and the same command goes
-on where it was. A round in which other processes took over 20 % of the CPU is measured again and does not count.
+them in the reverse order. Every figure is one line of timm.ndjson as soon as its process ends, and the same command
+goes on where it was. A round in which other processes took over 20 % of the CPU is measured again and does not count.
 
     git clone https://github.com/huggingface/pytorch-image-models timm-checkout
     uv run python benchmarks/against_timm.py timm-checkout
@@ -128,7 +128,7 @@ def _run(args: argparse.Namespace) -> None:
         timm_commit=(commit_of(timm_file)[0] or "no commit")[:8],
         most_others=args.most_others,
     )
-    log = Log(args.out / "timm.jsonl", settings)
+    log = Log(args.out / "timm.ndjson", settings)
     cases = [case for case in CASES[args.device] if not args.only or case.net in args.only]
     processes = Processes(settings, timm_file, log)
     # a machine that is never quiet would hold this up for ever

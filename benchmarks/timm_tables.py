@@ -1,4 +1,4 @@
-"""The figures of `against_timm.py`: their file, timm.jsonl, and the tables made of it."""
+"""The figures of `against_timm.py`: their file, timm.ndjson, and the tables made of it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Differences(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line of timm.jsonl: what all that follow have in common."""
+    """The first line of timm.ndjson: what all that follow have in common."""
 
     device: Literal["cpu", "cuda"]
     layout: Literal["nchw", "nhwc"]
@@ -102,7 +102,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Log:
-    """timm.jsonl: the settings, then a line for each process.
+    """timm.ndjson: the settings, then a line for each process.
 
     Raises:
         NfbenchError: the file was measured with other settings, on another machine or with other software.

@@ -101,7 +101,7 @@ def line(tool: str, images_per_s: float, number: int = 0, others: float = 0.0, *
 
 
 def log_of(folder: Path, *lines: Line | Differences) -> Log:
-    log = Log(folder / "timm.jsonl", SETTINGS)
+    log = Log(folder / "timm.ndjson", SETTINGS)
     for entry in lines:
         log.append(entry)
     return log
@@ -189,7 +189,7 @@ def test_the_same_command_goes_on_where_it_was_stopped(checkout: Path, monkeypat
     monkeypatch.setattr(FakeProcesses, "stop_at", 6)
     with pytest.raises(KeyboardInterrupt):
         run(checkout, *words)
-    file = checkout.parent / "out" / "timm.jsonl"
+    file = checkout.parent / "out" / "timm.ndjson"
     assert len(file.read_text().splitlines()) == 1 + 6
     with file.open("a") as torn:
         torn.write('{"net":"resnet18","px"')
@@ -209,7 +209,7 @@ def test_a_disturbed_round_is_measured_again_at_most_as_often_as_rounds_were_ask
     shares = iter([0.5, 0.0, 0.0, *[0.0] * 6])
     monkeypatch.setattr(against_timm, "_others", lambda before, after: next(shares))
     run(checkout, "--only", "resnet18", "--rounds", "2")
-    log = Log(checkout.parent / "out" / "timm.jsonl", _settings(checkout))
+    log = Log(checkout.parent / "out" / "timm.ndjson", _settings(checkout))
     assert sorted(log.rounds(CASE)) == [0, 1, 2]
     assert len(log.counted(CASE)) == 2
     monkeypatch.setattr(against_timm, "_others", lambda before, after: 0.9)
@@ -219,14 +219,14 @@ def test_a_disturbed_round_is_measured_again_at_most_as_often_as_rounds_were_ask
 
 
 def _settings(checkout: Path) -> Settings:
-    first = (checkout.parent / "out" / "timm.jsonl").read_bytes().splitlines()[0]
+    first = (checkout.parent / "out" / "timm.ndjson").read_bytes().splitlines()[0]
     return msgspec.json.decode(first, type=Settings)
 
 
 def test_figures_of_other_software_are_not_mixed_in(tmp_path: Path) -> None:
     log_of(tmp_path, *a_round(0, 100.0))
     with pytest.raises(NfbenchError, match=r"software: torch 2\.15, now torch 2\.16") as error:
-        Log(tmp_path / "timm.jsonl", msgspec.structs.replace(SETTINGS, software="torch 2.16"))
+        Log(tmp_path / "timm.ndjson", msgspec.structs.replace(SETTINGS, software="torch 2.16"))
     assert "--out" in str(error.value)
 
 
