@@ -126,7 +126,7 @@ def read(path: Path) -> list[Compare]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         rows = [{name: text or None for name, text in row.items()} for row in csv.DictReader(file)]
-    return [msgspec.convert(row, Compare, strict=False) for row in rows]
+    return [msgspec.convert([row[name] for name in Compare._fields], Compare, strict=False) for row in rows]
 
 
 def write(path: Path, compares: Iterable[Compare]) -> None:

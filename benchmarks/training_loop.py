@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny-resnet")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--updates", type=int, default=30, help="updates a turn")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2, help="processes of the reference's DataLoader")
     args = parser.parse_args()
     device = Cpu()
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def compare(device: Cpu, args: argparse.Namespace) -> None:
-    """Print each round, then the paired ratio of images/s with its interval over rounds."""
+    """Print each turn, then the paired ratio of images/s, which has no interval: one process is one round."""
     workload = Accuracy(model=args.model, dataset="fashion-mnist", batch=args.batch, ema="none", augment="flip")
     setup = Setup(device, workload, 0, Sources(), Silent())
     trainer = Trainer(setup, Silent())
@@ -73,10 +73,10 @@ def compare(device: Cpu, args: argparse.Namespace) -> None:
     # what starts workers and fills caches is in neither
     ours(), other()
     pairs = []
-    for turn in range(args.rounds):
+    for turn in range(args.turns):
         a, b = (ours(), other()) if turn % 2 == 0 else reversed((other(), ours()))
         pairs.append((a, b))
-        print(f"round {turn + 1:2}: nfbench {a:.0f} images/s, reference {b:.0f} images/s, {a / b:.2f} ×", flush=True)
+        print(f"turn {turn + 1:2}: nfbench {a:.0f} images/s, reference {b:.0f} images/s, {a / b:.2f} ×", flush=True)
     ratio = mean_of_logs([a / b for a, b in pairs])
     resolved = setup.resolved
     print(
@@ -84,7 +84,7 @@ def compare(device: Cpu, args: argparse.Namespace) -> None:
         f"{setup.training.augment}, {args.workers} workers, {device.machine.name}, {device.machine.cpu_cores} cores, "
         f"torch {torch.__version__}"
     )
-    print(f"nfbench trains {ratio.value:.2f} times the images/s (95 % interval {ratio.low:.2f} to {ratio.high:.2f})")
+    print(f"nfbench trains {ratio.value:.2f} times the images/s, over {args.turns} turns of one process")
 
 
 def reference(setup: Setup, workers: int, updates: int) -> Iterator[float]:

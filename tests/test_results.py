@@ -19,7 +19,8 @@ from nfbench.showing import study as show
 
 ROOT = Path(nfbench.__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from evidence import write_ratio  # type: ignore[import-not-found] # noqa: E402
+from coverage import Compare, read, table, write  # type: ignore[import-not-found] # noqa: E402
+from evidence import in_processes, print_round, write_ratio  # type: ignore[import-not-found] # noqa: E402
 
 RESULTS = ROOT / "results"
 CONSTRAINTS = ROOT / "constraints.txt"
@@ -128,6 +129,44 @@ def test_constraints_pin_each_dependency_and_name_no_index_hash_or_path() -> Non
 
 def test_a_script_writes_its_ratio_as_markdown_and_its_rounds_as_csv(capsys: pytest.CaptureFixture[str]) -> None:
     write_ratio(Path("out/mine"), "mine", "A title", "a net, a machine", ("ours", "theirs"), [(1.0, 2.0), (2.0, 4.0)])
-    assert "| 1.5000 s | 3.0000 s | 0.500 | 0.500 (0.500 to 0.500) |" in Path("out/mine/mine.md").read_text()
+    assert "| 1.5000 s | 3.0000 s | 0.500 (0.500 to 0.500) |" in Path("out/mine/mine.md").read_text()
     assert Path("out/mine/mine.csv").read_text() == "round,ours (s),theirs (s)\n1,1.0,2.0\n2,2.0,4.0\n"
     assert capsys.readouterr().out.splitlines()[-2:] == ["out/mine/mine.md", "out/mine/mine.csv"]
+
+
+def test_a_round_of_a_script_is_a_fresh_process_that_times_both_sides_a_b_b_a(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    taken: list[str] = []
+    for number, order in ((0, "abba"), (1, "baab")):
+        taken.clear()
+        print_round(number, lambda: (taken.append("a"), 1.0)[1], lambda: (taken.append("b"), 4.0)[1])
+        assert "".join(taken) == order
+    assert capsys.readouterr().out.splitlines() == ["[1.0, 4.0]"] * 2
+    script = Path("script.py")
+    script.write_text("import os, sys; print([float(sys.argv[2]) + 1, os.getpid() * 1.0])")
+    pairs = in_processes(str(script), 4)
+    assert [a for a, _ in pairs] == [1, 2, 3, 4] and len({process for _, process in pairs}) == 4
+    with pytest.raises(SystemExit, match="--rounds 4"):
+        in_processes(str(script), 3)
+
+
+def compared(pair: str, number: int, speedup: float, low: float | None, high: float | None) -> Compare:
+    return Compare(pair, number, "2026-01-01T00:00:00+00:00", speedup, low, high, 4, 0.1, 0.2, 30.0, "nfbench", "A CPU")
+
+
+def test_coverage_counts_the_intervals_that_hold_the_mean_of_all_and_those_of_a_net_with_itself_that_hold_1() -> None:
+    # the geometric mean of the first pair is 2
+    compares = [
+        compared("a,b", 0, 1.0, 0.9, 2.1),
+        compared("a,b", 1, 4.0, 3.0, 5.0),
+        compared("a,b", 2, 2.0, None, None),
+        compared("a,a@px=32", 0, 1.1, 0.9, 1.2),
+        compared("a,a@px=32", 1, 1.2, 1.1, 1.3),
+    ]
+    text = table(compares, "--max-time 10")
+    mine, itself = (line for line in text.splitlines() if line.startswith("| a"))
+    assert "| 2.000, their mean | 1 of 2 (50 %) | at least 90 % |" in mine
+    assert "| 1, by construction | 1 of 2 (50 %) | at least 95 % |" in itself
+    write(Path("compares.csv"), compares)
+    assert read(Path("compares.csv")) == compares
