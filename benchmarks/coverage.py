@@ -28,7 +28,8 @@ import msgspec
 
 from nfbench import units
 from nfbench.analysis import store
-from nfbench.analysis.rows import software_name
+from nfbench.analysis.rows import choose, software_name
+from nfbench.analysis.rows import row as group_row
 from nfbench.showing.tables import Column, render
 
 PAIR = "tiny-nf-resnet,tiny-resnet"
@@ -44,7 +45,8 @@ class Compare(NamedTuple):
 
     ``speedup`` with the ends of its interval is how many times as fast the first net is, ``others`` the median share of
     the CPU that other processes had while steps were timed, ``load`` the load average of a minute over the cores just
-    before it began, ``took`` in seconds.
+    before it began, ``took`` in seconds. ``noisy`` is why nfbench gives no such ratio without --noisy, empty where it
+    does.
     """
 
     pair: str
@@ -59,6 +61,7 @@ class Compare(NamedTuple):
     took: float
     software: str
     machine: str
+    noisy: str = ""
 
 
 def main() -> None:
@@ -97,6 +100,7 @@ def run(pair: str, number: int, settings: str) -> Compare:
             sys.exit(f"nfbench {' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
         row = json.loads(done.stdout)[1]
         results = store.load([file]).results
+    sides = [group_row(group) for group in choose(results).groups]
     others = [share for r in results if (share := r.value("others_cpu")) is not None]
     return Compare(
         pair=pair,
@@ -111,13 +115,16 @@ def run(pair: str, number: int, settings: str) -> Compare:
         took=time.monotonic() - began,
         software=software_name(results[-1].software),
         machine=row["machine"],
+        noisy="; ".join(dict.fromkeys(side["noisy"] for side in sides if "noisy" in side)),
     )
 
 
 def line(one: Compare) -> str:
     """One compare for a person."""
     others = "" if one.others is None else f", others had {units.percent(one.others, 2)} of the CPU"
-    return f"{one.pair} {one.number + 1}: {units.interval(one.speedup, one.low, one.high)}, {one.rounds} rounds{others}"
+    noisy = f", noisy: {one.noisy}" if one.noisy else ""
+    ratio = units.interval(one.speedup, one.low, one.high)
+    return f"{one.pair} {one.number + 1}: {ratio}, {one.rounds} rounds{others}{noisy}"
 
 
 def read(path: Path) -> list[Compare]:
@@ -125,8 +132,9 @@ def read(path: Path) -> list[Compare]:
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:
-        rows = [{name: text or None for name, text in row.items()} for row in csv.DictReader(file)]
-    return [msgspec.convert([row[name] for name in Compare._fields], Compare, strict=False) for row in rows]
+        rows = list(csv.DictReader(file))
+    lists = [[row[name] or ("" if name == "noisy" else None) for name in Compare._fields] for row in rows]
+    return [msgspec.convert(values, Compare, strict=False) for values in lists]
 
 
 def write(path: Path, compares: Iterable[Compare]) -> None:
@@ -146,15 +154,16 @@ def table(compares: Sequence[Compare], settings: str) -> str:
         each = [one for one in compares if one.pair == pair]
         itself = is_itself(pair)
         truth = 1.0 if itself else mean(one.speedup for one in each)
+        quiet = [one for one in each if not one.noisy]
         known = [(one.low, one.high) for one in each if one.low is not None and one.high is not None]
-        held = sum(low <= truth <= high for low, high in known)
         others = [one.others for one in each if one.others is not None]
         rows.append(
             {
                 "pair": pair.replace(",", " against "),
                 "compares": len(each),
                 "truth": "1, by construction" if itself else f"{truth:.3f}, their mean",
-                "held": f"{held} of {len(known)} ({100 * held / len(known):.0f} %)" if known else units.ABSENT,
+                "held": held(each, truth),
+                "quiet": held(quiet, truth),
                 "wanted": f"at least {100 * (1 - WANTED_EXCLUDED if itself else WANTED_HELD):.0f} %",
                 "spread": f"{100 * statistics.stdev(math.log(one.speedup) for one in each):.1f} %" if each[1:] else "–",
                 "width": _percent(statistics.median((high / low) ** 0.5 - 1 for low, high in known)) if known else "–",
@@ -171,6 +180,7 @@ def table(compares: Sequence[Compare], settings: str) -> str:
         Column("compares", "compares"),
         Column("truth", "truth"),
         Column("held", "95 % interval holds it"),
+        Column("quiet", "without noisy ones"),
         Column("wanted", "wanted"),
         Column("spread", "sd of the ratios"),
         Column("width", "median half-width"),
@@ -183,11 +193,19 @@ def table(compares: Sequence[Compare], settings: str) -> str:
     about = (
         f"Each compare was a command of its own, `nfbench compare A B {settings}`, {first.start[:16]} to "
         f"{last.start[:16]} UTC on {last.machine} ({os.cpu_count()} cores), {last.software}. "
-        "Where a net is compared with itself, an interval without 1 is a false alarm. "
+        "Where a net is compared with itself, an interval without 1 is a false alarm. Of noisy ones nfbench gives no "
+        "ratio; here --noisy asked for it. "
         "CPU and load: least, median and most over the compares."
     )
     made = "Made by `uv run python benchmarks/coverage.py` from compares.csv, which holds every compare."
     return f"# Does the interval hold the truth?\n\n{about}\n\n{render(columns, rows, 'md')}\n{made}\n"
+
+
+def held(compares: Sequence[Compare], truth: float) -> str:
+    """How many of the intervals hold it: "28 of 30 (93 %)"."""
+    known = [(one.low, one.high) for one in compares if one.low is not None and one.high is not None]
+    right = sum(low <= truth <= high for low, high in known)
+    return f"{right} of {len(known)} ({100 * right / len(known):.0f} %)" if known else units.ABSENT
 
 
 def is_itself(pair: str) -> bool:

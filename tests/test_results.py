@@ -151,22 +151,23 @@ def test_a_round_of_a_script_is_a_fresh_process_that_times_both_sides_a_b_b_a(
         in_processes(str(script), 3)
 
 
-def compared(pair: str, number: int, speedup: float, low: float | None, high: float | None) -> Compare:
-    return Compare(pair, number, "2026-01-01T00:00:00+00:00", speedup, low, high, 4, 0.1, 0.2, 30.0, "nfbench", "A CPU")
+def compared(pair: str, number: int, speedup: float, low: float | None, high: float | None, noisy: str = "") -> Compare:
+    start = "2026-01-01T00:00:00+00:00"
+    return Compare(pair, number, start, speedup, low, high, 4, 0.1, 0.2, 30.0, "nfbench", "A CPU", noisy)
 
 
 def test_coverage_counts_the_intervals_that_hold_the_mean_of_all_and_those_of_a_net_with_itself_that_hold_1() -> None:
     # the geometric mean of the first pair is 2
     compares = [
         compared("a,b", 0, 1.0, 0.9, 2.1),
-        compared("a,b", 1, 4.0, 3.0, 5.0),
+        compared("a,b", 1, 4.0, 3.0, 5.0, "others took 31 % of the CPU"),
         compared("a,b", 2, 2.0, None, None),
         compared("a,a@px=32", 0, 1.1, 0.9, 1.2),
         compared("a,a@px=32", 1, 1.2, 1.1, 1.3),
     ]
     text = table(compares, "--max-time 10")
     mine, itself = (line for line in text.splitlines() if line.startswith("| a"))
-    assert "| 2.000, their mean | 1 of 2 (50 %) | at least 90 % |" in mine
-    assert "| 1, by construction | 1 of 2 (50 %) | at least 95 % |" in itself
+    assert "| 2.000, their mean | 1 of 2 (50 %) | 1 of 1 (100 %) | at least 90 % |" in mine
+    assert "| 1, by construction | 1 of 2 (50 %) | 1 of 2 (50 %) | at least 95 % |" in itself
     write(Path("compares.csv"), compares)
     assert read(Path("compares.csv")) == compares
