@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from nfbench.analysis import claims, clips, compare, sweeps
 from nfbench.analysis.claims import Verdict
+from nfbench.analysis.columns import short
 from nfbench.analysis.rows import quiet
 from nfbench.records import Result
 from nfbench.showing import accuracy as show_accuracy
@@ -84,7 +85,8 @@ def verdicts(results: Sequence[Result], noisy: bool = False) -> list[list[Verdic
 
 
 def sentences(name: str, seen: Shown) -> list[str]:
-    """The answers, one a line; noisy steps are in none."""
+    """The answers, one a line; noisy steps are in none, and where that leaves no ratio it is said."""
+    noisy = list(dict.fromkeys(short(row["model"]) for row in seen.steps if "noisy" in row))
     seen = seen.quiet()
     if name == CLAIMS:
         return [show_claims.summary(each) for each in verdicts(seen.results, seen.noisy)]
@@ -97,6 +99,12 @@ def sentences(name: str, seen: Shown) -> list[str]:
     swept = several(seen, "batch") or several(seen, "agc", steps=False)
     if seen.trained and not swept and (answer := show_accuracy.answer(show_accuracy.on_front(seen.trained, "macs"))):
         found.append(answer)
+    if noisy and not seen.ratios:
+        verb = "is" if len(noisy) == 1 else "are"
+        found.append(
+            f"No ratio of {', '.join(noisy)}, which {verb} too noisy: measure again on a quiet machine with --fresh, "
+            "or use the rows all the same with --noisy."
+        )
     return found
 
 
