@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from nfbench import units
 from nfbench.analysis import store
@@ -129,7 +129,7 @@ def read(path: Path) -> list[Compare]:
         ]
 
 
-def _value(text: str, kind: object) -> object:
+def _value(text: str, kind: object) -> Any:
     return text if kind is str else int(text) if kind is int else float(text) if text else None
 
 
