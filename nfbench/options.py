@@ -322,7 +322,11 @@ SAMPLING_OPTIONS: tuple[Decorator, ...] = (
     ),
     click.option("--min-steps", type=int, default=10, show_default=True, help="Time at least so many steps."),
     click.option(
-        "--rounds", type=int, default=1, show_default=True, help="From 2: fresh processes each, in the order A B B A."
+        "--rounds",
+        type=int,
+        default=1,
+        show_default=True,
+        help="From 2: fresh processes each, in the order A B B A; from 4 on ± is over rounds.",
     ),
     click.option(
         "--max-time", type=float, default=60.0, show_default=True, help="Seconds a model, from its first step on."
