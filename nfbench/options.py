@@ -153,7 +153,13 @@ def _choice(literal: Any, *words: str) -> click.Choice[str]:
 
 WORKLOAD_OPTIONS: tuple[Decorator, ...] = (
     click.option("--batch", type=int, default=32, show_default=True, help="Images an update."),
-    click.option("--micro-batch", type=NumberOr(int, "auto"), default="auto", show_default=True, help="Images a pass."),
+    click.option(
+        "--micro-batch",
+        type=NumberOr(int, "auto"),
+        default="auto",
+        show_default=True,
+        help="Images a pass. auto: the whole batch, or the largest share of it that fits in the memory.",
+    ),
     click.option("--px", type=NumberOr(int, "train"), default="train", show_default=True, help="Side of the input."),
     click.option(
         "--precision",
@@ -163,7 +169,11 @@ WORKLOAD_OPTIONS: tuple[Decorator, ...] = (
         help="auto: bf16 from sm_80, fp16 on sm_70/75, fp32 on a CPU.",
     ),
     click.option(
-        "--layout", type=_choice(Layout, "best"), default="best", show_default=True, help="best: tries both, times one."
+        "--layout",
+        type=_choice(Layout, "best"),
+        default="best",
+        show_default=True,
+        help="best: the quicker one in a trial; where that cannot tell, nhwc on a GPU and nchw on a CPU.",
     ),
     click.option("--compile", type=_choice(CompileMode), default="none", show_default=True, help="torch.compile mode."),
     click.option(
@@ -312,7 +322,11 @@ SAMPLING_OPTIONS: tuple[Decorator, ...] = (
     ),
     click.option("--min-steps", type=int, default=10, show_default=True, help="Time at least so many steps."),
     click.option(
-        "--rounds", type=int, default=1, show_default=True, help="From 2: fresh processes each, in the order A B B A."
+        "--rounds",
+        type=int,
+        default=1,
+        show_default=True,
+        help="From 2: fresh processes each, in the order A B B A; from 4 on ± is over rounds.",
     ),
     click.option(
         "--max-time", type=float, default=60.0, show_default=True, help="Seconds a model, from its first step on."

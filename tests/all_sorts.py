@@ -56,15 +56,18 @@ def on_ranks(size: int = 2, second: int = 0, **fields: object) -> Result:
     return timed(second=second, **(given | fields))
 
 
-def in_turns(one: str, other: str, times: tuple[float, float], turns: int = 3, **fields: object) -> list[Result]:
-    """Steps of two nets in turns within one session, each turn a per cent slower than the one before."""
-    found = []
-    for turn in range(turns):
+def in_turns(
+    one: str, other: str, times: tuple[float, float], rounds: int = 4, turns: int = 1, **fields: object
+) -> list[Result]:
+    """Steps of two nets in turns within the rounds of one session, each turn a per cent slower than the one before."""
+    steps = []
+    sampling = Sampling(rounds=rounds, turns=turns)
+    for place in range(rounds * turns):
+        where = {"session": f"{one[:20]}-{other[:20]}", "round": place // turns, "turn": place % turns}
         for side, (model, time) in enumerate(zip((one, other), times, strict=True)):
-            slower = time * (1 + 0.01 * turn * (1 + side))
-            more = {"session": f"{one[:20]}-{other[:20]}", "turn": turn, "sampling": Sampling(turns=turns)}
-            found.append(timed(model, slower, 2 * turn + side, **(more | fields)))
-    return found
+            slower = time * (1 + 0.01 * place * (1 + side))
+            steps.append(timed(model, slower, 2 * place + side, **({**where, "sampling": sampling} | fields)))
+    return steps
 
 
 def composed(**fields: object) -> Result:
@@ -102,7 +105,7 @@ def results() -> list[Result]:
         on_ranks(4, second=22, status="error", readings=()),
         composed(second=23),
         *in_turns("nfnet-f1", "efficientnet-b7", (0.1, 0.5), machine=H200),
-        *in_turns("resnet101", "nf-resnet101", (0.1, 0.11), turns=1),
+        *in_turns("resnet101", "nf-resnet101", (0.1, 0.11), rounds=1),
         *in_turns("resnet152", HOSTILE[1], (0.1, 1e11)),
         *(accuracy(seed=seed) for seed in range(3)),
         accuracy(seed=2, start="2026-01-01T00:01:00.000Z"),

@@ -86,13 +86,13 @@ def _timed() -> Iterator[Result]:
 
 
 def _in_turns() -> Iterator[Result]:
-    for turn in range(4):
+    for round in range(4):
         for side, time in (("nfnet-f1", 0.4), ("efficientnet-b7", 2.0)):
-            yield _on_a_gpu(side, 32, time * (1 + 0.01 * turn), session="20260101T000000Z-0001", turn=turn)
+            yield _on_a_gpu(side, 32, time * (1 + 0.01 * round), session="20260101T000000Z-0001", round=round)
         for side, time in (("tiny-nfnet-s", 0.02), ("tiny-resnet-s", 0.015)):
-            yield steps(side, 32, time * (1 + 0.02 * turn), session="20260101T000000Z-0002", turn=turn)
+            yield steps(side, 32, time * (1 + 0.02 * round), session="20260101T000000Z-0002", round=round)
         for side, time in (("timm:d", 1e-300), ("timm:e", 1e300)):
-            yield steps(side, 32, time, session="20260101T000000Z-0003", turn=turn)
+            yield steps(side, 32, time, session="20260101T000000Z-0003", round=round)
 
 
 def _trained() -> Iterator[Result]:

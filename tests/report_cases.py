@@ -26,19 +26,19 @@ def turns(
     spread: float = 0.01,
     **fields: Any,
 ) -> list[Result]:
-    """Four turns in which a step of ``baseline`` takes about ``speedup`` times as long as one of ``net``, in each turn
+    """Four rounds in which a step of ``baseline`` takes about ``speedup`` times as long as one of ``net``, in each one
     by ``spread`` of that more."""
     found = []
     resolved = Resolved(px=px, micro_batch=32, precision="bf16", layout="nhwc")
-    for turn in range(4):
-        for place, (model, time) in enumerate(((net, 0.1), (baseline, 0.1 * speedup * (1 + spread * turn)))):
+    for round in range(4):
+        for place, (model, time) in enumerate(((net, 0.1), (baseline, 0.1 * speedup * (1 + spread * round)))):
             one = {
                 "workload": StepTime(model=model, px=px),
                 "resolved": resolved,
                 "machine": machine,
                 "session": f"{net}-{baseline}",
-                "turn": turn,
-                "start": f"2026-01-01T00:00:{10 * place + turn:02d}.000Z",
+                "round": round,
+                "start": f"2026-01-01T00:00:{10 * place + round:02d}.000Z",
             }
             found.append(result(model, (time,) * 20, **(one | fields)))
     return found

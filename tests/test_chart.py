@@ -203,10 +203,10 @@ def test_runs_that_share_a_place_each_have_a_row() -> None:
 
 
 def pair(net: str, baseline: str, factors: Sequence[float]) -> compare.Ratio:
-    """``net`` and ``baseline`` in turns, the latter's step so many times as long."""
+    """Rounds of ``net`` and ``baseline`` in turns, the latter's step so many times as long."""
     made = [
-        result(model, (seconds,) * 4, workload=StepTime(model=model), turn=turn, readings=(step_times(*[seconds] * 4),))
-        for turn, factor in enumerate(factors)
+        result(model, workload=StepTime(model=model), round=round, readings=(step_times(*[seconds] * 5),))
+        for round, factor in enumerate(factors)
         for model, seconds in ((net, 0.1), (baseline, 0.1 * factor))
     ]
     ratio = compare.paired(made, StepTime(model=net), StepTime(model=baseline))
@@ -235,6 +235,11 @@ def test_nothing_is_said_of_reported_ratios_where_there_are_none() -> None:
     lines = texts(chart_ratios.speedups([pair("tiny-nfnet", "tiny-resnet", (0.5, 0.5))], WIDE))
     assert lines[-1] == "┃ measured, │ 1 ×, log scale"
     assert not any("◇" in line for line in lines)
+
+
+def test_a_ratio_of_fewer_than_four_rounds_is_drawn_without_an_interval() -> None:
+    lines = texts(chart_ratios.speedups([pair("nfnet-f0", "resnet50", (1.9, 2.1, 2.0))], WIDE))
+    assert lines[-1] == "┃ measured, ◇ reported, │ 1 ×, log scale" and "├" not in lines[1] and "±" not in lines[1]
 
 
 def test_noise_does_not_look_like_a_speedup() -> None:

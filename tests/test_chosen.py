@@ -33,17 +33,17 @@ def several() -> Path:
 
 
 def turns(*models: str, times: Sequence[float] = (0.1, 0.2)) -> list[Result]:
-    """Nets that took four turns in one session."""
+    """Nets that took turns in four rounds of one session."""
     return [
         result(
             model,
-            (time * (1 + 0.01 * turn),) * 10,
+            (time * (1 + 0.01 * round),) * 10,
             session="20260101T000000Z-aaaa",
-            turn=turn,
-            id=f"{model}{turn}",
-            start=f"2026-01-01T00:00:{10 * turn + place:02}.000Z",
+            round=round,
+            id=f"{model}{round}",
+            start=f"2026-01-01T00:00:{10 * round + place:02}.000Z",
         )
-        for turn in range(4)
+        for round in range(4)
         for place, (model, time) in enumerate(zip(models, times, strict=True))
     ]
 

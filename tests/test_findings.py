@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -203,15 +204,7 @@ def test_outliers_are_said_with_their_number_and_the_worst() -> None:
 
 def test_two_or_three_rounds_are_few_and_one_or_four_are_not() -> None:
     assert [findings.few_rounds(n) is not None for n in range(6)] == [False, False, True, True, False, False]
-    assert str(findings.few_rounds(2)) == (
-        "Student's t of 2 rounds is wide: ± 12.7 standard errors. Take --rounds 4 or more."
-    )
-
-
-def test_the_widths_of_few_rounds_are_those_of_student() -> None:
-    from scipy.special import stdtrit
-
-    assert {n: f"{stdtrit(n - 1, 0.975):.1f}" for n in (2, 3)} == findings.WIDE_T
+    assert str(findings.few_rounds(2)) == "2 rounds give no interval: 4 are needed. Take --rounds 4 or more."
 
 
 ODD: tuple[tuple[float | None, ...], ...] = (
@@ -297,40 +290,36 @@ def test_mfu_is_the_share_of_the_dense_peak_and_absent_where_that_is_unknown() -
 NET, BASELINE = StepTime(model="nf-resnet50"), StepTime(model="resnet50")
 
 
-def pair(rounds: dict[int, tuple[float, float]], **fields: object) -> list[Result]:
+def pair(rounds: Sequence[tuple[float, float]], **fields: object) -> list[Result]:
+    """Rounds of one turn each, in which the two nets take so many seconds a step."""
     found = []
-    for number, (net, baseline) in rounds.items():
-        found.append(result("nf-resnet50", times=(net,) * 10, turn=number, **fields))  # type: ignore[arg-type]
-        found.append(result("resnet50", times=(baseline,) * 10, turn=number, **fields))  # type: ignore[arg-type]
+    for number, (net, baseline) in enumerate(rounds):
+        found.append(result("nf-resnet50", times=(net,) * 10, round=number, **fields))  # type: ignore[arg-type]
+        found.append(result("resnet50", times=(baseline,) * 10, round=number, **fields))  # type: ignore[arg-type]
     return found
 
 
-def test_a_ratio_is_paired_round_by_round() -> None:
-    # each round twice as slow as the one before: unpaired this would drown
-    ratio = compare.paired(pair({0: (1.1, 1.0), 1: (2.2, 2.0), 2: (4.4, 4.0)}), NET, BASELINE)
-    assert ratio is not None and ratio.rounds == 1
-    assert ratio.estimate.value == pytest.approx(1.1)
-    assert ratio.estimate.half_width == pytest.approx(0, abs=1e-9)
-
-
-def test_turns_of_one_round_are_one_replicate() -> None:
-    def rounds(first: float, second: float) -> list[Result]:
+def test_the_turns_of_a_round_are_one_replicate_at_their_geometric_mean() -> None:
+    def turns(rounds: Sequence[float]) -> list[Result]:
+        """Rounds of four turns, of which every second takes 1.44 times as long as the one before."""
         made = []
-        for number, net in enumerate((first, second)):
+        for number, ratio in enumerate(rounds):
             for turn in range(4):
+                net = ratio * (1.2 if turn % 2 else 1 / 1.2)
                 made.append(result("nf-resnet50", times=(net,) * 10, round=number, turn=turn))
                 made.append(result("resnet50", times=(1.0,) * 10, round=number, turn=turn))
         return made
 
-    ratio = compare.paired(rounds(1.1, 1.2), NET, BASELINE)
-    assert ratio is not None and ratio.rounds == 2
-    # Student's t over two rounds (12.706), not over eight turns (2.365)
-    half = 12.706 * (np.log(1.2) - np.log(1.1)) / 2
+    ratio = compare.paired(turns((1.1, 1.2, 1.1, 1.2)), NET, BASELINE)
+    assert ratio is not None and (ratio.rounds, ratio.turns) == (4, 16)
+    assert ratio.estimate.value == pytest.approx(np.sqrt(1.1 * 1.2))
+    # Student's t over four rounds (3.1824), not over sixteen turns
+    half = 3.1824 * (np.log(1.2) - np.log(1.1)) / np.sqrt(3) / 2
     assert np.log(ratio.estimate.high) - np.log(ratio.estimate.value) == pytest.approx(half, rel=1e-3)
 
 
-def test_a_turn_in_which_the_gpu_was_slowed_down_does_not_count() -> None:
-    results = pair({0: (1.1, 1.0), 1: (1.1, 1.0), 2: (9.9, 1.0)}, machine=H200, resolved=GPU)
+def test_a_round_in_which_the_gpu_was_slowed_down_does_not_count() -> None:
+    results = pair([(1.1, 1.0), (1.1, 1.0), (9.9, 1.0)], machine=H200, resolved=GPU)
     results[4] = msgspec.structs.replace(results[4], conditions=Conditions(throttle=("hw_thermal_slowdown",)))
     ratio = compare.paired(results, NET, BASELINE)
     assert ratio is not None and ratio.estimate.value == pytest.approx(1.1) and ratio.voided == 1
@@ -340,33 +329,32 @@ def test_a_turn_in_which_the_gpu_was_slowed_down_does_not_count() -> None:
     assert metrics.across(slowed[2:]).value == pytest.approx(9.9)  # type: ignore[union-attr]
 
 
-def test_turns_without_both_sides_do_not_count() -> None:
-    results = pair({0: (1.1, 1.0), 1: (1.2, 1.0)})[:-1]
+def test_rounds_without_both_sides_do_not_count() -> None:
+    results = pair([(1.1, 1.0)] * 3 + [(1.2, 1.0)])[:-1]
     ratio = compare.paired(results, NET, BASELINE)
-    assert ratio is not None and ratio.rounds == 1 and ratio.estimate.half_width is None
+    assert ratio is not None and ratio.rounds == 3 and ratio.estimate.half_width is None
+    assert ratio.estimate.value == pytest.approx(1.1)
     assert compare.paired(results[:1], NET, BASELINE) is None
 
 
 def test_the_answer_is_a_sentence() -> None:
     ratio = compare.paired(
-        pair({0: (1.12, 1.0), 1: (1.13, 1.0), 2: (1.11, 1.0), 3: (1.12, 1.0)}, machine=H200, resolved=GPU),
-        NET,
-        BASELINE,
+        pair([(1.12, 1.0), (1.13, 1.0), (1.11, 1.0), (1.12, 1.0)], machine=H200, resolved=GPU), NET, BASELINE
     )
     assert ratio is not None
     assert compare.sentence([ratio]) == (
-        "On NVIDIA H200, bf16: nf-resnet50 takes 1.120 ± 0.013 of resnet50's step "
-        "(both 224 px, nhwc, batch 32; ± within this run)."
+        "On NVIDIA H200, bf16: nf-resnet50 takes 1.120 ± 0.013 of resnet50's step (both 224 px, nhwc, batch 32)."
     )
 
 
 def test_settings_that_differ_stand_in_the_answer() -> None:
-    (net, baseline) = pair({0: (1.2, 1.0)})
+    (net, _) = pair([(1.2, 1.0)])
     other = Resolved(px=256, micro_batch=16, precision="fp32", layout="nchw")
     baseline = result("resnet50", times=(1.0,) * 10, resolved=other)
     ratio = compare.paired([net, baseline], NET, BASELINE)
     assert ratio is not None
     assert compare.sentence([ratio]) == (
         "On A CPU, fp32: nf-resnet50 takes 1.20 of resnet50's step (224 px against 256 px, nhwc against nchw, "
-        "batch 32 against batch 32 as 2 × 16). This is a CPU: it says nothing about a GPU."
+        "batch 32 against batch 32 as 2 × 16; 4 rounds are needed for an interval: --rounds 4). "
+        "This is a CPU: it says nothing about a GPU."
     )

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
 import pytest
 
-from nfbench.devices import fit, probe
+from nfbench.devices import about, fit, probe
+from nfbench.devices.cpu import Cpu
 from nfbench.devices.fit import Use
 from nfbench.errors import UnsupportedWorkload
 from nfbench.records import Resolved, StepTime
@@ -99,23 +101,54 @@ def test_a_probe_that_fails_for_another_reason_says_it(monkeypatch: pytest.Monke
         probed(monkeypatch, b"", b"Traceback\nRuntimeError: no kernel\n", 1)
 
 
-def test_the_cpu_takes_sixteen_images_at_most_and_fewer_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nfbench.devices import about
-    from nfbench.devices.cpu import Cpu
-
+def fitted(monkeypatch: pytest.MonkeyPatch, free: float, **settings: Any) -> int:
+    """What the CPU makes of a micro-batch of `auto` where so many bytes of memory are free."""
     device = Cpu()
-    workload = StepTime(model="tiny-resnet-s", batch=64, px=64, layout="nchw")
+    workload = StepTime(**({"model": "tiny-nfnet-s", "batch": 64, "px": 64, "layout": "nchw"} | settings))
     resolved = device.resolve(workload)
-    steps = device.build(workload, resolved, seed=0)
-    assert device.fit(workload, resolved, steps, 0) == 16
-    monkeypatch.setattr(about, "memory_available", lambda: 2**10)
-    assert device.fit(workload, resolved, steps, 0) == 1
+    monkeypatch.setattr(about, "memory_available", lambda: int(free))
+    return device.fit(workload, resolved, device.build(workload, resolved, seed=0), 0)
 
 
-def test_a_batch_with_no_even_share_still_has_one_that_divides_it() -> None:
-    from nfbench.devices.cpu import Cpu
-
+def counted(images: int, copies: int = 2, batch: int = 64) -> int:
+    """Bytes of an update with passes of so many images: what one keeps for backward, and copies of the weights."""
     device = Cpu()
-    workload = StepTime(model="tiny-resnet-s", batch=27, layout="nchw")
-    resolved = device.resolve(workload)
-    assert device.fit(workload, resolved, device.build(workload, resolved, seed=0), 0) == 9
+    workload = StepTime(model="tiny-nfnet-s", batch=batch, px=64, layout="nchw")
+    steps = device.build(workload, device.resolve(workload), seed=0)
+    steps.arrange("nchw", images)
+    with steps.step.eager():
+        saved = steps.step.saved_bytes()
+    return saved + copies * sum(p.numel() * p.element_size() for p in steps.step.net.parameters())
+
+
+def test_the_cpu_takes_the_whole_batch_where_it_fits_in_sixty_per_cent_of_the_free_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # gradients and momentum are as large as the weights each
+    for size in (64, 32, 8):
+        assert fitted(monkeypatch, 1.01 * counted(size) / 0.6) == size
+        assert fitted(monkeypatch, 0.99 * counted(size) / 0.6) == size // 2
+    assert fitted(monkeypatch, 2**60) == 64
+
+
+@pytest.mark.parametrize(
+    ("settings", "copies"), [({}, 2), ({"ema": 0.99}, 3), ({"optimizer": "recipe"}, 3), ({"sam": 0.05}, 4)]
+)
+def test_all_copies_of_the_weights_are_counted(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], copies: int
+) -> None:
+    for size in (32, 2):
+        need = counted(size, copies, batch=size)
+        assert fitted(monkeypatch, 1.01 * need / 0.6, batch=size, **settings) == size
+        assert fitted(monkeypatch, 0.99 * need / 0.6, batch=size, **settings) == size // 2
+
+
+def test_where_not_even_an_image_fits_the_cpu_takes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fitted(monkeypatch, 2**10) == fitted(monkeypatch, 2**10, batch=1) == 1
+
+
+def test_a_batch_with_no_even_share_is_taken_whole_or_by_a_share_that_divides_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert fitted(monkeypatch, 2**60, batch=27) == 27
+    assert fitted(monkeypatch, counted(12, batch=27) / 0.6, batch=27) == 9

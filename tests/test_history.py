@@ -76,7 +76,7 @@ def test_each_workload_has_a_panel_with_a_point_for_each_software() -> None:
 
 
 def test_the_bars_are_the_intervals_of_the_rows() -> None:
-    found = [at(0), at(1), at(1, scale=1.2, round=1)]
+    found = [at(0), *(at(1, scale=scale, round=n) for n, scale in enumerate((1, 1.2, 1.1, 1.15)))]
     table, _ = rows(found, everything=True)
     (axes,) = only(draw(found)).axes
     assert [[tuple(end) for end in bar] for bar in bars(axes)] == [

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from make import CPU, FAKE, H200
+from msgspec.structs import replace
 
-from nfbench.analysis import findings, metrics
+from nfbench.analysis import findings, metrics, rows
 from nfbench.analysis.stats import Estimate
 from nfbench.devices.base import Stamp
 from nfbench.devices.fake import FakeDevice, FakeSteps
 from nfbench.errors import Terminated, UnsupportedWorkload
 from nfbench.measuring.measure import Measurement, measure
 from nfbench.measuring.outcome import scrubbed
-from nfbench.records import MAX_KEPT_STEPS, Layout, Resolved, Result, Sampling, StepTime, Workload
+from nfbench.records import MAX_KEPT_STEPS, Layout, Machine, Resolved, Result, Sampling, StepTime, Workload
+from nfbench.showing.sheet import sheet
 
 
 def timed(sampling: Sampling | None = None, device: FakeDevice | None = None, **settings: Any) -> Result:
@@ -179,13 +182,14 @@ def test_a_loss_that_is_not_finite_has_no_rate() -> None:
 
 
 class Lopsided(FakeSteps):
-    """Twice as slow in nchw."""
+    """Twice as slow in one layout."""
 
     slow = False
+    worse: Layout = "nchw"
 
     def arrange(self, layout: Layout, micro_batch: int) -> None:
         super().arrange(layout, micro_batch)
-        self.slow = layout == "nchw"
+        self.slow = layout == self.worse
 
     def update(self, stamp: Stamp, passes: int) -> None:
         if self.slow:
@@ -200,11 +204,83 @@ class LopsidedDevice(FakeDevice):
         return self.kind(self.clock, workload.batch, resolved.micro_batch, clipped=True)
 
 
-def test_the_better_layout_is_timed_and_both_figures_kept() -> None:
-    result = timed(device=LopsidedDevice(), batch=32)
-    assert result.resolved is not None and result.resolved.layout == "nhwc"
-    assert result.value("trial_nchw") == 2 * result.value("trial_nhwc") == 1.5 / 32  # type: ignore[operator]
-    assert metrics.seconds(result) == 1 / 32
+def on(machine: Machine, device: FakeDevice) -> FakeDevice:
+    """The device as if it were of that machine, whose kind decides which layout is the usual one."""
+    device.machine = machine
+    return device
+
+
+def shown_layout(*results: Result) -> str:
+    """What the sheet of a row says of its layout."""
+    ((row,), _) = rows.rows(results)
+    (line,) = [line for line in sheet([row], "md").splitlines() if line.startswith("| layout")]
+    return line.split("|")[2].strip()
+
+
+@pytest.mark.parametrize("machine", [FAKE, CPU, H200])
+@pytest.mark.parametrize(("better", "worse"), [("nhwc", "nchw"), ("nchw", "nhwc")])
+def test_the_better_layout_is_timed_and_both_figures_kept(machine: Machine, better: Layout, worse: Layout) -> None:
+    class Steps(Lopsided):
+        pass
+
+    class Device(LopsidedDevice):
+        kind = Steps
+
+    Steps.worse = worse
+    result = timed(device=on(machine, Device()), batch=32)
+    assert result.resolved is not None and result.resolved.layout == better
+    quick, slow = result.value(f"trial_{better}"), result.value(f"trial_{worse}")
+    assert quick is not None and slow == 2 * quick == 1.5 / 32
+    assert metrics.seconds(result) == 1 / 32 and "layout_trial" not in result.notes
+    assert shown_layout(result) == f"{better} ({worse} 2.00× the time)"
+
+
+class Disturbed(FakeSteps):
+    """Other work makes every pass of one of the trial's four turns three times as long."""
+
+    turn = -1
+    slowed = 0
+
+    def arrange(self, layout: Layout, micro_batch: int) -> None:
+        super().arrange(layout, micro_batch)
+        # the two turns in the middle are in one layout
+        self.turn += 1
+
+    def update(self, stamp: Stamp, passes: int) -> None:
+        if self.turn == self.slowed:
+            self.clock.seconds += 2 * self.batch / 1024
+        super().update(stamp, passes)
+
+
+@pytest.mark.parametrize(("machine", "usual"), [(H200, "nhwc"), (CPU, "nchw"), (FAKE, "nhwc")])
+@pytest.mark.parametrize("kind", [FakeSteps, Disturbed])
+def test_a_trial_that_tells_neither_layout_apart_takes_the_usual_one_and_says_so(
+    machine: Machine, usual: Layout, kind: type[FakeSteps]
+) -> None:
+    class Device(LopsidedDevice):
+        pass
+
+    Device.kind = kind
+    result = timed(device=on(machine, Device()), batch=32)
+    assert result.resolved is not None and result.resolved.layout == usual
+    assert (
+        result.notes["layout_trial"] == f"neither layout was quicker beyond doubt, so {usual}, the device's usual one"
+    )
+    # the figures are kept all the same, but no factor is made of them
+    assert result.reading("trial_nchw") is not None and result.reading("trial_nhwc") is not None
+    assert shown_layout(result) == f"{usual} (trial undecided)"
+    ((row,), _) = rows.rows([result])
+    assert not {"trial_nchw", "trial_nhwc"} & row.keys()
+
+
+def test_later_rounds_take_what_the_first_chose_and_the_row_has_its_trial() -> None:
+    chosen = timed(device=LopsidedDevice(), batch=32)
+    later = replace(timed(device=LopsidedDevice(), batch=32, layout="nhwc"), round=1, workload=chosen.workload)
+    assert later.reading("trial_nhwc") is None
+    assert shown_layout(chosen, later) == "nhwc (nchw 2.00× the time)"
+    undecided = timed(batch=32)
+    later = replace(timed(batch=32, layout="nhwc"), round=1, workload=undecided.workload)
+    assert shown_layout(undecided, later) == "nhwc (trial undecided)" and shown_layout(later) == "nhwc"
 
 
 class NoRoom(Lopsided):

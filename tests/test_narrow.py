@@ -233,7 +233,7 @@ def test_ratios_keep_their_settings_and_what_was_reported_where_words_can_be_fol
     assert all(len(line) <= width for line in lines(text)) and "Too narrow" not in text
     for head in ("net", "baseline", "settings", "times as fast", "reported"):
         assert any(head in line for line in lines(text)[:3])
-    assert "64 px" in " ".join(text.split()) and "all: turns 4, rounds 1" in text
+    assert "64 px" in " ".join(text.split()) and "all: turns 4, rounds 4" in text
 
 
 def test_ratios_without_a_reported_figure_have_no_column_of_dashes_on_a_narrow_screen(

@@ -52,7 +52,7 @@ def test_throughput_is_images_a_second() -> None:
 
 
 def test_the_interval_is_drawn_from_end_to_end() -> None:
-    rounds = [result(times=(t,) * 10, round=i) for i, t in enumerate((0.1, 0.11, 0.12))]
+    rounds = [result(times=(t,) * 10, round=i) for i, t in enumerate((0.1, 0.11, 0.12, 0.11))]
     (row,) = table(*rounds)
     axes = only(by_model.step_time(Held([row])))
     (interval,) = [line for line in axes.lines if line.get_marker() == "None"]

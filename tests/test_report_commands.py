@@ -28,7 +28,7 @@ from nfbench.records import (
 )
 from nfbench.showing import report_sources
 from nfbench.showing.report_flags import DEFAULTS
-from nfbench.studies import settings, study
+from nfbench.studies import settings, study, versus
 
 
 def typed(results: Sequence[Result], folder: str = "data") -> tuple[str, ...]:
@@ -174,6 +174,16 @@ def test_what_a_command_is_parsed_to_is_the_workload_that_was_measured() -> None
     names = {f.name for f in msgspec.structs.fields(Accuracy)} & set(params) - {"broadcast_buffers"}
     found = {name: params[name] for name in names}
     assert Accuracy(model=params["models"][0], **found) == run.workload
+
+
+@pytest.mark.parametrize("rounds", [None, 1, 4, 6])
+@pytest.mark.parametrize("max_time", [7.0, 120.0, 300.0])
+def test_a_comparison_is_measured_for_as_long_again(rounds: int | None, max_time: float) -> None:
+    asked = versus.sampling(rounds, 0.02, max_time, 2)
+    nets = [step(model, session="s", sampling=asked) for model in ("nfnet-f0", "resnet50")]
+    params = parsed(typed(nets)[0])[1]
+    assert (params["rounds"], params["within"]) == (rounds, 0.02)
+    assert versus.sampling(params["rounds"], 0.02, params["max_time"], 2) == asked
 
 
 def test_nets_of_a_comparison_bring_their_settings() -> None:

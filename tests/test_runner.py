@@ -8,15 +8,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Cli
 from make import Quiet
+from msgspec.structs import replace
 
 from nfbench.analysis.store import load
 from nfbench.errors import NfbenchError
-from nfbench.records import Result, Sampling, StepTime
+from nfbench.records import Layout, Result, Sampling, StepTime
 from nfbench.studies import runner
+from nfbench.studies.group import Group
 from nfbench.studies.messages import Request
 from nfbench.studies.process import Died, Place, Process, TooLong
 from nfbench.studies.study import Part
@@ -42,6 +45,23 @@ def test_turns_go_a_b_b_a() -> None:
     ]
     assert len({r.session for r in kept}) == 1
     assert {r.status for r in kept} == {"ok"}
+
+
+def test_what_auto_became_in_the_first_round_holds_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    ask = Group._ask
+
+    def answered(self: Group, index: int, request: Request, *rest: Any) -> Result:
+        asked.append(request.workload.layout)  # type: ignore[union-attr]
+        result = ask(self, index, request, *rest)
+        assert result.resolved is not None
+        layout: Layout = "nchw" if request.round == 0 else "nhwc"
+        return replace(result, resolved=replace(result.resolved, layout=layout))
+
+    monkeypatch.setattr(Group, "_ask", answered)
+    turns("tiny-nfnet", "tiny-resnet", sampling=Sampling(rounds=2, turns=2, turn_time=1))
+    # while a process lives it is asked the same
+    assert asked == ["best"] * 4 + ["nchw"] * 4
 
 
 def test_a_workload_that_cannot_run_is_a_row_and_the_others_go_on() -> None:
@@ -154,11 +174,11 @@ def test_run_ends_with_the_table_the_figures_and_the_answer(cli: Cli) -> None:
     assert done.exit_code == 0, done.output
     (path,) = Path("results/fake/quick").glob("*.jsonl")
     results = load([path]).results
-    assert len(results) == 4 + 2 * 4
+    assert len(results) == 4 + 2 * 2 * 4  # turns and rounds of the two nets
     assert {r.study for r in results} == {"quick"}
     assert (path.parent / "figures" / "step-time.svg").exists()
     assert done.stdout.splitlines()[-1] == (
-        "On fake, fp32: nf-resnet26 takes 1.000 of resnet26's step (both 96 px, nhwc, batch 8). "
+        "On fake, fp32: nf-resnet26 takes 1.000 of resnet26's step (both 96 px, nchw, batch 8). "
         "This is a fake device: it says nothing about a GPU."
     )
 

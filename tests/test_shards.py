@@ -31,6 +31,7 @@ batch = [8, 16, 64]
 [[compare]]
 net = "tiny-nfnet"
 baseline = "tiny-resnet"
+rounds = 2
 turns = 2
 turn_time = 1
 """
@@ -51,13 +52,13 @@ def test_two_shards_at_once_measure_every_workload_once_and_a_whole_run_finds_al
     assert all(file.read_bytes().endswith(b"\n") for file in files)
     loaded = load([Path("all")])
     assert not loaded.broken and not loaded.repeated
-    counted = Counter((key(r.workload), r.turn) for r in loaded.results)
-    assert len(counted) == 6 + 2 * 2 and set(counted.values()) == {1}
+    counted = Counter((key(r.workload), r.round, r.turn) for r in loaded.results)
+    assert len(counted) == 6 + 2 * 2 * 2 and set(counted.values()) == {1}
 
     done = cli("run", "mine.toml", "--device", "fake", "--out", "all")
     assert done.exit_code == 0, done.output
-    assert "7 workloads had been done before" in done.stderr
-    assert len(load([Path("all")]).results) == 10
+    assert "8 workloads had been done before" in done.stderr
+    assert len(load([Path("all")]).results) == 14
 
 
 def programs(folder: Path, *names: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from nfbench import units
 from nfbench.catalog import published
 from nfbench.records import Result, StepTime
 from nfbench.showing import ratios as shown
@@ -100,21 +101,23 @@ def test_a_row_says_both_nets_their_settings_and_the_value() -> None:
     assert "±" in row["shown"]
 
 
-def test_a_single_turn_has_a_filled_point_without_a_bar_and_that_is_said() -> None:
-    one = in_turns("resnet101", "nf-resnet101", (0.1, 0.12), turns=1)
-    figure = only(*one)
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_fewer_than_four_rounds_have_a_filled_point_without_a_bar_and_that_is_said(rounds: int) -> None:
+    few = in_turns("resnet101", "nf-resnet101", (0.1, 0.12), rounds)
+    figure = only(*few)
     (dot,) = points(figure.axes[0])
-    assert dot.get_xdata()[0] == pytest.approx(1.2) and not hollow(dot)
+    assert dot.get_xdata()[0] == pytest.approx(1.2, rel=0.02) and not hollow(dot)
+    assert figure.axes[0].texts[-1].get_text() == units.significant(dot.get_xdata()[0], 3)
     y = dot.get_ydata()[0]
     assert sum(list(line.get_ydata()) == [y, y] for line in figure.axes[0].lines) == 0
-    assert "a point without one was measured in a single turn" in figure.get_supxlabel().replace("\n", " ")
+    assert "a point without one was measured in fewer than 4 rounds" in figure.get_supxlabel().replace("\n", " ")
 
 
 def test_pairs_that_something_was_reported_of_go_first_where_there_is_no_room() -> None:
     many = [
         result
         for batch in range(1, 26)
-        for result in in_turns("resnet26", "resnet50", (0.1, 0.2), turns=1, session=str(batch), resolved=None)
+        for result in in_turns("resnet26", "resnet50", (0.1, 0.2), rounds=1, session=str(batch), resolved=None)
     ]
     many = [_at(result, int(result.session or 0)) for result in many]
     drawing = drawn(*many, *F1)

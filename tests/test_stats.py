@@ -25,6 +25,32 @@ def test_the_ranks_are_those_of_the_sign_test() -> None:
     assert stats.median(alternating)[1:] == (6.0, 15.0)
 
 
+QUICK, SLOW = [1.0, 1.01, 0.99, 1.0, 1.02] * 4, [1.1, 1.11, 1.09, 1.1, 1.12] * 4
+"""Times of two turns of ten passes each."""
+
+
+def test_two_lists_of_times_are_apart_where_both_turns_of_one_are_slower() -> None:
+    assert stats.apart(QUICK, SLOW) and stats.apart(SLOW, QUICK)
+    assert not stats.apart(QUICK, QUICK[::-1])
+    # medians differ by a per cent, which noise of that size may have made
+    assert not stats.apart(QUICK, [1.01 * t for t in QUICK])
+
+
+@pytest.mark.parametrize("slowed", [slice(None, 10), slice(10, None)])
+def test_a_burst_of_other_work_in_one_turn_only_sets_nothing_apart(slowed: slice) -> None:
+    burst = list(QUICK)
+    burst[slowed] = [2 * t for t in burst[slowed]]
+    assert not stats.apart(QUICK, burst) and not stats.apart(burst, QUICK)
+    # nor does it where the other turn says the opposite
+    assert not stats.apart(SLOW, burst) and not stats.apart(burst, SLOW)
+
+
+def test_too_few_times_for_an_interval_are_not_apart() -> None:
+    for count in (0, 1, 5):
+        assert not stats.apart([1.0, 1.1] * 3, [9.0] * count) and not stats.apart([9.0] * count, [1.0, 1.1] * 3)
+    assert stats.apart([1.0, 1.1] * 3, [9.0] * 6)
+
+
 def covers(draw: object, runs: int = 400) -> float:
     rng = np.random.default_rng(7)
     hits = 0

@@ -157,7 +157,7 @@ def test_a_step_far_longer_than_the_others_makes_the_axis_logarithmic() -> None:
 
 
 def test_the_newest_of_each_row_are_drawn_first_and_two_of_all() -> None:
-    pair = in_turns("resnet101", "nf-resnet101", (0.1, 0.2), turns=5)
+    pair = in_turns("resnet101", "nf-resnet101", (0.1, 0.2), rounds=1, turns=5)
     cut = timed("resnet26", second=50, status="interrupted", readings=(step_times(0.1, 0.1),))
     failed = timed("resnet50", status="error", readings=())
     drawing = drawn(*pair, cut, failed, timed("nfnet-f0", second=30, machine=H200))

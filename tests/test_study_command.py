@@ -10,6 +10,7 @@ import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import Cli
@@ -29,6 +30,8 @@ from nfbench.showing import answers, plots, report_write
 from nfbench.showing import study as show
 from nfbench.studies.done import Done
 from nfbench.studies.entry import Entry, Task
+from nfbench.studies.group import Group
+from nfbench.studies.messages import Request
 
 HEAD = 'title = "T"\nquestion = "Does it?"\n'
 MIXED = (
@@ -78,7 +81,8 @@ def test_a_study_of_every_kind_is_measured_once_and_its_tables_follow_from_the_r
     (ratio,) = csv.DictReader(io.StringIO(kept["ratios.csv"]))
     assert (ratio["net"], ratio["baseline"], ratio["rounds"]) == ("tiny-nfnet", "tiny-resnet", "2")
     assert float(ratio["speedup"]) == 1.0
-    assert "On fake, fp32: tiny-nfnet takes 1.000 of tiny-resnet's step" in first.out
+    assert "On fake, fp32: tiny-nfnet takes 1.00 of tiny-resnet's step" in first.out
+    assert "; 4 rounds are needed for an interval: --rounds 4)" in first.out
 
     again = run(cli, MIXED)
     assert again.code == 0 and "11 workloads had been done before" in again.err
@@ -87,7 +91,7 @@ def test_a_study_of_every_kind_is_measured_once_and_its_tables_follow_from_the_r
 
 
 def test_rows_of_one_task_are_written_together_and_a_part_of_them_does_not_count_as_done(cli: Cli) -> None:
-    text = HEAD + '[[compare]]\nnet = "tiny-nfnet"\nbaseline = "tiny-resnet"\nturns = 4\nturn_time = 1\n'
+    text = HEAD + '[[compare]]\nnet = "tiny-nfnet"\nbaseline = "tiny-resnet"\nrounds = 1\nturns = 4\nturn_time = 1\n'
     run(cli, text)
     (path,) = Path("results/fake/mine").glob("*.jsonl")
     lines = path.read_text().splitlines(keepends=True)
@@ -101,8 +105,44 @@ def test_rows_of_one_task_are_written_together_and_a_part_of_them_does_not_count
     assert next(csv.DictReader(io.StringIO(Path("results/fake/mine/ratios.csv").read_text())))["turns"] == "4"
 
 
+def test_a_pair_is_measured_in_four_rounds_of_a_b_b_a_unless_the_table_says_otherwise(cli: Cli) -> None:
+    text = HEAD + '[[compare]]\nnet = "tiny-nfnet"\nbaseline = "tiny-resnet"\nturn_time = 1\n'
+    done = run(cli, text)
+    assert "tiny-nfnet takes 1.000 of tiny-resnet's step (both 32 px, nhwc, batch 32). This" in done.out
+    order = ["tiny-nfnet", "tiny-resnet"]
+    assert [(r.round, r.turn, r.workload.model) for r in stored()] == [
+        (round, turn, model)
+        for round in range(4)
+        for turn in range(2)
+        for model in (order if (round + turn) % 2 == 0 else order[::-1])
+    ]
+    assert {(r.sampling.rounds, r.sampling.looks) for r in stored()} == {(4, ())}
+
+
+def test_rounds_of_a_pair_take_what_auto_became_in_the_first_also_when_it_was_measured_before(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    ask = Group._ask
+
+    def answered(self: Group, index: int, request: Request, *rest: Any) -> Result:
+        asked.append(request.workload.layout)  # type: ignore[union-attr]
+        found = ask(self, index, request, *rest)
+        assert found.resolved is not None
+        if asked[-1] != "best":
+            return found
+        return replace(found, resolved=replace(found.resolved, layout="nchw"))
+
+    monkeypatch.setattr(Group, "_ask", answered)
+    text = HEAD + '[[compare]]\nnet = "tiny-nfnet"\nbaseline = "tiny-resnet"\nrounds = 3\nturn_time = 1\n'
+    assert run(cli, text, "--limit", 1).code == 0 and asked == ["best"] * 4
+    assert run(cli, text).code == 0 and asked[4:] == ["nchw"] * 8
+    # another seed is another measurement
+    assert run(cli, text, "--limit", 1, "--seed", 1).code == 0 and asked[12:] == ["best"] * 4
+
+
 def test_a_net_of_two_pairs_is_measured_with_each(cli: Cli) -> None:
-    pairs = '[[compare]]\nnet = "{}"\nbaseline = "tiny-resnet"\nturns = 2\nturn_time = 1\n'
+    pairs = '[[compare]]\nnet = "{}"\nbaseline = "tiny-resnet"\nrounds = 1\nturns = 2\nturn_time = 1\n'
     text = HEAD + pairs.format("tiny-nfnet") + pairs.format("tiny-nf-resnet") + '[[step-time]]\nmodel = "tiny-resnet"\n'
     assert run(cli, text).code == 0
     assert len(stored()) == len(current(stored())) == 9
@@ -435,7 +475,7 @@ def test_a_ratio_of_which_turns_are_missing_says_so() -> None:
         result("resnet50", (), workload=StepTime(model="resnet50"), status="out_of_memory", session="s1", turn=2)
     )
     (ratio,) = show.ratios(rows)
-    assert "; 2 of 4 turns, the others did not end well" in sentence([ratio])
+    assert "; only 2 of 4 turns count; 4 rounds are needed" in sentence([ratio])
 
 
 def test_a_session_that_was_cut_off_takes_no_other_s_place() -> None:
@@ -464,7 +504,7 @@ def test_settings_of_one_side_only_are_named_in_the_answer() -> None:
         for r in pair(0.13, 0.10)
     ]
     (ratio,) = show.ratios(changed)
-    assert "nfnet-f0 with SAM 0.05 takes 1.300 of nfnet-f0's step" in sentence([ratio])
+    assert "nfnet-f0 with SAM 0.05 takes 1.30 of nfnet-f0's step" in sentence([ratio])
 
 
 def test_only_the_newest_software_s_ratio_stands_beside_results_and_each_machine_has_its_own() -> None:

@@ -199,8 +199,8 @@ def test_of_two_values_at_one_batch_both_are_points_and_the_line_goes_through_on
 
 
 def test_intervals_are_bars_from_end_to_end() -> None:
-    results = [step(batch=b, seconds=s) for b in (8, 16) for s in (0.1, 0.11, 0.12)]
-    results = [msgspec.structs.replace(r, round=i % 3) for i, r in enumerate(results)]
+    results = [step(batch=b, seconds=s) for b in (8, 16) for s in (0.1, 0.11, 0.12, 0.11)]
+    results = [msgspec.structs.replace(r, round=i % 4) for i, r in enumerate(results)]
     table = rows(results)[0]
     axes = only("batch-step-time", *results).axes[0]
     bars = [segment for some in axes.collections for segment in some.get_segments()]  # type: ignore[attr-defined]

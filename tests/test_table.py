@@ -3,6 +3,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import re
+import statistics
 import sys
 from pathlib import Path
 
@@ -11,10 +14,12 @@ import pytest
 from conftest import Cli
 from make import CPU, FAKE, H200, SOFTWARE, once, result
 
+from nfbench import units
 from nfbench.analysis import rows
 from nfbench.analysis.metrics import METRICS
 from nfbench.analysis.store import Writer, load
 from nfbench.records import Conditions, Resolved, Result, Software, StepTime
+from nfbench.showing.sheet import sheet
 from nfbench.showing.tables import Column, render
 
 NEWER = Software(nfbench="0.2.0", torch="2.16.0")
@@ -86,7 +91,9 @@ def test_each_machine_is_told_apart_from_those_of_its_own_name_alone() -> None:
 def test_a_brief_row_holds_what_a_whole_one_does_but_metrics_and_findings() -> None:
     given = [result(conditions=Conditions(other_processes=1)), result("resnet26", times=())]
     for whole, brief in zip(rows.rows(given)[0], rows.rows(given, brief=True)[0], strict=True):
-        assert brief == {k: v for k, v in whole.items() if k not in METRICS and k != "findings"}
+        # images/s are those of the step time and cost nothing
+        kept = {k: v for k, v in whole.items() if k not in METRICS or k == "throughput"}
+        assert brief == {k: v for k, v in kept.items() if k != "findings"}
     assert "throughput" in rows.rows(given)[0][0] and rows.rows(given)[0][0]["findings"]
 
 
@@ -112,10 +119,67 @@ def test_rows_of_the_fake_device_never_stand_beside_real_ones(cli: Cli) -> None:
     assert len(cells(cli("table", kept(result(machine=FAKE), name="fake"), "--format", "csv").stdout)) == 1
 
 
-def test_replicates_are_one_row_with_their_spread() -> None:
-    group = [result(id=str(i), times=(t,) * 10, round=i) for i, t in enumerate((0.1, 0.11, 0.12))]
+TIMES = (0.1, 0.11, 0.12, 0.105)
+
+
+def rounds(count: int, turns: int = 1) -> list[Result]:
+    """Rounds of one net; of several turns the second takes 1.21 times as long as the first."""
+    return [
+        result(id=f"{n}-{turn}", times=(TIMES[n] * 1.21**turn,) * 10, round=n, turn=turn, session="s")
+        for n in range(count)
+        for turn in range(turns)
+    ]
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_replicates_are_one_row_with_their_spread_over_rounds(turns: int) -> None:
+    ((row,), _) = rows.rows(rounds(4, turns))
+    logs = [math.log(t * (1.1 if turns == 2 else 1)) for t in TIMES]
+    half = 3.182446 * statistics.stdev(logs) / 2  # Student's t of four rounds, however many turns they have
+    mean = statistics.fmean(logs)
+    found = [row[key] for key in ("step_time", "step_time_low", "step_time_high")]
+    assert found == pytest.approx([math.exp(v) for v in (mean, mean - half, mean + half)], rel=1e-6)
+    assert row["rounds"] == 4 and row.get("turns") == (8 if turns == 2 else None)
+    assert "few_rounds" not in {f.code for f in row["findings"]}
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+@pytest.mark.parametrize("count", [2, 3])
+def test_two_or_three_rounds_have_a_step_time_without_an_interval_and_say_so(count: int, turns: int, cli: Cli) -> None:
+    ((row,), _) = rows.rows(rounds(count, turns))
+    mean = statistics.geometric_mean(TIMES[:count]) * (1.1 if turns == 2 else 1)
+    assert row["step_time"] == pytest.approx(mean)
+    assert not {"step_time_low", "step_time_high"} & row.keys() and row["rounds"] == count
+    (few,) = [f for f in row["findings"] if f.code == "few_rounds"]
+    assert str(few) == f"{count} rounds give no interval: 4 are needed. Take --rounds 4 or more."
+    assert "±" not in cli("table", kept(*rounds(count, turns))).stdout
+
+
+@pytest.mark.parametrize(("steps", "interval"), [(9, False), (10, True)])
+def test_one_window_of_fewer_than_ten_steps_has_no_interval(steps: int, interval: bool, cli: Cli) -> None:
+    times = tuple(0.1 + 0.001 * (i % 3) for i in range(steps))
+    one = result(times=times)
+    ((row,), _) = rows.rows([one])
+    assert ("step_time_low" in row) == interval and row["step_time"] == pytest.approx(statistics.median(times))
+    assert ("±" in cli("table", kept(one)).stdout) == interval
+    # a long run keeps not every step, but says how many there were
+    told = result(times=times, readings=(*one.readings, once("steps", 1000)))
+    assert "step_time_low" in rows.rows([told])[0][0]
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_images_a_second_are_the_batch_over_the_step_time_of_the_row(count: int, turns: int, cli: Cli) -> None:
+    group = rounds(count, turns)
     ((row,), _) = rows.rows(group)
-    assert row["rounds"] == 3 and row["step_time_low"] < 0.1 < 0.12 < row["step_time_high"]
+    assert row["throughput"] == 32 / row["step_time"]
+    assert rows.rows(group, brief=True)[0][0]["throughput"] == row["throughput"]
+    folder = kept(*group)
+    (line,) = cells(cli("table", folder, "--format", "csv").stdout)
+    assert float(line["throughput"]) == 32 / float(line["step_time"])
+    shown = units.significant(row["throughput"], 4)
+    for text in (cli("table", folder, "--format", "md").stdout, sheet([row], "md")):
+        assert re.search(rf"\| {re.escape(shown)}\b", text), text
 
 
 def test_a_failed_row_has_its_status_and_no_rate() -> None:

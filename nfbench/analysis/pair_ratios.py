@@ -22,7 +22,7 @@ class Of(NamedTuple):
 
 
 def in_turns(mine: Of, base: Of) -> compare.Ratio | None:
-    """The ratio of two rows of steps over the turns that they took in sessions that they share; None without one."""
+    """The ratio of two rows of steps over the rounds in which they took turns; None where they share no session."""
     if mine.row["kind"] != "step-time":
         return None
     shared = {r.session for r in mine.results} & {r.session for r in base.results} - {None}

@@ -61,9 +61,10 @@ def against(
 
     Nearest is, of those in its group where there is one, the one of the same batch, then precision, then the one that
     fewest settings tell from it; of several the one that took turns with it, then the newest. All ratios are the row's
-    over the baseline's. ``how`` says "in turns" where the step times are paired turn by turn within a session, else
-    "separate runs"; "baseline" stands in the baseline's own rows, which have no ratio. ``differs`` tells every setting
-    in which both differ, as ``differences`` words it. A row without a row to compare it with stays as it is.
+    over the baseline's. ``how`` says "in turns" where the step times are paired round by round within sessions, else
+    "separate runs", and "noisy" where one of both rows is too noisy for one; "baseline" stands in the baseline's own
+    rows, which have no ratio. ``differs`` tells every setting in which both differ, as ``differences`` words it. A row
+    without a row to compare it with stays as it is.
 
     Raises:
         BadResults: no row is of ``model`` with ``settings``; the message lists the models that there are.

@@ -106,7 +106,7 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
         found["agc"] = "none" if resolved.agc is None else resolved.agc
         found["accumulation_steps"] = accumulation_steps(workload, resolved)
         found["asked_precision"], found["asked_layout"] = workload.precision, workload.layout
-    found |= _trials(result)
+    found |= _trials(shown)
     if (time := metrics.across(rated)) is not None:
         found |= {"step_time": time.value, "step_time_low": time.low, "step_time_high": time.high}
     found["noisy"] = noise.reason(rated, time)
@@ -136,13 +136,19 @@ def quiet(results: Iterable[Result]) -> list[Result]:
     return [r for r in results if id(r) not in noisy]
 
 
-def _trials(result: Result) -> Row:
-    """Seconds of a pass in each layout that was tried, where the trial could tell them apart or one alone fits."""
-    trials = {layout: trial.finite for layout in ("nchw", "nhwc") if (trial := result.reading(f"trial_{layout}"))}
-    trials = {layout: times for layout, times in trials.items() if times}
-    if len(trials) == 2 and not stats.apart(*trials.values()):
-        return {}
-    return {f"trial_{layout}": statistics.median(times) for layout, times in trials.items()}
+def _trials(results: Sequence[Result]) -> Row:
+    """Seconds of a pass in each layout, of the first replicate that tried them: the others take what it chose.
+
+    Where the trial could not tell two layouts apart, that stands in their place.
+    """
+    for result in results:
+        readings = {layout: result.reading(f"trial_{layout}") for layout in ("nchw", "nhwc")}
+        trials = {layout: trial.finite for layout, trial in readings.items() if trial is not None and trial.finite}
+        if len(trials) == 2 and not stats.apart(*trials.values()):
+            return {"layout_trial": "undecided"}
+        if trials:
+            return {f"trial_{layout}": statistics.median(times) for layout, times in trials.items()}
+    return {}
 
 
 def _measured(results: Sequence[Result]) -> Row:

@@ -112,6 +112,9 @@ def mean_of_logs(values: Sequence[float], confidence: float = CONFIDENCE) -> Est
 
     For rounds: medians of several rounds, or paired ratios of two nets.
     """
+    if len(values) == 1:
+        # the exponential of a logarithm is not always the value itself
+        return Estimate(float(values[0]))
     logs = mean(np.log(np.asarray(values, dtype=np.float64)).tolist(), confidence)
     if logs.low is None or logs.high is None:
         return Estimate(math.exp(logs.value))

@@ -69,7 +69,7 @@ def command(
     from nfbench.studies import settings as checked
     from nfbench.studies.study import study
 
-    flags = {name: given.pop(name) for name in ("dry_run", "limit", "retry", "fresh", "shard", "ray")}
+    flags = {name: given.pop(name) for name in ("dry_run", "limit", "retry", "fresh", "shard", "ray", "noisy")}
     run = {
         "model": list(models),
         "agc": agc,

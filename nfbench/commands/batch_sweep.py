@@ -72,7 +72,7 @@ def command(
     from nfbench.devices import kind_of
     from nfbench.studies.study import study
 
-    flags = {name: given.pop(name) for name in ("dry_run", "limit", "retry", "fresh", "shard", "ray")}
+    flags = {name: given.pop(name) for name in ("dry_run", "limit", "retry", "fresh", "shard", "ray", "noisy")}
     kind = kind_there(device) if flags["ray"] else kind_of(device)
     automatic = batch == "auto"
     timed: Any = {"from": 2, "to": LARGEST[kind], "factor": 2} if automatic else batch

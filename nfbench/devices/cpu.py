@@ -53,19 +53,24 @@ class Cpu(TorchDevice):
         """The whole batch where what an update needs fits in `FILLED` of the free memory, else the largest share of
         it that does: a smaller pass changes what batch normalization sees.
 
-        Counted are the activations that a small pass keeps for backward, gradients, optimizer state and the average of
-        the weights; the weights themselves are there already.
+        Counted are what a pass keeps for backward, on the line through two small passes, and what is as large as the
+        weights: gradients, optimizer state, their average, and what SAM keeps. The weights are there already.
         """
         assert isinstance(steps, TorchSteps)
         candidates = shares(share_of(workload))
-        small = min(2, candidates[0])
+        sizes = [n for n in (2, 4) if n <= candidates[0]] or [1]
+        saved = []
         with steps.step.eager():
-            steps.arrange(resolved.layout, small)
-            an_image = steps.step.saved_bytes() / small
+            for size in sizes:
+                steps.arrange(resolved.layout, size)
+                saved.append(steps.step.saved_bytes())
+        # standardized weights are kept once, however many images there are
+        an_image = (saved[-1] - saved[0]) / (sizes[-1] - sizes[0]) if len(sizes) > 1 else saved[0] / sizes[0]
         weights = sum(p.numel() * p.element_size() for p in steps.step.net.parameters())
-        copies = 2 + (workload.optimizer == "recipe") + (workload.ema != "none")
+        copies = 2 + (workload.optimizer == "recipe") + (workload.ema != "none") + 2 * (workload.sam != "none")
+        fixed = copies * weights + saved[0] - sizes[0] * an_image
         room = FILLED * about.memory_available() / workload.world_size
-        return next((n for n in candidates if copies * weights + n * an_image <= room), candidates[-1])
+        return next((n for n in candidates if fixed + n * an_image <= room), candidates[-1])
 
     def recorder(self, stamps: int) -> CpuRecorder:
         return CpuRecorder()

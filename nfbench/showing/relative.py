@@ -86,7 +86,7 @@ def legend(rows: Sequence[Row]) -> list[str]:
             any(_marked("1", row) != "1" for row in rows),
         ),
         (reported, any("reported_ratios" in row for row in rows)),
-        ("in turns: both took turns within a session; ± is 95 % over those.", "in turns" in hows),
+        ("in turns: both took turns in the same rounds; ± is 95 % over rounds of fresh processes.", "in turns" in hows),
         (
             "separate runs: timed apart, so what changed between is in the ratio; `nfbench compare` times in turns.",
             any(row.get("how") == "separate runs" and row["kind"] == "step-time" for row in rows),

@@ -79,7 +79,7 @@ def _part(groups: Sequence[Group], everything: bool, noisy: bool, anchors: _Anch
         # it would stand there twice
         kept = [tuple(p for p in study.pictures if p.alt != top.alt) for study in studies]
         studies = [replace(study, pictures=some) for study, some in zip(studies, kept, strict=True)]
-    answer = report_headline.answer(seen.quiet(), judged[0].summary if judged else "")
+    answer = report_headline.answer(seen, judged[0].summary if judged else "")
     doubts = tuple(report_headline.doubts(seen))
     return Part(title, anchor, tuple(map(about, machines)), answer, doubts, tuple(judged), top, tuple(studies))
 

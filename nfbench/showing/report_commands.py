@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.errors import NfbenchError
-from nfbench.records import Accuracy, Dependence, Flops, Result, StepTime, key
+from nfbench.records import Accuracy, Dependence, Flops, Result, Sampling, StepTime, key
 from nfbench.showing import report_sweeps
 from nfbench.showing.report_flags import (
     DEFAULTS,
@@ -26,13 +27,12 @@ from nfbench.showing.report_flags import (
     word,
 )
 from nfbench.showing.tables import printable
+from nfbench.studies.case import TURN_TIME
 from nfbench.studies.study import FULL, Study
 
 MOST = 6
 """Commands that are listed of one group."""
 _LONGEST = 1000
-_TURNS = 4
-"""Turns of each net that `compare` makes room for in its --max-time, of which results keep a turn's share."""
 
 
 def commands(what: str, results: Sequence[Result]) -> tuple[str, ...]:
@@ -104,12 +104,23 @@ def _in_turns(group: Sequence[Result]) -> str:
     for r in sorted(group, key=lambda r: (r.round, r.turn)):
         own = ",".join(f"{name}={text(value)}" for name, value in settings(r.workload))
         nets[word(f"{r.workload.model}@{own}" if own else r.workload.model)] = None
-    first = group[0]
+    first, sampling = group[0], group[0].sampling
     given = length("compare", first, "within")
-    if first.sampling.turn_time:
-        cap = first.sampling.max_time * _TURNS * len(nets)
+    # older versions had one round, which was not chosen
+    fixed = sampling.turns > 1 and not sampling.looks
+    given += [("rounds", sampling.rounds)] if fixed else []
+    if sampling.turn_time:
+        cap = _max_time(sampling, len(nets))
         given += [("max_time", cap)] if cap != DEFAULTS["compare"]["max_time"] else []
     return positional("nfbench compare", nets, flags([*given, *seed(first), *device(group)]))
+
+
+def _max_time(sampling: Sampling, nets: int) -> float:
+    """The seconds of --max-time, of which `nfbench.studies.versus.sampling` gives each turn a share."""
+    least = sampling.looks[0] if sampling.looks else sampling.rounds
+    if sampling.turns > 1 and sampling.turn_time < TURN_TIME:
+        return round(sampling.turn_time * sampling.turns * least * nets, 6)
+    return round(sampling.max_time * max(least, LEAST_ROUNDS) * nets, 6)
 
 
 def _accuracy(results: Sequence[Result]) -> list[str]:

@@ -44,6 +44,8 @@ def answer(seen: Shown, claims: str = "") -> str:
         (len(seen.counted), "count"),
     )
     found = [f"{n} {what}{'s'[: n != 1]}" for n, what in counts if n]
+    if noisy := sum("noisy" in row for row in seen.steps):
+        found[0] += f" ({noisy} noisy)"
     nets = len({r.workload.model for r in seen.results})
     text = f"{' and '.join(found) or 'nothing'} of {nets} net{'s'[: nets != 1]}, and no ratio measured in turns"
     return clean(compare.on(machine, None, text))

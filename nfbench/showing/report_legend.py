@@ -43,9 +43,9 @@ def _steps(rows: Sequence[Row]) -> list[str]:
 def _ratios(seen: Shown) -> list[str]:
     if not seen.ratios:
         return []
-    over = _over(ratio.rounds for ratio in seen.ratios if ratio.estimate.half_width is not None)
-    half = f"; ± is half of the 95 % interval {over}" if over else ""
-    return [f"times as fast: the baseline's step over the net's, paired turn by turn{half}."]
+    known = any(ratio.estimate.half_width is not None for ratio in seen.ratios)
+    half = "; ± is half of the 95 % interval over rounds of fresh processes" if known else ""
+    return [f"times as fast: the baseline's step over the net's, paired round by round{half}."]
 
 
 def _over(rounds: Iterable[int]) -> str:

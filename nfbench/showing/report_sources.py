@@ -140,5 +140,6 @@ def _of(result: Result) -> str:
     if result.side is not None:
         return "check"
     kinds = {AgcCost: "agc-cost", Accuracy: "accuracy", Flops: "flops", Dependence: "dependence"}
-    alone = result.session is None or result.sampling.rounds > 1
+    # rounds without turns are of `step-time`, and older versions of `compare` had turns without rounds
+    alone = result.session is None or (result.sampling.rounds > 1 and result.sampling.turns == 1)
     return kinds.get(type(result.workload), "step-time" if alone else "compare")

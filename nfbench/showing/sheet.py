@@ -83,8 +83,8 @@ def _layout(row: Row) -> str:
     trials = {name: row.get(f"trial_{name}") for name in ("nchw", "nhwc")}
     if layout is None or row.get("asked_layout") != "best":
         return _plain(layout)
-    if not any(trials.values()):
-        return f"{layout} (trial undecided)"
+    if "layout_trial" in row:
+        return f"{layout} (trial {row['layout_trial']})"
     other = "nchw" if layout == "nhwc" else "nhwc"
     mine, its = trials[layout], trials[other]
     if mine and its:

@@ -15,6 +15,7 @@ from matplotlib.transforms import blended_transform_factory
 from nfbench import units
 from nfbench.analysis.compare import Ratio
 from nfbench.analysis.rows import Row, family_of
+from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.catalog import published
 from nfbench.showing import ratios
 from nfbench.showing.kinds import Drawing, Held
@@ -28,8 +29,8 @@ _FAINT = "#666666"
 _BAND = 0.12
 """Of a row, inches above and below its dot that are the dot's alone."""
 _NOTE = (
-    "Bars: 95 % intervals; a point without one was measured in a single turn. Reported: on the devices and at the"
-    " settings of the source, which are not those measured here."
+    f"Bars: 95 % intervals over rounds; a point without one was measured in fewer than {LEAST_ROUNDS} rounds. Reported:"
+    " on the devices and at the settings of the source, which are not those measured here."
 )
 
 
@@ -83,7 +84,7 @@ def _figure(pairs: Sequence[_Pair], machine: str) -> Figure:
         _text(axes, at + 0.03, title, 8)
         _text(axes, at + 0.165, settings, 7)
         axes.annotate(
-            pair.row["shown"], (1.0, dot), xytext=(4, 0), xycoords=("axes fraction", "data"),
+            units.interval(*pair.ratio.speedup), (1.0, dot), xytext=(4, 0), xycoords=("axes fraction", "data"),
             textcoords="offset points", va="center", fontsize=8,
         )  # fmt: skip
         at += height

@@ -1,4 +1,4 @@
-"""Workloads that take turns A B B A …, each in a process of its own that is kept alive."""
+"""Workloads that take turns A B B A …, each in a process of its own that lives for one round."""
 
 from __future__ import annotations
 

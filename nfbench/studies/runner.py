@@ -46,7 +46,7 @@ def parts(
 ) -> None:
     """Measure each part, every workload in a process of its own; ``keep`` gets the part's place with each result.
 
-    The workloads of a part take turns A B B A … in processes that are kept alive; each of its rounds starts fresh ones.
+    The workloads of a part take turns A B B A … in processes that live for one round; each round starts fresh ones.
     A workload that fails leaves a row with its status and takes no further turn of that round; the others go on.
     Import is most of a worker's start, so the workers of a few parts start together, before any of them is timed.
 
