@@ -121,7 +121,7 @@ def run(pair: str, number: int, settings: str) -> Compare:
 
 def line(one: Compare) -> str:
     """One compare for a person."""
-    others = "" if one.others is None else f", others had {units.percent(one.others, 2)} of the CPU"
+    others = "" if one.others is None else f", others had {100 * one.others:.0f} % of the CPU"
     noisy = f", noisy: {one.noisy}" if one.noisy else ""
     ratio = units.interval(one.speedup, one.low, one.high)
     return f"{one.pair} {one.number + 1}: {ratio}, {one.rounds} rounds{others}{noisy}"
