@@ -9,6 +9,9 @@ from nfbench import units
 from nfbench.analysis import gate, metrics, stats
 from nfbench.analysis.asked import said
 from nfbench.analysis.stats import Estimate
+from nfbench.catalog import published
+from nfbench.catalog.models import find
+from nfbench.errors import UnknownModel
 from nfbench.records import Machine, Resolved, Result, StepTime, accumulation_steps, key
 
 _SHORTEST, _LONGEST = 1e-12, 1e12
@@ -133,6 +136,22 @@ def circumstances(ratio: Ratio, with_precision: bool) -> str:
     if ratio.voided:
         settings += f"; {ratio.voided} turn{'s'[: ratio.voided != 1]} left out, the GPU was slowed down"
     return settings
+
+
+def reported(net: Result, baseline: Result) -> list[published.Ratio]:
+    """What is published of the two nets, on GPUs and TPUs: nothing where no GPU has measured them here, so that no
+    other device's figure stands beside it."""
+    if any(r.machine.device != "cuda" for r in (net, baseline)):
+        return []
+    return published.ratios(catalogued(net.workload.model), catalogued(baseline.workload.model))
+
+
+def catalogued(model: str) -> str:
+    """The catalogue's name of a net; the name itself where it has none."""
+    try:
+        return find(model).name
+    except UnknownModel:
+        return model
 
 
 def named(ratio: Ratio) -> tuple[str, str]:

@@ -8,9 +8,6 @@ from typing import NamedTuple
 from nfbench.analysis import accuracy_metrics, compare, gate, metrics, stats
 from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import Estimate
-from nfbench.catalog import published
-from nfbench.catalog.models import find
-from nfbench.errors import UnknownModel
 from nfbench.records import Result, key
 
 
@@ -58,7 +55,7 @@ def timed(mine: Of, base: Of) -> Row:
         if "memory_ratio" not in found and (ratio := _quotient(mine.row, base.row, name)) is not None:
             found |= {"memory_ratio": ratio, "memory_of": of}
     found["image_energy_ratio"] = _quotient(mine.row, base.row, "image_energy")
-    reported = published.ratios(_catalogued(base.row["model"]), _catalogued(mine.row["model"]))
+    reported = compare.reported(base.results[-1], mine.results[-1])
     found["reported_ratios"] = "; ".join(f"{r.value:.3g} ({r.source})" for r in reported) or None
     return found
 
@@ -113,10 +110,3 @@ def _interval(name: str, estimate: Estimate) -> Row:
 def _quotient(row: Row, base: Row, name: str) -> float | None:
     mine, its = row.get(name), base.get(name)
     return mine / its if mine is not None and its else None
-
-
-def _catalogued(model: str) -> str:
-    try:
-        return find(model).name
-    except UnknownModel:
-        return model

@@ -253,7 +253,7 @@ def _reported(result: Result) -> Row:
         return {}
     top1, paper = published.top1(net), published.paper(net.name)
     found: Row = {"reported_top1": top1.top1 / 100} if top1 else {}
-    if paper is None or result.resolved is None:
+    if paper is None or result.resolved is None or result.machine.device != "cuda":
         return found
     if result.step.batch == 32 and result.resolved.px == (paper.train_px or net.train_px):
         for name, value in (("v100", paper.v100_step_ms), ("tpuv3", paper.tpuv3_step_ms)):

@@ -21,7 +21,7 @@ _RUN = ("dataset", "epochs", "lr", "trained_status", "runs", "seeds", "diverged"
 _TOP1 = ("top1", "top1_low", "top1_high")
 BATCHES = (
     *_NET,
-    *("batch", "micro_batch", "accumulation_steps", "status", "rounds", "composed"),
+    *("batch", "micro_batch", "accumulation_steps", "status", "noisy", "rounds", "composed"),
     *("step_time", "step_time_low", "step_time_high", "throughput", "throughput_low", "throughput_high"),
     *("peak_memory", "peak_memory_of", "memory_image", "image_energy"),
     *_RUN,
@@ -118,7 +118,8 @@ def _timed(key: str, show: Callable[[Any], str]) -> Callable[[Row], str]:
         status = row.get("status", "ok")
         if key not in row:
             return units.ABSENT if status == "ok" else _worded(status)
-        return show(row[key]) if status == "ok" else f"{show(row[key])} ({_worded(status)})"
+        text = show(row[key]) if status == "ok" else f"{show(row[key])} ({_worded(status)})"
+        return f"{text} (noisy)" if "noisy" in row else text
 
     return cell
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from nfbench import units
 from nfbench.analysis import compare
 from nfbench.analysis.compare import Ratio
-from nfbench.catalog import published
 from nfbench.showing import chart
 from nfbench.showing.chart import DIM, MEASURED, REPORTED, Chart, Line, Screen
 from nfbench.showing.chart_sides import ABOVE_0, Sides, holds, interval
@@ -106,5 +105,5 @@ def _against(ratio: Ratio, both: bool) -> str:
 
 
 def _reported(ratio: Ratio) -> list[float]:
-    found = published.ratios(ratio.net.workload.model, ratio.baseline.workload.model)
+    found = compare.reported(ratio.net, ratio.baseline)
     return [r.value for r in found if chart.sound(r.value, ABOVE_0)]

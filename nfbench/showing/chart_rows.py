@@ -19,7 +19,8 @@ from nfbench.showing.results import with_interval
 
 
 def found(steps: Sequence[Row], trained: Sequence[Row], ratios: Sequence[Ratio | None], screen: Screen) -> Chart:
-    """Whatever of the three there is enough of to compare."""
+    """Whatever of the three there is enough of to compare; noisy steps are not drawn."""
+    steps = [row for row in steps if "noisy" not in row]
     draws: list[Callable[[int], Chart]] = []
     parts = _comparable(steps)
     draws += [partial(times, part, screen, where=f"{part[0]['machine']}: " if len(parts) > 1 else "") for part in parts]

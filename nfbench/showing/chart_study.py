@@ -32,6 +32,7 @@ def _chart(
     swept: Sequence[str], steps: Sequence[Row], trained: Sequence[Row], ratios: Sequence[Ratio], screen: Screen
 ) -> Chart:
     axis = swept[0] if swept else None
+    steps = [row for row in steps if "noisy" not in row]
     if axis == "batch":
         drawn = chart_sweeps.batch_sweep(sweeps.batch_sweep(steps, trained), screen)
     elif axis == "agc":

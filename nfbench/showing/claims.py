@@ -111,6 +111,12 @@ def _raw(figure: Figure) -> dict[str, Any]:
     }
 
 
+def reported(verdict: Verdict) -> str:
+    """What the source reports, beside what a GPU measured or nothing at all: never beside another device's figure."""
+    measured_elsewhere = verdict.figures and verdict.machine is not None and verdict.machine.device != "cuda"
+    return "" if measured_elsewhere else verdict.claim.reported
+
+
 def _lines(verdict: Verdict) -> list[dict[str, Any]]:
     claim = verdict.claim
     lines: list[dict[str, Any]] = [
@@ -126,7 +132,7 @@ def _lines(verdict: Verdict) -> list[dict[str, Any]]:
         "id": claim.id,
         "claim": claim.text,
         "who": claim.who,
-        "reported": claim.reported or units.ABSENT,
+        "reported": reported(verdict) or units.ABSENT,
         "verdict": verdict.verdict,
     }
     return [first | lines[0], *lines[1:]]

@@ -11,7 +11,6 @@ from nfbench.analysis.compare import Ratio
 from nfbench.analysis.findings import Finding
 from nfbench.analysis.rows import Row
 from nfbench.catalog import published
-from nfbench.catalog.models import find
 from nfbench.showing.results import IMPLEMENTATION, SETTINGS, with_interval
 from nfbench.showing.tables import Column, Format, plain, render
 
@@ -68,7 +67,7 @@ def _line(row: Row, first: Row, ratio: Ratio | None) -> dict[str, Any]:
     if row is first:
         return line
     line["differs"] = "; ".join(differences(first, row)) or None
-    reported = published.ratios(_name(first), _name(row))
+    reported = [] if ratio is None else compare.reported(ratio.net, ratio.baseline)
     if reported:
         line["reported"] = [r._asdict() for r in reported]
         line["reported_text"] = _paper(reported) or "see below"
@@ -133,7 +132,7 @@ def _clause(ratio: Ratio, with_precision: bool) -> str:
     )
     if ratio.open:
         text += ", which does not tell the faster one"
-    if reported := _paper(published.ratios(*map(_catalogued, names))):
+    if reported := _paper(compare.reported(ratio.net, ratio.baseline)):
         text += f", where the paper reports {reported}"
     return text
 
@@ -142,8 +141,8 @@ def reported(ratios: Sequence[Ratio]) -> list[str]:
     """Every reported figure of the same pairs, with its source: a line a pair."""
     lines = []
     for ratio in ratios:
-        names = [_catalogued(r.workload.model) for r in (ratio.net, ratio.baseline)]
-        if found := published.ratios(*names):
+        names = [compare.catalogued(r.workload.model) for r in (ratio.net, ratio.baseline)]
+        if found := compare.reported(ratio.net, ratio.baseline):
             figures = "; ".join(f"{units.significant(r.value, 3)} ({r.source})" for r in found)
             lines.append(f"Reported for {' against '.join(names)} (the paper at batch 32 a device): {figures}")
     return lines
@@ -168,11 +167,3 @@ def findings(ratio: Ratio, within: float) -> list[Finding]:
         text = f"{names}: {ratio.voided} turn{'s'[: ratio.voided != 1]} left out, the GPU was slowed down."
         found.append(Finding("void_turns", text, "Cool it or lock its clocks, and compare again."))
     return found
-
-
-def _name(row: Row) -> str:
-    return _catalogued(str(row["model"]))
-
-
-def _catalogued(model: str) -> str:
-    return find(model).name

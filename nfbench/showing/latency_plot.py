@@ -67,6 +67,7 @@ def accuracy_vs_latency(held: Held) -> Drawing:
     runs of a net that differ in batch or λ the one at this batch is drawn, else the most accurate. It takes two nets.
     """
     drawing = Drawing()
+    gpus = {r.machine.name for r in held.results if r.machine.device == "cuda"}
     found: dict[_Place, Figure] = {}
     for here, joined in _places(held, drawing).items():
         way = _way(joined)
@@ -93,7 +94,8 @@ def accuracy_vs_latency(held: Held) -> Drawing:
                 why = f"there is room for {MOST_FIGURES} figures of {_MOST} nets: draw fewer at once, with --where"
                 drawing.leave_out([run], why)
         if kept:
-            found[here], crowded = _figure(shown[:_MOST], batch, way)
+            gpu = any(str(here[0]).startswith(name) for name in gpus)
+            found[here], crowded = _figure(shown[:_MOST], batch, way, gpu)
             drawing.notes.extend(unlabelled(crowded))
     for ((machine, *_), figure), ending in zip(found.items(), endings([_of(here) for here in found]), strict=True):
         figure.set_label(ending)
@@ -162,14 +164,14 @@ def _of(place: _Place) -> tuple[object, ...]:
     return tuple(word.format(value) for word, value in zip(words, place, strict=False))
 
 
-def _figure(shown: Sequence[Shown], batch: int, way: Way) -> tuple[Figure, list[Label]]:
-    """The figure, and the labels that it had no room for."""
+def _figure(shown: Sequence[Shown], batch: int, way: Way, gpu: bool) -> tuple[Figure, list[Label]]:
+    """The figure, and the labels that it had no room for; what is reported of TPUs stands only beside a ``gpu``."""
     first = shown[0].run
-    behind = first["dataset"] == "imagenet" and batch == reported_latency.BATCH
+    behind = gpu and first["dataset"] == "imagenet" and batch == reported_latency.BATCH
     handles = family_handles([one.run for one in shown])
     others = len(reported_latency.families())
     deep = columns_of([*handles, *[handles[0]] * others * behind])[1]
-    heights = [3.2, 0.1 + 0.16 * deep, *([] if behind else [2.2, 0.4])]
+    heights = [3.2, 0.1 + 0.16 * deep, *([2.2, 0.4] if gpu and not behind else [])]
     figure = Figure(figsize=(COLUMN, sum(heights) + 0.3), layout="constrained")
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     title = f"{plain(first['machine'], 44)}: measured top-1 on {plain(first['dataset'], 30)} against training step time"
@@ -192,7 +194,7 @@ def _figure(shown: Sequence[Shown], batch: int, way: Way) -> tuple[Figure, list[
     axes.set_xlabel(f"{time}, measured and reported" if behind else f"measured {time}")
     axes.set_ylabel("ImageNet top-1, %" if behind else "measured top-1, %")
     legend(figure.add_subplot(grid[1]), handles, columns_of(handles)[0])
-    if not behind:
+    if gpu and not behind:
         beside = figure.add_subplot(grid[2])
         hollow, labels[beside] = reported_latency.panel(beside)
         legend(figure.add_subplot(grid[3]), hollow, columns_of(hollow)[0])

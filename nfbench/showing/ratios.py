@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nfbench import units
+from nfbench.analysis import compare
 from nfbench.analysis.compare import Ratio, named, where
 from nfbench.analysis.rows import Row, machine_names, software_name
-from nfbench.catalog import published
 from nfbench.showing.laid import Laid
 from nfbench.showing.tables import Column, Format, render
 
@@ -30,7 +30,7 @@ def rows(ratios: Sequence[Ratio]) -> list[Row]:
     for ratio in ratios:
         net, baseline = named(ratio)
         value, low, high = ratio.speedup
-        reported = published.ratios(ratio.net.workload.model, ratio.baseline.workload.model)
+        reported = compare.reported(ratio.net, ratio.baseline)
         row: Row = {
             "net": net,
             "baseline": baseline,

@@ -138,7 +138,7 @@ def _named(ratio: Ratio) -> tuple[str, str]:
 
 
 def _paper(ratio: Ratio) -> str:
-    own = [r for r in published.ratios(*_models(ratio)) if r.source.startswith(("Brock", published.PAPER))]
+    own = [r for r in compare.reported(ratio.net, ratio.baseline) if r.source.startswith(("Brock", published.PAPER))]
     places = {"TPUv3": "on TPUv3", "V100": "on V100"}
     told = {places.get(r.source.rpartition(" ")[2], "in its text"): units.significant(r.value) for r in own}
     # its figures come from measurements, its text from one of them

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
 from nfbench import units
+from nfbench.analysis import compare
 from nfbench.analysis.compare import Ratio
 from nfbench.analysis.rows import Row, family_of
 from nfbench.analysis.stats import LEAST_ROUNDS
@@ -49,7 +50,7 @@ def speedup(held: Held) -> Drawing:
     machines: dict[str, list[_Pair]] = {}
     for row, ratio in zip(ratios.rows(held.ratios), held.ratios, strict=True):
         if drawable(row["speedup"]):
-            reported = published.ratios(ratio.net.workload.model, ratio.baseline.workload.model)
+            reported = compare.reported(ratio.net, ratio.baseline)
             machines.setdefault(row["machine"], []).append(_Pair(row, ratio, reported))
         else:
             drawing.leave_out([row], "a ratio that no axis can hold")

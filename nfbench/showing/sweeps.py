@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nfbench import units
 from nfbench.analysis import sweeps
 from nfbench.analysis.rows import Row
+from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.catalog.datasets import DATASETS
 from nfbench.showing.laid import Laid
 from nfbench.showing.tables import Column, Format, printable, render
@@ -87,7 +88,8 @@ def agc_sweep(frame: pd.DataFrame, format: Format) -> str:
 
 def batch_answer(frame: pd.DataFrame) -> str:
     """The largest batch that each net takes in one pass where a larger one was tried, what does not fit, and the
-    quickest and most accurate net where their intervals are clear of the next; a line a machine."""
+    quickest and most accurate net where their intervals are clear of the next; a line a machine. No noisy step is in
+    it, and none is the quickest without an interval over rounds."""
     found = []
     for where, part in _parts(frame, "machine"):
         rows = sweeps.records(part)
@@ -108,8 +110,8 @@ def batch_answer(frame: pd.DataFrame) -> str:
         if least:
             each = ", ".join(f"{_aside(net)} at {least[net]}" for net in _nets(rows) if net in least)
             parts.append(f"out of memory: {each}")
-        if timed:
-            best, word = _best(timed, "throughput", "quickest", "one run")
+        if quiet := [_over_rounds(row) for row in timed if "noisy" not in row]:
+            best, word = _best(quiet, "throughput", "quickest", f"under {LEAST_ROUNDS} rounds")
             rate = units.number(best["throughput"])
             parts.append(f"{word}: {_cut(best['net'])}, {rate} images/s at batch {best['batch']}")
         for dataset in dict.fromkeys(row["dataset"] for row in rows if "top1" in row):
@@ -145,6 +147,13 @@ def agc_answer(frame: pd.DataFrame) -> str:
         where = f"{_cut(machine)}, " if several else ""
         found.append(_sentence(f"{where}{_cut(net)} on {_cut(dataset, 40)}: ", parts))
     return "\n".join(found)
+
+
+def _over_rounds(row: Row) -> Row:
+    """The row without the interval of one run, which knows nothing of the spread between runs."""
+    if row.get("rounds", 0) >= LEAST_ROUNDS:
+        return row
+    return {key: value for key, value in row.items() if key not in ("throughput_low", "throughput_high")}
 
 
 def _best(rows: Sequence[Row], key: str, word: str, single: str, alike: tuple[str, ...] = ("net",)) -> tuple[Row, str]:
