@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import psutil
+from evidence import VALIDATION
 from timm_tables import (
     CASES,
     LEAST_ROUNDS,
@@ -66,7 +67,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("checkout", nargs="?", type=Path, help="the folder of a checkout of timm")
     parser.add_argument("--rounds", type=int, default=LEAST_ROUNDS, help="that count, of each net (default: 4)")
     parser.add_argument("--only", action="append", metavar="NET", help="one of the nets; repeat for more")
-    parser.add_argument("--out", type=Path, default=Path("results/validation/timm"), metavar="FOLDER")
+    parser.add_argument("--out", type=Path, default=VALIDATION / "timm", metavar="FOLDER")
     parser.add_argument("--device", choices=CASES, default="cpu")
     parser.add_argument("--layout", choices=("nchw", "nhwc"), help="default: nchw on a CPU, nhwc on a GPU")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="default: fp32 on a CPU, bf16 on a GPU")

@@ -25,11 +25,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from evidence import VALIDATION
 
 from nfbench import units
 from nfbench.analysis import store
 from nfbench.analysis.rows import choose, software_name
 from nfbench.analysis.rows import row as group_row
+from nfbench.devices.about import software
 from nfbench.showing.tables import Column, render
 
 PAIR = "tiny-nf-resnet,tiny-resnet"
@@ -37,7 +39,7 @@ ITSELF = "tiny-resnet,tiny-resnet@px=32"
 """A net with itself: 32 px is what it trains with anyway, so the two names are of one workload."""
 SETTINGS = "--batch 32 --micro-batch 32 --layout nhwc --max-time 10 --device cpu"
 WANTED_HELD, WANTED_EXCLUDED = 0.90, 0.05
-FOLDER = Path("results/validation/coverage")
+FOLDER = VALIDATION / "coverage"
 
 
 class Compare(NamedTuple):
@@ -70,18 +72,21 @@ def main() -> None:
     parser.add_argument("--pairs", nargs="+", metavar="A,B", default=[PAIR, ITSELF], help="Default: %(default)s.")
     parser.add_argument("--compares", type=int, default=30, metavar="N", help="Of each pair. Default: %(default)s.")
     parser.add_argument("--settings", default=SETTINGS, help="Of each compare. Default: %(default)s.")
-    parser.add_argument("--out", type=Path, default=FOLDER, metavar="FOLDER", help="Default: %(default)s.")
+    parser.add_argument("--out", type=Path, default=FOLDER, metavar="FOLDER")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     raw = args.out / "compares.csv"
     compares = read(raw)
     done = {(one.pair, one.number) for one in compares}
-    for number in range(args.compares):
-        for pair in args.pairs:
-            if (pair, number) not in done:
-                compares.append(run(pair, number, args.settings))
-                write(raw, compares)
-                print(line(compares[-1]), flush=True)
+    missing = [(pair, number) for number in range(args.compares) for pair in args.pairs if (pair, number) not in done]
+    if missing and compares and compares[0].software != (here := software_name(software(with_torch=True))):
+        sys.exit(f"{raw} is of {compares[0].software}, and this is {here}.\nTry: --out another-folder")
+    for pair, number in missing:
+        compares.append(run(pair, number, args.settings))
+        write(raw, compares)
+        print(line(compares[-1]), flush=True)
+    if not compares:
+        sys.exit("There is nothing to compare.\nTry: --compares 30")
     text = table(compares, args.settings)
     (args.out / "README.md").write_text(text, encoding="utf-8")
     print(text)

@@ -177,7 +177,7 @@ class Sampling(Record, frozen=True, kw_only=True):
     ``within`` is the wanted half-width of the median's 95 % interval as a share of the median, ``rounds`` the fresh
     processes of each net, ``turns`` the windows of each of them, ``max_time`` the cap in seconds on all that is timed
     after the first step, ``turn_time`` the shortest window in seconds. ``looks`` are the counts of rounds after which
-    the measurement may end by what it has seen, so that intervals over rounds are corrected for them; without looks
+    the measurement may end by what it has seen, so that the intervals of ratios are corrected for them; without looks
     ``rounds`` is fixed beforehand.
     """
 

@@ -440,7 +440,7 @@ def test_a_session_of_which_a_side_did_not_end_well_decides_nothing_and_says_why
     partial = [*whole[:-1], msgspec.structs.replace(whole[-1], status=status)]
     found = of("bn-twin-slower", partial)
     assert found.verdict == "cannot tell"
-    said = f"only a part of its session: nfnet-f0 ended as {status.replace('_', ' ')}"
+    said = f"only a part of what was planned: nfnet-f0 ended as {status.replace('_', ' ')}"
     assert said in found.why and said in found.measured
     cut = [*CASES["sam-cost"][0][:-1], msgspec.structs.replace(CASES["sam-cost"][0][-1], status=status)]
     assert of("sam-cost", cut).verdict == "cannot tell"
@@ -455,7 +455,7 @@ def cut_short() -> Results:
 
 def test_a_session_that_ended_between_two_turns_says_how_many_it_had() -> None:
     # turns of a round that is not whole count or not
-    assert re.search("only a part of its session: [89] of 10 turns", of("bn-twin-slower", cut_short()).why)
+    assert re.search("only a part of what was planned: [89] of 10 turns", of("bn-twin-slower", cut_short()).why)
 
 
 def test_a_session_that_did_not_end_well_gives_way_to_an_older_one_that_did() -> None:
@@ -769,3 +769,13 @@ def test_the_frame_holds_raw_values_one_row_a_figure_and_one_for_a_claim_without
 def test_csv_and_json_are_the_same_rows() -> None:
     assert len(show.table(everything(0), "csv").splitlines()) == 1 + len(show.rows(everything(0)))
     assert '"verdict": "holds"' in show.table(everything(0), "json")
+
+
+def test_rounds_of_a_study_have_a_session_each_and_are_one_measurement() -> None:
+    # as `run` measures them: what decides is the pair, not the session
+    results = pair("bn-nfnet-f0", "nfnet-f0", 1.3, 1.31, 1.3, 1.32)
+    planned = Sampling(rounds=4, turns=1)
+    each = [msgspec.structs.replace(r, session=f"s{r.round}", sampling=planned) for r in results]
+    verdict, once = of("bn-twin-slower", each), of("bn-twin-slower", results)
+    assert verdict.verdict == once.verdict == "holds"
+    assert verdict.figures[0].rounds == 4 and verdict.measured == once.measured

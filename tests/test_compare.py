@@ -178,7 +178,12 @@ Script = Callable[[Seat, int, int], Result]
 
 
 def run(
-    monkeypatch: pytest.MonkeyPatch, script: Script, rounds: int | None = None, within: float = 0.01, time: float = 60
+    monkeypatch: pytest.MonkeyPatch,
+    script: Script,
+    rounds: int | None = None,
+    within: float = 0.01,
+    time: float = 60,
+    nets: tuple[StepTime, ...] = (A, B),
 ) -> tuple[list[Result], list[Result], Quiet]:
     """(those that count, all, the watch) of a comparison whose workers follow ``script``, 3 s a turn."""
 
@@ -198,8 +203,8 @@ def run(
     monkeypatch.setattr(versus, "start", lambda *args: None)
     kept: list[Result] = []
     watch = Quiet()
-    wanted = versus.sampling(rounds, within, time, 2)
-    counted = versus.Versus([A, B], wanted, time, device="fake", seed=0, keep=kept.append, watch=watch).run()
+    wanted = versus.sampling(rounds, within, time, len(nets))
+    counted = versus.Versus(nets, wanted, time, device="fake", seed=0, keep=kept.append, watch=watch).run()
     return counted, kept, watch
 
 
@@ -305,6 +310,35 @@ def test_one_that_fails_is_a_row_and_the_run_ends(monkeypatch: pytest.MonkeyPatc
     counted, kept, _ = run(monkeypatch, failing)
     assert [r.status for r in kept].count("error") == 1
     assert compare.paired(counted, A, B) is None
+
+
+@pytest.mark.parametrize("fails_in", [0, 2])
+def test_of_three_nets_one_that_fails_costs_the_others_no_round(monkeypatch: pytest.MonkeyPatch, fails_in: int) -> None:
+    def failing(seat: Seat, round: int, turn: int) -> Result:
+        if seat.workload == C and round >= fails_in:
+            return result(status="error", readings=(), message="boom")
+        return result(times=(0.5,) * 5)
+
+    counted, kept, _ = run(monkeypatch, failing, nets=(A, B, C))
+    ratio = compare.paired(counted, A, B)
+    assert ratio is not None and (ratio.rounds, ratio.turns) == (4, 8) and ratio.estimate.low is not None
+    assert [r.status for r in kept].count("error") == 1
+
+
+def test_rounds_in_which_auto_became_something_else_do_not_count() -> None:
+    other = Resolved(px=224, micro_batch=32, precision="fp32", layout="nchw")
+    kept = [
+        *rounds(*[(1.0, 2.0)] * 4),
+        *(msgspec.structs.replace(r, round=4, resolved=other) for r in rounds((1.0, 9.0))),
+    ]
+    ratio = compare.paired(kept, A, B)
+    assert ratio is not None and ratio.rounds == 4 and ratio.speedup == (pytest.approx(2.0),) * 3
+
+
+def test_turns_of_an_older_version_that_looked_after_each_have_no_interval() -> None:
+    each_alone = rounds(*[(1.0, 2.0)] * 6, turns=1, session="s", sampling=Sampling(turn_time=3.0))
+    ratio = compare.paired(each_alone, A, B)
+    assert ratio is not None and ratio.rounds == 6 and ratio.estimate.low is None
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from make import CPU, H200, once, result, step_times
 
 from nfbench.analysis import claims
 from nfbench.analysis.rows import quiet, row, rows
+from nfbench.analysis.sessions import current
 from nfbench.records import Conditions, Result, Sampling, StepTime, to_json
 from nfbench.showing import answers, plots, results, study, tables
 from nfbench.showing.kinds import Held
@@ -34,7 +35,10 @@ def timed(model: str = "resnet50", *more: Any, times: tuple[float, ...] = (0.1,)
         ),
         ([timed(machine=H200, conditions=Conditions(other_processes=2))], "other processes used the GPU"),
         ([timed(machine=H200, conditions=Conditions(other_processes=0))], None),
-        ([timed(times=(0.1, 0.4) * 10)], "its interval is ± 60 %"),
+        ([timed(times=(0.1, 0.4) * 10)], "its steps are known to ± 60 % only"),
+        ([timed(times=(0.03, 4.0, 0.03, 4.0, 0.03, 4.0))], "its steps are known to ± 99 % only"),  # ± is not printed
+        ([timed(times=(t,) * 20, round=n) for n, t in enumerate((0.1, 0.2))], "its steps are known to ± 35 % only"),
+        ([timed(times=(t,) * 20, round=n) for n, t in enumerate((0.1, 0.11))], None),
         ([timed(times=(0.1,) * 4)], "only 4 steps were timed"),
         ([timed(times=(4.3,))], "only 1 step was timed"),
         ([timed(times=(0.1,) * 5)], None),
@@ -151,3 +155,21 @@ def test_plot_and_report_take_the_flag(cli: Cli) -> None:
     assert cli("report", "r.jsonl", "-o", "noisy.md", "--noisy").exit_code == 0
     plain, noisy = (Path(name).read_text(encoding="utf-8") for name in ("plain.md", "noisy.md"))
     assert "times as fast" not in plain.partition("## ")[0] and "times as fast" in noisy
+
+
+def test_a_disturbed_session_does_not_make_a_quiet_one_noisy_and_is_not_averaged_in() -> None:
+    loaded = timed("resnet50", LOADED, times=(4.3,) * 6, session="loaded")
+    well = [timed(times=(0.028,) * 20, session="well", round=n) for n in range(2)]
+    shown = row([loaded, *well])
+    assert "noisy" not in shown and shown["step_time"] == pytest.approx(0.028)
+    assert quiet([loaded, *well]) == well
+
+
+@pytest.mark.parametrize("loaded_is_newer", [True, False])
+def test_a_noisy_session_takes_no_quiet_ones_place(loaded_is_newer: bool) -> None:
+    quiet_start, loaded_start = ("2026-01-01", "2026-01-02") if loaded_is_newer else ("2026-01-02", "2026-01-01")
+    well = timed(session="well", id="well", start=f"{quiet_start}T00:00:00.000Z", times=(0.1, 0.11) * 10)
+    loaded = timed("resnet50", LOADED, session="loaded", id="loaded", start=f"{loaded_start}T00:00:00.000Z")
+    (shown,) = current([well, loaded])
+    assert shown.id == "well"
+    assert ("a newer one is noisy" in shown.notes.get("older_session", "")) == loaded_is_newer

@@ -426,6 +426,7 @@ def test_the_page_of_a_device_leads_with_the_claims_and_names_each_study(cli: Cl
     done = cli("run", "claims", "--set", "scale=tiny", "--device", "fake", "--quiet")
     assert done.exit_code == 0, done.output
     assert "f1-vs-b7, " in done.stdout and ": tiny nets, a fake device" in done.stdout
+    assert "only a part" not in done.stdout and "rounds are needed" not in done.stdout
     assert "it says nothing about a GPU" in done.stdout.splitlines()[-1]
     run(cli, HEAD + '[[step-time]]\nmodel = "tiny-nfnet"\nmax_time = 1\n')
     report = report_write.device(Path("results/fake"))

@@ -250,10 +250,11 @@ def failures(results: Iterable[Result]) -> str:
 
 def by_process(results: Iterable[Result], value: Callable[[Result], float | None]) -> list[float]:
     """The geometric mean of a positive ``value`` over the turns of each process: turns share a process's luck, so that
-    they are no replicates. A process in which no turn has a value is left out."""
+    they are no replicates. What ended otherwise than well counts for nothing, and a process without a value is left
+    out."""
     turns: dict[tuple[str, int], list[float]] = {}
     for result in results:
-        if number := value(result):
+        if result.status in ("ok", "diverged") and (number := value(result)):
             turns.setdefault((result.session or result.id, result.round), []).append(number)
     return [stats.mean_of_logs(values).value for values in turns.values()]
 

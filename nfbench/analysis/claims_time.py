@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from nfbench.analysis import compare, metrics, stats
+from nfbench.analysis import compare, metrics, sessions, stats
 from nfbench.analysis.claim import PAPER_BATCH, Evidence, Figure, by_process, failures, norm, scope
 from nfbench.analysis.claims_equal import at_equal_accuracy
 from nfbench.analysis.compare import Ratio
@@ -64,20 +64,16 @@ class Pair(NamedTuple):
 
 
 def pairs(results: Sequence[Result]) -> list[Pair]:
-    """Each two workloads that took turns in one session, both ways round, from the newest session of the two."""
-    sessions: dict[str, list[Result]] = {}
-    for result in sorted(results, key=lambda r: r.start):
-        if isinstance(result.workload, StepTime) and result.session is not None:
-            sessions.setdefault(result.session, []).append(result)
+    """Each two workloads that took turns, both ways round, from the newest measurement of the two."""
     found: dict[tuple[str, str], Pair] = {}
-    for session in sessions.values():
-        workloads = list({key(r.workload): r.step for r in session}.values())
+    for rows in sessions.measurements(results):
+        workloads = list({key(r.workload): r.step for r in rows}.values())
         for net, baseline in itertools.permutations(workloads, 2):
-            ratio = compare.paired(session, net, baseline)
+            ratio = compare.paired(rows, net, baseline)
             if ratio is None or any(r.resolved is None for r in ratio[:2]):
                 continue
             keys = key(net), key(baseline)
-            both = [r for r in session if key(r.workload) in keys]
+            both = [r for r in rows if key(r.workload) in keys]
             pair = Pair(net, baseline, ratio, tuple(r.id for r in both), _partial(both, ratio))
             if not pair.doubt or keys not in found or found[keys].doubt:
                 found[keys] = pair
@@ -90,7 +86,7 @@ def _partial(rows: Sequence[Result], ratio: Ratio) -> str:
     # one that was stopped between two turns has no row that says so
     fewer = f"{taken} of {ratio.asked} turns" if taken < ratio.asked else ""
     why = failures(rows) or fewer
-    return f"only a part of its session: {why}" if why else ""
+    return f"only a part of what was planned: {why}" if why else ""
 
 
 def f1_vs_b7(results: Sequence[Result]) -> Evidence:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from nfbench import units
@@ -12,7 +13,7 @@ from nfbench.analysis.stats import Estimate
 from nfbench.catalog import published
 from nfbench.catalog.models import find
 from nfbench.errors import UnknownModel
-from nfbench.records import Machine, Resolved, Result, StepTime, accumulation_steps, key
+from nfbench.records import Machine, Resolved, Result, Sampling, StepTime, accumulation_steps, key
 
 _SHORTEST, _LONGEST = 1e-12, 1e12
 """Seconds that no clock has shown: such a file was not written by nfbench, and its ratios overflow."""
@@ -75,7 +76,7 @@ def paired(results: Sequence[Result], net: StepTime, baseline: StepTime) -> Rati
         if len(pair) == 2:
             rounds.setdefault((session, round), []).append((pair[sides[0]], pair[sides[1]]))
     sound = {place: pairs for place, pairs in rounds.items() if not any(metrics.voided(r) for p in pairs for r in p)}
-    whole = [pairs for pairs in sound.values() if len(pairs) >= pairs[0][0].sampling.turns]
+    whole = _alike([pairs for pairs in sound.values() if len(pairs) >= pairs[0][0].sampling.turns])
     counted = whole or list(sound.values())
     if not counted:
         return None
@@ -85,7 +86,7 @@ def paired(results: Sequence[Result], net: StepTime, baseline: StepTime) -> Rati
         for pairs in counted
     ]
     estimate = stats.mean_of_logs(effects, gate.confidence() if sampling.looks else stats.CONFIDENCE)
-    enough = len(whole) >= stats.LEAST_ROUNDS
+    enough = len(whole) >= stats.LEAST_ROUNDS and not _peeked(sampling, rounds)
     return Ratio(
         *last,
         estimate if enough else Estimate(estimate.value),
@@ -97,6 +98,19 @@ def paired(results: Sequence[Result], net: StepTime, baseline: StepTime) -> Rati
         if sampling.looks or sampling.turns == 1
         else sampling.turns * max(len({t[:2] for t in turns}), sampling.rounds),
     )
+
+
+def _alike(rounds: list[list[tuple[Result, Result]]]) -> list[list[tuple[Result, Result]]]:
+    """The rounds in which each `auto` of both sides became the same, those of which there are most."""
+    kinds = Counter((pairs[0][0].resolved, pairs[0][1].resolved) for pairs in rounds)
+    return [pairs for pairs in rounds if (pairs[0][0].resolved, pairs[0][1].resolved) == kinds.most_common(1)[0][0]]
+
+
+def _peeked(sampling: Sampling, rounds: Collection[tuple[str | None, int]]) -> bool:
+    """Whether an older version looked after each of these rounds, every one a turn in processes of its own."""
+    sessions = {session for session, _ in rounds}
+    single = sampling.rounds == sampling.turns == 1 and not sampling.looks and sampling.turn_time > 0
+    return single and len(sessions) < len(rounds)
 
 
 def _clocked(seconds: float | None) -> bool:

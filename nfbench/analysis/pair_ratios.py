@@ -71,7 +71,8 @@ def _separate(mine: Of, base: Of) -> tuple[Estimate | None, str]:
     sessions: dict[str, list[float]] = {}
     for session, time in sides[0]:
         sessions.setdefault(session, []).append(time)
-    noise = [stats.mean_of_logs(times).value for times in sessions.values()]
+    # a study has a session for each round, which is no replicate of a session
+    noise = [stats.mean_of_logs(times).value for times in sessions.values() if len(times) >= stats.LEAST_ROUNDS]
     estimate = gate.unpaired(before, after, noise, stats.CONFIDENCE)
     return estimate, f"{len(after)} and {len(before)} rounds, Welch"
 

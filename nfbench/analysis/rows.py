@@ -77,7 +77,7 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
     findings, which are most of the work.
     """
     last = group[-1]
-    rated = _rated(group)
+    rated = noise.undisturbed(_rated(group))
     shown = rated or [last]
     result = shown[-1]
     workload, resolved = result.step, result.resolved
@@ -128,11 +128,16 @@ def _rated(group: Sequence[Result]) -> list[Result]:
 
 
 def quiet(results: Iterable[Result]) -> list[Result]:
-    """The results without those of timed steps whose row is noisy, of whatever software."""
+    """The results without those of timed steps whose row is noisy, of whatever software, and of sessions that other
+    work disturbed."""
     results = list(results)
     steps = choose((r for r in results if isinstance(r.workload, StepTime)), everything=True)
-    rated = [(group, _rated(group)) for group in steps.groups]
-    noisy = {id(r) for group, timed in rated if noise.reason(timed, metrics.across(timed)) for r in group}
+    noisy: set[int] = set()
+    for group in steps.groups:
+        rated = _rated(group)
+        calm = noise.undisturbed(rated)
+        kept = set() if noise.reason(calm, metrics.across(calm)) else set(map(id, calm))
+        noisy |= {id(r) for r in (rated if kept else group)} - kept
     return [r for r in results if id(r) not in noisy]
 
 

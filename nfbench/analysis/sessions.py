@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from nfbench.analysis import compare, metrics
+from nfbench.analysis import compare, metrics, noise
 from nfbench.analysis.stats import Estimate
 from nfbench.records import Result, StepTime, key
 
@@ -49,11 +49,12 @@ def current(results: Sequence[Result]) -> list[Result]:
     Measurements are of the same where they hold the same workloads together, on one machine, by one software, of one
     study and seed. A measurement is a run of rounds; a session may hold one of them or all. The first session that
     measures a round again begins a newer measurement, so that rounds which a run was stopped before, or which were
-    added later, join those that were there. A round that failed is replaced by the next of its number.
+    added later, join those that were there. A round that failed, or in which the GPU was slowed down, is replaced by
+    the next of its number.
 
-    Of timed steps the newest measurement is shown whose interval is at most `WIDER` times as wide as the narrowest
-    one's: the interval of the ratio where a pair took turns over enough rounds, else the widest of the step times',
-    each as a share of its value. An interval over rounds and one within a run are not the same thing: a measurement
+    Of timed steps a quiet measurement goes before a noisy one (`nfbench.analysis.noise`). Of those the newest is shown
+    whose interval is at most `WIDER` times as wide as the narrowest one's: the interval of the ratio where a pair took
+    turns over enough rounds, else the widest of the step times', each as a share of its value. An interval over rounds and one within a run are not the same thing: a measurement
     without the former replaces none that has it. Results that are shown in the place of newer ones have the note
     `OLDER`, which becomes a finding of their row. Of everything else, such as training runs, the newest session of
     each round and seed is shown. One that was cut off replaces no other, and goes once there is one that was not.
@@ -110,15 +111,19 @@ def _chosen(rounds: Sequence[_Round]) -> tuple[list[_Round], str]:
     measurements = _measurements(ordered)
     if len(measurements) == 1:
         return measurements[0], ""
-    widths = [_width([r for one in rounds for r in one.rows]) for rounds in measurements]
-    best = max(known for known, _ in widths)
-    narrowest = min(width for known, width in widths if known == best)
-    place = max(i for i, (known, width) in enumerate(widths) if known == best and width <= WIDER * narrowest)
+    results = [[r for one in rounds for r in one.rows] for rounds in measurements]
+    noisy, widths = [_noisy(rows) for rows in results], [_width(rows) for rows in results]
+    ranks = [(not why, known) for why, (known, _) in zip(noisy, widths, strict=True)]
+    best = max(ranks)
+    narrowest = min(width for rank, (_, width) in zip(ranks, widths, strict=True) if rank == best)
+    place = max(i for i, rank in enumerate(ranks) if rank == best and widths[i][1] <= WIDER * narrowest)
     if place == len(measurements) - 1:
         return measurements[place], ""
     known, width = widths[-1]
     wider = f"{width / narrowest:.1f} times as wide as the narrowest" if narrowest else "wider"
-    lacks = _LACKS[known] if known < best else f"a newer one's interval is {wider}"
+    lacks = _LACKS[known] if known < best[1] else f"a newer one's interval is {wider}"
+    if noisy[-1] and best[0]:
+        lacks = f"a newer one is noisy ({noisy[-1]})"
     start = min(r.start for one in measurements[place] for r in one.rows)
     return measurements[place], f"The session of {start[:16].replace('T', ' ')} is shown: {lacks}"
 
@@ -128,12 +133,40 @@ def _measurements(ordered: Sequence[_Round]) -> list[list[_Round]]:
     found: list[list[_Round]] = []
     last = {one.number: one for one in ordered}
     for one in ordered:
-        if last[one.number] is not one and any(metrics.seconds(r) is None for r in one.rows):
+        if last[one.number] is not one and any(metrics.seconds(r) is None or metrics.voided(r) for r in one.rows):
             continue
         if not found or any(other.number == one.number for other in found[-1]):
             found.append([])
         found[-1].append(one)
     return found
+
+
+def measurements(results: Iterable[Result]) -> list[list[Result]]:
+    """The timed steps that took turns, a list for each measurement as `current` has them, the oldest first.
+
+    Rounds that a signal cut short are in it only where there is no other round of the same workloads.
+    """
+    steps = [r for r in results if isinstance(r.workload, StepTime) and r.session is not None]
+    together = of_sessions(steps)
+    places: dict[tuple[object, ...], dict[tuple[str, int], list[Result]]] = {}
+    for r in steps:
+        place = r.machine, r.software, r.study, r.seed, together[str(r.session)]
+        places.setdefault(place, {}).setdefault((str(r.session), r.round), []).append(r)
+    lists = []
+    for sessions in places.values():
+        rounds = sorted((_Round(*where, rows) for where, rows in sessions.items()), key=lambda one: one.time)
+        whole = [one for one in rounds if not one.cut] or rounds
+        lists += [[r for one in several for r in one.rows] for several in _measurements(whole)]
+    return sorted(lists, key=lambda rows: max(r.start for r in rows))
+
+
+def _noisy(rows: Sequence[Result]) -> str:
+    """Why a measurement is noisy; empty where it is not."""
+    for name in dict.fromkeys(key(r.workload) for r in rows):
+        rated = [r for r in rows if key(r.workload) == name and metrics.seconds(r) is not None]
+        if why := noise.reason(rated, metrics.across(rated)):
+            return why
+    return ""
 
 
 def _width(rows: Sequence[Result]) -> tuple[int, float]:

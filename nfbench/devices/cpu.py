@@ -125,11 +125,6 @@ class Cpu(TorchDevice):
             )
 
 
-def resident() -> int | None:
-    """Resident bytes of this process now; None where the kernel does not say."""
-    return _status("VmRSS")
-
-
 def peak_resident() -> int | None:
     """The most that was resident, in bytes, since `Cpu.reset_peaks` or the start of the process."""
     return _status("VmHWM")

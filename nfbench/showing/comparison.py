@@ -74,7 +74,7 @@ def _line(row: Row, first: Row, ratio: Ratio | None) -> dict[str, Any]:
     if ratio is not None:
         speedup = ratio.speedup
         line |= {"speedup": speedup.value, "speedup_low": speedup.low, "speedup_high": speedup.high}
-        line["turns"], line["times"] = ratio.turns, _told(ratio)
+        line["turns"], line["times"] = ratio.turns, _with_reason(ratio)
         line["rounds"] = ratio.rounds
     return line
 
@@ -83,7 +83,7 @@ def _times(ratio: Ratio) -> str:
     return units.interval(*ratio.speedup)
 
 
-def _told(ratio: Ratio) -> str:
+def _with_reason(ratio: Ratio) -> str:
     """The ratio in a table, with the reason where it has no interval."""
     return f"{_times(ratio)} ({ratio.no_interval})" if ratio.no_interval else _times(ratio)
 

@@ -110,12 +110,12 @@ def sentence(ratio: Ratio) -> str:
     # a step of one batch against a step of another is no speed
     images = ratio.net.step.batch == ratio.baseline.step.batch
     net, baseline = (spelt(name) for name in _named(ratio))
-    if ratio.speedup.half_width is None:
-        shown += ", without an interval,"
-    if ratio.open:
+    if ratio.no_interval:
+        text = f"{net} against {baseline}: {shown} times as fast, without an interval"
+    elif ratio.open:
         does = "trains" if images else "takes steps"
         text = f"cannot tell which {does} faster, {net} or {baseline}: {shown} times"
-    elif not _clear(ratio) and ratio.speedup.half_width is not None:
+    elif not _clear(ratio):
         does = "train" if images else "take steps"
         text = f"{net} and {baseline} {does} about equally fast, {shown} times"
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from nfbench.analysis import metrics
 from nfbench.analysis.sessions import cut_short, of_sessions
 from nfbench.catalog.models import find
 from nfbench.devices.about import commit_of
@@ -65,6 +66,9 @@ def _whole(task: Task, rows: Sequence[Result]) -> bool:
     # who fails takes no further turn
     if failed(rows):
         return True
+    if len(task.keys) > 1 and any(map(metrics.voided, rows)):
+        # a round in which the GPU was slowed down is measured again
+        return False
     turns = {name: {r.turn for r in rows if key(r.workload) == name} for name in task.keys}
     if isinstance(task.workload, AgcCost):
         # which implementations run here is known to the device alone, and turns end when they are enough

@@ -30,7 +30,7 @@ def sampling(rounds: int | None, within: float, max_time: float, nets: int) -> S
         min_steps=3,
         rounds=rounds or gate.LOOKS[-1],
         turns=TURNS,
-        max_time=max(TURN_TIME, max_time / (max(least, stats.LEAST_ROUNDS) * nets)),
+        max_time=max(TURN_TIME, max_time / (max(least, stats.LEAST_ROUNDS) * TURNS * nets)),
         turn_time=min(TURN_TIME, max_time / (least * TURNS * nets)),
         looks=looks,
     )
@@ -114,7 +114,7 @@ class Versus:
         words = words or f" (round {self.sound + 1} of {look})"
         rows: list[Result] = []
         turn = 0
-        while turn < TURNS and not group.out - self.failed:
+        while turn < TURNS and 0 not in group.out and len(group.out) < len(self.workloads) - 1:
             results = group.turn(self.tried, turn, self.sampling, self.keep, self.watch, said=words)
             turn += 1
             if not group.alone and crowded(results):
@@ -129,6 +129,8 @@ class Versus:
         self.failed |= group.out
         self.tried += 1
         self.results += rows
+        if not self._comparable():
+            return
         if any(map(metrics.voided, rows)):
             self.void += 1
             return
@@ -138,6 +140,7 @@ class Versus:
     def _narrow(self) -> bool:
         """Whether each ratio's interval is as narrow as wanted."""
         first, *others = self.workloads
-        ratios = [compare.paired(self.results, first, other) for other in others]
+        there = [other for place, other in enumerate(others, 1) if place not in self.failed]
+        ratios = [compare.paired(self.results, first, other) for other in there]
         widths = [(r.estimate.half_width, r.estimate.value) for r in ratios if r is not None]
         return bool(widths) and all(half is not None and half <= self.sampling.within * value for half, value in widths)
