@@ -16,7 +16,7 @@ from nfbench.analysis.claim import Figure, Verdict
 from nfbench.analysis.claims import BY_CONSTRUCTION, RULES, TINY, claims, judge
 from nfbench.analysis.stats import LEAST_ROUNDS, Estimate
 from nfbench.catalog import published
-from nfbench.records import Reading, Resolved, Result, StepTime, reading
+from nfbench.records import Reading, Resolved, Result, Sampling, StepTime, reading
 from nfbench.showing import claims as show
 from nfbench.studies.entries import TABLES
 from tests.make import CPU, FAKE, H200, accuracy, once, result, step_times

@@ -54,8 +54,9 @@ def current(results: Sequence[Result]) -> list[Result]:
 
     Of timed steps a quiet measurement goes before a noisy one (`nfbench.analysis.noise`). Of those the newest is shown
     whose interval is at most `WIDER` times as wide as the narrowest one's: the interval of the ratio where a pair took
-    turns over enough rounds, else the widest of the step times', each as a share of its value. An interval over rounds and one within a run are not the same thing: a measurement
-    without the former replaces none that has it. Results that are shown in the place of newer ones have the note
+    turns over enough rounds, else the widest of the step times', each as a share of its value. An interval over rounds
+    and one within a run are not the same thing: a measurement without the former replaces none that has it. Results
+    that are shown in the place of newer ones have the note
     `OLDER`, which becomes a finding of their row. Of everything else, such as training runs, the newest session of
     each round and seed is shown. One that was cut off replaces no other, and goes once there is one that was not.
     """
