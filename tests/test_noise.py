@@ -153,6 +153,8 @@ def test_plot_and_report_take_the_flag(cli: Cli) -> None:
     assert cli("plot", "r.jsonl", "--kind", "speedup", "--noisy").exit_code == 0
     assert cli("report", "r.jsonl", "-o", "plain.md").exit_code == 0
     assert cli("report", "r.jsonl", "-o", "noisy.md", "--noisy").exit_code == 0
+    assert cli("report", "r.jsonl", "-o", "page.html").exit_code == 0
+    assert Path("page.html").read_text(encoding="utf-8").count('<tr class="noisy">') == 2
     plain, noisy = (Path(name).read_text(encoding="utf-8") for name in ("plain.md", "noisy.md"))
     assert "times as fast" not in plain.partition("## ")[0] and "times as fast" in noisy
 
