@@ -152,13 +152,17 @@ def test_top1_is_a_difference_over_seeds_of_the_same_data_set() -> None:
 
 
 def test_reported_ratios_stand_in_a_column_of_their_own(cli: Cli) -> None:
-    folder = kept(step("efficientnet-b7", time=0.5), step("nfnet-f1", time=0.1))
+    folder = kept(step("efficientnet-b7", time=0.5, machine=H200), step("nfnet-f1", time=0.1, machine=H200))
     done = cli("table", folder, "--baseline", "nfnet-f1", "--format", "csv")
     row = cells(done.stdout)[0]
     assert row["step_time_ratio"] == "5.0" and "8.7" in row["reported_ratios"]
     screen = cli("table", folder, "--baseline", "nfnet-f1")
     assert "reported" in screen.stdout.splitlines()[0] and "× nfnet-f1's" in screen.stdout.splitlines()[0]
     assert "reported: at the train px of each and batch 32 a device." in screen.stderr
+    # a GPU's published figure never stands beside a CPU's
+    on_cpu = kept(step("efficientnet-b7", time=0.5), step("nfnet-f1", time=0.1))
+    screen = cli("table", on_cpu, "--baseline", "nfnet-f1")
+    assert "× nfnet-f1's" in screen.stdout and "reported" not in screen.stdout
 
 
 def test_the_table_says_how_and_what_differs_next_to_each_ratio(cli: Cli) -> None:

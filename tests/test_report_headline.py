@@ -99,7 +99,7 @@ def test_of_equal_ratios_one_that_is_clear_of_1_is_the_answer() -> None:
 
 def test_fewer_than_four_rounds_have_a_figure_without_an_interval_and_say_what_is_needed() -> None:
     answer = built(*(r for r in F1_B7 if r.round < 3)).parts[0].answer
-    assert re.search(r"NFNet-F1 trains 5\.\d+, without an interval, times as fast as EfficientNet-B7 \(both", answer)
+    assert re.search(r"NFNet-F1 against EfficientNet-B7: 5\.\d+ times as fast, without an interval \(both", answer)
     assert "; 4 rounds are needed for an interval: --rounds 4)" in answer and "±" not in answer
 
 

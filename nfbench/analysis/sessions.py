@@ -114,7 +114,7 @@ def _chosen(rounds: Sequence[_Round]) -> tuple[list[_Round], str]:
         return measurements[0], ""
     results = [[r for one in rounds for r in one.rows] for rounds in measurements]
     noisy, widths = [_noisy(rows) for rows in results], [_width(rows) for rows in results]
-    ranks = [(not why, known) for why, (known, _) in zip(noisy, widths, strict=True)]
+    ranks = [(not why and known > _FAILED, known) for why, (known, _) in zip(noisy, widths, strict=True)]
     best = max(ranks)
     narrowest = min(width for rank, (_, width) in zip(ranks, widths, strict=True) if rank == best)
     place = max(i for i, rank in enumerate(ranks) if rank == best and widths[i][1] <= WIDER * narrowest)
@@ -145,7 +145,7 @@ def _measurements(ordered: Sequence[_Round]) -> list[list[_Round]]:
 def measurements(results: Iterable[Result]) -> list[list[Result]]:
     """The timed steps that took turns, a list for each measurement as `current` has them, the oldest first.
 
-    Rounds that a signal cut short are in it only where there is no other round of the same workloads.
+    A round that a signal cut short is in it only where no other has its number.
     """
     steps = [r for r in results if isinstance(r.workload, StepTime) and r.session is not None]
     together = of_sessions(steps)
@@ -156,8 +156,9 @@ def measurements(results: Iterable[Result]) -> list[list[Result]]:
     lists = []
     for sessions in places.values():
         rounds = sorted((_Round(*where, rows) for where, rows in sessions.items()), key=lambda one: one.time)
-        whole = [one for one in rounds if not one.cut] or rounds
-        lists += [[r for one in several for r in one.rows] for several in _measurements(whole)]
+        whole = {one.number for one in rounds if not one.cut}
+        rounds = [one for one in rounds if not one.cut or one.number not in whole]
+        lists += [[r for one in several for r in one.rows] for several in _measurements(rounds)]
     return sorted(lists, key=lambda rows: max(r.start for r in rows))
 
 
