@@ -120,7 +120,7 @@ def _max_time(sampling: Sampling, nets: int) -> float:
     least = sampling.looks[0] if sampling.looks else sampling.rounds
     if sampling.turns > 1 and sampling.turn_time < TURN_TIME:
         return round(sampling.turn_time * sampling.turns * least * nets, 6)
-    return round(sampling.max_time * max(least, LEAST_ROUNDS) * nets, 6)
+    return round(sampling.max_time * max(least, LEAST_ROUNDS) * sampling.turns * nets, 6)
 
 
 def _accuracy(results: Sequence[Result]) -> list[str]:
