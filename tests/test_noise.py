@@ -71,7 +71,7 @@ def test_a_noisy_row_says_so_in_every_format_and_is_asked_about_in_a_finding() -
     (finding,) = [line for line in results.findings([shown]) if "Noisy" in line]
     assert "other processes took 31 % of the CPU" in finding and "--noisy" in finding
     (used,), _ = rows([timed("resnet50", LOADED)], noisy=True)
-    assert "(noisy)" not in results.wide([used], "md")
+    assert "(noisy)" not in results.wide([used], "md") and not any("Noisy" in f for f in results.findings([used]))
 
 
 def test_a_terminal_shows_it_grey(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +164,8 @@ def test_a_disturbed_session_does_not_make_a_quiet_one_noisy_and_is_not_averaged
     well = [timed(times=(0.028,) * 20, session="well", round=n) for n in range(2)]
     shown = row([loaded, *well])
     assert "noisy" not in shown and shown["step_time"] == pytest.approx(0.028)
+    (disturbed,) = [f for f in shown["findings"] if f.code == "disturbed"]
+    assert disturbed.message.startswith("1 of 3 windows are left out")
     assert quiet([loaded, *well]) == well
 
 

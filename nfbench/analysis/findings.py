@@ -16,7 +16,7 @@ from nfbench.analysis.finding import Finding
 from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.records import Accuracy, Result, StepTime, accumulation_steps
 
-__all__ = ["Finding", "few_rounds", "noisy", "of", "of_all"]
+__all__ = ["Finding", "disturbed", "few_rounds", "noisy", "of", "of_all"]
 
 MANY_ZEROS = 0.20
 """Share of exact zeros; an awake net has 1 %, one whose branches start at zero 80 %."""
@@ -46,6 +46,12 @@ def few_rounds(rounds: int) -> Finding | None:
         return None
     text = f"{rounds} rounds give no interval: {LEAST_ROUNDS} are needed."
     return Finding("few_rounds", text, f"Take --rounds {LEAST_ROUNDS} or more.")
+
+
+def disturbed(left_out: int, windows: int) -> Finding:
+    """That so many of the ``windows`` of a row are in no figure of it, since other work disturbed their session."""
+    text = f"{left_out} of {windows} windows are left out: other processes took the CPU or used the GPU meanwhile."
+    return Finding("disturbed", text, "Time again on a quiet machine.")
 
 
 def noisy(reason: str) -> Finding:

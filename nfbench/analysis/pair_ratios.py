@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nfbench.analysis import accuracy_metrics, compare, gate, metrics, stats
+from nfbench.analysis import accuracy_metrics, compare, gate, metrics, noise, stats
 from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import Estimate
 from nfbench.records import Result, key
@@ -26,7 +26,8 @@ def in_turns(mine: Of, base: Of) -> compare.Ratio | None:
     sides = mine.results[-1].step, base.results[-1].step
     if not shared or key(sides[0]) == key(sides[1]):
         return None
-    return compare.paired([r for r in (*mine.results, *base.results) if r.session in shared], *sides)
+    results = [*noise.undisturbed(mine.results), *noise.undisturbed(base.results)]
+    return compare.paired([r for r in results if r.session in shared], *sides)
 
 
 def timed(mine: Of, base: Of) -> Row:
@@ -62,7 +63,7 @@ def timed(mine: Of, base: Of) -> Row:
 
 def _separate(mine: Of, base: Of) -> tuple[Estimate | None, str]:
     """The ratio of two that were not timed in turns, with Welch's interval over the rounds of each."""
-    sides = [_rounds(o.results) for o in (base, mine)]
+    sides = [_rounds(noise.undisturbed(o.results)) for o in (base, mine)]
     if not all(sides):
         return None, ""
     before, after = ([time for _, time in side] for side in sides)
@@ -72,8 +73,8 @@ def _separate(mine: Of, base: Of) -> tuple[Estimate | None, str]:
     for session, time in sides[0]:
         sessions.setdefault(session, []).append(time)
     # a study has a session for each round, which is no replicate of a session
-    noise = [stats.mean_of_logs(times).value for times in sessions.values() if len(times) >= stats.LEAST_ROUNDS]
-    estimate = gate.unpaired(before, after, noise, stats.CONFIDENCE)
+    between = [stats.mean_of_logs(times).value for times in sessions.values() if len(times) >= stats.LEAST_ROUNDS]
+    estimate = gate.unpaired(before, after, between, stats.CONFIDENCE)
     return estimate, f"{len(after)} and {len(before)} rounds, Welch"
 
 

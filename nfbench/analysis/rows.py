@@ -77,7 +77,8 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
     findings, which are most of the work.
     """
     last = group[-1]
-    rated = noise.undisturbed(_rated(group))
+    replicates = _rated(group)
+    rated = noise.undisturbed(replicates)
     shown = rated or [last]
     result = shown[-1]
     workload, resolved = result.step, result.resolved
@@ -117,7 +118,7 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
         # of several replicates the median rate is not that of their step time
         found["throughput"] = workload.batch / time.value
     if not brief:
-        found["findings"] = _doubts(group, rated, found["noisy"])
+        found["findings"] = _doubts(group, rated, found["noisy"], len(replicates) - len(rated))
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -167,8 +168,17 @@ def _measured(results: Sequence[Result]) -> Row:
     return found
 
 
-def _doubts(group: Sequence[Result], rated: Sequence[Result], noisy: str | None) -> list[findings.Finding]:
-    warnings = [*([findings.noisy(noisy)] if noisy else []), *findings.of_all(group)]
+def _doubts(
+    group: Sequence[Result], rated: Sequence[Result], noisy: str | None, disturbed: int
+) -> list[findings.Finding]:
+    warnings = findings.of_all(group)
+    if noisy or disturbed:
+        # that others had the CPU is said once
+        warnings = [f for f in warnings if f.code != "busy_host"]
+    if disturbed:
+        warnings.insert(0, findings.disturbed(disturbed, len(rated) + disturbed))
+    if noisy:
+        warnings.insert(0, findings.noisy(noisy))
     if (few := findings.few_rounds(len({(r.session or r.id, r.round) for r in rated}))) is not None:
         warnings.append(few)
     # replicates have an interval of their own
@@ -183,12 +193,20 @@ def rows(
     chosen = choose((r for r in results if isinstance(r.workload, StepTime)), everything)
     found = [row(group, brief) for group in chosen.groups]
     if noisy:
-        for shown in found:
-            shown.pop("noisy", None)
+        found = without_noise(found)
     names = machine_names(group[-1].machine for group in chosen.groups)
     for shown, group in zip(found, chosen.groups, strict=True):
         shown["machine"] = names[group[-1].machine]
     return found, chosen.said()
+
+
+def without_noise(rows: Sequence[Row]) -> list[Row]:
+    """The rows with noisy ones made like any other."""
+    kept = [{name: value for name, value in row.items() if name != "noisy"} for row in rows]
+    for row in kept:
+        if "findings" in row:
+            row["findings"] = [f for f in row["findings"] if f.code != "noisy"]
+    return kept
 
 
 def machine_names(machines: Iterable[Machine]) -> dict[Machine, str]:

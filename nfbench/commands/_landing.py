@@ -189,10 +189,8 @@ class Landing:
             click.echo(f"Next: nfbench table {path} · nfbench plot {path}", err=True)
 
 
-def say_read(broken: Sequence[Broken], note: str) -> None:
-    """The ``note`` about what was read, and how many lines were skipped with the first of them, on stderr."""
-    if note:
-        click.echo(note, err=True)
+def say_broken(broken: Sequence[Broken]) -> None:
+    """How many lines were skipped, with the first of them, on stderr."""
     if broken:
         count = len(broken)
         click.echo(

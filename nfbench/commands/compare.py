@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @options.options(options.WORKLOAD_OPTIONS)
 @click.option(
     "--rounds",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1000),
     metavar="N",
     help="So many fresh processes of each net.  [default: 4, 8 or 16, as --within needs]",
 )
@@ -68,6 +68,7 @@ def command(
     """
     from nfbench.analysis import compare
     from nfbench.analysis.rows import row as row_of
+    from nfbench.analysis.rows import without_noise
     from nfbench.catalog.nearest import nearest
     from nfbench.commands._landing import Landing
     from nfbench.records import key
@@ -108,8 +109,7 @@ def command(
         raise
     rows = [row_of([r for r in kept if key(r.workload) == k]) for k in keys]
     if noisy:
-        for row in rows:
-            row.pop("noisy", None)
+        rows = without_noise(rows)
     ratios = [
         None if "noisy" in rows[0] or "noisy" in row else compare.paired(kept, workloads[0], other)
         for row, other in zip(rows[1:], workloads[1:], strict=True)

@@ -48,7 +48,7 @@ def command(
     from nfbench.analysis.rows import quiet, rows
     from nfbench.analysis.store import beside, load
     from nfbench.analysis.where import parse, select
-    from nfbench.commands._landing import newest, say_read
+    from nfbench.commands._landing import newest, say_broken
     from nfbench.errors import BadResults
     from nfbench.showing import left_out, plots
     from nfbench.showing.kinds import Held
@@ -58,6 +58,8 @@ def command(
 
     conditions = parse(where)
     loaded = load(paths)
+    if loaded.note:
+        click.echo(loaded.note, err=True)
     results, replaced = newest(loaded.results)
     steps, aside = rows(results, everything, noisy=noisy)
     trained, trained_aside = accuracy.rows(results, everything)
@@ -88,7 +90,7 @@ def command(
         click.echo(f"All that was left out: {linked(path, sys.stderr)}", err=True)
     for line in () if conditions else _unread(results, asked):
         click.echo(f"Left out: {line}", err=True)
-    say_read(loaded.broken, loaded.note)
+    say_broken(loaded.broken)
     # a history shows older software without being told to
     for line in filter(None, (replaced, *((aside, trained_aside) if set(asked) != {"history"} else ()))):
         click.echo(line, err=True)

@@ -23,17 +23,19 @@ def command(paths: tuple[Path, ...], out: Path, everything: bool, noisy: bool) -
     tables, figures, findings, machine and the command that makes it again. A .html is one page that loads nothing; a
     .md has its figures in a folder of its name, but for results/DEVICE/README.md, whose are the studies' own.
     """
-    from nfbench.commands._landing import say_read
+    from nfbench.commands._landing import say_broken
     from nfbench.showing import report_build, report_sources, report_write
 
     report_write.check(out)
     sources = report_sources.read(paths)
+    if sources.note:
+        click.echo(sources.note, err=True)
     report = report_build.build(sources, everything, noisy)
     written = report_write.to(out, report)
     click.echo(written[0])
     if figures := len(written) - 1:
         folders = ", ".join(dict.fromkeys(str(path.parent) for path in written[1:]))
         click.echo(f"With {figures} figure{'s'[: figures != 1]} in {folders}.", err=True)
-    say_read(sources.broken, sources.note)
+    say_broken(sources.broken)
     for part in report.parts:
         click.echo(part.answer, err=True)

@@ -53,7 +53,7 @@ def command(
     from nfbench.analysis import columns as asked
     from nfbench.analysis.store import load
     from nfbench.analysis.where import parse, select
-    from nfbench.commands._landing import FAKE, newest, say_read
+    from nfbench.commands._landing import FAKE, newest, say_broken
     from nfbench.showing import accuracy as show_accuracy
     from nfbench.showing import chart, chart_study, together
     from nfbench.showing import clips as show_clips
@@ -67,6 +67,8 @@ def command(
         if typed and not named:
             raise click.BadParameter("no column is named; type model,batch,step_time.", param_hint=flag)
     loaded = load(paths)
+    if loaded.note:
+        click.echo(loaded.note, err=True)
     results, replaced = newest(loaded.results)
     kinds, said = _kinds(results, everything, target, noisy)
     if front is not None or target is not None:
@@ -96,7 +98,7 @@ def command(
     if all(r.machine.device == "fake" for r in results):
         # beside any other they are set aside
         click.echo(FAKE, err=True)
-    say_read(loaded.broken, loaded.note)
+    say_broken(loaded.broken)
     for line in filter(None, (replaced, *(said if front is None else said[1:]))):
         click.echo(line, err=True)
     click.echo(f"Next: nfbench plot {' '.join(map(str, paths))}", err=True)
