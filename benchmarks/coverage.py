@@ -88,7 +88,7 @@ def main() -> None:
     if not compares:
         sys.exit("There is nothing to compare.\nTry: --compares 30")
     text = table(compares, args.settings)
-    (args.out / "README.md").write_text(text, encoding="utf-8")
+    (args.out / "coverage.md").write_text(text, encoding="utf-8")
     print(text)
 
 

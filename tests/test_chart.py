@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Cli
-from make import CPU, result, step_times
+from make import CPU, H200, result, step_times
 from sweep_cases import batch_results, run, step
 
 from nfbench.analysis import accuracy, compare, rows, stats, sweeps
@@ -205,7 +205,7 @@ def test_runs_that_share_a_place_each_have_a_row() -> None:
 def pair(net: str, baseline: str, factors: Sequence[float]) -> compare.Ratio:
     """Rounds of ``net`` and ``baseline`` in turns, the latter's step so many times as long."""
     made = [
-        result(model, workload=StepTime(model=model), round=round, readings=(step_times(*[seconds] * 5),))
+        result(model, workload=StepTime(model=model), machine=H200, round=round, readings=(step_times(*[seconds] * 5),))
         for round, factor in enumerate(factors)
         for model, seconds in ((net, 0.1), (baseline, 0.1 * factor))
     ]

@@ -183,7 +183,7 @@ def test_only_what_a_terminal_shows_depends_on_its_width(format: Any, wide: Call
 @pytest.mark.parametrize("format", ["rich", "md"])
 def test_what_is_reported_stands_below_the_sheet_and_never_among_what_was_measured(format: Any) -> None:
     paper = {"px": 192, "precision": "bf16"}
-    text = sheet(rows.rows([timed(resolved=paper), timed("resnet50", 64)])[0], format)
+    text = sheet(rows.rows([timed(resolved=paper, machine=H200), timed("resnet50", 64, machine=H200)])[0], format)
     measured, reported = text.split("Reported, not measured here: a step of batch 32 a device (arXiv 2102.06171)")
     assert "reported" not in measured and "56.70 ms" not in measured
     assert "V100, fp16" in reported and "TPUv3, bf16" in reported and "56.70 ms" in reported

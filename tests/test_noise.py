@@ -51,6 +51,11 @@ def test_what_makes_a_row_noisy(group: list[Result], why: str | None) -> None:
     assert quiet(group) == ([] if why else group)
 
 
+def test_what_has_no_rate_is_not_noisy_but_stays_with_its_status() -> None:
+    failed = result(status="out_of_memory", readings=(), resolved=None)
+    assert "noisy" not in row([failed]) and quiet([failed]) == [failed]
+
+
 def test_a_composed_step_is_not_noisy_for_its_few_updates() -> None:
     from nfbench.records import Resolved, reading
 

@@ -153,7 +153,7 @@ def test_people_get_one_wide_table_a_quantity_below_the_answer() -> None:
     text = showing.batch_sweep(batches(*STEPS), "md")
     assert text.splitlines()[0] == (
         "Largest batch of one pass: nfnet-f0 64, nf-resnet50 128; out of memory: nfnet-f0 at 256; "
-        "quickest: resnet50, 517.7 images/s at batch 256."
+        "highest (under 4 rounds): resnet50, 517.7 images/s at batch 256."
     )
     for title in ("images/s", "step time", "peak memory, allocated on the device"):
         assert f"**{title}, by batch**" in text

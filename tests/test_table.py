@@ -196,12 +196,14 @@ def test_a_failure_among_replicates_is_counted() -> None:
 
 def test_reported_figures_stand_beside_only_where_batch_and_px_are_the_papers() -> None:
     paper = Resolved(px=192, micro_batch=32, precision="bf16", layout="nhwc")
-    ((row,), _) = rows.rows([result("nfnet-f0", resolved=paper)])
+    ((row,), _) = rows.rows([result("nfnet-f0", resolved=paper, machine=H200)])
     assert (row["reported_v100_step_time"], row["reported_tpuv3_step_time"]) == (0.0567, 0.0733)
     other = msgspec.structs.replace(paper, px=256)
-    assert "reported_v100_step_time" not in rows.rows([result("nfnet-f0", resolved=other)])[0][0]
-    large = result("nfnet-f0", resolved=paper, workload=StepTime(model="nfnet-f0", batch=64))
+    assert "reported_v100_step_time" not in rows.rows([result("nfnet-f0", resolved=other, machine=H200)])[0][0]
+    large = result("nfnet-f0", resolved=paper, machine=H200, workload=StepTime(model="nfnet-f0", batch=64))
     assert "reported_v100_step_time" not in rows.rows([large])[0][0]
+    # a CPU's figure stands beside no GPU's
+    assert "reported_v100_step_time" not in rows.rows([result("nfnet-f0", resolved=paper)])[0][0]
 
 
 def test_the_model_of_a_stranger_is_shown_all_the_same(cli: Cli) -> None:

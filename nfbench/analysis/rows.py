@@ -137,8 +137,10 @@ def quiet(results: Iterable[Result]) -> list[Result]:
     for group in steps.groups:
         rated = _rated(group)
         calm = noise.undisturbed(rated)
-        kept = set() if noise.reason(calm, metrics.across(calm)) else set(map(id, calm))
-        noisy |= {id(r) for r in (rated if kept else group)} - kept
+        if noise.reason(calm, metrics.across(calm)):
+            noisy |= set(map(id, group))
+        else:
+            noisy |= set(map(id, rated)) - set(map(id, calm))
     return [r for r in results if id(r) not in noisy]
 
 
