@@ -57,7 +57,7 @@ def _figure(twin: Sequence[Result], free: Sequence[Result]) -> Figure | None:
     both, last = (*twin, *free), twin[-1]
     assert last.resolved is not None
     images = last.resolved.micro_batch
-    on = f"{last.resolved.px} px, {images} images a pass, {last.resolved.precision}, {last.resolved.layout}"
+    on = f"{last.resolved.px} px, {images} images per pass, {last.resolved.precision}, {last.resolved.layout}"
     if images < LEAST_IMAGES:
         on += f"; the weights weigh more than so few images, take {LEAST_IMAGES} or more"
     for name, word in (("peak_allocated", "peak memory"), ("saved_bytes", "bytes saved for backward")):
