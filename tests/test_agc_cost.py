@@ -19,7 +19,7 @@ from nfbench.catalog.models import find
 from nfbench.devices import cpu
 from nfbench.devices.fake import FakeClips, FakeDevice
 from nfbench.measuring.clips import LEAST_TURNS, ClipCosts
-from nfbench.measuring.watch import Silent
+from nfbench.measuring.outcome import Silent
 from nfbench.nets.clip_trial import ClipTrial
 from nfbench.records import AgcCost, Result, Sampling, Software, StepTime, from_json, key, reading, to_json
 

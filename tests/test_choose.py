@@ -8,8 +8,7 @@ import fake_pynvml
 import pytest
 from fake_pynvml import CU13, Board, install, torch_sees, torch_sees_nothing
 
-from nfbench.devices.choose import card_at, choose, gather
-from nfbench.devices.diagnose import Facts, diagnose, has_kernels
+from nfbench.devices.choose import Facts, card_at, choose, diagnose, gather, has_kernels
 from nfbench.errors import DeviceUnavailable
 
 

@@ -11,7 +11,7 @@ from nfbench.devices.base import Device
 from nfbench.devices.cpu import Cpu
 from nfbench.devices.fake import FakeDevice
 from nfbench.errors import Interrupted, UnsupportedWorkload
-from nfbench.measuring.counted import count
+from nfbench.measuring.counts import count
 from nfbench.measuring.lock import lock_file, only_one
 from nfbench.measuring.outcome import Labels
 from nfbench.nets.dependence_readings import readings

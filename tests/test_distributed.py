@@ -25,11 +25,11 @@ import nfbench
 from nfbench.analysis import findings, metrics
 from nfbench.analysis.rows import rows
 from nfbench.analysis.store import load
-from nfbench.devices import guard, world
-from nfbench.devices.guard import Guard
-from nfbench.devices.world import Failure, World, place
+from nfbench.devices import base, ranks
+from nfbench.devices.base import RANK_VARIABLES, Failure, World, place
+from nfbench.devices.ranks import Guard
 from nfbench.errors import Terminated, UnsupportedWorkload
-from nfbench.measuring.merged import merged
+from nfbench.measuring.outcome import merged
 from nfbench.records import Conditions, Result, StepTime, accumulation_steps, reading, to_json
 from nfbench.showing.sheet import sheet
 
@@ -40,7 +40,7 @@ LONGEST = 240
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """For processes of a world of their own, with a lock that no other timing on this machine holds."""
-    kept = {name: value for name, value in os.environ.items() if name not in world.VARIABLES}
+    kept = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
     own = {"PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}", "XDG_RUNTIME_DIR": str(folder), "OMP_NUM_THREADS": "1"}
     return kept | own | more
 
@@ -206,7 +206,7 @@ def under_torchrun(monkeypatch: pytest.MonkeyPatch, rank: int = 0) -> None:
     given = {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(world, "OTHERS_END", 0.0)
+    monkeypatch.setattr(base, "OTHERS_END", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -397,9 +397,9 @@ class Late:
         self.leave, self.kept, self.codes = leave, list[str](), list[int]()
         self.inside, self.saying, self.left, self.end = (threading.Event() for _ in range(4))
         self.guard = Quiet(0, 2, Store())
-        monkeypatch.setattr(guard, "GRACE", 0.0)
-        monkeypatch.setattr(guard, "last_words", lambda said: self.saying.set() or self.end.wait(LONGEST))
-        monkeypatch.setattr(guard.os, "_exit", self._exit)
+        monkeypatch.setattr(ranks, "GRACE", 0.0)
+        monkeypatch.setattr(ranks, "last_words", lambda said: self.saying.set() or self.end.wait(LONGEST))
+        monkeypatch.setattr(ranks.os, "_exit", self._exit)
 
     def run(self) -> None:
         self.guard.tell(Failure(1, "out_of_memory", "no more"))
@@ -457,7 +457,7 @@ def test_who_comes_to_the_end_after_the_guard_keeps_no_second_row(
 
 
 def test_a_main_thread_that_failed_first_keeps_the_row_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "GRACE", 0.0)
+    monkeypatch.setattr(ranks, "GRACE", 0.0)
     own, kept = Quiet(0, 2, Store()), list[str]()
     with contextlib.suppress(MemoryError), own.keeping(lambda status, message: kept.append(status)):
         raise MemoryError
@@ -470,7 +470,7 @@ def test_a_main_thread_that_failed_first_keeps_the_row_itself(monkeypatch: pytes
 
 
 def test_a_lost_connection_is_blamed_on_a_process_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "GRACE", 0.3)
+    monkeypatch.setattr(ranks, "GRACE", 0.3)
     store = Store()
     own, _ = Quiet(0, 2, store), Quiet(1, 2, store)
     lost = Failure(0, "error", "Connection closed by peer")

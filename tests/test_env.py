@@ -15,9 +15,9 @@ from fake_pynvml import Board, Slice, install, torch_sees, torch_sees_nothing
 
 from nfbench.cli import main
 from nfbench.commands.env import doubts
-from nfbench.devices import about, nvml
+from nfbench.devices import host, nvml
+from nfbench.devices.host import MachineState
 from nfbench.devices.nvml import Card
-from nfbench.devices.seen import Seen
 from nfbench.records import Software
 
 PINNED = (
@@ -150,11 +150,11 @@ def test_nothing_private_is_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(platform, "node", lambda: "a-host-with-a-name")
     for format in ("rich", "md", "csv", "json"):
         told = env("--format", format).output
-        private = ("11111111", platform.node(), str(Path.home()) + "/", str(Path(about.__file__).parents[2]))
+        private = ("11111111", platform.node(), str(Path.home()) + "/", str(Path(host.__file__).parents[2]))
         assert [word for word in (*private, getpass.getuser()) if word in told] == []
 
 
-def seen(**changes: Any) -> Seen:
+def seen(**changes: Any) -> MachineState:
     """An idle H200 in a quiet host."""
     quiet: dict[str, Any] = {
         "device": "cuda:0",
@@ -175,7 +175,7 @@ def seen(**changes: Any) -> Seen:
         "available": 2**34,
         "software": Software(nfbench="0.1.0", dirty=False),
     }
-    return Seen(**(quiet | changes))
+    return MachineState(**(quiet | changes))
 
 
 def test_a_quiet_machine_has_no_finding() -> None:

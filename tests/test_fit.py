@@ -5,17 +5,18 @@ from typing import Any
 
 import pytest
 
-from nfbench.devices import about, fit, probe
+from nfbench.devices import cuda, host
 from nfbench.devices.cpu import Cpu
-from nfbench.devices.fit import Use
+from nfbench.devices.cuda import Use
+from nfbench.devices.torch_device import shares
 from nfbench.errors import UnsupportedWorkload
 from nfbench.records import Resolved, StepTime
 
 
 def test_shares_are_halves_and_then_divisors_of_the_odd_rest() -> None:
-    assert fit.shares(48) == [48, 24, 12, 6, 3, 1]
-    assert fit.shares(4096)[:3] == [4096, 2048, 1024]
-    assert fit.shares(97) == [97, 1]
+    assert shares(48) == [48, 24, 12, 6, 3, 1]
+    assert shares(4096)[:3] == [4096, 2048, 1024]
+    assert shares(97) == [97, 1]
 
 
 class Card:
@@ -36,13 +37,13 @@ class Card:
 def test_the_largest_share_that_leaves_a_tenth_free_is_found_in_three_tries() -> None:
     card = Card(memory=10_000, fixed=1_000, each=10)
     # 0.9 · 10,000 = 1,000 + 10 · 800: 512 is the largest power-of-two share of 4096
-    assert fit.largest(4096, 10_000, card) == 512
+    assert cuda.largest(4096, 10_000, card) == 512
     assert card.sizes == [1, 2, 512]
 
 
 def test_a_size_at_which_the_allocator_retries_is_halved() -> None:
     card = Card(memory=10_000, fixed=1_000, each=10, tight=5_000)
-    assert fit.largest(4096, 10_000, card) == 256
+    assert cuda.largest(4096, 10_000, card) == 256
     assert card.sizes == [1, 2, 512, 256]
 
 
@@ -52,27 +53,27 @@ def test_memory_that_grows_faster_than_foretold_is_halved() -> None:
             self.sizes.append(images)
             return None if images > 64 else Use(1_000 + images * 10, 1_000 + images * 10)
 
-    assert fit.largest(4096, 10_000, Growing(0, 0, 0)) == 64
+    assert cuda.largest(4096, 10_000, Growing(0, 0, 0)) == 64
 
 
 def test_the_whole_batch_is_one_pass_where_it_fits() -> None:
-    assert fit.largest(32, 10_000, Card(10_000, 1_000, 10)) == 32
+    assert cuda.largest(32, 10_000, Card(10_000, 1_000, 10)) == 32
 
 
 def test_nothing_fits_is_none() -> None:
-    assert fit.largest(32, 10_000, Card(10_000, 20_000, 10)) is None
-    assert fit.largest(32, 10_000, Card(10_000, 8_500, 600)) == 1
+    assert cuda.largest(32, 10_000, Card(10_000, 20_000, 10)) is None
+    assert cuda.largest(32, 10_000, Card(10_000, 8_500, 600)) == 1
 
 
 def test_a_batch_of_one_is_tried_once() -> None:
-    assert fit.largest(1, 10_000, Card(10_000, 0, 10)) == 1
+    assert cuda.largest(1, 10_000, Card(10_000, 0, 10)) == 1
 
 
 def test_what_the_allocator_holds_decides_and_not_what_is_in_use() -> None:
     def wasteful(images: int) -> Use:
         return Use(100 * images, 9_300 if images > 8 else 100 * images)
 
-    assert fit.largest(32, 10_000, wasteful) == 8
+    assert cuda.largest(32, 10_000, wasteful) == 8
 
 
 def probed(monkeypatch: pytest.MonkeyPatch, stdout: bytes, stderr: bytes = b"", code: int = 0) -> int:
@@ -81,7 +82,7 @@ def probed(monkeypatch: pytest.MonkeyPatch, stdout: bytes, stderr: bytes = b"", 
 
     monkeypatch.setattr(subprocess, "run", run)
     resolved = Resolved(px=600, micro_batch=32, precision="bf16", layout="nhwc")
-    return probe.in_own_process(StepTime(model="efficientnet-b7"), resolved, 0, 0)
+    return cuda.in_own_process(StepTime(model="efficientnet-b7"), resolved, 0, 0)
 
 
 def test_a_probe_answers_with_the_size_that_holds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +107,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch, free: float, **settings: Any) -> int
     device = Cpu()
     workload = StepTime(**({"model": "tiny-nfnet-s", "batch": 64, "px": 64, "layout": "nchw"} | settings))
     resolved = device.resolve(workload)
-    monkeypatch.setattr(about, "memory_available", lambda: int(free))
+    monkeypatch.setattr(host, "memory_available", lambda: int(free))
     return device.fit(workload, resolved, device.build(workload, resolved, seed=0), 0)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nfbench.devices.world import World
+from nfbench.devices.base import World
 from nfbench.measuring.lock import lock_file, only_one
-from nfbench.measuring.watch import Silent
+from nfbench.measuring.outcome import Silent
 
 
 class Notes(Silent):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +11,7 @@ import msgspec
 
 from nfbench.errors import BadResults
 from nfbench.records import Result, from_json
+from nfbench.units import no_collection, plural
 
 TRACKED = ("reference", "validation")
 """The folders of ``results`` that git tracks: published measurements, and evidence about nfbench itself."""
@@ -95,18 +94,6 @@ def _tracked(path: Path) -> bool:
     return any(above == "results" and name in TRACKED for above, name in pairwise(path.parts))
 
 
-@contextlib.contextmanager
-def no_collection() -> Iterator[None]:
-    """Without looking for garbage among what is being made, which takes longer than making it."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
-
-
 def _read(path: Path, results: list[Result], broken: list[Broken]) -> None:
     """Add the lines of one file to ``results`` and ``broken``."""
     try:
@@ -143,7 +130,7 @@ def load(paths: Sequence[Path]) -> Loaded:
         _read(path, results, broken)
     if not results:
         where = ", ".join(map(str, paths))
-        lines = f"{len(broken)} broken line{'s'[: len(broken) != 1]}" if broken else "no .jsonl file with a line in it"
+        lines = plural(len(broken), "broken line") if broken else "no .jsonl file with a line in it"
         raise BadResults(
             f"No result in {where}: {lines}.",
             why=str(broken[0]) if broken else "",

@@ -42,7 +42,7 @@ def reason(results: Sequence[Result], step_time: Estimate | None) -> str | None:
         return f"its steps are known to ± {units.percent(width, 2)} only"
     steps = sum(r.value("steps") or len(step_times(r)) for r in results)
     if steps < LEAST_STEPS and not any(r.composed for r in results):
-        return f"only {steps:.0f} step{'s'[: steps != 1]} {'was' if steps == 1 else 'were'} timed"
+        return f"only {units.plural(steps, 'step')} {'was' if steps == 1 else 'were'} timed"
     return None
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | None, kind: str, format: Any) -> None:
     """What would run, and how long it may take, told from what was measured in the folders of results."""
     from nfbench.analysis.store import load
-    from nfbench.devices import about, nvml
+    from nfbench.devices import host, nvml
     from nfbench.errors import BadResults
     from nfbench.showing.board import duration
     from nfbench.showing.tables import Column, render
@@ -32,7 +32,7 @@ def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | N
     except BadResults:
         known = []
     # opening the device would take seconds, and stand beside what is timed on it
-    names = {"fake": {"fake"}, "cpu": {about.cpu_name()}}.get(kind) or {card.name for card in nvml.cards()}
+    names = {"fake": {"fake"}, "cpu": {host.cpu_name()}}.get(kind) or {card.name for card in nvml.cards()}
     mine = [r for r in known if r.machine.device == kind and r.machine.name in names]
     durations = Durations(mine)
     expected = [durations.of(task) for task in tasks]
@@ -78,7 +78,7 @@ def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | N
 
 def _states(tasks: Sequence[Task], known: Sequence[Result]) -> list[str]:
     """``done``, ``failed`` or ``missing``, told from results of this machine with the software that is installed."""
-    from nfbench.devices.about import software
+    from nfbench.devices.host import software
     from nfbench.studies.done import Done, failed
 
     now = software(with_torch=False)

@@ -14,11 +14,11 @@ import click
 
 from nfbench.analysis.rows import Row
 from nfbench.analysis.store import Broken, Writer, check_writable, load, lock, mend, own_files
-from nfbench.devices.about import slug
 from nfbench.errors import BadResults, Failed
 from nfbench.records import Machine, Result, to_json
 from nfbench.showing.links import linked
 from nfbench.showing.results import findings
+from nfbench.units import plural, slug
 
 FAKE = "These are figures of the fake device, which times nothing."
 
@@ -163,7 +163,7 @@ class Landing:
                     folder.rmdir()
         else:
             count = len(self.results)
-            click.echo(f"{count} result{'s'[: count != 1]} in {linked(self.path, sys.stderr)}", err=True)
+            click.echo(f"{plural(count, 'result')} in {linked(self.path, sys.stderr)}", err=True)
 
     def close(self, rows: Sequence[Row], counting: Sequence[Result] | None = None) -> None:
         """Findings, where the results landed and what to type next, on stderr.
@@ -183,7 +183,7 @@ class Landing:
         if failed:
             models = ", ".join(dict.fromkeys(r.workload.model for r in failed))
             count, asked = len({r.workload for r in failed}), len({r.workload for r in results})
-            raise Failed(f"{count} of {asked} workload{'s'[: asked != 1]} failed: {models}.")
+            raise Failed(f"{count} of {plural(asked, 'workload')} failed: {models}.")
         if self.path is not None:
             path = shlex.quote(str(self.path))
             click.echo(f"Next: nfbench table {path} · nfbench plot {path}", err=True)

@@ -13,6 +13,7 @@ import click
 from nfbench import options
 from nfbench.errors import BadStudy, Failed, NfbenchError, Stop, UnsupportedWorkload
 from nfbench.records import Machine, Result, StepTime
+from nfbench.units import plural
 
 if TYPE_CHECKING:
     from nfbench.studies.entry import Task
@@ -115,7 +116,7 @@ def _run(
         landing.make(machine)
         landing.hold(machine, shard or "")
         if cut := landing.mend(machine):
-            board.note(f"Cut off {cut} half-written line{'s'[: cut != 1]} of a run that was killed.")
+            board.note(f"Cut off {plural(cut, 'half-written line')} of a run that was killed.")
         return Home(landing.folder(machine), landing.earlier(machine))
 
     def keep(results: Sequence[Result]) -> None:
@@ -181,7 +182,7 @@ def _show(
         click.echo(f"Left out: {tasks[place].name}: {why}.", err=True)
     if done.before:
         count = done.before
-        click.echo(f"{count} workload{'s'[: count != 1]} had been done before; --fresh runs all again.", err=True)
+        click.echo(f"{plural(count, 'workload')} had been done before; --fresh runs all again.", err=True)
     missing = sum(rows is None for rows in done.results) - len(done.passed_over)
     if missing:
         click.echo(f"{missing} workload{'s are' if missing != 1 else ' is'} still missing: run it again.", err=True)
@@ -204,14 +205,14 @@ def _show(
     try:
         new = {r.id for r in landing.results}
         if before := sum(failed(rows) and rows[0].id not in new for rows in done.results if rows is not None):
-            said = f"{before} workload{'s' if before != 1 else ''} had failed before; --retry failed runs them again."
+            said = f"{plural(before, 'workload')} had failed before; --retry failed runs them again."
             click.echo(said, err=True)
         landing.close([*seen.steps, *seen.trained], counting=[])
         # runs that diverged have found something
         bad = [task for task, rows in zip(tasks, done.results, strict=True) if rows is not None and failed(rows)]
         if bad:
             models = ", ".join(dict.fromkeys(task.workload.model for task in bad))
-            raise Failed(f"{len(bad)} of {len(tasks)} workload{'s'[: len(tasks) != 1]} failed: {models}.")
+            raise Failed(f"{len(bad)} of {plural(len(tasks), 'workload')} failed: {models}.")
         _check_caps(landing.results)
     finally:
         for line in answers.sentences(found.name, seen):

@@ -14,9 +14,8 @@ from typing import ClassVar
 
 from nfbench import __version__
 from nfbench.catalog.models import find
-from nfbench.devices.about import commit_of
-from nfbench.devices.base import Stamp
-from nfbench.devices.world import World
+from nfbench.devices.base import Stamp, World
+from nfbench.devices.host import commit_of
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets import factory
 from nfbench.records import (

@@ -20,10 +20,8 @@ from nfbench.learning.divergence import Diverged, Judge
 from nfbench.learning.learner import Learner
 from nfbench.learning.sources import Sources
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.merged import merged
-from nfbench.measuring.meters.energy import Energy
-from nfbench.measuring.outcome import Keep, Labels, failure, frame, scrubbed
-from nfbench.measuring.watch import Silent, Watch
+from nfbench.measuring.meters import Energy
+from nfbench.measuring.outcome import Keep, Labels, Silent, Watch, failure, frame, merged, scrubbed
 from nfbench.records import Accuracy, Reading, Result, Sampling, Status, reading
 
 NAMED = 5

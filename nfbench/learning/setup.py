@@ -25,7 +25,7 @@ from nfbench.learning.feed import Feed, default_workers, stays
 from nfbench.learning.resident import Resident
 from nfbench.learning.sources import Sources
 from nfbench.learning.streaming import Streaming
-from nfbench.measuring.watch import Watch
+from nfbench.measuring.outcome import Watch
 from nfbench.nets.build import build, px_of
 from nfbench.nets.flops import count
 from nfbench.records import Accuracy, Machine, Reading, RecipeName, Resolved, StepTime, Training, key, reading

@@ -21,7 +21,7 @@ from nfbench.learning.feed import mixed_seed, seed_all
 from nfbench.learning.learner import Epoch
 from nfbench.learning.setup import Setup
 from nfbench.learning.step import LearningStep, RankedLearningStep
-from nfbench.measuring.watch import Watch
+from nfbench.measuring.outcome import Watch
 
 LOOKS = 20
 """Updates of an epoch whose gradient norm is read."""

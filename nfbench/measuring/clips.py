@@ -14,10 +14,10 @@ from nfbench.analysis.store import new_id
 from nfbench.devices.base import Clips, Device
 from nfbench.errors import NfbenchError
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.outcome import Keep, Labels, failure, frame
-from nfbench.measuring.watch import Watch
-from nfbench.measuring.window import SOURCES, no_collection
+from nfbench.measuring.outcome import Keep, Labels, Watch, failure, frame
+from nfbench.measuring.window import SOURCES
 from nfbench.records import AgcCost, Reading, Result, Sampling, reading
+from nfbench.units import no_collection
 
 TURN = 0.1
 LEAST_CALLS, MOST_CALLS = 3, 200
@@ -55,7 +55,7 @@ class ClipCosts:
             if not times:
                 return
             self.watch.phase("timing")
-            with no_collection():
+            with no_collection(collect=True):
                 self._turns(clips, described, times)
 
     def _turns(self, clips: Clips, described: dict[AgcCost, list[Reading]], times: dict[AgcCost, list[float]]) -> None:

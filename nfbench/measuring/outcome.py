@@ -1,4 +1,4 @@
-"""The frame of a result, and what a failure becomes in it."""
+"""The frame of a result, what a failure becomes in it, the one result of several ranks, and who looks on."""
 
 from __future__ import annotations
 
@@ -6,10 +6,26 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
+import msgspec
+
+from nfbench.analysis.stats import Estimate
 from nfbench.analysis.store import new_id
-from nfbench.devices.base import Device
-from nfbench.records import SCHEMA_VERSION, Machine, Record, Result, Sampling, Software, Status, Workload
+from nfbench.devices.base import Device, World
+from nfbench.records import (
+    SCHEMA_VERSION,
+    Machine,
+    Reading,
+    Record,
+    Result,
+    Sampling,
+    Software,
+    Status,
+    Workload,
+    from_json,
+    to_json,
+)
 
 Keep = Callable[[Result], None]
 LONGEST_MESSAGE = 500
@@ -68,3 +84,96 @@ def scrubbed(message: str) -> str:
     home = str(Path.home())
     message = _PATH.sub("", message.replace(home, "~") if len(home) > 1 else message)
     return _UUID.sub("…", message)[:LONGEST_MESSAGE]
+
+
+SHARED = frozenset(
+    {
+        "macs",
+        "train_macs",
+        "params",
+        "steps",
+        "passes",
+        "operators",
+        "saved_bytes",
+        "inspected_images",
+        "zero_gradients",
+        "clipped_units",
+        "nonfinite_units",
+        "skipped_updates",
+        "gradient_bytes",
+    }
+)
+"""What is the same on every rank by its nature, and stands once: counts, and what is read off reduced gradients."""
+
+
+def _of_each(name: str) -> bool:
+    return name not in SHARED
+
+
+def merged(world: World, result: Result, of_each: Callable[[str], bool] = _of_each) -> Result:
+    """On rank 0 the result of all ranks, with those readings of others that are ``of_each``; on others ``result``.
+
+    It is `diverged` where one is. Throttling of any card counts; machines that differ are named in a note.
+    """
+    if world.size == 1:
+        return result
+    found = [from_json(line) for line in world.gather(to_json(result))]
+    if not found:
+        return result
+    readings: list[Reading] = list(result.readings)
+    for rank, other in enumerate(found[1:], 1):
+        readings += [msgspec.structs.replace(r, rank=rank) for r in other.readings if of_each(r.name)]
+    throttle = sorted({reason for other in found for reason in other.conditions.throttle})
+    names = dict.fromkeys(other.machine.name for other in found)
+    notes = result.notes if len(names) == 1 else {**result.notes, "machines": ", ".join(names)}
+    return msgspec.structs.replace(
+        result,
+        status=next((other.status for other in found if other.status != "ok"), result.status),
+        conditions=msgspec.structs.replace(result.conditions, throttle=tuple(throttle)),
+        notes=notes,
+        readings=tuple(readings),
+    )
+
+
+class Watch(Protocol):
+    """Told what runs. Nothing it does may reach into a timed block."""
+
+    def phase(self, what: str) -> None:
+        """What runs now, in words."""
+
+    def progress(self, steps: int, estimate: Estimate, left: float) -> None:
+        """Steps counted, the running step time, and the seconds left to the cap."""
+
+    def going(self, text: str) -> None:
+        """How far a long piece of work is; may be passed over."""
+
+    def note(self, text: str) -> None:
+        """Something the user should read, kept on the screen."""
+
+    def waits(self, text: str) -> None:
+        """Nothing goes on, for the reason given, until anything else is told."""
+
+    def failed(self, error: Exception, result: Result) -> None:
+        """The workload failed; ``result`` is the row that will say so."""
+
+
+class Silent:
+    """Looks away."""
+
+    def phase(self, what: str) -> None:
+        return None
+
+    def progress(self, steps: int, estimate: Estimate, left: float) -> None:
+        return None
+
+    def going(self, text: str) -> None:
+        return None
+
+    def note(self, text: str) -> None:
+        return None
+
+    def waits(self, text: str) -> None:
+        self.note(text)
+
+    def failed(self, error: Exception, result: Result) -> None:
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import count
 
-from nfbench.devices.about import slug
+from nfbench.units import slug
 
 _MOST = 100
 """Letters of an ending: with its machine, kind and suffix the name is one that any disk takes."""

@@ -23,7 +23,7 @@ def estimate_text(estimate: Estimate) -> str:
 
 
 class Live:
-    """Implements `nfbench.measuring.watch.Watch`. Enter it around everything that is measured.
+    """Implements `nfbench.measuring.outcome.Watch`. Enter it around everything that is measured.
 
     Where there is no terminal, a ``brief`` one prints a line a subject, and progress only of what takes long.
     """

@@ -19,11 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nfbench.analysis.loading import no_collection
 from nfbench.analysis.rows import Row, quiet
 from nfbench.catalog import macs, published
 from nfbench.catalog.models import FAMILIES, NETS, Net
-from nfbench.devices.about import slug
 from nfbench.showing.file_names import distinct
 from nfbench.showing.kinds import KINDS, Drawing, Held, find, without
 from nfbench.showing.labels import Label, place
@@ -37,6 +35,7 @@ from nfbench.showing.style import (
     look,
     save,
 )
+from nfbench.units import no_collection, slug
 
 _OTHERWISE = ("nfnet-ladder",)
 """Families whose reported accuracy was trained without augmentation: no figure sets it beside the others."""

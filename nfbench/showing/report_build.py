@@ -8,7 +8,6 @@ from itertools import count
 
 from nfbench.analysis.rows import choose, software_name
 from nfbench.analysis.sessions import aside
-from nfbench.devices.about import slug
 from nfbench.records import Accuracy, Machine, Result, StepTime
 from nfbench.showing import answers, comparison, report_claims, report_figures, report_headline, report_legend
 from nfbench.showing import sweeps as show_sweeps
@@ -17,6 +16,7 @@ from nfbench.showing.report_sources import Group, Sources
 from nfbench.showing.report_tables import Swept, swept, tables
 from nfbench.showing.results import findings
 from nfbench.showing.study import Shown, shown
+from nfbench.units import slug
 
 _KEPT = ("steps", "ratios", "accuracy", "clips", "counted", "batch-sweep", "agc-sweep", "claims")
 """The tables that a run keeps beside its results."""

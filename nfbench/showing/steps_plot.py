@@ -16,13 +16,13 @@ from matplotlib.ticker import MaxNLocator
 from nfbench import units
 from nfbench.analysis import metrics
 from nfbench.analysis.rows import family_of
-from nfbench.devices.about import slug
 from nfbench.records import Result
 from nfbench.showing.kinds import Drawing, Held, without
 from nfbench.showing.row_results import Made, of_steps, single
 from nfbench.showing.style import PAGE, look, plain, series
 from nfbench.showing.sweep_lines import log_axis
 from nfbench.showing.timeline import Timeline, timeline
+from nfbench.units import slug
 
 _MOST = 2
 _RANKS = 8

@@ -24,6 +24,7 @@ from nfbench.studies.messages import Hello
 from nfbench.studies.nodes import Broken, Lost, Nodes
 from nfbench.studies.remote import Asked, Report, decoded, greeted
 from nfbench.studies.signals import held_back
+from nfbench.units import plural
 
 SHARE = 0.5
 """What a training run or a count takes of a GPU, or of a CPU: two go on one. A timing takes a whole one."""
@@ -219,7 +220,7 @@ class _Distribution:
         """How many run, where that is another number than before."""
         count, nodes = len(self.running), self.fleet.count
         if self.said != (count, nodes):
-            self.board.going(f"{count} workload{'s'[: count != 1]} on {nodes} node{'s'[: nodes != 1]}")
+            self.board.going(f"{plural(count, 'workload')} on {plural(nodes, 'node')}")
             self.said = count, nodes
 
     def _row(self, task: Task, message: str) -> Result:

@@ -12,7 +12,7 @@ import msgspec
 from nfbench.analysis import metrics
 from nfbench.analysis.sessions import cut_short, of_sessions
 from nfbench.catalog.models import find
-from nfbench.devices.about import commit_of
+from nfbench.devices.host import commit_of
 from nfbench.errors import NfbenchError
 from nfbench.records import Accuracy, AgcCost, Machine, Result, Software, key
 from nfbench.studies.entry import Task

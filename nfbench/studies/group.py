@@ -11,8 +11,7 @@ import msgspec
 
 from nfbench.errors import NfbenchError, Stop
 from nfbench.learning.sources import Sources
-from nfbench.measuring.outcome import Keep, Labels, frame
-from nfbench.measuring.watch import Watch
+from nfbench.measuring.outcome import Keep, Labels, Watch, frame
 from nfbench.records import AgcCost, Resolved, Result, Sampling, Side, Status, StepTime, Workload
 from nfbench.studies.messages import Request
 from nfbench.studies.process import Died, Place, Process, TooLong

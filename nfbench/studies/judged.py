@@ -13,6 +13,7 @@ from nfbench.analysis.stats import Estimate
 from nfbench.analysis.verdicts import Row
 from nfbench.records import Result, StepTime
 from nfbench.studies.case import Case
+from nfbench.units import plural
 
 _OF_ONE_RUN = ("wide_interval", "slow_first_step")
 """Findings that do not matter where rounds are compared."""
@@ -95,7 +96,7 @@ def _findings(case: Case, estimate: Estimate | None, rows: int) -> list[Finding]
     timed = [r for r in (*case.base, *case.head) if r.reading("step_time") is not None or r.composed]
     found = [f for f in findings.of_all(timed) if f.code not in _OF_ONE_RUN]
     if voids := case.tally.voids:
-        text = f"{len(voids)} round{'s'[: len(voids) != 1]} did not count: {'; '.join(dict.fromkeys(voids))}."
+        text = f"{plural(len(voids), 'round')} did not count: {'; '.join(dict.fromkeys(voids))}."
         do = "Lock the clocks (nvidia-smi -lgc) or let the card cool; the rounds were run again."
         found.append(Finding("void_rounds", text, do))
     if case.verdict == "inconclusive" and estimate is not None and estimate.low is not None:

@@ -19,8 +19,7 @@ import msgspec
 
 from nfbench.analysis.stats import Estimate
 from nfbench.devices.base import OTHER_TREE, RUNNER, child_environment
-from nfbench.measuring.outcome import Keep
-from nfbench.measuring.watch import Watch
+from nfbench.measuring.outcome import Keep, Watch
 from nfbench.studies.messages import Answer, Hello, Message, Request, Said, encoder, messages
 
 ALLOWANCE = 900.0

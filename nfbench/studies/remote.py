@@ -12,12 +12,11 @@ import msgspec
 
 import nfbench
 from nfbench.analysis.stats import Estimate
-from nfbench.devices import about, nvml
+from nfbench.devices import host, nvml
 from nfbench.errors import NfbenchError
 from nfbench.learning.sources import Sources
 from nfbench.measuring.lock import SHARED
-from nfbench.measuring.outcome import Labels, scrubbed
-from nfbench.measuring.watch import Silent
+from nfbench.measuring.outcome import Labels, Silent, scrubbed
 from nfbench.records import Record, Result, Sampling, Software, StepTime, reading
 from nfbench.studies import runs
 from nfbench.studies.durations import TASK_TIME
@@ -85,7 +84,7 @@ def machine_name(device: str) -> str:
     if device == "fake":
         return "fake"
     if device == "cpu":
-        return about.cpu_name()
+        return host.cpu_name()
     cards = nvml.cards()
     return cards[0].name if cards else ""
 
@@ -94,7 +93,7 @@ def software(device: str) -> bytes:
     """The `Software` of this node as JSON, as it is in results on such a device, without opening it."""
     # nothing of the fake device is torch's, and importing that takes seconds
     return msgspec.json.encode(
-        Software(nfbench=nfbench.__version__) if device == "fake" else about.software(with_torch=True)
+        Software(nfbench=nfbench.__version__) if device == "fake" else host.software(with_torch=True)
     )
 
 

@@ -27,7 +27,7 @@ from nfbench.studies.messages import Answer, Hello, Message, Request, Said, enco
 
 
 class Pipe:
-    """Implements `nfbench.measuring.watch.Watch` by telling the runner."""
+    """Implements `nfbench.measuring.outcome.Watch` by telling the runner."""
 
     def __init__(self, out: BinaryIO) -> None:
         self.out = out
@@ -97,7 +97,7 @@ def main(wanted: str) -> None:
                 _clips(device, request, pipe)
                 continue
             if isinstance(request.workload, Flops | Dependence):
-                from nfbench.measuring.counted import count
+                from nfbench.measuring.counts import count
 
                 count(device, request.workload, answer, seed=request.seed, watch=pipe, labels=request.labels)
                 continue

@@ -157,7 +157,7 @@ def test_the_fused_clip_beside_the_copy_bandwidth() -> None:
     from nfbench.analysis import clips
     from nfbench.devices.cuda import Cuda
     from nfbench.measuring.clips import ClipCosts
-    from nfbench.measuring.watch import Silent
+    from nfbench.measuring.outcome import Silent
     from nfbench.records import AgcCost, Result, Sampling
 
     kept: list[Result] = []

@@ -107,7 +107,7 @@ def test_the_window_is_not_synchronized_inside(cuda: Any) -> None:
 
 
 def test_the_probe_finds_a_micro_batch_in_a_process_of_its_own(cuda: Any) -> None:
-    from nfbench.devices.probe import in_own_process
+    from nfbench.devices.cuda import in_own_process
 
     workload = StepTime(model="tiny-nfnet", batch=64, layout="nhwc")
     assert in_own_process(workload, cuda.resolve(workload), seed=0, index=0) == 64

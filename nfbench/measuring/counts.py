@@ -9,8 +9,7 @@ import msgspec
 from nfbench.devices.base import Device
 from nfbench.errors import NfbenchError, Stop
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.outcome import Keep, Labels, failure, frame
-from nfbench.measuring.watch import Silent, Watch
+from nfbench.measuring.outcome import Keep, Labels, Silent, Watch, failure, frame
 from nfbench.records import Dependence, Flops, Resolved, Result, Sampling
 
 
