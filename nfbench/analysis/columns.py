@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -11,9 +10,8 @@ from typing import Any
 from nfbench.analysis.finding import Finding
 from nfbench.analysis.rows import Row
 from nfbench.errors import BadResults
+from nfbench.units import LONGEST, first_few, nearest, shorten
 
-LONGEST = 80
-"""Characters of a stranger's text that a message, a heading or a cell shows."""
 _NEAR = 0.78
 """Of a column's name, of which many are short: "foo" is no slip of "floor"."""
 _USED = (
@@ -22,12 +20,6 @@ _USED = (
 )
 """Columns by how much they are asked for."""
 _MOST_NAMES = 12
-
-
-def short(text: str, longest: int = LONGEST) -> str:
-    """``text`` in one line of printable characters, cut to so many."""
-    kept = text if len(text) <= longest else f"{text[: longest - 1]}…"
-    return "".join(c if c.isprintable() else " " for c in kept)
 
 
 def listed(texts: Iterable[str]) -> list[str]:
@@ -55,17 +47,12 @@ def natural(value: Any) -> tuple[Any, ...]:
     return 1, tuple((len(p.lstrip("0")), p.lstrip("0")) if place % 2 else p for place, p in enumerate(pieces))
 
 
-def nearest(name: str, names: Iterable[str]) -> list[str]:
-    """At most three of ``names`` that ``name`` may be a slip of."""
-    return difflib.get_close_matches(short(name), [short(n) for n in names], 3)
-
-
 def meant(key: str, names: Iterable[str]) -> list[str]:
     """At most three of ``names`` that ``key`` may stand for: it is a slip of one, or one begins with the other."""
-    key, names = short(key).casefold(), [short(name) for name in names]
+    key, names = shorten(key).casefold(), [shorten(name) for name in names]
     begun = [name for name in names if min(len(key), len(name)) > 2 and (name.startswith(key) or key.startswith(name))]
     begun.sort(key=lambda name: (name not in _USED, abs(len(name) - len(key))))
-    return list(dict.fromkeys([*begun, *difflib.get_close_matches(key, names, 3, _NEAR)]))[:3]
+    return list(dict.fromkeys([*begun, *nearest(key, names, 3, _NEAR)]))[:3]
 
 
 def check(
@@ -88,13 +75,12 @@ def check(
             continue
         near = meant(key, {**held, **dict.fromkeys(known)})
         used = [name for name in _USED if name in held]
-        names = [*used, *sorted(short(name) for name in held if name not in used)]
-        more = len(names) - _MOST_NAMES
-        there = f"They hold {', '.join(names[:_MOST_NAMES])}{f' and {more} more' if more > 0 else ''}." + (
-            " `nfbench table … --format csv` has all of them." if more > 0 else ""
+        names = [*used, *sorted(shorten(name) for name in held if name not in used)]
+        there = f"They hold {first_few(names, _MOST_NAMES)}." + (
+            " `nfbench table … --format csv` has all of them." if len(names) > _MOST_NAMES else ""
         )
         raise BadResults(
-            f"{flag} {short(key)}: no result here has such a column.",
+            f"{flag} {shorten(key)}: no result here has such a column.",
             why=(f"The nearest: {', '.join(near)}. " if near else "") + (there if names else "There are no results."),
             try_=f"{flag} {shlex.quote(typed(near[0]))}" if near else "",
         )

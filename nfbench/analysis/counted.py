@@ -7,15 +7,14 @@ from collections.abc import Iterable
 import msgspec
 
 from nfbench.analysis.rows import Row, family_of, machine_names, software_name
-from nfbench.records import Dependence, Flops, Machine, Result, key
+from nfbench.records import Dependence, Flops, Result, key
+from nfbench.units import grouped
 
 
 def rows(results: Iterable[Result]) -> list[Row]:
     """One row each of raw values: the settings, the status, and every reading under its name, the mean over seeds."""
-    groups: dict[tuple[str, Machine], list[Result]] = {}
-    for r in results:
-        if isinstance(r.workload, Flops | Dependence):
-            groups.setdefault((key(r.workload), r.machine), []).append(r)
+    counts = [r for r in results if isinstance(r.workload, Flops | Dependence)]
+    groups = grouped(counts, lambda r: (key(r.workload), r.machine))
     names = machine_names(machine for _, machine in groups)
     found = []
     for (_, machine), group in groups.items():

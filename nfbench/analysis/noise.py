@@ -20,9 +20,7 @@ LEAST_STEPS = 5
 
 def undisturbed(results: Sequence[Result]) -> list[Result]:
     """The results of one timed step without those of sessions that other work disturbed, where others are left."""
-    sessions: dict[str, list[Result]] = {}
-    for r in results:
-        sessions.setdefault(r.session or r.id, []).append(r)
+    sessions = units.grouped(results, lambda r: r.session or r.id)
     calm = {name for name, rows in sessions.items() if _disturbance(rows) is None}
     return [r for r in results if (r.session or r.id) in calm] or list(results)
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nfbench.analysis import accuracy
-from nfbench.analysis.columns import natural, nearest, short
+from nfbench.analysis.columns import natural
 from nfbench.analysis.pair_ratios import Of, in_turns, timed, trained
 from nfbench.analysis.rows import Row, choose
 from nfbench.catalog.models import fold, spellings
 from nfbench.errors import BadResults
 from nfbench.records import Accuracy, Machine, Result, StepTime
+from nfbench.units import first_few, nearest, shorten
 
 KEYS = (
     *("baseline_model", "how", "interval_over", "turns", "step_time_ratio", "step_time_ratio_low"),
@@ -131,20 +132,19 @@ def _raise(model: str, wanted: Mapping[str, Any], rows: Sequence[Row]) -> None:
     models = sorted(dict.fromkeys(str(row["model"]) for row in rows), key=natural)
     own = [row for row in rows if _is(row, model, {})]
     if not own:
-        near = nearest(model, models)
+        names = list(map(shorten, models))
+        near = nearest(shorten(model), names)
         raise BadResults(
-            f"--baseline {short(model)}: no timed step and no training run here is of that net.",
-            why=f"There are: {', '.join(map(short, models[:30]))}{', …' if len(models) > 30 else ''}."
-            if models
-            else "",
-            try_=f"--baseline {(near or [*map(short, models), 'resnet50'])[0]}",
+            f"--baseline {shorten(model)}: no timed step and no training run here is of that net.",
+            why=f"There are: {first_few(names, 30)}." if names else "",
+            try_=f"--baseline {(near or [*names, 'resnet50'])[0]}",
         )
     asked = ",".join(f"{name}={value}" for name, value in wanted.items())
     there = {name: sorted({row[name] for row in own if name in row}, key=natural) for name in wanted}
     raise BadResults(
-        f"--baseline {short(model)}@{asked}: no result of that net has these settings.",
+        f"--baseline {shorten(model)}@{asked}: no result of that net has these settings.",
         why="There are: "
         + "; ".join(f"{name} {', '.join(map(str, v)) or 'unknown'}" for name, v in there.items())
         + ".",
-        try_=f"--baseline {short(model)}",
+        try_=f"--baseline {shorten(model)}",
     )

@@ -23,6 +23,7 @@ from nfbench.analysis import columns
 from nfbench.analysis.rows import Row
 from nfbench.catalog.models import fold, spellings
 from nfbench.errors import BadResults
+from nfbench.units import LONGEST, nearest, shorten
 
 _PART = re.compile(r"\s*([^\W\d][\w.-]*)\s*(!=|<=|>=|=|<|>|~)\s*(.*)", re.DOTALL)
 _NUMBER = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*([^\W\d]\S*|%|)")
@@ -69,7 +70,7 @@ class Condition(NamedTuple):
     def of(self, key: str) -> str:
         """It as one types it of another column."""
         values = [f'"{value.text}"' if set(value.text) & set(",=") else value.text for value in self.values]
-        return columns.short(f"{key}{self.operator}{','.join(values)}", 4 * columns.LONGEST)
+        return shorten(f"{key}{self.operator}{','.join(values)}", 4 * LONGEST)
 
     def _equal(self, found: Any, value: Value) -> bool:
         if columns.is_number(found):
@@ -114,7 +115,7 @@ def parse(texts: Iterable[str]) -> list[Condition]:
                 own[-1][2].append(part.strip())
             else:
                 raise BadResults(
-                    f"--where {columns.short(text)!r} is no condition.",
+                    f"--where {shorten(text)!r} is no condition.",
                     why="One is a column, one of = != < <= > >= ~, and a value.",
                     try_='--where model=nfnet-f0, or --where "batch=32,64" --where "step_time<100ms"',
                 )
@@ -156,19 +157,19 @@ def _there(condition: Condition, rows: Sequence[Row]) -> str:
     if not found:
         return f"None of these {len(rows)} has {condition.key}."
     distinct = sorted(dict.fromkeys(found), key=columns.natural)
-    texts = [f"{value:.6g}" if isinstance(value, float) else columns.short(str(value)) for value in distinct]
+    texts = [f"{value:.6g}" if isinstance(value, float) else shorten(str(value)) for value in distinct]
     if len(texts) <= _MOST_VALUES:
         there = f"The values of {condition.key} there: {', '.join(texts)}."
     elif all(map(columns.is_number, distinct)):
         there = f"There {condition.key} has {len(texts)} values, {texts[0]} to {texts[-1]}."
     else:
-        near = columns.nearest(condition.values[0].text, texts)
+        near = nearest(shorten(condition.values[0].text), texts, 3)
         there = f"There {condition.key} has {len(texts)} values; " + (
             f"the nearest: {', '.join(near)}." if near else f"the first: {', '.join(texts[:_MOST_VALUES])}, …."
         )
     words = [value.text for value in condition.values if value.number is None]
     if words and condition.operator not in "!=~" and all(map(columns.is_number, distinct)):
-        there += f" They are numbers in SI units, and {columns.short(words[0])!r} is none; 100ms, 1% and 2GiB are."
+        there += f" They are numbers in SI units, and {shorten(words[0])!r} is none; 100ms, 1% and 2GiB are."
     return there
 
 
@@ -177,10 +178,10 @@ def _condition(key: str, operator: str, texts: Sequence[str], whole: str) -> Con
         texts = [texts[0][1:], *texts[1:]]  # a list as --set takes it
         texts = [*texts[:-1], texts[-1][:-1]]
     values = [_value(text) for text in texts]
-    typed = columns.short(f"{key}{operator}{','.join(v.text for v in values)}")
+    typed = shorten(f"{key}{operator}{','.join(v.text for v in values)}")
     if not all(v.text for v in values) or values[0].text.startswith("="):
         raise BadResults(
-            f"--where {columns.short(whole)!r} gives {key} no value.",
+            f"--where {shorten(whole)!r} gives {key} no value.",
             why="One stands after each of = != < <= > >= ~, lists with commas between.",
             try_=f'--where "{key}=…", as in batch=32,64; what holds a comma or = itself stands in quotes',
         )
@@ -215,5 +216,5 @@ def _parts(text: str) -> list[str]:
         parts[-1] += c
         last = last if c.isspace() else c
     if quote:
-        raise BadResults(f"--where {columns.short(text)!r} leaves a quote open.", try_="""--where 'machine="A, B"'""")
+        raise BadResults(f"--where {shorten(text)!r} leaves a quote open.", try_="""--where 'machine="A, B"'""")
     return parts

@@ -7,18 +7,22 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from nfbench.analysis.rows import Row
 from nfbench.analysis.store import Broken, Writer, check_writable, load, lock, mend, own_files
-from nfbench.errors import BadResults, Failed
+from nfbench.errors import BadResults, Failed, NfbenchError, Stop
 from nfbench.records import Machine, Result, to_json
 from nfbench.showing.links import linked
 from nfbench.showing.results import findings
 from nfbench.units import plural, slug
+
+if TYPE_CHECKING:
+    from nfbench.showing.live import Live
 
 FAKE = "These are figures of the fake device, which times nothing."
 
@@ -156,14 +160,25 @@ class Landing:
 
     def say(self) -> None:
         """Where the results are, on stderr."""
-        if self.path is None:
-            # nothing has come of it
-            for folder in self.made:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
-        else:
-            count = len(self.results)
-            click.echo(f"{plural(count, 'result')} in {linked(self.path, sys.stderr)}", err=True)
+        if self.path is not None:
+            click.echo(f"{plural(len(self.results), 'result')} in {linked(self.path, sys.stderr)}", err=True)
+            return
+        # nothing has come of it
+        for folder in self.made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    @contextlib.contextmanager
+    def live(self, quiet: bool, brief: bool = False) -> Iterator[Live]:
+        """A live line around what is measured; where that ends early, say where the results are."""
+        from nfbench.showing.live import Live
+
+        try:
+            with Live(quiet, brief=brief) as line:
+                yield line
+        except (Stop, KeyboardInterrupt, NfbenchError):
+            self.say()
+            raise
 
     def close(self, rows: Sequence[Row], counting: Sequence[Result] | None = None) -> None:
         """Findings, where the results landed and what to type next, on stderr.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nfbench import options
-from nfbench.errors import BadStudy, NfbenchError, Stop
+from nfbench.errors import BadStudy, NfbenchError
+from nfbench.units import known
 
 if TYPE_CHECKING:
     from nfbench.analysis.acceptance import Accept
@@ -72,7 +73,6 @@ def command(
     from nfbench.records import key
     from nfbench.showing import github, verdicts
     from nfbench.showing import junit as xml
-    from nfbench.showing.live import Live
     from nfbench.studies import judged
     from nfbench.studies.against import opened
     from nfbench.studies.case import Case
@@ -114,7 +114,7 @@ def command(
             heading = [*base.notes, *_unmatched(found.accepts, list(asked))]
             for line in (title, *heading):
                 click.echo(line, err=True)
-            with Live(quiet, brief=True) as live:
+            with landing.live(quiet, brief=True) as live:
                 check = Check(
                     cases,
                     base.sides,
@@ -129,11 +129,7 @@ def command(
                     objection=base.objection,
                     base_may_be_new=base.may_be_new,
                 )
-                try:
-                    check.run()
-                except (Stop, KeyboardInterrupt, NfbenchError):
-                    landing.say()
-                    raise
+                check.run()
     except NfbenchError as error:
         for line in github.trouble(str(error)):
             click.echo(line, err=True)
@@ -172,12 +168,10 @@ def _allowed(allow: str) -> tuple[str, ...]:
     """The keys of --allow, each of which a machine must have."""
     from nfbench.records import Machine
 
-    keys = Machine.__struct_fields__
-    found = tuple(filter(None, (name.strip() for name in allow.split(","))))
-    for name in found:
-        if name not in keys:
-            raise NfbenchError(f"--allow {name}: a machine has no such key.", try_=f"of {', '.join(keys)}")
-    return found
+    names = tuple(filter(None, (name.strip() for name in allow.split(","))))
+    for name in names:
+        known(name, Machine.__struct_fields__, NfbenchError, f"--allow {name}: a machine has no such key.")
+    return names
 
 
 def _unmatched(accepts: Sequence[Accept], workloads: Sequence[StepTime]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nfbench import options
-from nfbench.errors import Failed, NfbenchError, Stop, Undecided, UnsupportedWorkload
+from nfbench.errors import Failed, Undecided, UnsupportedWorkload
 
 if TYPE_CHECKING:
     from nfbench.analysis.compare import Ratio
@@ -71,7 +71,6 @@ def command(
     from nfbench.commands._landing import Landing
     from nfbench.records import key
     from nfbench.showing import comparison
-    from nfbench.showing.live import Live
     from nfbench.studies import settings, versus
 
     settings.positive("within", within)
@@ -96,15 +95,11 @@ def command(
             try_=f"compare {again} {again}@px={_px(again)}, or {again} {again}@layout=nchw",
         )
     landing = Landing(out, "compare")
-    try:
-        with Live(quiet, brief=True) as live:
-            sampling = versus.sampling(rounds, within, max_time, len(workloads))
-            kept = versus.Versus(
-                workloads, sampling, max_time, device=device, seed=seed, keep=landing.keep, watch=live
-            ).run()
-    except (Stop, KeyboardInterrupt, NfbenchError):
-        landing.say()
-        raise
+    with landing.live(quiet, brief=True) as live:
+        sampling = versus.sampling(rounds, within, max_time, len(workloads))
+        kept = versus.Versus(
+            workloads, sampling, max_time, device=device, seed=seed, keep=landing.keep, watch=live
+        ).run()
     rows = [row_of([r for r in kept if key(r.workload) == k]) for k in keys]
     if noisy:
         rows = without_noise(rows)

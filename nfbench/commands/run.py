@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -36,11 +35,6 @@ def command(
     listing: bool,
     only: tuple[str, ...],
     assignments: tuple[str, ...],
-    device: str,
-    seed: int,
-    out: Path | None,
-    format: Any,
-    quiet: bool,
     **flags: Any,
 ) -> None:
     """Run STUDY, a name of --list or the path of a .toml file, each workload in a process of its own.
@@ -54,24 +48,14 @@ def command(
     from nfbench.studies.study import find
 
     if listing:
-        _list(format)
+        _list(flags["format"])
         return
     if study is None:
         raise NfbenchError("Which study?", try_="nfbench run quick, or nfbench run --list")
     found = find(study)
     if found.counts_only:
         raise NfbenchError(f"{found.name} counts and times nothing.", try_=f"nfbench check {study}")
-    found = with_settings(found, assignments)
-    perform(
-        found,
-        device=device,
-        seed=seed,
-        out=out,
-        format=format,
-        quiet=quiet,
-        only=only,
-        **flags,
-    )
+    perform(with_settings(found, assignments), only=only, **flags)
 
 
 def _list(format: Any) -> None:

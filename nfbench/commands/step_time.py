@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from nfbench import options
-from nfbench.errors import NfbenchError, Stop
 
 
 @click.command("step-time")
@@ -39,7 +38,6 @@ def command(
     """
     from nfbench.analysis.rows import rows
     from nfbench.commands import _ranks as ranks
-    from nfbench.showing.live import Live
     from nfbench.showing.sheet import sheet
     from nfbench.studies import runner
     from nfbench.studies import settings as made
@@ -49,16 +47,12 @@ def command(
     ranks.check(sampling)
     workloads = [ranks.shared(made.workload({"model": model, **settings}), broadcast_buffers) for model in models]
     landing = ranks.landing(out, "step-time")
-    try:
-        with Live(quiet) as live:
-            if sampling.rounds > 1:
-                part = Part(tuple(workloads), sampling)
-                runner.parts([part], device=device, seed=seed, keep=lambda _, r: landing.keep(r), watch=live)
-            else:
-                runner.here(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
-    except (Stop, KeyboardInterrupt, NfbenchError):
-        landing.say()
-        raise
+    with landing.live(quiet) as live:
+        if sampling.rounds > 1:
+            part = Part(tuple(workloads), sampling)
+            runner.parts([part], device=device, seed=seed, keep=lambda _, r: landing.keep(r), watch=live)
+        else:
+            runner.here(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
     table, _ = rows(landing.results, everything=True)
     click.echo(sheet(table, format), nl=False)
     landing.close(table)

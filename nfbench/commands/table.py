@@ -53,10 +53,10 @@ def command(
     from nfbench.analysis.where import parse, select
     from nfbench.commands._landing import FAKE, newest, say_broken
     from nfbench.showing import accuracy as show_accuracy
-    from nfbench.showing import together
     from nfbench.showing import clips as show_clips
     from nfbench.showing import relative as show_relative
     from nfbench.showing import results as show
+    from nfbench.showing import together
 
     if target is not None and not 0 < target <= 1:
         raise click.BadParameter("a top-1 is over 0 and up to 100 %; type 90% or 0.9.", param_hint="--target")

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from nfbench.analysis import claims, clips, compare, sweeps
 from nfbench.analysis.claims import Verdict
-from nfbench.analysis.columns import short
 from nfbench.analysis.rows import quiet
 from nfbench.records import Result
 from nfbench.showing import accuracy as show_accuracy
@@ -23,6 +22,7 @@ from nfbench.showing.ratios import table as ratio_table
 from nfbench.showing.study import Shown, shown
 from nfbench.showing.tables import Format
 from nfbench.studies.study import Study
+from nfbench.units import shorten
 
 CLAIMS = "claims"
 """The study whose results are judged claim by claim."""
@@ -86,7 +86,7 @@ def verdicts(results: Sequence[Result], noisy: bool = False) -> list[list[Verdic
 
 def sentences(name: str, seen: Shown) -> list[str]:
     """The answers, one a line; noisy steps are in none, and where that leaves no ratio it is said."""
-    noisy = list(dict.fromkeys(short(row["model"]) for row in seen.steps if "noisy" in row))
+    noisy = list(dict.fromkeys(shorten(row["model"]) for row in seen.steps if "noisy" in row))
     seen = seen.quiet()
     if name == CLAIMS:
         return [show_claims.summary(each) for each in verdicts(seen.results, seen.noisy)]

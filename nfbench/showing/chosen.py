@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nfbench import units
-from nfbench.analysis.columns import LONGEST, grouped, is_number, short, values
+from nfbench.analysis.columns import grouped, is_number, values
 from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row
 from nfbench.showing import accuracy, clips, ratios, relative, results
 from nfbench.showing.laid import Laid
 from nfbench.showing.tables import Column, Format, render
+from nfbench.units import LONGEST, shorten
 
 KNOWN: dict[str, Column] = {
     **{c.key: c for c in (*accuracy.RAW, *clips.RAW)},
@@ -91,7 +92,7 @@ def heading(key: str) -> str:
     column = KNOWN.get(key)
     if key in _HEADINGS:
         return _HEADINGS[key]
-    return short(key).replace("_", " ") if column is None or column.title == key else column.title
+    return shorten(key).replace("_", " ") if column is None or column.title == key else column.title
 
 
 def left_out(kinds: Mapping[str, Sequence[Row]], keys: Sequence[str]) -> list[str]:
@@ -129,7 +130,7 @@ def _plain(value: Any, key: str) -> str:
         if show is None and column is not None and key in _SHOWN:
             show = column.show
         return show(value) if show else _number(value)
-    return short(", ".join(str(one) for one in values(value)), _SENTENCE if key in _SENTENCES else LONGEST)
+    return shorten(", ".join(str(one) for one in values(value)), _SENTENCE if key in _SENTENCES else LONGEST)
 
 
 def _number(value: float) -> str:

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from nfbench import units
-from nfbench.analysis.columns import short
 from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row
 from nfbench.catalog.published import PAPER
 from nfbench.showing import accuracy, comparison, results
 from nfbench.showing.laid import Laid
 from nfbench.showing.tables import Column, Format, plain
+from nfbench.units import shorten
 
 _TRAINED = ("dataset", "epochs", "recipe", "weights", "test_px", "lr", "augment")
 _UNBROKEN = 32
@@ -60,7 +60,7 @@ def differences(base: Row, row: Row) -> list[str]:
     own, its = (str(r["software"]).split(", ") for r in (row, base))
     only = [", ".join(part for part in one if part not in other) for one, other in ((own, its), (its, own))]
     pairs.append(("software", only[0] or units.ABSENT, only[1] or units.ABSENT))
-    return [*found, *(f"{short(key)} {short(a)} against {short(b)}" for key, a, b in pairs if a != b)]
+    return [*found, *(f"{shorten(key)} {shorten(a)} against {shorten(b)}" for key, a, b in pairs if a != b)]
 
 
 def laid(rows: Sequence[Row]) -> list[Laid]:
@@ -72,7 +72,7 @@ def laid(rows: Sequence[Row]) -> list[Laid]:
 def legend(rows: Sequence[Row]) -> list[str]:
     """What the columns of `laid` mean that need saying."""
     hows = {row.get("how") for row in rows}
-    base = next((short(str(row["baseline_model"])) for row in rows if "baseline_model" in row), "")
+    base = next((shorten(str(row["baseline_model"])) for row in rows if "baseline_model" in row), "")
     reported = "reported: at the train px of each and batch 32 a device."
     without = sum("baseline_model" not in row for row in rows)
     alone = (
@@ -131,7 +131,7 @@ def _laid(rows: Sequence[Row], columns: Sequence[Column]) -> Laid:
         and (c.key != "status" or any(line["status"] != "ok" for line in shown))
         and (c.key != "machine" or len({line["machine"] for line in shown}) > 1)
     ]
-    bases = dict.fromkeys(short(str(row["baseline_model"])) for row in rows if "baseline_model" in row)
+    bases = dict.fromkeys(shorten(str(row["baseline_model"])) for row in rows if "baseline_model" in row)
     whose = f"{next(iter(bases))}'s" if len(bases) == 1 else "baseline's"
     kept = [replace(c, title=c.title.replace("baseline's", whose)) for c in kept]
     if max(len(line["net"]) for line in shown) > _UNBROKEN:
@@ -147,7 +147,7 @@ def _names(rows: Sequence[Row]) -> list[str]:
     telling = {model: _telling(same) for model, same in models.items()}
     return [
         ", ".join(
-            short(_NAMED[key].format(str(row[key]).partition(",")[0]) if key else str(row["model"]))
+            shorten(_NAMED[key].format(str(row[key]).partition(",")[0]) if key else str(row["model"]))
             for key in ("", *telling[row["model"]])
             if not key or key in row
         )
@@ -185,7 +185,7 @@ def _shown(row: Row, name: str) -> dict[str, Any]:
         "training": factor(row, "train_step_time_ratio"),
         "top1": accuracy.top1(row),
         "points": _marked(_points(row), row),
-        "machine": short(str(row["machine"])),
+        "machine": shorten(str(row["machine"])),
         "against": "; ".join(differs) or None,
         "status": row["status"],
     }

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from nfbench import units
-from nfbench.analysis.columns import short
 from nfbench.analysis.rows import Row
 from nfbench.showing.laid import Laid
 from nfbench.showing.tables import Column, Format, printable, render
 from nfbench.showing.tables import plain as _plain
+from nfbench.units import shorten
 
 
 def _seconds(value: Any) -> str:
@@ -199,7 +199,7 @@ def findings(rows: Sequence[Row]) -> list[str]:
     about: dict[str, list[str]] = {}
     for row in rows:
         for finding in row.get("findings", ()):
-            about.setdefault(printable(str(finding)), []).append(short(row["model"]))
+            about.setdefault(printable(str(finding)), []).append(shorten(row["model"]))
     return [f"{', '.join(dict.fromkeys(models))}: {text}" for text, models in about.items()]
 
 
