@@ -138,13 +138,8 @@ def look() -> Sight:
 
 
 def cards() -> list[Card]:
-    """Every card and MIG slice; empty where there is none or NVML is absent, and `why_absent` says which."""
+    """Every card and MIG slice; empty where there is none or NVML is absent, and `look` says which."""
     return list(look().cards)
-
-
-def why_absent() -> str | None:
-    """Why `cards` is empty, in NVML's own words; None where it is not."""
-    return look().why
 
 
 def card_of(uuid: str) -> Card | None:
