@@ -85,17 +85,13 @@ def test_a_resnet_without_normalization_learns_digits_and_goes_on_from_its_state
     assert any(not torch.equal(ours[name], saved["model"][name]) for name in ours)
 
 
-def test_importing_nfbench_and_listing_its_names_imports_no_torch() -> None:
-    check = "import sys, nfbench; dir(nfbench); nfbench.__version__; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
-    assert done.stdout == "False\n", done.stderr
-
-
-def test_every_public_name_is_listed_and_found() -> None:
-    for name in nfbench.__all__:
-        assert name in dir(nfbench)
-        assert getattr(nfbench, name).__name__ == name
+def test_every_public_name_is_found_and_importing_or_listing_them_imports_no_torch() -> None:
     assert {"AGC", "adaptive_clip_grad_", "agc_parameters", "normalizer_free", "unitwise_norm"} == set(nfbench.__all__)
+    assert [getattr(nfbench, name).__name__ for name in nfbench.__all__] == nfbench.__all__
+    assert set(nfbench.__all__) <= {*dir(nfbench)}
+    check = "import sys, nfbench; dir(nfbench); print(nfbench.__version__, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert done.stdout == f"{nfbench.__version__} False\n", done.stderr
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -81,6 +81,21 @@ class Recorder(Protocol):
         """Seconds from the first stamp to each, after all of them have passed; forgets them."""
 
 
+class HostRecorder:
+    """Stamps of a clock of the host, such as ``time.perf_counter``."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.taken: list[float] = []
+
+    def stamp(self) -> None:
+        self.taken.append(self.clock())
+
+    def times(self) -> list[float]:
+        taken, self.taken = self.taken, []
+        return [t - taken[0] for t in taken]
+
+
 class Steps(Protocol):
     """A training step that has been built on a device."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from nfbench.devices import host
-from nfbench.devices.base import Steps
+from nfbench.devices.base import HostRecorder, Steps
 from nfbench.devices.torch_device import TorchDevice, TorchSteps, share_of, shares
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.agc_triton import refusal
@@ -16,20 +16,6 @@ from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Re
 
 FILLED = 0.60
 """Share of the free memory that an update may fill: torch's workspaces come on top of what is counted."""
-
-
-class CpuRecorder:
-    """Stamps of ``time.perf_counter``."""
-
-    def __init__(self) -> None:
-        self.taken: list[float] = []
-
-    def stamp(self) -> None:
-        self.taken.append(time.perf_counter())
-
-    def times(self) -> list[float]:
-        taken, self.taken = self.taken, []
-        return [t - taken[0] for t in taken]
 
 
 class Cpu(TorchDevice):
@@ -70,8 +56,8 @@ class Cpu(TorchDevice):
         room = FILLED * host.memory_available() / workload.world_size
         return next((n for n in candidates if fixed + n * an_image <= room), candidates[-1])
 
-    def recorder(self, stamps: int) -> CpuRecorder:
-        return CpuRecorder()
+    def recorder(self, stamps: int) -> HostRecorder:
+        return HostRecorder(time.perf_counter)
 
     def synchronize(self) -> None:
         return None

@@ -20,7 +20,7 @@ from nfbench.devices.base import Device, Steps
 from nfbench.errors import NfbenchError, Stop
 from nfbench.measuring.lock import only_one
 from nfbench.measuring.meters import meters
-from nfbench.measuring.outcome import Keep, Labels, Silent, Watch, failure, frame, merged
+from nfbench.measuring.outcome import Keep, Labels, Silent, Watch, begun, failure, merged
 from nfbench.measuring.prepare import Preparation
 from nfbench.measuring.stopping import Reason, block_steps, enough
 from nfbench.measuring.window import SOURCES, Window, communication
@@ -67,15 +67,8 @@ class Measurement:
         return self._kept(round, 0, self._counted)
 
     def _kept(self, round: int, turn: int, measured: Callable[[Result], Result]) -> Result:
-        result = frame(
-            self.device.machine,
-            self.device.software(self.workload.model),
-            self.workload,
-            self.sampling,
-            seed=self.seed,
-            round=round,
-            turn=turn,
-            labels=self.labels,
+        result = begun(
+            self.device, self.workload, self.sampling, seed=self.seed, round=round, turn=turn, labels=self.labels
         )
         self.window, world, failed = None, self.world, False
         try:

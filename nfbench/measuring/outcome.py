@@ -72,6 +72,29 @@ def frame(
     )
 
 
+def begun(
+    device: Device,
+    workload: Workload,
+    sampling: Sampling,
+    *,
+    seed: int,
+    round: int = 0,
+    turn: int = 0,
+    labels: Labels | None = None,
+) -> Result:
+    """The `frame` of a result of this process's ``device``."""
+    return frame(
+        device.machine,
+        device.software(workload.model),
+        workload,
+        sampling,
+        seed=seed,
+        round=round,
+        turn=turn,
+        labels=labels or Labels(),
+    )
+
+
 def failure(error: Exception, device: Device) -> tuple[Status, str]:
     """The status and message that ``error`` gives a result."""
     lines = str(error).strip().splitlines() or [""]
