@@ -67,7 +67,7 @@ def _unreadable(result: Result) -> Finding | None:
     if not count:
         return None
     names = result.notes.get("unreadable")
-    text = f"{units.plural(count, 'image')} of the data could not be read{f': {names}' if names else ''}."
+    text = f"{count:.0f} image{'s'[: count != 1]} of the data could not be read{f': {names}' if names else ''}."
     return Finding("unreadable_images", text, "Download or copy the data again.")
 
 

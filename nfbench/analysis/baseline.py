@@ -11,7 +11,6 @@ import msgspec
 from nfbench.analysis import metrics, stats
 from nfbench.errors import BadResults
 from nfbench.records import Machine, Resolved, Result, Software, StepTime, key
-from nfbench.units import grouped
 
 
 class Stored(NamedTuple):
@@ -37,8 +36,10 @@ def stored(results: Sequence[Result], study: str | None) -> dict[str, Stored]:
     Raises:
         BadResults: two rows say that they are the same turn of the same run.
     """
-    ours = [r for r in results if isinstance(r.workload, StepTime) and r.side != "base" and r.study in (None, study)]
-    groups = grouped(ours, lambda r: key(r.workload))
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        if isinstance(result.workload, StepTime) and result.side != "base" and result.study in (None, study):
+            groups.setdefault(key(result.workload), []).append(result)
     _unrepeated(results)
     return {place: _stored(group) for place, group in groups.items()}
 
@@ -69,15 +70,21 @@ def _stored(group: Sequence[Result]) -> Stored:
     sound = [r for r in group if not metrics.voided(r)]
     if not sound:
         return Stored(last, problem="the GPU was slowed down in every round of the base")
-    rounds = metrics.rounds(sound)
+    rounds: dict[tuple[str, int], list[float]] = {}
+    for r in sound:
+        time = metrics.seconds(r)
+        if time is not None:
+            rounds.setdefault((r.session or r.id, r.round), []).append(time)
     if not rounds:
         return Stored(last, problem="the base has no step times")
-    times = {place: stats.mean_of_logs(turns).value for place, turns in rounds.items()}
-    sessions = grouped(times, lambda place: place[0])
-    means = tuple(stats.mean_of_logs([times[place] for place in places]).value for places in sessions.values())
+    times = {place: stats.mean_of_logs(found).value for place, found in rounds.items()}
+    sessions: dict[str, list[float]] = {}
+    for (session, _), time in times.items():
+        sessions.setdefault(session, []).append(time)
+    means = tuple(stats.mean_of_logs(found).value for found in sessions.values())
     problem = "the base has one round, which tells nothing about its noise" if len(times) < 2 else None
-    counts = sorted(map(len, rounds.values()))
-    uneven = (counts[0], counts[-1]) if counts[0] != counts[-1] else None
+    turns = sorted(len(found) for found in rounds.values())
+    uneven = (turns[0], turns[-1]) if turns[0] != turns[-1] else None
     return Stored(last, tuple(times.values()), means, problem, uneven)
 
 

@@ -99,8 +99,8 @@ def _wide(result: Result) -> Finding | None:
         return None
     width = "no interval yet" if half is None else f"± {units.percent(half / estimate.value, 2)}"
     steps = round(result.value("steps") or 0)
-    counted = units.plural(steps, "short update" if result.composed else "step")
-    text = f"The cap of {units.seconds(result.sampling.max_time, 2)} was reached after {counted}: {width}."
+    unit = ("short update" if result.composed else "step") + "s"[: steps != 1]
+    text = f"The cap of {units.seconds(result.sampling.max_time, 2)} was reached after {steps} {unit}: {width}."
     return Finding("wide_interval", text, "Raise --max-time for a narrower one.")
 
 
@@ -155,10 +155,10 @@ def _skipped(result: Result) -> Finding | None:
 
 
 def _nonfinite(result: Result) -> Finding | None:
-    count = result.value("nonfinite_units")
-    if not count:
+    units = result.value("nonfinite_units")
+    if not units:
         return None
-    text = f"The gradients of {units.plural(count, 'unit')} held NaN or inf; AGC leaves such units as they are."
+    text = f"The gradients of {units:.0f} unit{'s'[: units != 1]} held NaN or inf; AGC leaves such units as they are."
     return Finding("nonfinite_units", text, "Try --precision bf16 or fp32.")
 
 

@@ -19,7 +19,6 @@ from nfbench.analysis.step_seconds import seconds as seconds
 from nfbench.analysis.step_seconds import step_time as step_time
 from nfbench.catalog import gpus
 from nfbench.records import MOST, PHASES, Phase, Reading, Result, accumulation_steps
-from nfbench.units import grouped
 
 LEAST_WITHIN = 10
 """Steps of one window that an interval within the run needs."""
@@ -211,16 +210,11 @@ def across(results: Sequence[Result]) -> Estimate | None:
         estimate = step_time(result)
         few = not result.composed and (result.value("steps") or len(step_times(result))) < LEAST_WITHIN
         return Estimate(estimate.value) if estimate is not None and few else estimate
-    means = [stats.mean_of_logs(turns).value for turns in rounds([r for r, _ in timed]).values()]
-    estimate = stats.mean_of_logs(means)
-    return estimate if len(means) >= stats.LEAST_ROUNDS else Estimate(estimate.value)
-
-
-def rounds(results: Sequence[Result]) -> dict[tuple[str, int], list[float]]:
-    """The step times of each round's turns, in seconds, by session and round; without results that have none."""
-    timed = [(r, time) for r in results if (time := seconds(r)) is not None]
-    turns = grouped(timed, lambda one: (one[0].session or one[0].id, one[0].round))
-    return {place: [time for _, time in pairs] for place, pairs in turns.items()}
+    rounds: dict[tuple[str, int], list[float]] = {}
+    for result, time in timed:
+        rounds.setdefault((result.session or result.id, result.round), []).append(time)
+    estimate = stats.mean_of_logs([stats.mean_of_logs(times).value for times in rounds.values()])
+    return estimate if len(rounds) >= stats.LEAST_ROUNDS else Estimate(estimate.value)
 
 
 @kept

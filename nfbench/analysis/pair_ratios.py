@@ -9,7 +9,6 @@ from nfbench.analysis import accuracy_metrics, compare, gate, metrics, noise, st
 from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import Estimate
 from nfbench.records import Result, key
-from nfbench.units import grouped
 
 
 class Of(NamedTuple):
@@ -70,17 +69,22 @@ def _separate(mine: Of, base: Of) -> tuple[Estimate | None, str]:
     before, after = ([time for _, time in side] for side in sides)
     if min(len(before), len(after)) < stats.LEAST_ROUNDS:
         return Estimate(stats.mean_of_logs(after).value / stats.mean_of_logs(before).value), ""
-    sessions = grouped(sides[0], lambda one: one[0]).values()
+    sessions: dict[str, list[float]] = {}
+    for session, time in sides[0]:
+        sessions.setdefault(session, []).append(time)
     # a study has a session for each round, which is no replicate of a session
-    between = [stats.mean_of_logs([time for _, time in s]).value for s in sessions if len(s) >= stats.LEAST_ROUNDS]
+    between = [stats.mean_of_logs(times).value for times in sessions.values() if len(times) >= stats.LEAST_ROUNDS]
     estimate = gate.unpaired(before, after, between, stats.CONFIDENCE)
     return estimate, f"{len(after)} and {len(before)} rounds, Welch"
 
 
 def _rounds(results: Sequence[Result]) -> list[tuple[str, float]]:
     """The session and the step time of each round, in seconds: the geometric mean of its turns."""
-    sound = [r for r in results if r.status in ("ok", "diverged") and not metrics.voided(r) and metrics.seconds(r)]
-    return [(session, stats.mean_of_logs(turns).value) for (session, _), turns in metrics.rounds(sound).items()]
+    rounds: dict[tuple[str, int], list[float]] = {}
+    for r in results:
+        if r.status in ("ok", "diverged") and not metrics.voided(r) and (time := metrics.seconds(r)):
+            rounds.setdefault((r.session or r.id, r.round), []).append(time)
+    return [(session, stats.mean_of_logs(times).value) for (session, _), times in rounds.items()]
 
 
 def trained(mine: Of, base: Of) -> Row:
