@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -34,17 +33,20 @@ def part(module: str) -> str:
 
 
 @cache
+def statements(module: str) -> list[ast.AST]:
+    kinds = (ast.If, ast.Import, ast.ImportFrom)
+    return [n for n in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))) if isinstance(n, kinds)]
+
+
 def imports(module: str, for_types: bool) -> set[str]:
     """What a module imports, inside functions too, with what it imports ``for_types`` alone or without."""
-
-    def below(node: ast.AST) -> Iterator[ast.AST]:
-        for child in ast.iter_child_nodes(node):
-            if for_types or not isinstance(child, ast.If) or ast.unparse(child.test) != "TYPE_CHECKING":
-                yield child
-                yield from below(child)
-
+    nodes = statements(module)
+    if not for_types:
+        blocks = [n for n in nodes if isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING"]
+        left_out = {id(inner) for block in blocks for inner in ast.walk(block)}
+        nodes = [n for n in nodes if id(n) not in left_out]
     names: set[str] = set()
-    for node in below(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:

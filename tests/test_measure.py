@@ -301,7 +301,7 @@ def test_the_interval_that_stopped_the_run_is_the_one_that_is_shown() -> None:
             self.clock.seconds += (self.updates * 7919 % 101) / 1e5
             super().update(stamp, passes)
 
-    result = timed(Sampling(within=0.01, min_steps=3000, max_time=1e6), device=Of(Noisy), batch=1, layout="nhwc")
+    result = timed(Sampling(within=0.01, min_steps=1500, max_time=1e6), device=Of(Noisy), batch=1, layout="nhwc")
     estimate = metrics.step_time(result)
     assert result.stopped_by == "within" and estimate is not None and estimate.half_width is not None
     assert estimate.half_width <= 0.01 * estimate.value
