@@ -77,26 +77,19 @@ def test_a_gpu_is_shown_in_full_with_raw_si_values(monkeypatch: pytest.MonkeyPat
     assert {"cpu", "cpu_cores", "memory", "nfbench", "python", "cudnn", "torchvision", "timm", "commit"} <= set(seen)
 
 
-def test_what_a_slice_hides_is_a_dash_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_slice_or_a_container_hides_is_a_dash_and_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     uuid = "MIG-aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
     install(monkeypatch, Board(mig=[Slice("1g.18gb", uuid)]))
     torch_sees(monkeypatch, Board(name="NVIDIA H200 MIG 1g.18gb", uuid=uuid.removeprefix("MIG-")))
-    rows = {
-        line.split("|")[1].strip(): line.split("|")[2:4]
-        for line in env("--format", "md").stdout.splitlines()
-        if "|" in line
-    }
-    assert [cell.strip() for cell in rows["MIG slice"]] == ["1g.18gb", ""]
-    assert [cell.strip() for cell in rows["power"]] == ["–", "a MIG slice shows no figure of its own"]
-
-
-def test_what_a_container_hides_is_a_dash_and_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shown = env("--format", "md").stdout
+    assert "| MIG slice | 1g.18gb |" in shown
+    assert "| power | – | a MIG slice shows no figure of its own |" in shown
     install(monkeypatch, Board(pids=[4_000_001], busy=90))
     torch_sees(monkeypatch, Board())
     monkeypatch.setattr(nvml, "_PID_NAMESPACE", tmp_path / "absent")
-    told = env("--format", "md").stdout
-    assert "| other processes | – | hidden by this container |" in told
-    assert "- The GPU is in use: busy 90.0 %, 0 B of its memory held. Wait, or time on a card of your own." in told
+    shown = env("--format", "md").stdout
+    assert "| other processes | – | hidden by this container |" in shown
+    assert "- The GPU is in use: busy 90.0 %, 0 B of its memory held. Wait, or time on a card of your own." in shown
 
 
 @pytest.mark.usefixtures("old_driver")

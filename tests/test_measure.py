@@ -11,7 +11,6 @@ from make import CPU, FAKE, H200
 from msgspec.structs import replace
 
 from nfbench.analysis import findings, metrics, rows
-from nfbench.analysis.stats import Estimate
 from nfbench.devices.base import Stamp
 from nfbench.devices.fake import FakeDevice, FakeSteps
 from nfbench.errors import Terminated, UnsupportedWorkload
@@ -332,28 +331,3 @@ def test_what_cannot_be_looked_into_afterwards_does_not_cost_the_window() -> Non
 )
 def test_a_stored_message_names_no_folder_and_no_card(said: str, kept: str) -> None:
     assert scrubbed(said) == kept
-
-
-class Watching:
-    """Writes down all it is told."""
-
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-        self.phase = self.note = self.seen.append
-
-    def progress(self, steps: int, estimate: Estimate, left: float) -> None:
-        self.seen.append(f"{steps} steps {estimate.value} {left > 0}")
-
-
-def test_the_watch_is_told_what_runs() -> None:
-    watch = Watching()
-    measure(FakeDevice(), StepTime(model="tiny-nfnet"), Sampling(), lambda r: None, watch=watch)
-    assert watch.seen == [
-        "building",
-        "finding the micro-batch",
-        "trying both layouts",
-        "warming up",
-        "timing",
-        "16 steps 0.03125 True",
-        "reading gradients",
-    ]

@@ -45,7 +45,7 @@ def test_an_idle_card_or_clocks_set_on_purpose_are_no_throttling(
 ) -> None:
     install(monkeypatch, Board(reasons=harmless))
     (card,) = nvml.cards()
-    assert card.throttle() == card.throttle_reasons() == ()
+    assert card.throttle() == ()
 
 
 def test_the_names_of_throttling_are_those_that_void_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_what_nvml_refuses_is_none(monkeypatch: pytest.MonkeyPatch, error: int) 
     quantities = (card.energy, card.power, card.clocks, card.max_sm_clock, card.temperature, card.utilization)
     assert [quantity() for quantity in quantities] == [None] * 6
     assert (card.power_limit, card.default_power_limit, card.compute_capability) == (None, None, None)
-    assert (card.throttle_reasons(), card.throttle()) == (None, ())
+    assert card.throttle() is None
 
 
 def test_an_older_driver_or_pynvml_without_a_function_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:

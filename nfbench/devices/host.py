@@ -188,7 +188,7 @@ def look(wanted: str) -> MachineState:
         clock_max=card.max_sm_clock() if card else None,
         temperature=card.temperature() if card else None,
         power=card.power() if card else None,
-        throttle=card.throttle_reasons() if card else None,
+        throttle=card.throttle() if card else None,
         cpu=cpu_name(),
         cores=cpu_cores(),
         allowed=allowed_cores(),

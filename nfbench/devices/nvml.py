@@ -74,12 +74,8 @@ class Card:
         degrees = _ask("nvmlDeviceGetTemperature", self._board, _GPU_TEMPERATURE)
         return None if degrees is None else float(degrees)
 
-    def throttle(self) -> tuple[str, ...]:
-        """What holds the clocks down now, by name; empty where nothing does or NVML does not say."""
-        return self.throttle_reasons() or ()
-
-    def throttle_reasons(self) -> tuple[str, ...] | None:
-        """As `throttle`, but None where NVML does not say."""
+    def throttle(self) -> tuple[str, ...] | None:
+        """What holds the clocks down now, by name; None where NVML does not say."""
         reasons = _ask("nvmlDeviceGetCurrentClocksEventReasons", self._board)
         if reasons is None:  # a driver before 535 knows the older name only
             reasons = _ask("nvmlDeviceGetCurrentClocksThrottleReasons", self._board)

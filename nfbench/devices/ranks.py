@@ -327,7 +327,7 @@ class Guard:
         lost = any(word in own.message for word in ("onnection", "peer", "NCCL", "gloo", "ocket", "Broken pipe"))
         while lost and self.failed() is None and time.monotonic() < until:
             if (gone := self.gone()) is not None:
-                own = Failure(gone, "error", "it is gone: killed, perhaps by the kernel for want of memory")
+                own = _killed(gone)
                 break
             time.sleep(0.1)
         first = own
@@ -341,10 +341,9 @@ class Guard:
         gone = self.gone() if self.rank == 0 else None
         told = self.failed()
         if gone is None and told is None:
-            with self.asking, contextlib.suppress(Exception):
-                self.store.set(f"stopped/{self.rank}", "")
+            self._say_stopped()
             return "interrupted", None
-        return self.blame(told or Failure(gone or 0, "error", "it is gone: killed, perhaps for want of memory"))
+        return self.blame(told or _killed(gone or 0))
 
     def gone(self) -> int | None:
         """A rank of this machine whose process has ended, without having been told to."""
@@ -414,11 +413,7 @@ class Guard:
             if failure is None:
                 gone = self.gone()
                 code = Terminated.exit_code if gone is None else code
-                failure = (
-                    Failure(0, "interrupted", "SIGTERM")
-                    if gone is None
-                    else Failure(gone, "error", "it is gone: killed, perhaps by the kernel for want of memory")
-                )
+                failure = Failure(0, "interrupted", "SIGTERM") if gone is None else _killed(gone)
             try:
                 said = self._last_row(failure)
                 self.ended()
@@ -426,11 +421,15 @@ class Guard:
             finally:
                 os._exit(NfbenchError.exit_code if failure.worded else code)
         if failure is None:
-            with self.asking, contextlib.suppress(Exception):
-                self.store.set(f"stopped/{self.rank}", "")
+            self._say_stopped()
         else:
             self.ended()
         os._exit(0)
+
+    def _say_stopped(self) -> None:
+        """Tell the others that this rank ends because it was told to."""
+        with self.asking, contextlib.suppress(Exception):
+            self.store.set(f"stopped/{self.rank}", "")
 
     def _is_done(self) -> bool:
         """Whether rank 0 has come to its end, so that nothing is left to wait for."""
@@ -450,3 +449,7 @@ class Guard:
                 self.keep(failure.status, message)
         print(said, file=sys.stderr, flush=True)
         return said
+
+
+def _killed(rank: int) -> Failure:
+    return Failure(rank, "error", "it is gone: killed, perhaps by the kernel for want of memory")

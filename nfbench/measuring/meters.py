@@ -141,7 +141,7 @@ class Clocks:
                     if value is not None:
                         values[name].append(value)
             with suppress(Exception):
-                throttle.update(self.card.throttle())
+                throttle.update(self.card.throttle() or ())
             if max(map(len, values.values())) >= MAX_KEPT_STEPS:
                 period *= 2
                 for kept in values.values():
