@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Skip = Callable[["Task", Sequence[Result]], "str | None"]
 
 RUN: tuple[options.Decorator, ...] = (
-    click.option("--dry-run", is_flag=True, help="List what would run, with an estimate of its time, and end."),
+    click.option("--dry-run", is_flag=True, help="List what would run and what is done, and end."),
     click.option("--limit", type=click.IntRange(1), metavar="N", help="Run at most N of what is missing."),
     click.option("--retry", type=click.Choice(["failed"]), help="Run again what failed."),
     click.option("--fresh", is_flag=True, help="Run everything again, also what is done."),
