@@ -14,7 +14,7 @@ from nfbench.analysis.rows import Row
 from nfbench.records import Result
 from nfbench.showing import tables
 from nfbench.showing.results import si
-from nfbench.showing.tables import Column, Format, Laid, render, telling
+from nfbench.showing.tables import Column, Format, Laid, keyed, render, telling
 
 COSTS = {
     "macs": ("macs", "MACs"),
@@ -126,7 +126,7 @@ clipped_units training_flops wall_time throughput data_share train_step_time ima
 images_seen skipped_updates unreadable_images deterministic_cost target time_to_target reached_target bn_model
 time_to_bn reached_bn front device machine software study start findings
 """
-RAW: tuple[Column, ...] = tuple(Column(key, key) for key in _RAW.split())
+RAW = keyed(_RAW.split())
 _EPOCH: tuple[Column, ...] = (
     Column("epoch", "epoch"),
     Column("runs", "runs"),
@@ -169,7 +169,7 @@ def epochs(results: Sequence[Result], format: Format) -> str:
     rows = accuracy.epochs(results)
     if format in ("csv", "json"):
         keys = ("epoch", "runs", "throughput", "data_share", "gap", *accuracy.EPOCH)
-        return render([Column(key, key) for key in keys], rows, format)
+        return render(keyed(keys), rows, format)
     columns = [c for c in telling(_EPOCH, rows) if c.key != "runs" or _differ(rows, "runs")]
     title = f"Each epoch, means of {len(results)} runs" if len(results) > 1 else None
     return render(columns, rows, format, title=title)

@@ -55,10 +55,13 @@ def of_runs(found: Study, seen: Shown) -> bool:
 
 
 def texts(results: Sequence[Result]) -> dict[str, str]:
-    """Tables kept beside results that only some have, by file name: those of sweeps, and the claims with verdicts."""
+    """The tables that are kept beside results, by file name: of each kind as CSV, raw and in SI units, and as Markdown,
+    and those that only some have, of sweeps and of the claims with verdicts."""
     found = shown(results, everything=False)
     made: dict[str, str] = {}
-    for format in views.FILES:
+    formats: tuple[Format, ...] = ("csv", "md")
+    for format in formats:
+        made |= {f"{name}.{format}": text for name, text in views.texts(found.kinds, format).items()}
         if several(found, "batch"):
             frame = sweeps.batch_sweep(found.steps, found.trained)
             made[f"batch-sweep.{format}"] = show_sweeps.batch_sweep(frame, format)

@@ -9,7 +9,7 @@ from nfbench.analysis import clips
 from nfbench.analysis.rows import Row
 from nfbench.showing import tables
 from nfbench.showing.results import count, si
-from nfbench.showing.tables import Column, Laid, telling
+from nfbench.showing.tables import Column, Laid, keyed, telling
 
 _rate = si("B/s")
 
@@ -54,7 +54,7 @@ kind model layout clipped clipped_units units impl agc_impl batch px precision t
 speedup operators launches moved_bytes bandwidth copy_bandwidth floor over_floor
 step_time clip share turns status message machine software
 """
-RAW: tuple[Column, ...] = tuple(Column(key, key) for key in _RAW.split())
+RAW = keyed(_RAW.split())
 
 
 def laid(rows: Sequence[Row], steps: Sequence[Row]) -> list[Laid]:

@@ -13,7 +13,7 @@ from nfbench.catalog import published
 from nfbench.showing.names import labels
 from nfbench.showing.ratios import times
 from nfbench.showing.results import IMPLEMENTATION, SETTINGS, si, step_time
-from nfbench.showing.tables import Column, Format, plain, render, telling
+from nfbench.showing.tables import Column, Format, keyed, plain, render, telling
 
 _DIFFERING = tuple(c for c in (*SETTINGS, *IMPLEMENTATION) if c.key != "model")
 
@@ -40,25 +40,13 @@ def table(rows: Sequence[Row], ratios: Sequence[Ratio | None], format: Format) -
     return render(telling(columns, lines, always=("step_time",)), lines, format)
 
 
-_RAW = (
-    Column("model", "model"),
-    Column("speedup", "speed-up"),
-    Column("speedup_low", "speed-up, low"),
-    Column("speedup_high", "speed-up, high"),
-    Column("reported", "reported"),
-    Column("step_time", "step time"),
-    Column("step_time_low", "low"),
-    Column("step_time_high", "high"),
-    Column("throughput", "images/s"),
-    Column("image_energy", "J/image"),
-    Column("turns", "turns"),
-    Column("rounds", "rounds"),
-    Column("noisy", "noisy"),
-    *_DIFFERING,
-    Column("differs", "differs"),
-    Column("machine", "machine"),
-    Column("software", "software"),
-    Column("status", "status"),
+_RAW = keyed(
+    (
+        *("model", "speedup", "speedup_low", "speedup_high", "reported"),
+        *("step_time", "step_time_low", "step_time_high", "throughput", "image_energy", "turns", "rounds", "noisy"),
+        *(c.key for c in _DIFFERING),
+        *("differs", "machine", "software", "status"),
+    )
 )
 
 

@@ -9,7 +9,7 @@ from nfbench.analysis import compare
 from nfbench.analysis.compare import FEW_ROUNDS, Ratio, named, where
 from nfbench.analysis.rows import Row, machine_names, software_name
 from nfbench.showing import tables
-from nfbench.showing.tables import Column, Laid, telling
+from nfbench.showing.tables import Column, Laid, keyed, telling
 
 
 def times(row: tables.Row) -> str:
@@ -30,9 +30,8 @@ COLUMNS = (
     Column("reported", "reported", right=False),
     Column("machine", "machine", right=False),
 )
-RAW = tuple(
-    Column(key, key)
-    for key in (
+RAW = keyed(
+    (
         *("net", "baseline", "settings", "turns", "rounds", "reported"),
         *("speedup", "speedup_low", "speedup_high", "machine", "software"),
     )

@@ -97,12 +97,6 @@ def ratios(results: Sequence[Result], everything: bool = True) -> list[Ratio]:
     return found
 
 
-def texts(results: Sequence[Result], everything: bool = False) -> dict[str, str]:
-    """The tables that are kept beside results, by file name: each as CSV, raw and in SI units, and as Markdown."""
-    kinds = shown(results, everything).kinds
-    return {f"{name}.{format}": text for format in views.FILES for name, text in views.texts(kinds, format).items()}
-
-
 def write(folder: Path, made: dict[str, str]) -> list[Path]:
     """Write tables into ``folder``, each renamed into place when whole.
 

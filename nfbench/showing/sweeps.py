@@ -11,7 +11,7 @@ from nfbench.analysis import sweeps
 from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.catalog.datasets import DATASETS
-from nfbench.showing.tables import Column, Format, Laid, printable, render
+from nfbench.showing.tables import Column, Format, Laid, keyed, printable, render
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,7 +184,7 @@ def _near_chance(row: Row) -> bool:
 
 
 def _raw(frame: pd.DataFrame, format: Format) -> str:
-    return render([Column(key, key) for key in frame.columns], sweeps.records(frame), format)
+    return render(keyed(frame.columns), sweeps.records(frame), format)
 
 
 def _text(answer: str, grids: Sequence[Grid], format: Format) -> str:

@@ -64,6 +64,11 @@ class Column:
         return row.get(self.key) is not None if self.cell is None else self.cell(row) != ABSENT
 
 
+def keyed(keys: Iterable[str]) -> tuple[Column, ...]:
+    """Columns of a raw table, whose headings are their keys."""
+    return tuple(Column(key, key) for key in dict.fromkeys(keys))
+
+
 class Laid(NamedTuple):
     """A table as it is laid out for a person, before it becomes text: the report shows it in ways that text cannot."""
 

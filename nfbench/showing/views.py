@@ -14,9 +14,9 @@ from nfbench.analysis.compare import Ratio
 from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row, family_of
 from nfbench.showing import accuracy, clips, counted, ratios, relative, results, tables
-from nfbench.showing.tables import Column, Format, Laid, plain
+from nfbench.showing.tables import Column, Format, Laid, keyed, plain
 
-_RAW = [Column(key, key) for key in ("train_macs", "activations", *KEYS)]
+_RAW = keyed(("train_macs", "activations", *KEYS))
 _SHOWN = (*ratios.COLUMNS, *clips.STEPS, *clips.CLIPS, *accuracy.COLUMNS, *results.ALL, *relative.COLUMNS)
 KNOWN: dict[str, Column] = {c.key: c for c in (*accuracy.RAW, *clips.RAW, *_RAW, *_SHOWN)}
 """What rows are known to have, by key, with its heading and how it is shown."""
@@ -37,8 +37,6 @@ _FORMS: tuple[tuple[str, Callable[[Any], str]], ...] = (
     (r"train_macs|activations", results.si("")),
 )
 """How numbers are shown that only raw tables hold, by what their key looks like."""
-FILES: tuple[Format, ...] = ("csv", "md")
-"""The formats of the tables that are kept beside results."""
 _INSTEAD = {
     "peak_allocated": ("peak_reserved", "peak_rss"),
     "peak_reserved": ("peak_allocated", "peak_rss"),
@@ -169,7 +167,7 @@ def _keys(kinds: Kinds) -> list[str]:
 
 def raw(rows: Sequence[Row], keys: Iterable[str], format: Format) -> str:
     """The rows as CSV or JSON, in SI units."""
-    return tables.raw([Column(key, key) for key in dict.fromkeys(keys)], rows, format)
+    return tables.raw(keyed(keys), rows, format)
 
 
 def chosen(rows: Sequence[Row], keys: Sequence[str]) -> Laid:
