@@ -8,6 +8,7 @@ from functools import partial
 from operator import itemgetter
 
 from nfbench import units
+from nfbench.analysis import lines
 from nfbench.analysis.columns import grouped, short
 from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row
@@ -26,23 +27,9 @@ UNEQUAL = "≠"
 _NAMED = {
     "dataset": "{}",
     "batch": "batch {}",
-    "px": "{} px",
-    "precision": "{}",
-    "layout": "{}",
-    "compile": "compile {}",
-    "optimizer": "{}",
-    "norm": "{} norm",
-    "agc": "λ {}",
-    "agc_impl": "clip by {}",
-    "sam": "SAM {}",
-    "sam_scope": "a {}",
-    "ema": "EMA {}",
-    "world_size": "{} ranks",
+    **lines.TEXT,
     "micro_batch": "passes of {}",
-    "epochs": "epochs {}",
-    "recipe": "{} recipe",
     "lr": "lr {}",
-    "weights": "{} weights",
     "software": "{}",
 }
 """What is said of a net beside its name where nothing before it tells its rows apart."""
@@ -78,7 +65,7 @@ def legend(rows: Sequence[Row]) -> list[str]:
     alone = (
         f"{without} of {len(rows)} rows have no ratio: there is no such baseline of their kind, machine and data set."
     )
-    lines = (
+    sentences = (
         (alone, without > 0),
         (f"×: the row's over that of {base}.", bool(base)),
         (
@@ -92,7 +79,7 @@ def legend(rows: Sequence[Row]) -> list[str]:
             any(row.get("how") == "separate runs" and row["kind"] == "step-time" for row in rows),
         ),
     )
-    return [line for line, needed in lines if needed]
+    return [line for line, needed in sentences if needed]
 
 
 def ratio(row: tables.Row, key: str) -> str:
