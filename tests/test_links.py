@@ -64,7 +64,7 @@ def test_a_command_says_where_its_results_are_with_a_link_and_pipes_no_escape(mo
 
 def test_a_stream_that_cannot_write_a_rule_of_a_table_gets_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
     main.main(["models", "--family", "tiny"], prog_name="nfbench", standalone_mode=False)
     sys.stdout.flush()
     assert b"tiny-nfnet" in raw.getvalue() and b"?" in raw.getvalue()

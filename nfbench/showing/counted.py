@@ -65,8 +65,8 @@ def _column(name: str) -> Column:
 def _upright(rows: Sequence[Row]) -> Laid:
     """A net across, a quantity down: there are more of these than a screen is wide."""
     names = dict.fromkeys(name for row in rows for name in row)
-    settings = [name for name in ("px", "batch", "agc") if name in names]
-    settings += ["status"] if any(row["status"] != "ok" for row in rows) else []
+    failed = any(row["status"] != "ok" for row in rows)
+    settings = [name for name in ("px", "batch", "agc", "status") if name in names and (name != "status" or failed)]
     quantities = [name for name in names if name not in (*_SETTINGS, *_ABOUT)]
     lines = [(_WORDS.get(name, name.replace("_", " ")), partial(_cell, name=name)) for name in (*settings, *quantities)]
     return upright("dependence", [row["model"] for row in rows], lines, rows)
