@@ -66,7 +66,7 @@ def command(
     from nfbench.learning.fit import Run
     from nfbench.showing import accuracy as show
     from nfbench.showing.live import Live
-    from nfbench.showing.views import Kinds, texts
+    from nfbench.showing.views import Kinds, text
     from nfbench.studies import runs
 
     if target is not None and not 0 < target <= 1:
@@ -105,7 +105,7 @@ def command(
     person = format in ("rich", "md")
     if len(table) == 1 and settings["epochs"] and any(r.reading("top1") for r in landing.results) and person:
         click.echo(show.epochs(landing.results, format))
-    click.echo(texts(Kinds(trained=table), format)["accuracy"], nl=False)
+    click.echo(text(Kinds(trained=table), format), nl=False)
     for line in show.legend(table) if person else []:
         click.echo(line, err=True)
     landing.close(table, counting=[r for r in landing.results if r.status != "diverged"])
