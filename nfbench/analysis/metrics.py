@@ -10,7 +10,7 @@ update. Phases are rank 0's.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from nfbench.analysis import stats
 from nfbench.analysis.stats import Estimate
@@ -201,20 +201,45 @@ def across(results: Sequence[Result]) -> Estimate | None:
     the geometric mean over rounds of fresh processes, each that of its turns, with Student's t interval from
     `stats.LEAST_ROUNDS` rounds on. One that was slowed down counts only where there is no other.
     """
-    timed = [(r, time) for r in results if (time := seconds(r)) is not None]
-    timed = [(r, time) for r, time in timed if not voided(r)] or timed
+    timed = [r for r in results if seconds(r) is not None]
+    timed = [r for r in timed if not voided(r)] or timed
     if not timed:
         return None
     if len(timed) == 1:
-        result = timed[0][0]
+        result = timed[0]
         estimate = step_time(result)
         few = not result.composed and (result.value("steps") or len(step_times(result))) < LEAST_WITHIN
         return Estimate(estimate.value) if estimate is not None and few else estimate
+    times = list(rounds(timed).values())
+    estimate = stats.mean_of_logs(times)
+    return estimate if len(times) >= stats.LEAST_ROUNDS else Estimate(estimate.value)
+
+
+def turns(
+    results: Iterable[Result], quantity: Callable[[Result], float | None] = seconds
+) -> dict[tuple[str, int], list[float]]:
+    """A positive ``quantity``, the step time where none is named, of the turns of each round of fresh processes, by
+    session and round; results without it are left out."""
     rounds: dict[tuple[str, int], list[float]] = {}
-    for result, time in timed:
-        rounds.setdefault((result.session or result.id, result.round), []).append(time)
-    estimate = stats.mean_of_logs([stats.mean_of_logs(times).value for times in rounds.values()])
-    return estimate if len(rounds) >= stats.LEAST_ROUNDS else Estimate(estimate.value)
+    for result in results:
+        if value := quantity(result):
+            rounds.setdefault((result.session or result.id, result.round), []).append(value)
+    return rounds
+
+
+def rounds(
+    results: Iterable[Result], quantity: Callable[[Result], float | None] = seconds
+) -> dict[tuple[str, int], float]:
+    """The geometric mean of `turns` in each round: they share a process's luck, so that they replicate nothing."""
+    return {place: stats.mean_of_logs(values).value for place, values in turns(results, quantity).items()}
+
+
+def by_session(rounds: Mapping[tuple[str, int], float]) -> list[list[float]]:
+    """The values of `rounds`, those of each session together."""
+    sessions: dict[str, list[float]] = {}
+    for (session, _), value in rounds.items():
+        sessions.setdefault(session, []).append(value)
+    return list(sessions.values())
 
 
 @kept
