@@ -14,7 +14,7 @@ from nfbench.analysis import accuracy_metrics as metrics
 from nfbench.analysis import findings, stats
 from nfbench.analysis.accuracy_metrics import final_top1, time_to
 from nfbench.analysis.rows import Row, choose, family_of, machine_names, software_name, status_of
-from nfbench.catalog.models import batch_normalized, known
+from nfbench.catalog.models import batch_normalized, lookup
 from nfbench.records import Accuracy, Result
 
 __all__ = ["EPOCH", "epochs", "front", "norm_of", "of_each_seed", "rows", "time_to"]
@@ -172,7 +172,7 @@ _EVALUATED = (
 
 def norm_of(model: str) -> str | None:
     """The normalization of a net of the catalogue; None for any other."""
-    net = known(model)
+    net = lookup(model)
     return None if net is None else net.norm
 
 

@@ -30,7 +30,7 @@ from nfbench.analysis.accuracy_metrics import final_top1
 from nfbench.analysis.rows import choose, family_of
 from nfbench.analysis.stats import LEAST_ROUNDS, Estimate
 from nfbench.catalog import published
-from nfbench.catalog.models import NETS, batch_normalized, find, known
+from nfbench.catalog.models import NETS, batch_normalized, find, lookup
 from nfbench.records import Accuracy, Machine, Result, StepTime, key
 
 Judged = Literal["holds", "does not hold", "agrees here", "disagrees here", "cannot tell", "measured only"]
@@ -503,8 +503,8 @@ def _more_flops_equal_time(evidence: Evidence) -> list[Figure]:
     """
 
     def meant(nfnet: str, other: str) -> bool:
-        known_other = known(other)
-        if known_other is None or known_other.norm != "batch" or known_other.twin_of is not None:
+        other_net = lookup(other)
+        if other_net is None or other_net.norm != "batch" or other_net.twin_of is not None:
             return False
         reported = _reported(nfnet, other) if family_of(nfnet) == "nfnet" else None
         close = reported is not None and abs(reported[0] - reported[1]) <= 0.5
@@ -675,7 +675,7 @@ def reduced(*results: Result) -> list[str]:
     """Where nets, data and images of these results are not the paper's: "tiny nets", "digits", "at 64 px"."""
     differences = []
     for workload in (r.workload for r in results):
-        net = known(workload.model)
+        net = lookup(workload.model)
         if net is not None and net.family == "tiny":
             differences.append("tiny nets")
         if isinstance(workload, Accuracy) and workload.dataset != "imagenet":

@@ -12,7 +12,7 @@ import msgspec
 from nfbench import units
 from nfbench.analysis import findings, metrics, noise, stats
 from nfbench.catalog import published
-from nfbench.catalog.models import known
+from nfbench.catalog.models import lookup
 from nfbench.records import Machine, Resolved, Result, Software, Status, StepTime, accumulation_steps, key
 
 _MACHINE: dict[str, Callable[[Any], str]] = {
@@ -264,12 +264,12 @@ def software_name(software: Software) -> str:
 
 def family_of(model: str) -> str | None:
     """The catalogue's family of a net; None for a name that it does not know."""
-    net = known(model)
+    net = lookup(model)
     return None if net is None else net.family
 
 
 def _reported(result: Result) -> Row:
-    net = known(result.workload.model)
+    net = lookup(result.workload.model)
     if net is None:
         return {}
     top1, paper = published.top1(net), published.paper(net.name)

@@ -238,7 +238,7 @@ def find(name: str) -> Net:
     )
 
 
-def known(name: str) -> Net | None:
+def lookup(name: str) -> Net | None:
     """The net of that name as `find` reads it; None for a name that it does not know."""
     try:
         return find(name)
