@@ -522,70 +522,56 @@ def _more_flops_equal_time(evidence: Evidence) -> list[Figure]:
     return figures
 
 
-_STUDY = "nfbench run claims --only {id}{more}"
-_TINY = "nfbench run claims --only {id} --set scale=tiny{more}"
-_OTHER = "nfbench run {study} --set scale=tiny{{more}} (its results count in nfbench report results/)"
-_TORCHRUN = "torchrun --nproc-per-node 2 -m nfbench step-time --model bn-nfnet-f0 --norm sync_batch, again with batch"
-
-
 class Rule(NamedTuple):
     """What decides a claim.
 
     ``figures`` makes figures of what was measured; where there are none, ``lacks`` says of what. ``kind`` is the kind
-    of workload that it reads. ``limit`` is what the source of the claim states, None where it states none. ``full`` is
-    what measures it on a GPU and ``small`` on another device, with a place for ``more`` flags.
+    of workload that it reads. ``limit`` is what the source of the claim states, None where it states none. ``small`` is
+    the study that measures it on a device that is no GPU, at ``scale=tiny``; empty where none does.
     """
 
     figures: Callable[[Evidence], list[Figure]]
     lacks: str
     kind: type[StepTime] | type[Accuracy] = StepTime
     limit: float | None = None
-    full: str = _STUDY
-    small: str = _TINY
+    small: str = "claims"
+
+    def command(self, id: str, machine: Machine | None, more: str = "") -> str:
+        """What measures the claim of that ``id`` on that machine, with ``more`` flags."""
+        if self.figures is _bn_distributed:
+            step = "torchrun --nproc-per-node 2 -m nfbench step-time --model bn-nfnet-f0 --norm"
+            return f"{step} sync_batch, and again with --norm batch"
+        if machine is None or machine.device == "cuda":
+            return f"nfbench run claims --only {id}{more}"
+        if self.small == "claims":
+            return f"nfbench run claims --only {id} --set scale=tiny{more}"
+        study = f"nfbench run {self.small} --set scale=tiny{more} (its results count in nfbench report results/)"
+        return study if self.small else "in no study for this device"
 
 
 RULES: dict[str, Rule] = {
     # the source says "faster"
-    "f1-vs-b7": Rule(_f1_vs_b7, "no nfnet-f1 and efficientnet-b7 timed in turns", limit=1.0),
+    "f1-vs-b7": Rule(_f1_vs_b7, "no nfnet-f1 and efficientnet-b7 timed in turns", StepTime, 1.0),
     # "slower"; its 20 to 40 % are what it measured, no limit that a device must reach
-    "bn-twin-slower": Rule(_bn_twin_slower, "no NFNet and its batch-normalized twin timed in turns", limit=1.0),
+    "bn-twin-slower": Rule(_bn_twin_slower, "no NFNet and its batch-normalized twin timed in turns", StepTime, 1.0),
     # "less than a second step", which is 100 %
-    "sam-cost": Rule(_sam_cost, "no net timed in turns with and without SAM on a fifth of the batch", limit=1.0),
+    "sam-cost": Rule(_sam_cost, "no net timed in turns with and without SAM on a fifth of the batch", StepTime, 1.0),
     # above what Figure 2a calls a collapse with AGC, below it without
     "agc-large-batch": Rule(_agc_large_batch, "no NF-ResNet trained with and without AGC at 256", Accuracy, COLLAPSED),
     # "does badly" and "do not" are directions
-    "bn-small-batch": Rule(
-        _bn_small_batch,
-        "no BN net and NF net trained at 8 or less",
-        Accuracy,
-        0.0,
-        small=_OTHER.format(study="small-batch"),
-    ),
+    "bn-small-batch": Rule(_bn_small_batch, "no BN and NF net trained at 8 or less", Accuracy, 0.0, "small-batch"),
     "bn-memory": Rule(_bn_memory, "no net and its batch-normalized twin measured at the same micro-batch"),
-    "bn-distributed": Rule(
-        _bn_distributed,
-        "no step with sync_batch and with batch on two or more devices",
-        full=_TORCHRUN,
-        small=_TORCHRUN,
-    ),
+    "bn-distributed": Rule(_bn_distributed, "no step on two or more devices, with sync_batch and with batch"),
     "agc-or-architecture": Rule(
-        _agc_or_architecture,
-        "no 2 × 2 of nets with and without AGC by one recipe",
-        Accuracy,
-        small=_OTHER.format(study="agc-or-architecture"),
+        _agc_or_architecture, "no 2 × 2 of nets and AGC by one recipe", Accuracy, None, "agc-or-architecture"
     ),
     # "better"
-    "better-transfer": Rule(
-        _better_transfer,
-        "no NF net and BN net fine-tuned from released weights",
-        Accuracy,
-        0.0,
-        small="in no study for it",
-    ),
+    "better-transfer": Rule(_better_transfer, "no NF and BN net tuned from released weights", Accuracy, 0.0, ""),
     "agc-cheap": Rule(_agc_cheap, "no step of a net that AGC clips, with its phases, at batch 16 or more"),
     "more-flops-equal-time": Rule(_more_flops_equal_time, "no NFNet timed in turns with an equally accurate other net"),
 }
 """What decides each claim, by its id. A limit is what the source states, in the words above the row."""
+
 BY_CONSTRUCTION = {
     "bn-dependence": "nfbench models resnet50 --dependence",
     "agc-dependence": "nfbench models tiny-nfnet --dependence",
@@ -625,19 +611,18 @@ def _verdict(claim: Claim, evidence: Evidence, machine: Machine | None) -> Verdi
     here` instead. It is `measured only` where the source states no limit, and `not run` where there is no figure.
     """
     rule = RULES[claim.id]
-    command = rule.full if machine is None or machine.device == "cuda" else rule.small
     figures = [figure._replace(limit=rule.limit) for figure in rule.figures(evidence)]
     if not figures:
         failed = failures(r for r in evidence.results if isinstance(r.workload, rule.kind))
         lacks = f"{rule.lacks} on this device{f' ({failed})' if failed else ''}"
-        typed = command.format(id=claim.id, more=" --retry failed" if failed else "")
+        typed = rule.command(claim.id, machine, " --retry failed" if failed else "")
         return Verdict(claim, "not run", why=f"{lacks}: {typed}", machine=machine)
     figures = [f for f in figures if not f.scope] or figures
     outcome = _outcome(figures)
     undecided = [f for f in figures if f.undecided] if outcome in ("cannot tell", "measured only") else []
     reasons = "; ".join(dict.fromkeys(f.undecided for f in undecided))
     # no more turns help where a net is less accurate
-    again = [command.format(id=claim.id, more=_more(f)) for f in undecided if "less accurate" not in f.doubt]
+    again = [rule.command(claim.id, machine, _more(f)) for f in undecided if "less accurate" not in f.doubt]
     why = ": ".join(filter(None, (reasons, " and ".join(dict.fromkeys(again)))))
     return Verdict(claim, outcome, tuple(figures), why, machine)
 
@@ -657,6 +642,8 @@ def _outcome(figures: Sequence[Figure]) -> Judged:
 def _more(figure: Figure) -> str:
     """The flags with which a figure that decides nothing may do so: as many rounds or seeds as an interval needs, or
     twice as many as were measured, since the same again had been done before."""
+    if "out of memory" in figure.doubt:
+        return " --set micro_batch=auto --fresh"
     replicates = LEAST_ROUNDS if figure.rounds < LEAST_ROUNDS else 2 * figure.rounds
     more = "" if figure.doubt else f" --set {figure.each}s={replicates}"
     return more if figure.each == "seed" else f"{more} --fresh"
