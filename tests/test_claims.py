@@ -348,7 +348,7 @@ CASES: dict[str, list[tuple[Results, str, str]]] = {
     ],
     "better-transfer": [
         (tuned(0.9, 0.8, "digits"), "agrees here", "digits, not the paper's weights | "),
-        ([*tuned(0.9, 0.8), *tuned(0.6, 0.5, lr=0.01)], "agrees here", "λ 0.01: 90.0 ± 2.1 %, best of 2 on the same"),
+        ([*tuned(0.9, 0.8), *tuned(0.6, 0.5, lr=0.01)], "agrees here", "λ 0.01: 90 ± 2 %, best of 2 on the same"),
         (swapped(tuned(0.9, 0.8)), "disagrees here", ""),
     ],
     "agc-or-architecture": [(corners(bn_recipe="bn-resnet"), "not run", "")],

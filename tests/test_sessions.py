@@ -72,12 +72,12 @@ BROKEN = [r if r.round != 2 else replace(r, status="error", readings=()) for r i
             "a newer one's interval is 5.0 times as wide as the narrowest",
         ),
         # as the narrowest: intervals do not grow by that from session to session
-        ([*rounds(1, NARROW), *rounds(2, WIDER), *rounds(3, (0.1, 0.1028, 0.0972, 0.1))], "02", "3.0 times as wide"),
+        ([*rounds(1, NARROW), *rounds(2, WIDER), *rounds(3, (0.1, 0.1028, 0.0972, 0.1))], "02", "2.8 times as wide"),
         # rounds of one entry are one measurement whenever they were measured, and again once they all were
         (FOUR, "01 02", ""),
         ([*FOUR, *rounds(3, (0.1, 0.101, 0.099), (2, 0, 1)), *rounds(4, (0.1,), (3,))], "03 04", ""),
         # one that was stopped early neither replaces a whole one nor mixes with it
-        ([*rounds(1, NARROW), *rounds(2, NARROW[:2], (0, 1))], "01", "too few rounds"),
+        ([*rounds(1, NARROW), *rounds(2, NARROW[:2], (0, 1))], "01", "a newer one has too few"),
         ([*rounds(1, NARROW), *rounds(2, NARROW[:1], (0,))], "01", "a newer one has one round only"),
         # an interval over rounds replaces one within a run however wide it is
         ([*WITHIN, *rounds(2, WIDEST)], "02", ""),
@@ -90,7 +90,7 @@ BROKEN = [r if r.round != 2 else replace(r, status="error", readings=()) for r i
         ([*BROKEN, *rounds(2, (0.1,), (2,))], "01 02", ""),
         # of pairs the interval of the ratio decides: both nets drift together on the second day
         ([*pair(1, RATIOS), *pair(2, RATIOS, (0.1, 0.105, 0.11, 0.115))], "02", ""),
-        ([*pair(1, RATIOS), *pair(2, (1.5, 2.5, 1.6, 2.4))], "01", "times as wide"),
+        ([*pair(1, RATIOS), *pair(2, (1.9, 2.1, 1.95, 2.05))], "01", "times as wide"),
     ],
 )
 def test_of_several_measurements_one_is_shown_and_says_why_where_it_is_not_the_newest(

@@ -274,20 +274,6 @@ class Evidence:
                 cells.append(Cell(group[-1].run, [score for score, _ in scores], [r for _, r in scores]))
         return cells
 
-    def partners(self, *free: str) -> list[tuple[list[Cell], list[Cell]]]:
-        """Of cells that are equal but for what is ``free`` those of each normalizer-free net, with those of its twin or
-        else of the batch-normalized net that is nearest in MACs."""
-        partners = []
-        for group in _grouped(self.cells, lambda cell: cell.place(*free)):
-            nets = {cells[0].model: cells for cells in _grouped(group, attrgetter("model"))}
-            others = [model for model in nets if norm_of(model) == "batch"]
-            for name in (model for model in nets if norm_of(model) == "none" and others):
-                twin = batch_normalized(name)
-                distances = {other: abs(math.log(_macs(nets[other]) / _macs(nets[name]))) for other in others}
-                nearest = min(distances, key=distances.__getitem__)
-                partners.append((nets[name], nets[twin.name if twin is not None and twin.name in others else nearest]))
-        return partners
-
     def equally_accurate(self, net: str, baseline: str) -> tuple[str, str]:
         """What is known of two nets' accuracy, and what puts it in doubt that they are equal; empty where nothing does.
 
@@ -382,7 +368,7 @@ def _bn_small_batch(evidence: Evidence) -> list[Figure]:
     Both were trained at both batches with settings equal but for their recipes, rate and λ, of which each has the best.
     """
     figures = []
-    for free, bn in evidence.partners(*_RECIPE, "batch"):
+    for free, bn in _partners(evidence.cells, *_RECIPE, "batch"):
         batches = {cell.run.batch for cell in free} & {cell.run.batch for cell in bn}
         small, large = [b for b in batches if b <= 8], [b for b in batches if 16 <= b <= 64]
         if small and large:
@@ -452,7 +438,7 @@ def _agc_or_architecture(evidence: Evidence) -> list[Figure]:
     ½(n⁺ − n⁻ + b⁺ − b⁻), and the one less the other n⁻ − b⁺.
     """
     figures = []
-    for free, bn in evidence.partners("model", *_CLIP):
+    for free, bn in _partners(evidence.cells, "model", *_CLIP):
         new_agc, new, old_agc, old = (_best(side, clipped=clipped) for side in (free, bn) for clipped in (True, False))
         if new_agc is not None and new is not None and old_agc is not None and old is not None:
             about = f"what {new.model} in the place of {old.model} gains, less what AGC gains"
@@ -468,8 +454,9 @@ def _better_transfer(evidence: Evidence) -> list[Figure]:
     figures always have a scope.
     """
     figures = []
-    for free, bn in evidence.partners(*_RECIPE, "px", "weights"):
-        a, b = (_best(c for c in side if c.run.weights != "none") for side in (free, bn))
+    tuned = [cell for cell in evidence.cells if cell.run.weights != "none"]
+    for free, bn in _partners(tuned, *_RECIPE, "px", "weights"):
+        a, b = _best(free), _best(bn)
         if a is not None and b is not None:
             figure = _gap(f"{a.model}'s top-1 less {b.model}'s", [(1, a), (-1, b)])
             figures.append(_scoped(figure, "not the paper's weights"))
@@ -752,6 +739,21 @@ def _grouped(cells: Iterable[Cell], by: Callable[[Cell], str]) -> list[list[Cell
 def _best(cells: Iterable[Cell], clipped: bool | None = None) -> Cell | None:
     among = [cell for cell in cells if clipped is None or clipped == (cell.clip is not None)]
     return max(among, key=attrgetter("mean"))._replace(of=len(among)) if among else None
+
+
+def _partners(cells: Sequence[Cell], *free: str) -> list[tuple[list[Cell], list[Cell]]]:
+    """Of ``cells`` that are equal but for what is ``free`` those of each normalizer-free net, with those of its twin or
+    else of the batch-normalized net that is nearest in MACs."""
+    partners = []
+    for group in _grouped(cells, lambda cell: cell.place(*free)):
+        nets = {same[0].model: same for same in _grouped(group, attrgetter("model"))}
+        others = [model for model in nets if norm_of(model) == "batch"]
+        for name in (model for model in nets if norm_of(model) == "none" and others):
+            twin = batch_normalized(name)
+            distances = {other: abs(math.log(_macs(nets[other]) / _macs(nets[name]))) for other in others}
+            nearest = min(distances, key=distances.__getitem__)
+            partners.append((nets[name], nets[twin.name if twin is not None and twin.name in others else nearest]))
+    return partners
 
 
 def _macs(cells: Sequence[Cell]) -> float:
