@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, cached_property
 from operator import attrgetter, methodcaller
 from typing import Any, Literal, NamedTuple
@@ -293,38 +293,32 @@ class Evidence:
         return note, f"{net} is less accurate on {note}" if high is not None and high < 0 else ""
 
 
-def _f1_vs_b7(evidence: Evidence) -> list[Figure]:
+def _f1_vs_b7(evidence: Evidence) -> Iterator[Figure]:
     """The step of EfficientNet-B7 over that of NFNet-F1, or of the tiny nets of one size, with equal settings
     (``px = "train"`` is each net's own).
 
     Where they were timed at ``layout = "best"`` only that counts. Equal accuracy is the paper's for the real nets; of
     tiny nets that were trained too, an NFNet that is less accurate beyond doubt leaves it open.
     """
-
-    def meant(net: str, baseline: str) -> bool:
-        tiny = baseline.startswith("tiny-nfnet") and net == baseline.replace("nfnet", "efficientnet")
-        return tiny or (net, baseline) == ("efficientnet-b7", "nfnet-f1")
-
-    figures = []
-    pairs = [p for p in evidence.pairs if p.alike and meant(p.net.model, p.baseline.model)]
+    nfnets = (net.name for net in NETS if net.name.startswith("tiny-nfnet"))
+    sizes = {"efficientnet-b7": "nfnet-f1"} | {nfnet.replace("nfnet", "efficientnet"): nfnet for nfnet in nfnets}
+    pairs = [p for p in evidence.pairs if p.alike and sizes.get(p.net.model) == p.baseline.model]
     for p in [p for p in pairs if p.net.layout == "best"] or pairs:
         note, doubt = evidence.equally_accurate(p.baseline.model, p.net.model)
-        figures.append(p.figure("", note, doubt=doubt))
-    return figures
+        yield p.figure("", note, doubt=doubt)
 
 
-def _bn_twin_slower(evidence: Evidence) -> list[Figure]:
+def _bn_twin_slower(evidence: Evidence) -> Iterator[Figure]:
     """The step of every twin of an NFNet over that of the NFNet, with equal settings."""
     twins = {net.name: net.twin_of for net in NETS if net.family == "bn-nfnet"}
-    return [p.figure() for p in evidence.pairs if p.alike and twins.get(p.net.model) == p.baseline.model]
+    yield from (p.figure() for p in evidence.pairs if p.alike and twins.get(p.net.model) == p.baseline.model)
 
 
-def _sam_cost(evidence: Evidence) -> list[Figure]:
+def _sam_cost(evidence: Evidence) -> Iterator[Figure]:
     """The time that SAM on a fifth of the batch adds, over that of the step without it, which differs in SAM alone.
 
     The source reports it of NFNet-F5.
     """
-    figures = []
     for p in evidence.pairs:
         plain = _but(p.net, sam="none", sam_scope=p.baseline.sam_scope)
         if p.net.sam == "none" or p.net.sam_fraction != 0.2 or plain != p.baseline:
@@ -332,11 +326,10 @@ def _sam_cost(evidence: Evidence) -> list[Figure]:
         note = f"ρ {p.net.sam:g}, of each {p.net.sam_scope}"
         figure = p.figure(f"what SAM adds to a step of {p.net.model}", note, less=1.0)
         other = "" if p.net.model == "nfnet-f5" else "not nfnet-f5"
-        figures.append(_scoped(figure._replace(unit="%", side="below"), other))
-    return figures
+        yield _scoped(figure._replace(unit="%", side="below"), other)
 
 
-def _agc_large_batch(evidence: Evidence) -> list[Figure]:
+def _agc_large_batch(evidence: Evidence) -> Iterator[Figure]:
     """Top-1 with AGC and without it, for each normalizer-free ResNet and data set at the largest batch, of 256 or more,
     at which both were trained with settings equal but for the clip.
 
@@ -351,23 +344,20 @@ def _agc_large_batch(evidence: Evidence) -> list[Figure]:
             continue
         place = (run.model, run.dataset, run.epochs)
         largest[place] = max((on, off), largest.get(place, (on, off)), key=lambda pair: pair[0].run.batch)
-    figures = []
     for on, off in largest.values():
         batch = f"batch {on.run.batch}" if on.run.batch != 4096 else ""
         epochs = f"{on.run.epochs} epochs" if on.run.epochs != 90 else ""
         trains = _gap(f"{on.model}'s top-1 with AGC", [(1, on)])
         collapses = _gap(f"{on.model}'s top-1 without AGC", [(1, off)])._replace(side="below")
-        figures += [_scoped(figure._replace(unit="%"), batch, epochs) for figure in (trains, collapses)]
-    return figures
+        yield from (_scoped(figure._replace(unit="%"), batch, epochs) for figure in (trains, collapses))
 
 
-def _bn_small_batch(evidence: Evidence) -> list[Figure]:
+def _bn_small_batch(evidence: Evidence) -> Iterator[Figure]:
     """What a BN net loses of its top-1 from the largest batch of 16 to 64 to the smallest of 8 or less, and that less
     what a normalizer-free net loses.
 
     Both were trained at both batches with settings equal but for their recipes, rate and λ, of which each has the best.
     """
-    figures = []
     for free, bn in _partners(evidence.cells, *_RECIPE, "batch"):
         batches = {cell.run.batch for cell in free} & {cell.run.batch for cell in bn}
         small, large = [b for b in batches if b <= 8], [b for b in batches if 16 <= b <= 64]
@@ -375,13 +365,11 @@ def _bn_small_batch(evidence: Evidence) -> list[Figure]:
             ends = max(large), min(small)
             four = (_best(c for c in side if c.run.batch == batch) for side in (bn, free) for batch in ends)
             a, b, c, d = (cell for cell in four if cell is not None)
-            figures.append(_gap(f"what {a.model} loses at small batches", [(1, a), (-1, b)]))
-            about = f"what {a.model} loses more than {c.model}"
-            figures.append(_gap(about, [(1, a), (-1, b), (-1, c), (1, d)]))
-    return figures
+            yield _gap(f"what {a.model} loses at small batches", [(1, a), (-1, b)])
+            yield _gap(f"what {a.model} loses more than {c.model}", [(1, a), (-1, b), (-1, c), (1, d)])
 
 
-def _bn_memory(evidence: Evidence) -> list[Figure]:
+def _bn_memory(evidence: Evidence) -> Iterator[Figure]:
     """What a twin takes of memory over what its net takes, which became the same px, precision, layout and micro-batch.
 
     A twin that is not clipped stands against the net with its default clip. What is compared is CUDA's peak of
@@ -403,22 +391,21 @@ def _bn_memory(evidence: Evidence) -> list[Figure]:
         for net, twin_of in ((net.name, net.twin_of) for net in NETS if net.twin_of in sides and net.name in sides):
             twin, free = sides[net], sides[str(twin_of)]
             together = {r.session for r in twin} & {r.session for r in free} - {None}
-            rows = [[r for r in side if not together or r.session in together] for side in (twin, free)]
-            for name, word in (("peak_allocated", "peak memory"), ("saved_bytes", "bytes saved for backward")):
-                about = f"{net}'s {word} an image over {twin_of}'s"
-                if (figure := _apart(about, on, *rows, methodcaller("value", name))) is not None:
-                    figures[enough].append(figure)
-                    break
-    return figures[True] or figures[False]
+            if together:
+                twin, free = ([r for r in side if r.session in together] for side in (twin, free))
+            about = f"{net}'s {{}} an image over {twin_of}'s".format
+            figures[enough] += _apart(
+                about("peak memory"), on, twin, free, methodcaller("value", "peak_allocated")
+            ) or _apart(about("bytes saved for backward"), on, twin, free, methodcaller("value", "saved_bytes"))
+    yield from figures[True] or figures[False]
 
 
-def _bn_distributed(evidence: Evidence) -> list[Figure]:
+def _bn_distributed(evidence: Evidence) -> Iterator[Figure]:
     """A step with ``sync_batch`` over that with ``batch``, on as many devices of two or more with equal settings: the
     part of what batch normalization costs that one device does not have.
 
     They are separate runs, since that is what torchrun starts.
     """
-    figures = []
     several = choose(r for r in evidence.steps if r.step.world_size > 1 and not metrics.voided(r)).groups
     for with_sync, without in itertools.permutations(several, 2):
         net, baseline = with_sync[-1].step, without[-1].step
@@ -426,44 +413,39 @@ def _bn_distributed(evidence: Evidence) -> list[Figure]:
         if same and net.norm == "sync_batch" and baseline.norm in _OWN_NORM:
             about = f"{net.model}'s step with sync_batch over that with batch"
             on = f"batch {net.batch}, {net.world_size} devices, in separate runs"
-            figures.append(_apart(about, on, with_sync, without, metrics.seconds))
-    return [figure for figure in figures if figure is not None]
+            yield from _apart(about, on, with_sync, without, metrics.seconds)
 
 
-def _agc_or_architecture(evidence: Evidence) -> list[Figure]:
+def _agc_or_architecture(evidence: Evidence) -> Iterator[Figure]:
     """What the new architecture makes of the gain less what AGC does.
 
     From a normalizer-free and a BN net, each with and without AGC and otherwise of equal settings and recipe. With n
     and b their top-1 and + for AGC, the mean effect of the architecture is ½(n⁺ + n⁻ − b⁺ − b⁻), that of AGC
     ½(n⁺ − n⁻ + b⁺ − b⁻), and the one less the other n⁻ − b⁺.
     """
-    figures = []
     for free, bn in _partners(evidence.cells, "model", *_CLIP):
         new_agc, new, old_agc, old = (_best(side, clipped=clipped) for side in (free, bn) for clipped in (True, False))
         if new_agc is not None and new is not None and old_agc is not None and old is not None:
             about = f"what {new.model} in the place of {old.model} gains, less what AGC gains"
-            figures.append(_gap(about, [(1, new), (-1, old_agc), (0, new_agc), (0, old)]))
-    return figures
+            yield _gap(about, [(1, new), (-1, old_agc), (0, new_agc), (0, old)])
 
 
-def _better_transfer(evidence: Evidence) -> list[Figure]:
+def _better_transfer(evidence: Evidence) -> Iterator[Figure]:
     """Top-1 of a normalizer-free net less that of a BN net, both fine-tuned from released weights on one data set with
     settings equal but for recipe, rate and λ, of which each has the best.
 
     The source fine-tunes from 300 million images of its own, and the released weights are ImageNet's, so that these
     figures always have a scope.
     """
-    figures = []
     tuned = [cell for cell in evidence.cells if cell.run.weights != "none"]
     for free, bn in _partners(tuned, *_RECIPE, "px", "weights"):
         a, b = _best(free), _best(bn)
         if a is not None and b is not None:
             figure = _gap(f"{a.model}'s top-1 less {b.model}'s", [(1, a), (-1, b)])
-            figures.append(_scoped(figure, "not the paper's weights"))
-    return figures
+            yield _scoped(figure, "not the paper's weights")
 
 
-def _agc_cheap(evidence: Evidence) -> list[Figure]:
+def _agc_cheap(evidence: Evidence) -> Iterator[Figure]:
     """The clip's share of the step of each normalizer-free net, at the measured batch, of 16 or more, that is nearest
     the paper's 32, and by the quickest implementation there.
 
@@ -479,10 +461,10 @@ def _agc_cheap(evidence: Evidence) -> list[Figure]:
             figure = _figure(f"the clip's share of {step.model}'s step", on, share, "%", group, len(shares))
             candidate = abs(math.log2(step.batch / PAPER_BATCH)), share.value, figure
             nearest[step.model] = min(candidate, nearest.get(step.model, candidate), key=lambda one: one[:2])
-    return [figure for _, _, figure in nearest.values()]
+    yield from (figure for _, _, figure in nearest.values())
 
 
-def _more_flops_equal_time(evidence: Evidence) -> list[Figure]:
+def _more_flops_equal_time(evidence: Evidence) -> Iterator[Figure]:
     """MACs, and parameters, over the step time, of an NFNet over those of a batch-normalized net that is not its twin,
     timed in turns with equal settings.
 
@@ -497,7 +479,6 @@ def _more_flops_equal_time(evidence: Evidence) -> list[Figure]:
         close = reported is not None and abs(reported[0] - reported[1]) <= 0.5
         return close or nfnet.startswith("tiny-nfnet")
 
-    figures = []
     for p in (p for p in evidence.pairs if p.alike and meant(p.baseline.model, p.net.model)):
         note, doubt = evidence.equally_accurate(p.baseline.model, p.net.model)
         for name, word in (("macs", "MACs"), ("params", "parameters")):
@@ -505,8 +486,7 @@ def _more_flops_equal_time(evidence: Evidence) -> list[Figure]:
             if count and other_count:
                 more = count / other_count
                 about = f"{word} for the same step time, {p.baseline.model} over {p.net.model}"
-                figures.append(p.figure(about, f"{word} {more:.3g} ×", note, doubt=doubt, times=more))
-    return figures
+                yield p.figure(about, f"{word} {more:.3g} ×", note, doubt=doubt, times=more)
 
 
 class Rule(NamedTuple):
@@ -517,7 +497,7 @@ class Rule(NamedTuple):
     the study that measures it on a device that is no GPU, at ``scale=tiny``; empty where none does.
     """
 
-    figures: Callable[[Evidence], list[Figure]]
+    figures: Callable[[Evidence], Iterable[Figure]]
     lacks: str
     kind: type[StepTime] | type[Accuracy] = StepTime
     limit: float | None = None
@@ -681,14 +661,15 @@ def _scoped(figure: Figure, *scopes: str) -> Figure:
 
 def _apart(
     about: str, on: str, net: Sequence[Result], baseline: Sequence[Result], quantity: Callable[[Result], float | None]
-) -> Figure | None:
-    """The ratio of a positive ``quantity`` of two sets of processes that took no turns, with Welch's interval; None
+) -> list[Figure]:
+    """The ratio of a positive ``quantity`` of two sets of processes that took no turns, with Welch's interval; none
     where a side has none."""
-    sides = [metrics.rounds((r for r in rows if r.status == "ok"), quantity) for rows in (baseline, net)]
-    if not all(sides):
-        return None
-    ratio = gate.unpaired(*(list(side.values()) for side in sides), (), stats.CONFIDENCE)
-    return _figure(about, on, ratio, "×", [*net, *baseline], min(map(len, sides)))
+    sides = (metrics.rounds((r for r in rows if r.status == "ok"), quantity) for rows in (baseline, net))
+    before, after = (list(side.values()) for side in sides)
+    if not before or not after:
+        return []
+    ratio = gate.unpaired(before, after, (), stats.CONFIDENCE)
+    return [_figure(about, on, ratio, "×", [*net, *baseline], min(len(before), len(after)))]
 
 
 def _gap(about: str, parts: Sequence[tuple[float, Cell]]) -> Figure:
