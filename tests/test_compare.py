@@ -331,26 +331,22 @@ def test_nets_that_do_not_fit_together_get_fresh_processes_and_it_is_said(monkey
     assert ratio is not None and (ratio.rounds, ratio.turns) == (4, 8)
 
 
-def test_one_that_fails_is_a_row_and_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("nets", "fails_in"), [((A, B), 0), ((A, C, B), 0), ((A, C, B), 2)])
+def test_one_that_fails_is_a_row_and_costs_others_no_round(
+    monkeypatch: pytest.MonkeyPatch, nets: tuple[StepTime, ...], fails_in: int
+) -> None:
     def failing(seat: Seat, round: int, turn: int) -> Result:
-        return result(status="error", readings=(), message="boom") if seat.workload == B else result()
-
-    counted, kept, _ = run(monkeypatch, failing)
-    assert [r.status for r in kept].count("error") == 1
-    assert compare.paired(counted, A, B) is None
-
-
-@pytest.mark.parametrize("fails_in", [0, 2])
-def test_of_three_nets_one_that_fails_costs_the_others_no_round(monkeypatch: pytest.MonkeyPatch, fails_in: int) -> None:
-    def failing(seat: Seat, round: int, turn: int) -> Result:
-        if seat.workload == C and round >= fails_in:
+        if seat.workload == B and round >= fails_in:
             return result(status="error", readings=(), message="boom")
         return result(times=(0.5,) * 5)
 
-    counted, kept, _ = run(monkeypatch, failing, nets=(A, B, C))
-    ratio = compare.paired(counted, A, B)
-    assert ratio is not None and (ratio.rounds, ratio.turns) == (4, 8) and ratio.estimate.low is not None
+    counted, kept, _ = run(monkeypatch, failing, nets=nets)
     assert [r.status for r in kept].count("error") == 1
+    ratio = compare.paired(counted, A, nets[1])
+    if len(nets) == 2:
+        assert ratio is None
+    else:
+        assert ratio is not None and (ratio.rounds, ratio.turns) == (4, 8) and ratio.estimate.low is not None
 
 
 @pytest.mark.parametrize(
@@ -373,12 +369,6 @@ def test_match_names_the_nearest_net_of_the_other_family(name: str, by: Any, fou
         nearest("nf-resnet50", "step-time")
 
 
-def test_a_net_brings_its_own_settings_named_and_typed_like_the_flags() -> None:
-    assert options.net_and_settings("nfnet-f1") == ("nfnet-f1", {})
-    found = options.net_and_settings("nfnet-f1@px=224,layout=nhwc,agc=none,sam-fraction=20%")
-    assert found == ("nfnet-f1", {"px": 224, "layout": "nhwc", "agc": "none", "sam_fraction": 0.2})
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -392,6 +382,8 @@ def test_a_net_brings_its_own_settings_named_and_typed_like_the_flags() -> None:
 def test_a_setting_that_is_none_is_named(text: str, words: str) -> None:
     with pytest.raises(NfbenchError, match=words):
         options.net_and_settings(text)
+    made = options.net_and_settings("nfnet-f1@px=224,layout=nhwc,agc=none,sam-fraction=20%")
+    assert made == ("nfnet-f1", {"px": 224, "layout": "nhwc", "agc": "none", "sam_fraction": 0.2})
 
 
 def test_the_command_prints_the_table_and_ends_with_the_sentence(cli: Cli) -> None:
