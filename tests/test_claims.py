@@ -452,7 +452,7 @@ def test_each_figure_has_a_line_and_what_is_reported_never_shares_a_column_with_
     for verdict in everything(2):
         assert verdict.why in text and all(f"{f.about}: {f.judged}" in text for f in verdict.figures)
     # what a GPU is reported to do stands beside no other device's figure
-    assert of("f1-vs-b7", f1(*ABOVE, machine=CPU)).reported == "" != of("f1-vs-b7", f1(*ABOVE)).reported
+    assert show.reported(of("f1-vs-b7", f1(*ABOVE, machine=CPU))) == "" != show.reported(of("f1-vs-b7", f1(*ABOVE)))
 
 
 def test_csv_and_json_hold_raw_values_one_row_a_figure_and_one_for_a_claim_without() -> None:

@@ -152,17 +152,6 @@ class Verdict(NamedTuple):
         """ "tiny nets, a CPU" and the like where the figures are no evidence about the claim itself."""
         return "; ".join(dict.fromkeys(f.scope for f in self.figures if f.scope))
 
-    @property
-    def measured(self) -> str:
-        """Every figure, and where the claim puts it."""
-        return "; ".join(f"{f.about}: {f.judged}" for f in self.figures)
-
-    @property
-    def reported(self) -> str:
-        """What the source reports, where a GPU or nothing was measured: never beside another device's figure."""
-        elsewhere = self.figures and self.machine is not None and self.machine.device != "cuda"
-        return "" if elsewhere else self.claim.reported
-
 
 class Pair(NamedTuple):
     """Two workloads that took turns; ``ratio`` is how much of the baseline's step the net's takes, made of ``rows``.

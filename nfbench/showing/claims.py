@@ -100,6 +100,12 @@ def rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     return raw
 
 
+def reported(verdict: Verdict) -> str:
+    """What the source reports, beside what a GPU measured or nothing at all: never beside another device's figure."""
+    measured_elsewhere = verdict.figures and verdict.machine is not None and verdict.machine.device != "cuda"
+    return "" if measured_elsewhere else verdict.claim.reported
+
+
 def _lines(verdict: Verdict) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = [
         {"measured": f"{f.about}: {f.judged}", "on": "; ".join(filter(None, [f.conditions, f.scope]))}
@@ -109,4 +115,4 @@ def _lines(verdict: Verdict) -> list[dict[str, Any]]:
         lines.append({"measured": None if lines else units.ABSENT, "on": verdict.why})
     claim = verdict.claim
     first = {"id": claim.id, "claim": claim.text, "who": claim.who, "verdict": verdict.verdict}
-    return [first | {"reported": verdict.reported or units.ABSENT} | lines[0], *lines[1:]]
+    return [first | {"reported": reported(verdict) or units.ABSENT} | lines[0], *lines[1:]]

@@ -43,7 +43,7 @@ def _claim(verdict: Verdict) -> Claim:
         claim.id,
         clean(claim.text),
         clean(claim.who),
-        clean(verdict.reported) or ABSENT,
+        clean(show_claims.reported(verdict)) or ABSENT,
         verdict.verdict,
         clean("; ".join([*deciding[:_NAMED], *more])) or ABSENT,
         tuple(
