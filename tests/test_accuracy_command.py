@@ -17,8 +17,7 @@ from conftest import Cli
 from nfbench.analysis.store import load
 from nfbench.devices import cpu
 from nfbench.errors import BadData
-from nfbench.learning import fake
-from nfbench.learning.fake import FakeLearner
+from nfbench.learning.fake_training import FakeLearner
 from nfbench.records import Result
 
 FAKE = ["--device", "fake", "--epochs", 3, "--out", "o.jsonl"]
@@ -34,7 +33,7 @@ def learner(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes the fake device's ``train`` another function."""
 
     def learn(train: Any) -> None:
-        monkeypatch.setattr(fake, "FakeLearner", type("Learner", (FakeLearner,), {"train": train}))
+        monkeypatch.setattr(fake_training, "FakeLearner", type("Learner", (FakeLearner,), {"train": train}))
 
     return learn
 

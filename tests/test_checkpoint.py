@@ -19,9 +19,9 @@ from nfbench.devices.cpu import Cpu
 from nfbench.errors import BadResults
 from nfbench.learning import weights
 from nfbench.learning.checkpoint import FORMAT, Checkpoints
-from nfbench.learning.fake import FakeCheckpoints
+from nfbench.learning.fake_training import FakeCheckpoints
 from nfbench.learning.fit import Run
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.records import Accuracy, Resolved, Result, Sampling
 
 RUN = Accuracy(model="tiny-resnet-s", epochs=4)

@@ -16,8 +16,7 @@ from PIL import Image
 from nfbench.catalog import datasets
 from nfbench.catalog.datasets import DATASETS
 from nfbench.errors import BadData
-from nfbench.learning import archives
-from nfbench.learning.data import Arrays, Data, Pictures, PictureSet, as_pictures, load
+from nfbench.learning.data import Arrays, ArraySet, Data, Pictures, PictureSet, load
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -27,7 +26,7 @@ TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 def nothing_else_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setattr(archives, "SYSTEM", tmp_path / "system")
+    monkeypatch.setattr("nfbench.learning.data.SYSTEM", tmp_path / "system")
 
 
 def refusal(dataset: str, data_dir: Path | None = None) -> BadData:
@@ -312,7 +311,7 @@ def test_the_real_fashion_mnist_is_read_whole(monkeypatch: pytest.MonkeyPatch) -
     system = Path("/usr/share/datasets")
     if not (system / "fashion-mnist").is_dir():
         pytest.skip("dataset-fashion-mnist is not installed")
-    monkeypatch.setattr(archives, "SYSTEM", system)
+    monkeypatch.setattr("nfbench.learning.data.SYSTEM", system)
     data = load("fashion-mnist")
     assert isinstance(data.train, Arrays) and isinstance(data.test, Arrays)
     assert data.train.images.shape == (60_000, 28, 28, 1) and data.test.images.shape == (10_000, 28, 28, 1)
@@ -721,7 +720,7 @@ def test_pictures_in_memory_come_one_by_one_as_rgb(tmp_path: Path) -> None:
     colour = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
     labels = np.array([4, 5])
     for images, pixel in ((grey, (5, 5, 5)), (colour, (15, 16, 17))):
-        found = as_pictures(Arrays(images, labels))
+        found = ArraySet(Arrays(images, labels))
         image, target = found[1]
         assert len(found) == 2
         assert image.mode == "RGB" and image.getpixel((1, 0)) == pixel

@@ -17,11 +17,19 @@ from PIL import Image
 from torch import Tensor
 
 from nfbench.errors import BadData
-from nfbench.learning import transforms
-from nfbench.learning.data import Arrays, Data, Pictures, PictureSet, as_pictures
-from nfbench.learning.feed import RESIDENT_SHARE, default_workers, mixed_seed, stays
-from nfbench.learning.resident import Resident, cropped
-from nfbench.learning.streaming import Streaming
+from nfbench.learning.data import Arrays, ArraySet, Data, Pictures, PictureSet
+from nfbench.learning.feed import (
+    RESIDENT_SHARE,
+    BatchPlan,
+    Resident,
+    Streaming,
+    array_transforms,
+    cropped,
+    default_workers,
+    folder_transforms,
+    mixed_seed,
+    stays,
+)
 from nfbench.records import Training
 
 CPU = torch.device("cpu")
@@ -79,20 +87,11 @@ def data_of(train: Arrays | Pictures, test: Arrays | Pictures) -> Data:
     return Data("set", tuple(map(str, range(10))), train, test, "0123", (0.5,) * 3, (0.25,) * 3, {})
 
 
-def resident(train: Arrays, test: Arrays | None = None, **fields: Any) -> Resident:
-    given: dict[str, Any] = {
-        "device": CPU,
-        "batch": 16,
-        "test_batch": 16,
-        "px": 8,
-        "test_px": 8,
-        "mean": (0.5,),
-        "std": (0.25,),
-        "augment": True,
-        "layout": "nchw",
-        "seed": 0,
-    }
-    return Resident(data_of(train, test or train), **(given | fields))
+PLAN = BatchPlan(CPU, batch=16, test_batch=16, px=8, test_px=8, mean=(0.5,), std=(0.25,), layout="nchw", seed=0)
+
+
+def resident(train: Arrays, test: Arrays | None = None, augment: bool = True, **fields: Any) -> Resident:
+    return Resident(data_of(train, test or train), PLAN._replace(**fields), augment=augment)
 
 
 def same(some: Batches, others: Batches) -> bool:
@@ -254,21 +253,13 @@ RAND = msgspec.structs.replace(
 )
 
 
-def streaming(train: Any, test: Any, training: Training = RAND, workers: int = 0, **fields: Any) -> Streaming:
-    made = transforms.of_arrays(training, 16, prefetch=False)
-    given: dict[str, Any] = {
-        "device": CPU,
-        "batch": 8,
-        "test_batch": 8,
-        "px": 16,
-        "test_px": 16,
-        "mean": training.mean,
-        "std": training.std,
-        "transforms": made,
-        "layout": "nhwc",
-        "seed": 0,
-    }
-    return Streaming(train, test, workers=workers, **(given | fields))
+def streaming(
+    train: Any, test: Any, training: Training = RAND, workers: int = 0, transforms: Any = None, **fields: Any
+) -> Streaming:
+    given = {"batch": 8, "test_batch": 8, "px": 16, "test_px": 16, "layout": "nhwc"}
+    plan = PLAN._replace(mean=training.mean, std=training.std, **(given | fields))
+    made = transforms or array_transforms(training, 16, prefetch=False)
+    return Streaming(train, test, plan, transforms=made, workers=workers)
 
 
 # Python 3.12 warns of a worker that is forked by a process with threads, as torch's always is
@@ -278,7 +269,7 @@ def test_a_streamed_epoch_is_the_same_whatever_came_before(workers: int) -> None
     arrays = numbered(20)
 
     def made(seed: int = 0) -> Streaming:
-        return streaming(as_pictures(arrays), as_pictures(arrays), workers=workers, seed=seed)
+        return streaming(ArraySet(arrays), ArraySet(arrays), workers=workers, seed=seed)
 
     straight = list(made().train(1))
     feed = made()
@@ -291,7 +282,7 @@ def test_a_streamed_epoch_is_the_same_whatever_came_before(workers: int) -> None
 
 
 def test_streamed_batches_are_as_those_on_the_device() -> None:
-    feed = streaming(as_pictures(numbered(21, channels=1)), as_pictures(numbered(11)))
+    feed = streaming(ArraySet(numbered(21, channels=1)), ArraySet(numbered(11)))
     assert feed.updates == 2
     batches = list(feed.train(0))
     seen = order(iter(batches))
@@ -309,7 +300,7 @@ def test_a_test_set_is_the_same_whether_it_stays_or_streams(channels: int) -> No
     test = numbered(21, side=16, channels=channels)
     mean, std = ((0.3,), (0.2,)) if channels == 1 else ((0.3, 0.4, 0.5), (0.2, 0.3, 0.4))
     training = msgspec.structs.replace(RAND, mean=mean, std=std)
-    streamed = streaming(as_pictures(test), as_pictures(test), training)
+    streamed = streaming(ArraySet(test), ArraySet(test), training)
     stayed = resident(test, test_batch=8, px=16, test_px=16, mean=mean, std=std)
     for (x, y), (a, b) in zip(streamed.test(), stayed.test(), strict=True):
         assert torch.equal(y, b)
@@ -318,7 +309,7 @@ def test_a_test_set_is_the_same_whether_it_stays_or_streams(channels: int) -> No
 
 def test_pictures_that_are_sorted_by_class_are_tested_in_batches_of_many_classes() -> None:
     test = Arrays(numbered(64).images, np.repeat(np.arange(8), 8))
-    for feed in (resident(test, test_batch=8), streaming(as_pictures(test), as_pictures(test))):
+    for feed in (resident(test, test_batch=8), streaming(ArraySet(test), ArraySet(test))):
         batches = list(feed.test())
         assert all(len(set(labels.tolist())) > 2 for _, labels in batches)
         assert same(list(feed.test()), batches)
@@ -329,7 +320,7 @@ def test_randaugment_does_something_else_to_each_image_of_a_batch() -> None:
     alike = Arrays(np.full((32, 16, 16, 3), (200, 90, 30), np.uint8), np.zeros(32, np.int64))
 
     def kinds(training: Training) -> int:
-        ((images, _),) = streaming(as_pictures(alike), as_pictures(alike), training, batch=32).train(0)
+        ((images, _),) = streaming(ArraySet(alike), ArraySet(alike), training, batch=32).train(0)
         return len({tuple(image.flatten().tolist()) for image in images})
 
     assert kinds(msgspec.structs.replace(TRAINING, augment="flip")) == 1
@@ -350,7 +341,7 @@ def pictures(folder: Path) -> Pictures:
 def folder_feed(folder: Path) -> Streaming:
     train, test = (PictureSet(pictures(folder), training=training, px=16) for training in (True, False))
     training = msgspec.structs.replace(TRAINING, augment="flip", test_px=16, crop_pct=0.875)
-    return streaming(train, test, transforms=transforms.of_folder(training, 16, False), test_batch=50)
+    return streaming(train, test, transforms=folder_transforms(training, 16, False), test_batch=50)
 
 
 def test_pictures_of_a_folder_stream_with_their_labels_and_a_broken_one_is_named(folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nfbench.learning.step import LearningStep, norm
+from nfbench.learning.trainer import LearningStep, norm
 from nfbench.nets import agc
 from nfbench.nets.optimizer import build_optimizer
 from nfbench.nets.train_step import TrainStep

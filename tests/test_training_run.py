@@ -25,11 +25,10 @@ from nfbench.devices.base import Device
 from nfbench.devices.cpu import Cpu
 from nfbench.devices.fake import FakeDevice
 from nfbench.errors import BadData, BadResults, Interrupted, NfbenchError, Terminated
-from nfbench.learning import fake
 from nfbench.learning.checkpoint import Checkpoints
-from nfbench.learning.fake import FakeLearner
+from nfbench.learning.fake_training import FakeLearner
 from nfbench.learning.fit import Run
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.learning.trainer import Trainer
 from nfbench.nets.build import build
 from nfbench.records import Accuracy, Resolved, Result, Sampling, Software, from_json, to_json
@@ -99,7 +98,7 @@ def learner(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes the fake device learn by a class with the attributes given."""
 
     def learn(kind: type[FakeLearner], **attributes: Any) -> None:
-        monkeypatch.setattr(fake, "FakeLearner", type(kind.__name__, (kind,), attributes))
+        monkeypatch.setattr(fake_training, "FakeLearner", type(kind.__name__, (kind,), attributes))
 
     return learn
 
@@ -401,7 +400,7 @@ def test_a_checkpoint_of_another_run_ends_this_one_before_it_trains() -> None:
 
 
 def test_a_disk_that_is_full_keeps_what_there_is_and_says_so(learner: Any) -> None:
-    class Full(fake.FakeCheckpoints):
+    class Full(fake_training.FakeCheckpoints):
         def write(self, content: dict[str, Any], file: Any) -> None:
             if content["epoch"] == 2:
                 raise OSError(28, "No space left on device")
@@ -499,7 +498,7 @@ def test_a_run_that_is_stopped_after_each_epoch_ends_as_one_that_is_not(monkeypa
 KILLED = """
 from nfbench.devices.cpu import Cpu
 from nfbench.learning.fit import Run
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.records import Accuracy, Sampling
 class Unlocked(Cpu):
     def lock_name(self):

@@ -18,7 +18,7 @@ from make import Quiet
 
 from nfbench.analysis.store import load
 from nfbench.errors import BadStudy, NfbenchError
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.records import Accuracy, Machine, Result
 from nfbench.showing import plots
 from nfbench.studies import study
@@ -259,7 +259,7 @@ def in_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
             "import os, signal, time\n"
             "from pathlib import Path\n"
             "from nfbench.errors import BadData\n"
-            "from nfbench.learning.fake import FakeLearner\n"
+            "from nfbench.learning.fake_training import FakeLearner\n"
             "train = FakeLearner.train\n"
             f"def changed(self, epoch, until):\n{lines}\n    return train(self, epoch, until)\n"
             "FakeLearner.train = changed\n"

@@ -13,7 +13,7 @@ from make import TRAINING
 from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 
-from nfbench.learning.transforms import of_arrays, of_folder, randaugment
+from nfbench.learning.feed import array_transforms, folder_transforms, randaugment
 from nfbench.records import Training
 
 Made = Callable[[Training, int, bool], tuple[Any, Any]]
@@ -38,7 +38,7 @@ def as_uint8(image: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("augment", ["none", "flip", "randaugment", "nfnet"])
-@pytest.mark.parametrize("made", [of_arrays, of_folder])
+@pytest.mark.parametrize("made", [array_transforms, folder_transforms])
 def test_images_come_out_square_as_bytes_for_the_prefetcher_and_else_normalized(made: Made, augment: str) -> None:
     given = training(augment=augment)
     for place, px in enumerate((16, 20)):
@@ -50,14 +50,14 @@ def test_images_come_out_square_as_bytes_for_the_prefetcher_and_else_normalized(
         assert float(ready.min()) >= -2 and 0 < float(ready.max()) <= 2
 
 
-@pytest.mark.parametrize("made", [of_arrays, of_folder])
+@pytest.mark.parametrize("made", [array_transforms, folder_transforms])
 def test_the_prefetcher_gets_the_pixels_that_are_normalized_without_it(made: Made) -> None:
     given = training()
     raw, ready = (made(given, 16, prefetch)[1](picture()) for prefetch in (True, False))
     torch.testing.assert_close((as_uint8(raw).float() / 255 - 0.5) / 0.25, ready)
 
 
-@pytest.mark.parametrize("made", [of_arrays, of_folder])
+@pytest.mark.parametrize("made", [array_transforms, folder_transforms])
 def test_without_augmentation_an_image_is_always_the_same(made: Made) -> None:
     still, _ = made(training(augment="none"), 16, False)
     moving, _ = made(training(augment="flip"), 16, False)
@@ -71,7 +71,7 @@ def test_the_test_crop_of_a_photograph_is_the_share_that_the_weights_were_tested
     pixels = np.full((40, 40, 3), 255, np.uint8)
     pixels[4:-4, 4:-4] = 0
     bordered = Image.fromarray(pixels)
-    whole, inner = (of_folder(training(crop_pct=share), 16, False)[1](bordered) for share in (1.0, 0.5))
+    whole, inner = (folder_transforms(training(crop_pct=share), 16, False)[1](bordered) for share in (1.0, 0.5))
     assert float(whole[:, 0].min()) > 1.5
     assert float(inner.max()) < -1.5
 
@@ -95,7 +95,7 @@ def test_without_randaugment_there_is_no_word_for_it() -> None:
 @pytest.mark.parametrize("mean", [(0.5,), (0.5, 0.5, 0.5)])
 def test_a_gray_picture_stays_gray_whatever_randaugment_does(mean: tuple[float, ...]) -> None:
     gray = Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)).convert("RGB")
-    train, _ = of_arrays(training(augment="randaugment", mean=mean, std=(0.25,) * len(mean)), 28, True)
+    train, _ = array_transforms(training(augment="randaugment", mean=mean, std=(0.25,) * len(mean)), 28, True)
     for _ in range(40):
         image = as_uint8(train(gray))
         assert torch.equal(image[0], image[1]) and torch.equal(image[0], image[2])

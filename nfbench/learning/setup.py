@@ -18,13 +18,20 @@ from nfbench.devices.cpu import Cpu
 from nfbench.devices.cuda import Cuda
 from nfbench.devices.torch_device import norm_and_recipe
 from nfbench.errors import BadData, BadWeights, UnsupportedWorkload
-from nfbench.learning import recipe, transforms, weights
+from nfbench.learning import recipe, weights
 from nfbench.learning.checkpoint import Checkpoints
-from nfbench.learning.data import Arrays, Pictures, PictureSet, as_pictures, load
-from nfbench.learning.feed import Feed, default_workers, stays
-from nfbench.learning.resident import Resident
-from nfbench.learning.sources import Sources
-from nfbench.learning.streaming import Streaming
+from nfbench.learning.data import Arrays, ArraySet, Pictures, PictureSet, load
+from nfbench.learning.feed import (
+    BatchPlan,
+    Feed,
+    Resident,
+    Streaming,
+    array_transforms,
+    default_workers,
+    folder_transforms,
+    stays,
+)
+from nfbench.learning.learner import Sources
 from nfbench.measuring.watch import Watch
 from nfbench.nets.build import build, px_of
 from nfbench.nets.flops import count
@@ -97,33 +104,35 @@ class Setup:
 
     def feed(self) -> Feed:
         """Where the run's batches come from."""
-        training, data = self.training, self.data
-        common: dict[str, Any] = {
-            "device": self.device.torch_device,
-            "batch": self.workload.batch,
-            "test_batch": self.resolved.micro_batch,
-            "px": self.resolved.px,
-            "test_px": training.test_px,
-            "mean": training.mean,
-            "std": training.std,
-            "layout": self.workload.layout,
-            "seed": self.seed,
-            "rank": self.device.world.rank,
-            "ranks": self.workload.world_size,
-        }
+        training, data, px = self.training, self.data, self.resolved.px
+        plan = BatchPlan(
+            device=self.device.torch_device,
+            batch=self.workload.batch,
+            test_batch=self.resolved.micro_batch,
+            px=px,
+            test_px=training.test_px,
+            mean=training.mean,
+            std=training.std,
+            layout=self.workload.layout,
+            seed=self.seed,
+            rank=self.device.world.rank,
+            ranks=self.workload.world_size,
+        )
         if not self._streams():
-            return Resident(data, augment=training.augment == "flip", **common)
-        px, prefetch = self.resolved.px, self.device.machine.device == "cuda"
-        common["workers"] = training.workers
+            return Resident(data, plan, augment=training.augment == "flip")
+        prefetch = self.device.machine.device == "cuda"
+        train: ArraySet | PictureSet
+        test: ArraySet | PictureSet
         if isinstance(data.train, Pictures) and isinstance(data.test, Pictures):
-            sets = (
-                PictureSet(data.train, px=px, training=True),
-                PictureSet(data.test, px=training.test_px, training=False),
-            )
-            return Streaming(*sets, transforms=transforms.of_folder(training, px, prefetch), **common)
-        assert isinstance(data.train, Arrays) and isinstance(data.test, Arrays)
-        arrays = as_pictures(data.train), as_pictures(data.test)
-        return Streaming(*arrays, transforms=transforms.of_arrays(training, px, prefetch), **common)
+            train = PictureSet(data.train, px=px, training=True)
+            test = PictureSet(data.test, px=training.test_px, training=False)
+            transforms = folder_transforms(training, px, prefetch)
+        else:
+            assert isinstance(data.train, Arrays) and isinstance(data.test, Arrays)
+            train, test = ArraySet(data.train), ArraySet(data.test)
+            transforms = array_transforms(training, px, prefetch)
+        assert training.workers is not None
+        return Streaming(train, test, plan, transforms=transforms, workers=training.workers)
 
     def _streams(self) -> bool:
         augmented = self.training.randaugment_layers is not None and self.workload.epochs > 0

@@ -14,7 +14,7 @@ import nfbench
 from nfbench.analysis.stats import Estimate
 from nfbench.devices import about, nvml
 from nfbench.errors import NfbenchError
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.measuring.lock import SHARED
 from nfbench.measuring.outcome import Labels, scrubbed
 from nfbench.measuring.watch import Silent

@@ -34,7 +34,7 @@ class FakeCheckpoints(Checkpoints):
 
 
 class FakeLearner:
-    """Implements `nfbench.learning.fit.Learner` on a fake clock."""
+    """Implements `nfbench.learning.learner.Learner` on a fake clock."""
 
     checkpoints: type[Checkpoints] = FakeCheckpoints
 
