@@ -158,15 +158,6 @@ def test_csv_and_json_hold_raw_values_and_nothing_else(format: str, cli: Cli) ->
     assert numbers == [0.875, 0.75, 2.0, 3.0, 1024.0, 1 / 64]
 
 
-def test_every_value_of_the_recipe_is_in_the_record(cli: Cli) -> None:
-    cli("accuracy", "--model", "tiny-nfnet", *FAKE, "--batch", 128, "--lr", 0.04, "--agc", 0.02)
-    (result,) = stored()
-    assert (result.run.lr, result.run.batch, result.run.momentum) == (0.04, 128, "auto")
-    assert result.resolved is not None and result.resolved.agc == 0.02
-    assert result.resolved.training is not None
-    assert (result.resolved.training.lr, result.resolved.training.momentum) == (0.04, 0.9)
-
-
 # bad input
 
 

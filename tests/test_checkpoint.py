@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -151,24 +150,21 @@ def test_a_file_that_was_cut_off_anywhere_says_what_to_type(saved: Path) -> None
         ), length
 
 
-@pytest.mark.parametrize("content", [b"epoch,top1\n1,0.5\n", b"\x80\x02}q\x00.", bytes(range(256)), b"PK\x03\x04rest"])
-def test_any_other_file_is_no_checkpoint(content: bytes, saved: Path) -> None:
-    saved.write_bytes(content)
-    assert refusal(of()).startswith("ck/seed-0.pt is no checkpoint of nfbench")
-
-
 @pytest.mark.parametrize(
     "content",
     [
+        b"epoch,top1\n1,0.5\n",
+        b"\x80\x02}q\x00.",
+        b"PK\x03\x04rest",
         {"weight": torch.zeros(2)},
         [1, 2],
         {"format": 1, "seed": 0, "workload": {"kind": "step-time", "model": "resnet50"}, "resolved": {}},
         {"format": 1, "seed": 0, "workload": {"kind": "accuracy", "model": "resnet50", "epochs": "x"}, "resolved": {}},
     ],
 )
-def test_a_file_of_torch_that_holds_something_else_is_no_checkpoint(content: Any, saved: Path) -> None:
-    torch.save(content, saved)
-    assert refusal(of()) == "ck/seed-0.pt is no checkpoint of nfbench.\nTry: another --checkpoint folder"
+def test_any_other_file_is_no_checkpoint(content: Any, saved: Path) -> None:
+    saved.write_bytes(content) if isinstance(content, bytes) else torch.save(content, saved)
+    assert refusal(of()).startswith("ck/seed-0.pt is no checkpoint of nfbench")
 
 
 @pytest.mark.parametrize("version", [FORMAT + 1, "two"])
@@ -232,26 +228,15 @@ def test_a_disk_that_is_full_midway_leaves_the_last_one(kind: type[Checkpoints],
     assert content is not None and content["epoch"] == 1
 
 
-def full() -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def killed() -> None:
-    raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize(("end", "error"), [(full, BadResults), (killed, KeyboardInterrupt)])
-def test_a_save_that_does_not_end_leaves_nothing_of_itself(
-    end: Callable[[], None], error: type[BaseException], saved: Path
-) -> None:
-    class Ending(Checkpoints):
+def test_a_save_that_is_stopped_leaves_nothing_of_itself(saved: Path) -> None:
+    class Stopped(Checkpoints):
         def write(self, content: dict[str, Any], file: BinaryIO) -> None:
             file.write(b"PK")
-            end()
+            raise KeyboardInterrupt
 
     before = saved.read_bytes()
-    with pytest.raises(error, match="No space left on device" if error is BadResults else ""):
-        Ending(FOLDER, RUN, 0).save(RESOLVED, LARGE)
+    with pytest.raises(KeyboardInterrupt):
+        Stopped(FOLDER, RUN, 0).save(RESOLVED, LARGE)
     assert saved.read_bytes() == before and list(FOLDER.iterdir()) == [saved]
 
 

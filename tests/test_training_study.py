@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -242,16 +239,6 @@ def test_a_worker_that_fails_or_is_killed_leaves_a_row_and_the_others_go_on(in_w
     assert session() == []
 
 
-def test_a_worded_error_before_the_first_epoch_is_a_row_of_each_seed(in_workers: Callable[[str], None]) -> None:
-    in_workers("raise BadData('No pictures.', why='None at all.')")
-    session = Session(THREE)
-    assert outcome(session()) == [(0, "unsupported"), (1, "unsupported"), (2, "unsupported")]
-    assert {r.message for r in session.earlier} == {"No pictures. None at all."}
-    in_workers("pass")
-    assert session() == []
-    assert outcome(session(retry=True)) == [(0, "ok"), (1, "ok"), (2, "ok")]
-
-
 def test_a_runner_that_is_interrupted_keeps_what_it_has_and_the_next_goes_on(in_workers: Callable[[str], None]) -> None:
     in_workers("if (self.seed, epoch) == (1, 2):\n    Path('there').touch()\n    time.sleep(60)")
 
@@ -303,19 +290,3 @@ def test_a_device_that_is_not_of_the_kind_is_refused_before_anything_runs() -> N
     with pytest.raises(NfbenchError, match="The study was laid out for cpu, but torch sees a fake device"):
         session(kind="cpu")
     assert session.earlier == []
-
-
-def test_a_signal_to_the_command_keeps_what_was_trained(in_workers: Callable[[str], None]) -> None:
-    written(THREE)
-    in_workers("time.sleep(60 if (self.seed, epoch) == (1, 2) else 0)")
-    command = [sys.executable, "-m", "nfbench", "run", "mine.toml", "--device", "fake", "--out", "o.jsonl"]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert child.stderr is not None
-    for line in child.stderr:
-        if "seed 1 (2 of 3): epoch 2 of 4" in line:
-            break
-    child.send_signal(signal.SIGTERM)
-    _, errors = child.communicate(timeout=60)
-    assert child.returncode == 143, errors
-    assert "2 results in o.jsonl" in errors and "Traceback" not in errors
-    assert outcome(load([Path("o.jsonl")]).results) == [(0, "ok"), (1, "interrupted")]

@@ -153,26 +153,26 @@ class Run:
                     only_one(self.device.lock_name(), self.watch, world),
                 ):
                     self.result = msgspec.structs.replace(result, conditions=self.device.conditions())
-                    found = merged(world, self._filled(*self._outcome()), EPOCH_UNITS.__contains__)
+                    ended = merged(world, self._filled(*self._outcome()), EPOCH_UNITS.__contains__)
             except NfbenchError as error:
                 if self.done:
                     self.keep(self._filled("error", error.what))
                 raise
             except Exception as error:
-                failed, found = True, self._filled(*world.blame(*failure(error, self.device)))
-                self.watch.failed(error, found)
+                failed, ended = True, self._filled(*world.blame(*failure(error, self.device)))
+                self.watch.failed(error, ended)
         except (Stop, KeyboardInterrupt):
-            found = self._filled(*world.blame_stop())
-            self.keep(found)
-            world.end(found)
+            ended = self._filled(*world.blame_stop())
+            self.keep(ended)
+            world.end(ended)
             raise
         finally:
             if self.learner is not None:
                 self.learner.close()
-        self.keep(found)
+        self.keep(ended)
         if failed:
-            world.end(found)
-        return found
+            world.end(ended)
+        return ended
 
     def _outcome(self) -> tuple[Status, str | None]:
         """Learn, and say how that ended."""
@@ -217,19 +217,19 @@ class Run:
         self.store = None
         if self.sources.checkpoint is not None:
             self.store = learner.checkpoints(Path(self.sources.checkpoint), self.workload, self.seed)
-            found = self.store.load()
-            self._check_shared(0 if found is None else found["epoch"])
-            if found is not None:
-                self.store.goes_on(found, learner.resolved, self.device.machine)
-                learner.restore(found)
-                self.log, self.totals, self.done = found["log"], found["totals"], found["epoch"]
+            saved = self.store.load()
+            self._check_shared(0 if saved is None else saved["epoch"])
+            if saved is not None:
+                self.store.goes_on(saved, learner.resolved, self.device.machine)
+                learner.restore(saved)
+                self.log, self.totals, self.done = saved["log"], saved["totals"], saved["epoch"]
                 if not self.world.first:
                     # what rank 0 saved of these is its own
                     self.log |= {name: [None] * self.done for name in EPOCH_UNITS if name in self.log}
-                self.judge.last_learnt = found["last_learnt"]
-                self.result = msgspec.structs.replace(self.result, id=found["id"], start=found["start"])
-                self.notes |= found["notes"]
-                if found["software"] != msgspec.to_builtins(self.result.software):
+                self.judge.last_learnt = saved["last_learnt"]
+                self.result = msgspec.structs.replace(self.result, id=saved["id"], start=saved["start"])
+                self.notes |= saved["notes"]
+                if saved["software"] != msgspec.to_builtins(self.result.software):
                     self.notes["resumed"] = f"{self.done} of its {self.workload.epochs} epochs"
                 self.watch.note(f"{self.workload.model}: goes on after epoch {self.done} of {self.workload.epochs}.")
                 return
@@ -278,7 +278,7 @@ class Run:
         if trained.skipped:
             self.totals["skipped_updates"] = self.totals.get("skipped_updates", 0) + trained.skipped
         scores = self._evaluate(learner)
-        found: dict[str, float | None] = {
+        readings: dict[str, float | None] = {
             "train_loss": math.fsum(trained.losses) / len(trained.losses),
             **scores,
             "learning_rate": trained.rate,
@@ -290,7 +290,7 @@ class Run:
             "evaluation_time": self.device.now() - ended,
             "energy": next((r.values[0] for r in used if r.name == "energy"), None),
         }
-        for name, value in found.items():
+        for name, value in readings.items():
             if value is not None:
                 # what an epoch lacked must not move the values of later ones
                 self.log.setdefault(name, [None] * epoch).append(value if math.isfinite(value) else None)
@@ -300,7 +300,7 @@ class Run:
         rate = units.number(len(trained.losses) * self.workload.batch / max(trained.seconds, 1e-9), 3)
         self.watch.phase(
             f"epoch {self.done} of {self.workload.epochs}: top-1 {units.percent(scores['top1'])}, "
-            f"loss {units.significant(found['train_loss'] or 0.0)}, {rate} images/s"
+            f"loss {units.significant(readings['train_loss'] or 0.0)}, {rate} images/s"
         )
 
     def _evaluate(self, learner: Learner) -> dict[str, float]:
@@ -316,11 +316,10 @@ class Run:
         """The result with all that has been measured so far."""
         learner = self.learner
         readings = list(learner.counts) if learner is not None else []
-        for name, values in self.log.items():
-            source = "measured"
-            readings.append(
-                Reading(name=name, unit=EPOCH_UNITS.get(name, "1"), scope="epoch", source=source, values=tuple(values))
-            )
+        readings += [
+            Reading(name=name, unit=EPOCH_UNITS.get(name, "1"), scope="epoch", source="measured", values=tuple(values))
+            for name, values in self.log.items()
+        ]
         readings += [
             reading(name, RUN_UNITS.get(name, "1"), "run", "measured", [value]) for name, value in self.totals.items()
         ]

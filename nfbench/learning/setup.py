@@ -54,7 +54,7 @@ class Setup:
             # cuBLAS reads it once, when it is first used
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self.net = find(workload.model)
-        self.norm, own = norm_and_recipe(self.net, workload.norm)
+        self.norm, recipe_name = norm_and_recipe(self.net, workload.norm)
         watch.phase("reading the data")
         self.data = load(_dataset(workload, sources), None if sources.data_dir is None else Path(sources.data_dir))
         self.classes = len(self.data.classes)
@@ -62,7 +62,7 @@ class Setup:
         self.weights_from = wanted or ""
         self.loaded = None if wanted is None else weights.load(self.net, wanted)
         self._check_classes()
-        self.training = self._training(own, sources)
+        self.training = self._training(recipe_name, sources)
         self._check_batch()
         self.resolved = self._resolved(sources)
         self.counts = self._counted()
@@ -162,9 +162,9 @@ class Setup:
                 try_=f"--batch {2 ** (max(1, images // 4).bit_length() - 1)}",
             )
 
-    def _training(self, own: RecipeName, sources: Sources) -> Training:
+    def _training(self, recipe_name: RecipeName, sources: Sources) -> Training:
         workload, data = self.workload, self.data
-        name = own if workload.recipe == "auto" else workload.recipe
+        name = recipe_name if workload.recipe == "auto" else workload.recipe
         asked = recipe.values(workload, self.net, name, datasets.find(workload.dataset))
         config = (self.loaded.config if self.loaded is not None else None) or {}
         photographs = isinstance(data.train, Pictures)
@@ -222,9 +222,9 @@ class Setup:
         """What the search of `step-time` finds for a step of the same weight, once for all seeds of a process; a run
         that goes on keeps what it began with, however much memory is free now."""
         if sources.checkpoint is not None:
-            kept = Checkpoints(Path(sources.checkpoint), self.workload, self.seed).load()
+            saved = Checkpoints(Path(sources.checkpoint), self.workload, self.seed).load()
             # a rank that searched alone would wait for ranks that do not
-            began = self.device.world.agree(0 if kept is None else int(kept["resolved"]["micro_batch"]))
+            began = self.device.world.agree(0 if saved is None else int(saved["resolved"]["micro_batch"]))
             if began:
                 return began
         training = self.training
@@ -245,13 +245,11 @@ class Setup:
         return _SEARCHED[place]
 
     def _counted(self) -> list[Reading]:
-        px = self.resolved.px
-        found = count(self.bare("meta"), px, train=True, name=self.net.name)
-        values = {"macs": ("MAC", found.macs), "train_macs": ("MAC", found.train_macs), "params": ("1", found.params)}
+        counts = count(self.bare("meta"), self.resolved.px, train=True, name=self.net.name)
         return [
             reading(name, unit, "run", "flop counter", [value])
-            for name, (unit, value) in values.items()
-            if value is not None
+            for name, unit in (("macs", "MAC"), ("train_macs", "MAC"), ("params", "1"))
+            if (value := getattr(counts, name)) is not None
         ]
 
 

@@ -97,9 +97,9 @@ class LearningStep(TrainStep):
         self._counted(self.clip())
         self.norms.append((before, norm(gradients)))
 
-    def _counted(self, found: object) -> None:
-        if isinstance(found, Units):
-            self.counts.append(found.clipped)
+    def _counted(self, clip: object) -> None:
+        if isinstance(clip, Units):
+            self.counts.append(clip.clipped)
 
     def taken(self) -> tuple[list[float], list[float], list[float]]:
         """Since it was last asked: gradient norms before and after the clip, and shares of clipped units. Waits."""
@@ -110,9 +110,9 @@ class LearningStep(TrainStep):
 
     def taken_skipped(self) -> int:
         """The skipped updates since it was last asked. Waits."""
-        found = int(self.skipped)
+        skipped = int(self.skipped)
         self.skipped = torch.zeros_like(self.skipped)
-        return found
+        return skipped
 
 
 class RankedLearningStep(RankedStep, LearningStep):
@@ -185,7 +185,7 @@ class Trainer:
         while len(losses) < updates and finished:
             n = min(chunk, updates - len(losses))
             recorder = device.recorder(1 + 2 * n)
-            kept: list[Tensor] = []
+            totals: list[Tensor] = []
             device.synchronize()
             recorder.stamp()
             for index in range(len(losses), len(losses) + n):
@@ -195,14 +195,14 @@ class Trainer:
                 self.set_rate(epoch * updates + index)
                 step.looking = index % looks == 0
                 step.update(_nothing, step.accumulation_steps)
-                kept.append(step.total)
+                totals.append(step.total)
                 recorder.stamp()
             device.synchronize()
             times = recorder.times()
             seconds += times[-1]
             data_seconds += sum(b - a for a, b in zip(times[:-1:2], times[1::2], strict=True))
             # the loss of the whole batch, of which each rank has a share
-            losses += [total / self.world.size for total in self.world.total(torch.stack(kept).tolist())]
+            losses += [total / self.world.size for total in self.world.total(torch.stack(totals).tolist())]
             now = device.now()
             finished = all(map(math.isfinite, losses[-n:])) and (now < until or len(losses) == updates)
             mean = seconds / len(losses)
@@ -227,14 +227,14 @@ class Trainer:
         """top1, top5 and test_loss of the weights; batch_top1 with a batch's own statistics; ema_top1 and ema_top5 of
         the weights' average, of the run or of the file that they came from."""
         one = self._scores(self.step.net)
-        found = {"top1": one.top1, "top5": one.top5, "test_loss": one.loss}
+        scores = {"top1": one.top1, "top5": one.top5, "test_loss": one.loss}
         if self._has_batches() and min(self.resolved.micro_batch, self.setup.training.test_images) > 1:
-            found["batch_top1"] = self._scores(self.step.net, batch_statistics=True).top1
+            scores["batch_top1"] = self._scores(self.step.net, batch_statistics=True).top1
         average = self.setup.averaged() if self.step.ema is None else self.step.ema.module
         if average is not None:
             other = self._scores(average)
-            found |= {"ema_top1": other.top1, "ema_top5": other.top5}
-        return {name: value for name, value in found.items() if value is not None}
+            scores |= {"ema_top1": other.top1, "ema_top5": other.top5}
+        return {name: value for name, value in scores.items() if value is not None}
 
     def unreadable(self) -> list[str]:
         """Names of the images that could not be read so far.
@@ -242,24 +242,24 @@ class Trainer:
         Raises:
             BadData: they are more than 1 % of the set.
         """
-        found = [json.loads(names) for names in self.world.gather(json.dumps(self.feed.unreadable()).encode())]
-        return self.world.agree(sorted({name for names in found for name in names}))
+        of_ranks = [json.loads(names) for names in self.world.gather(json.dumps(self.feed.unreadable()).encode())]
+        return self.world.agree(sorted({name for names in of_ranks for name in names}))
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, as tensors and plain values."""
         step = self.step
-        found: dict[str, Any] = {
+        state: dict[str, Any] = {
             "state_dict": step.net.state_dict(),
             "optimizer": step.optimizer.state_dict(),
             "updates": step.updates,
             "averaged": step.averaged,
         }
         if step.ema is not None:
-            found["state_dict_ema"] = step.ema.module.state_dict()
+            state["state_dict_ema"] = step.ema.module.state_dict()
         if step.scaler is not None:
-            found["scaler"] = step.scaler.state_dict()
+            state["scaler"] = step.scaler.state_dict()
         training = self.setup.training
-        found["data_config"] = {
+        state["data_config"] = {
             "input_size": (3, training.test_px, training.test_px),
             "mean": training.mean,
             "std": training.std,
@@ -267,7 +267,7 @@ class Trainer:
             "crop_pct": training.crop_pct,
             "crop_mode": training.crop_mode,
         }
-        return found
+        return state
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""

@@ -76,21 +76,21 @@ def put(loaded: Loaded, module: nn.Module, net: Net, *, fresh_head: bool) -> nn.
         BadWeights: they are of another net; the module is as before.
     """
     left = head_names(module) if fresh_head else frozenset()
-    own = {name: tensor for name, tensor in module.state_dict().items() if name not in left}
+    wanted = {name: tensor for name, tensor in module.state_dict().items() if name not in left}
     given = {name: tensor for name, tensor in loaded.state.items() if name not in left}
     # files from before torch 0.4.1 lack this counter, which no forward pass reads; torch lets them pass too
-    missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in given if name not in own]
+    missing = [name for name in wanted if name not in given and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in given if name not in wanted]
     misshapen = [
-        f"{name} ({_sides(given[name])} for {_sides(own[name])})"
-        for name in own
-        if name in given and own[name].shape != given[name].shape
+        f"{name} ({_sides(given[name])} for {_sides(wanted[name])})"
+        for name in wanted
+        if name in given and wanted[name].shape != given[name].shape
     ]
     if missing or unexpected or misshapen:
-        found = ((missing, "missing"), (unexpected, "unexpected"), (misshapen, "of another shape"))
+        differences = ((missing, "missing"), (unexpected, "unexpected"), (misshapen, "of another shape"))
         raise BadWeights(
             f"{loaded.source}: these are weights of another net than {net.name}.",
-            why="\n".join(f"{len(names)} {what}: {_first(names)}." for names, what in found if names),
+            why="\n".join(f"{len(names)} {what}: {_first(names)}." for names, what in differences if names),
             try_="the net that they were trained for: `nfbench models`",
         )
     module.load_state_dict(given, strict=False)
@@ -162,8 +162,8 @@ def _fetch(name: str, config: Mapping[str, Any]) -> Path:
         BadWeights: it is in no cache, and the hub does not answer within 5 s or does not have it.
     """
     repo, _, revision = (config.get("hf_hub_id") or "").partition("@")
-    own = config.get("hf_hub_filename")
-    files = [own] if own else ["model.safetensors", "pytorch_model.bin"]
+    file = config.get("hf_hub_filename")
+    files = [file] if file else ["model.safetensors", "pytorch_model.bin"]
     url = config.get("url") or ""
     checkpoints = Path(torch.hub.get_dir(), "checkpoints")
     in_hub = [try_to_load_from_cache(repo, file, revision=revision or None) for file in files] if repo else []
