@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from nfbench.catalog.models import NETS, find
 from nfbench.errors import BadWeights, UnknownModel
-from nfbench.learning.weights import Loaded, classes_of, load, put
+from nfbench.learning.weights import LoadedWeights, classes_of, load, put
 from nfbench.nets.build import build
 
 TINY = find("tiny-resnet-s")
@@ -184,8 +184,8 @@ def test_a_file_that_may_not_be_read_says_so() -> None:
 # put in a net
 
 
-def loaded(state: dict[str, Tensor], classes: int = 10) -> Loaded:
-    return Loaded("file:0", classes, None, None, state)
+def loaded(state: dict[str, Tensor], classes: int = 10) -> LoadedWeights:
+    return LoadedWeights("file:0", classes, None, None, state)
 
 
 def test_a_fresh_head_stays_as_it_was_and_all_else_is_loaded() -> None:

@@ -34,7 +34,7 @@ PATIENCE_S = 5.0
 _SHOWN = 3
 
 
-class Loaded(NamedTuple):
+class LoadedWeights(NamedTuple):
     """Weights in memory, not yet in a net.
 
     ``source`` is ``published:NAME.TAG`` or ``file:`` and 12 hex digits of the file's content, never a path. ``classes``
@@ -50,7 +50,7 @@ class Loaded(NamedTuple):
     state: dict[str, Tensor]
 
 
-def load(net: Net, wanted: str) -> Loaded:
+def load(net: Net, wanted: str) -> LoadedWeights:
     """The weights ``wanted`` for the net: ``published``, or the path of a file. Answers in seconds without a network.
 
     Raises:
@@ -63,14 +63,14 @@ def load(net: Net, wanted: str) -> Loaded:
         return _published(net)
     path = Path(wanted).expanduser()
     state, ema, config = _read(path)
-    return Loaded(f"file:{digest(path)}", classes_of(state, build(net, device="meta")), config, ema, state)
+    return LoadedWeights(f"file:{digest(path)}", classes_of(state, build(net, device="meta")), config, ema, state)
 
 
-def put(loaded: Loaded, module: nn.Module, net: Net, *, fresh_head: bool) -> nn.Module:
+def put(loaded: LoadedWeights, module: nn.Module, net: Net, *, fresh_head: bool) -> nn.Module:
     """The module with the weights in it; with ``fresh_head`` its classifier stays as it was initialized.
 
-    All names and shapes must match, but for the classifier's with ``fresh_head``. The weights of `Loaded.ema` are put
-    by ``loaded._replace(state=loaded.ema)``.
+    All names and shapes must match, but for the classifier's with ``fresh_head``. A file's moving average is put by
+    ``loaded._replace(state=loaded.ema)``.
 
     Raises:
         BadWeights: they are of another net; the module is as before.
@@ -115,7 +115,7 @@ def classes_of(state: Mapping[str, Tensor], module: nn.Module) -> int:
     return weight.shape[0]
 
 
-def _published(net: Net) -> Loaded:
+def _published(net: Net) -> LoadedWeights:
     if net.kwargs or net.twin_of or net.source == "factory":
         raise _nothing_published(net, "Its graph is not one of timm's.")
     module: Any = build(replace(net, config=net.weights or net.config), device="meta")
@@ -127,7 +127,7 @@ def _published(net: Net) -> Loaded:
     if net.source == "timm":  # the catalogue's nets are stored as timm builds them; others it may convert
         state = _converted(name, state)
     at_test = resolve_data_config(pretrained_cfg=config, use_test_size=True)
-    return Loaded(f"{PUBLISHED}:{name}", classes_of(state, module), at_test, None, state)
+    return LoadedWeights(f"{PUBLISHED}:{name}", classes_of(state, module), at_test, None, state)
 
 
 def _nothing_published(net: Net, why: str) -> BadWeights:
