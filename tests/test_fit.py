@@ -33,34 +33,45 @@ class Card:
         return Use(peak, peak, int(self.tight is not None and peak > self.tight))
 
 
-@pytest.mark.parametrize(
-    ("batch", "card", "share", "tried"),
-    [
-        # 0.9 · 10,000 = 1,000 + 10 · 800: 512 is the largest power-of-two share of 4096
-        (4096, Card(10_000, 1_000, 10), 512, [1, 2, 512]),
-        # where the allocator retries
-        (4096, Card(10_000, 1_000, 10, tight=5_000), 256, [1, 2, 512, 256]),
-        (32, Card(10_000, 1_000, 10), 32, [1, 2, 32]),
-        (1, Card(10_000, 0, 10), 1, [1]),
-        (32, Card(10_000, 8_500, 600), 1, [1, 2]),
-        (32, Card(10_000, 20_000, 10), None, [1]),
-    ],
-)
-def test_the_largest_share_that_leaves_a_tenth_free_is_found_in_a_few_tries(
-    batch: int, card: Card, share: int | None, tried: list[int]
-) -> None:
-    assert fit.largest(batch, 10_000, card) == share
-    assert card.sizes == tried
+def test_the_largest_share_that_leaves_a_tenth_free_is_found_in_three_tries() -> None:
+    card = Card(memory=10_000, fixed=1_000, each=10)
+    # 0.9 · 10,000 = 1,000 + 10 · 800: 512 is the largest power-of-two share of 4096
+    assert fit.largest(4096, 10_000, card) == 512
+    assert card.sizes == [1, 2, 512]
 
 
-def test_memory_that_grows_faster_than_foretold_or_that_the_allocator_holds_is_counted() -> None:
-    def growing(images: int) -> Use | None:
-        return None if images > 64 else Use(1_000 + images * 10, 1_000 + images * 10)
+def test_a_size_at_which_the_allocator_retries_is_halved() -> None:
+    card = Card(memory=10_000, fixed=1_000, each=10, tight=5_000)
+    assert fit.largest(4096, 10_000, card) == 256
+    assert card.sizes == [1, 2, 512, 256]
 
+
+def test_memory_that_grows_faster_than_foretold_is_halved() -> None:
+    class Growing(Card):
+        def __call__(self, images: int) -> Use | None:
+            self.sizes.append(images)
+            return None if images > 64 else Use(1_000 + images * 10, 1_000 + images * 10)
+
+    assert fit.largest(4096, 10_000, Growing(0, 0, 0)) == 64
+
+
+def test_the_whole_batch_is_one_pass_where_it_fits() -> None:
+    assert fit.largest(32, 10_000, Card(10_000, 1_000, 10)) == 32
+
+
+def test_nothing_fits_is_none() -> None:
+    assert fit.largest(32, 10_000, Card(10_000, 20_000, 10)) is None
+    assert fit.largest(32, 10_000, Card(10_000, 8_500, 600)) == 1
+
+
+def test_a_batch_of_one_is_tried_once() -> None:
+    assert fit.largest(1, 10_000, Card(10_000, 0, 10)) == 1
+
+
+def test_what_the_allocator_holds_decides_and_not_what_is_in_use() -> None:
     def wasteful(images: int) -> Use:
         return Use(100 * images, 9_300 if images > 8 else 100 * images)
 
-    assert fit.largest(4096, 10_000, growing) == 64
     assert fit.largest(32, 10_000, wasteful) == 8
 
 
@@ -73,13 +84,19 @@ def probed(monkeypatch: pytest.MonkeyPatch, stdout: bytes, stderr: bytes = b"", 
     return probe.in_own_process(StepTime(model="efficientnet-b7"), resolved, 0, 0)
 
 
-def test_a_probe_answers_with_the_size_that_holds_or_says_why_none_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_answers_with_the_size_that_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probed(monkeypatch, b'a library greets\n{"holds": 16}\n') == 16
+
+
+def test_a_net_of_which_no_image_fits_is_worded(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnsupportedWorkload) as caught:
         probed(monkeypatch, b'{"holds": null}\n')
     assert str(caught.value) == (
         "efficientnet-b7 at 600 px does not fit on the card with one image a pass.\nTry: a smaller --px"
     )
+
+
+def test_a_probe_that_fails_for_another_reason_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match="ended with exit code 1: RuntimeError: no kernel"):
         probed(monkeypatch, b"", b"Traceback\nRuntimeError: no kernel\n", 1)
 
@@ -126,9 +143,12 @@ def test_all_copies_of_the_weights_are_counted(
         assert fitted(monkeypatch, 0.99 * need / 0.6, batch=size, **settings) == size // 2
 
 
-def test_where_not_even_an_image_fits_the_cpu_takes_one_and_an_odd_batch_by_a_share_that_divides_it(
+def test_where_not_even_an_image_fits_the_cpu_takes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fitted(monkeypatch, 2**10) == fitted(monkeypatch, 2**10, batch=1) == 1
+
+
+def test_a_batch_with_no_even_share_is_taken_whole_or_by_a_share_that_divides_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert fitted(monkeypatch, 2**10) == fitted(monkeypatch, 2**10, batch=1) == 1
     assert fitted(monkeypatch, 2**60, batch=27) == 27
     assert fitted(monkeypatch, counted(12, batch=27) / 0.6, batch=27) == 9
