@@ -226,14 +226,13 @@ def test_a_worker_that_fails_or_is_killed_leaves_a_row_and_the_others_go_on(in_w
     # the worker tells of it twice: in the row that it keeps, and as the words that it ends with
     assert failed.message == "Too many pictures cannot be read."
     assert killed.message == "the process was killed, most likely for want of memory"
-    for result in (failed, killed):
-        assert result.reading("top1").values == (0.5, 0.75)  # type: ignore[union-attr]
+    assert failed.reading("top1").values == (0.5, 0.75)  # type: ignore[union-attr]
     assert checkpoints() == ["seed-0.pt", "seed-1.pt"]
     in_workers("assert epoch >= 2")
     assert session() == []
     again = session(retry=True)
     assert outcome(again) == [(0, "ok"), (1, "ok")]
-    assert session.watch.notes == ["tiny-nfnet-s: goes on after epoch 2 of 4."] * 2
+    assert session.watch.notes.count("tiny-nfnet-s: goes on after epoch 2 of 4.") == 2
     assert [r.reading("top1") for r in again] == [whole.reading("top1")] * 2
     assert not Path("home/.checkpoints").exists()
     assert session() == []

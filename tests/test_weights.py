@@ -169,8 +169,7 @@ def test_each_defect_of_a_file_is_worded(name: str, make: Callable[[], Any], wor
     make()
     with pytest.raises(BadWeights) as refused:
         load(TINY, name)
-    # a path in the home folder is shown from it
-    assert str(refused.value).removeprefix("~/").startswith(words.replace("~/", ""))
+    assert str(refused.value).startswith(words)
 
 
 @pytest.mark.skipif(sys.platform == "win32" or (hasattr(os, "geteuid") and os.geteuid() == 0), reason="root reads all")
