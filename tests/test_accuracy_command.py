@@ -31,16 +31,23 @@ def stored() -> list[Result]:
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes the fake device raise ``error`` at an epoch of a seed, or no longer where that is None."""
+    """Makes the fake device raise ``error`` at an epoch of a seed, or no longer where that is None; gives the seeds
+    whose run was closed."""
+    closed: list[int] = []
 
-    def at(seed: int, epoch: int, error: BaseException | None) -> None:
+    def at(seed: int, epoch: int, error: BaseException | None) -> list[int]:
         class Breaking(FakeLearner):
             def train(self, number: int, until: float) -> Any:
                 if error is not None and (self.seed, number) == (seed, epoch):
                     raise error
                 return super().train(number, until)
 
+            def close(self) -> None:
+                closed.append(self.seed)
+
+        closed.clear()
         monkeypatch.setattr(fake_training, "FakeLearner", Breaking)
+        return closed
 
     return at
 
@@ -109,9 +116,9 @@ def test_however_a_run_ends_its_epochs_are_kept_and_the_same_command_goes_on(
     error: BaseException, code: int, status: str, message: str | None, words: str, cli: Cli, broken: Any
 ) -> None:
     args = ["accuracy", "--model", "tiny-nfnet", *FAKE, "--seeds", 2, "--checkpoint", "ck"]
-    broken(1, 2, error)
+    closed = broken(1, 2, error)
     done = cli(*args)
-    assert done.exit_code == code, done.output
+    assert (done.exit_code, closed) == (code, [0, 1]), done.output
     again = "" if status == "error" else "The same command goes on from there.\n"
     assert done.stderr.endswith(words.format(again=again)), done.stderr
     whole, cut_off = stored()

@@ -112,7 +112,7 @@ def test_an_epochs_batches_are_the_same_whatever_came_before(kind: str) -> None:
     assert not same(list(feed.train(0)), straight)
     list(feed.test())
     for seeded in (torch.manual_seed, np.random.seed, random.seed):
-        seeded(99)  # type: ignore[operator]
+        seeded(99)
     assert same(list(feed.train(1)), straight)
     if "worker" not in kind:
         assert order(made(seed=1).train(1)) != order(iter(straight))
