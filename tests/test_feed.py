@@ -203,30 +203,33 @@ def test_in_each_batch_about_half_of_the_images_are_flipped_and_each_is_moved_by
         assert moves == {(r, c) for r in range(-2, 3) for c in range(-2, 3)}
 
 
-def test_without_augmentation_images_are_as_they_are_and_a_batch_may_be_overwritten() -> None:
-    train = numbered(32)
-    feed = resident(train, augment=False, mean=(0.0,), std=(1.0,))
+def test_the_test_set_never_trains_and_a_batch_may_be_overwritten() -> None:
+    train, test = numbered(32), plain(np.arange(32))
+    feed = resident(train, test, augment=False, mean=(0.0,), std=(1.0,))
     assert feed.images.dtype == feed.test_images.dtype == torch.uint8
     for _ in range(2):
-        for images, labels in (*feed.train(0), *feed.test()):
-            expected = torch.from_numpy(train.images[labels.numpy()]).permute(0, 3, 1, 2)
-            assert torch.equal((images * 255).round().to(torch.uint8), expected)
-            images.zero_()
+        for given, batches in ((train, feed.train(0)), (test, feed.test())):
+            for images, labels in batches:
+                expected = torch.from_numpy(given.images[labels.numpy()]).permute(0, 3, 1, 2)
+                assert torch.equal((images * 255).round().to(torch.uint8), expected)
+                images.zero_()
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_batches_are_float32_of_three_channels_in_the_layout(channels: int, layout: str) -> None:
-    arrays = numbered(21, channels=channels)
+    train = numbered(21, channels=channels)
+    test = Arrays(train.images, train.labels + 100)
     contiguous = torch.channels_last if layout == "nhwc" else torch.contiguous_format
     for feed in (
-        resident(arrays, batch=8, test_batch=8, px=12, test_px=4, layout=layout),
-        streamed(arrays, layout=layout),
+        resident(train, test, batch=8, test_batch=8, px=12, test_px=4, layout=layout),
+        streaming(ArraySet(train), ArraySet(test), layout=layout),
     ):
         assert feed.updates == 2
         batches, tests = list(feed.train(0)), list(feed.test())
         assert [len(labels) for _, labels in (*batches, *tests)] == [8, 8, 8, 8, 5]
-        assert len(set(order(iter(batches)))) == 16
+        assert len(set(order(iter(batches)))) == 16 and max(order(iter(batches))) < 100
+        assert sorted(order(iter(tests))) == test.labels.tolist()
         sides = [feed.plan.px] * 2 + [feed.plan.test_px] * 3
         for (images, labels), px in zip((*batches, *tests), sides, strict=True):
             assert images.shape == (len(labels), 3, px, px)
