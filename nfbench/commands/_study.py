@@ -40,7 +40,6 @@ def perform(
     seed: int,
     out: Path | None,
     format: Any,
-    no_chart: bool,
     quiet: bool,
     dry_run: bool,
     limit: int | None,
@@ -95,7 +94,7 @@ def perform(
         raise
     finally:
         landing.release()
-    _show(found, tasks, done, landing, format, no_chart, noisy)
+    _show(found, tasks, done, landing, format, noisy)
 
 
 def _run(
@@ -153,12 +152,10 @@ def _check_figures(found: Study) -> None:
             )
 
 
-def _show(
-    found: Study, tasks: Sequence[Task], done: Found, landing: Any, format: Any, no_chart: bool, noisy: bool
-) -> None:
+def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format: Any, noisy: bool) -> None:
     """Tables on stdout; on stderr all else, and the answer last."""
     from nfbench.showing import accuracy as show_accuracy
-    from nfbench.showing import answers, chart, chart_study, left_out, plots, report_write
+    from nfbench.showing import answers, left_out, plots, report_write
     from nfbench.showing import study as show
     from nfbench.showing.kinds import Held
     from nfbench.showing.links import linked
@@ -174,7 +171,6 @@ def _show(
     # a claim is judged from all that is there, whatever was asked for now
     seen = show.shown(every if found.name == answers.CLAIMS else _same(results, every), noisy=noisy)
     click.echo(answers.tables(found, seen, format), nl=False)
-    chart.under(format, no_chart, lambda screen: chart_study.of_study(found, seen, screen))
     for line in show_accuracy.legend(seen.trained) if person and answers.of_runs(found, seen) else []:
         click.echo(line, err=True)
     for place, why in done.passed_over.items():

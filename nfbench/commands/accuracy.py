@@ -35,7 +35,6 @@ from nfbench.errors import NfbenchError, Stop
 )
 @options.out_option
 @options.format_option
-@options.chart_option
 @options.quiet_option
 def command(
     models: tuple[str, ...],
@@ -47,7 +46,6 @@ def command(
     max_time: float,
     out: Path | None,
     format: Any,
-    no_chart: bool,
     quiet: bool,
     **settings: Any,
 ) -> None:
@@ -67,7 +65,7 @@ def command(
     from nfbench.devices import open_device
     from nfbench.learning.fit import Run
     from nfbench.showing import accuracy as show
-    from nfbench.showing import chart, chart_rows, epochs
+    from nfbench.showing import epochs
     from nfbench.showing.live import Live
     from nfbench.studies import runs
 
@@ -108,7 +106,6 @@ def command(
     if len(table) == 1 and settings["epochs"] and any(r.reading("top1") for r in landing.results) and person:
         click.echo(epochs.table(landing.results, format))
     click.echo(show.wide(table, format), nl=False)
-    chart.under(format, no_chart, lambda screen: chart_rows.found([], table, [], screen))
     for line in show.legend(table) if person else []:
         click.echo(line, err=True)
     landing.close(table, counting=[r for r in landing.results if r.status != "diverged"])

@@ -31,7 +31,6 @@ _FRONTS = ("macs", "params", "step-time", "energy")
 @click.option("--front", type=click.Choice(_FRONTS), help="Training runs by this cost; ● no cheaper one is as good.")
 @click.option("--target", type=options.Share(), metavar="SHARE", help="Time of training until this top-1, as 90%.")
 @options.format_option
-@options.chart_option
 def command(
     paths: tuple[Path, ...],
     columns: tuple[str, ...],
@@ -44,7 +43,6 @@ def command(
     front: str | None,
     target: float | None,
     format: Any,
-    no_chart: bool,
 ) -> None:
     """Show results, one line a workload: files, or folders that are read recursively.
 
@@ -55,7 +53,7 @@ def command(
     from nfbench.analysis.where import parse, select
     from nfbench.commands._landing import FAKE, newest, say_broken
     from nfbench.showing import accuracy as show_accuracy
-    from nfbench.showing import chart, chart_study, together
+    from nfbench.showing import together
     from nfbench.showing import clips as show_clips
     from nfbench.showing import relative as show_relative
     from nfbench.showing import results as show
@@ -88,7 +86,6 @@ def command(
         click.echo(together.text(kinds, format, groups, order), nl=False)
         kinds = kinds.changed(lambda rows: asked.ordered(rows, order))
         ratios = [row.ratio for row in kinds.ratios if isinstance(row, together.OfRatio)]
-        chart.under(format, no_chart, lambda screen: chart_study.of_rows(kinds.steps, kinds.trained, screen, ratios))
     legend = show_relative.legend(kinds.rows) if baseline is not None else []
     legend += [] if keys or baseline else [*show_clips.legend(kinds.clips), *show_accuracy.legend(kinds.trained)]
     for line in legend if people else ():
