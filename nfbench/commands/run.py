@@ -25,11 +25,6 @@ from nfbench.errors import NfbenchError
     help="Another setting, list or range; scale=tiny fits a CPU.",
 )
 @options.options(RUN)
-@options.device_option
-@options.seed_option
-@options.out_option
-@options.format_option
-@options.quiet_option
 def command(
     study: str | None,
     listing: bool,

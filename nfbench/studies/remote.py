@@ -13,7 +13,7 @@ import nfbench
 from nfbench.analysis.stats import Estimate
 from nfbench.devices import host, nvml
 from nfbench.errors import NfbenchError
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.measuring.lock import SHARED
 from nfbench.measuring.outcome import Labels, Silent, scrubbed
 from nfbench.records import Record, Result, Sampling, Software, StepTime
