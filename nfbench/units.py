@@ -160,7 +160,7 @@ def shorten(text: str, longest: int = LONGEST) -> str:
     return printable(text if len(text) <= longest else f"{text[: longest - 1 - tail]}…{text[len(text) - tail :]}")
 
 
-def first_few(names: Sequence[str], most: int) -> str:
+def first_few(names: Sequence[str], most: int = 5) -> str:
     """At most so many of ``names``, and how many more there are: 'a, b and 3 more'."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
@@ -178,17 +178,19 @@ def nearest(name: str, names: Iterable[str], most: int = 1, cutoff: float = 0.6)
     return difflib.get_close_matches(name[:200], [known[:200] for known in names], most, cutoff)
 
 
-def known(name: str, names: Collection[str], error: type[NfbenchError], what: str, try_: str = "") -> None:
+def known(
+    name: str, names: Collection[str], error: type[NfbenchError], what: str, try_: str = "{}", default: str = ""
+) -> None:
     """Refuse a ``name`` that is none of ``names``: say ``what`` is wrong, and which is the nearest or which there are.
 
     Raises:
-        NfbenchError: of the type ``error``; ``try_`` is what to type, else the nearest name.
+        NfbenchError: of the type ``error``; ``try_`` is what to type, with the nearest name, else ``default``, for {}.
     """
     if name in names:
         return
     near = "".join(nearest(name, names))
     why = f"The nearest is {near}." if near else f"There are: {first_few(list(names), _MOST_NAMES)}."
-    raise error(what, why=why, try_=try_ or near)
+    raise error(what, why=why, try_=try_.format(near or default))
 
 
 def grouped(items: Iterable[_T], key: Callable[[_T], _K]) -> dict[_K, list[_T]]:

@@ -665,7 +665,7 @@ def _gap(about: str, parts: Sequence[tuple[float, Cell]]) -> Figure:
     """A sum of weighted top-1, with Welch's interval over seeds; what has the weight 0 stands beside it."""
     cells, run = [cell for _, cell in parts], parts[0][1].run
     weights = "" if run.weights == "none" else ", from released weights"
-    on = f"{run.dataset}, {run.epochs} epoch{'s'[: run.epochs != 1]}{weights}; {'; '.join(map(str, cells))}"
+    on = f"{run.dataset}, {units.plural(run.epochs, 'epoch')}{weights}; {'; '.join(map(str, cells))}"
     value = stats.contrast([(weight, cell.values) for weight, cell in parts if weight])
     seeds = min(len(cell.values) for weight, cell in parts if weight)
     runs = [r for cell in cells for r in cell.results]

@@ -147,7 +147,7 @@ def circumstances(ratio: Ratio, with_precision: bool) -> str:
     if ratio.no_interval:
         settings += f"; {ratio.no_interval}"
     if ratio.voided:
-        settings += f"; {ratio.voided} turn{'s'[: ratio.voided != 1]} left out, the GPU was slowed down"
+        settings += f"; {units.plural(ratio.voided, 'turn')} left out, the GPU was slowed down"
     return settings
 
 

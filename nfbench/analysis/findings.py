@@ -202,9 +202,9 @@ def _width(result: Result) -> tuple[str, ...] | None:
     if half is not None and half <= result.sampling.within * estimate.value:
         return None
     steps = round(result.value("steps") or 0)
-    unit = ("short update" if result.composed else "step") + "s"[: steps != 1]
+    counted = units.plural(steps, "short update" if result.composed else "step")
     width = "no interval yet" if half is None else f"± {_share(half / estimate.value)}"
-    return units.seconds(result.sampling.max_time, 2), f"{steps} {unit}", width
+    return units.seconds(result.sampling.max_time, 2), counted, width
 
 
 def _clock_drift(result: Result) -> Finding | None:
@@ -340,7 +340,7 @@ def _data(result: Result) -> Finding | None:
 
 def _unreadable(result: Result) -> tuple[str, ...] | None:
     count, names = result.value("unreadable_images"), result.notes.get("unreadable")
-    return (_count(count), "s"[: count != 1], f": {names}" if names else "") if count else None
+    return (units.plural(count, "image"), f": {names}" if names else "") if count else None
 
 
 GRAVE: tuple[Check, ...] = (
@@ -382,7 +382,7 @@ TRAINED: tuple[Check, ...] = (
     _where(
         _unreadable,
         "unreadable_images",
-        "{} image{} of the data could not be read{}.",
+        "{} of the data could not be read{}.",
         "Download or copy the data again.",
     ),
     _noted("share", "shared_device", "It had {}: no time and no energy of it is the net's alone."),
@@ -429,7 +429,7 @@ SLIGHT: tuple[Check, ...] = (
     _over(
         "nonfinite_units",
         0,
-        lambda count: f"{count:.0f} unit{'s'[: count != 1]}",
+        lambda count: units.plural(count, "unit"),
         "nonfinite_units",
         "The gradients of {} held NaN or inf; AGC leaves such units as they are.",
         "Try --precision bf16 or fp32.",
