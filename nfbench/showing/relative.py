@@ -85,7 +85,10 @@ def legend(rows: Sequence[Row]) -> list[str]:
 def ratio(row: tables.Row, key: str) -> str:
     """'1.12 ± 0.01', with a sign where batch or px are not the same; '1.12' where there is no interval."""
     value, low, high = (row.get(f"{key}{end}") for end in ("", "_low", "_high"))
-    return units.ABSENT if value is None else units.interval(value, low, high) + _mark(row)
+    if value is None:
+        return units.ABSENT
+    memory = f" ({row['memory_of']})" if key == "memory_ratio" else ""
+    return units.interval(value, low, high) + memory + _mark(row)
 
 
 def difference(row: tables.Row) -> str:
@@ -102,10 +105,6 @@ def difference(row: tables.Row) -> str:
 def _mark(row: tables.Row) -> str:
     parts = str(row.get("differs", "")).split("; ")
     return f" {UNEQUAL}" if any(part.startswith(_WORKLOAD) for part in parts) else ""
-
-
-def _memory(row: tables.Row) -> str:
-    return f"{ratio(row, 'memory_ratio')} ({row['memory_of']})" if "memory_ratio" in row else units.ABSENT
 
 
 def _reported(row: tables.Row) -> str:
@@ -140,7 +139,7 @@ _STEPS = (
     _HOW,
     Column("reported_ratios", "reported", right=False, spare=2, cell=_reported),
     _THROUGHPUT,
-    Column("memory_ratio", "× peak memory", spare=4, cell=_memory),
+    Column("memory_ratio", "× peak memory", spare=4, cell=partial(ratio, key="memory_ratio")),
     _ENERGY,
     _MACHINE,
     _STATUS,
