@@ -14,7 +14,7 @@ from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row
 from nfbench.catalog.published import PAPER
 from nfbench.showing import accuracy, comparison, results, tables
-from nfbench.showing.tables import Column, Format, Laid, plain, telling
+from nfbench.showing.tables import Column, Format, Laid, plain, telling, with_ends
 
 _TRAINED = ("dataset", "epochs", "recipe", "weights", "test_px", "lr", "augment")
 _UNBROKEN = 32
@@ -84,7 +84,7 @@ def legend(rows: Sequence[Row]) -> list[str]:
 
 def ratio(row: tables.Row, key: str) -> str:
     """'1.12 ± 0.01', with a sign where batch or px are not the same; '1.12' where there is no interval."""
-    value, low, high = (row.get(f"{key}{end}") for end in ("", "_low", "_high"))
+    value, low, high = with_ends(row, key)
     if value is None:
         return units.ABSENT
     memory = f" ({row['memory_of']})" if key == "memory_ratio" else ""
@@ -93,7 +93,7 @@ def ratio(row: tables.Row, key: str) -> str:
 
 def difference(row: tables.Row) -> str:
     """That of two top-1 in percentage points: '+1.2 ± 0.3 pp', with the same sign."""
-    value, low, high = (row.get(f"top1_difference{end}") for end in ("", "_low", "_high"))
+    value, low, high = with_ends(row, "top1_difference")
     if value is None:
         return units.ABSENT
     if low is None or high is None or high <= low:
