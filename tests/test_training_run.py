@@ -139,6 +139,83 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_its_update_and_keeps_the_epoc
     # whether it goes on from its last epoch or begins anew
     for _ in range(2):
         result = trained(agc="none", lr=0.1, epochs=9, folder="ck")
+        assert (result.status, result.message) == ("diverged", "the loss of update 12 is nan")
+        assert (result.value("diverged_at"), result.value("updates"), result.value("images_seen")) == (12, 12, 3072)
+        assert values(result, "top1") == (0.5, 0.75)
+
+
+def test_without_epochs_the_weights_are_scored_once_and_nothing_is_trained() -> None:
+    device = FakeDevice()
+    result = trained(device, epochs=0, weights="published")
+    assert (result.status, result.value("top1"), device.clock.seconds) == ("ok", 0.0, 0.0)
+    assert not any(r.scope == "epoch" for r in result.readings)
+
+
+def test_an_interruption_while_the_run_is_set_up_is_kept_too(learner: Any) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    learner(FakeLearner, __init__=interrupted)
+    kept: list[Result] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(kept).run()
+    assert [(r.status, r.readings) for r in kept] == [("interrupted", ())]
+
+
+CHANCE = math.log(10)
+GUESSING, GOOD, LEARNT_AND_LOST = (CHANCE,) * 4, (0.5,) * 4, (0.5, CHANCE, CHANCE, CHANCE)
+
+
+@pytest.mark.parametrize(
+    ("losses", "top1", "at", "message"),
+    [
+        (
+            (GOOD, GOOD, LEARNT_AND_LOST, GUESSING, GOOD),
+            (0.8, 0.9, 0.1, 0.1, 0),
+            10,
+            "fell back to chance at update 10: top-1 10.0 % of 10 classes",
+        ),
+        (((CHANCE,) * 64,) * 2, (0.1, 0.1), 1, "never left chance at update 1: top-1 10.0 % of 10 classes"),
+        # a net that has had fewer than a hundred updates may merely not have begun
+        (((CHANCE,) * 32,) * 2, (0.1, 0.1), None, None),
+        # a BN net's running statistics can lag behind its weights: the loss still falls
+        ((GOOD, GOOD, GOOD), (0.8, 0.1, 0.9), None, None),
+        ((GUESSING, GUESSING, GOOD), (0.1, 0.1, 0.9), None, None),
+        # guessed well before it had learnt anything
+        ((GUESSING,) * 3, (0.3, 0.1, 0.1), None, None),
+    ],
+)
+def test_a_net_that_knows_nothing_any_more_has_diverged_at_the_update_where_that_began(
+    losses: tuple[tuple[float, ...], ...], top1: tuple[float, ...], at: int | None, message: str | None, learner: Any
+) -> None:
+    learner(Scripted, losses=losses, top1=top1)
+    # a run that had diverged has still diverged when it goes on
+    for _ in range(2):
+        result = trained(epochs=len(losses), batch=1024 // len(losses[0]), folder="ck")
+        assert (result.status, result.message) == ("ok" if at is None else "diverged", message)
+        assert result.value("diverged_at") == at
+        assert values(result, "top1") == (top1 if at is None else top1[: 4 if at == 10 else 2])
+
+
+def test_a_test_loss_that_is_not_finite_is_absent_from_its_place_and_the_last_is_a_divergence(learner: Any) -> None:
+    for epoch, status, message in ((2, "ok", None), (3, "diverged", "the test loss is not finite")):
+        losses = {epoch: math.inf}
+        learner(FakeLearner, scores=lambda self, losses=losses: {"top1": 0.5, "test_loss": losses.get(self.epochs, 1)})
+        result = trained()
+        assert values(result, "test_loss") == tuple(None if n == epoch else 1.0 for n in (1, 2, 3))
+        assert (result.status, result.message) == (status, message)
+
+
+def test_a_value_stands_at_its_own_epoch_where_others_lack_it(learner: Any) -> None:
+    scores = FakeLearner.scores
+    learner(FakeLearner, scores=lambda self: scores(self) | ({"ema_top1": 0.5} if self.epochs == 2 else {}))
+    assert values(trained(), "ema_top1") == (None, 0.5, None)
+
+
+def test_images_that_cannot_be_read_are_counted_and_the_first_are_named(learner: Any) -> None:
+    learner(FakeLearner, unreadable=lambda self: [f"val/a/{n}.png" for n in range(7)])
+    for result in (trained(), trained(epochs=0, weights="x.pt")):
+        assert result.value("unreadable_images") == 7
         names = ", ".join(f"val/a/{n}.png" for n in range(5))
         assert result.notes["unreadable"] == f"{names} and 2 more"
 

@@ -14,7 +14,7 @@ from nfbench.analysis.rows import Row
 from nfbench.records import Result
 from nfbench.showing import tables
 from nfbench.showing.results import si
-from nfbench.showing.tables import Column, Format, Laid, keyed, render, telling
+from nfbench.showing.tables import Column, Format, Laid, keyed, render, telling, with_ends
 
 COSTS = {
     "macs": ("macs", "MACs"),
@@ -45,7 +45,7 @@ def points(value: float | None) -> str:
 
 def top1(row: tables.Row) -> str:
     """'99.4 ± 0.3 %' over seeds, '99.42 %' of one."""
-    return units.share(*(row.get(f"top1{end}") for end in ("", "_low", "_high")))
+    return units.share(*with_ends(row, "top1"))
 
 
 def _rate(value: Any) -> str:
@@ -61,8 +61,8 @@ def _time_to(row: tables.Row, name: str) -> str:
     if (reached := row.get(f"reached_{name}")) is None:
         return units.ABSENT
     cut = any(word in row["status"] for word in ("timeout", "interrupted"))
-    some = f"{reached} of {row['runs']} seeds" if reached else "cut off before" if cut else "never"
-    text = _time(row[f"time_to_{name}"]) if f"time_to_{name}" in row else some
+    otherwise = f"{reached} of {row['runs']} seeds" if reached else "cut off before" if cut else "never"
+    text = _time(row[f"time_to_{name}"]) if f"time_to_{name}" in row else otherwise
     return f"{row['bn_model']}: {text}" if name == "bn" else text
 
 

@@ -9,7 +9,7 @@ from nfbench.analysis import clips
 from nfbench.analysis.rows import Row
 from nfbench.showing import tables
 from nfbench.showing.results import count, si
-from nfbench.showing.tables import Column, Laid, keyed, telling
+from nfbench.showing.tables import Column, Laid, keyed, telling, with_ends
 
 _rate = si("B/s")
 
@@ -19,7 +19,7 @@ def _times(value: float | None) -> str:
 
 
 def _call(row: tables.Row) -> str:
-    return units.seconds_interval(*(row.get(f"time{end}") for end in ("", "_low", "_high")))
+    return units.seconds_interval(*with_ends(row, "time"))
 
 
 CLIPS: tuple[Column, ...] = (

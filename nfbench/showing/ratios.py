@@ -9,12 +9,12 @@ from nfbench.analysis import compare
 from nfbench.analysis.compare import FEW_ROUNDS, Ratio, named, where
 from nfbench.analysis.rows import Row, machine_names, software_name
 from nfbench.showing import tables
-from nfbench.showing.tables import Column, Laid, keyed, telling
+from nfbench.showing.tables import Column, Laid, keyed, telling, with_ends
 
 
 def times(row: tables.Row) -> str:
     """How many times as fast, with the interval, or why there is none: a row of `rows` in words."""
-    value, low, high = (row.get(f"speedup{end}") for end in ("", "_low", "_high"))
+    value, low, high = with_ends(row, "speedup")
     if value is None:
         return units.ABSENT
     return units.interval(value, low, high) + ("" if low is not None else f" ({FEW_ROUNDS})")

@@ -14,7 +14,7 @@ from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row
 from nfbench.catalog.published import PAPER
 from nfbench.showing import accuracy, comparison, results, tables
-from nfbench.showing.tables import Column, Format, Laid, plain, telling
+from nfbench.showing.tables import Column, Format, Laid, plain, telling, with_ends
 from nfbench.units import shorten
 
 _TRAINED = ("dataset", "epochs", "recipe", "weights", "test_px", "lr", "augment")
@@ -85,13 +85,16 @@ def legend(rows: Sequence[Row]) -> list[str]:
 
 def ratio(row: tables.Row, key: str) -> str:
     """'1.12 ± 0.01', with a sign where batch or px are not the same; '1.12' where there is no interval."""
-    value, low, high = (row.get(f"{key}{end}") for end in ("", "_low", "_high"))
-    return units.ABSENT if value is None else units.interval(value, low, high) + _mark(row)
+    value, low, high = with_ends(row, key)
+    if value is None:
+        return units.ABSENT
+    memory = f" ({row['memory_of']})" if key == "memory_ratio" else ""
+    return units.interval(value, low, high) + memory + _mark(row)
 
 
 def difference(row: tables.Row) -> str:
     """That of two top-1 in percentage points: '+1.2 ± 0.3 pp', with the same sign."""
-    value, low, high = (row.get(f"top1_difference{end}") for end in ("", "_low", "_high"))
+    value, low, high = with_ends(row, "top1_difference")
     if value is None:
         return units.ABSENT
     if low is None or high is None or high <= low:
@@ -103,10 +106,6 @@ def difference(row: tables.Row) -> str:
 def _mark(row: tables.Row) -> str:
     parts = str(row.get("differs", "")).split("; ")
     return f" {UNEQUAL}" if any(part.startswith(_WORKLOAD) for part in parts) else ""
-
-
-def _memory(row: tables.Row) -> str:
-    return f"{ratio(row, 'memory_ratio')} ({row['memory_of']})" if "memory_ratio" in row else units.ABSENT
 
 
 def _reported(row: tables.Row) -> str:
@@ -141,7 +140,7 @@ _STEPS = (
     _HOW,
     Column("reported_ratios", "reported", right=False, spare=2, cell=_reported),
     _THROUGHPUT,
-    Column("memory_ratio", "× peak memory", spare=4, cell=_memory),
+    Column("memory_ratio", "× peak memory", spare=4, cell=partial(ratio, key="memory_ratio")),
     _ENERGY,
     _MACHINE,
     _STATUS,

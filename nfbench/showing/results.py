@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nfbench import units
-from nfbench.showing.tables import Column, Laid, Row, printable, telling
+from nfbench.showing.tables import Column, Laid, Row, printable, telling, with_ends
 from nfbench.units import shorten
 
 
@@ -24,7 +24,7 @@ def step_time(row: Row) -> str:
     """The step time as '12.3 ms ± 0.4 %', with 'composed' and 'noisy' where it is."""
     if row.get("step_time") is None:
         return units.ABSENT
-    text = units.seconds_interval(*(row.get(f"step_time{end}") for end in ("", "_low", "_high")))
+    text = units.seconds_interval(*with_ends(row, "step_time"))
     return text + "".join(f" ({word})" for word in ("composed", "noisy") if row.get(word))
 
 

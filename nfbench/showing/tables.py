@@ -64,6 +64,11 @@ class Column:
         return row.get(self.key) is not None if self.cell is None else self.cell(row) != ABSENT
 
 
+def with_ends(row: Row, key: str) -> tuple[Any, Any, Any]:
+    """A value and the ends of its interval, None for each that is absent."""
+    return row.get(key), row.get(f"{key}_low"), row.get(f"{key}_high")
+
+
 def keyed(keys: Iterable[str]) -> tuple[Column, ...]:
     """Columns of a raw table, whose headings are their keys."""
     return tuple(Column(key, key) for key in dict.fromkeys(keys))
@@ -82,8 +87,8 @@ class Laid(NamedTuple):
 
 
 def telling(columns: Sequence[Column], rows: Sequence[Row], always: Collection[str] = ()) -> list[Column]:
-    """The columns that stand there ``always``, and of the others those that hold anything: of a status only what is
-    not ok, of machine and software only what rows differ in."""
+    """The columns of ``always`` and those that tell something: they hold a value, a status one that is not ok, machine
+    and software one in which rows differ."""
 
     def tells(column: Column) -> bool:
         if column.key == "status":

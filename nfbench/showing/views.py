@@ -26,6 +26,9 @@ _HEADINGS = {
     "ema_top1": "EMA top-1",
     "train_step_time": "training step",
     "training_flops": "FLOPs of the training",
+    "speedup": "speedup",
+    "time_to_bn": "time to bn",
+    "diverged_at": "diverged at",
 }
 """Where a heading says too little beside columns of all kinds."""
 _FORMS: tuple[tuple[str, Callable[[Any], str]], ...] = (
