@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Skip = Callable[["Task", Sequence[Result]], "str | None"]
 
 RUN: tuple[options.Decorator, ...] = (
-    click.option("--dry-run", is_flag=True, help="List what would run, with an estimate of its time, and end."),
+    click.option("--dry-run", is_flag=True, help="List what would run and what is done, and end."),
     click.option("--limit", type=click.IntRange(1), metavar="N", help="Run at most N of what is missing."),
     click.option("--retry", type=click.Choice(["failed"]), help="Run again what failed."),
     click.option("--fresh", is_flag=True, help="Run everything again, also what is done."),
@@ -194,7 +194,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format
         click.echo(f"{missing} workload{'s are' if missing != 1 else ' is'} still missing: run it again.", err=True)
     folder = landing.folder(results[-1].machine)
     # beside results stands what all of them make; beside one file that --out names there may be anything
-    made = {} if landing.file is not None else {**show.texts(every), **answers.texts(every)}
+    made = {} if landing.file is not None else answers.texts(every)
     if paths := show.write(folder, made):
         click.echo(f"Tables in {linked(folder, sys.stderr)}: {_names(paths)}", err=True)
     own = landing.out is None and results[-1].machine.device != "fake"

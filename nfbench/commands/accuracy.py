@@ -65,8 +65,8 @@ def command(
     from nfbench.devices import open_device
     from nfbench.learning.fit import Run
     from nfbench.showing import accuracy as show
-    from nfbench.showing import epochs
     from nfbench.showing.live import Live
+    from nfbench.showing.views import Kinds, text
     from nfbench.studies import runs
 
     if target is not None and not 0 < target <= 1:
@@ -96,7 +96,7 @@ def command(
     except (Stop, KeyboardInterrupt, NfbenchError) as error:
         landing.say()
         if landing.unwritten:
-            click.echo(epochs.table(landing.unwritten, format))
+            click.echo(show.epochs(landing.unwritten, format))
         if isinstance(error, (Stop, KeyboardInterrupt)):
             again = "The same command goes on from there." if checkpoint else "With --checkpoint DIR it would go on."
             click.echo(again, err=True)
@@ -104,8 +104,8 @@ def command(
     table, _ = rows(landing.results, everything=True, target=target)
     person = format in ("rich", "md")
     if len(table) == 1 and settings["epochs"] and any(r.reading("top1") for r in landing.results) and person:
-        click.echo(epochs.table(landing.results, format))
-    click.echo(show.wide(table, format), nl=False)
+        click.echo(show.epochs(landing.results, format))
+    click.echo(text(Kinds(trained=table), format), nl=False)
     for line in show.legend(table) if person else []:
         click.echo(line, err=True)
     landing.close(table, counting=[r for r in landing.results if r.status != "diverged"])
