@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nfbench.analysis import store
-from nfbench.commands import _study, run
+from nfbench.commands import _study
+from nfbench.commands import run as command_run
 from nfbench.showing import accuracy, answers, board, plots
-from nfbench.studies import execute, select, study
+from nfbench.studies import run, study
 
-IMPORTED = (_study, accuracy, answers, board, execute, run, select, study)
+IMPORTED = (_study, accuracy, answers, board, command_run, run, study)
 COMMAND = ["run", "mine.toml", "--device", "fake", "--out", "here", "--retry", "failed", "--quiet"]
 
 
@@ -49,7 +50,7 @@ def arm(point: str) -> None:
     elif point == "after the result":
         board.Board.ended = end  # type: ignore[method-assign,assignment]
     elif point == "after the line":
-        execute.Durations.learn = end  # type: ignore[method-assign,assignment]
+        run.Durations.learn = end  # type: ignore[method-assign,assignment]
     elif point != "-":
         Path("armed").write_text(point)
 

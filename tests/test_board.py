@@ -8,7 +8,7 @@ from make import accuracy, result
 from nfbench.records import Accuracy, StepTime
 from nfbench.showing.board import Board, duration, outcome
 from nfbench.studies.durations import TASK_TIME, Durations, Expected, total
-from nfbench.studies.entry import Entry, Task
+from nfbench.studies.entries import Entry, Task
 
 
 def tasks(models: int = 2, batches: int = 3) -> list[Task]:

@@ -17,11 +17,9 @@ from nfbench.analysis.verdicts import Row, exit_code
 from nfbench.errors import NfbenchError
 from nfbench.measuring.outcome import Labels
 from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime, reading
-from nfbench.studies import check, judged
-from nfbench.studies.case import Case
-from nfbench.studies.check import Check, Sides
-from nfbench.studies.group import Group, Seat, Unstarted
-from nfbench.studies.process import Place
+from nfbench.studies import check
+from nfbench.studies.check import Case, Check, Sides
+from nfbench.studies.processes import Group, Place, Seat, Unstarted
 
 TODAY = date(2026, 11, 21)
 Script = Callable[[Seat, int, int], Result]
@@ -74,7 +72,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Row]]]:
         Scripted.script = staticmethod(script)
         asked = workloads or (StepTime(model="resnet50"),)
         cases = [
-            Case(w, Sampling(), judged.limit(w, slower_than, accepts, TODAY), len(asked), stored, in_base)
+            Case(w, Sampling(), check.limit_of(w, slower_than, accepts, TODAY), len(asked), stored, in_base)
             for w in asked
         ]
         Check(
@@ -90,7 +88,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Row]]]:
             objection=objection,
             base_may_be_new=base_may_be_new,
         ).run()
-        return [judged.row(case, slower_than, accepts, TODAY, len(cases)) for case in cases]
+        return [check.row_of(case, slower_than, accepts, TODAY, len(cases)) for case in cases]
 
     yield run
 

@@ -252,7 +252,7 @@ def test_ten_thousand_stored_rows_are_read_in_a_moment(check: Check) -> None:
     from nfbench.studies import study
     from nfbench.studies.against import opened
 
-    read = study.find("gate.toml")
+    read = study.find_study("gate.toml")
     began = time.perf_counter()
     with opened("base.jsonl", read, "fake", [StepTime(model="mynet:net")], "", ()) as base_:
         took = time.perf_counter() - began

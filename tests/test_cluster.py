@@ -19,7 +19,7 @@ from ray_cluster import LocalCluster
 from nfbench import __version__
 from nfbench.analysis.store import load
 from nfbench.records import key
-from nfbench.studies import ray_address
+from nfbench.studies import ray
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason='Ray is not installed: pip install "nfbench[ray]"'
@@ -151,7 +151,7 @@ def test_an_address_at_which_nothing_listens_is_said_at_once(cli: Cli) -> None:
 def test_an_address_that_takes_calls_and_never_answers_is_not_waited_for(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_address, "ANSWER", 1.0)
+    monkeypatch.setattr(ray, "ANSWER", 1.0)
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -167,7 +167,7 @@ def test_what_is_no_address_of_a_cluster_is_said(address: str, cli: Cli) -> None
 
 
 def test_without_ray_the_message_says_how_to_install_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_address.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(ray.importlib.util, "find_spec", lambda name: None)
     said = run(cli, "auto")
     assert '--ray needs Ray, which is not installed.\nTry: pip install "nfbench[ray]", or uv sync --extra ray' in said
 

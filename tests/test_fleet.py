@@ -19,18 +19,17 @@ from nfbench.learning.sources import Sources
 from nfbench.measuring import lock
 from nfbench.records import Accuracy, Machine, Result, Sampling, StepTime
 from nfbench.showing.board import Board
-from nfbench.studies import cluster, fleet, remote
+from nfbench.studies import cluster, ray
+from nfbench.studies.cluster import Fleet
 from nfbench.studies.durations import Expected
-from nfbench.studies.entry import Entry, Task, tasks
-from nfbench.studies.execute import Found, Home, Wanted
-from nfbench.studies.fleet import Fleet
-from nfbench.studies.messages import Hello
-from nfbench.studies.nodes import Lost, Need, Node, Nodes, Seen
-from nfbench.studies.remote import Asked, Report
+from nfbench.studies.entries import Entry, Task, tasks
+from nfbench.studies.ray import Asked, Lost, Need, Node, Nodes, Report, Seen
+from nfbench.studies.run import Found, Home, Wanted
+from nfbench.studies.worker import Hello
 
 
 class MadeUp:
-    """Stands for `nfbench.studies.nodes.Nodes`: a task is done when it is asked for, and ``answer`` says how."""
+    """Stands for `nfbench.studies.ray.Nodes`: a task is done when it is asked for, and ``answer`` says how."""
 
     def __init__(self, nodes: Sequence[Node], seen: Seen, answer: Callable[[Asked], Report] | None = None) -> None:
         self.nodes, self.seen, self.answer = list(nodes), seen, answer
@@ -301,7 +300,7 @@ def test_a_node_that_refuses_ends_the_study_after_what_runs(monkeypatch: pytest.
 
 def test_a_cluster_that_has_lost_all_nodes_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "PATIENCE", 0.0)
-    monkeypatch.setattr(fleet, "LOOKS", 0.0)
+    monkeypatch.setattr(cluster, "LOOKS", 0.0)
 
     def answer(asked: Asked) -> Report:
         nodes.nodes = []
@@ -349,7 +348,7 @@ def test_paths_of_a_training_run_are_absolute_and_its_checkpoints_one_net_s(monk
 
 def test_a_node_of_another_kind_measures_nothing() -> None:
     (task,) = steps(1)
-    report = remote.decoded(remote.measure(Asked(task, "fake", None, "another", 1.0)))
+    report = ray.decoded(ray.measure(Asked(task, "fake", None, "another", 1.0)))
     assert report.refused is not None and report.refused[0] == "It is of another kind: fake, not another."
 
 
@@ -358,14 +357,14 @@ def full(*_: object, **__: object) -> list[Result]:
 
 
 def test_what_a_node_raises_is_a_row_and_not_the_end_of_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = remote.measured_once
+    real = ray.measured_once
     nodes = MadeUp(CPUS[:1], SEEN)
     run = Run(monkeypatch, nodes)
 
     def answer(asked: Asked) -> Report:
         broken = asked.task.entry.workloads[0].batch == 2  # type: ignore[union-attr]
-        monkeypatch.setattr(remote, "measured_once", full if broken else real)
-        report = remote.decoded(remote.measure(asked))
+        monkeypatch.setattr(ray, "measured_once", full if broken else real)
+        report = ray.decoded(ray.measure(asked))
         same = (msgspec.structs.replace(r, software=SOFTWARE) for r in report.results)
         return msgspec.structs.replace(report, results=tuple(same))
 
@@ -403,15 +402,15 @@ def test_what_a_task_raises_on_its_node_is_a_loss_that_says_what() -> None:
 
 def test_a_node_without_the_data_measures_nothing() -> None:
     entry = Entry("accuracy", (Accuracy(model="tiny-nfnet"),), seeds=(0,), sources=Sources(data_dir="/no/such"))
-    report = remote.decoded(remote.measure(Asked(Task(entry), "fake", None, "fake", 0.5)))
+    report = ray.decoded(ray.measure(Asked(Task(entry), "fake", None, "fake", 0.5)))
     assert report.refused is not None and report.refused[0] == "The data folder /no/such does not exist."
 
 
 def test_a_run_on_a_share_of_a_device_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(remote.SHARED, "")
+    monkeypatch.setenv(ray.SHARED, "")
     entry = Entry("accuracy", (Accuracy(model="tiny-nfnet", epochs=1),), seeds=(0,))
-    report = remote.decoded(remote.measure(Asked(Task(entry), "fake", "s", "fake", 0.5)))
-    assert os.environ[remote.SHARED] == "1"
+    report = ray.decoded(ray.measure(Asked(Task(entry), "fake", "s", "fake", 0.5)))
+    assert os.environ[ray.SHARED] == "1"
     (row,) = report.results
     assert (row.status, row.study, row.notes["share"]) == ("ok", "s", "0.5 of the device, beside another run")
     assert row.value("task_time") is not None
@@ -454,13 +453,13 @@ def test_the_board_tells_the_time_left_of_tasks_that_run_at_once() -> None:
 def test_a_timing_uses_as_many_threads_as_without_ray(
     share: float, device: str, before: bytes, threads: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(remote.THREADS, "7")
-    monkeypatch.setenv(remote.SHARED, "")
-    monkeypatch.setattr(remote, "_at_start", lambda: before)
-    remote.unlimited(share, device)
-    assert os.environ.get(remote.THREADS) == threads
+    monkeypatch.setenv(ray.THREADS, "7")
+    monkeypatch.setenv(ray.SHARED, "")
+    monkeypatch.setattr(ray, "_at_start", lambda: before)
+    ray.unlimited(share, device)
+    assert os.environ.get(ray.THREADS) == threads
 
 
 def test_a_device_that_cannot_be_opened_on_a_node_is_said_in_its_own_words() -> None:
     with pytest.raises(NfbenchError, match="There is no device 'tpu'"):
-        remote.greeted(remote.hello("tpu"))
+        ray.greeted(ray.hello("tpu"))

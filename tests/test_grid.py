@@ -12,8 +12,8 @@ from conftest import Cli
 from nfbench.errors import BadStudy
 from nfbench.records import Accuracy, AgcCost, Dependence, Flops, StepTime
 from nfbench.studies import study
-from nfbench.studies.entry import tasks
-from nfbench.studies.grid import axis, points
+from nfbench.studies.entries import tasks
+from nfbench.studies.study import axis, points
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'
 

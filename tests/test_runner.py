@@ -19,17 +19,16 @@ from nfbench.analysis.store import load
 from nfbench.errors import NfbenchError
 from nfbench.records import Layout, Result, Sampling, StepTime
 from nfbench.studies import runner
-from nfbench.studies.group import Group
-from nfbench.studies.messages import Request
-from nfbench.studies.process import Died, Place, Process, TooLong
+from nfbench.studies.processes import Died, Group, Place, Process, TooLong
 from nfbench.studies.study import Part
+from nfbench.studies.worker import Request
 
 
 def turns(*models: str, device: str = "fake", sampling: Sampling | None = None, **settings: object) -> list[Result]:
     kept: list[Result] = []
     workloads = tuple(StepTime(model=model, **settings) for model in models)  # type: ignore[arg-type]
     part = Part(workloads, sampling or Sampling(turns=2, turn_time=1))
-    runner.parts([part], device=device, seed=0, keep=lambda _, r: kept.append(r), watch=Quiet(), study="s")
+    runner.in_rounds([part], device=device, seed=0, keep=lambda _, r: kept.append(r), watch=Quiet(), study="s")
     return kept
 
 

@@ -11,8 +11,8 @@ from conftest import Cli
 from nfbench.errors import BadStudy
 from nfbench.records import Accuracy, StepTime
 from nfbench.showing import plots
-from nfbench.studies import select, study
-from nfbench.studies.entry import Task, tasks
+from nfbench.studies import run, study
+from nfbench.studies.entries import Task, tasks
 
 STUDY = """
 title = "T"
@@ -47,7 +47,7 @@ def all_tasks() -> list[Task]:
 
 
 def test_a_setting_replaces_an_axis_in_every_table_that_has_it() -> None:
-    found = select.with_settings(read(), ["batch=4", "model=tiny-nfnet"]).entries("cpu")
+    found = study.with_settings(read(), ["batch=4", "model=tiny-nfnet"]).entries("cpu")
     assert [e.workloads[0] for e in found] == [
         StepTime(model="tiny-nfnet", px=32, batch=4),
         Accuracy(model="tiny-nfnet", px=32, batch=4, epochs=2, agc=0.01),
@@ -56,12 +56,12 @@ def test_a_setting_replaces_an_axis_in_every_table_that_has_it() -> None:
 
 
 def test_a_setting_may_be_a_list_a_range_or_for_one_kind_of_table() -> None:
-    found = select.with_settings(read(), ["step-time.batch=1,2", "epochs = 1", "max-time=5"]).entries("cpu")
+    found = study.with_settings(read(), ["step-time.batch=1,2", "epochs = 1", "max-time=5"]).entries("cpu")
     assert [e.workloads[0].batch for e in found] == [1, 2, 1, 2, 64, 64]  # type: ignore[union-attr]
     assert {e.workloads[0].epochs for e in found if isinstance(e.workloads[0], Accuracy)} == {1}
     # a cap of timings is none of training runs, unless it is said to be
     assert [e.sampling.max_time for e in found] == [5.0] * 4 + [86400.0] * 2
-    (capped, *_) = select.with_settings(read(), ["accuracy.max_time=7"]).runs("cpu")
+    (capped, *_) = study.with_settings(read(), ["accuracy.max_time=7"]).runs("cpu")
     assert capped.sampling.max_time == 7
 
 
@@ -79,7 +79,7 @@ def test_a_setting_may_be_a_list_a_range_or_for_one_kind_of_table() -> None:
 )
 def test_a_setting_that_is_none_is_worded(given: str, words: str) -> None:
     with pytest.raises(BadStudy) as error:
-        select.with_settings(read(), [given])
+        study.with_settings(read(), [given])
     assert error.value.what.startswith(words)
 
 
@@ -97,28 +97,28 @@ def test_a_setting_that_is_none_is_worded(given: str, words: str) -> None:
 )
 def test_only_names_models_kinds_claims_and_settings(only: list[str], places: list[int]) -> None:
     every = all_tasks()
-    assert select.select(every, only) == [every[place] for place in places]
+    assert run.select(every, only) == [every[place] for place in places]
 
 
 def test_only_what_is_not_there_names_the_nearest() -> None:
     with pytest.raises(BadStudy) as error:
-        select.select(all_tasks(), ["tiny-resnt"])
+        run.select(all_tasks(), ["tiny-resnt"])
     assert str(error.value).startswith("--only tiny-resnt names nothing of this study.\nThe nearest is tiny-resnet.")
     with pytest.raises(BadStudy, match="names nothing"):
-        select.select(all_tasks(), ["batch=9"])
+        run.select(all_tasks(), ["batch=9"])
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 6])
 def test_shards_are_a_partition(count: int) -> None:
     every = all_tasks()
-    shards = [select.shard(every, f"{i}/{count}") for i in range(1, count + 1)]
+    shards = [run.shard(every, f"{i}/{count}") for i in range(1, count + 1)]
     assert sorted(every.index(t) for part in shards for t in part) == list(range(len(every)))
 
 
 @pytest.mark.parametrize("which", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2", "1/2/3", "7/7"])
 def test_a_shard_that_is_none_is_worded(which: str) -> None:
     with pytest.raises(BadStudy, match=f"--shard {which}"):
-        select.shard(all_tasks(), which)
+        run.shard(all_tasks(), which)
 
 
 def test_a_dry_run_lists_everything_and_writes_nothing(cli: Cli) -> None:

@@ -102,7 +102,7 @@ def test_an_unknown_study_names_the_nearest(cli: Cli) -> None:
 
 @pytest.mark.parametrize("name", study.shipped())
 def test_every_study_that_is_shipped_can_be_run_on_a_gpu_and_in_small_on_a_cpu(name: str) -> None:
-    found = study.find(name)
+    found = study.find_study(name)
     assert found.entries("cuda")
     small = msgspec.structs.replace(found, scale="tiny") if "tiny" in found.scales else found
     assert small.entries("cpu")

@@ -28,10 +28,10 @@ from nfbench.devices.fake import FakeDevice
 from nfbench.records import Accuracy, Result, Sampling, StepTime, to_json
 from nfbench.showing import answers, plots, report_write
 from nfbench.showing import study as show
-from nfbench.studies.done import Done
-from nfbench.studies.entry import Entry, Task
-from nfbench.studies.group import Group
-from nfbench.studies.messages import Request
+from nfbench.studies.entries import Entry, Task
+from nfbench.studies.processes import Group
+from nfbench.studies.run import Done
+from nfbench.studies.worker import Request
 
 HEAD = 'title = "T"\nquestion = "Does it?"\n'
 MIXED = (

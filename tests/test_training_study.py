@@ -22,9 +22,8 @@ from nfbench.learning.sources import Sources
 from nfbench.records import Accuracy, Machine, Result
 from nfbench.showing import plots
 from nfbench.studies import study
-from nfbench.studies.entry import Task, tasks
-from nfbench.studies.execute import Home, Wanted, execute
-from nfbench.studies.runs import Runs
+from nfbench.studies.entries import Entry, Task, tasks
+from nfbench.studies.run import Home, Wanted, execute
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'
 NET = HEAD + '[[accuracy]]\nmodel = "tiny-nfnet-s"\n'
@@ -36,27 +35,29 @@ def written(text: str) -> Path:
     return path
 
 
-def runs(text: str, device: str = "fake") -> list[Runs]:
-    return study.read(written(text)).runs(device)
+def entries(text: str, device: str = "fake") -> list[Entry]:
+    return study.read(written(text)).entries(device)
 
 
 # the file
 
 
 def test_lists_make_a_grid_and_each_point_has_all_seeds() -> None:
-    found = runs(HEAD + '[[accuracy]]\nmodel = ["tiny-nfnet", "tiny-resnet"]\nlr = [0.1, 0.2]\nseeds = 3\nseed = 5\n')
-    assert [one.workload for one in found] == [
+    found = entries(
+        HEAD + '[[accuracy]]\nmodel = ["tiny-nfnet", "tiny-resnet"]\nlr = [0.1, 0.2]\nseeds = 3\nseed = 5\n'
+    )
+    assert [one.workloads[0] for one in found] == [
         Accuracy(model=model, lr=lr) for model in ("tiny-nfnet", "tiny-resnet") for lr in (0.1, 0.2)
     ]
     assert {one.seeds for one in found} == {(5, 6, 7)}
 
 
 def test_a_table_may_hold_every_setting_of_the_command() -> None:
-    (one,) = runs(
+    (one,) = entries(
         NET + 'dataset = "imagefolder:pictures"\nepochs = 3\nagc = "none"\ndrop_path = 0.1\ndeterministic = true\n'
         'max_time = 600\ndata_dir = "data"\nworkers = 0\ncheckpoint = "ck"\n'
     )
-    assert one.workload == Accuracy(
+    assert one.workloads[0] == Accuracy(
         model="tiny-nfnet-s",
         dataset="imagefolder:pictures",
         epochs=3,
@@ -70,23 +71,22 @@ def test_a_table_may_hold_every_setting_of_the_command() -> None:
 
 
 def test_a_run_of_a_study_may_take_a_day() -> None:
-    (one,) = runs(NET)
+    (one,) = entries(NET)
     assert one.sampling.max_time == 86400
 
 
 def test_a_table_for_another_device_is_left_out() -> None:
     text = NET + 'device = "cpu"\n[[accuracy]]\nmodel = "nfnet-f0"\ndevice = "cuda"\n'
-    assert [one.workload.model for one in runs(text, "cpu")] == ["tiny-nfnet-s"]
-    assert [one.workload.model for one in runs(text, "fake")] == ["tiny-nfnet-s"]
-    assert [one.workload.model for one in runs(text, "cuda")] == ["nfnet-f0"]
+    assert [one.workloads[0].model for one in entries(text, "cpu")] == ["tiny-nfnet-s"]
+    assert [one.workloads[0].model for one in entries(text, "fake")] == ["tiny-nfnet-s"]
+    assert [one.workloads[0].model for one in entries(text, "cuda")] == ["nfnet-f0"]
     with pytest.raises(BadStudy, match=r"mine.toml has no workload for a cuda device\."):
-        study.read(written(NET + 'device = "cpu"\n')).parts("cuda")
+        study.read(written(NET + 'device = "cpu"\n')).entries("cuda")
 
 
 def test_what_is_timed_and_what_is_trained_may_stand_in_one_file() -> None:
-    read = study.read(written(NET + '[settings]\nbatch = 8\n[[step-time]]\nmodel = "tiny-resnet"\n'))
-    (part,), (one,) = read.parts("fake"), read.runs("fake")
-    assert (part.workloads[0].batch, one.workload.batch) == (8, 8)
+    timed, trained = entries(NET + '[settings]\nbatch = 8\n[[step-time]]\nmodel = "tiny-resnet"\n')
+    assert (timed.workloads[0].batch, trained.workloads[0].batch) == (8, 8)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from repository import Repository
 
 from nfbench.errors import NfbenchError
-from nfbench.studies import worktree
+from nfbench.studies import against
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_the_worktree_holds_the_merge_base_and_is_gone_afterwards(repository: Re
     repository.git("checkout", "-q", "main")
     repository.net(sleep=0.5)
     head = repository.commit("slower")
-    with worktree.merge_base("base") as tree:
+    with against.merge_base("base") as tree:
         assert (tree.base, tree.head) == (first, head)
         assert "sleep = 0.0" in (tree.base_root / "mynet.py").read_text()
         assert not (tree.base_root / "later.py").exists()
@@ -36,7 +36,7 @@ def test_the_worktree_holds_the_merge_base_and_is_gone_afterwards(repository: Re
 
 
 def test_it_goes_also_where_an_error_ends_it(repository: Repository) -> None:
-    with pytest.raises(ZeroDivisionError), worktree.merge_base("base") as tree:
+    with pytest.raises(ZeroDivisionError), against.merge_base("base") as tree:
         raise ZeroDivisionError
     assert not tree.base_root.exists()
     assert len(repository.git("worktree", "list").splitlines()) == 1
@@ -45,19 +45,19 @@ def test_it_goes_also_where_an_error_ends_it(repository: Repository) -> None:
 def test_what_is_installed_is_named_where_it_differs_committed_or_not(repository: Repository) -> None:
     repository.write("pyproject.toml", "[project]\n")
     repository.commit("with a project")
-    with worktree.merge_base("base") as tree:
+    with against.merge_base("base") as tree:
         assert tree.changed == ("pyproject.toml",)
     repository.git("branch", "-f", "base")
     repository.write("requirements.txt", "torch\n")
-    with worktree.merge_base("base") as tree:
+    with against.merge_base("base") as tree:
         assert tree.changed == ()  # not tracked
     repository.write("pyproject.toml", "[project]\nname = 'x'\n")
-    with worktree.merge_base("base") as tree:
+    with against.merge_base("base") as tree:
         assert tree.changed == ("pyproject.toml",)
 
 
 def test_a_ref_that_does_not_exist_is_named(repository: Repository) -> None:
-    with pytest.raises(NfbenchError) as error, worktree.merge_base("origin/main"):
+    with pytest.raises(NfbenchError) as error, against.merge_base("origin/main"):
         pass
     assert str(error.value).startswith("There is no git ref, Python or results called 'origin/main'.")
     assert error.value.try_ == "git fetch origin main"
@@ -67,20 +67,20 @@ def test_histories_without_a_common_commit_are_said_to_be_shallow(repository: Re
     repository.git("checkout", "-q", "--orphan", "island")
     repository.commit("alone")
     words = r"base and HEAD have no common commit here\.[\s\S]*fetch-depth: 0"
-    with pytest.raises(NfbenchError, match=words), worktree.merge_base("base"):
+    with pytest.raises(NfbenchError, match=words), against.merge_base("base"):
         pass
 
 
 def test_outside_a_repository_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(NfbenchError, match=r"is in no git repository\."), worktree.merge_base("main"):
+    with pytest.raises(NfbenchError, match=r"is in no git repository\."), against.merge_base("main"):
         pass
 
 
 def test_without_git_it_is_said(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert not worktree.is_ref("base")
-    with pytest.raises(NfbenchError, match="git is not installed"), worktree.merge_base("base"):
+    assert not against.is_ref("base")
+    with pytest.raises(NfbenchError, match="git is not installed"), against.merge_base("base"):
         pass
 
 
@@ -89,5 +89,5 @@ def test_a_hooks_git_dir_does_not_answer_for_another_repository(
 ) -> None:
     Repository(tmp_path / "other")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
-    with worktree.merge_base("base") as tree:
+    with against.merge_base("base") as tree:
         assert tree.root == repository.folder.resolve()

@@ -2,28 +2,111 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
+import hashlib
+import importlib.util
 import math
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from nfbench.analysis.sessions import CUT_OFF
+from nfbench.analysis import metrics
+from nfbench.analysis.sessions import CUT_OFF, cut_short, failed, of_sessions
 from nfbench.analysis.store import new_id
+from nfbench.catalog.models import find
+from nfbench.devices.about import commit_of
+from nfbench.errors import BadStudy, NfbenchError
+from nfbench.learning.sources import Sources
 from nfbench.measuring.outcome import Labels, frame
-from nfbench.records import Accuracy, AgcCost, Machine, Resolved, Result, StepTime, key, reading
-from nfbench.studies.checkpoints import Checkpoints
-from nfbench.studies.done import TIME_LIMIT, Done, failed
+from nfbench.records import Accuracy, AgcCost, Machine, Resolved, Result, Software, StepTime, Workload, key, reading
 from nfbench.studies.durations import TASK_TIME, Durations, Expected
-from nfbench.studies.entry import Task
-from nfbench.studies.group import Group, Seat, Unstarted, Watcher, running
-from nfbench.studies.messages import Hello
-from nfbench.studies.process import Process
-from nfbench.studies.runner import TOGETHER, start, start_all
-from nfbench.studies.signals import held_back
-from nfbench.studies.together import crowded
+from nfbench.studies.entries import Task
+from nfbench.studies.processes import (
+    TOGETHER,
+    Group,
+    Process,
+    Seat,
+    Unstarted,
+    Watcher,
+    crowded,
+    greeting,
+    held_back,
+    running,
+    start,
+    start_all,
+)
+from nfbench.studies.study import value_of
+from nfbench.studies.worker import Hello
+
+MOST_NAMES = 30
+
+
+def select(tasks: Sequence[Task], only: Sequence[str]) -> list[Task]:
+    """The tasks that one of ``only`` names: a model, a kind of table, a claim, or settings ``key=value,key=value``.
+
+    Raises:
+        BadStudy: one of them names nothing.
+    """
+    if not only:
+        return list(tasks)
+    found: set[int] = set()
+    for wanted in only:
+        places = {place for place, task in enumerate(tasks) if _is(task, wanted)}
+        if not places:
+            names = dict.fromkeys(name for task in tasks for name in _names(task))
+            near = [] if "=" in wanted else difflib.get_close_matches(wanted, list(names), 1)
+            more = ", …" if len(names) > MOST_NAMES else ""
+            raise BadStudy(
+                f"--only {wanted} names nothing of this study.",
+                why=f"The nearest is {near[0]}."
+                if near
+                else f"There are: {', '.join(list(names)[:MOST_NAMES])}{more}.",
+                try_=f"--dry-run, which lists all; --only model={tasks[0].workload.model},batch=8 for settings",
+            )
+        found |= places
+    return [task for place, task in enumerate(tasks) if place in found]
+
+
+def shard(tasks: Sequence[Task], which: str) -> list[Task]:
+    """Every N-th task beginning with the I-th, of ``I/N``.
+
+    Raises:
+        BadStudy: it is no such pair, or the shard has no task.
+    """
+    first, slash, count = which.partition("/")
+    if not slash or not first.isdecimal() or not count.isdecimal() or not 1 <= int(first) <= int(count):
+        raise BadStudy(f"--shard {which} is no shard.", try_="--shard 1/4, up to 4/4")
+    found = list(tasks[int(first) - 1 :: int(count)])
+    if not found:
+        raise BadStudy(
+            f"--shard {which} is empty: there are {len(tasks)} workloads.", try_=f"--shard {first}/{len(tasks)}"
+        )
+    return found
+
+
+def _is(task: Task, wanted: str) -> bool:
+    if wanted in _names(task):
+        return True
+    pairs = [pair.partition("=") for pair in wanted.split(",")]
+    return all(equals for _, equals, _ in pairs) and any(
+        all(_has(workload, name.strip().replace("-", "_"), text) for name, _, text in pairs)
+        for workload in task.entry.workloads
+    )
+
+
+def _has(workload: Any, name: str, text: str) -> bool:
+    found = getattr(workload, name, None)
+    return found is not None and (str(found) == text.strip() or found == value_of(text))
+
+
+def _names(task: Task) -> list[str]:
+    return [*(w.model for w in task.entry.workloads), task.entry.table, *task.entry.claims]
 
 
 class Board(Watcher, Protocol):
@@ -68,6 +151,15 @@ class Wanted(NamedTuple):
     retry: bool = False
     limit: int | None = None
     skip: Callable[[Task, Sequence[Result]], str | None] | None = None
+
+    def to_do(self, results: Sequence[Sequence[Result] | None]) -> list[int]:
+        """The places of the tasks to run, of which ``results`` holds what there is of each."""
+        missing = [place for place, rows in enumerate(results) if rows is None or (self.retry and failed(rows))]
+        return missing[: self.limit]
+
+    def passes_over(self, task: Task, results: Iterable[Sequence[Result] | None]) -> str | None:
+        """Why the task is not run after all; None where it is."""
+        return self.skip and self.skip(task, [r for rows in results if rows is not None for r in rows])
 
 
 def execute(
@@ -136,7 +228,7 @@ class _Execution:
             self.durations = Durations(r for r in earlier if r.machine == self.hello.machine)
             done = Done([] if self.wanted.fresh else earlier, self.hello.machine, self.hello.software)
             self.results = [done.rows(task) for task in self.tasks]
-            to_do = [place for place, rows in enumerate(self.results) if self._missing(rows)][: self.wanted.limit]
+            to_do = self.wanted.to_do(self.results)
             before = sum(rows is not None for place, rows in enumerate(self.results) if place not in to_do)
             self._forget_finished(to_do)
             self.board.planned(self.tasks, self.results, to_do)
@@ -152,17 +244,7 @@ class _Execution:
         """What the first worker says of itself; its device has been opened."""
         self.probe = Process(self.device)
         start_all([self.probe], self.board, self.kind)
-        if self.probe.hello is None:
-            # asking it says why
-            task = self.tasks[0]
-            labels = Labels(study=self.study)
-            group = Group([Seat(task.workload)], device=self.device, seed=0, labels=labels, processes=[self.probe])
-            group.turn(0, 0, task.entry.sampling, _nobody, self.board)
-            raise AssertionError("a worker that has not opened its device has answered")
-        return self.probe.hello
-
-    def _missing(self, rows: Sequence[Result] | None) -> bool:
-        return rows is None or (self.wanted.retry and failed(rows))
+        return greeting(self.probe, self.tasks[0].workload, self.board)
 
     def _batch(self, batch: Sequence[Sequence[int]]) -> None:
         """Tasks whose workers start together; those of one tuple share theirs."""
@@ -188,8 +270,7 @@ class _Execution:
 
     def _task(self, place: int, group: Group) -> None:
         task = self.tasks[place]
-        found = [r for rows in self.results if rows is not None for r in rows]
-        if self.wanted.skip is not None and (why := self.wanted.skip(task, found)) is not None:
+        if (why := self.wanted.passes_over(task, self.results)) is not None:
             self.passed_over[place] = why
             self.left.remove(place)
             return
@@ -248,21 +329,8 @@ class _Execution:
             raise error
         message = " ".join(filter(None, (error.what, error.why)))
         # those left begin with the one that runs
-        task, labels = self.tasks[self.left[0]], Labels(session=new_id(), study=self.study)
-        self.buffer.append(
-            frame(
-                self.hello.machine,
-                self.hello.software,
-                error.seat.workload,
-                task.entry.sampling,
-                seed=task.seed,
-                round=task.round,
-                turn=0,
-                labels=labels,
-                status="error",
-                message=message,
-            )
-        )
+        task = self.tasks[self.left[0]]
+        self.buffer.append(row_of_error(task, error.seat.workload, message, self.hello, self.study))
         self.board.note(f"{error.seat.workload.model}: error: {message}")
 
     def _forget_finished(self, to_do: Sequence[int]) -> None:
@@ -332,5 +400,156 @@ def _batches(tasks: Sequence[Task], places: Sequence[int]) -> Iterator[list[list
         yield batch
 
 
-def _nobody(result: Result) -> None:
-    return None
+def row_of_error(task: Task, workload: Workload, message: str, hello: Hello, study: str | None) -> Result:
+    """The row of a workload that no worker could end."""
+    return frame(
+        hello.machine,
+        software_of(task, hello.software),
+        workload,
+        task.entry.sampling,
+        seed=task.seed,
+        round=task.round,
+        turn=0,
+        labels=Labels(session=new_id(), study=study),
+        status="error",
+        message=message,
+    )
+
+
+TIME_LIMIT = "time_limit"
+"""The note, in seconds, of the limit that ended a task."""
+
+
+class Done:
+    """The results of earlier sessions, by the task that each belongs to."""
+
+    def __init__(self, results: Iterable[Result], machine: Machine, software: Software) -> None:
+        results = list(results)
+        self.machine, self.software = machine, software
+        self.together = of_sessions(results)
+        self.sessions: dict[tuple[str, int, int], dict[str, list[Result]]] = {}
+        for r in results:
+            if cut_short(r) or r.machine != machine:
+                continue
+            place = key(r.workload), r.round, r.seed
+            self.sessions.setdefault(place, {}).setdefault(r.session or r.id, []).append(r)
+
+    def rows(self, task: Task) -> list[Result] | None:
+        """The results of the latest session that did all of the task here with this software; None where none did."""
+        software = software_of(task, self.software)
+        by_key = [self.sessions.get((name, task.round, task.seed), {}) for name in task.keys]
+        first = next((sessions for sessions in by_key if sessions), {})
+        for session in sorted(first, key=lambda s: max(r.start for r in first[s]), reverse=True):
+            rows = [r for sessions in by_key for r in sessions.get(session, ()) if r.software == software]
+            if self._same(task, session) and _whole(task, rows) and _still(task, rows):
+                return sorted(rows, key=lambda r: (r.turn, r.start))
+        return None
+
+    def _same(self, task: Task, session: str) -> bool:
+        """Whether the session was of these workloads, but for clips that do not run here, and no others."""
+        return self.together[session] <= set(task.keys)
+
+
+def _whole(task: Task, rows: Sequence[Result]) -> bool:
+    if not rows:
+        return False
+    # who fails takes no further turn
+    if failed(rows):
+        return True
+    if len(task.keys) > 1 and any(map(metrics.voided, rows)):
+        # a round in which the GPU was slowed down is measured again
+        return False
+    turns = {name: {r.turn for r in rows if key(r.workload) == name} for name in task.keys}
+    if isinstance(task.workload, AgcCost):
+        # which implementations run here is known to the device alone, and turns end when they are enough
+        return len({len(t) for t in turns.values() if t}) == 1
+    return all(set(range(task.entry.sampling.turns)) <= t for t in turns.values())
+
+
+def _still(task: Task, rows: Sequence[Result]) -> bool:
+    """Whether what was found is still what is asked: under no larger cap, and of the same images."""
+    cap, limit = task.entry.sampling.max_time, task.entry.time_limit
+    for r in rows:
+        if r.status != "timeout":
+            continue
+        ended_by = r.notes.get(TIME_LIMIT)
+        if r.sampling.max_time < cap or (ended_by is not None and (limit is None or float(ended_by) < limit)):
+            return False
+    folder = task.entry.sources.folder
+    if folder is None or failed(rows) or not isinstance(task.workload, Accuracy):
+        return True
+    training = rows[-1].resolved.training if rows[-1].resolved is not None else None
+    return training is not None and training.data == _content(folder)
+
+
+@functools.cache
+def _content(folder: str) -> str:
+    from nfbench.learning.data import load
+
+    return load(f"imagefolder:{folder}").digest
+
+
+def software_of(task: Task, software: Software) -> Software:
+    """The software that a result of the task will name: the commit is that of the code under test."""
+    try:
+        net = find(task.workload.model)
+    except NfbenchError:
+        return software
+    if net.source != "factory":
+        return software
+    commit, dirty = _commit(net.config.partition(":")[0])
+    return msgspec.structs.replace(software, commit=commit, dirty=dirty)
+
+
+@functools.cache
+def _commit(module: str) -> tuple[str | None, bool | None]:
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    return commit_of(Path(spec.origin)) if spec is not None and spec.origin else (None, None)
+
+
+def folder_of(workload: Workload, where: object) -> str:
+    """The name of the folder of a net's checkpoints; a run does not go on with other software or on another machine,
+    which are ``where``."""
+    return hashlib.blake2b(key(workload).encode() + msgspec.json.encode(where), digest_size=6).hexdigest()
+
+
+class Checkpoints:
+    """Those of ``tasks`` in the study's ``folder``, or where the study says that it wants to have them.
+
+    ``where`` is the machine and the software.
+    """
+
+    def __init__(self, folder: Path, tasks: Sequence[Task], where: object) -> None:
+        self.folder, self.where = folder / ".checkpoints", where
+        self.several = len({task.keys for task in tasks if isinstance(task.workload, Accuracy)}) > 1
+
+    def file(self, task: Task) -> Path | None:
+        """The file of a training run, unless the study has a folder of its own for them."""
+        if not isinstance(task.workload, Accuracy) or task.entry.sources.checkpoint is not None:
+            return None
+        return self.folder / folder_of(task.workload, self.where) / f"seed-{task.seed}.pt"
+
+    def sources(self, task: Task) -> Sources:
+        """The paths of a training run, with the folder of its checkpoints."""
+        sources, own = task.entry.sources, self.file(task)
+        if own is not None:
+            return msgspec.structs.replace(sources, checkpoint=str(own.parent.resolve()))
+        assert sources.checkpoint is not None
+        # a folder holds one run's checkpoints
+        given = Path(sources.checkpoint)
+        folder = given / folder_of(task.workload, self.where) if self.several else given
+        return msgspec.structs.replace(sources, checkpoint=str(folder))
+
+    def forget(self, task: Task) -> None:
+        """Remove the file of a run, and the folders around it where no other is in them."""
+        path = self.file(task)
+        if path is None:
+            return
+        path.unlink(missing_ok=True)
+        for folder in (path.parent, self.folder):
+            with suppress(OSError):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    shutil.rmtree(folder, ignore_errors=True)
