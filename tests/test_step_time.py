@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from nfbench.devices import cpu
 from nfbench.devices.torch_device import TorchSteps
 from nfbench.nets import agc, agc_triton
 from nfbench.records import Resolved, Result, StepTime
-from nfbench.showing import chart
 
 SMALL = {
     "model": "tiny-nfnet-s",
@@ -90,44 +88,24 @@ def run(cli: Cli) -> Run:
     return Run(cli)
 
 
-def model(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    (small,), (large,) = run(), run(model="tiny-nfnet")
-    assert small.workload.model == "tiny-nfnet-s" and large.workload.model == "tiny-nfnet"
-    assert large.value("params") > small.value("params")  # type: ignore[operator]
-
-
-def batch(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    (result,) = run(batch=12)
-    assert result.workload.batch == 12
-    assert seen.steps[0].step.accumulation_steps == 3
-    assert len(torch.cat(seen.steps[0].step.inputs)) == 12
-
-
-def micro_batch(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    (result,) = run(micro_batch=2)
-    assert {len(x) for x in seen.inputs} == {2}
-    assert result.resolved is not None and result.resolved.micro_batch == 2
-
-
-def px(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    (result,) = run(px=48)
-    assert {tuple(x.shape) for x in seen.inputs} == {(4, 3, 48, 48)}
-    assert result.resolved is not None and result.resolved.px == 48
-
-
-def precision(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    (result,) = run(precision="bf16")
-    assert seen.dtypes == {torch.bfloat16}
-    assert result.resolved is not None and result.resolved.precision == "bf16"
-
-
-def layout(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(layout="nhwc")
+def shape(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    (small,) = run()
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen.inputs)
+    assert {tuple(x.shape) for x in seen.inputs} == {(4, 3, 32, 32)} and seen.dtypes == {torch.float32}
+    assert small.workload.model == "tiny-nfnet-s" and small.stopped_by == "max_time"
+    assert small.reading("ascent") is None and small.reading("average") is None
     seen.inputs.clear()
-    (result,) = run(layout="nchw")
+    seen.dtypes.clear()
+    (large,) = run(model="tiny-nfnet", batch=12, micro_batch=2, px=48, precision="bf16", layout="nchw")
     assert all(x.is_contiguous() for x in seen.inputs)
-    assert result.resolved is not None and result.resolved.layout == "nchw"
+    assert {tuple(x.shape) for x in seen.inputs} == {(2, 3, 48, 48)} and seen.dtypes == {torch.bfloat16}
+    assert (large.workload.model, large.workload.batch) == ("tiny-nfnet", 12)
+    step = seen.steps[1].step
+    assert step.accumulation_steps == 6 and len(torch.cat(step.inputs)) == 12
+    assert large.value("params") > small.value("params")  # type: ignore[operator]
+    became = large.resolved
+    assert became is not None
+    assert (became.micro_batch, became.px, became.precision, became.layout) == (2, 48, "bf16", "nchw")
 
 
 def compile_(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,17 +139,16 @@ def agc_(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
         return counted
 
     monkeypatch.setattr(agc, "clipper", counting)
-    run(agc=0.04)
-    # once more where operators are counted
-    assert len(calls) == seen.steps[-1].step.updates + 1 and set(calls) == {0.04}
-    calls.clear()
-    run(agc="none")
-    assert calls == []
-    run()
-    assert set(calls) == {0.01}
-    calls.clear()
-    run(model="tiny-resnet-s")
-    assert calls == []
+    for settings, clipping in (
+        ({"agc": 0.04}, [0.04]),
+        ({"agc": "none"}, []),
+        ({}, [0.01]),
+        ({"model": "tiny-resnet-s"}, []),
+    ):
+        calls.clear()
+        run(**settings)
+        # once more where operators are counted
+        assert calls == clipping * (seen.steps[-1].step.updates + 1)
 
 
 def agc_impl(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,20 +184,12 @@ def norm(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sam(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    (plain,), (with_sam,) = run(), run(sam=0.05)
-    assert plain.reading("ascent") is None and with_sam.reading("ascent") is not None
-    assert seen.steps[1].step.sam is not None and seen.steps[1].step.sam.radius == 0.05
-    assert "ascent (SAM)" in run.screen and "sam ρ" in run.screen
-
-
-def sam_fraction(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    for share, images in (("0.2", 1), ("50%", 2), ("1", 4)):
+    for share, images in (("0.2", 1), ("50%", 2)):
         seen.inputs.clear()
-        run(sam=0.05, sam_fraction=share)
-        assert {len(x) for x in seen.inputs} == {images, 4}
-
-
-def sam_scope(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+        (result,) = run(sam=0.05, sam_fraction=share)
+        assert result.reading("ascent") is not None and {len(x) for x in seen.inputs} == {images, 4}
+        assert seen.steps[-1].step.sam is not None and seen.steps[-1].step.sam.radius == 0.05
+        assert "ascent (SAM)" in run.screen and "sam ρ" in run.screen
     # the last update is looked into: two passes of two images, with an ascent over ⌈0.2 · 2⌉ each or over ⌈0.2 · 12⌉,
     # and a pass for what it saves
     for scope, passes in (("micro-batch", [1, 2, 1, 2, 2]), ("batch", [2, 1, 2, 2, 2])):
@@ -231,13 +200,12 @@ def sam_scope(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
 def broadcast_buffers(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     # one process has nobody to broadcast to; two are in `test_distributed`
     done = run.cli("step-time", "--model", "tiny-nfnet", "--device", "cpu", "--no-broadcast-buffers")
-    assert done.exit_code == 1 and "--no-broadcast-buffers is of several processes" in done.stderr
+    assert done.exit_code == 1 and "--no-broadcast-buffers is of several processes, and this is one." in done.stderr
 
 
 def ema(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    (plain,), (averaged,) = run(), run(ema=0.999)
-    assert plain.reading("average") is None and averaged.reading("average") is not None
-    assert seen.steps[1].step.ema.decay == 0.999
+    (averaged,) = run(ema=0.999)
+    assert averaged.reading("average") is not None and seen.steps[0].step.ema.decay == 0.999
     assert "average (EMA)" in run.screen
 
 
@@ -250,11 +218,6 @@ def optimizer(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {g["weight_decay"] for g in seen.steps[-1].step.optimizer.param_groups} == {1e-4, 0.0}
 
 
-def device(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    (fake,), (real,) = run(device="fake"), run(device="cpu")
-    assert (fake.machine.device, real.machine.device) == ("fake", "cpu")
-
-
 def seed(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = []
     for value in (0, 0, 1):
@@ -264,91 +227,57 @@ def seed(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
-def within(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tight,), (loose,) = run(), run(within="10000%", min_steps=8, max_time=60)
-    assert (tight.stopped_by, loose.stopped_by) == ("max_time", "within")
-    assert loose.sampling.within == 100
-
-
-def min_steps(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    (result,) = run(device="fake", batch=512, min_steps=33, max_time=600, within="1%")
-    assert result.value("steps") >= 33  # type: ignore[operator]
-    (result,) = run(device="fake", batch=512, min_steps=5, max_time=600, within="1%")
-    assert result.value("steps") == 10
-
-
-def rounds(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+def sampling(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    (loose,) = run(within="10000%", min_steps=8, max_time=60)
+    assert loose.stopped_by == "within" and loose.sampling.within == 100 and loose.machine.device == "cpu"
+    for least, steps in ((33, 40), (5, 10)):
+        (result,) = run(device="fake", batch=512, min_steps=least, max_time=600, within="1%")
+        assert result.machine.device == "fake" and least <= (result.value("steps") or 0) <= steps
+    timed = [run(device="fake", max_time=t, min_steps=10**6)[0].reading("block_time") for t in (2, 8)]
+    assert [sum(r.finite) > 2 for r in timed if r] == [False, True]
     results = run(device="fake", rounds=2)
     assert sorted(r.round for r in results) == [0, 1]
     assert len({r.session for r in results}) == 1 and results[0].session
 
 
-def max_time(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    timed = [run(device="fake", max_time=t, min_steps=10**6)[0].reading("block_time") for t in (2, 8)]
-    assert [sum(r.finite) > 2 for r in timed if r] == [False, True]
-
-
-def out(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    (result,) = run(device="fake", out="folder")
-    assert len(list(Path("folder").glob("*.jsonl"))) == 1 and result.machine.device == "fake"
-
-
-def format_(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(device="fake", format="csv")
+def what_is_said(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(device="fake", out="folder")
+    assert len(list(Path("folder").glob("*.jsonl"))) == 1
+    assert "tiny-nfnet-s: timing" in run.said
+    run(device="fake", quiet=True, format="csv")
+    assert "timing" not in run.said and "1 result in" in run.said
     head, row = run.screen.splitlines()
     assert dict(zip(head.split(","), row.split(","), strict=True))["step_time"] == "0.00390625"
     run(device="fake", format="md")
     assert "| step time | 3.906 ms ± 0 % |" in run.screen
 
 
-def quiet(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(device="fake")
-    assert "tiny-nfnet-s: timing" in run.said
-    run(device="fake", quiet=True)
-    assert "timing" not in run.said and "1 result in" in run.said
-
-
-def no_chart(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chart, "screen", lambda format: chart.Screen(80))
-    args = ("step-time", "--device", "fake", "--model", "tiny-nfnet", "--model", "tiny-resnet", "--out", "two.jsonl")
-    assert "bars from 0 to" in run.cli(*args).stdout
-    assert "bars from 0 to" not in run.cli(*args, "--no-chart").stdout
-
-
-EFFECTS: dict[str, Callable[[Run, Seen, pytest.MonkeyPatch], None]] = {
-    "models": model,
-    "batch": batch,
-    "micro_batch": micro_batch,
-    "px": px,
-    "precision": precision,
-    "layout": layout,
-    "compile": compile_,
-    "agc": agc_,
-    "agc_impl": agc_impl,
-    "norm": norm,
-    "sam": sam,
-    "sam_fraction": sam_fraction,
-    "sam_scope": sam_scope,
-    "broadcast_buffers": broadcast_buffers,
-    "ema": ema,
-    "optimizer": optimizer,
-    "device": device,
-    "seed": seed,
-    "within": within,
-    "min_steps": min_steps,
-    "rounds": rounds,
-    "max_time": max_time,
-    "out": out,
-    "format": format_,
-    "no_chart": no_chart,
-    "quiet": quiet,
+CHECKS: dict[Callable[[Run, Seen, pytest.MonkeyPatch], None], tuple[str, ...]] = {
+    shape: ("models", "batch", "micro_batch", "px", "precision", "layout"),
+    compile_: ("compile",),
+    agc_: ("agc",),
+    agc_impl: ("agc_impl",),
+    norm: ("norm",),
+    sam: ("sam", "sam_fraction", "sam_scope"),
+    broadcast_buffers: ("broadcast_buffers",),
+    ema: ("ema",),
+    optimizer: ("optimizer",),
+    seed: ("seed",),
+    sampling: ("within", "min_steps", "rounds", "max_time", "device"),
+    what_is_said: ("out", "format", "quiet"),
 }
 
 
-@pytest.mark.parametrize("option", [p.name for p in command.params])
-def test_every_option_changes_what_it_says(option: str, run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert option in EFFECTS, f"--{option} is new: say here what it changes"
-    EFFECTS[option](run, seen, monkeypatch)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.usefixtures("workers_in_process")
+def test_every_option_changes_what_it_says(
+    check: Callable[[Run, Seen, pytest.MonkeyPatch], None], run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(run, seen, monkeypatch)
+
+
+def test_no_option_is_left_out_here() -> None:
+    assert {p.name for p in command.params} - {name for names in CHECKS.values() for name in names} == set()
 
 
 @pytest.mark.parametrize(
@@ -399,42 +328,25 @@ def test_cuda_asked_for_where_there_is_none_says_what_to_type(cli: Cli) -> None:
     assert "--device cpu" in done.stderr
 
 
-def test_an_output_folder_that_cannot_be_written_stops_before_anything_runs(cli: Cli) -> None:
-    Path("file").write_text("")
-    done = cli("step-time", "--model", "tiny-nfnet", "--device", "fake", "--out", "file/sub")
-    assert done.exit_code == 1
-    assert "cannot be written" in done.stderr and "--out" in done.stderr and done.stdout == ""
-
-
-def test_a_default_folder_that_cannot_be_written_stops_before_anything_runs(cli: Cli) -> None:
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [(("--out", "results/sub"), "--out"), ((), "Results cannot be written to results: results is no folder.")],
+)
+def test_a_folder_that_cannot_be_written_stops_before_anything_runs(
+    flags: tuple[str, ...], words: str, cli: Cli
+) -> None:
     Path("results").write_text("")
-    done = cli("step-time", "--model", "tiny-nfnet", "--device", "fake")
+    done = cli("step-time", "--model", "tiny-nfnet", "--device", "fake", *flags)
     assert done.exit_code == 1 and done.stdout == ""
-    assert "Results cannot be written to results" in done.stderr and "building" not in done.stderr
-
-
-def test_a_wrong_type_is_wrong_usage(cli: Cli) -> None:
-    assert cli("step-time", "--model", "resnet50", "--batch", "many").exit_code == 2
+    assert "cannot be written" in done.stderr and words in done.stderr and "building" not in done.stderr
 
 
 def test_results_land_in_a_folder_of_the_device_and_the_screen_says_where(cli: Cli) -> None:
+    assert cli("step-time", "--model", "resnet50", "--batch", "many").exit_code == 2
     done = cli("step-time", "--model", "tiny-nfnet", "--device", "fake")
     (path,) = Path("results/fake/step-time").glob("*.jsonl")
     assert f"1 result in {path}" in done.stderr
     assert f"Next: nfbench table {path}" in done.stderr
-
-
-def test_a_factory_of_ones_own_is_timed(run: Run, seen: Seen) -> None:
-    Path("mynets.py").write_text(
-        "from torch import nn\n"
-        "def small(num_classes):\n"
-        "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
-        "                         nn.Linear(8, num_classes))\n"
-    )
-    (result,) = run(model="mynets:small", px=16)
-    assert result.workload.model == "mynets:small"
-    assert result.value("macs") == 14 * 14 * 8 * 27 + 8 * 1000
-    assert result.resolved is not None and result.resolved.agc == 0.01
 
 
 def test_a_factory_that_exits_or_prints_does_neither_to_nfbench(cli: Cli) -> None:
@@ -455,7 +367,9 @@ def test_a_factory_that_exits_or_prints_does_neither_to_nfbench(cli: Cli) -> Non
     assert done.exit_code == 0 and "HELLO" not in done.stdout and "HELLO" in done.stderr
 
 
-def test_the_commit_recorded_is_that_of_the_code_under_test(run: Run, seen: Seen) -> None:
+def test_a_factory_of_ones_own_is_timed_and_the_commit_recorded_is_that_of_its_code(
+    run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("theirs").mkdir()
     Path("theirs/committed_nets.py").write_text(
         "from torch import nn\n"
@@ -464,21 +378,18 @@ def test_the_commit_recorded_is_that_of_the_code_under_test(run: Run, seen: Seen
         "                         nn.Linear(8, num_classes))\n"
     )
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
-    for args in (["init", "-q"], ["add", "."], ["commit", "-qm", "Add a net"]):
-        subprocess.run([*git, *args], cwd="theirs", check=True)
-    commit = subprocess.run(
-        [*git, "rev-parse", "HEAD"], cwd="theirs", check=True, capture_output=True, text=True
-    ).stdout
-    sys.path.insert(0, str(Path("theirs").resolve()))
-    try:
-        (result,) = run(model="committed_nets:small", px=16)
-    finally:
-        sys.path.pop(0)
-    assert result.software.commit is not None and commit.startswith(result.software.commit)
+    for args in (["init", "-q"], ["add", "."], ["commit", "-qm", "Add a net"], ["rev-parse", "HEAD"]):
+        done = subprocess.run([*git, *args], cwd="theirs", check=True, capture_output=True, text=True)
+    monkeypatch.syspath_prepend(str(Path("theirs").resolve()))
+    (result,) = run(model="committed_nets:small", px=16)
+    assert result.workload.model == "committed_nets:small"
+    assert result.value("macs") == 14 * 14 * 8 * 27 + 8 * 1000
+    assert result.resolved is not None and result.resolved.agc == 0.01
+    assert result.software.commit is not None and done.stdout.startswith(result.software.commit)
     assert result.software.dirty is False
 
 
-def test_a_net_that_fails_is_a_row_and_exit_code_5(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_net_that_fails_is_a_row_and_exit_code_5(cli: Cli) -> None:
     Path("badnets.py").write_text(
         "from torch import nn\n"
         "class Bad(nn.Module):\n"

@@ -23,7 +23,7 @@ from nfbench.records import Accuracy, Machine, Result
 from nfbench.showing import plots
 from nfbench.studies import study
 from nfbench.studies.entries import Entry, Task, tasks
-from nfbench.studies.run import Home, Wanted, execute
+from nfbench.studies.run import Execution, Home, Wanted
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'
 NET = HEAD + '[[accuracy]]\nmodel = "tiny-nfnet-s"\n'
@@ -232,11 +232,12 @@ class Session:
                 keep(result)
 
         try:
-            done = execute(
-                self.tasks, device="fake", keep=keeping, board=self.watch, home=home, wanted=Wanted(retry=retry)
+            session = Execution(
+                tasks=self.tasks, device="fake", keep=keeping, board=self.watch, home=home, wanted=Wanted(retry=retry)
             )
+            session.run()
             self.found = [
-                r for rows in done.results if rows is not None for r in rows if r.id not in {k.id for k in kept}
+                r for rows in session.results if rows is not None for r in rows if r.id not in {k.id for k in kept}
             ]
         finally:
             self.earlier += kept
@@ -373,14 +374,14 @@ def test_a_study_with_its_own_checkpoint_folder_leaves_them_there() -> None:
 
 def test_a_device_that_is_not_of_the_kind_is_refused_before_anything_runs() -> None:
     with pytest.raises(NfbenchError, match="The study was laid out for cpu, but torch sees a fake device"):
-        execute(
-            tasks(study.read(written(NET)).entries("fake")),
+        Execution(
+            tasks=tasks(study.read(written(NET)).entries("fake")),
             device="fake",
             keep=lambda _: None,
             board=Quiet(),
             home=lambda _: Home(Path("home"), []),
             kind="cpu",
-        )
+        ).run()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from nfbench.records import Machine, Result, StepTime
 
 if TYPE_CHECKING:
     from nfbench.studies.entries import Task
-    from nfbench.studies.run import Board, Found, Home, Wanted
+    from nfbench.studies.run import Board, Home, Session, Wanted
     from nfbench.studies.study import Study
 
 Skip = Callable[["Task", Sequence[Result]], "str | None"]
@@ -106,8 +107,8 @@ def _run(
     wanted: Wanted,
     shard: str | None,
     ray: str | None,
-) -> Found:
-    from nfbench.studies.run import Home, execute
+) -> Session:
+    from nfbench.studies.run import Execution, Home
 
     def home(machine: Machine) -> Home:
         landing.make(machine)
@@ -116,24 +117,23 @@ def _run(
             board.note(f"Cut off {cut} half-written line{'s'[: cut != 1]} of a run that was killed.")
         return Home(landing.folder(machine), landing.earlier(machine))
 
-    def keep(results: Sequence[Result]) -> None:
-        landing.keep(*results)
-
+    made: Callable[..., Session] = Execution
     if ray is not None:
-        from nfbench.studies.cluster import distribute
+        from nfbench.studies.cluster import Distribution
 
-        return distribute(
-            tasks,
-            address=ray,
-            device=device,
-            keep=keep,
-            board=board,
-            home=home,
-            study=found.name,
-            kind=kind,
-            wanted=wanted,
-        )
-    return execute(tasks, device=device, keep=keep, board=board, home=home, study=found.name, kind=kind, wanted=wanted)
+        made = partial(Distribution, address=ray)
+    session = made(
+        tasks=tasks,
+        device=device,
+        keep=lambda results: landing.keep(*results),
+        board=board,
+        home=home,
+        study=found.name,
+        kind=kind,
+        wanted=wanted,
+    )
+    session.run()
+    return session
 
 
 def kind_there(device: str) -> str:
@@ -152,7 +152,7 @@ def _check_figures(found: Study) -> None:
 
 
 def _show(
-    found: Study, tasks: Sequence[Task], done: Found, landing: Any, format: Any, no_chart: bool, noisy: bool
+    found: Study, tasks: Sequence[Task], done: Session, landing: Any, format: Any, no_chart: bool, noisy: bool
 ) -> None:
     """Tables on stdout; on stderr all else, and the answer last."""
     from nfbench.analysis.sessions import failed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from nfbench.studies.durations import Durations
 from nfbench.studies.entries import Task
 from nfbench.studies.processes import held_back
 from nfbench.studies.ray import Asked, Broken, Lost, Need, Node, Nodes, Report, Seen, decoded, greeted
-from nfbench.studies.run import Board, Done, Found, Home, Wanted, folder_of, row_of_error, software_of
+from nfbench.studies.run import Done, Session, folder_of, row_of_error, software_of
 from nfbench.studies.worker import Hello
 
 SHARE = 0.5
@@ -32,76 +33,50 @@ PATIENCE = 60.0
 """Seconds that a cluster may be without a node that could go on."""
 
 
-def distribute(
-    tasks: Sequence[Task],
-    *,
-    address: str,
-    device: str,
-    keep: Callable[[Sequence[Result]], None],
-    board: Board,
-    home: Callable[[Machine], Home],
-    study: str | None = None,
-    kind: str | None = None,
-    wanted: Wanted | None = None,
-) -> Found:
-    """Run what of ``tasks`` is not done, on the nodes of the Ray cluster at ``address``.
+@dataclass(kw_only=True)
+class Distribution(Session):
+    """Runs the tasks on the nodes of the Ray cluster at ``address``.
 
     A timing has a GPU for itself, or all CPUs of a node; training runs share one (`SHARE`). Results are kept here, a
     task at a time. A task whose node is lost is handed out again, to a row with the status `error` after `LOSSES`. All
     nodes must have machines of one name: what was measured on one is done for all of them. Nothing is resumed from
     checkpoints, unless the study names a folder for them, which all nodes must share.
-
-    Raises:
-        NfbenchError: ray is not installed, no cluster answers, no node could run it, nodes differ in their software or
-            machine or lack its data, or all of them are lost. What was measured before is kept.
     """
-    if ":" in device:
-        raise NfbenchError(f"--device {device} names a card, and Ray chooses those.", try_="--device cuda")
-    device = kind or {"auto": "cuda"}.get(device, device)
-    board.about("")
-    board.phase(f"connecting to the Ray cluster at {address}" if address != "auto" else "connecting to the Ray cluster")
-    sent = [_sent(task) for task in tasks]
-    with Nodes(address) as nodes, held_back() as heed:
-        nodes.heed = heed
-        fleet = Fleet(nodes, device, [task.entry.sources for task in sent], board.note)
-        return _Distribution(sent, fleet, keep, board, study).run(home, wanted or Wanted())
 
+    address: str
 
-class _Distribution:
-    def __init__(
-        self,
-        tasks: Sequence[Task],
-        fleet: Fleet,
-        keep: Callable[[Sequence[Result]], None],
-        board: Board,
-        study: str | None,
-    ) -> None:
-        self.tasks, self.fleet, self.nodes = tasks, fleet, fleet.nodes
-        self.keep, self.board, self.study = keep, board, study
-        self.results: list[list[Result] | None] = [None] * len(tasks)
-        self.passed_over: dict[int, str] = {}
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.tasks = [_sent(task) for task in self.tasks]
         self.running: dict[Any, tuple[int, float]] = {}
         self.losses: dict[int, int] = {}
         self.refusal: NfbenchError | None = None
         self.said = 0, 0
-        self.ran = 0
 
-    def run(self, home: Callable[[Machine], Home], wanted: Wanted) -> Found:
-        self.hello = self._hello()
-        earlier = home(self.hello.machine).earlier
-        self.durations = Durations(r for r in earlier if _alike(r.machine, self.hello.machine))
-        self.results = _done([] if wanted.fresh else earlier, self.hello, self.tasks)
-        to_do = wanted.to_do(self.results)
-        before = sum(rows is not None for place, rows in enumerate(self.results) if place not in to_do)
-        self.board.planned(self.tasks, self.results, to_do)
-        self.waiting = list(to_do)
-        try:
-            self._all(wanted)
-        finally:
-            self.nodes.cancel(self.running)
+    def run(self) -> None:
+        """Run them.
+
+        Raises:
+            NfbenchError: ray is not installed, no cluster answers, no node could run it, nodes differ in their software
+                or machine or lack its data, or all of them are lost. What was measured before is kept.
+        """
+        if ":" in self.device:
+            raise NfbenchError(f"--device {self.device} names a card, and Ray chooses those.", try_="--device cuda")
+        device = self.kind or {"auto": "cuda"}.get(self.device, self.device)
+        self.board.about("")
+        self.board.phase(f"connecting to the Ray cluster{'' if self.address == 'auto' else f' at {self.address}'}")
+        with Nodes(self.address) as self.nodes, held_back() as self.nodes.heed:
+            self.fleet = Fleet(self.nodes, device, [task.entry.sources for task in self.tasks], self.board.note)
+            self.hello = self._hello()
+            earlier = self.home(self.hello.machine).earlier
+            self.durations = Durations(r for r in earlier if _alike(r.machine, self.hello.machine))
+            self.plan(_done([] if self.wanted.fresh else earlier, self.hello, self.tasks))
+            try:
+                self._all()
+            finally:
+                self.nodes.cancel(self.running)
         if self.refusal is not None:
             raise self.refusal
-        return Found(self.results, before, self.ran, self.passed_over)
 
     def _hello(self) -> Hello:
         """What a node says of its device, which it has opened."""
@@ -129,10 +104,10 @@ class _Distribution:
             return hello
         raise NfbenchError(f"{LOSSES} nodes were lost while they opened their device ({why}).", try_="ray status")
 
-    def _all(self, wanted: Wanted) -> None:
+    def _all(self) -> None:
         """Hand out as many tasks as there is room for, and keep what comes back, until nothing is left."""
         since = time.monotonic()
-        while self.running or (self.waiting and self.refusal is None):
+        while self.running or (self.left and self.refusal is None):
             room = self.fleet.room()
             if room:
                 since = time.monotonic()
@@ -142,20 +117,19 @@ class _Distribution:
                     try_="the same command when it has: it goes on from here",
                 )
             free = room - sum(_share(self.tasks[place]) for place, _ in self.running.values())
-            while self.waiting and self.refusal is None and _share(self.tasks[self.waiting[0]]) <= free:
-                place = self.waiting.pop(0)
-                if self._begin(place, wanted):
+            while self.left and self.refusal is None and _share(self.tasks[self.left[0]]) <= free:
+                place = self.left.pop(0)
+                if self._begin(place):
                     free -= _share(self.tasks[place])
             self._say()
             for ref in self.nodes.ended(self.running):
-                self._ended(ref)
+                self._came_back(ref)
 
-    def _begin(self, place: int, wanted: Wanted) -> bool:
-        task = self.tasks[place]
-        if (why := wanted.passes_over(task, self.results)) is not None:
-            self.passed_over[place] = why
+    def _begin(self, place: int) -> bool:
+        if self.passes_over(place):
             return False
-        left = [place, *(p for p, _ in self.running.values()), *self.waiting]
+        task = self.tasks[place]
+        left = [place, *(p for p, _ in self.running.values()), *self.left]
         self.board.begun(place, [self.durations.of(self.tasks[p]) for p in left])
         share = _share(task)
         asked = Asked(self._with_checkpoint(task), self.fleet.device, self.study, self.fleet.name, share)
@@ -163,7 +137,7 @@ class _Distribution:
         self.running[ref] = place, time.monotonic()
         return True
 
-    def _ended(self, ref: Any) -> None:
+    def _came_back(self, ref: Any) -> None:
         place, began = self.running.pop(ref)
         task = self.tasks[place]
         try:
@@ -173,7 +147,7 @@ class _Distribution:
             if count < LOSSES:
                 how = "broke on its node" if isinstance(lost, Broken) else "was lost with its node"
                 self.board.note(f"{task.name} {how} ({lost}). It is handed out again.")
-                self.waiting.insert(0, place)
+                self.left.insert(0, place)
                 return
             report = Report(died=f"its node, or its process there, was lost {count} times: {lost}")
         for note in report.notes:
@@ -192,10 +166,7 @@ class _Distribution:
             message = report.died or "it came back without a result"
             rows = [row_of_error(task, task.workload, message, self.hello, self.study)]
         self.keep(rows)
-        self.results[place] = rows
-        self.ran += 1
-        self.durations.learn(rows)
-        self.board.ended(place, rows, time.monotonic() - began)
+        self.ended(place, rows, time.monotonic() - began)
 
     def _other_software(self, task: Task, rows: Sequence[Result]) -> NfbenchError | None:
         """Why rows of a node that joined later, or was changed since, are not kept; None where they are."""

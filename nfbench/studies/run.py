@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -129,18 +130,6 @@ class Home(NamedTuple):
     earlier: Sequence[Result]
 
 
-class Found(NamedTuple):
-    """The results of each task, None where it has none yet; how many tasks were done ``before`` and how many ``ran``.
-
-    ``passed_over`` says why tasks were not to be run, by their places.
-    """
-
-    results: list[list[Result] | None]
-    before: int
-    ran: int
-    passed_over: dict[int, str]
-
-
 class Wanted(NamedTuple):
     """Which tasks to run: those missing, also those that ``retry`` a failure, or all ``fresh``; ``limit`` at most.
 
@@ -157,32 +146,65 @@ class Wanted(NamedTuple):
         missing = [place for place, rows in enumerate(results) if rows is None or (self.retry and failed(rows))]
         return missing[: self.limit]
 
-    def passes_over(self, task: Task, results: Iterable[Sequence[Result] | None]) -> str | None:
-        """Why the task is not run after all; None where it is."""
-        return self.skip and self.skip(task, [r for rows in results if rows is not None for r in rows])
+
+WHAT_IS_MISSING = Wanted()
 
 
-def execute(
-    tasks: Sequence[Task],
-    *,
-    device: str,
-    keep: Callable[[Sequence[Result]], None],
-    board: Board,
-    home: Callable[[Machine], Home],
-    study: str | None = None,
-    kind: str | None = None,
-    wanted: Wanted | None = None,
-) -> Found:
-    """Run what of ``tasks`` no earlier session has done on this machine with this software.
+@dataclass(kw_only=True)
+class Session:
+    """What of ``tasks`` no earlier session has done on this machine with this software, while it runs and afterwards.
 
     ``keep`` gets all results of a task at once, as soon as it ends. A task that fails leaves a row with its status, and
-    the others go on. Epochs of a run that was cut off are not trained again: checkpoints stay in ``.checkpoints`` of
-    the study's folder until the run's result is kept.
-
-    Raises:
-        NfbenchError: the device cannot be had, or is not of the ``kind`` for which the tasks were chosen.
+    the others go on. ``kind`` is that of the device for which the tasks were chosen. ``results`` are those of each task,
+    None where it has none yet; ``passed_over`` says why tasks were not run after all, by their places; so many tasks
+    were done ``before``, and so many ``ran``.
     """
-    return _Execution(tasks, device, keep, board, home, study, kind, wanted or Wanted()).run()
+
+    tasks: Sequence[Task]
+    device: str
+    keep: Callable[[Sequence[Result]], None]
+    board: Board
+    home: Callable[[Machine], Home]
+    study: str | None = None
+    kind: str | None = None
+    wanted: Wanted = WHAT_IS_MISSING
+
+    def __post_init__(self) -> None:
+        self.results: list[list[Result] | None] = [None] * len(self.tasks)
+        self.passed_over: dict[int, str] = {}
+        self.left: list[int] = []
+        self.before = self.ran = 0
+        self.durations = Durations()
+
+    def run(self) -> None:
+        """Run them.
+
+        Raises:
+            NfbenchError: the device cannot be had, or is not of the ``kind``. What was measured before is kept.
+        """
+        raise NotImplementedError
+
+    def plan(self, results: list[list[Result] | None]) -> None:
+        """Decide what is ``left``, where ``results`` holds what earlier sessions found of each task."""
+        self.results, self.left = results, self.wanted.to_do(results)
+        self.before = sum(rows is not None for place, rows in enumerate(results) if place not in self.left)
+        self.board.planned(self.tasks, results, list(self.left))
+
+    def passes_over(self, place: int) -> bool:
+        """Whether the task is not run after all, for a reason that is noted."""
+        if self.wanted.skip is None:
+            return False
+        why = self.wanted.skip(self.tasks[place], [r for rows in self.results if rows is not None for r in rows])
+        if why is not None:
+            self.passed_over[place] = why
+        return why is not None
+
+    def ended(self, place: int, rows: list[Result], seconds: float) -> None:
+        """Note what came of a task, which has been kept."""
+        self.results[place] = rows
+        self.ran += 1
+        self.durations.learn(rows)
+        self.board.ended(place, rows, seconds)
 
 
 def measured_once(task: Task, *, device: str, watch: Watcher, study: str | None = None) -> list[Result]:
@@ -200,45 +222,32 @@ def measured_once(task: Task, *, device: str, watch: Watcher, study: str | None 
     return kept
 
 
-class _Execution:
-    def __init__(
-        self,
-        tasks: Sequence[Task],
-        device: str,
-        keep: Callable[[Sequence[Result]], None],
-        board: Board,
-        home: Callable[[Machine], Home],
-        study: str | None,
-        kind: str | None,
-        wanted: Wanted,
-    ) -> None:
-        self.tasks, self.device, self.keep, self.board = list(tasks), device, keep, board
-        self.home, self.study, self.kind, self.wanted = home, study, kind, wanted
-        self.results: list[list[Result] | None] = [None] * len(self.tasks)
-        self.buffer: list[Result] = []
-        self.passed_over: dict[int, str] = {}
-        self.probe: Process | None = None
-        self.ran = 0
+class Execution(Session):
+    """Runs the tasks here.
 
-    def run(self) -> Found:
+    Epochs of a run that was cut off are not trained again: checkpoints stay in ``.checkpoints`` of the study's folder
+    until the run's result is kept.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.buffer: list[Result] = []
+        self.probe: Process | None = None
+
+    def run(self) -> None:
         try:
             self.hello = self._hello()
             folder, earlier = self.home(self.hello.machine)
             self.checkpoints = Checkpoints(folder, self.tasks, (self.hello.machine, self.hello.software))
             self.durations = Durations(r for r in earlier if r.machine == self.hello.machine)
             done = Done([] if self.wanted.fresh else earlier, self.hello.machine, self.hello.software)
-            self.results = [done.rows(task) for task in self.tasks]
-            to_do = self.wanted.to_do(self.results)
-            before = sum(rows is not None for place, rows in enumerate(self.results) if place not in to_do)
-            self._forget_finished(to_do)
-            self.board.planned(self.tasks, self.results, to_do)
-            self.left = list(to_do)
-            for batch in _batches(self.tasks, to_do):
+            self.plan([done.rows(task) for task in self.tasks])
+            self._forget_finished()
+            for batch in _batches(self.tasks, list(self.left)):
                 self._batch(batch)
         finally:
             if self.probe is not None:
                 self.probe.close()
-        return Found(self.results, before, self.ran, self.passed_over)
 
     def _hello(self) -> Hello:
         """What the first worker says of itself; its device has been opened."""
@@ -270,8 +279,7 @@ class _Execution:
 
     def _task(self, place: int, group: Group) -> None:
         task = self.tasks[place]
-        if (why := self.wanted.passes_over(task, self.results)) is not None:
-            self.passed_over[place] = why
+        if self.passes_over(place):
             self.left.remove(place)
             return
         self.board.begun(place, [self.durations.of(self.tasks[p]) for p in self.left])
@@ -293,17 +301,14 @@ class _Execution:
                 rows[-1] = msgspec.structs.replace(rows[-1], notes={**rows[-1].notes, **limit})
         self.buffer[:] = rows
         self._flush()
-        self.results[place] = rows
-        self.ran += 1
         self.left.remove(place)
-        self.durations.learn(rows)
         if failed(rows):
             # it is gone, or has words left to say that are no answer to what it is asked next
             for index in range(len(group.seats)):
                 group.renew(index)
         else:
             self.checkpoints.forget(task)
-        self.board.ended(place, rows, seconds)
+        self.ended(place, rows, seconds)
 
     def _settled(self, task: Task) -> list[Resolved | None]:
         """What each `auto` of the task's steps became in an earlier round, so that rounds replicate each other."""
@@ -333,12 +338,12 @@ class _Execution:
         self.buffer.append(row_of_error(task, error.seat.workload, message, self.hello, self.study))
         self.board.note(f"{error.seat.workload.model}: error: {message}")
 
-    def _forget_finished(self, to_do: Sequence[int]) -> None:
+    def _forget_finished(self) -> None:
         """Remove checkpoints of runs that were stopped between their result and this, and all where all begin anew."""
         for place, task in enumerate(self.tasks):
             rows = self.results[place]
             over = rows is not None and not failed(rows)
-            if self.wanted.fresh if place in to_do else over:
+            if self.wanted.fresh if place in self.left else over:
                 self.checkpoints.forget(task)
 
 

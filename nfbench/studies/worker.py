@@ -27,8 +27,20 @@ from nfbench.devices.base import OTHER_TREE, Device
 from nfbench.errors import DeviceUnavailable, NfbenchError, Terminated, UnsupportedWorkload
 from nfbench.learning.sources import Sources
 from nfbench.measuring.measure import Measurement
-from nfbench.measuring.outcome import Keep, Labels
-from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Record, Result, Sampling, Software, Workload
+from nfbench.measuring.outcome import Labels
+from nfbench.records import (
+    Accuracy,
+    AgcCost,
+    Dependence,
+    Flops,
+    Machine,
+    Record,
+    Result,
+    Sampling,
+    Software,
+    StepTime,
+    Workload,
+)
 
 
 class Request(Record, frozen=True, kw_only=True):
@@ -118,12 +130,101 @@ class Pipe:
         traceback.print_exception(error)
 
 
+class Worker:
+    """Does what it is asked on an open device. What is built for a step stays while the same step is asked for."""
+
+    def __init__(self, device: Device, pipe: Pipe) -> None:
+        self.device, self.pipe = device, pipe
+        self.built: Measurement | None = None
+
+    def answer(self, request: Request) -> None:
+        """Send what came of ``request``.
+
+        Raises:
+            KeyboardInterrupt, Terminated: a signal ended it; what there is has been sent.
+        """
+        workload = request.workload
+        try:
+            if isinstance(workload, Accuracy):
+                self._learn(request, workload)
+            elif isinstance(workload, AgcCost):
+                self._clips(request, workload)
+            elif isinstance(workload, Flops | Dependence):
+                self._count(request, workload)
+            else:
+                self._time(request, workload)
+        except NfbenchError as error:
+            self.pipe.send(_refusal(error, isinstance(error, DeviceUnavailable)))
+        if isinstance(workload, StepTime):
+            # what is cached would be missing from the memory of whose turn it is next
+            self.device.rest()
+
+    def _keep(self, result: Result) -> None:
+        if names := _from_other_tree():
+            result = msgspec.structs.replace(result, notes={**result.notes, OTHER_TREE: names})
+        self.pipe.send(Answer(result=result))
+
+    def _time(self, request: Request, workload: StepTime) -> None:
+        built = self.built
+        if built is None or (built.workload, built.seed) != (workload, request.seed):
+            self.built = built = Measurement(self.device, workload, request.sampling, self._keep, watch=self.pipe)
+        built.sampling, built.seed, built.labels = request.sampling, request.seed, request.labels
+        if request.counts:
+            built.counts(request.round)
+        else:
+            built.turn(request.round, request.turn)
+
+    def _learn(self, request: Request, workload: Accuracy) -> None:
+        from nfbench.learning.fit import Run
+
+        Run(
+            self.device,
+            workload,
+            request.sampling,
+            self._keep,
+            seed=request.seed,
+            watch=self.pipe,
+            labels=request.labels,
+            sources=request.sources,
+        ).run()
+
+    def _count(self, request: Request, workload: Flops | Dependence) -> None:
+        from nfbench.measuring.counted import count
+
+        count(self.device, workload, self._keep, seed=request.seed, watch=self.pipe, labels=request.labels)
+
+    def _clips(self, request: Request, workload: AgcCost) -> None:
+        from nfbench.measuring.clips import ClipCosts
+
+        runs = self.device.clip_impls()
+        here = [w for w in (workload, *request.beside) if w.impl == "copy" or runs[w.impl] is None]
+        if all(w.impl == "copy" for w in here):
+            raise UnsupportedWorkload(
+                f"--agc-impl {workload.impl} does not run on {self.device.machine.name}.",
+                why=f"{runs[workload.impl]}." if workload.impl != "copy" else "",
+                try_="--agc-impl foreach",
+            )
+        kept: list[Result] = []
+        ClipCosts(self.device, request.sampling, kept.append, self.pipe, request.seed, request.labels).run(here)
+        self.pipe.send(Answer(result=kept[-1], more=tuple(kept[:-1])))
+
+
+def opened(wanted: str, pipe: Pipe) -> Worker | None:
+    """A worker on the device ``wanted``, which has said hello; None where it has said why there is none."""
+    try:
+        device = open_device(wanted)
+    except NfbenchError as error:
+        pipe.send(_refusal(error, fatal=True))
+        return None
+    pipe.send(Hello(machine=device.machine, software=device.software()))
+    return Worker(device, pipe)
+
+
 def main(wanted: str) -> None:
     """Serve requests until standard input ends."""
     # whatever a user's factory prints must not end up among the messages
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    pipe = Pipe(out)
     inbox: queue.Queue[Request] = queue.Queue()
     threading.Thread(target=_read, args=(inbox,), daemon=True).start()
 
@@ -131,81 +232,17 @@ def main(wanted: str) -> None:
         raise Terminated
 
     signal.signal(signal.SIGTERM, stop)
-    try:
-        device = open_device(wanted)
-    except NfbenchError as error:
-        pipe.send(Answer(error=(error.what, error.why, error.try_), fatal=True))
-        return
-    pipe.send(Hello(machine=device.machine, software=device.software()))
-    built: Measurement | None = None
-
-    def answer(result: Result) -> None:
-        if names := _from_other_tree():
-            result = msgspec.structs.replace(result, notes={**result.notes, OTHER_TREE: names})
-        pipe.send(Answer(result=result))
-
-    while True:
+    worker = opened(wanted, Pipe(out))
+    while worker is not None:
         request = inbox.get()
         try:
-            if isinstance(request.workload, Accuracy):
-                _learn(device, request, answer, pipe)
-                continue
-            if isinstance(request.workload, AgcCost):
-                _clips(device, request, pipe)
-                continue
-            if isinstance(request.workload, Flops | Dependence):
-                from nfbench.measuring.counted import count
-
-                count(device, request.workload, answer, seed=request.seed, watch=pipe, labels=request.labels)
-                continue
-            if built is None or (built.workload, built.seed) != (request.workload, request.seed):
-                built = Measurement(device, request.workload, request.sampling, answer, watch=pipe)
-            built.sampling, built.seed, built.labels = request.sampling, request.seed, request.labels
-            if request.counts:
-                built.counts(request.round)
-            else:
-                built.turn(request.round, request.turn)
-        except NfbenchError as error:
-            fatal = isinstance(error, DeviceUnavailable)
-            pipe.send(Answer(error=(error.what, error.why, error.try_), fatal=fatal))
+            worker.answer(request)
         except (KeyboardInterrupt, Terminated):
             return
-        # what is cached would be missing from the memory of whose turn it is next
-        device.rest()
 
 
-def _learn(device: Device, request: Request, keep: Keep, watch: Pipe) -> None:
-    from nfbench.learning.fit import Run
-
-    assert isinstance(request.workload, Accuracy)
-    Run(
-        device,
-        request.workload,
-        request.sampling,
-        keep,
-        seed=request.seed,
-        watch=watch,
-        labels=request.labels,
-        sources=request.sources,
-    ).run()
-
-
-def _clips(device: Device, request: Request, pipe: Pipe) -> None:
-    from nfbench.measuring.clips import ClipCosts
-
-    assert isinstance(request.workload, AgcCost)
-    runs = device.clip_impls()
-    asked = [request.workload, *request.beside]
-    here = [w for w in asked if w.impl == "copy" or runs[w.impl] is None]
-    if all(w.impl == "copy" for w in here):
-        raise UnsupportedWorkload(
-            f"--agc-impl {asked[0].impl} does not run on {device.machine.name}.",
-            why=f"{runs[asked[0].impl]}." if asked[0].impl != "copy" else "",
-            try_="--agc-impl foreach",
-        )
-    kept: list[Result] = []
-    ClipCosts(device, request.sampling, kept.append, pipe, request.seed, request.labels).run(here)
-    pipe.send(Answer(result=kept[-1], more=tuple(kept[:-1])))
+def _refusal(error: NfbenchError, fatal: bool) -> Answer:
+    return Answer(error=(error.what, error.why, error.try_), fatal=fatal)
 
 
 def _from_other_tree() -> str:
