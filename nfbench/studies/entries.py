@@ -24,8 +24,7 @@ from nfbench.records import Accuracy, AgcCost, AgcImpl, Dependence, Flops, Sampl
 class Entry(NamedTuple):
     """One point of a grid: one workload, or several that take turns.
 
-    ``table`` is the kind of its table in the study file and ``place`` its number there, ``seeds`` are those of training
-    runs, ``time_limit`` caps the seconds of each task, start aside, ``claims`` are those that it is for.
+    ``table`` is the kind of its table in the study file, ``seeds`` are those of training runs, ``time_limit`` caps the seconds of each task, start aside, ``claims`` are those that it is for.
     """
 
     table: str
@@ -35,7 +34,6 @@ class Entry(NamedTuple):
     sources: Sources = Sources()
     time_limit: float | None = None
     claims: tuple[str, ...] = ()
-    place: int = 0
 
     @property
     def compared(self) -> tuple[StepTime, StepTime] | None:
@@ -159,7 +157,7 @@ def settings_of(table: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in given.items() if k in keys}
 
 
-def entry_of(table: str, point: Mapping[str, Any], about: Mapping[str, Any], place: int = 0) -> Entry:
+def entry_of(table: str, point: Mapping[str, Any], about: Mapping[str, Any]) -> Entry:
     """The entry of one point of a grid; ``about`` holds what is said about its table.
 
     Raises:
@@ -177,7 +175,7 @@ def entry_of(table: str, point: Mapping[str, Any], about: Mapping[str, Any], pla
             near = difflib.get_close_matches(claim, _CLAIMS, 1)
             raise BadStudy(f"There is no claim {claim!r}.", try_=near[0] if near else f"one of {', '.join(_CLAIMS)}")
     made = _MAKERS[table](dict(point))
-    return made._replace(table=table, place=place, time_limit=limit, claims=tuple(claims))
+    return made._replace(table=table, time_limit=limit, claims=tuple(claims))
 
 
 def excluding(table: str, exclude: Any) -> None:

@@ -152,12 +152,12 @@ WHAT_IS_MISSING = Wanted()
 
 @dataclass(kw_only=True)
 class Session:
-    """What of ``tasks`` no earlier session has done on this machine with this software, while it runs and afterwards.
+    """What of ``tasks`` no earlier session has done on this machine with this software, while it runs and after.
 
     ``keep`` gets all results of a task at once, as soon as it ends. A task that fails leaves a row with its status, and
-    the others go on. ``kind`` is that of the device for which the tasks were chosen. ``results`` are those of each task,
-    None where it has none yet; ``passed_over`` says why tasks were not run after all, by their places; so many tasks
-    were done ``before``, and so many ``ran``.
+    the others go on. ``kind`` is that of the device for which the tasks were chosen. ``results`` are those of each
+    task, None where it has none yet; ``passed_over`` says why tasks were not run after all, by their places; so many
+    tasks were done ``before``, and so many ``ran``.
     """
 
     tasks: Sequence[Task]

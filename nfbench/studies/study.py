@@ -147,7 +147,7 @@ class Study(Record, frozen=True, kw_only=True):
         try:
             excluding(table, exclude)
             found = points(merged, models, exclude, [name for name in common if name not in raw])
-            made = [entry_of(table, point, raw, index) for point in found]
+            made = [entry_of(table, point, raw) for point in found]
             unmatched = [one for one in exclude if strict and not any(matches(p, one) for p in points(merged, models))]
             if unmatched:
                 raise BadStudy(f"exclude = [{unmatched[0]}] matches no point of the grid.", try_="without it")
