@@ -24,7 +24,8 @@ from nfbench.records import Accuracy, AgcCost, AgcImpl, Dependence, Flops, Sampl
 class Entry(NamedTuple):
     """One point of a grid: one workload, or several that take turns.
 
-    ``table`` is the kind of its table in the study file, ``seeds`` are those of training runs, ``time_limit`` caps the seconds of each task, start aside, ``claims`` are those that it is for.
+    ``table`` is the kind of its table in the study file, ``seeds`` are those of training runs, ``time_limit`` caps
+    the seconds of each task, start aside, ``claims`` are those that it is for.
     """
 
     table: str
