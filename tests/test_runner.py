@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,64 +108,52 @@ def test_what_cannot_run_is_a_row_and_a_device_that_is_not_there_ends_the_run() 
 # one process
 
 
-def request_for(model: str = "tiny-nfnet", **sampling: Any) -> Request:
-    return Request(workload=StepTime(model=model), sampling=Sampling(**sampling))
+def ask(process: Process, model: str = "tiny-nfnet", **sampling: Any) -> None:
+    process.ask(Request(workload=StepTime(model=model), sampling=Sampling(**sampling)), Quiet())
 
 
-def test_a_worker_that_is_killed_is_said_to_have_died() -> None:
-    process = Process("fake")
-    try:
-        process.ask(request_for(), Quiet())
-        assert process.child is not None
-        process.child.kill()
-        process.child.wait()
-        with pytest.raises(Died, match="killed, most likely for want of memory"):
-            process.ask(request_for(), Quiet())
-    finally:
-        process.close()
-
-
-def test_a_worker_that_takes_too_long_is_killed() -> None:
-    endless = 1e9
-    process = Process("fake", allowance=1 - 2 * endless)
-    try:
-        with pytest.raises(TooLong, match="no answer after 1 s"):
-            process.ask(request_for(min_steps=10**9, max_time=endless), Quiet())
-        assert process.child is not None and process.child.poll() is not None
-    finally:
-        process.close()
-
-
-@pytest.mark.parametrize(
-    ("file", "code", "model", "words"),
-    [
-        (
-            "nfbench/studies/worker.py",
-            "import sys\nprint('hello, I am 9.0', flush=True)\nsys.stdin.read()\n",
-            "tiny-nfnet",
-            "in words that this nfbench does not know",
-        ),
-        (
-            "forks.py",
-            "import os, time\ndef net(num_classes):\n    if os.fork():\n        os._exit(7)\n    time.sleep(1000)\n",
-            "forks:net",
-            "ended with exit code 7",
-        ),
-    ],
-    ids=["of another nfbench", "that left a process of its own behind"],
-)
-def test_a_worker_is_not_waited_for(file: str, code: str, model: str, words: str) -> None:
-    path = Path("other") / file
-    path.parent.mkdir(parents=True)
-    path.write_text(code)
-    for folder in path.parents[: len(path.parents) - 2]:
-        (folder / "__init__.py").write_text("")
-    process = Process("fake", place=Place(path=(Path("other").resolve(),)))
+@pytest.fixture
+def process() -> Iterator[Process]:
+    made = Process("fake", place=Place(path=(Path("path").resolve(),)))
     began = time.monotonic()
-    with pytest.raises(Died, match=words):
-        process.ask(request_for(model), Quiet())
-    process.close()
+    yield made
+    made.close()
+    # nobody who is gone, or speaks in tongues, is waited for
     assert time.monotonic() - began < 20
+
+
+def test_a_worker_that_is_killed_is_said_to_have_died(process: Process) -> None:
+    ask(process)
+    assert process.child is not None
+    process.child.kill()
+    process.child.wait()
+    with pytest.raises(Died, match="killed, most likely for want of memory"):
+        ask(process)
+
+
+def test_a_worker_that_takes_too_long_is_killed(process: Process) -> None:
+    process.allowance, endless = 1 - 2e9, 1e9
+    with pytest.raises(TooLong, match="no answer after 1 s"):
+        ask(process, min_steps=10**9, max_time=endless)
+    assert process.child is not None and process.child.poll() is not None
+
+
+def test_what_a_worker_of_another_nfbench_says_ends_it(process: Process) -> None:
+    package = Path("path/nfbench/studies")
+    package.mkdir(parents=True)
+    for folder in (package.parent, package):
+        (folder / "__init__.py").write_text("")
+    (package / "worker.py").write_text("import sys\nprint('hello, I am 9.0', flush=True)\nsys.stdin.read()\n")
+    with pytest.raises(Died, match="in words that this nfbench does not know"):
+        ask(process)
+
+
+def test_what_a_dead_worker_has_started_holds_nobody_up(process: Process) -> None:
+    Path("forks.py").write_text(
+        "import os, time\ndef net(num_classes):\n    if os.fork():\n        os._exit(7)\n    time.sleep(1000)\n"
+    )
+    with pytest.raises(Died, match="ended with exit code 7"):
+        ask(process, "forks:net")
 
 
 def test_the_fake_device_imports_no_torch() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import fcntl
 import io
 import json
 import os
@@ -198,40 +197,28 @@ def test_a_disk_that_is_full_loses_nothing_and_leaves_no_half_line(cli: Cli, mon
     Path(rescued).unlink()
 
 
-def test_a_folder_that_cannot_be_written_is_said_before_anything_is_measured(cli: Cli) -> None:
-    Path("results").write_text("a file")
-    done = run(cli, HEAD + '[[step-time]]\nmodel = "tiny-nfnet"\n')
-    assert done.code == 1
-    assert done.err.startswith("Results cannot be written to results: results is no folder.")
-
-
-def test_a_second_run_into_the_same_folder_is_refused_while_the_first_goes_on(cli: Cli) -> None:
-    folder = Path("results/fake/mine")
-    folder.mkdir(parents=True)
+def test_runs_of_one_study_keep_each_other_out_of_its_folder_but_for_shards_of_one_number(cli: Cli) -> None:
     text = HEAD + '[[step-time]]\nmodel = ["tiny-nfnet", "tiny-resnet"]\nmax_time = 1\n'
-    with (folder / ".running").open("w") as held:
-        held.write("process 7")
-        held.flush()
-        fcntl.flock(held, fcntl.LOCK_EX)
-        refused = run(cli, text)
-        assert refused.code == 1
-        assert "Process 7 runs this into results/fake/mine already." in refused.err
-        assert "Try: --shard 1/2 in one and --shard 2/2 in the other" in refused.err
-        assert run(cli, text, "--shard", "2/2").code == 1
-    assert not list(folder.glob("*.jsonl"))
-    # one that was killed leaves its file, and nobody in it
-    assert run(cli, text).code == 0 and len(stored()) == 2
 
+    def refused(*flags: str) -> str:
+        done = run(cli, text, *flags)
+        assert done.code == 1 and " runs this into results/fake/mine already." in done.err
+        return str(done.err)
 
-def test_a_whole_run_and_shards_keep_each_other_out_and_so_do_shards_of_another_number(cli: Cli) -> None:
-    text = HEAD + '[[step-time]]\nmodel = ["tiny-nfnet", "tiny-resnet"]\nmax_time = 1\n'
-    assert run(cli, text, "--shard", "1/2").code == 0
     landing = Landing(None, "mine")
     landing.make(FakeDevice.machine)
+    landing.hold(FakeDevice.machine)
+    said = refused()
+    assert f"Process {os.getpid()} runs" in said and "Try: --shard 1/2 in one and --shard 2/2 in the other" in said
+    refused("--shard", "2/2")
+    assert not list(Path("results/fake/mine").glob("*.jsonl"))
+    landing.release()
+    # one that was killed leaves its file, and nobody in it
+    assert run(cli, text, "--shard", "1/2").code == 0
     landing.hold(FakeDevice.machine, "1/2")
-    assert "Shards of 2 runs this into" in run(cli, text).err
-    assert "runs this into results/fake/mine already" in run(cli, text, "--shard", "1/2").err
-    assert "runs this into results/fake/mine already" in run(cli, text, "--shard", "1/1").err
+    assert "Shards of 2 runs this into" in refused()
+    refused("--shard", "1/2")
+    refused("--shard", "1/1")
     assert run(cli, text, "--shard", "2/2").code == 0
     landing.release()
     assert run(cli, text).code == 0 and len(stored()) == 2
@@ -247,7 +234,7 @@ def torn() -> tuple[Path, bytes, bytes]:
     return folder, whole, half
 
 
-def test_a_half_written_line_is_cut_off_and_a_whole_one_is_ended() -> None:
+def test_a_half_written_line_is_cut_off_and_a_whole_one_is_ended_unless_somebody_writes_there() -> None:
     folder, whole, half = torn()
     (folder / "a.jsonl").write_bytes(whole + b"\n" + half)
     (folder / "b.jsonl").write_bytes(whole)
@@ -256,7 +243,14 @@ def test_a_half_written_line_is_cut_off_and_a_whole_one_is_ended() -> None:
     assert mend(sorted(folder.glob("*.jsonl"))) == 2
     left = {"a.jsonl": whole + b"\n", "b.jsonl": whole + b"\n", "c.jsonl": b"", "d.jsonl": b""}
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == left
-    assert mend(sorted(folder.glob("*.jsonl"))) == 0
+    writer = Writer(folder / "a.jsonl")
+    writer.write(result())
+    with (folder / "a.jsonl").open("ab") as file:
+        file.write(half)
+    before = (folder / "a.jsonl").read_bytes()
+    assert mend(sorted(folder.glob("*.jsonl"))) == 0 and (folder / "a.jsonl").read_bytes() == before
+    writer.close()
+    assert mend(sorted(folder.glob("*.jsonl"))) == 1
 
 
 def test_nothing_is_cut_off_that_is_no_result(cli: Cli) -> None:
@@ -275,18 +269,6 @@ def test_nothing_is_cut_off_that_is_no_result(cli: Cli) -> None:
     for name in ("other", "mine"):
         assert run(cli, flops, "--out", f"here/{name}.jsonl").code == 0
         assert [r.workload.model for r in load([folder / f"{name}.jsonl"]).results] == ["tiny-nfnet"]
-
-
-def test_a_file_that_somebody_writes_is_left_alone() -> None:
-    folder, _, half = torn()
-    writer = Writer(folder / "a.jsonl")
-    writer.write(result())
-    with (folder / "a.jsonl").open("ab") as file:
-        file.write(half)
-    before = (folder / "a.jsonl").read_bytes()
-    assert mend(sorted(folder.glob("*.jsonl"))) == 0 and (folder / "a.jsonl").read_bytes() == before
-    writer.close()
-    assert mend(sorted(folder.glob("*.jsonl"))) == 1
 
 
 # what is done

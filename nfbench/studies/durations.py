@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from nfbench.records import Accuracy, Dependence, Flops, Result, key
-from nfbench.studies.entry import Task
+from nfbench.studies.entries import Task
 
 TASK_TIME = "task_time"
 """The reading, in seconds, of what a task took from its request to its last result, start of its process aside."""
