@@ -409,7 +409,6 @@ def test_an_acceptance_is_in_the_summary_until_its_day_and_named_where_it_fits_n
         (("--max-time", "soon"), 2, "is no time; type 90s, 20m or 1h."),
         (("--max-time", "-5m"), 2, "is no time; type 90s, 20m or 1h."),
     ],
-    ids=" ".join,
 )
 def test_bad_input_is_one_message(check: Check, args: tuple[str, ...], code: int, words: str) -> None:
     assert check(*args) == []

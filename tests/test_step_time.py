@@ -264,7 +264,7 @@ CHECKS: dict[Callable[[Run, Seen, pytest.MonkeyPatch], None], tuple[str, ...]] =
     optimizer: ("optimizer",),
     seed: ("seed",),
     sampling: ("within", "min_steps", "rounds", "max_time", "device"),
-    what_is_said: ("out", "format", "quiet"),
+    what_is_said: ("out", "format", "quiet", "no_chart"),
 }
 
 
