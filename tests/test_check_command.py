@@ -7,14 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import msgspec
 import pytest
-from click.testing import Result as Done
 from conftest import Cli
 from make import result
 from repository import STUDY, Repository
@@ -38,67 +37,74 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repo
     sys.modules.pop("mynet", None)
 
 
-class Check:
-    """The command with the study of the repository, and its rows."""
+class Checked(NamedTuple):
+    """The rows of a check, and how it ended; as text its verdicts and the exit code."""
 
-    def __init__(self, cli: Cli) -> None:
-        self.cli = cli
-        self.done: Done | None = None
+    rows: list[dict[str, Any]]
+    code: int
+    said: str
 
-    def __call__(self, *args: object, study: str = "gate.toml") -> list[dict[str, Any]]:
-        self.done = self.cli(
-            "check", study, "--device", "fake", "--format", "json", "--quiet", "--out", "o.jsonl", *args
-        )
-        text = self.done.stdout
-        return json.loads(text) if text.startswith("[") else []
+    def __str__(self) -> str:
+        return f"{' '.join(row['verdict'] for row in self.rows)} {self.code}".lstrip()
 
     @property
-    def code(self) -> int:
-        assert self.done is not None
-        return self.done.exit_code
+    def why(self) -> str:
+        return " ".join(row.get("why", "") for row in self.rows)
 
-    @property
-    def said(self) -> str:
-        assert self.done is not None
-        return self.done.stderr
+
+Check = Callable[..., Checked]
 
 
 @pytest.fixture
 def check(cli: Cli, repository: Repository) -> Check:
-    return Check(cli)
+    def check(*args: object, study: str = "gate.toml") -> Checked:
+        done = cli("check", study, "--device", "fake", "--format", "json", "--quiet", "--out", "o.jsonl", *args)
+        assert "Traceback" not in done.output
+        rows = json.loads(done.stdout) if done.stdout.startswith("[") else []
+        return Checked(rows, done.exit_code, done.stderr)
+
+    return check
 
 
 @in_process
 def test_without_a_base_it_prints_the_noise_and_the_smallest_slowdown_that_shows(check: Check) -> None:
-    (row,) = check()
-    assert (row["verdict"], row["ratio"], row["rounds"], check.code) == ("same", 1.0, 4, 0)
-    assert "rounds of the same code differ by 0 % (standard deviation)" in check.said
-    assert "a slowdown of 3.0 % or more is called slower than 3.0 %" in check.said
+    done = check()
+    assert str(done) == "same 0" and (done.rows[0]["ratio"], done.rows[0]["rounds"]) == (1.0, 4)
+    assert "rounds of the same code differ by 0 % (standard deviation)" in done.said
+    assert "a slowdown of 3.0 % or more is called slower than 3.0 %" in done.said
     results = load([Path("o.jsonl")]).results
     assert len(results) == 4 * 4 and {r.side for r in results} == {"base", "head"}
     assert len({r.session for r in results}) == 1 and {r.study for r in results} == {"gate"}
     # what one check has written is the base of the next
     Path("o.jsonl").rename("kept.jsonl")
-    (row,) = check("--against", "kept.jsonl")
-    assert (row["verdict"], row["rounds"], check.code) == ("same", 4, 0)
+    done = check("--against", "kept.jsonl")
+    assert str(done) == "same 0" and done.rows[0]["rounds"] == 4
 
 
 # a git ref, with workers in processes of their own: each side imports its own code
 
 
-def test_a_counts_study_counts_in_two_processes_and_times_nothing(check: Check, repository: Repository) -> None:
+def test_a_counts_study_counts_in_two_processes_and_times_nothing(
+    cli: Cli, check: Check, repository: Repository
+) -> None:
     repository.write("gate.toml", COUNTS)
+    repository.write(".gitignore", "o.jsonl\n")
+    repository.commit("clean")
+    done = check("--against", "HEAD")
+    assert str(done) == "same 0"
+    assert "both sides are the same code. After a push, --against HEAD~1" in done.said
+    Path("o.jsonl").unlink()
     repository.net(operators=101)
-    (row,) = check("--against", "base")
-    assert (row["verdict"], check.code) == ("more", 3)
-    assert (row["base_operators"], row["head_operators"]) == (100, 101)
+    done = check("--against", "base")
+    assert str(done) == "more 3"
+    assert (done.rows[0]["base_operators"], done.rows[0]["head_operators"]) == (100, 101)
     results = load([Path("o.jsonl")]).results
     assert len(results) == 2 and not any(r.reading("step_time") for r in results)
-    assert "More operators a step: mynet:net." in check.said
+    assert "More operators a step: mynet:net." in done.said
     stored("base.jsonl", 1.0)
-    assert check("--against", "base.jsonl") == [] and check.code == 1
-    done = check.cli("run", "gate.toml", "--device", "fake")
-    assert done.exit_code == 1 and "gate counts and times nothing.\nTry: nfbench check gate.toml" in done.stderr
+    assert str(check("--against", "base.jsonl")) == "1"
+    ran = cli("run", "gate.toml", "--device", "fake")
+    assert ran.exit_code == 1 and "gate counts and times nothing.\nTry: nfbench check gate.toml" in ran.stderr
 
 
 def test_what_is_not_committed_is_the_head_and_src_is_a_source(check: Check, repository: Repository) -> None:
@@ -108,9 +114,9 @@ def test_what_is_not_committed_is_the_head_and_src_is_a_source(check: Check, rep
     repository.commit("a src layout")
     repository.git("branch", "-f", "base")
     repository.net(operators=101, file="src/package/nets.py")
-    (row,) = check("--against", "base", "--source", "src")
-    assert (row["verdict"], check.code) == ("more", 3)
-    assert "The merge base is HEAD itself: what differs is what is not committed." in check.said
+    done = check("--against", "base", "--source", "src")
+    assert str(done) == "more 3"
+    assert "The merge base is HEAD itself: what differs is what is not committed." in done.said
 
 
 @pytest.mark.parametrize("how", ["moved", "installed elsewhere", "what it imports is the head's"])
@@ -138,9 +144,9 @@ def test_a_base_that_ran_other_code_than_its_own_is_no_pass(
         repository.commit("more")
         words = f"not the merge base {base[:7]}: --source names its folder"
     monkeypatch.setenv("PYTHONPATH", str(lib), prepend=os.pathsep)
-    (row,) = check("--against", "base")
-    assert (row["verdict"], check.code) == ("incomparable", 4)
-    assert words in row["why"]
+    done = check("--against", "base")
+    assert str(done) == "incomparable 4"
+    assert words in done.why
 
 
 def test_a_base_without_the_workload_is_new_and_a_workload_that_the_head_took_out_is_missing(
@@ -150,14 +156,13 @@ def test_a_base_without_the_workload_is_new_and_a_workload_that_the_head_took_ou
     repository.net(file="another.py")
     repository.write("mine.toml", COUNTS.replace("mynet:net", "another:net"))
     repository.commit("another net and a study of it")
-    (row,) = check("--against", "base", study="mine.toml")
-    assert (row["verdict"], check.code) == ("new", 0)
-    assert "There is no module 'another' to import." in row["why"]
+    done = check("--against", "base", study="mine.toml")
+    assert str(done) == "new 0"
+    assert "There is no module 'another' to import." in done.why
     repository.write("gate.toml", COUNTS.replace("mynet:net", "another:net"))
-    rows = check("--against", "base", "--junit", "check.xml")
-    assert [(r["model"], r["verdict"]) for r in rows] == [("another:net", "new"), ("mynet:net", "missing")]
-    assert check.code == 4 and "Missing: mynet:net." in check.said
-    annotations = [line.partition(" ")[0] for line in check.said.splitlines() if line.startswith("::")]
+    done = check("--against", "base", "--junit", "check.xml")
+    assert str(done) == "new missing 4" and "Missing: mynet:net." in done.said
+    annotations = [line.partition(" ")[0] for line in done.said.splitlines() if line.startswith("::")]
     assert annotations == ["::notice", "::warning"]
     (error,) = ElementTree.parse("check.xml").getroot().iter("error")
     assert error.attrib["type"] == "missing"
@@ -167,18 +172,9 @@ def test_a_worker_that_dies_loses_its_own_row_only(check: Check, repository: Rep
     dies = "import os\ndef net(num_classes):\n    return object()\ndef dies(num_classes):\n    os._exit(9)\n"
     repository.write("mynet.py", dies)
     repository.write("gate.toml", COUNTS.replace('"mynet:net"', '["mynet:dies", "mynet:net"]'))
-    rows = check("--against", "base")
-    assert [(r["model"], r["verdict"]) for r in rows] == [("mynet:dies", "failed"), ("mynet:net", "same")]
-    assert "the head ended as error: the process ended with exit code 9" in rows[0]["why"]
-    assert check.code == 3 and "Does not run: mynet:dies." in check.said
-
-
-def test_equal_and_clean_commits_are_said_to_be_the_same_code(check: Check, repository: Repository) -> None:
-    repository.write("gate.toml", COUNTS)
-    repository.write(".gitignore", "o.jsonl\n")
-    repository.commit("clean")
-    check("--against", "HEAD")
-    assert check.code == 0 and "both sides are the same code. After a push, --against HEAD~1" in check.said
+    done = check("--against", "base")
+    assert str(done) == "failed same 3" and "Does not run: mynet:dies." in done.said
+    assert "the head ended as error: the process ended with exit code 9" in done.why
 
 
 def test_a_signal_keeps_what_was_measured_and_leaves_no_worktree(repository: Repository) -> None:
@@ -268,9 +264,9 @@ def test_what_has_no_merge_base_says_why(
 
 def test_another_python_is_the_base(check: Check, repository: Repository) -> None:
     repository.write("gate.toml", COUNTS)
-    (row,) = check("--against", sys.executable)
-    assert (row["verdict"], check.code) == ("same", 0)
-    assert f"this code against {sys.executable} (nfbench " in check.said
+    done = check("--against", sys.executable)
+    assert str(done) == "same 0"
+    assert f"this code against {sys.executable} (nfbench " in done.said
 
 
 @pytest.mark.parametrize(
@@ -286,8 +282,8 @@ def test_a_python_that_cannot_is_named(check: Check, repository: Repository, scr
     python = repository.folder / "python3"
     python.write_text(script)
     python.chmod(0o755)
-    assert check("--against", python) == []
-    assert check.code == 1 and words in check.said
+    done = check("--against", python)
+    assert str(done) == "1" and words in done.said
 
 
 # stored results
@@ -307,44 +303,42 @@ def stored(path: str, *times: float, **fields: Any) -> None:
 
 @in_process
 @pytest.mark.parametrize(
-    ("time_", "verdict", "code"), [(1 / 32, "same", 0), (1 / 32 / 1.05, "same", 0), (1 / 32 / 1.07, "slower", 3)]
+    ("time_", "outcome"), [(1 / 32, "same 0"), (1 / 32 / 1.05, "same 0"), (1 / 32 / 1.07, "slower 3")]
 )
-def test_stored_results_are_a_tripwire_at_twice_the_threshold(
-    check: Check, time_: float, verdict: str, code: int
-) -> None:
+def test_stored_results_are_a_tripwire_at_twice_the_threshold(check: Check, time_: float, outcome: str) -> None:
     stored("base.jsonl", time_, time_, time_)
-    (row,) = check("--against", "base.jsonl")
-    assert (row["verdict"], check.code, row["limit"]) == (verdict, code, 0.06)
-    assert "slower is said only beyond 6 %, twice --slower-than" in check.said
+    done = check("--against", "base.jsonl")
+    assert str(done) == outcome and done.rows[0]["limit"] == 0.06
+    assert "slower is said only beyond 6 %, twice --slower-than" in done.said
 
 
 @in_process
 def test_a_baseline_of_another_machine_names_the_keys_and_how_to_compare_all_the_same(check: Check) -> None:
     machine = Machine(device="fake", name="another", memory=2**30, driver="1")
     stored("base.jsonl", 1 / 32, 1 / 32, machine=machine)
-    (row,) = check("--against", "base.jsonl")
-    assert (row["verdict"], check.code) == ("incomparable", 4)
-    assert "the base is of another machine: name another → fake; driver 1 → None" in row["why"]
-    (row,) = check("--against", "base.jsonl", "--allow", "name,driver")
-    assert (row["verdict"], check.code) == ("same", 0)
+    done = check("--against", "base.jsonl")
+    assert str(done) == "incomparable 4"
+    assert "the base is of another machine: name another → fake; driver 1 → None" in done.why
+    done = check("--against", "base.jsonl", "--allow", "name,driver")
+    assert str(done) == "same 0"
 
 
 @in_process
 def test_rows_that_are_no_longer_there_twice_there_or_one_round_only_are_named(check: Check) -> None:
     stored("base.jsonl", 1 / 32, 1 / 32)
     stored("base.jsonl", 1 / 32, 1 / 32, workload=StepTime(model="resnet50"))
-    rows = check("--against", "base.jsonl")
-    assert [(r["model"], r["verdict"]) for r in rows] == [("mynet:net", "same"), ("resnet50", "missing")]
-    assert check.code == 4 and "Missing: resnet50." in check.said
+    done = check("--against", "base.jsonl")
+    assert str(done) == "same missing 4" and "Missing: resnet50." in done.said
     Path("twice.jsonl").write_bytes(Path("base.jsonl").read_bytes() * 2)
-    assert check("--against", "twice.jsonl")[0]["verdict"] == "same"
-    assert "4 rows of twice.jsonl are there more than once, and count once." in check.said
+    done = check("--against", "twice.jsonl")
+    assert str(done) == "same missing 4"
+    assert "4 rows of twice.jsonl are there more than once, and count once." in done.said
     stored("one.jsonl", 1 / 32)
-    (row,) = check("--against", "one.jsonl")
-    assert (row["verdict"], check.code) == ("incomparable", 4) and "one round" in row["why"]
+    done = check("--against", "one.jsonl")
+    assert str(done) == "incomparable 4" and "one round" in done.why
     stored("one.jsonl", 1 / 30, start="2026-03-01T00:00:00.000Z")
-    assert check("--against", "one.jsonl") == []
-    assert check.code == 1 and "The run s is there twice" in check.said
+    done = check("--against", "one.jsonl")
+    assert str(done) == "1" and "The run s is there twice" in done.said
 
 
 @pytest.mark.parametrize(
@@ -360,8 +354,8 @@ def test_results_that_cannot_be_a_base_end_before_anything_is_measured(
     check: Check, content: bytes, words: str
 ) -> None:
     Path("base.jsonl").write_bytes(content)
-    assert check("--against", "base.jsonl") == []
-    assert check.code == 1 and words in check.said
+    done = check("--against", "base.jsonl")
+    assert str(done) == "1" and words in done.said
     assert not Path("o.jsonl").exists()
 
 
@@ -391,8 +385,8 @@ def test_an_acceptance_is_in_the_summary_until_its_day_and_named_where_it_fits_n
         ("resnet50", 2999, 3, "accept[0] fits no workload of this study: it is about model resnet50; there are mynet"),
     ):
         repository.write("gate.toml", accept.format(model, year))
-        check("--against", "base.jsonl", "--slower-than", "1%")
-        assert check.code == code and words in summary.read_text() + check.said
+        done = check("--against", "base.jsonl", "--slower-than", "1%")
+        assert done.code == code and words in summary.read_text() + done.said
 
 
 @pytest.mark.parametrize(
@@ -411,14 +405,14 @@ def test_an_acceptance_is_in_the_summary_until_its_day_and_named_where_it_fits_n
     ],
 )
 def test_bad_input_is_one_message(check: Check, args: tuple[str, ...], code: int, words: str) -> None:
-    assert check(*args) == []
-    assert check.code == code and words in check.said and "Traceback" not in check.said
+    done = check(*args)
+    assert str(done) == str(code) and words in done.said
 
 
 def test_a_check_that_cannot_be_made_is_annotated_too(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(Path("summary.md").absolute()))
-    check("--against", "origin/main")
-    assert check.code == 1
-    assert "::error title=nfbench check::There is no git ref, Python or results called 'origin/main'.%0A" in check.said
+    done = check("--against", "origin/main")
+    assert str(done) == "1"
+    assert "::error title=nfbench check::There is no git ref, Python or results called 'origin/main'.%0A" in done.said
     assert "There is no git ref" in Path("summary.md").read_text()

@@ -15,13 +15,12 @@ from typing import Any
 import pytest
 from conftest import Cli
 from make import Quiet
-from msgspec.structs import replace
 
 import nfbench
 from nfbench.analysis.sessions import current
 from nfbench.analysis.store import load
 from nfbench.errors import NfbenchError
-from nfbench.records import Layout, Result, Sampling, StepTime, key
+from nfbench.records import Result, Sampling, StepTime, key
 from nfbench.studies import runner
 from nfbench.studies.processes import Died, Group, Place, Process, TooLong
 from nfbench.studies.worker import Request
@@ -70,27 +69,17 @@ def turns(*models: str, device: str = "fake", sampling: Sampling | None = None, 
 
 def test_turns_go_a_b_b_a_and_what_auto_became_first_holds_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    ask = Group._ask
-
-    def answered(self: Group, index: int, request: Request, *rest: Any) -> Result:
-        asked.append(request.workload.layout)  # type: ignore[union-attr]
-        result = ask(self, index, request, *rest)
-        assert result.resolved is not None
-        layout: Layout = "nchw" if request.round == 0 else "nhwc"
-        return replace(result, resolved=replace(result.resolved, layout=layout))
-
-    monkeypatch.setattr(Group, "_ask", answered)
+    pinned = Group._pinned
+    monkeypatch.setattr(Group, "_pinned", lambda *args: asked.append((made := pinned(*args)).layout) or made)  # type: ignore
     kept = turns("tiny-nfnet", "tiny-resnet", sampling=Sampling(rounds=2, turns=2, turn_time=1))
-    order = ["tiny-nfnet", "tiny-resnet"]
-    assert [(r.round, r.turn, r.workload.model) for r in kept] == [
-        (round, turn, model)
-        for round in range(2)
-        for turn in range(2)
-        for model in (order if (round + turn) % 2 == 0 else order[::-1])
+    first, second = (0, "tiny-nfnet"), (0, "tiny-resnet")
+    assert [(r.round, r.workload.model) for r in kept] == [
+        *(first, second, second, first),
+        *((1, model) for _, model in (second, first, first, second)),
     ]
     assert len({r.session for r in kept}) == 1 and {r.status for r in kept} == {"ok"}
     # while a process lives it is asked the same
-    assert asked == ["best"] * 4 + ["nchw"] * 4
+    assert asked == ["best"] * 4 + ["nhwc"] * 4
 
 
 @pytest.mark.usefixtures("workers_in_process")
