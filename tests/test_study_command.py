@@ -368,11 +368,7 @@ def test_a_base_rate_is_scaled_linearly(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        (
-            ("batch-sweep", "--epochs", 3),
-            1,
-            "--dataset, --epochs and --seeds are of training.\nTry: --accuracy with them\n",
-        ),
+        (("batch-sweep", "--epochs", 3), 1, "--epochs and --seeds are of training.\nTry: --accuracy with them\n"),
         (("agc-sweep", "--base-lr", 0), 1, "--base-lr 0 is not positive.\nTry: --base-lr 0.1, the rate at batch 256\n"),
         (("agc-sweep", "--batch", ""), 2, "is no list of numbers; type 2,4,8."),
         (("agc-sweep", "--batch", "2;4"), 2, "is no list of numbers; type 2,4,8."),
@@ -415,13 +411,19 @@ def pair(net: float, baseline: float, **fields: object) -> list[Result]:
     ]
 
 
-def test_a_ratio_of_which_turns_are_missing_says_so() -> None:
-    rows = pair(0.13, 0.10)[:5]
-    rows.append(
-        result("resnet50", (), workload=StepTime(model="resnet50"), status="out_of_memory", session="s1", turn=2)
-    )
-    (ratio,) = show.ratios(rows)
+def test_a_ratio_is_of_one_session_and_says_which_of_its_turns_are_missing() -> None:
+    whole = pair(0.13, 0.10)
+    fields = {"workload": StepTime(model="resnet50"), "status": "out_of_memory"}
+    failed = result("resnet50", (), session="s2", seed=1, **fields)
+    alone = [r for r in pair(0.26, 9.9, session="s2", seed=1) if r.workload.model == "nfnet-f0"]
+    (ratio,) = show.ratios([*whole, *alone, failed])
+    assert ratio.estimate.value == pytest.approx(1.3) and ratio.turns == 4
+    (ratio,) = show.ratios([*whole[:5], result("resnet50", (), session="s1", turn=2, **fields)])
     assert "; only 2 of 4 turns count; 4 rounds are needed" in sentence([ratio])
+    # settings of one side only are named
+    sides = {"nfnet-f0": 0.05, "resnet50": "none"}
+    own = [replace(r, workload=replace(r.step, model="nfnet-f0", sam=sides[r.workload.model])) for r in whole]
+    assert "nfnet-f0 with SAM 0.05 takes 1.30 of nfnet-f0's step" in sentence(show.ratios(own))
 
 
 def test_a_session_that_was_cut_off_takes_no_other_s_place() -> None:
