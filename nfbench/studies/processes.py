@@ -218,18 +218,12 @@ class Process:
 
 
 def _tell(watch: Watch, said: Said) -> None:
-    if said.what == "phase":
-        watch.phase(said.text)
-    elif said.what == "going":
-        watch.going(said.text)
-    elif said.what == "waits":
-        watch.waits(said.text)
-    elif said.what == "note":
-        watch.note(said.text)
-    else:
-        steps, value, low, high, left = said.numbers
-        if value is not None:
-            watch.progress(int(steps or 0), Estimate(value, low, high), left or 0.0)
+    if said.what != "progress":
+        getattr(watch, said.what)(said.text)
+        return
+    steps, value, low, high, left = said.numbers
+    if value is not None:
+        watch.progress(int(steps or 0), Estimate(value, low, high), left or 0.0)
 
 
 class Watcher(Watch, Protocol):

@@ -446,13 +446,11 @@ class Done:
         first = next((sessions for sessions in by_key if sessions), {})
         for session in sorted(first, key=lambda s: max(r.start for r in first[s]), reverse=True):
             rows = [r for sessions in by_key for r in sessions.get(session, ()) if r.software == software]
-            if self._same(task, session) and _whole(task, rows) and _still(task, rows):
+            # of these workloads, but for clips that do not run here, and no others
+            same = self.together[session] <= set(task.keys)
+            if same and _whole(task, rows) and _still(task, rows):
                 return sorted(rows, key=lambda r: (r.turn, r.start))
         return None
-
-    def _same(self, task: Task, session: str) -> bool:
-        """Whether the session was of these workloads, but for clips that do not run here, and no others."""
-        return self.together[session] <= set(task.keys)
 
 
 def _whole(task: Task, rows: Sequence[Result]) -> bool:
