@@ -262,7 +262,7 @@ def test_timing_ends_when_it_was_told_to_and_rounds_are_processes(run: Run, seen
     assert len({r.session for r in results}) == 1 and results[0].session
 
 
-@covers("out", "format", "quiet", "no_chart")
+@covers("out", "format", "quiet")
 def test_results_go_where_and_look_as_was_asked_for(run: Run, seen: Seen) -> None:
     run(device="fake", out="folder")
     assert len(list(Path("folder").glob("*.jsonl"))) == 1

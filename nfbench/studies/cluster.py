@@ -16,7 +16,6 @@ from nfbench.catalog.models import find
 from nfbench.errors import NfbenchError
 from nfbench.learning.sources import Sources
 from nfbench.records import Accuracy, Flops, Machine, Result, Software
-from nfbench.studies.durations import Durations
 from nfbench.studies.entries import Task
 from nfbench.studies.processes import held_back
 from nfbench.studies.ray import Asked, Broken, Lost, Need, Node, Nodes, Report, Seen, decoded, greeted
@@ -69,7 +68,6 @@ class Distribution(Session):
             self.fleet = Fleet(self.nodes, device, [task.entry.sources for task in self.tasks], self.board.note)
             self.hello = self._hello()
             earlier = self.home(self.hello.machine).earlier
-            self.durations = Durations(r for r in earlier if _alike(r.machine, self.hello.machine))
             self.plan(_done([] if self.wanted.fresh else earlier, self.hello, self.tasks))
             try:
                 self._all()
@@ -129,8 +127,7 @@ class Distribution(Session):
         if self.passes_over(place):
             return False
         task = self.tasks[place]
-        left = [place, *(p for p, _ in self.running.values()), *self.left]
-        self.board.begun(place, [self.durations.of(self.tasks[p]) for p in left])
+        self.board.begun(place)
         share = _share(task)
         asked = Asked(self._with_checkpoint(task), self.fleet.device, self.study, self.fleet.name, share)
         ref = self.nodes.hand_out("measure", asked, self.fleet.need(share))

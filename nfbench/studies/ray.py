@@ -30,8 +30,7 @@ from nfbench.learning.sources import Sources
 from nfbench.measuring.lock import SHARED
 from nfbench.measuring.outcome import scrubbed
 from nfbench.measuring.watch import Silent
-from nfbench.records import Record, Result, Software, StepTime, reading
-from nfbench.studies.durations import TASK_TIME
+from nfbench.records import Record, Result, Software, StepTime
 from nfbench.studies.entries import Task, check_sources
 from nfbench.studies.processes import Process, Unstarted, greeting, restored
 from nfbench.studies.run import measured_once
@@ -379,16 +378,13 @@ def decoded(content: bytes) -> Report:
 
 
 class Listener(Silent):
-    """Keeps the notes of a task for the report, and when its first turn began."""
+    """Keeps the notes of a task for the report."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self.began: float | None = None
 
     def about(self, subject: str) -> None:
-        # the start of the processes has no subject
-        if subject and self.began is None:
-            self.began = time.monotonic()
+        return None
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -482,9 +478,6 @@ def _measured(asked: Asked, watch: Listener) -> Report:
         return Report(refused=(error.what, error.why, error.try_))
     except NfbenchError as error:
         return Report(refused=(error.what, error.why, error.try_))
-    if results and watch.began is not None:
-        took = reading(TASK_TIME, "s", "run", "runner", [time.monotonic() - watch.began])
-        results[-1] = msgspec.structs.replace(results[-1], readings=(*results[-1].readings, took))
     if asked.share < 1:
         beside = {"share": f"{asked.share:g} of the device, beside another run"}
         results = [msgspec.structs.replace(r, notes=r.notes | beside) for r in results]

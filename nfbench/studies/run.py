@@ -25,8 +25,7 @@ from nfbench.devices.about import commit_of
 from nfbench.errors import BadStudy, NfbenchError
 from nfbench.learning.sources import Sources
 from nfbench.measuring.outcome import Labels, frame
-from nfbench.records import Accuracy, AgcCost, Machine, Resolved, Result, Software, StepTime, Workload, key, reading
-from nfbench.studies.durations import TASK_TIME, Durations, Expected
+from nfbench.records import Accuracy, AgcCost, Machine, Resolved, Result, Software, StepTime, Workload, key
 from nfbench.studies.entries import Task
 from nfbench.studies.processes import (
     TOGETHER,
@@ -116,8 +115,8 @@ class Board(Watcher, Protocol):
     def planned(self, tasks: Sequence[Task], found: Sequence[Sequence[Result] | None], to_do: Sequence[int]) -> None:
         """All tasks, what earlier sessions found of each, and the places of those that will run now."""
 
-    def begun(self, place: int, left: Sequence[Expected | None]) -> None:
-        """The task at ``place`` begins; ``left`` is what it and those after it are expected to take."""
+    def begun(self, place: int) -> None:
+        """The task at ``place`` begins."""
 
     def ended(self, place: int, results: Sequence[Result], seconds: float) -> None:
         """It ended, after so many seconds."""
@@ -174,7 +173,6 @@ class Session:
         self.passed_over: dict[int, str] = {}
         self.left: list[int] = []
         self.before = self.ran = 0
-        self.durations = Durations()
 
     def run(self) -> None:
         """Run them.
@@ -203,7 +201,6 @@ class Session:
         """Note what came of a task, which has been kept."""
         self.results[place] = rows
         self.ran += 1
-        self.durations.learn(rows)
         self.board.ended(place, rows, seconds)
 
 
@@ -239,7 +236,6 @@ class Execution(Session):
             self.hello = self._hello()
             folder, earlier = self.home(self.hello.machine)
             self.checkpoints = Checkpoints(folder, self.tasks, (self.hello.machine, self.hello.software))
-            self.durations = Durations(r for r in earlier if r.machine == self.hello.machine)
             done = Done([] if self.wanted.fresh else earlier, self.hello.machine, self.hello.software)
             self.plan([done.rows(task) for task in self.tasks])
             self._forget_finished()
@@ -282,7 +278,7 @@ class Execution(Session):
         if self.passes_over(place):
             self.left.remove(place)
             return
-        self.board.begun(place, [self.durations.of(self.tasks[p]) for p in self.left])
+        self.board.begun(place)
         group.labels = Labels(session=new_id(), study=self.study)
         if isinstance(task.workload, Accuracy):
             group.seats = (Seat(task.workload, sources=self.checkpoints.sources(task)),)
@@ -293,12 +289,9 @@ class Execution(Session):
         _turns(task, group, self.buffer, self.board, self._unstarted)
         seconds = time.monotonic() - began
         rows = list(self.buffer)
-        if rows:
-            took = reading(TASK_TIME, "s", "run", "runner", [seconds])
-            rows[-1] = msgspec.structs.replace(rows[-1], readings=(*rows[-1].readings, took))
-            if rows[-1].status == "timeout" and task.entry.time_limit is not None:
-                limit = {TIME_LIMIT: f"{task.entry.time_limit:g}"}
-                rows[-1] = msgspec.structs.replace(rows[-1], notes={**rows[-1].notes, **limit})
+        if rows and rows[-1].status == "timeout" and task.entry.time_limit is not None:
+            limit = {TIME_LIMIT: f"{task.entry.time_limit:g}"}
+            rows[-1] = msgspec.structs.replace(rows[-1], notes={**rows[-1].notes, **limit})
         self.buffer[:] = rows
         self._flush()
         self.left.remove(place)
