@@ -14,13 +14,13 @@ from conftest import Cli
 from make import H200, once, result
 
 from nfbench.analysis import clips
-from nfbench.analysis.store import Writer, load
+from nfbench.analysis.store import load
 from nfbench.catalog.models import find
 from nfbench.devices import cpu
 from nfbench.devices.fake import FakeClips, FakeDevice
 from nfbench.measuring.clips import LEAST_TURNS, ClipCosts
 from nfbench.measuring.watch import Silent
-from nfbench.nets.clip_trial import ClipTrial
+from nfbench.nets.agc_trial import ClipTrial
 from nfbench.records import AgcCost, Result, Sampling, Software, StepTime, from_json, key, reading, to_json
 
 IMPLS = ("timm", "reference", "foreach", "fused")
@@ -36,12 +36,15 @@ def timed(device: FakeDevice, share: float = 0.0) -> list[Result]:
     return kept
 
 
-def test_implementations_take_turns_a_b_c_c_b_a() -> None:
-    kept = timed(FakeDevice())
-    order = [(r.turn, r.workload.impl) for r in kept if isinstance(r.workload, AgcCost)]
+def test_implementations_take_turns_a_b_c_c_b_a_and_gradients_are_put_back_outside_the_timed_call() -> None:
+    device = FakeDevice()
+    results = timed(device)
+    order = [(r.turn, r.workload.impl) for r in results if isinstance(r.workload, AgcCost)]
     there, back = [*IMPLS, "copy"], ["copy", *reversed(IMPLS)]
     assert order == [(t, impl) for t in range(LEAST_TURNS) for impl in (there if t % 2 == 0 else back)]
-    assert len({r.session for r in kept}) == 1 and all(r.status == "ok" for r in kept)
+    assert len({r.session for r in results}) == 1 and all(r.status == "ok" for r in results)
+    # each reset takes a whole second of the fake clock
+    assert max(v for r in results for v in r.readings[0].finite) < 1 < device.clock.seconds
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -56,12 +59,6 @@ def test_times_ratios_and_the_floor_are_exact_on_the_fake_device(share: float) -
         assert (row["moved_bytes"], row["bandwidth"], row["copy_bandwidth"]) == (moved, moved / time, rate)
         assert row["floor"] == moved / rate and row["over_floor"] == pytest.approx(time * rate / moved, rel=1e-12)
         assert (row["clipped"], row["clipped_units"], row["units"], row["turns"]) == (share, share, 1000, LEAST_TURNS)
-
-
-def test_the_gradients_are_put_back_outside_the_timed_call() -> None:
-    device = FakeDevice()
-    kept = timed(device)  # each reset takes a whole second of the fake clock
-    assert max(v for r in kept for v in r.readings[0].finite) < 1 < device.clock.seconds
 
 
 def test_turns_go_on_until_the_intervals_are_narrow_or_time_is_up() -> None:
@@ -112,26 +109,16 @@ def test_an_implementation_that_fails_is_a_row_and_the_others_go_on(capsys: pyte
     assert found["foreach"]["speedup"] == 4
 
 
-def test_only_the_newest_run_of_a_net_is_shown_and_nothing_is_paired_across_runs() -> None:
-    old, new = timed(FakeDevice()), timed(FakeDevice())
-    later = [r for r in new if isinstance(r.workload, AgcCost) and r.workload.impl != "timm"]
-    found = clips.rows([*old, *later])
-    assert [row["impl"] for row in found] == ["reference", "foreach", "fused"]
-    assert all("speedup" not in row for row in found)
-
-
-def test_two_machines_are_told_apart_and_of_two_softwares_the_newer_is_shown(cli: Cli) -> None:
-    writer = Writer(Path("clips.jsonl"))
-    old = timed(FakeDevice())
-    for r in [*old, *(msgspec.structs.replace(r, machine=H200) for r in old)]:
-        writer.write(r)
-    newer = Software(nfbench="9.9.9")
-    for r in timed(FakeDevice()):
-        writer.write(msgspec.structs.replace(r, software=newer))
-    found = clips.rows(load([Path("clips.jsonl")]).results)
-    assert [(r["machine"], "9.9.9" in r["software"]) for r in found[::4]] == [("NVIDIA H200", False), ("fake", True)]
-    assert len(found) == 8
-    assert "NVIDIA H200" in cli("table", "clips.jsonl").stdout
+def test_two_machines_are_told_apart_and_of_two_softwares_the_newer_is_shown_paired_with_none_of_another_run() -> None:
+    older = timed(FakeDevice())
+    newer = [msgspec.structs.replace(r, software=Software(nfbench="9.9.9")) for r in timed(FakeDevice())]
+    later = [r for r in newer if isinstance(r.workload, AgcCost) and r.workload.impl != "timm"]
+    rows = clips.rows([*older, *(msgspec.structs.replace(r, machine=H200) for r in older), *later])
+    machines = {row["machine"]: "9.9.9" in row["software"] for row in rows}
+    assert machines == {"NVIDIA H200": False, "fake": True}
+    here = [row for row in rows if row["machine"] == "fake"]
+    assert [row["impl"] for row in here] == ["reference", "foreach", "fused"]
+    assert all("speedup" not in row for row in here)
 
 
 def test_the_floor_is_paired_turn_by_turn() -> None:

@@ -1,3 +1,5 @@
+"""Peaks are those of exactly that part, dense, or absent."""
+
 from __future__ import annotations
 
 import pytest
@@ -47,19 +49,19 @@ def test_a_name_that_is_only_alike_has_no_peak(name: str) -> None:
     assert peak(name, "bf16") is None
 
 
-def test_a_mig_slice_has_no_peak() -> None:
-    assert peak("NVIDIA H200", "bf16", mig_profile="1g.18gb") is None
-
-
-@pytest.mark.parametrize("name", ["Tesla V100-SXM2-32GB", "Tesla T4"])
-def test_cards_without_bf16_and_tf32_units_have_no_such_peak(name: str) -> None:
-    assert peak(name, "bf16") is None
-    assert peak(name, "tf32") is None
-
-
-@pytest.mark.parametrize("precision", ["names", "source", "fp8", ""])
-def test_an_unknown_precision_has_no_peak(precision: str) -> None:
-    assert peak("NVIDIA H200", precision) is None
+@pytest.mark.parametrize(
+    ("name", "precision", "mig_profile"),
+    [
+        ("NVIDIA H200", "bf16", "1g.18gb"),
+        ("Tesla V100-SXM2-32GB", "bf16", None),
+        ("Tesla T4", "tf32", None),
+        *(("NVIDIA H200", precision, None) for precision in ("names", "source", "fp8", "")),
+    ],
+)
+def test_a_mig_slice_units_that_a_card_lacks_and_an_unknown_precision_have_no_peak(
+    name: str, precision: str, mig_profile: str | None
+) -> None:
+    assert peak(name, precision, mig_profile) is None
 
 
 def test_no_name_stands_in_two_rows_and_each_row_has_its_source() -> None:
