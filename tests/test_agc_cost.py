@@ -149,38 +149,33 @@ def rows_of(screen: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(screen)))
 
 
-def test_the_command_times_the_clip_and_then_steps(cli: Cli) -> None:
-    done = cli("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--batch", 16, "--format", "csv")
+def test_the_command_times_the_clip_and_then_steps_and_table_and_plot_take_its_file(cli: Cli) -> None:
+    args = ("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--batch", 16)
+    done = cli(*args, "--format", "csv")
     assert done.exit_code == 0, done.output
-    rows = rows_of(done.stdout)
-    alone = [(r["clipped"], r["impl"]) for r in rows if r["kind"] == "agc-cost"]
-    assert alone == [(share, impl) for share in ("0.0", "0.5", "1.0") for impl in IMPLS]
-    steps = [(r["batch"], r["agc_impl"], r["share"]) for r in rows if r["kind"] == "step-time"]
-    assert steps == [("16", "foreach", "0.125"), ("16", "timm", "0.125")]
     assert "results in results/fake/agc-cost/" in done.stderr
+    cli(*args, "--out", "both")
+    for rows in (rows_of(done.stdout), rows_of(cli("table", "both", "--format", "csv").stdout)):
+        alone = [(r["clipped"], r["impl"]) for r in rows if r["kind"] == "agc-cost"]
+        assert alone == [(share, impl) for share in ("0.0", "0.5", "1.0") for impl in IMPLS]
+        steps = [(r["batch"], r["agc_impl"]) for r in rows if r["kind"] == "step-time"]
+        assert steps == [("16", "foreach"), ("16", "timm")]
+    assert {r["share"] for r in rows_of(done.stdout) if r["kind"] == "step-time"} == {"0.125"}
+    shown = cli("table", "both")
+    assert "The clip by itself" in shown.stdout and "step time" in shown.stdout and "clip's share" in shown.stdout
+    drawn = cli("plot", "both")
+    assert drawn.exit_code == 0 and "results of agc-cost, which `nfbench table` shows" in drawn.stderr
 
 
-def test_its_screen_says_how_many_times_as_long_timm_takes_and_what_the_floor_is(cli: Cli) -> None:
-    done = cli("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--no-steps", "--agc-impl", "foreach")
-    assert "timm's takes" not in done.stdout  # it was not asked for
-    done = cli("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--no-steps")
+def test_without_steps_the_screen_says_how_many_times_as_long_timm_takes_and_what_the_floor_is(cli: Cli) -> None:
+    args = ("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--no-steps")
+    assert "timm's takes" not in cli(*args, "--agc-impl", "foreach").stdout  # it was not asked for
+    done = cli(*args, "--out", "clips")
     assert "8.00 ×" in done.stdout and "of the floor" in done.stdout and "in a step" not in done.stdout
     assert "at the 4.29 GB/s that a copy reached in the same turns" in done.stderr
-
-
-def test_table_and_plot_take_such_files(cli: Cli) -> None:
-    cli("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--no-steps", "--out", "clips")
-    cli("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--batch", 16, "--out", "both")
     shown = cli("table", "clips")
     assert shown.exit_code == 0 and "The clip by itself" in shown.stdout and "step time" not in shown.stdout
     assert len(json.loads(cli("table", "clips", "--format", "json").stdout)) == 12
-    shown = cli("table", "both")
-    assert "The clip by itself" in shown.stdout and "step time" in shown.stdout
-    assert "clip's share" in shown.stdout
-    shown = cli("table", "both", "--format", "csv")
-    assert [r["kind"] for r in rows_of(shown.stdout)] == ["agc-cost"] * 12 + ["step-time"] * 2
-    drawn = cli("plot", "both")
-    assert drawn.exit_code == 0 and "results of agc-cost, which `nfbench table` shows" in drawn.stderr
 
 
 @pytest.mark.parametrize(

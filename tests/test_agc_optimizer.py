@@ -71,18 +71,6 @@ def test_a_step_is_a_clip_and_then_the_step_of_the_wrapped_optimizer() -> None:
     assert same(weights(wrapped), weights(by_hand))
 
 
-def test_every_output_unit_of_a_linear_layer_is_held_to_its_own_weight_in_every_step() -> None:
-    model = net()
-    optimizer = AGC(sgd(model, lr=1.0, momentum=0, weight_decay=0), model)
-    layer = model[3]
-    for step in range(3):
-        before = layer.weight.detach().clone()
-        train(model, optimizer, range(step, step + 1))
-        moved = (layer.weight.detach() - before).norm(dim=1)
-        assert (moved <= LAMBDA * before.norm(dim=1).clamp(min=1e-3) * 1.001).all()
-        assert int(optimizer.last_clipped or 0) > 0
-
-
 @pytest.mark.parametrize(
     ("ignore", "left"),
     [
@@ -206,13 +194,13 @@ class Thrice(torch.optim.SGD):
         return super().step()
 
 
-def closure_of(model: nn.Module, optimizer: AGC, losses: list[float], scale: float = 1.0) -> Callable[[], float]:
+def closure_of(model: nn.Module, optimizer: AGC, losses: list[float]) -> Callable[[], float]:
     """A closure that appends each loss to ``losses``."""
 
     def closure() -> float:
         assert torch.is_grad_enabled()
         optimizer.zero_grad()
-        loss = loss_of(model, 0).mul(scale)
+        loss = loss_of(model)
         loss.backward()
         losses.append(loss.item())
         return loss.item()
@@ -236,19 +224,9 @@ def test_an_optimizer_that_evaluates_several_times_sees_clipped_gradients_each_t
     inner = Thrice(model.parameters(), lr=0.1)
     optimizer = AGC(inner, model)
     losses: list[float] = []
-    optimizer.step(closure_of(model, optimizer, losses, 1e3))
+    optimizer.step(closure_of(model, optimizer, losses))
     assert len(losses) == 3
     assert inner.ratios == pytest.approx([LAMBDA] * 3)
-
-
-def test_lbfgs_minimizes_through_the_wrapper() -> None:
-    model = net()
-    optimizer = AGC(torch.optim.LBFGS(model.parameters(), max_iter=4), model, clipping=1.0)
-    losses: list[float] = []
-    for _ in range(3):
-        optimizer.step(closure_of(model, optimizer, losses))
-    assert len(losses) > 3
-    assert loss_of(model).item() < losses[0]
 
 
 @pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])

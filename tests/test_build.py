@@ -158,7 +158,7 @@ def test_a_skipinit_gain_is_woken_and_a_linear_weight_at_zero_is_not() -> None:
         (
             "users_nets.py:small",
             UnknownModel,
-            "The module 'users_nets.py' raised.\nModuleNotFoundError: No module named 'users_nets.py'; "
+            "There is no module 'users_nets.py' to import.\nModuleNotFoundError: No module named 'users_nets.py'; "
             "'users_nets' is not a package\nTry: users_nets:small",
         ),
         (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from nfbench.analysis import metrics
+from nfbench.devices import cpu
 from nfbench.devices.cpu import Cpu
 from nfbench.devices.torch_device import TorchSteps
 from nfbench.measuring.measure import Measurement
@@ -148,62 +149,43 @@ def test_timed_steps_leave_the_weights_where_they_were_with_gains_awake() -> Non
         torch.testing.assert_close(before, after, rtol=1e-2, atol=1e-4)
 
 
-SLEEP = 0.02
-
-
 class Slow(nn.Module):
-    """Passes its input on; sleeps in its forward or in its backward."""
+    """Passes its input on; ``act`` is called in its forward or in its backward."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, act: Callable[[], None], backward: bool) -> None:
         super().__init__()
-        self.where = where
+        self.act, self.backward = act, backward
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.where == "forward":
-            time.sleep(SLEEP)
+        if not self.backward:
+            self.act()
         elif x.requires_grad:
-            x.register_hook(lambda grad: time.sleep(SLEEP))
+            x.register_hook(lambda grad: self.act())
         return x
 
 
 @pytest.mark.parametrize("slow", ["forward", "backward", "clip", "update"])
-def test_a_sleep_raises_its_own_phase_and_no_other(slow: str) -> None:
+def test_what_takes_long_raises_its_own_phase_and_no_other(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [0.0]  # of a clock that stands still but where something is slow
+
+    def act() -> None:
+        seconds[0] += 1.0
+
+    monkeypatch.setattr(cpu, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
     device = Opened()
     steps = built(device, px=32, agc=0.01)
-    step = steps.step
-
-    def phases() -> dict[str, float]:
-        window = Window(device, steps, 1, 1)
-        window.block(25)
-        found = {
-            **{phase: [t for (t,) in times] for phase, times in window.each.items()},
-            **window.once,
-        }
-        # the fastest step of a noisy machine is the one that nothing disturbed
-        return {name: min(times) for name, times in found.items()}
-
-    before = phases()
-    if slow in ("forward", "backward"):
-        inner = step.model
-        slowed = Slow(slow)
-        step.model = lambda x: slowed(inner(x))
-    elif slow == "clip":
-        clip = step.clip
-
-        def sleeping_clip() -> None:
-            time.sleep(SLEEP)
-            clip()
-
-        step.clip = sleeping_clip
+    step, model, clip = steps.step, steps.step.model, steps.step.clip
+    if slow == "clip":
+        step.clip = lambda: (act(), clip())
+    elif slow == "update":
+        step.optimizer.register_step_post_hook(lambda *_: act())
     else:
-        step.optimizer.register_step_post_hook(lambda *_: time.sleep(SLEEP))
-    after = phases()
-    raised = {name: after[name] - before[name] for name in before}
-    # a step that the machine disturbed before may have hidden some of it
-    assert raised[slow] >= 0.6 * SLEEP
-    for name, more in raised.items():
-        if name != slow:
-            assert more < 0.5 * SLEEP, (name, raised)
+        slowed = Slow(act, slow == "backward")
+        step.model = lambda x: slowed(model(x))
+    window = Window(device, steps, 1, 1)
+    window.block(3)
+    phases = {**{phase: [t for (t,) in times] for phase, times in window.each.items()}, **window.once}
+    assert phases == {phase: [float(phase == slow)] * 3 for phase in ("forward", "backward", "clip", "update")}
 
 
 def test_stamps_and_operators_are_those_of_every_pass() -> None:

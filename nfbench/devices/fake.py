@@ -215,8 +215,6 @@ class FakeDevice:
             "output_rounding": ROUNDING,
             "share_rest_changed_no_agc": batch,
             "share_rounding_no_agc": ROUNDING,
-            "gradient_halves": batch,
-            "gradient_rounding": ROUNDING,
         }
         if not isinstance(agc, str):
             values |= {"clipping": agc, "clipped_units": 0.5}

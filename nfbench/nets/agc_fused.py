@@ -31,6 +31,13 @@ from torch import Tensor
 from nfbench.errors import reason
 from nfbench.nets.agc_units import LEAST_NORM, SPARSE, Units, foreach, rows, units_of
 
+ALIGNED = 16
+"""Bytes that one vector load takes."""
+
+_LARGEST_BLOCK = 4096
+_LOOP_BLOCK = 1024
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
 SPREAD = 64
 """Counters that the programs add to: one alone would be waited for by all of them."""
 
@@ -232,14 +239,6 @@ class Fused:
         _captured.append((*pair, self.launches))
         self.table = pair[1]
         self.table.copy_(pair[0], non_blocking=True)
-
-
-ALIGNED = 16
-"""Bytes that one vector load takes."""
-
-_LARGEST_BLOCK = 4096
-_LOOP_BLOCK = 1024
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class ParameterKind(NamedTuple):

@@ -11,8 +11,6 @@ are measured in training mode, without dropout and stochastic depth, and have th
     share_rest_changed_agc      the same two with the clip, where there is one
     share_rounding_agc
     clipped_units               the share of units that the clip shortens, 0 to 1
-    gradient_halves             the gradient before the clip, where it is summed over two micro-batches
-    gradient_rounding           … where only the order changes
     px                          side of the images
     clipping                    λ of the clip, where there is one
 
@@ -61,9 +59,9 @@ class Batch(NamedTuple):
     images: Tensor
     targets: Tensor
 
-    def take(self, places: slice | Sequence[int]) -> Batch:
-        """Take the images at these places, in this order."""
-        return Batch(self.images[places], self.targets[places])
+    def reversed(self) -> Batch:
+        """Put the images in reverse order."""
+        return Batch(self.images.flip(0), self.targets.flip(0))
 
     def beside(self, i: int, others: Batch) -> Batch:
         """Put image i in its place among ``others``."""
@@ -125,8 +123,7 @@ def dependence(
         _check(module, batch, name or type(module).__name__)
         figures: dict[str, float] = {"px": images.shape[-1]} | ({} if clipping is None else {"clipping": clipping})
         figures |= _outputs(module, batch, others)
-        figures |= _shares(module, batch, others, clipping)
-        return figures | _gradients(module, batch)
+        return figures | _shares(module, batch, others, clipping)
 
 
 def sentences(figures: Mapping[str, float]) -> list[str]:
@@ -239,7 +236,7 @@ def _shares(module: nn.Module, batch: Batch, others: Batch, clipping: float | No
     last = len(batch.images) - 1
     probed = range(min(last + 1, IMAGES))
     before = _Update(module, batch, parameters, clipping)
-    reverse = _Update(module, batch.take(range(last, -1, -1)), parameters, clipping)
+    reverse = _Update(module, batch.reversed(), parameters, clipping)
     rest = [before.change(i, _Update(module, batch.beside(i, others), parameters, clipping), i) for i in probed]
     rounding = [before.change(i, reverse, last - i) for i in probed]
     figures = {}
@@ -247,21 +244,6 @@ def _shares(module: nn.Module, batch: Batch, others: Batch, clipping: float | No
         figures[f"share_rest_changed_{clip}"] = max(changes[column] for changes in rest)
         figures[f"share_rounding_{clip}"] = max(changes[column] for changes in rounding)
     return figures if clipping is None else {**figures, "clipped_units": before.clipped_units()}
-
-
-def _gradients(module: nn.Module, batch: Batch) -> dict[str, float]:
-    parameters, size = _trainable(module), len(batch.images)
-
-    def of(part: Batch) -> list[Tensor]:
-        # over the size of the whole, so that halves of unequal size add up to its mean loss too
-        return _gradient(part.losses(module).sum() / size, parameters)
-
-    before = of(batch)
-    halves = zip(of(batch.take(slice(size // 2))), of(batch.take(slice(size // 2, size))), strict=True)
-    return {
-        "gradient_halves": _distance((a + b for a, b in halves), before),
-        "gradient_rounding": _distance(of(batch.take(range(size - 1, -1, -1))), before),
-    }
 
 
 def _trainable(module: nn.Module) -> list[nn.Parameter]:

@@ -23,8 +23,6 @@ _WORDS = {
     "share_rest_changed_agc": "its share of the update with AGC: the rest changed",
     "share_rounding_agc": "its share of the update with AGC: rounding",
     "clipped_units": "share of units that AGC shortens",
-    "gradient_halves": "gradient: summed over two micro-batches",
-    "gradient_rounding": "gradient: rounding",
 }
 """What a setting or a reading of dependence is, to a person."""
 CHANGES = "Changes are relative to what changes: 0.01 is 1 %. Rounding is what 0 looks like here."
