@@ -12,7 +12,7 @@ from make import CPU, H200, accuracy, once, reading, result
 from report_cases import keep, trained, turns
 
 from nfbench.analysis import claims
-from nfbench.analysis.claim import Verdict
+from nfbench.analysis.claims import Verdict
 from nfbench.records import AgcCost, Dependence, Machine, Result, StepTime
 from nfbench.showing import answers, counted, report_build, report_render, report_sources, report_write
 from nfbench.showing import claims as show_claims
