@@ -21,7 +21,7 @@ from nfbench.devices.fake import FakeClips, FakeDevice
 from nfbench.measuring.clips import LEAST_TURNS, ClipCosts
 from nfbench.measuring.watch import Silent
 from nfbench.nets.agc_trial import ClipTrial
-from nfbench.records import AgcCost, Result, Sampling, Software, StepTime, from_json, key, reading, to_json
+from nfbench.records import AgcCost, Result, Sampling, Software, StepTime, reading
 
 IMPLS = ("timm", "reference", "foreach", "fused")
 
@@ -131,18 +131,6 @@ def test_the_floor_is_paired_turn_by_turn() -> None:
     (row,) = clips.rows([one(impl, t, s * f) for t, f in enumerate(slow) for impl, s in (("foreach", 3), ("copy", 1))])
     assert row["over_floor"] == pytest.approx(3) and "over_floor_low" not in row
     assert row["time_high"] > 1.2 * row["time"]
-
-
-def test_results_of_both_kinds_go_through_a_file_and_have_keys_of_their_own() -> None:
-    clip = timed(FakeDevice())[0]
-    for one in (clip, result()):
-        assert from_json(to_json(one)) == one
-    assert key(clip.workload) == '{"kind":"agc-cost","model":"tiny-nfnet-s","impl":"timm"}'
-    assert key(StepTime(model="a")) == '{"kind":"step-time","model":"a"}'
-    # a default that was typed is a default
-    assert key(StepTime(model="a", sam_fraction=float("0.2"))) == key(StepTime(model="a"))
-    with pytest.raises(TypeError, match="has no step"):
-        _ = clip.step
 
 
 def rows_of(screen: str) -> list[dict[str, str]]:
