@@ -11,7 +11,7 @@ from nfbench.devices import host
 from nfbench.devices.base import HostRecorder, Steps
 from nfbench.devices.torch_device import TorchDevice, TorchSteps, share_of, shares
 from nfbench.errors import UnsupportedWorkload
-from nfbench.nets.agc_triton import refusal
+from nfbench.nets.agc_fused import refusal
 from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Resolved, StepTime, reading
 
 FILLED = 0.60

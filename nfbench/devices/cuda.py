@@ -22,7 +22,7 @@ from nfbench.devices import host, nvml
 from nfbench.devices.base import RUNNER, Steps, child_environment
 from nfbench.devices.torch_device import TorchDevice, TorchSteps, share_of, shares
 from nfbench.errors import UnsupportedWorkload
-from nfbench.nets.agc_triton import refusal
+from nfbench.nets.agc_fused import refusal
 from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Record, Resolved, StepTime, reading
 
 SAFE_WITHOUT_PROBE = 0.5

@@ -12,16 +12,15 @@ from typing import Any
 import torch
 
 import nfbench
-from nfbench.catalog.models import Net, Recipe, find
+from nfbench.catalog.models import Net, RecipeName, find
 from nfbench.devices.base import Stamp, World
 from nfbench.devices.host import software
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.agc import DEFAULT_CLIPPING, default_impl
-from nfbench.nets.agc_triton import refusal
+from nfbench.nets.agc_fused import refusal
+from nfbench.nets.agc_trial import ClipTrial
 from nfbench.nets.build import awaken, build, px_of
-from nfbench.nets.clip_trial import ClipTrial
 from nfbench.nets.dependence import dependence_of
-from nfbench.nets.dependence_readings import readings
 from nfbench.nets.flops import Count, count
 from nfbench.nets.norm import norm_of
 from nfbench.nets.optimizer import build_optimizer, optimizer_name
@@ -199,7 +198,11 @@ class TorchDevice:
 
     def dependence(self, workload: Dependence, seed: int) -> list[Reading]:
         px = None if workload.px == "auto" else workload.px
-        return readings(dependence_of(find(workload.model), batch=workload.batch, px=px, agc=workload.agc, seed=seed))
+        figures = dependence_of(find(workload.model), batch=workload.batch, px=px, agc=workload.agc, seed=seed)
+        return [
+            reading(name, "px" if name == "px" else "1", "run", "float32 on the CPU", [value])
+            for name, value in figures.items()
+        ]
 
     def now(self) -> float:
         return time.perf_counter()
@@ -271,7 +274,7 @@ def _code_under_test(model: str | None) -> Path:
     return Path(nfbench.__file__)
 
 
-def norm_and_recipe(net: Net, asked: str) -> tuple[str, Recipe]:
+def norm_and_recipe(net: Net, asked: str) -> tuple[str, RecipeName]:
     """The kind of normalization, which decides whether `auto` clips, and the recipe: read off nets not of the
     catalogue."""
     norm: str | None = net.norm if asked == "auto" else asked

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nfbench.analysis.rows import Row, quiet
-from nfbench.catalog import macs, published
+from nfbench.catalog import models, published
 from nfbench.catalog.models import FAMILIES, NETS, Net
 from nfbench.showing.file_names import distinct
 from nfbench.showing.kinds import KINDS, Drawing, Held, find, without
@@ -210,7 +210,7 @@ def families() -> Iterator[tuple[str, list[Reported]]]:
         for net in NETS:
             top1 = published.top1(net) if net.family == family else None
             px = (top1.px if top1 else None) or net.test_px
-            count = macs.counted(net.name, px) if top1 and px else None
+            count = models.counted(net.name, px) if top1 and px else None
             if top1 and px and count:
                 points.append(Reported(net, count.macs / 1e9, top1.top1, px))
         if points:
