@@ -14,8 +14,7 @@ import torch
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from nfbench.errors import BadWeights
-from nfbench.nets.factory import reason
+from nfbench.errors import BadWeights, reason
 
 PATIENCE_S = 5.0
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from nfbench.nets import agc
-from nfbench.nets.agc_foreach import Units
-from nfbench.nets.agc_units import unitwise_norm
+from nfbench.nets.agc_units import Units, unitwise_norm
 from nfbench.nets.ranked_step import RankedStep
 from nfbench.nets.train_step import TrainStep
 

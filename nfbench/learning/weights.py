@@ -18,10 +18,9 @@ from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
 from nfbench.catalog.models import NETS, Net
-from nfbench.errors import BadWeights
+from nfbench.errors import BadWeights, reason
 from nfbench.learning.hub import fetch, with_tilde
 from nfbench.nets.build import build, head_names
-from nfbench.nets.factory import reason
 
 PUBLISHED = "published"
 _SHOWN = 3
