@@ -230,7 +230,7 @@ def run(
             )
 
     monkeypatch.setattr(runner, "Group", Scripted)
-    monkeypatch.setattr(processes, "start", lambda *args: None)
+    monkeypatch.setattr(runner, "start", lambda *args: None)
     kept: list[Result] = []
     watch = Quiet()
     wanted = runner.sampling_against(rounds, within, time, len(nets))
