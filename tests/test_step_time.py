@@ -18,7 +18,7 @@ from nfbench.analysis.store import load
 from nfbench.commands.step_time import command
 from nfbench.devices import cpu
 from nfbench.devices.torch_device import TorchSteps
-from nfbench.nets import agc, agc_triton
+from nfbench.nets import agc, agc_fused
 from nfbench.records import Resolved, Result, StepTime
 
 SMALL = {
@@ -187,7 +187,7 @@ def agc_impl(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agc, "foreach", counted("foreach", agc.foreach))
     monkeypatch.setattr(agc, "reference", counted("reference", agc.reference))
     # the interpreter takes milliseconds a unit: the kernels are tested elsewhere, here only that they are called
-    monkeypatch.setattr(agc_triton.Fused, "__call__", lambda *_: calls.append("fused"))
+    monkeypatch.setattr(agc_fused.Fused, "__call__", lambda *_: calls.append("fused"))
     monkeypatch.setattr(cpu, "refusal", lambda _: None)
     for asked, became in (("auto", "foreach"), ("timm",) * 2, ("reference",) * 2, ("foreach",) * 2, ("fused",) * 2):
         calls.clear()

@@ -44,8 +44,8 @@ def values(workload: Accuracy, net: Net, name: RecipeName, dataset: Dataset) -> 
     if augment == "nfnet":
         layers = RECIPES["nfnet"].randaugment[0]
         # a twin is trained as its NF net
-        variant = published.variant(net.twin_of or net.name)
-        magnitude = variant.randaugment_magnitude if variant else RECIPES["nfnet"].randaugment[1]
+        of_variant = published.randaugment_magnitude(net.twin_of or net.name)
+        magnitude = of_variant or RECIPES["nfnet"].randaugment[1]
     mixed = augment == "nfnet"
     warmup = _or(workload.warmup_epochs, min(recipe.warmup_epochs, WARMUP_SHARE * workload.epochs))
     optimizer = _optimizer(_or(workload.optimizer, recipe.optimizer))

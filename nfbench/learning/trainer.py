@@ -25,8 +25,7 @@ from nfbench.learning.learner import Epoch
 from nfbench.learning.setup import Setup
 from nfbench.measuring.watch import Watch
 from nfbench.nets import agc
-from nfbench.nets.agc_foreach import Units
-from nfbench.nets.agc_units import unitwise_norm
+from nfbench.nets.agc_units import Units, unitwise_norm
 from nfbench.nets.ranked_step import RankedStep
 from nfbench.nets.train_step import TrainStep
 

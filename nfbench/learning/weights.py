@@ -23,10 +23,10 @@ from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
 from nfbench.catalog.models import NETS, Net
-from nfbench.errors import BadWeights
+from nfbench.errors import BadWeights, reason
 from nfbench.learning.learner import digest
 from nfbench.nets.build import build, head_names
-from nfbench.nets.factory import reason
+from nfbench.nets.build import build, head_names
 
 PUBLISHED = "published"
 PATIENCE_S = 5.0
