@@ -26,7 +26,6 @@ from nfbench.catalog.models import NETS, Net
 from nfbench.errors import BadWeights, reason
 from nfbench.learning.learner import digest
 from nfbench.nets.build import build, head_names
-from nfbench.nets.build import build, head_names
 
 PUBLISHED = "published"
 PATIENCE_S = 5.0
