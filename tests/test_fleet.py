@@ -16,7 +16,7 @@ from make import FAKE, SOFTWARE, Quiet, result
 from nfbench import __version__
 from nfbench.analysis import findings
 from nfbench.errors import NfbenchError
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.measuring import lock
 from nfbench.records import Accuracy, Machine, Result, Sampling, StepTime
 from nfbench.showing.board import Board

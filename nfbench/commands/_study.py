@@ -30,8 +30,19 @@ RUN: tuple[options.Decorator, ...] = (
     click.option("--shard", metavar="I/N", help="Every N-th workload from the I-th on: a machine each, one folder."),
     click.option("--ray", metavar="ADDRESS", help="Hand the workloads to a Ray cluster: HOST:PORT, or auto."),
     options.noisy_option,
+    options.device_option,
+    options.seed_option,
+    options.out_option,
+    options.format_option,
+    options.quiet_option,
 )
-"""Flags of every command that runs a study."""
+"""Options of every command that runs a study."""
+_FLAGS = ("dry_run", "limit", "retry", "fresh", "shard", "ray", "noisy", "device", "seed", "out", "format", "quiet")
+
+
+def take_flags(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the values of `RUN`, which `perform` wants, out of those of all options of a command."""
+    return {name: given.pop(name) for name in _FLAGS}
 
 
 def perform(

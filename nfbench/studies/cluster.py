@@ -14,7 +14,7 @@ import msgspec
 import nfbench
 from nfbench.catalog.models import find
 from nfbench.errors import NfbenchError
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.records import Accuracy, Flops, Machine, Result, Software
 from nfbench.studies.entries import Task
 from nfbench.studies.processes import held_back

@@ -17,7 +17,7 @@ from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.catalog import datasets, published
 from nfbench.catalog.models import find
 from nfbench.errors import BadData, BadStudy, NfbenchError, UnsupportedWorkload
-from nfbench.learning.sources import Sources, digest
+from nfbench.learning.learner import Sources, digest
 from nfbench.records import Accuracy, AgcCost, AgcImpl, Dependence, Flops, Sampling, StepTime, Workload, key
 
 

@@ -23,7 +23,7 @@ import msgspec
 from nfbench.analysis.stats import Estimate
 from nfbench.devices.base import OTHER_TREE, RUNNER, child_environment
 from nfbench.errors import NfbenchError, Stop
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.measuring.outcome import Keep, Labels, frame
 from nfbench.measuring.watch import Watch
 from nfbench.records import AgcCost, Resolved, Result, Sampling, Side, Status, StepTime, Workload

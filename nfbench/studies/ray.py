@@ -25,7 +25,7 @@ import msgspec
 import nfbench
 from nfbench.devices import about, nvml
 from nfbench.errors import NfbenchError
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.measuring.lock import SHARED
 from nfbench.measuring.outcome import scrubbed
 from nfbench.measuring.watch import Silent

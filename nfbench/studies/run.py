@@ -23,7 +23,7 @@ from nfbench.analysis.store import new_id
 from nfbench.catalog.models import find
 from nfbench.devices.about import commit_of
 from nfbench.errors import BadStudy, NfbenchError
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.measuring.outcome import Labels, frame
 from nfbench.records import Accuracy, AgcCost, Machine, Resolved, Result, Software, StepTime, Workload, key
 from nfbench.studies.entries import Task

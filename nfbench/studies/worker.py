@@ -25,7 +25,7 @@ from nfbench.analysis.stats import Estimate
 from nfbench.devices import open_device
 from nfbench.devices.base import OTHER_TREE, Device
 from nfbench.errors import DeviceUnavailable, NfbenchError, Terminated, UnsupportedWorkload
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.measuring.measure import Measurement
 from nfbench.measuring.outcome import Labels
 from nfbench.records import (
