@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 import nfbench
-from nfbench.analysis.stats import Estimate
 from nfbench.devices import host, nvml
 from nfbench.errors import NfbenchError
 from nfbench.learning.learner import Sources
@@ -387,9 +386,6 @@ class Listener(Silent):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
-
-    def progress(self, steps: int, estimate: Estimate, left: float) -> None:
-        return None
 
 
 def machine_name(device: str) -> str:
