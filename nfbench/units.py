@@ -190,7 +190,7 @@ def known(
         return
     near = "".join(nearest(name, names))
     why = f"The nearest is {near}." if near else f"There are: {first_few(list(names), _MOST_NAMES)}."
-    raise error(what, why=why, try_=try_.format(near or default))
+    raise error(what, why=why, try_=try_.replace("{}", near or default))
 
 
 def grouped(items: Iterable[_T], key: Callable[[_T], _K]) -> dict[_K, list[_T]]:

@@ -14,7 +14,7 @@ import click
 from nfbench import options
 from nfbench.errors import BadStudy, Failed, NfbenchError, Stop, UnsupportedWorkload
 from nfbench.records import Machine, Result, StepTime
-from nfbench.units import plural
+from nfbench.units import known, plural
 
 if TYPE_CHECKING:
     from nfbench.studies.entries import Task
@@ -156,10 +156,7 @@ def _check_figures(found: Study) -> None:
     from nfbench.showing.kinds import KINDS
 
     for kind in found.figures:
-        if kind not in KINDS:
-            raise BadStudy(
-                f"{found.path.name}: there is no figure called {kind!r}.", why=f"There are: {', '.join(KINDS)}."
-            )
+        known(kind, KINDS, BadStudy, f"{found.path.name}: there is no figure called {kind!r}.")
 
 
 def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, format: Any, noisy: bool) -> None:
