@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from nfbench.records import SCHEMA_VERSION, Machine, Record, Result, Sampling, S
 Keep = Callable[[Result], None]
 LONGEST_MESSAGE = 500
 _PATH = re.compile(r"(?<![\w./\\])(?:[A-Za-z]:|~)?(?:[/\\][^\s/\\:'\"]+)+[/\\](?=[^\s/\\])")
+_PREFIX = re.compile(r"(?:[\w-]+=)?(?:[a-z]+:)?")
+"""What stands before the value in one word of a command: ``--dataset=imagefolder:``."""
 _UUID = re.compile(r"\b(?:(?:GPU|MIG)-)?[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
 
 
@@ -68,3 +71,22 @@ def scrubbed(message: str) -> str:
     home = str(Path.home())
     message = _PATH.sub("", message.replace(home, "~") if len(home) > 1 else message)
     return _UUID.sub("…", message)[:LONGEST_MESSAGE]
+
+
+def typed(words: Iterable[str]) -> str:
+    """The command of these ``words`` fit to be stored: a path that begins or leads outside of the current folder is
+    given by its last component, and neither the home folder nor a UUID nor the address of a cluster is in it."""
+    home = str(Path.home())
+    stored: list[str] = []
+    for word in words:
+        prefix = "" if (match := _PREFIX.match(word)) is None else match[0]
+        value = word[len(prefix) :]
+        if value != "auto" and (prefix.startswith("--ray=") or (stored and stored[-1] == "--ray")):
+            stored.append("--ray=ADDRESS" if prefix.startswith("--ray=") else "ADDRESS")
+            continue
+        value = value.replace(home, "~") if len(home) > 1 else value
+        parts = re.split(r"[/\\]", value)
+        if len(parts) > 1 and (parts[0] == "" or parts[0][0] == "~" or parts[0][-1] == ":" or ".." in parts):
+            value = next((part for part in reversed(parts) if part), value)
+        stored.append(_UUID.sub("…", prefix + value))
+    return shlex.join(stored)
