@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Cli
-from make import CPU, H200, accuracy, result
-from report_cases import turns
+from make import CPU, H200, accuracy, result, turns
 from test_table import kept
 
 from nfbench.analysis import accuracy as runs

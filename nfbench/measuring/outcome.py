@@ -74,19 +74,23 @@ def scrubbed(message: str) -> str:
 
 
 def typed(words: Iterable[str]) -> str:
-    """The command of these ``words`` fit to be stored: a path that begins or leads outside of the current folder is
-    given by its last component, and neither the home folder nor a UUID nor the address of a cluster is in it."""
+    """The command of these ``words`` fit to be stored: a path is given by its last component, and neither the home
+    folder nor a UUID nor the address of a cluster is in it."""
     home = str(Path.home())
     stored: list[str] = []
+    flag = ""
     for word in words:
         prefix = "" if (match := _PREFIX.match(word)) is None else match[0]
+        flag = prefix.partition("=")[0] if prefix.startswith("--") else flag
         value = word[len(prefix) :]
-        if value != "auto" and (prefix.startswith("--ray=") or (stored and stored[-1] == "--ray")):
-            stored.append("--ray=ADDRESS" if prefix.startswith("--ray=") else "ADDRESS")
-            continue
         value = value.replace(home, "~") if len(home) > 1 else value
         parts = re.split(r"[/\\]", value)
-        if len(parts) > 1 and (parts[0] == "" or parts[0][0] == "~" or parts[0][-1] == ":" or ".." in parts):
+        # "origin/main" is no path
+        ref = flag == "--against" and parts[0] not in ("", "~", "..")
+        if flag == "--ray" and value != "auto":
+            value = "ADDRESS"
+        elif not ref:
             value = next((part for part in reversed(parts) if part), value)
         stored.append(_UUID.sub("…", prefix + value))
+        flag = word
     return shlex.join(stored)

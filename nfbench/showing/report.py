@@ -128,12 +128,13 @@ class Judged(NamedTuple):
 
 
 class Study(NamedTuple):
-    """What came of a group, as the templates show it."""
+    """What came of a group; ``legend`` is what words in its tables mean that say not enough by themselves."""
 
     group: Group
     anchor: str
     sentences: list[str]
     tables: list[Laid]
+    legend: list[str]
     pictures: list[Picture]
     findings: list[str]
     left_out: list[str]
@@ -278,6 +279,7 @@ def _study(
     over_batches = answers.several(seen, "batch") and not seen.clips
     batches = sweeps.batch_sweep(seen.steps, seen.trained) if over_batches else None
     thresholds = sweeps.agc_sweep(seen.trained) if answers.several(seen, "agc", steps=False) else None
+    dependent = any(row["kind"] == "dependence" for row in seen.counted)
     pictures, undrawn = _of_study(seen, group, everything)
     doubts = [str(f) for ratio in seen.ratios for f in comparison.findings(ratio, ratio.net.sampling.within)]
     set_aside = [
@@ -289,6 +291,7 @@ def _study(
         _anchor(group.title, anchors),
         _sentences(group.name, seen, batches, thresholds, judged),
         _tables(seen, batches, thresholds),
+        [*show_clips.legend(seen.clips), *accuracy.legend(seen.trained), *([counted.CHANGES] if dependent else [])],
         # it would stand there twice
         [picture for picture in pictures if top is None or picture.svg != top.svg],
         [*results.findings([*seen.steps, *seen.trained]), *dict.fromkeys(doubts)],
