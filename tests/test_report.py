@@ -566,7 +566,7 @@ def test_of_many_figures_of_a_kind_some_are_drawn_and_the_others_counted() -> No
         (["run", "claims", "--set", "scale=tiny"], "run claims --set scale=tiny"),
         (["compare", "nfnet-f1@px=224", "b; rm -rf /"], "compare nfnet-f1@px=224 'b; rm -rf /'"),
         (["--out", "/srv/acme/x.jsonl", "--out=/srv/acme/x/"], "--out x.jsonl --out=x"),
-        (["imagefolder:/data/cats", "data=../cats", "--a=b:/x/y"], "imagefolder:cats data=cats --a=b:y"),
+        (["imagefolder:/data/cats", "data=../cats", "--a=/x/y"], "imagefolder:cats data=cats --a=y"),
         (["~/x/w.pt", r"C:\x\w.pt", "{home}/x/w.pt", "{home}"], "w.pt w.pt w.pt '~'"),
         (["--against", "origin/main", "a/mine.toml", "--against=/x/y"], "--against origin/main mine.toml --against=y"),
         (["--ray", "auto", "--ray", "10.0.0.1:6379", "--ray=head:1"], "--ray auto --ray ADDRESS --ray=ADDRESS"),
@@ -597,7 +597,7 @@ def test_of_many_commands_a_few_stand_there_and_of_older_files_none() -> None:
     lines = markdown(built(*many.group.results)).split("```")[1].splitlines()
     assert lines[1:3] == ["nfbench step-time --batch 0", "nfbench step-time --batch 1"] and len(lines) == 8
     assert lines[-1] == "# and 2 more"
-    assert "The command of 1 results is not recorded." in markdown(built(*many.group.results))
+    assert "The command of 1 result is not recorded." in markdown(built(*many.group.results))
     assert "The command is not recorded." in markdown(built(result()))
 
 

@@ -15,7 +15,7 @@ from nfbench.records import SCHEMA_VERSION, Machine, Record, Result, Sampling, S
 Keep = Callable[[Result], None]
 LONGEST_MESSAGE = 500
 _PATH = re.compile(r"(?<![\w./\\])(?:[A-Za-z]:|~)?(?:[/\\][^\s/\\:'\"]+)+[/\\](?=[^\s/\\])")
-_PREFIX = re.compile(r"(?:[\w-]+=)?(?:[a-z]+:)?")
+_PREFIX = re.compile(r"(?:[\w-]+=)?(?:imagefolder:)?")
 """What stands before the value in one word of a command: ``--dataset=imagefolder:``."""
 _UUID = re.compile(r"\b(?:(?:GPU|MIG)-)?[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
 

@@ -16,6 +16,7 @@ import hashlib
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import count
@@ -89,8 +90,7 @@ TOP = (
     "step-time",
 )
 """The kinds of figure that may stand at the top, the first that the results hold enough for."""
-_MOST_FIGURES, _MOST_OF_RUNS, _MOST_COMMANDS = 4, 2, 6
-"""Figures of one kind in a study, of one that has a figure a run, and commands; the others are counted."""
+_MOST_COMMANDS = 6
 _TABLES = ["steps", "ratios", "accuracy", "clips", "counted", "batch-sweep", "agc-sweep", "claims"]
 """The tables that a run keeps beside its results."""
 _RAW = {"interval": "step_time", "shown": "speedup", "shown_target": "time_to_target", "shown_bn": "time_to_bn"}
@@ -377,8 +377,9 @@ def _commands(group: Group) -> tuple[list[str], str]:
     if not lines:
         return [], "The command is not recorded."
     more = [f"# and {len(lines) - _MOST_COMMANDS} more"] if len(lines) > _MOST_COMMANDS else []
-    unknown = sum(r.command is None for r in group.results)
-    return [*lines[:_MOST_COMMANDS], *more], f"The command of {unknown} results is not recorded." if unknown else ""
+    n = sum(r.command is None for r in group.results)
+    unknown = f"The command of {n} result{'s'[: n != 1]} is not recorded." if n else ""
+    return [*lines[:_MOST_COMMANDS], *more], unknown
 
 
 def _raw_files(group: Group) -> list[Path]:
@@ -424,7 +425,7 @@ def _top(seen: Shown, everything: bool) -> Picture | None:
     """
     spare = None
     for kind in TOP:
-        made, pictures = _draw(seen, [kind], everything)
+        made, pictures, _ = _draw(seen, [kind], everything)
         if pictures:
             if len(made[kind].drawn) > 1 or KINDS[kind].reads == "ratios":
                 return pictures[0]
@@ -435,24 +436,32 @@ def _top(seen: Shown, everything: bool) -> Picture | None:
 def _of_study(seen: Shown, group: Group, everything: bool) -> tuple[list[Picture], list[str]]:
     """The figures that a study asks for, or all that its results hold enough for, and what is in none of them."""
     wanted = [k for k in group.kinds if k in KINDS] or [k for k, kind in KINDS.items() if kind.reads != "nothing"]
-    made, every = _draw(seen, wanted, everything)
+    made, pictures, numbers = _draw(seen, wanted, everything)
     lines, _ = left_out.lines(left_out.heeded(made, group.kinds))
-    pictures: list[Picture] = []
-    for kind in made:
-        of_kind = [picture for picture in every if picture.kind == kind]
-        most = _MOST_OF_RUNS if KINDS[kind].reads in ("timed", "seeds") else _MOST_FIGURES
-        pictures += of_kind[:most]
-        if (n := len(of_kind)) > most:
+    for kind, n in numbers.items():
+        if (most := _most(kind)) < n:
             lines.append(f"{kind}: {most} of its {n} figures are in this report; nfbench plot draws all {n}")
     return pictures, lines
 
 
-def _draw(seen: Shown, kinds: Sequence[str], everything: bool) -> tuple[dict[str, Drawing], list[Picture]]:
+def _draw(
+    seen: Shown, kinds: Sequence[str], everything: bool
+) -> tuple[dict[str, Drawing], list[Picture], Counter[str]]:
+    """What was drawn, the figures that have room in a report, and how many there are of each kind."""
     held = Held(seen.steps, seen.results, seen.trained, seen.ratios, everything, noisy=seen.noisy)
+    pictures, numbers = [], Counter[str]()
     with plots.looks():
         made = plots.drawings(held, kinds)
-        figures = list(plots.named(held, made))
-        return made, [Picture(kind, name, _caption(kind), _svg(figure)) for kind, _, figure, name in figures]
+        for kind, _, figure, name in plots.named(held, made):
+            numbers[kind] += 1
+            if numbers[kind] <= _most(kind):
+                pictures.append(Picture(kind, name, _caption(kind), _svg(figure)))
+    return made, pictures, numbers
+
+
+def _most(kind: str) -> int:
+    """The figures of a kind that have room in a study: fewer where there is one for each run."""
+    return 2 if KINDS[kind].reads in ("timed", "seeds") else 4
 
 
 def _caption(kind: str) -> str:
