@@ -199,7 +199,7 @@ def test_on_a_phone_a_row_is_a_card_that_still_sorts_and_a_figure_can_be_read(
     labels = browser.execute_script(
         "return [...arguments[0].cells].slice(1).map(c => getComputedStyle(c, '::before').content)", cards[0]
     )
-    assert labels[0] == '"px"' and '"step time"' in labels
+    assert labels[0] == '"px "' and '"step time "' in labels
     tops = [cell.location["y"] for cell in cards[0].find_elements("css selector", "th, td")]
     assert len(set(tops)) > 2 and min(tops) == tops[0] < tops[1]
     button(table, "step time").click()

@@ -26,9 +26,11 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+from matplotlib import rc_context
+from matplotlib.text import Text
 
 from nfbench.analysis import clips, sweeps
-from nfbench.analysis.rows import choose, software_name
+from nfbench.analysis.rows import Row, choose, software_name
 from nfbench.analysis.sessions import aside
 from nfbench.analysis.store import Broken, Loaded, files, load, once
 from nfbench.devices.about import slug
@@ -91,6 +93,7 @@ TOP = (
 )
 """The kinds of figure that may stand at the top, the first that the results hold enough for."""
 _MOST_COMMANDS = 6
+_HALO = 'text:not([style*="fill: #fff"]){paint-order:stroke;stroke:white;stroke-width:2px}'
 _TABLES = ["steps", "ratios", "accuracy", "clips", "counted", "batch-sweep", "agc-sweep", "claims"]
 """The tables that a run keeps beside its results."""
 _RAW = {"interval": "step_time", "shown": "speedup", "shown_target": "time_to_target", "shown_bn": "time_to_bn"}
@@ -111,12 +114,17 @@ class Group(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A figure as SVG; ``name`` is its file's."""
+    """A figure; ``name`` is its file's, and ``drawn`` are the rows in all figures of its kind."""
 
     kind: str
     name: str
     caption: str
-    svg: str
+    figure: Figure
+    drawn: list[Row]
+
+    def same(self, other: Picture | None) -> bool:
+        """Whether both show the same."""
+        return other is not None and (self.kind, self.name, self.drawn) == (other.kind, other.name, other.drawn)
 
 
 class Judged(NamedTuple):
@@ -292,8 +300,7 @@ def _study(
         _sentences(group.name, seen, batches, thresholds, judged),
         _tables(seen, batches, thresholds),
         [*show_clips.legend(seen.clips), *accuracy.legend(seen.trained), *([counted.CHANGES] if dependent else [])],
-        # it would stand there twice
-        [picture for picture in pictures if top is None or picture.svg != top.svg],
+        [picture for picture in pictures if not picture.same(top)],
         [*results.findings([*seen.steps, *seen.trained]), *dict.fromkeys(doubts)],
         [line for line in (*set_aside, aside(group.results, seen.results), *undrawn) if line],
     )
@@ -425,11 +432,10 @@ def _top(seen: Shown, everything: bool) -> Picture | None:
     """
     spare = None
     for kind in TOP:
-        made, pictures, _ = _draw(seen, [kind], everything)
-        if pictures:
-            if len(made[kind].drawn) > 1 or KINDS[kind].reads == "ratios":
-                return pictures[0]
-            spare = spare or pictures[0]
+        for picture in _draw(seen, [kind], everything)[1][:1]:
+            if len(picture.drawn) > 1 or KINDS[kind].reads == "ratios":
+                return picture
+            spare = spare or picture
     return spare
 
 
@@ -455,7 +461,7 @@ def _draw(
         for kind, _, figure, name in plots.named(held, made):
             numbers[kind] += 1
             if numbers[kind] <= _most(kind):
-                pictures.append(Picture(kind, name, _caption(kind), _svg(figure)))
+                pictures.append(Picture(kind, name, _caption(kind), figure, made[kind].drawn))
     return made, pictures, numbers
 
 
@@ -470,11 +476,15 @@ def _caption(kind: str) -> str:
 
 
 def _svg(figure: Figure) -> str:
-    """The figure as `plot` writes it."""
+    """The figure as SVG with its texts as text, all with the white halo that labels have in other files: there they
+    are drawn letter by letter, which takes five times the room."""
     settle(figure)
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return text.getvalue()
+    for text in figure.findobj(Text):
+        text.set_path_effects([])
+    drawn = io.StringIO()
+    with plots.looks(), rc_context({"svg.fonttype": "none"}):
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    return drawn.getvalue().replace("*{", f"{_HALO}*{{", 1)
 
 
 # the two looks
@@ -491,7 +501,7 @@ def page(report: Report, folder: Path) -> str:
     """The report as one page. Its policy lets no other style, no other script and no request through."""
 
     def image(_: str, picture: Picture) -> Markup:
-        return Markup(f"data:image/svg+xml;base64,{base64.b64encode(picture.svg.encode()).decode()}")
+        return Markup(f"data:image/svg+xml;base64,{base64.b64encode(_svg(picture.figure).encode()).decode()}")
 
     return _environment("html").get_template("report.html.j2").render(
         report=report, image=image, link=lambda path: _link(path, folder)
@@ -505,7 +515,7 @@ def markdown(report: Report, path: Path) -> tuple[str, dict[str, str]]:
 
     def image(anchor: str, picture: Picture) -> Markup:
         name = f"{path.stem}-figures/{anchor}-{picture.name}.svg"
-        figures[name] = picture.svg
+        figures[name] = _svg(picture.figure)
         return Markup(quote(name))
 
     text = _environment("md").get_template("report.md.j2").render(
@@ -532,7 +542,7 @@ def _raw(row: Mapping[str, Any], key: str) -> float | None:
 def _in_markdown(text: str) -> Markup:
     """``text`` as plain text in Markdown: no markup, no link that GitHub would make, no cell that ends early."""
     text = re.sub(r"([\\`*_\[\]{}<>|#!~$&@])", r"\\\1", text).replace("://", "\\://").replace("www.", "www\\.")
-    return Markup(re.sub(r"^(\d*)([.)](?=\s|$)|[-+=])", r"\1\\\2", text))
+    return Markup(re.sub(r"^(\d+(?=[.)](?:\s|$))|(?=[-+=]))", r"\1\\", text))
 
 
 def _fenced(lines: Iterable[str]) -> Markup:
