@@ -23,17 +23,15 @@ def command(paths: tuple[Path, ...], out: Path, everything: bool, noisy: bool) -
     tables, figures, findings, machine and the command that was typed. A .html is one page that loads nothing; a .md has
     its figures in a folder of its name.
     """
-    from nfbench.commands._landing import say_broken
     from nfbench.showing import report
 
     report.check(out)
     made = report.build(paths, everything, noisy)
-    if made.hint:
-        click.echo(made.hint, err=True)
+    for note in made.notes:
+        click.echo(note, err=True)
     written = report.write(out, made)
     click.echo(written[0])
     if figures := len(written) - 1:
         click.echo(f"With {figures} figure{'s'[: figures != 1]} in {written[1].parent}.", err=True)
-    say_broken(made.broken)
     for part in made.parts:
         click.echo(part.answer, err=True)

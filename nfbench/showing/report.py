@@ -32,7 +32,7 @@ from matplotlib.text import Text
 from nfbench.analysis import clips, sweeps
 from nfbench.analysis.rows import Row, choose, software_name
 from nfbench.analysis.sessions import aside
-from nfbench.analysis.store import Broken, Loaded, files, load, once
+from nfbench.analysis.store import Loaded, files, load, once
 from nfbench.devices.about import slug
 from nfbench.errors import BadResults, BadStudy
 from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result, StepTime
@@ -82,16 +82,6 @@ SIGNS = {
     "not run": "–",
 }
 """What tells verdicts apart without colour."""
-TOP = (
-    "speedup",
-    "accuracy-vs-latency",
-    "accuracy-vs-flops",
-    "batch-throughput",
-    "batch-accuracy",
-    "agc-heatmap",
-    "step-time",
-)
-"""The kinds of figure that may stand at the top, the first that the results hold enough for."""
 _MOST_COMMANDS = 6
 _HALO = 'text:not([style*="fill: #fff"]){paint-order:stroke;stroke:white;stroke-width:2px}'
 _TABLES = ["steps", "ratios", "accuracy", "clips", "counted", "batch-sweep", "agc-sweep", "claims"]
@@ -127,14 +117,6 @@ class Picture(NamedTuple):
         return other is not None and (self.kind, self.name, self.drawn) == (other.kind, other.name, other.drawn)
 
 
-class Judged(NamedTuple):
-    """The verdicts on one machine; ``rest`` says how many claims nothing speaks for or against."""
-
-    summary: str
-    verdicts: Sequence[Verdict]
-    rest: str
-
-
 class Study(NamedTuple):
     """What came of a group; ``legend`` is what words in its tables mean that say not enough by themselves."""
 
@@ -149,26 +131,24 @@ class Study(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One device: nothing in it is of another. ``doubts`` are what is doubtful about the ``answer``."""
+    """One device: nothing in it is of another. ``doubts`` are what is doubtful about the ``answer``, and ``judged`` the
+    verdicts on each machine after their summary."""
 
     title: str
     anchor: str
-    machines: list[str]
     answer: str
     doubts: list[str]
-    judged: list[Judged]
+    judged: list[tuple[str, list[Verdict]]]
     top: Picture | None
     studies: list[Study]
 
 
 class Report(NamedTuple):
-    """All of it; ``notes`` are what was read and is not shown, ``hint`` is that of `nfbench.analysis.loading.Files`."""
+    """All of it; ``notes`` are what was read and is not shown."""
 
     title: str
     parts: list[Part]
     notes: list[str]
-    broken: list[Broken]
-    hint: str
 
 
 def build(paths: Sequence[Path], everything: bool = False, noisy: bool = False) -> Report:
@@ -209,15 +189,15 @@ def build(paths: Sequence[Path], everything: bool = False, noisy: bool = False) 
     anchors = {"content"}
     parts = [_part(device, within, everything, noisy, anchors) for device, within in devices.items()]
     title = parts[0].title if len(parts) == 1 else f"Training steps and accuracy on {len(parts)} devices"
-    notes, broken = [], [line for one in loaded.values() for line in one.broken]
+    notes = [listed.note] if listed.note else []
     if fake := len(single) - len(real):
         notes.append(f"{fake} result{'s'[: fake != 1]} of the fake device set aside.")
-    if (n := len(broken)) > 0:
-        where = f"{broken[0].path.name}, line {broken[0].line}: {broken[0].why}"
+    if broken := [line for one in loaded.values() for line in one.broken]:
+        n, where = len(broken), f"{broken[0].path.name}, line {broken[0].line}: {broken[0].why}"
         notes.append(f"Skipped {n} line{'s that hold' if n != 1 else ' that holds'} no result: {where}")
     if copies := sum(one.repeated for one in loaded.values()) + len(every) - len(single):
         notes.append(f"{copies} result{'s that were' if copies != 1 else ' that was'} there more than once: told once.")
-    return Report(title, parts, notes, broken, listed.note)
+    return Report(title, parts, notes)
 
 
 def _groups(folder: Path, names: list[Path], measured: Sequence[Result]) -> list[Group]:
@@ -275,18 +255,23 @@ def _part(device: str, groups: Sequence[Group], everything: bool, noisy: bool, a
         # of one group all has been seen
         within = seen if len(groups) == 1 else shown(group.results, everything, noisy)
         studies.append(_study(group, within, everything, anchors, judged, top))
-    answer = clean(headline.answer(seen, judged[0].summary if judged else ""))
-    machines = list(map(about, dict.fromkeys(r.machine for r in measured)))
-    return Part(device, anchor, machines, answer, headline.doubts(seen), judged, top, studies)
+    answer = clean(headline.answer(seen, judged[0][0] if judged else ""))
+    return Part(device, anchor, answer, headline.doubts(seen), judged, top, studies)
 
 
 def _study(
-    group: Group, seen: Shown, everything: bool, anchors: set[str], judged: Sequence[Judged], top: Picture | None
+    group: Group,
+    seen: Shown,
+    everything: bool,
+    anchors: set[str],
+    judged: Sequence[tuple[str, list[Verdict]]],
+    top: Picture | None,
 ) -> Study:
     # a clip in steps of several batches is no sweep of batches
     over_batches = answers.several(seen, "batch") and not seen.clips
     batches = sweeps.batch_sweep(seen.steps, seen.trained) if over_batches else None
     thresholds = sweeps.agc_sweep(seen.trained) if answers.several(seen, "agc", steps=False) else None
+    of_claims = group.name.startswith(CLAIMS)
     dependent = any(row["kind"] == "dependence" for row in seen.counted)
     pictures, undrawn = _of_study(seen, group, everything)
     doubts = [str(f) for ratio in seen.ratios for f in comparison.findings(ratio, ratio.net.sampling.within)]
@@ -297,7 +282,7 @@ def _study(
     return Study(
         group,
         _anchor(group.title, anchors),
-        _sentences(group.name, seen, batches, thresholds, judged),
+        [summary for summary, _ in judged] if of_claims else _sentences(group.name, seen, batches, thresholds),
         _tables(seen, batches, thresholds),
         [*show_clips.legend(seen.clips), *accuracy.legend(seen.trained), *([counted.CHANGES] if dependent else [])],
         [picture for picture in pictures if not picture.same(top)],
@@ -306,14 +291,8 @@ def _study(
     )
 
 
-def _sentences(
-    name: str,
-    seen: Shown,
-    batches: pd.DataFrame | None,
-    thresholds: pd.DataFrame | None,
-    judged: Sequence[Judged],
-) -> list[str]:
-    lines = [one.summary for one in judged] if name.startswith(CLAIMS) else answers.sentences(name, seen)
+def _sentences(name: str, seen: Shown, batches: pd.DataFrame | None, thresholds: pd.DataFrame | None) -> list[str]:
+    lines = answers.sentences(name, seen)
     if batches is not None:
         # the best of one net over batches is also that over thresholds
         repeated = thresholds is not None and batches["model"].nunique() == 1
@@ -339,26 +318,15 @@ def _tables(seen: Shown, batches: pd.DataFrame | None, thresholds: pd.DataFrame 
     return [*made, *(show_sweeps.laid(grid) for grid in (*by_batch, *by_threshold))]
 
 
-def _judged(measured: Sequence[Result], noisy: bool) -> list[Judged]:
-    """The verdicts of each machine; of results that were not measured for the claims only those that there are.
-
-    The fake device times nothing, so that it speaks for no claim.
-    """
+def _judged(measured: Sequence[Result], noisy: bool) -> list[tuple[str, list[Verdict]]]:
+    """The verdicts of each machine after their summary; of results that were not measured for the claims only those
+    that there are. The fake device times nothing, so that it speaks for no claim."""
     judged = []
     for verdicts in answers.verdicts([r for r in measured if r.machine.device != "fake"], noisy):
-        of_the_study = any(r.study == CLAIMS and r.machine == verdicts[0].machine for r in measured)
         with_figures = [verdict for verdict in verdicts if verdict.figures]
-        if not with_figures:
-            continue
-        rest = 0 if of_the_study else sum(verdict.verdict == "not run" for verdict in verdicts)
-        others = f"Nothing here speaks for or against {rest} other claim{'s'[: rest != 1]}"
-        judged.append(
-            Judged(
-                show_claims.summary(verdicts),
-                verdicts if of_the_study else with_figures,
-                f"{others}: nfbench run claims measures for all." if rest else "",
-            )
-        )
+        of_the_study = any(r.study == CLAIMS and r.machine == verdicts[0].machine for r in measured)
+        if with_figures:
+            judged.append((show_claims.summary(verdicts), verdicts if of_the_study else with_figures))
     return judged
 
 
@@ -370,12 +338,13 @@ def _measured(verdict: Verdict) -> str:
 
 
 def _made(group: Group) -> str:
-    """How many results there are, by which software, and from when the latest is."""
+    """The machines, how many results there are, by which software, and from when the latest is."""
+    machines = map(about, dict.fromkeys(r.machine for r in group.results))
     latest = max(group.results, key=lambda r: r.start)
     older = len({software_name(r.software) for r in group.results}) - 1
     others = f" and {older} other software{'s'[: older != 1]}" if older else ""
     number = f"{len(group.results)} result{'s'[: len(group.results) != 1]}"
-    return f"{number}, {software_name(latest.software)}{others}, last {latest.start[:10]}."
+    return f"{'. '.join(machines)}. {number}, {software_name(latest.software)}{others}, last {latest.start[:10]}."
 
 
 def _commands(group: Group) -> tuple[list[str], str]:
@@ -395,12 +364,8 @@ def _raw_files(group: Group) -> list[Path]:
     return [*(path for path in tables if path.is_file()), *group.files]
 
 
-def _machines(group: Group) -> str:
-    return ". ".join(about(machine, noted=False) for machine in dict.fromkeys(r.machine for r in group.results))
-
-
-def about(machine: Machine, noted: bool = True) -> str:
-    """A machine in a line, and of one without a GPU, if that is to be ``noted``, that it says nothing about one."""
+def about(machine: Machine) -> str:
+    """A machine in a line."""
     parts = [
         machine.name,
         machine.mig_profile,
@@ -410,8 +375,7 @@ def about(machine: Machine, noted: bool = True) -> str:
         f"{machine.cpu_cores} cores" if machine.cpu_cores else "",
         machine.cpu if machine.cpu != machine.name else "",
     ]
-    note = "" if machine.device == "cuda" or not noted else ". This is no GPU: it says nothing about one"
-    return ", ".join(filter(None, parts)) + note
+    return ", ".join(filter(None, parts))
 
 
 def _anchor(name: str, used: set[str]) -> str:
@@ -426,12 +390,12 @@ def _anchor(name: str, used: set[str]) -> str:
 
 
 def _top(seen: Shown, everything: bool) -> Picture | None:
-    """The figure that says most about a device; None where the results hold enough for none of `TOP`.
+    """The figure that says most about a device: of the kinds, which stand in that order, the first that it has.
 
     One that shows a single row, unless that is a ratio, is taken only where there is no other.
     """
     spare = None
-    for kind in TOP:
+    for kind in (kind for kind in KINDS if KINDS[kind].reads != "nothing"):
         for picture in _draw(seen, [kind], everything)[1][:1]:
             if len(picture.drawn) > 1 or KINDS[kind].reads == "ratios":
                 return picture
@@ -583,7 +547,6 @@ def _environment(kind: str) -> Environment:
     environment.globals |= {
         "SIGNS": SIGNS,
         "commands": _commands,
-        "machines": _machines,
         "made": _made,
         "measured": _measured,
         "raw": _raw,
