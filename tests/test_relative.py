@@ -49,8 +49,8 @@ def test_replicates_of_separate_runs_are_welchs_over_rounds() -> None:
     logs = [[math.log(t) for t in side] for side in times]
     apart = stats.contrast([(1.0, logs[0]), (-1.0, logs[1])])
     assert mine["step_time_ratio"] == pytest.approx(math.exp(apart.value))
-    # the noise between the baseline's sessions comes on top
-    assert mine["step_time_ratio_high"] > math.exp(apart.high or 0) > mine["step_time_ratio"]
+    # sessions of one round each tell nothing of the noise between sessions
+    assert mine["step_time_ratio_high"] == pytest.approx(math.exp(apart.high or 0))
 
 
 def test_the_intervals_of_single_runs_enter_no_ratio() -> None:

@@ -11,7 +11,7 @@ from make import accuracy, result
 from test_table import cells, kept
 
 from nfbench.analysis import columns
-from nfbench.analysis.finding import Finding
+from nfbench.analysis.findings import Finding
 from nfbench.analysis.where import parse, select
 from nfbench.errors import BadResults
 from nfbench.records import StepTime

@@ -30,6 +30,7 @@ from matplotlib import rc_context
 from matplotlib.text import Text
 
 from nfbench.analysis import clips, sweeps
+from nfbench.analysis.claims import Verdict
 from nfbench.analysis.rows import Row, choose, software_name
 from nfbench.analysis.sessions import aside
 from nfbench.analysis.store import Loaded, files, load, once
@@ -40,7 +41,7 @@ from nfbench.showing import accuracy, answers, comparison, counted, headline, le
 from nfbench.showing import claims as show_claims
 from nfbench.showing import clips as show_clips
 from nfbench.showing import sweeps as show_sweeps
-from nfbench.showing.answers import CLAIMS, Verdict
+from nfbench.showing.answers import CLAIMS
 from nfbench.showing.kinds import KINDS, Drawing, Held
 from nfbench.showing.laid import Laid
 from nfbench.showing.study import Shown, shown
@@ -331,8 +332,8 @@ def _judged(measured: Sequence[Result], noisy: bool) -> list[tuple[str, list[Ver
 
 
 def _measured(verdict: Verdict) -> str:
-    """The first two figures that decide a verdict, and how many more there are."""
-    deciding = [f"{figure.about}: {figure.judged}" for figure in verdict.figures if figure.decides]
+    """The first two figures of a verdict, and how many more there are."""
+    deciding = [f"{figure.about}: {figure.judged}" for figure in verdict.figures]
     more = [f"and {len(deciding) - 2} more below"] if len(deciding) > 2 else []
     return "; ".join([*deciding[:2], *more]) or ABSENT
 
