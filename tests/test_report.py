@@ -407,11 +407,11 @@ def test_devices_never_share_a_table_a_figure_or_a_sentence_and_the_page_leads_t
 
 def test_machines_of_one_name_are_told_apart_and_the_fake_device_is_set_aside() -> None:
     other = msgspec.structs.replace(H200, driver="590.2")
-    made = built(result(machine=H200), result(machine=other, start="2026-01-02T00:00:00.000Z"), result(machine=FAKE))
+    made = built(*(result(machine=machine, id=str(i)) for i, machine in enumerate((H200, other, FAKE))))
     assert [part.title for part in made.parts] == ["NVIDIA H200"]
-    assert made.notes[0] == "1 result of the fake device set aside."
-    machines = [row["machine"] for row in texts(made.parts[0].studies[0].tables[0])]
-    assert machines == ["NVIDIA H200, driver 580.1", "NVIDIA H200, driver 590.2"]
+    assert made.notes == ["1 result of the fake device set aside."]
+    names = [row["machine"] for row in texts(made.parts[0].studies[0].tables[0])]
+    assert names == ["NVIDIA H200, driver 580.1", "NVIDIA H200, driver 590.2"]
     assert [part.title for part in built(result(machine=FAKE)).parts] == ["fake"]
 
 
