@@ -25,12 +25,22 @@ from nfbench.records import (
 )
 
 if TYPE_CHECKING:
-    from nfbench.studies.durations import Expected
     from nfbench.studies.entry import Task
 
 CPU = Machine(device="cpu", name="A CPU", memory=2**34, cpu="A CPU", cpu_cores=2)
 H200 = Machine(device="cuda", name="NVIDIA H200", memory=2**37, compute_capability="9.0", driver="580.1")
 FAKE = Machine(device="fake", name="fake")
+HOSTILE = (
+    "<script>window.pwned = 1</script>",
+    '"><img src=x onerror="window.pwned=1">',
+    "</style></svg></script><svg onload=window.pwned=1>",
+    "javascript:window.pwned=1",
+    "a|b`c`](x) ![i](http://evil.example/i.png) <details>",
+    "``` \n# heading\n| cell |",
+    "\x1b[31mred\x07 \x00 \u202eleft\u2028line",
+    "../../etc/x",
+    "{{ 7*7 }}{% raw %}$\\frac{1}{0}$",
+)
 SOFTWARE = Software(nfbench="0.1.0", torch="2.15.0", timm="1.0.31")
 
 
@@ -182,7 +192,7 @@ class Quiet(Silent):
     def planned(self, tasks: Sequence[Task], found: Sequence[Sequence[Result] | None], to_do: Sequence[int]) -> None:
         return None
 
-    def begun(self, place: int, left: Sequence[Expected | None]) -> None:
+    def begun(self, place: int) -> None:
         return None
 
     def ended(self, place: int, results: Sequence[Result], seconds: float) -> None:

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 
 from nfbench.analysis.accuracy import rows
 from nfbench.analysis.store import Writer
-from nfbench.catalog import macs
+from nfbench.catalog import models
 from nfbench.catalog.models import NETS
 from nfbench.records import Result
 from nfbench.showing import left_out, plots
@@ -57,7 +57,7 @@ def points(axes: Axes) -> set[tuple[float, float]]:
 
 
 def tiny(name: str, top1: float, seed: int = 0, **fields: object) -> Result:
-    counted = macs.counted(name, 32)
+    counted = models.counted(name, 32)
     assert counted is not None
     given = {"macs": counted.macs, "params": counted.params} | fields
     return accuracy(name, (0.5, top1), seed, **given)  # type: ignore[arg-type]
@@ -187,7 +187,7 @@ def test_reported_accuracy_stays_in_a_panel_of_its_own_and_hollow() -> None:
 
 
 def imagenet(name: str, top1: float, px: int, **fields: object) -> Result:
-    counted = macs.counted(name, px)
+    counted = models.counted(name, px)
     assert counted is not None
     return accuracy(
         name,
@@ -206,7 +206,7 @@ def test_reported_accuracy_stands_beside_imagenet_runs_at_the_same_px() -> None:
     axes = panel(figure, "MACs of one image at 224 px")
     hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
     assert hollow and "reported: resnet, on ImageNet" in _legend(figure)
-    counted = macs.counted("resnet50", 224)
+    counted = models.counted("resnet50", 224)
     assert counted is not None
     assert counted.macs in {round(float(line.get_xdata()[0])) for line in hollow}
     assert not any("counted GMACs" in a.get_xlabel() for a in figure.axes)
@@ -214,7 +214,7 @@ def test_reported_accuracy_stands_beside_imagenet_runs_at_the_same_px() -> None:
 
 
 def test_imagenet_runs_tested_at_another_px_stand_at_the_macs_of_the_test_px() -> None:
-    counted = macs.counted("nfnet-f0", 256)
+    counted = models.counted("nfnet-f0", 256)
     assert counted is not None
     run = accuracy("nfnet-f0", (0.3, 0.8), px=192, test_px=256, run={"dataset": "imagenet"})
     axes = panel(only(run), "MACs of one image at 256 px")
@@ -315,7 +315,7 @@ def test_nets_on_imagenet_are_sizes_of_their_families_each_at_its_own_px() -> No
     def evaluated(name: str, top1: float, px: int, test_px: int) -> Result:
         asked = {"epochs": 0, "weights": "published", "dataset": "imagenet"}
         clip = 0.01 if name.startswith("nf") else None
-        counted = macs.counted(name, px)
+        counted = models.counted(name, px)
         assert counted is not None
         return accuracy(name, (top1,), px=px, test_px=test_px, agc=clip, run=asked, macs=counted.macs)
 
@@ -330,7 +330,9 @@ def test_nets_on_imagenet_are_sizes_of_their_families_each_at_its_own_px() -> No
     measured = [line for line in axes.lines if line.get_color() in COLOURS]
     wanted = []
     for names in (("nfnet-f0", "nfnet-f1"), ("efficientnet-b0", "efficientnet-b4")):
-        counts = [macs.counted(name, px) for name, px in zip(names, ((256, 320), (224, 380))[len(wanted)], strict=True)]
+        counts = [
+            models.counted(name, px) for name, px in zip(names, ((256, 320), (224, 380))[len(wanted)], strict=True)
+        ]
         wanted.append([count.macs for count in counts if count])
     assert sorted(list(line.get_xdata()) for line in measured) == sorted(wanted)
     theirs = [line for line in axes.lines if line.get_markerfacecolor() == "white"]

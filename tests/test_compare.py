@@ -23,7 +23,7 @@ from nfbench.catalog.nearest import nearest
 from nfbench.errors import NfbenchError, UnsupportedWorkload
 from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime, reading
 from nfbench.showing import comparison
-from nfbench.showing.ratios import table as ratio_table
+from nfbench.showing import ratios as show_ratios
 from nfbench.studies import versus
 from nfbench.studies.group import Group, Seat
 
@@ -76,7 +76,9 @@ def test_fewer_than_four_rounds_have_no_interval_and_say_what_is_needed(number: 
     needed = "4 rounds are needed for an interval: --rounds 4"
     assert ratio.no_interval == needed and needed in compare.sentence([ratio])
     rows = [row([r for r in rounds((1.0, 2.0)) if r.workload == w]) for w in (A, B)]
-    assert needed in comparison.table(rows, [ratio], "md") and needed in ratio_table([ratio], "md")
+    assert needed in comparison.table(rows, [ratio], "md") and needed in show_ratios.laid(
+        show_ratios.rows([ratio])
+    ).text("md")
     assert "±" not in comparison.sentence([ratio])
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
 
-from nfbench.catalog.macs import counted
+from nfbench.catalog.models import counted
 from nfbench.devices.base import Device
 from nfbench.devices.cpu import Cpu
 from nfbench.devices.fake import FakeDevice
@@ -14,7 +15,6 @@ from nfbench.errors import Interrupted, UnsupportedWorkload
 from nfbench.measuring.counted import count
 from nfbench.measuring.lock import lock_file, only_one
 from nfbench.measuring.outcome import Labels
-from nfbench.nets.dependence_readings import readings
 from nfbench.records import Dependence, Flops, Reading, Result, Sampling, from_json, to_json
 from tests.make import Quiet
 
@@ -74,9 +74,6 @@ class Failing(FakeDevice):
     def flops(self, workload: Flops) -> list[Reading]:
         raise self.error
 
-    def dependence(self, workload: Dependence, seed: int) -> list[Reading]:
-        raise self.error
-
 
 @pytest.mark.parametrize(
     ("error", "status", "message"),
@@ -90,60 +87,46 @@ def test_a_failure_is_a_result_with_its_status(error: Exception, status: str, me
     assert (result.status, result.message, result.readings) == (status, message, ())
 
 
-def test_a_users_error_is_raised_and_nothing_is_kept() -> None:
-    found = Kept()
-    with pytest.raises(UnsupportedWorkload, match="does not run"):
-        count(Failing(UnsupportedWorkload("it does not run")), Flops(model=TINY), found.append)
-    assert found == []
-
-
-@pytest.mark.parametrize("stop", [Interrupted(), KeyboardInterrupt()])
-def test_an_interruption_is_kept_and_raised_again(stop: BaseException) -> None:
-    found = Kept()
-    with pytest.raises(type(stop)):
-        count(Failing(stop), Dependence(model=TINY), found.append)
-    assert [r.status for r in found] == ["interrupted"]
-
-
-class Locked(FakeDevice):
-    """A device with a lock, whose work notes whether it is held."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held: list[bool] = []
-
-    def lock_name(self) -> str | None:
-        return "a test of counted"
-
-    def flops(self, workload: Flops) -> list[Reading]:
-        self.held.append(_held())
-        return super().flops(workload)
-
-    def dependence(self, workload: Dependence, seed: int) -> list[Reading]:
-        self.held.append(_held())
-        return super().dependence(workload, seed)
-
-
-def _held() -> bool:
-    import fcntl
-
-    with lock_file("a test of counted").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+@pytest.mark.parametrize(
+    ("error", "statuses"),
+    [
+        (UnsupportedWorkload("it does not run"), []),
+        (Interrupted(), ["interrupted"]),
+        (KeyboardInterrupt(), ["interrupted"]),
+    ],
+)
+def test_a_users_error_is_raised_and_nothing_kept_an_interruption_is_kept_and_raised_again(
+    error: BaseException, statuses: list[str]
+) -> None:
+    results = Kept()
+    with pytest.raises(type(error)):
+        count(Failing(error), Flops(model=TINY), results.append)
+    assert [r.status for r in results] == statuses
 
 
 def test_a_dependence_takes_the_devices_lock_and_a_count_needs_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    device = Locked()
+    held: list[bool] = []
+
+    def look(*_: object) -> list[Reading]:
+        with lock_file("a test of counted").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(True)
+            else:
+                held.append(False)
+        return []
+
+    device = FakeDevice()
+    for name, stand_in in (("lock_name", lambda: "a test of counted"), ("flops", look), ("dependence", look)):
+        monkeypatch.setattr(device, name, stand_in)
     kept(Dependence(model=TINY), device)
     with only_one("another", Quiet()):
         kept(Flops(model=TINY), device)
-    assert device.held == [True, False]
+    assert held == [True, False]
 
 
 class Unlocked(Cpu):
@@ -170,30 +153,12 @@ def test_a_px_at_which_a_real_net_does_not_run_is_a_users_error() -> None:
 
 
 def test_a_real_nets_images_depend_on_each_other_through_batch_normalization_or_agc_alone() -> None:
-    free = values(kept(Dependence(model=TINY, batch=4), Unlocked()))
-    bn = values(kept(Dependence(model="tiny-resnet-s", batch=4), Unlocked()))
-    names = {"output_rest_changed", "output_evaluation_others", "output_rounding", "gradient_halves", "px"}
+    free = values(kept(Dependence(model=TINY, batch=2), Unlocked()))
+    bn = values(kept(Dependence(model="tiny-resnet-s", batch=2), Unlocked()))
+    names = {"output_rest_changed", "output_evaluation_others", "output_rounding", "px"}
     assert names <= free.keys() & bn.keys()
     assert (free["output_rest_changed"] or 0) < 1e-5 < 0.01 < (bn["output_rest_changed"] or 0)
     assert (free["share_rest_changed_no_agc"] or 0) < 1e-5 < 0.01 < (free["share_rest_changed_agc"] or 0)
-    # a BN net clips nothing and, at one pixel a channel, refuses a batch of one
-    assert not {"share_rest_changed_agc", "clipping", "output_batch_of_one", "gradient_single_images"} & bn.keys()
-    assert {"clipping", "clipped_units", "output_batch_of_one", "gradient_single_images"} <= free.keys()
-
-
-def test_of_two_images_the_halves_are_the_single_images() -> None:
-    rows = [
-        {"about": "measured with", "what": "batch", "value": 2, "note": ""},
-        {"about": "gradient", "what": "2 micro-batches", "value": 0.5, "note": ""},
-    ]
-    assert [r.name for r in readings(rows)] == ["gradient_halves"]
-
-
-def test_rows_that_do_not_apply_or_are_refused_have_no_reading() -> None:
-    rows = [
-        {"about": "measured with", "what": "batch", "value": 8, "note": ""},
-        {"about": "measured with", "what": "AGC λ", "value": None, "note": ""},
-        {"about": "output of an image", "what": "batch of one", "value": "refused: too few", "note": ""},
-        {"about": "gradient", "what": "8 micro-batches", "value": 0.5, "note": ""},
-    ]
-    assert [r.name for r in readings(rows)] == ["gradient_single_images"]
+    # a BN net clips nothing
+    assert not {"share_rest_changed_agc", "clipping", "clipped_units"} & bn.keys()
+    assert {"clipping", "clipped_units"} <= free.keys()

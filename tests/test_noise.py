@@ -65,16 +65,16 @@ def test_what_has_no_rate_or_is_composed_of_few_updates_is_not_noisy() -> None:
 
 def test_a_noisy_row_says_so_in_every_format_and_in_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     (shown,), _ = rows([timed("resnet50", LOADED)])
-    assert "(noisy)" in results.wide([shown], "md")
-    assert "other processes took 31 % of the CPU" in results.wide([shown], "csv")
+    assert "(noisy)" in results.laid([shown]).text("md")
+    assert "other processes took 31 % of the CPU" in tables.raw(results.ALL, [shown], "csv")
     (finding,) = [line for line in results.findings([shown]) if "Noisy" in line]
     assert "other processes took 31 % of the CPU" in finding and "--noisy" in finding
     monkeypatch.setattr(tables.sys.stdout, "isatty", lambda: True, raising=False)
     both, _ = rows([timed("resnet50", LOADED), timed("resnet26")])
-    lines = [line for line in results.wide(both, "rich").splitlines() if "resnet" in line]
+    lines = [line for line in results.laid(both).text("rich").splitlines() if "resnet" in line]
     assert [line.startswith("\x1b[2m") for line in lines] == ["resnet50" in line for line in lines]
     (used,), _ = rows([timed("resnet50", LOADED)], noisy=True)
-    assert "(noisy)" not in results.wide([used], "md") and not any("Noisy" in f for f in results.findings([used]))
+    assert "(noisy)" not in results.laid([used]).text("md") and not any("Noisy" in f for f in results.findings([used]))
 
 
 def pair(loaded: bool) -> list[Result]:

@@ -15,28 +15,17 @@ from typing import Any
 import msgspec
 import pytest
 from conftest import Cli
-from make import CPU, FAKE, H200, SOFTWARE, accuracy, keep, reading, result, step_times, trained, turns
+from make import CPU, FAKE, H200, HOSTILE, SOFTWARE, accuracy, keep, reading, result, step_times, trained, turns
 
 from nfbench.analysis.store import load
 from nfbench.measuring.outcome import typed
 from nfbench.records import AgcCost, Machine, Resolved, Result, Sampling, StepTime
 from nfbench.showing import answers, headline, report
 from nfbench.showing import claims as show_claims
-from nfbench.showing.laid import Laid
 from nfbench.showing.report import Report, Study
 from nfbench.showing.study import shown
+from nfbench.showing.tables import Laid
 
-HOSTILE = (
-    "<script>window.pwned = 1</script>",
-    '"><img src=x onerror="window.pwned=1">',
-    "</style></svg></script><svg onload=window.pwned=1>",
-    "javascript:window.pwned=1",
-    "a|b`c`](x) ![i](http://evil.example/i.png) <details>",
-    "``` \n# heading\n| cell |",
-    "\x1b[31mred\x07 \x00 \u202eleft\u2028line",
-    "../../etc/x",
-    "{{ 7*7 }}{% raw %}$\\frac{1}{0}$",
-)
 F1_B7 = turns("nfnet-f1", "efficientnet-b7", 5.0)
 FREE = turns("nf-resnet26", "resnet26", 0.8)
 
@@ -64,7 +53,7 @@ def page(made: Report) -> str:
 
 def texts(table: Laid) -> list[dict[str, str]]:
     """The cells of each row, by the title of their column."""
-    return [{c.title: c.show(row.get(c.key)) for c in table.columns} for row in table.rows]
+    return [{c.title: c.text(row) for c in table.columns} for row in table.rows]
 
 
 def flat(text: str) -> str:

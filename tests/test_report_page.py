@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make import CPU, keep, result, trained, turns
-from test_report import HOSTILE
+from make import CPU, HOSTILE, keep, result, trained, turns
 
 from nfbench.showing import report
 

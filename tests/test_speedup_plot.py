@@ -97,8 +97,8 @@ def test_nothing_is_said_of_reports_where_there_are_none() -> None:
 def test_a_row_says_both_nets_their_settings_and_the_value() -> None:
     figure = only(*F1)
     ((row,), texts) = shown.rows(ratios(F1, everything=False)), [t.get_text() for t in figure.axes[0].texts]
-    assert texts == ["nfnet-f1 against efficientnet-b7", "both 224 px, nhwc, fp32, batch 32", row["shown"]]
-    assert "±" in row["shown"]
+    assert texts == ["nfnet-f1 against efficientnet-b7", "both 224 px, nhwc, fp32, batch 32", shown.times(row)]
+    assert "±" in shown.times(row)
 
 
 @pytest.mark.parametrize("rounds", [1, 3])

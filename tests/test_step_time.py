@@ -18,9 +18,8 @@ from nfbench.analysis.store import load
 from nfbench.commands.step_time import command
 from nfbench.devices import cpu
 from nfbench.devices.torch_device import TorchSteps
-from nfbench.nets import agc, agc_triton
+from nfbench.nets import agc, agc_fused
 from nfbench.records import Resolved, Result, StepTime
-from nfbench.showing import chart
 
 SMALL = {
     "model": "tiny-nfnet-s",
@@ -188,7 +187,7 @@ def agc_impl(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agc, "foreach", counted("foreach", agc.foreach))
     monkeypatch.setattr(agc, "reference", counted("reference", agc.reference))
     # the interpreter takes milliseconds a unit: the kernels are tested elsewhere, here only that they are called
-    monkeypatch.setattr(agc_triton.Fused, "__call__", lambda *_: calls.append("fused"))
+    monkeypatch.setattr(agc_fused.Fused, "__call__", lambda *_: calls.append("fused"))
     monkeypatch.setattr(cpu, "refusal", lambda _: None)
     for asked, became in (("auto", "foreach"), ("timm",) * 2, ("reference",) * 2, ("foreach",) * 2, ("fused",) * 2):
         calls.clear()
@@ -308,13 +307,6 @@ def quiet(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "timing" not in run.said and "1 result in" in run.said
 
 
-def no_chart(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chart, "screen", lambda format: chart.Screen(80))
-    args = ("step-time", "--device", "fake", "--model", "tiny-nfnet", "--model", "tiny-resnet", "--out", "two.jsonl")
-    assert "bars from 0 to" in run.cli(*args).stdout
-    assert "bars from 0 to" not in run.cli(*args, "--no-chart").stdout
-
-
 EFFECTS: dict[str, Callable[[Run, Seen, pytest.MonkeyPatch], None]] = {
     "models": model,
     "batch": batch,
@@ -340,7 +332,6 @@ EFFECTS: dict[str, Callable[[Run, Seen, pytest.MonkeyPatch], None]] = {
     "max_time": max_time,
     "out": out,
     "format": format_,
-    "no_chart": no_chart,
     "quiet": quiet,
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -26,23 +25,11 @@ from nfbench.errors import NfbenchError
     help="Another setting, list or range; scale=tiny fits a CPU.",
 )
 @options.options(RUN)
-@options.device_option
-@options.seed_option
-@options.out_option
-@options.format_option
-@options.chart_option
-@options.quiet_option
 def command(
     study: str | None,
     listing: bool,
     only: tuple[str, ...],
     assignments: tuple[str, ...],
-    device: str,
-    seed: int,
-    out: Path | None,
-    format: Any,
-    no_chart: bool,
-    quiet: bool,
     **flags: Any,
 ) -> None:
     """Run STUDY, a name of --list or the path of a .toml file, each workload in a process of its own.
@@ -56,7 +43,7 @@ def command(
     from nfbench.studies.study import find
 
     if listing:
-        _list(format)
+        _list(flags["format"])
         return
     if study is None:
         raise NfbenchError("Which study?", try_="nfbench run quick, or nfbench run --list")
@@ -64,17 +51,7 @@ def command(
     if found.counts_only:
         raise NfbenchError(f"{found.name} counts and times nothing.", try_=f"nfbench check {study}")
     found = with_settings(found, assignments)
-    perform(
-        found,
-        device=device,
-        seed=seed,
-        out=out,
-        format=format,
-        no_chart=no_chart,
-        quiet=quiet,
-        only=only,
-        **flags,
-    )
+    perform(found, only=only, **flags)
 
 
 def _list(format: Any) -> None:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nfbench.analysis.rows import Row
-from nfbench.catalog import macs
+from nfbench.catalog import models
 from nfbench.showing.accuracy_panel import (
     IMAGE_TIME,
     PANELS,
@@ -152,7 +152,7 @@ def _at_test_px(rows: Sequence[Row]) -> tuple[Sequence[Row], str, bool]:
     found = []
     for row in rows:
         if row.get("px") != row.get("test_px"):
-            counted = macs.counted(row["model"], row["test_px"]) if row.get("test_px") else None
+            counted = models.counted(row["model"], row["test_px"]) if row.get("test_px") else None
             row = {**row, "macs": counted.macs, "px": row["test_px"]} if counted else row
         found.append(row)
     whole = all(row.get("px") == row.get("test_px") for row in found)

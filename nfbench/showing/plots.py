@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 
 from nfbench.analysis.loading import no_collection
 from nfbench.analysis.rows import Row, quiet
-from nfbench.catalog import macs, published
+from nfbench.catalog import models, published
 from nfbench.catalog.models import FAMILIES, NETS, Net
 from nfbench.devices.about import slug
 from nfbench.showing.file_names import distinct
@@ -211,7 +211,7 @@ def families() -> Iterator[tuple[str, list[Reported]]]:
         for net in NETS:
             top1 = published.top1(net) if net.family == family else None
             px = (top1.px if top1 else None) or net.test_px
-            count = macs.counted(net.name, px) if top1 and px else None
+            count = models.counted(net.name, px) if top1 and px else None
             if top1 and px and count:
                 points.append(Reported(net, count.macs / 1e9, top1.top1, px))
         if points:

@@ -17,7 +17,7 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -29,24 +29,24 @@ from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.text import Text
 
-from nfbench.analysis import clips, sweeps
+from nfbench.analysis import sweeps
 from nfbench.analysis.claims import Verdict
-from nfbench.analysis.rows import Row, choose, software_name
+from nfbench.analysis.rows import Row, software_name
 from nfbench.analysis.sessions import aside
 from nfbench.analysis.store import Loaded, files, load, once
 from nfbench.devices.about import slug
 from nfbench.errors import BadResults, BadStudy
-from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result, StepTime
-from nfbench.showing import accuracy, answers, comparison, counted, headline, left_out, plots, ratios, results
+from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result
+from nfbench.showing import accuracy, answers, comparison, counted, headline, left_out, plots, results, views
 from nfbench.showing import claims as show_claims
 from nfbench.showing import clips as show_clips
 from nfbench.showing import sweeps as show_sweeps
 from nfbench.showing.answers import CLAIMS
 from nfbench.showing.kinds import KINDS, Drawing, Held
-from nfbench.showing.laid import Laid
 from nfbench.showing.study import Shown, shown
 from nfbench.showing.study import write as write_texts
 from nfbench.showing.style import plain, settle
+from nfbench.showing.tables import Laid
 from nfbench.studies import study
 from nfbench.units import ABSENT
 
@@ -87,8 +87,7 @@ _MOST_COMMANDS = 6
 _HALO = 'text:not([style*="fill: #fff"]){paint-order:stroke;stroke:white;stroke-width:2px}'
 _TABLES = ["steps", "ratios", "accuracy", "clips", "counted", "batch-sweep", "agc-sweep", "claims"]
 """The tables that a run keeps beside its results."""
-_RAW = {"interval": "step_time", "shown": "speedup", "shown_target": "time_to_target", "shown_bn": "time_to_bn"}
-"""The keys of texts whose raw value has another name."""
+_TITLES = {"steps": "Step times", "ratios": "Ratios measured in turns", "accuracy": "Training", "counted": "Counted"}
 
 
 class Group(NamedTuple):
@@ -276,10 +275,6 @@ def _study(
     dependent = any(row["kind"] == "dependence" for row in seen.counted)
     pictures, undrawn = _of_study(seen, group, everything)
     doubts = [str(f) for ratio in seen.ratios for f in comparison.findings(ratio, ratio.net.sampling.within)]
-    set_aside = [
-        choose((r for r in seen.results if isinstance(r.workload, kind)), everything).said(of)
-        for kind, of in ((StepTime, ""), (Accuracy, "training runs"))
-    ]
     return Study(
         group,
         _anchor(group.title, anchors),
@@ -288,7 +283,7 @@ def _study(
         [*show_clips.legend(seen.clips), *accuracy.legend(seen.trained), *([counted.CHANGES] if dependent else [])],
         [picture for picture in pictures if not picture.same(top)],
         [*results.findings([*seen.steps, *seen.trained]), *dict.fromkeys(doubts)],
-        [line for line in (*set_aside, aside(group.results, seen.results), *undrawn) if line],
+        [line for line in (*seen.aside, aside(group.results, seen.results), *undrawn) if line],
     )
 
 
@@ -304,13 +299,11 @@ def _sentences(name: str, seen: Shown, batches: pd.DataFrame | None, thresholds:
 
 def _tables(seen: Shown, batches: pd.DataFrame | None, thresholds: pd.DataFrame | None) -> list[Laid]:
     """The tables that are kept beside results, with the same columns; what two of them hold stands in one."""
-    made = [results.laid(seen.steps)._replace(title="Step times")] if seen.steps else []
-    made += [ratios.laid(seen.ratios)._replace(title="Ratios measured in turns")] if seen.ratios else []
-    if seen.trained:
-        trained = accuracy.laid(seen.trained)
-        made.append(trained._replace(title=trained.title or "Training"))
-    made += show_clips.laid(seen.clips, clips.shares(seen.steps)) if seen.clips else []
-    made += [one._replace(title=one.title or "Counted") for one in counted.laid(seen.counted)] if seen.counted else []
+    made = [
+        table._replace(title=table.title or _TITLES.get(name, name))
+        for name, tables in views.laid(seen.kinds).items()
+        for table in tables
+    ]
     by_threshold = show_sweeps.agc_grids(thresholds) if thresholds is not None else []
     # at one batch the table of training says the same
     by_threshold = [grid for grid in by_threshold if len(grid.frame.columns) > 1]
@@ -497,11 +490,10 @@ def _link(path: Path, folder: Path) -> Markup | None:
     return Markup(quote(path.resolve().relative_to(folder.resolve()).as_posix()))
 
 
-def _raw(row: Mapping[str, Any], key: str) -> float | None:
+def _raw(value: object) -> float | None:
     """The number that a cell sorts by; None where its text does, or where it is absent."""
-    raw = row.get(f"{key}{show_sweeps.RAW}", row.get(_RAW.get(key, key.removeprefix("shown_"))))
-    number = isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) < 2**1000 and math.isfinite(raw)
-    return float(raw) if number else None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and abs(value) < 2**1000 and math.isfinite(value) else None
 
 
 def _in_markdown(text: str) -> Markup:

@@ -38,7 +38,7 @@ _NOTE = (
 class _Pair(NamedTuple):
     row: Row
     ratio: Ratio
-    reported: Sequence[published.Ratio]
+    reported: Sequence[published.ReportedRatio]
 
 
 def speedup(held: Held) -> Drawing:
@@ -143,7 +143,7 @@ def _measured(pairs: Sequence[_Pair]) -> list[Line2D]:
     ]
 
 
-def _source(reported: published.Ratio) -> str:
+def _source(reported: published.ReportedRatio) -> str:
     """Who says it, each work named once: "arXiv 2102.06171, Table 3 and Table 6, TPUv3"."""
     work = reported.source.partition(",")[0]
     # claims name the device as a part of the table, tables after a comma

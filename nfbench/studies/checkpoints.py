@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.records import Accuracy, Workload, key
 from nfbench.studies.entry import Task
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nfbench.analysis.asked import said
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.records import Accuracy, Sampling, StepTime, Workload, key
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 import nfbench
 from nfbench.errors import NfbenchError
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.records import Software
 from nfbench.studies.nodes import Need, Node, Nodes, Seen
 

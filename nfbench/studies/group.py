@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from nfbench.errors import NfbenchError, Stop
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.measuring.outcome import Keep, Labels, frame
 from nfbench.measuring.watch import Watch
 from nfbench.records import AgcCost, Resolved, Result, Sampling, Side, Status, StepTime, Workload

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.measuring.outcome import Labels
 from nfbench.records import AgcCost, Machine, Record, Result, Sampling, Software, Workload
 

@@ -11,7 +11,7 @@ import msgspec
 from nfbench.catalog import datasets
 from nfbench.catalog.models import find
 from nfbench.errors import BadData, NfbenchError, UnsupportedWorkload
-from nfbench.learning.sources import Sources, digest
+from nfbench.learning.learner import Sources, digest
 from nfbench.records import Accuracy, Sampling, StepTime
 from nfbench.studies import settings
 
