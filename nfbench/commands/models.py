@@ -126,12 +126,13 @@ def _dependence(name: str | None, given: dict[str, Any], format: Format) -> None
             try_="nfbench models nfnet-f0 --dependence",
         )
     from nfbench.nets.dependence import dependence_of, sentences
-    from nfbench.showing.counted import CHANGES, table
+    from nfbench.showing.counted import CHANGES
+    from nfbench.showing.views import Kinds, text
 
     net = find(name)
     figures = dependence_of(net, **given)
     row = {"kind": "dependence", "model": net.name, "status": "ok", "batch": given.get("batch", 8), **figures}
-    click.echo(table([row], format), nl=False)
+    click.echo(text(Kinds(counted=[row]), format), nl=False)
     if format in ("rich", "md"):
         click.echo("\n" + "\n".join(sentences(figures)))
         click.echo(CHANGES, err=True)
