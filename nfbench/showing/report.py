@@ -490,7 +490,7 @@ def _link(path: Path, folder: Path) -> Markup | None:
     return Markup(quote(path.resolve().relative_to(folder.resolve()).as_posix()))
 
 
-def _raw(value: object) -> float | None:
+def _raw(value: Any) -> float | None:
     """The number that a cell sorts by; None where its text does, or where it is absent."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if number and abs(value) < 2**1000 and math.isfinite(value) else None
