@@ -18,9 +18,8 @@ from nfbench.learning.learner import Sources
 from nfbench.records import Accuracy, Machine, Result
 from nfbench.showing import plots
 from nfbench.studies import study
-from nfbench.studies.entry import Task, tasks
-from nfbench.studies.execute import Home, Wanted, execute
-from nfbench.studies.runs import Runs
+from nfbench.studies.entries import Entry, Task, tasks
+from nfbench.studies.run import Execution, Home, Wanted
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'
 NET = HEAD + '[[accuracy]]\nmodel = "tiny-nfnet-s"\n'
@@ -33,28 +32,29 @@ def written(text: str) -> Path:
     return path
 
 
-def runs(text: str) -> list[Runs]:
-    return study.read(written(text)).runs("fake")
+def entries(text: str) -> list[Entry]:
+    """The nets to be trained."""
+    return [entry for entry in study.read(written(text)).entries("fake") if entry.table == "accuracy"]
 
 
 # the file
 
 
 def test_lists_make_a_grid_and_each_point_has_all_seeds_and_may_take_a_day() -> None:
-    grid = runs(HEAD + '[[accuracy]]\nmodel = ["tiny-nfnet", "tiny-resnet"]\nlr = [0.1, 0.2]\nseeds = 3\nseed = 5\n')
-    assert [one.workload for one in grid] == [
+    grid = entries(HEAD + '[[accuracy]]\nmodel = ["tiny-nfnet", "tiny-resnet"]\nlr = [0.1, 0.2]\nseeds = 3\nseed = 5\n')
+    assert [one.workloads[0] for one in grid] == [
         Accuracy(model=model, lr=lr) for model in ("tiny-nfnet", "tiny-resnet") for lr in (0.1, 0.2)
     ]
     assert {(one.seeds, one.sampling.max_time) for one in grid} == {((5, 6, 7), 86400)}
 
 
 def test_a_table_may_hold_every_setting_of_the_command_beside_what_is_timed() -> None:
-    (one,) = runs(
+    (one,) = entries(
         NET + 'dataset = "imagefolder:pictures"\nepochs = 3\nagc = "none"\ndrop_path = 0.1\ndeterministic = true\n'
         'max_time = 600\ndata_dir = "data"\nworkers = 0\ncheckpoint = "ck"\n'
         '[settings]\nbatch = 8\n[[step-time]]\nmodel = "tiny-resnet"\n'
     )
-    assert one.workload == Accuracy(
+    assert one.workloads[0] == Accuracy(
         model="tiny-nfnet-s",
         dataset="imagefolder:pictures",
         epochs=3,
@@ -180,7 +180,9 @@ class Session:
 
         wanted = Wanted(retry=retry)
         try:
-            execute(self.tasks, device="fake", keep=keeping, board=self.watch, home=home, kind=kind, wanted=wanted)
+            Execution(
+                tasks=self.tasks, device="fake", keep=keeping, board=self.watch, home=home, kind=kind, wanted=wanted
+            ).run()
         finally:
             self.earlier += kept
         return kept

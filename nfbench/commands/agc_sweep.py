@@ -50,7 +50,7 @@ def command(
     update at which it did. Where it is stopped, the same command goes on.
     """
     from nfbench.commands._study import perform, take_flags
-    from nfbench.studies import settings as checked
+    from nfbench.studies import entries
     from nfbench.studies.study import study
 
     flags = take_flags(given)
@@ -64,7 +64,7 @@ def command(
     if base_lr is None:
         tables = [{**run, "batch": batch}]
     else:
-        checked.positive("base-lr", base_lr, "--base-lr 0.1, the rate at batch 256")
+        entries.positive("base-lr", base_lr, "--base-lr 0.1, the rate at batch 256")
         tables = [{**run, "batch": size, "lr": base_lr * size / RATE_OF} for size in batch]
     found = study(
         {

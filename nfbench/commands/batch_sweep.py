@@ -14,7 +14,7 @@ from nfbench.errors import BadStudy
 from nfbench.records import Result, StepTime
 
 if TYPE_CHECKING:
-    from nfbench.studies.entry import Task
+    from nfbench.studies.entries import Task
 
 LARGEST = {"cpu": 256, "cuda": 4096, "fake": 4096}
 LARGEST_TRAINED = 256

@@ -39,15 +39,14 @@ def command(
     not run again, and training that was cut off goes on from its last epoch.
     """
     from nfbench.commands._study import perform
-    from nfbench.studies.select import with_settings
-    from nfbench.studies.study import find
+    from nfbench.studies.study import find_study, with_settings
 
     if listing:
         _list(flags["format"])
         return
     if study is None:
         raise NfbenchError("Which study?", try_="nfbench run quick, or nfbench run --list")
-    found = find(study)
+    found = find_study(study)
     if found.counts_only:
         raise NfbenchError(f"{found.name} counts and times nothing.", try_=f"nfbench check {study}")
     found = with_settings(found, assignments)
