@@ -63,6 +63,8 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
+        # the words that results are stored with
+        ctx.obj = args
         if (here := place()) is not None and name not in _ON_RANKS:
             raise UnsupportedWorkload(
                 f"torchrun started {here.size} processes, which `nfbench {name}` cannot share.",

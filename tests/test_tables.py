@@ -11,8 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from make import H200, accuracy, once, result
-from report_cases import HOSTILE, turns
+from make import H200, HOSTILE, accuracy, once, result, turns
 from sweep_cases import agc_results, batch_results
 
 from nfbench.analysis import accuracy as runs

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from nfbench.analysis.rows import Row
 from nfbench.analysis.store import Broken, Writer, check_writable, load, lock, mend, own_files
+from nfbench.devices.base import place
 from nfbench.errors import BadResults, Failed, NfbenchError, Stop
+from nfbench.measuring.outcome import typed
 from nfbench.records import Machine, Result, to_json
 from nfbench.showing.links import linked
 from nfbench.showing.results import findings
@@ -31,7 +34,7 @@ class Landing:
     """Keeps each result: on disk first, then for the table. The default folder is known with the first result."""
 
     def __init__(self, out: Path | None, what: str) -> None:
-        self.out, self.what = out, what
+        self.out, self.what, self.command = out, what, _command()
         self.results: list[Result] = []
         self.unwritten: list[Result] = []
         self.made: list[Path] = []
@@ -130,7 +133,8 @@ class Landing:
             return []
 
     def keep(self, *results: Result) -> None:
-        """Write ``results`` to the disk, all or none."""
+        """Write ``results`` to the disk, all or none, each with the command that was typed."""
+        results = tuple(msgspec.structs.replace(r, command=self.command) for r in results)
         if self.writer is None:
             self.writer = Writer(self.folder(results[0].machine))
         try:
@@ -202,6 +206,18 @@ class Landing:
         if self.path is not None:
             path = shlex.quote(str(self.path))
             click.echo(f"Next: nfbench table {path} · nfbench plot {path}", err=True)
+
+
+def _command() -> str | None:
+    """What was typed, as it is stored; None where no command line is behind this."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.obj is None:
+        return None
+    words, here = ["nfbench", *context.obj], place()
+    if here is not None:
+        nodes = ["--nnodes", str(here.nodes)] if here.nodes > 1 else []
+        words = ["torchrun", *nodes, "--nproc-per-node", str(here.local_size), "-m", *words]
+    return typed(words)
 
 
 def say_broken(broken: Sequence[Broken]) -> None:

@@ -163,7 +163,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, form
     """Tables on stdout; on stderr all else, and the answer last."""
     from nfbench.analysis.sessions import failed
     from nfbench.showing import accuracy as show_accuracy
-    from nfbench.showing import answers, left_out, plots, report_write
+    from nfbench.showing import answers, left_out, plots, report
     from nfbench.showing import study as show
     from nfbench.showing.kinds import Held
     from nfbench.showing.links import linked
@@ -194,8 +194,8 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, form
     if paths := show.write(folder, made):
         click.echo(f"Tables in {linked(folder, sys.stderr)}: {_names(paths)}", err=True)
     own = landing.out is None and results[-1].machine.device != "fake"
-    if own and (report := report_write.device(folder.parent)) is not None:
-        page = report_write.to(folder.parent / report_write.PAGE, report)[0]
+    if own and (made_report := report.of_device(folder.parent)) is not None:
+        page = report.write(folder.parent / report.PAGE, made_report)[0]
         click.echo(f"The device's page: {linked(page, sys.stderr)}", err=True)
     whole = show.shown(every, everything=False, noisy=noisy)
     held = Held(whole.steps, whole.results, whole.trained, whole.ratios, noisy=noisy)

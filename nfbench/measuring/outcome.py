@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +31,8 @@ from nfbench.records import (
 Keep = Callable[[Result], None]
 LONGEST_MESSAGE = 500
 _PATH = re.compile(r"(?<![\w./\\])(?:[A-Za-z]:|~)?(?:[/\\][^\s/\\:'\"]+)+[/\\](?=[^\s/\\])")
+_PREFIX = re.compile(r"(?:[\w-]+=)?(?:imagefolder:)?")
+"""What stands before the value in one word of a command: ``--dataset=imagefolder:``."""
 _UUID = re.compile(r"\b(?:(?:GPU|MIG)-)?[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
 
 
@@ -200,3 +203,26 @@ class Silent:
 
     def failed(self, error: Exception, result: Result) -> None:
         return None
+
+
+def typed(words: Iterable[str]) -> str:
+    """The command of these ``words`` fit to be stored: a path is given by its last component, and neither the home
+    folder nor a UUID nor the address of a cluster is in it."""
+    home = str(Path.home())
+    stored: list[str] = []
+    flag = ""
+    for word in words:
+        prefix = "" if (match := _PREFIX.match(word)) is None else match[0]
+        flag = prefix.partition("=")[0] if prefix.startswith("--") else flag
+        value = word[len(prefix) :]
+        value = value.replace(home, "~") if len(home) > 1 else value
+        parts = re.split(r"[/\\]", value)
+        # "origin/main" is no path
+        ref = flag == "--against" and parts[0] not in ("", "~", "..")
+        if flag == "--ray" and value != "auto":
+            value = "ADDRESS"
+        elif not ref:
+            value = next((part for part in reversed(parts) if part), value)
+        stored.append(_UUID.sub("…", prefix + value))
+        flag = word
+    return shlex.join(stored)

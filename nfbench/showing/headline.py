@@ -16,7 +16,6 @@ from nfbench.errors import UnknownModel
 from nfbench.records import Result, StepTime, key
 from nfbench.showing import accuracy as show_accuracy
 from nfbench.showing import comparison
-from nfbench.showing.report import clean
 from nfbench.showing.study import Shown
 
 FAKE = "These are figures of the fake device, which times nothing."
@@ -32,31 +31,26 @@ def answer(seen: Shown, claims: str = "") -> str:
     if machine.device == "fake":
         return FAKE
     if (ratio := headline(seen.ratios)) is not None:
-        return clean(sentence(ratio))
+        return sentence(ratio)
     machines = {r.machine for r in seen.results}
     if len(machines) == 1 and (best := show_accuracy.answer(show_accuracy.on_front(seen.trained, "macs"))):
-        return clean(compare.on(machine, None, best[:1].lower() + best[1:].rstrip(".")))
+        return compare.on(machine, None, best[:1].lower() + best[1:].rstrip("."))
     if claims:
-        return clean(claims)
-    counts = (
-        (len(seen.steps), "step time"),
-        (len(seen.trained), "training result"),
-        (len(seen.clips), "clip"),
-        (len(seen.counted), "count"),
-    )
-    found = [f"{n} {what}{'s'[: n != 1]}" for n, what in counts if n]
+        return claims
+    rows = {"step time": seen.steps, "training result": seen.trained, "clip": seen.clips, "count": seen.counted}
+    counts = [f"{len(of)} {what}{'s'[: len(of) != 1]}" for what, of in rows.items() if of]
     if noisy := sum("noisy" in row for row in seen.steps):
-        found[0] += f" ({noisy} noisy)"
+        counts[0] += f" ({noisy} noisy)"
     nets = len({r.workload.model for r in seen.results})
-    text = f"{' and '.join(found) or 'nothing'} of {nets} net{'s'[: nets != 1]}, and no ratio measured in turns"
-    return clean(compare.on(machine, None, text))
+    text = f"{' and '.join(counts) or 'nothing'} of {nets} net{'s'[: nets != 1]}, and no ratio measured in turns"
+    return compare.on(machine, None, text)
 
 
 def doubts(seen: Shown) -> list[str]:
     """What is doubtful about the ratio in the `answer`."""
     if seen.results[-1].machine.device == "fake" or (ratio := headline(seen.ratios)) is None:
         return []
-    return [clean(str(finding)) for finding in comparison.findings(ratio, ratio.net.sampling.within)]
+    return list(map(str, comparison.findings(ratio, ratio.net.sampling.within)))
 
 
 def headline(ratios: Sequence[Ratio]) -> Ratio | None:
@@ -66,29 +60,30 @@ def headline(ratios: Sequence[Ratio]) -> Ratio | None:
     what it reports of; full-size nets and images before small ones; a net with its own λ before one with another; of
     one pair the newest software; of equals one that is clear of 1, and then the one with the most turns.
     """
-    turned = [found for ratio in ratios if (found := _normalizer_free_first(ratio)) is not None]
+    turned = [ratio for ratio in map(_normalizer_free_first, ratios) if ratio is not None]
 
-    newest: dict[tuple[str, str], str] = {}
-    for ratio in turned:
-        newest[_pair(ratio)] = max(_last(ratio), newest.get(_pair(ratio), ""))
+    def pair(ratio: Ratio) -> tuple[str, str]:
+        return key(ratio.net.workload), key(ratio.baseline.workload)
+
+    def last(ratio: Ratio) -> str:
+        return max(ratio.net.start, ratio.baseline.start)
+
+    newest = {pair(ratio): last(ratio) for ratio in sorted(turned, key=last)}
 
     def rank(ratio: Ratio) -> tuple[bool | int, ...]:
-        models = _models(ratio)
-        uneven = len({(r.step.batch, r.step.world_size) for r in ratio[:2]}) > 1
-        small = bool(reduced(*ratio[:2]))
-        reported, own = published.ratios(*models), not _other_clip(ratio)
-        older = _last(ratio) < newest[_pair(ratio)]
-        return uneven, models != _PAIR, not reported, small, not own, older, not _clear(ratio), -ratio.turns
+        models = compare.catalogued(ratio.net.workload.model), compare.catalogued(ratio.baseline.workload.model)
+        return (
+            len({(r.step.batch, r.step.world_size) for r in ratio[:2]}) > 1,
+            models != _PAIR,
+            not published.ratios(*models),
+            bool(reduced(*ratio[:2])),
+            bool(_other_clip(ratio)),
+            last(ratio) < newest[pair(ratio)],
+            not _clear(ratio),
+            -ratio.turns,
+        )
 
     return min(turned, key=rank, default=None)
-
-
-def _pair(ratio: Ratio) -> tuple[str, str]:
-    return key(ratio.net.workload), key(ratio.baseline.workload)
-
-
-def _last(ratio: Ratio) -> str:
-    return max(ratio.net.start, ratio.baseline.start)
 
 
 def _other_clip(ratio: Ratio) -> str:
@@ -131,25 +126,30 @@ def _named(ratio: Ratio) -> tuple[str, str]:
     names = []
     for name, result in zip(compare.named(ratio), ratio[:2], strict=True):
         own = "λ none" if _norm(result) == "batch" else _OWN
-        clip = [part for part in said(result.workload) if part.startswith("λ ") and part != own]
-        told = name.partition(" with ")[2].split(", ")
-        more = ", ".join(part for part in clip if part not in told)
-        names.append(f"{name}{', ' if told[0] else ' with '}{more}" if more else name)
+        settings = name.partition(" with ")[2].split(", ")
+        clip = [s for s in said(result.workload) if s.startswith("λ ") and s != own and s not in settings]
+        more = ", ".join(clip)
+        names.append(f"{name}{', ' if settings[0] else ' with '}{more}" if more else name)
     return names[0], names[1]
 
 
 def _paper(ratio: Ratio) -> str:
-    own = [r for r in compare.reported(ratio.net, ratio.baseline) if r.source.startswith(("Brock", published.PAPER))]
+    """What the paper says about the same pair, and where its step was another."""
+    reported = compare.reported(ratio.net, ratio.baseline)
     places = {"TPUv3": "on TPUv3", "V100": "on V100"}
-    told = {places.get(r.source.rpartition(" ")[2], "in its text"): units.significant(r.value) for r in own}
-    # its figures come from measurements, its text from one of them
-    ordered = sorted(told.items(), key=lambda found: found[0] == "in its text")
-    if not ordered:
+    values = {
+        places.get(r.source.rpartition(" ")[2], "in its text"): units.significant(r.value)
+        for r in reported
+        if r.source.startswith(("Brock", published.PAPER))
+    }
+    if not values:
         return ""
+    # its figures come from measurements, its text from one of them
+    ordered = sorted(values, key=lambda place: place == "in its text")
     theirs = all(r.step.batch == 32 * r.step.world_size and _full(r) for r in (ratio.net, ratio.baseline))
     where = ", with its clip on" if _other_clip(ratio) else ""
     where += "" if theirs else ", at batch 32 a device and the px that each net trains at"
-    return f"; the paper says {', '.join(f'{value} {place}' for place, value in ordered)}{where}"
+    return f"; the paper says {', '.join(f'{values[place]} {place}' for place in ordered)}{where}"
 
 
 def _full(result: Result) -> bool:
@@ -157,17 +157,6 @@ def _full(result: Result) -> bool:
         return result.resolved is not None and result.resolved.px == find(result.workload.model).train_px
     except UnknownModel:
         return False
-
-
-def _models(ratio: Ratio) -> tuple[str, str]:
-    """The catalogue's names of both nets."""
-    names = []
-    for result in ratio[:2]:
-        try:
-            names.append(find(result.workload.model).name)
-        except UnknownModel:
-            names.append(result.workload.model)
-    return names[0], names[1]
 
 
 def _normalizer_free_first(ratio: Ratio) -> Ratio | None:
@@ -182,8 +171,8 @@ def _normalizer_free_first(ratio: Ratio) -> Ratio | None:
 def _norm(result: Result) -> str | None:
     """What a net normalizes with; None where that is not known to be its own."""
     asked = result.workload.norm if isinstance(result.workload, StepTime) else "auto"
-    own = norm_of(result.workload.model)
-    return own if asked in ("auto", own) else None
+    built = norm_of(result.workload.model)
+    return built if asked in ("auto", built) else None
 
 
 def spelt(model: str) -> str:
