@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nfbench.showing.style import plain
+from nfbench.showing.figures.style import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from nfbench.showing import left_out, plots
-from nfbench.showing.kinds import KINDS, Drawing, Held
+from nfbench.showing.figures import driver
+from nfbench.showing.figures.canvas import looks
+from nfbench.showing.figures.driver import Drawing
+from nfbench.showing.figures.prepared import Held
+from nfbench.showing.figures.table import KINDS
 from nfbench.showing.report import Picture, clean
 from nfbench.showing.study import Shown
 
@@ -42,8 +45,8 @@ def top(seen: Shown, everything: bool) -> Picture | None:
     """
     held, spare = _held(seen, everything), None
     for kind in (k for k in TOP if k in KINDS):
-        with plots.looks():
-            made = plots.drawings(held, [kind])
+        with looks():
+            made = driver.drawings(held, [kind])
         if found := _pictures(made, held, None, seen):
             if len(made[kind].drawn) > 1 or KINDS[kind].reads == "ratios":
                 return found[0]
@@ -54,10 +57,10 @@ def top(seen: Shown, everything: bool) -> Picture | None:
 def drawn(seen: Shown, kinds: Sequence[str], folder: Path | None, everything: bool) -> Drawn:
     """The figures of ``kinds``, or of all that the results hold enough for, which go into ``folder``."""
     held = _held(seen, everything)
-    wanted = [k for k in kinds if k in KINDS] or [k for k, kind in KINDS.items() if kind.reads != "nothing"]
-    with plots.looks():
-        made = plots.drawings(held, wanted)
-    lines, _ = left_out.lines(left_out.heeded(made, kinds))
+    wanted = [k for k in kinds if k in KINDS]
+    with looks():
+        made = driver.drawings(held, wanted)
+    lines = driver.left_out(driver.heeded(made, kinds))
     found = _pictures(made, held, folder, seen)
     kept: list[Picture] = []
     for kind in made:
@@ -75,7 +78,7 @@ def _held(seen: Shown, everything: bool) -> Held:
 
 def _pictures(made: dict[str, Drawing], held: Held, folder: Path | None, seen: Shown) -> list[Picture]:
     found = []
-    for kind, machine, figure, name in plots.named(held, made):
+    for kind, machine, figure, name in driver.named(held, made):
         alone = made[kind].drawn if len(made[kind].figures) == 1 else []
         of = machine or (seen.results[-1].machine.name if seen.results else "")
         caption = KINDS[kind].shows

@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from nfbench.errors import BadResults
-from nfbench.showing import plots, report_build, report_render, report_sources
+from nfbench.showing import report_build, report_render, report_sources
+from nfbench.showing.figures.canvas import looks, save
 from nfbench.showing.report import Report
 from nfbench.showing.study import write
-from nfbench.showing.style import save
 
 PAGE = "README.md"
 SUFFIXES = (".md", ".html")
@@ -94,7 +94,7 @@ def to(path: Path, report: Report) -> list[Path]:
         return write(path.parent, {path.name: report_render.page(report, path.parent)})
     text, figures = markdown(report, path)
     written: list[Path] = []
-    with plots.looks():
+    with looks():
         for name, picture in zip(figures, report.pictures, strict=True):
             place = path.parent / name
             written += save(picture.figure, place.parent, place.stem, ("svg",))

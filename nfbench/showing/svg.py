@@ -17,7 +17,7 @@ from matplotlib import rc_context
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from nfbench.showing.plots import looks
+from nfbench.showing.figures.canvas import looks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

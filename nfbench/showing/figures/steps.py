@@ -1,21 +1,113 @@
-"""The updates of one run in the order in which they were timed, found again from its readings."""
+"""Every step of a run in the order in which they were timed, found again from its readings."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from nfbench import units
 from nfbench.analysis import stats
 from nfbench.analysis.metrics import step_time
+from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import Estimate
 from nfbench.records import MAX_KEPT_STEPS, PHASES, Result
-from nfbench.showing.style import drawable
+from nfbench.showing.figures.canvas import bare, frame, log_axis, near_axis
+from nfbench.showing.figures.style import PAGE, drawable, look, plain, series
 
 _CLOSE = 1e-3
 """The share of a block by which the steps in it may miss its time."""
 _WARM_UP = 20
 """Steps of the warm-up that there is always room for."""
+_BEGINS = 60
+"""Places of blocks up to which they are drawn."""
+_LOG = 4
+"""How many times the median the longest must take for a logarithmic axis."""
+_GREY = "#8A8A8A"
+
+
+def steps(rows: list[Row], notes: list[str]) -> Figure | None:
+    """Seconds of every step of a run; None without one that can be drawn."""
+    result: Result = rows[0]["result"]
+    line = timeline(result)
+    if line is None:
+        return None
+    figure = Figure(figsize=(PAGE, 2.7), layout="constrained")
+    axes = figure.add_subplot()
+    handles = _draw(axes, result, line, look(series(rows[0]["model"], rows[0].get("family"))[1])[0])
+    what = "pass" if result.composed else "step"
+    axes.set_xlabel(f"{what} of the window")
+    title = f"{plain(rows[0]['machine'], 44)}: every {what} of {plain(result.step.model, 40)}, measured: "
+    frame(figure, title + _settings(result), _note(result, line), handles)
+    return figure
+
+
+def _settings(result: Result) -> str:
+    parts = [f"batch {result.step.batch}"]
+    if (resolved := result.resolved) is not None:
+        parts += [f"{resolved.px} px", resolved.precision, resolved.layout]
+    parts += [f"{result.step.world_size} devices, the slowest of each step"] if result.step.world_size > 1 else []
+    parts += [f"round {result.round + 1}"] if result.round else []
+    parts += [f"turn {result.turn + 1}"] if result.turn else []
+    return ", ".join([*parts, plain(result.start, 24), *([result.status] if result.status != "ok" else [])])
+
+
+def _note(result: Result, line: Timeline) -> str:
+    parts = list(line.notes)
+    if line.middle.low is None:
+        parts.append("The median has no interval: the steps are too few, or depend too much on each other.")
+    if result.conditions.throttle:
+        parts.append(f"The card was throttled: {plain(', '.join(result.conditions.throttle), 200)}.")
+    return " ".join([*parts, "The y axis need not start at 0."])
+
+
+def _draw(axes: Axes, result: Result, line: Timeline, colour: str) -> list[Artist]:
+    what, whole = ("pass", "an update") if result.composed else ("step", "a block")
+    if len(line.begins) <= _BEGINS:
+        for place in line.begins:
+            axes.axvline(place - 0.5, color=_GREY, linestyle="--", linewidth=0.7, zorder=1)
+    size = 4 if len(line.timed) <= 200 else 2 if len(line.timed) <= 500 else 1.3
+    handles: list[Artist] = []
+    for points, text, shade, marker in (
+        (line.timed, what, colour, "o"),
+        (line.apart, f"first {what} of {whole} (not in the median)", "black", "^"),
+        (line.warm_up, "warm-up", _GREY, "x"),
+    ):
+        if points:
+            x, y = [p.x for p in points], [1e3 * p.seconds for p in points]
+            drawn = axes.plot(x, y, color=shade, marker=marker, linestyle="none", label=text, zorder=3)
+            drawn[0].set_markersize(size if marker == "o" else max(size, 3))
+            handles += drawn
+    value, low, high = line.middle
+    ends = [0.5, line.end + 0.5]
+    axes.plot(ends, [1e3 * value] * 2, color="black", linewidth=1, zorder=4)
+    text = f"median {units.seconds(value, 3)}"
+    if low is not None and high is not None:
+        axes.fill_between(ends, 1e3 * low, 1e3 * high, color=_GREY, alpha=0.35, linewidth=0, zorder=2)
+        handles.insert(1, Patch(facecolor=_GREY, alpha=0.35, label="its 95 % interval"))
+    handles.insert(1, Line2D([], [], color="black", linewidth=1, label=text))
+    if 0 < len(line.begins) <= _BEGINS:
+        text = "an update begins" if result.composed else "a block begins"
+        handles.append(Line2D([], [], color=_GREY, linestyle="--", linewidth=0.7, label=text))
+    axes.grid(visible=False, axis="x")
+    axes.set_ylabel(f"time of a {what}, ms")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    first = min([1.0, *(p.x for p in line.warm_up)])
+    axes.set_xlim(first - 0.7 - 0.01 * line.end, line.end + 0.7 + 0.01 * line.end)
+    values = [1e3 * p.seconds for p in (*line.timed, *line.apart, *line.warm_up)]
+    if max(values) > _LOG * statistics.median(values):
+        log_axis(axes.yaxis, values, bare, 10, least=1.0)
+    else:
+        near_axis(axes, values)
+    return handles
 
 
 class Point(NamedTuple):

@@ -1,19 +1,16 @@
-"""What the figures share: their looks, the names of their rows, and how they reach the disk."""
+"""What the figures share: their looks, and what their rows and files are called. Imports no matplotlib."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import textwrap
+from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import Any
-
-from matplotlib.figure import Figure
 
 from nfbench.analysis import lines
 from nfbench.analysis.rows import Row
 from nfbench.catalog.models import FAMILIES
-from nfbench.errors import BadResults
-from nfbench.showing.file_names import distinct
+from nfbench.devices.about import slug
 
 # Okabe and Ito's colours and Tol's: told apart with any kind of colour vision, none of them `REPORTED`
 COLOURS = (
@@ -54,11 +51,6 @@ PAGE = 7.2
 """Inches of a figure with several panels, as a page is wide."""
 FORMATS = ("png", "svg")
 """What is written unless another is asked for."""
-_METADATA: dict[str, dict[str, None]] = {
-    "png": {"Software": None},
-    "svg": {"Date": None, "Creator": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-}
 _FIRST = (("px", "{} px"), ("batch", "batch {}"), ("precision", "{}"), ("layout", "{}"), ("agc", "λ {}"))
 _MORE = (
     ("norm", "{} norm"),
@@ -100,12 +92,30 @@ _LAST = (
     ("asked_layout", "asked for {}"),
 )
 """Settings that follow from others mostly: told of rows that nothing else tells apart."""
+_LINE, _LINES = 32, 3
+"""Letters of a line of a name beside an axis, and its lines at most: a long one would leave the axis no room."""
+_ENDING = 100
+"""Letters of an ending: with its machine, kind and suffix the name is one that any disk takes."""
 
 
 def plain(text: str, most: int = 60) -> str:
     """``text`` from anybody's results as it can stand in a line: printable, its middle left out where it is long."""
     cut = text if len(text) <= most else f"{text[: most * 2 // 3]}…{text[len(text) - most // 3 + 1 :]}"
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in cut)
+
+
+def subject(row: Row, machine: bool = True, epochs: bool = False) -> str:
+    """The net of a row with what it was measured on: "nfnet-f0, batch 32, digits on NVIDIA H200"; with its epochs where
+    rows differ in them."""
+    parts = [plain(str(row.get("net", row.get("model", "?"))))]
+    if "baseline" in row:
+        parts = [f"{parts[0]} against {plain(str(row['baseline']))}"]
+    settings = [f"batch {row['batch']}"] if "batch" in row else []
+    settings += [f"λ {row['agc']}"] if "agc" in row and "dataset" in row else []
+    settings += [f"{row['epochs']} epoch{'s'[: row['epochs'] != 1]}"] if epochs and row.get("epochs") else []
+    parts += [text for text in settings if text not in parts[0].split(", ")]
+    parts += [plain(str(row["dataset"]), 40)] if "dataset" in row else []
+    return ", ".join(parts) + (f" on {plain(str(row.get('machine', '?')))}" if machine else "")
 
 
 def name(row: Row, rows: Sequence[Row]) -> str:
@@ -115,7 +125,7 @@ def name(row: Row, rows: Sequence[Row]) -> str:
         # a pass of the whole batch goes without saying
         told = key != "micro_batch" or row.get("accumulation_steps", 1) > 1
         if key in row and told and len({r.get(key) for r in rows if r["model"] == row["model"]}) > 1:
-            parts.append(_said(row, key, text))
+            parts.append(_worded(row, key, text))
     for key, text in (("px", "{} px"), ("batch", "batch {}"), ("epochs", "{} epochs")):
         if key in row and len({r.get(key) for r in rows}) > 1:
             parts.append(text.format(row[key]))
@@ -134,21 +144,77 @@ def apart(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
     same: dict[str, list[int]] = {}
     for place, label in enumerate(labels):
         same.setdefault(label, []).append(place)
-    found = list(labels)
-    for places in (some for some in same.values() if len(some) > 1):
+    told = list(labels)
+    for places in (places for places in same.values() if len(places) > 1):
         for key, text in (*_FIRST, *_MORE, *_LAST):
             if len({rows[place].get(key) for place in places}) > 1:
                 for place in (p for p in places if key in rows[p]):
-                    found[place] = f"{found[place]}, {_said(rows[place], key, text)}"
-    return distinct(found, "{} ({})")
+                    told[place] = f"{told[place]}, {_worded(rows[place], key, text)}"
+    return distinct(told, "{} ({})")
 
 
-def _said(row: Row, key: str, text: str) -> str:
+def _worded(row: Row, key: str, text: str) -> str:
     value = row[key]
     if key in lines.SAM:
         return lines.sam(row)
-    said = plain(text.format(("off", "on")[value] if isinstance(value, bool) else value), 90)
-    return said.removesuffix("s") if value == 1 and not isinstance(value, bool) and text.startswith("{} ") else said
+    words = plain(text.format(("off", "on")[value] if isinstance(value, bool) else value), 90)
+    return words.removesuffix("s") if value == 1 and not isinstance(value, bool) and text.startswith("{} ") else words
+
+
+def headers(groups: Sequence[Sequence[Row]], model: str = "model") -> list[str]:
+    """The net of each group, with the settings in which others of that net differ, no two the same."""
+    common: list[Row] = []
+    for first, *others in groups:
+        same = {key: value for key, value in first.items() if all(row.get(key) == value for row in others)}
+        common.append(same | {"model": first[model]})
+    return names(common)
+
+
+def labels(rows: Sequence[Row]) -> list[str]:
+    """The name of each row in lines, as it stands beside an axis, no two the same."""
+    return distinct(map(wrapped, names(rows)), "{} ({})")
+
+
+def wrapped(text: str) -> str:
+    """``text`` in lines that end at commas where they can, its middle left out where it needs too many."""
+    parts = _broken(text, _LINE * _LINES)
+    return "\n".join(parts if len(parts) <= _LINES else _broken(text, _LINE * (_LINES - 1))[:_LINES])
+
+
+def _broken(text: str, most: int) -> list[str]:
+    joined = plain(text, most).replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in textwrap.wrap(joined, _LINE)]
+
+
+def distinct(names: Iterable[str], form: str = "{}-{}") -> list[str]:
+    """The names, each that was there already with a number that makes it another: "a", "a-2"."""
+    taken: dict[str, None] = {}
+    for name in names:
+        numbered = (form.format(name, i) if i > 1 else name for i in count(1))
+        taken[next(each for each in numbered if each not in taken)] = None
+    return list(taken)
+
+
+def endings(keys: Sequence[tuple[object, ...]]) -> list[str]:
+    """What ends the file names of figures of one kind, no two of a machine the same: "digits-2-epochs".
+
+    Each key is the machine and then what its figure is of, in words. Of those a name has what tells the figure from
+    others that are alike in all words before; it is empty where the machine has one figure.
+    """
+    within: dict[tuple[object, ...], set[object]] = {}
+    for key in keys:
+        for i in range(1, len(key)):
+            within.setdefault(key[:i], set()).add(key[i])
+    endings = [""] * len(keys)
+    machines: dict[object, list[int]] = {}
+    for place, key in enumerate(keys):
+        words = (slug(str(key[i])) for i in range(1, len(key)) if len(within[key[:i]]) > 1)
+        endings[place] = "-".join(words)[:_ENDING].strip("-")
+        machines.setdefault(key[0], []).append(place)
+    for places in machines.values():
+        for place, name in zip(places, distinct(endings[p] for p in places), strict=True):
+            endings[place] = name.strip("-")
+    return endings
 
 
 def drawable(time: float | None) -> bool:
@@ -185,29 +251,3 @@ def series(model: str, family: str | None) -> tuple[str, str]:
     if family in FAMILIES:
         return family, family
     return plain(model, 40), family or ""
-
-
-def settle(figure: Figure) -> None:
-    """Lay the figure out for good, once, and not by the format that happens to be the first."""
-    if (engine := figure.get_layout_engine()) is not None:
-        engine.execute(figure)
-        figure.set_layout_engine(None)
-
-
-def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMATS) -> Iterator[Path]:
-    """A file of each of ``formats`` (png, svg, pdf) without date or version, each renamed into place when whole."""
-    settle(figure)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for kind in formats:
-            # two shards may end at once
-            path, part = folder / f"{name}.{kind}", folder / f".{name}.{kind}.{secrets.token_hex(4)}.part"
-            # half the time of the best compression, and hardly more bytes
-            more = {"pil_kwargs": {"compress_level": 3}} if kind == "png" else {}
-            figure.savefig(part, format=kind, metadata=_METADATA[kind], **more)  # type: ignore[arg-type]
-            part.replace(path)
-            yield path
-    except OSError as error:
-        raise BadResults(
-            f"Figures cannot be written to {folder}: {error.strerror}.", try_="-o with a folder that you may write to"
-        ) from error
