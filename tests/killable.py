@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 from nfbench.analysis import store
 from nfbench.commands import _study, run
-from nfbench.showing import accuracy, answers, board, plots
+from nfbench.showing import accuracy, answers, board
+from nfbench.showing.figures import driver
 from nfbench.studies import execute, select, study
 
 IMPORTED = (_study, accuracy, answers, board, execute, run, select, study)
@@ -82,7 +83,7 @@ fake.FakeDevice.build, fake.FakeSteps.update = building, updating
 
 
 def main() -> None:
-    plots.draw = lambda *_, **__: plots.Drawn([], {})  # type: ignore[assignment]
+    driver.draw = lambda *_, **__: driver.Drawn([], {})  # type: ignore[assignment]
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

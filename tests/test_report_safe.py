@@ -18,10 +18,13 @@ from report_cases import HOSTILE, built, markdown, page, tree, turns
 from nfbench.analysis import accuracy as trained_rows
 from nfbench.analysis.rows import rows
 from nfbench.records import Machine, Result, StepTime
-from nfbench.showing import plots, report_write, svg
-from nfbench.showing.kinds import KINDS, Held, find
+from nfbench.showing import report_write, svg
+from nfbench.showing.figures.canvas import looks
+from nfbench.showing.figures.driver import drawing
+from nfbench.showing.figures.prepared import Held
+from nfbench.showing.figures.style import COLOURS
+from nfbench.showing.figures.table import KINDS
 from nfbench.showing.study import ratios
-from nfbench.showing.style import COLOURS
 
 
 class Elements(HTMLParser):
@@ -159,10 +162,10 @@ def test_families_are_told_apart_on_a_dark_page_too() -> None:
     assert svg.dark("#ffffff") == svg.DARK
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if KINDS[kind].reads != "nothing"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_figure_of_any_kind_holds_an_image_which_a_pages_policy_would_block(kind: str) -> None:
-    with plots.looks():
-        made = find(kind)(held())
+    with looks():
+        made = drawing(KINDS[kind], held())
     assert made.figures
     for place, (_, figure) in enumerate(made.figures):
         text, _ = svg.inline(figure, f"g{place}-", kind, "Words")

@@ -10,7 +10,7 @@ from conftest import Cli
 
 from nfbench.errors import BadStudy
 from nfbench.records import Accuracy, StepTime
-from nfbench.showing import plots
+from nfbench.showing.figures import driver
 from nfbench.studies import select, study
 from nfbench.studies.entry import Task, tasks
 
@@ -33,7 +33,7 @@ epochs = 2
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all that is measured here."""
-    monkeypatch.setattr(plots, "draw", lambda *_, **__: plots.Drawn([], {}))
+    monkeypatch.setattr(driver, "draw", lambda *_, **__: driver.Drawn([], {}))
 
 
 def read() -> study.Study:

@@ -8,7 +8,7 @@ from conftest import Cli
 
 from nfbench.errors import BadStudy
 from nfbench.records import StepTime
-from nfbench.showing.kinds import KINDS
+from nfbench.showing.figures.table import KINDS
 from nfbench.studies import study
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'

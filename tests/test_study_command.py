@@ -26,8 +26,9 @@ from nfbench.commands._landing import Landing
 from nfbench.commands.batch_sweep import enough
 from nfbench.devices.fake import FakeDevice
 from nfbench.records import Accuracy, Result, Sampling, StepTime, to_json
-from nfbench.showing import answers, plots, report_write
+from nfbench.showing import answers, report_write
 from nfbench.showing import study as show
+from nfbench.showing.figures import driver
 from nfbench.studies.done import Done
 from nfbench.studies.entry import Entry, Task
 from nfbench.studies.group import Group
@@ -47,7 +48,7 @@ MIXED = (
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all that is measured here, and has tests of its own."""
-    monkeypatch.setattr(plots, "draw", lambda *_, **__: plots.Drawn([], {}))
+    monkeypatch.setattr(driver, "draw", lambda *_, **__: driver.Drawn([], {}))
 
 
 def run(cli: Cli, text: str, *flags: object) -> SimpleNamespace:

@@ -20,7 +20,7 @@ from nfbench.analysis.store import load
 from nfbench.errors import BadStudy, NfbenchError
 from nfbench.learning.sources import Sources
 from nfbench.records import Accuracy, Machine, Result
-from nfbench.showing import plots
+from nfbench.showing.figures import driver
 from nfbench.studies import study
 from nfbench.studies.entry import Task, tasks
 from nfbench.studies.execute import Home, Wanted, execute
@@ -149,7 +149,7 @@ def test_check_says_what_to_type_for_a_study_that_times_nothing(cli: Cli) -> Non
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all that is trained here."""
-    monkeypatch.setattr(plots, "draw", lambda *_, **__: SimpleNamespace(files=[]))
+    monkeypatch.setattr(driver, "draw", lambda *_, **__: SimpleNamespace(files=[]))
 
 
 def rows(folder: str = "results/fake/mine") -> list[tuple[str, int, str]]:

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 from nfbench import units
 from nfbench.analysis.rows import Row
 from nfbench.records import PHASES
-from nfbench.showing.figures.canvas import frame, number
+from nfbench.showing.figures.canvas import bare, frame, number
 from nfbench.showing.figures.curves import clip_text, clips_title, runs_note
 from nfbench.showing.figures.prepared import clip_place, grouped, top1, top1_ends
 from nfbench.showing.figures.style import COLUMN, PAGE, drawable, labels, plain
@@ -97,9 +97,7 @@ def phases(rows: list[Row], notes: list[str]) -> Figure:
         _ENERGY: bool(energies),
     }
     title = f"{plain(rows[0]['machine'])}: measured phases of a step{' and energy' if energies else ''}"
-    frame(
-        figure, title, " ".join(text for text, holds in texts.items() if holds), handles, columns=min(4, len(handles))
-    )
+    frame(figure, title, " ".join(text for text, holds in texts.items() if holds), handles)
     return figure
 
 
@@ -132,7 +130,8 @@ def _times(axes: Axes, bars: Sequence[_Bar]) -> None:
     letters = max(len(bar.text) for bar in bars)
     axes.set_xlim(0, 1e3 * (1.1 + 0.03 * letters) * max(sum(bar.parts.values()) for bar in bars))
     axes.set_xlabel("time of the phases, ms")
-    axes.locator_params(axis="x", nbins=4)
+    axes.locator_params(axis="x", nbins=3)
+    axes.xaxis.set_major_formatter(lambda value, _: bare(value))
 
 
 def _shares(axes: Axes, bars: Sequence[_Bar]) -> None:
@@ -157,10 +156,11 @@ def _energies(axes: Axes, bars: Sequence[_Bar]) -> None:
     joules = [bar.energy for bar in bars if bar.energy]
     axes.barh(places, joules, _HIGH, color="#999999", edgecolor="black", linewidth=0.3)
     for place, value in zip(places, joules, strict=True):
-        _write(axes, value, place, units.significant(value, 3))
+        _write(axes, value, place, units.si(value, "J", 2))
     axes.set_xlim(0, 1.45 * max(joules))
     axes.set_xlabel("energy, J an image")
     axes.locator_params(axis="x", nbins=3)
+    axes.xaxis.set_major_formatter(lambda value, _: bare(value))
 
 
 def _stack(axes: Axes, bars: Sequence[_Bar], scales: Sequence[float]) -> None:

@@ -83,7 +83,7 @@ def looks() -> Iterator[None]:
         yield
 
 
-def frame(figure: Figure, title: str, note: str = "", handles: Sequence[Artist] = (), columns: int = 0) -> None:
+def frame(figure: Figure, title: str, note: str = "", handles: Sequence[Artist] = ()) -> None:
     """Write the title above, the legend below and the note at the foot, each in as many lines as the width asks for.
 
     The figure becomes so much taller.
@@ -91,7 +91,7 @@ def frame(figure: Figure, title: str, note: str = "", handles: Sequence[Artist] 
     wide, high = figure.get_size_inches()
     above, below = (textwrap.wrap(text, int(wide * each)) for text, each in ((title, 14.2), (note, LETTERS)))
     longest = max((len(str(h.get_label())) for h in handles), default=1)
-    columns = columns or max(1, min(len(handles), int((wide - 0.1) / (0.52 + 0.058 * longest))))
+    columns = max(1, min(len(handles), int((wide - 0.1) / (0.52 + 0.058 * longest))))
     foot = 0.13 * len(below)
     high += 0.3 + 0.16 * len(above) + foot + (0.1 + 0.17 * math.ceil(len(handles) / columns) if handles else 0.0)
     figure.set_size_inches(wide, high)
@@ -169,8 +169,8 @@ def value_axis(
     if max(values) > 8 * min(values):
         log_axis(axis, values, text, 10, least=1.0, inches=inches)
         return
-    axis._set_lim(0, (1 + room) * max(values), auto=None)  # type: ignore[attr-defined]
     axis.axes.locator_params(axis=axis.axis_name, nbins=max(2, min(6, int(inches / 0.6))))  # type: ignore[attr-defined]
+    axis._set_lim(0, (1 + room) * max(values), auto=False)  # type: ignore[attr-defined]
     axis.set_major_formatter(lambda value, _: text(value) if value else "0")
 
 
@@ -197,8 +197,8 @@ def number(value: float) -> str:
 
 
 def bare(value: float) -> str:
-    """A number on an axis with all its digits."""
-    return f"{value:,.6g}"
+    """A number on an axis with all its digits, as long as it has few."""
+    return f"{value:,.6g}" if abs(value) < 1e5 else number(value)
 
 
 def place(figure: Figure, labels: Mapping[Axes, Sequence[Label]]) -> list[str]:
@@ -210,51 +210,70 @@ def place(figure: Figure, labels: Mapping[Axes, Sequence[Label]]) -> list[str]:
     # limits and sizes, which the places depend on
     settle(figure)
     crowded: dict[str, None] = {}
+    shown = [axes for axes in figure.axes if axes.get_visible()]
     for axes, wanted in labels.items():
-        texts = [_text(axes, label) for label in wanted]
-        lines = _lines(axes)
+        # the whole figure is drawn for each, which takes longest
+        for other in shown:
+            other.set_visible(other is axes)
+        half = _HALF * figure.dpi / 72
+        texts = _texts(axes, wanted, half)
         adjust_text(
             texts,
-            *(lines.T if len(lines) else (None, None)),
+            *_taken(axes, wanted, half).T,
             ax=axes,
+            target_x=[label.x for label in wanted],
+            target_y=[label.y for label in wanted],
+            avoid_self=False,
             expand=(1.05, 1.25),
             force_text=(0.2, 0.4),
-            force_static=(0.15, 0.3),
+            force_static=(0.3, 0.3),
+            # which takes longer than all else
+            prevent_crossings=False,
             # a number of rounds: a limit of time would draw another picture on another machine
             iter_lim=_ROUNDS,
         )
         boxes: list[Any] = []
-        inside = axes.get_window_extent()
+        inside = axes.get_window_extent().padded(1)
         for label, text in zip(wanted, texts, strict=True):
             box = text.get_window_extent(renderer)
-            if any(box.overlaps(other) for other in boxes) or not inside.padded(1).contains(*box.get_points().mean(0)):
+            within = inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1)
+            if within and not any(box.overlaps(other) for other in boxes):
+                boxes.append(box)
+                _lead(axes, label, text, box, half)
+            else:
                 crowded[label.text] = None
                 text.remove()
-                continue
-            boxes.append(box)
-            _lead(axes, label, text, box, _HALF * figure.dpi / 72)
+    for axes in shown:
+        axes.set_visible(True)
     names = list(crowded)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return [f"no room for the labels of some points: {'; '.join(names[:_NAMED])}{more}"] if names else []
 
 
-def _text(axes: Axes, label: Label) -> Text:
-    text = axes.text(label.x, label.y, label.text, fontsize=7, color=dark(label.colour), zorder=4)
-    text.set_path_effects([withStroke(linewidth=2, foreground="white")])
-    text.set_in_layout(False)
-    return text
+def _texts(axes: Axes, labels: Sequence[Label], half: float) -> list[Text]:
+    """The labels to the right of their points, those of points at one place below each other."""
+    texts: list[Text] = []
+    places = [np.asarray(axes.transData.transform((label.x, label.y))) for label in labels]
+    for i, (label, place) in enumerate(zip(labels, places, strict=True)):
+        above = sum(bool((abs(other - place) < half).all()) for other in places[:i])
+        at = axes.transData.inverted().transform(place + np.multiply(half, (2, -2 * above)))
+        text = axes.text(*at, label.text, fontsize=7, color=dark(label.colour), va="center", zorder=4)
+        text.set_path_effects([withStroke(linewidth=2, foreground="white")])
+        text.set_in_layout(False)
+        texts.append(text)
+    return texts
 
 
-def _lines(axes: Axes) -> np.ndarray:
-    """Places along every line of the axes."""
+def _taken(axes: Axes, labels: Sequence[Label], half: float) -> np.ndarray:
+    """Places along every line of the axes, and around the points that have labels."""
     paths = [np.column_stack(line.get_data()) for line in axes.lines]
     paths += [np.asarray(s) for c in axes.collections if isinstance(c, LineCollection) for s in c.get_segments()]
-    found = [np.empty((0, 2))]
+    centres = axes.transData.transform([(label.x, label.y) for label in labels] or np.empty((0, 2)))
+    taken = [centres + np.multiply(way, half) for way in ((1, 0), (-1, 0), (0, 1), (0, -1))]
     for path in paths:
         for start, end in pairwise(axes.transData.transform(path)):
-            steps = max(2, int(np.hypot(*(end - start)) / _STRIDE))
-            found.append(axes.transData.inverted().transform(np.linspace(start, end, steps)))
-    return np.concatenate(found)
+            taken.append(np.linspace(start, end, max(2, int(np.hypot(*(end - start)) / _STRIDE))))
+    return np.asarray(axes.transData.inverted().transform(np.concatenate(taken)))
 
 
 def _lead(axes: Axes, label: Label, text: Text, box: Any, half: float) -> None:

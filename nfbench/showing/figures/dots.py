@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import textwrap
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -27,12 +26,12 @@ from nfbench.showing.figures.style import (
     COLUMN,
     PAGE,
     apart,
-    distinct,
     drawable,
     headers,
     interval,
     labels,
     look,
+    names,
     plain,
     series,
     wrapped,
@@ -118,15 +117,16 @@ def norm_cost(rows: list[Row], notes: list[str]) -> Figure:
     machine = rows[0]["machine"]
     if any(row.get("peak_memory_of") == "process" for row in rows):
         notes.append(f"peak memory on {plain(machine)}: it is of the whole process, Python and torch included")
-    groups = list(grouped(rows, lambda row: (row["base"], row.get("software"))).values())
-    headed = zip(_wrapped(groups, "base"), map(_norm_dots, groups), strict=True)
+    groups = grouped(rows, lambda row: (row["base"], row.get("software")))
+    headers_of = names([{"model": base, "software": software} for base, software in groups])
+    headed = zip(headers_of, map(_norm_dots, groups.values()), strict=True)
     return draw(list(headed), (_IMAGE, _MEMORY), f"{plain(machine, 44)}: measured cost of an image, by norm")
 
 
 def layouts(rows: list[Row], notes: list[str]) -> Figure:
     """Step time by model, layout, precision and compile mode."""
     groups = list(grouped(rows, lambda row: tuple(row.get(k) for k in ("model", *prepared.BESIDE_LAYOUT))).values())
-    headed = zip(_wrapped(groups, "model"), map(_layout_dots, groups), strict=True)
+    headed = zip(headers(groups), map(_layout_dots, groups), strict=True)
     title = "measured step time, by layout, precision and compile mode"
     return draw(list(headed), (_STEP,), f"{plain(rows[0]['machine'], 44)}: {title}")
 
@@ -144,11 +144,10 @@ def speedup(rows: list[Row], notes: list[str]) -> Figure:
         sound = ends if all(map(drawable, ends)) else (None, None)
         reported = compare.reported(ratio.net, ratio.baseline)
         shown = units.interval(*ratio.speedup)
-        label = "\n".join(textwrap.wrap(plain(str(row["settings"]), 110), 30)[:4])
+        label = wrapped(str(row["settings"]))
         entry = f"measured: {plain(family, 40) or 'other'}"
         dot = Dot(label, *look(family), entry, [Value(row["speedup"], *sound)], "", reported, shown)
-        against = f"{plain(str(row['net']), 34)} against {plain(str(row['baseline']), 34)}"
-        pairs.append(("\n".join(textwrap.wrap(against, 30)), [dot]))
+        pairs.append((f"{plain(str(row['net']), 30)}\nagainst {plain(str(row['baseline']), 30)}", [dot]))
     note = f"{_TURNS} {_REPORTS}" if any(dot.reported for _, dots in pairs for dot in dots) else _TURNS
     panel = Panel(_RATIO, lambda v: units.significant(v, 1))
     return draw(pairs, [panel], f"{plain(rows[0]['machine'], 44)}: measured speed-up, in turns", note)
@@ -156,6 +155,7 @@ def speedup(rows: list[Row], notes: list[str]) -> Figure:
 
 def draw(groups: Groups, panels: Sequence[Panel], title: str, note: str = _BARS) -> Figure:
     """The dots of each group below its header, if it has one, a column for each panel that has a value."""
+    groups = [(header if "\n" in header else wrapped(header), dots) for header, dots in groups]
     every = [dot for _, dots in groups for dot in dots]
     used = [i for i in range(len(panels)) if any(dot.values[i] for dot in every)]
     sources = list(dict.fromkeys(_source(r) for dot in every for r in dot.reported))
@@ -237,10 +237,6 @@ def _source(reported: published.Ratio) -> str:
     return re.sub(r"(Table \d+) (?=TPUv3|V100)", r"\1, ", reported.source.replace(f" and {work}, ", " and "))
 
 
-def _wrapped(groups: Sequence[Sequence[Row]], model: str) -> list[str]:
-    return distinct(map(wrapped, headers(groups, model)), "{} ({})")
-
-
 def _time(row: Row, share: float = 1.0) -> Value | None:
     if not drawable(row.get("step_time")):
         return None
@@ -256,7 +252,8 @@ def _norm_dots(rows: Sequence[Row]) -> list[Dot]:
     names = lines.names(rows, swept=("norm", "agc", "agc_impl"))
     batches = len({row["batch"] for row in rows}) > 1
     ordered = sorted(
-        zip(rows, names, strict=True), key=lambda pair: (norm(pair[0]) != "none", pair[1], pair[0]["batch"])
+        zip(rows, names, strict=True),
+        key=lambda pair: (norm(pair[0]) != "none", pair[1], pair[0]["batch"], norm(pair[0])),
     )
     labels = []
     for row, text in ordered:

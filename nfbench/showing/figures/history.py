@@ -68,7 +68,9 @@ def history(rows: list[Row], notes: list[str]) -> Figure:
 def _draw(axes: Axes, panel: Sequence[Row], softwares: Sequence[Software], size: float) -> None:
     extent: list[float] = []
     lines = sorted(grouped(panel, lambda row: row["became"]).values(), key=len, reverse=True)
-    for number, (line, label) in enumerate(zip(lines, names([line[0] for line in lines]), strict=True)):
+    for number, (line, label) in enumerate(
+        zip(lines, names([line[0] | {"software": ""} for line in lines]), strict=True)
+    ):
         points = sorted((softwares.index(row["recorded"]), 1e3 * row["step_time"]) for row in line)
         style = {"color": COLOURS[number], "marker": MARKERS[number], "linestyle": DASHES[number % len(DASHES)]}
         axes.plot(*zip(*points, strict=True), **style, markersize=size, linewidth=1, label=label)

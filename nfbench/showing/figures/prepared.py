@@ -64,12 +64,17 @@ def grouped(values: Iterable[_T], by: Callable[[_T], Hashable]) -> dict[Any, lis
 
 
 def in_turns(held: Held) -> list[Row]:
-    """The ratios as rows, each with its ``ratio``."""
-    return [row | {"ratio": ratio} for row, ratio in zip(ratios.rows(held.ratios), held.ratios, strict=True)]
+    """The ratios as rows, each with its ``ratio`` and the model of its net."""
+    found = []
+    for row, ratio in zip(ratios.rows(held.ratios), held.ratios, strict=True):
+        model = ratio.net.workload.model
+        found.append(row | {"ratio": ratio, "model": model, "family": steps_as_rows.family_of(model)})
+    return found
 
 
 def timed(held: Held) -> list[Row]:
-    """Every timed ``result`` by itself: the newest of each group of replicates first, what failed last."""
+    """Every timed ``result`` by itself, with its ``seconds`` and a ``number``: the newest of each group of replicates
+    first, what failed last."""
     groups = choose(held.steps(), held.everything).groups
     names = machine_names(group[-1].machine for group in groups)
     placed = []
@@ -79,8 +84,9 @@ def timed(held: Held) -> list[Row]:
     placed.sort(key=lambda one: one[1].start, reverse=True)
     placed.sort(key=lambda one: (one[0], one[1].status != "ok"))
     return [
-        _single(result, names[result.machine]) | {"batch": result.step.batch, "seconds": metrics.seconds(result)}
-        for _, result in placed
+        _single(result, names[result.machine])
+        | {"batch": result.step.batch, "seconds": metrics.seconds(result), "number": number}
+        for number, (_, result) in enumerate(placed, 1)
     ]
 
 
@@ -176,7 +182,8 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
     for alike in grouped(by_line, lambda line: (*line[:-1], without_clip(line[-1]))).values():
         ordered = sorted(alike, key=lambda line: (unclipped(by_line[line][0]), *_worth(by_line[line])))
         for rank, line in enumerate(ordered):
-            worths[line] = (min(rank, 1 if unclipped(by_line[line][0]) else 2), *_worth(by_line[line]))
+            last = 1 if unclipped(by_line[line][0]) else 2
+            worths[line] = (last if rank else 0, *_worth(by_line[line]))
     return [row | {"worth": worths[line]} for line, alike in by_line.items() for row in alike]
 
 

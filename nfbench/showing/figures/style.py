@@ -161,12 +161,11 @@ def _worded(row: Row, key: str, text: str) -> str:
     return words.removesuffix("s") if value == 1 and not isinstance(value, bool) and text.startswith("{} ") else words
 
 
-def headers(groups: Sequence[Sequence[Row]], model: str = "model") -> list[str]:
+def headers(groups: Sequence[Sequence[Row]]) -> list[str]:
     """The net of each group, with the settings in which others of that net differ, no two the same."""
     common: list[Row] = []
     for first, *others in groups:
-        same = {key: value for key, value in first.items() if all(row.get(key) == value for row in others)}
-        common.append(same | {"model": first[model]})
+        common.append({key: value for key, value in first.items() if all(row.get(key) == value for row in others)})
     return names(common)
 
 

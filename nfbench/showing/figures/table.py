@@ -211,7 +211,13 @@ KINDS = {
         "trained",
         "measured top-1 against the measured time of a training step",
         _no_join,
-        (Room(24, "runs"),),
+        # times of other batches and precisions do not compare
+        (
+            Room(1, "batch", _of("batch")),
+            Room(1, "precision", _of("precision")),
+            Room(1, "run of a net", within=_of("model"), first=lambda rows: -rows[0]["top1"]),
+            Room(24, "runs"),
+        ),
         prepared=prepared.joined,
         place=_trained_at,
         enough=several("model"),
@@ -290,7 +296,7 @@ KINDS = {
         "measured time of every step of a run in order",
         lambda row: "" if drawable(row["seconds"]) else without(row, "step time"),
         (),
-        place=lambda row: (row["machine"], row["model"], row["result"].id),
+        place=_of("machine", "model", "number"),
         figures=Room(2, "figures, each of one run: the newest are drawn", where="there is"),
         wide=True,
     ),
