@@ -264,6 +264,9 @@ def markdown(log: Log, found: Sequence[Row], wanted: int) -> str:
                 figures = [*row.case, row.rounds, f"{row.nfbench:.2f}", f"{row.other:.2f}", _interval(row.ratio)]
                 machine = [f"{row.of_medians:.3f}", f"{row.others:.0%}", f"{row.load:.2f}", row.left_out]
                 text.append(_cells([*figures, within(row.ratio), *explained, *machine]))
+        ratios = [row.ratio.value for row in found if row.against == against]
+        if len(ratios) >= LEAST_ROUNDS:
+            text += ["", f"The mean of the {len(ratios)} nets: {_interval(mean_of_logs(ratios))}."]
     text += [
         "",
         "`others' CPU` is the largest share that other processes took while a process of the net ran, `load` the "

@@ -6,6 +6,7 @@ import ast
 import contextlib
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -20,7 +21,6 @@ import click
 from nfbench import __version__
 from nfbench.devices import world
 from nfbench.errors import Interrupted, NfbenchError, Stop, Terminated, UnsupportedWorkload
-from nfbench.showing.spelling import never_fails
 
 _GROUPS = {
     "Measure": ("step-time", "flops", "accuracy", "agc-cost"),
@@ -43,7 +43,8 @@ class Commands(click.Group):
     def main(self, *args: Any, **settings: Any) -> Any:
         # a Windows console, or a pipe there, has an encoding without the rules of tables
         for stream in (sys.stdout, sys.stderr):
-            never_fails(stream)
+            if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+                stream.reconfigure(errors="replace")
         return super().main(*args, **settings)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -63,13 +63,6 @@ noisy_option = click.option(
 
 quiet_option = click.option("--quiet", is_flag=True, help="No live line.")
 
-chart_option = click.option(
-    "--no-chart",
-    is_flag=True,
-    envvar="NFBENCH_NO_CHART",
-    help="No chart under the table of a terminal; for good with NFBENCH_NO_CHART=1.",
-)
-
 
 class NumberOr(_ParamType):
     """A number, or one of a few words that are kept as they are."""

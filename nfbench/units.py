@@ -49,6 +49,15 @@ def seconds(value: float | None, digits: int = 4) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
+def seconds_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """A duration with half of its interval as a share of it: '12.3 ms ± 0.4 %'; '12.3 ms' without one."""
+    if value is None or low is None or high is None or not value > 0:
+        return seconds(value)
+    share = (high - low) / 2 / value
+    # what is left over from rounding is no width
+    return f"{seconds(value)} ± {percent(share if share > 1e-9 else 0.0, 2)}"
+
+
 def bytes_(value: float | None, digits: int = 3) -> str:
     """A size in binary units: GiB, MiB, KiB; None and what is not finite is '–'."""
     if value is None or not math.isfinite(value):
@@ -62,6 +71,15 @@ def bytes_(value: float | None, digits: int = 3) -> str:
 def percent(value: float | None, digits: int = 3) -> str:
     """A share between 0 and 1 as per cent."""
     return ABSENT if value is None or not math.isfinite(value) else f"{significant(100 * value, digits)} %"
+
+
+def share(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """An accuracy between 0 and 1: '99.42 %', since three digits would make 99.96 % a perfect score; with its interval
+    '99.4 ± 0.3 %'."""
+    if value is not None and low is not None and high is not None and high > low:
+        return f"{plus_minus(100 * value, 50 * (high - low))} %"
+    # what is no share at all needs no decimals
+    return f"{100 * value:.2f} %" if value is not None and abs(value) < 1e6 else percent(value)
 
 
 def signed_percent(value: float | None, digits: int = 2) -> str:

@@ -50,7 +50,13 @@ def arm(point: str) -> None:
     elif point == "after the result":
         board.Board.ended = end  # type: ignore[method-assign,assignment]
     elif point == "after the line":
-        execute.Durations.learn = end  # type: ignore[method-assign,assignment]
+        flush = execute._Execution._flush
+
+        def flushed(execution: Any) -> None:
+            flush(execution)
+            end()
+
+        execute._Execution._flush = flushed  # type: ignore[method-assign]
     elif point != "-":
         Path("armed").write_text(point)
 

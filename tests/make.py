@@ -23,7 +23,6 @@ from nfbench.records import (
 )
 
 if TYPE_CHECKING:
-    from nfbench.studies.durations import Expected
     from nfbench.studies.entry import Task
 
 CPU = Machine(device="cpu", name="A CPU", memory=2**34, cpu="A CPU", cpu_cores=2)
@@ -143,7 +142,7 @@ class Quiet(Silent):
     def planned(self, tasks: Sequence[Task], found: Sequence[Sequence[Result] | None], to_do: Sequence[int]) -> None:
         return None
 
-    def begun(self, place: int, left: Sequence[Expected | None]) -> None:
+    def begun(self, place: int) -> None:
         return None
 
     def ended(self, place: int, results: Sequence[Result], seconds: float) -> None:

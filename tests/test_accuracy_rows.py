@@ -8,16 +8,16 @@ from pathlib import Path
 import msgspec
 import pytest
 from conftest import Cli
-from make import CPU, FAKE, H200, SOFTWARE, accuracy, each_epoch, once, result
+from make import FAKE, H200, SOFTWARE, accuracy, each_epoch, once, result
 
 from nfbench.analysis import accuracy as analysis
 from nfbench.analysis import accuracy_metrics as metrics
 from nfbench.analysis import findings, stats
 from nfbench.analysis.rows import Row
 from nfbench.analysis.store import Writer
-from nfbench.records import AgcCost, Reading, Result, StepTime
+from nfbench.records import Reading, Result
 from nfbench.showing import accuracy as show
-from nfbench.showing import epochs
+from nfbench.showing.views import Kinds, texts
 
 
 def rows(*results: Result, target: float | None = None) -> list[Row]:
@@ -27,10 +27,6 @@ def rows(*results: Result, target: float | None = None) -> list[Row]:
 def only(*results: Result, target: float | None = None) -> Row:
     (row,) = rows(*results, target=target)
     return row
-
-
-def codes(given: Result) -> list[str]:
-    return [f.code for f in findings.of(given)]
 
 
 def kept(*results: Result) -> Path:
@@ -57,33 +53,33 @@ DIVERGED = accuracy(
 )
 
 
-def test_seeds_are_one_row_with_students_interval_over_them() -> None:
+def test_seeds_are_one_row_with_students_interval_over_them_and_few_are_said_to_say_little() -> None:
     row = only(*seeds(0.90, 0.91, 0.92))
     estimate = stats.mean([0.90, 0.91, 0.92])
     assert (row["top1"], row["top1_low"], row["top1_high"]) == estimate
     # Student's t of two degrees of freedom: 4.303 standard errors
     assert estimate.half_width == pytest.approx(4.303 * 0.01 / 3**0.5, rel=1e-3)
     assert (row["seeds"], row["runs"], row["status"]) == (3, 3, "ok")
-
-
-def test_one_seed_has_no_interval_and_is_said_to_say_little() -> None:
-    row = only(accuracy())
-    assert row["top1"] == 0.9 and "top1_low" not in row
-    assert [f.code for f in row["findings"]] == ["small_data", "few_seeds"]
+    assert "few_seeds" not in [f.code for f in row["findings"]]
     assert "few_seeds" in [f.code for f in only(*seeds(0.9, 0.91))["findings"]]
-    assert "few_seeds" not in [f.code for f in only(*seeds(0.9, 0.91, 0.92))["findings"]]
+    one = only(accuracy())
+    assert one["top1"] == 0.9 and "top1_low" not in one
+    assert [f.code for f in one["findings"]] == ["small_data", "few_seeds"]
 
 
-def test_the_same_seed_again_is_no_further_replicate() -> None:
+def test_of_each_seed_the_newest_run_that_ended_counts_and_what_is_set_aside_is_said() -> None:
     again = accuracy(top1=(0.5, 0.8, 0.95), start="2026-02-01T00:00:00.000Z")
     found, aside = analysis.rows([accuracy(), again])
     assert [(row["seeds"], row["top1"]) for row in found] == [(1, 0.95)]
     assert aside == "Set aside of training runs: 1 of a seed whose other run is shown."
-
-
-def test_a_run_that_was_broken_off_later_does_not_hide_one_that_ended() -> None:
     later = accuracy(top1=(0.5,), run={"epochs": 3}, status="interrupted", start="2026-02-01T00:00:00.000Z")
     assert only(accuracy(), later)["status"] == "ok"
+    newer = msgspec.structs.replace(SOFTWARE, nfbench="0.2.0")
+    new = accuracy(software=newer, start="2026-02-01T00:00:00.000Z")
+    found, aside = analysis.rows([accuracy(), new, accuracy(machine=FAKE), result()])
+    assert len(found) == 1
+    assert aside == "Set aside of training runs: 1 of the fake device; 1 by older software (--all shows them)."
+    assert len(analysis.rows([accuracy(), new], everything=True)[0]) == 2
 
 
 def test_a_diverged_seed_is_counted_and_in_no_mean() -> None:
@@ -91,75 +87,57 @@ def test_a_diverged_seed_is_counted_and_in_no_mean() -> None:
     row = only(*seeds(0.9, 0.92), bad)
     assert row["top1"] == pytest.approx(0.91)
     assert (row["status"], row["diverged"], row["diverged_at"], row["seeds"]) == ("2 ok, 1 diverged", 1, (12,), 2)
-
-
-def test_what_was_not_reached_is_absent() -> None:
     row = only(DIVERGED)
     assert row["status"] == "diverged" and row["diverged_at"] == (12,)
     assert not {"top1", "best_top1", "gap", "throughput", "train_step_time", "time_to_target"} & set(row)
 
 
 def test_costs_are_arithmetic_on_the_readings() -> None:
-    given = accuracy(
-        more=(each_epoch("data_time", 0.2, 0.2, 0.5, unit="s"), each_epoch("energy", 100.0, float("nan"), 200.0)),
-        run={"sam": 0.05, "sam_fraction": 0.2},
-    )
-    row = only(given)
-    assert row["training_flops"] == pytest.approx(2 * 3e7 * 3000 * 1.2)
-    assert row["wall_time"] == pytest.approx(7.5)
-    assert row["throughput"] == pytest.approx(500)
-    assert row["train_step_time"] == pytest.approx(0.1)
-    assert row["data_share"] == pytest.approx(0.15)
-    assert row["image_energy"] == pytest.approx(0.15)
-
-
-def test_the_gap_is_top1_of_batch_statistics_less_that_of_running_ones() -> None:
-    row = only(accuracy("tiny-resnet", (0.5, 0.8), agc=None, more=(each_epoch("batch_top1", 0.5, 0.83),)))
-    assert row["gap"] == pytest.approx(0.03)
-
-
-def test_the_best_epoch_and_the_last_are_told_apart() -> None:
-    row = only(accuracy(top1=(0.5, 0.95, 0.9)))
-    assert (row["top1"], row["best_top1"]) == (0.9, 0.95)
+    times = each_epoch("data_time", 0.2, 0.2, 0.5, unit="s"), each_epoch("energy", 100.0, float("nan"), 200.0)
+    batch = each_epoch("batch_top1", 0.5, 0.8, 0.93)
+    row = only(accuracy(more=(*times, batch), top1=(0.5, 0.95, 0.9), run={"sam": 0.05, "sam_fraction": 0.2}))
+    expected = {
+        "training_flops": 2 * 3e7 * 3000 * 1.2,
+        "wall_time": 7.5,
+        "throughput": 500,
+        "train_step_time": 0.1,
+        "data_share": 0.15,
+        "image_energy": 0.15,
+        # top-1 of batch statistics less that of running ones
+        "gap": 0.03,
+        "top1": 0.9,
+        "best_top1": 0.95,
+    }
+    assert {key: row[key] for key in expected} == pytest.approx(expected)
 
 
 def test_an_evaluation_has_a_top1_and_no_time() -> None:
-    given = accuracy(top1=(), readings=(once("top1", 0.84), once("top5", 0.97), once("macs", 1e7)))
-    row = only(given)
+    row = only(accuracy(top1=(), readings=(once("top1", 0.84), once("top5", 0.97), once("macs", 1e7))))
     assert (row["epochs"], row["top1"], row["top5"]) == (0, 0.84, 0.97)
     assert not {"wall_time", "throughput", "training_flops"} & set(row)
     assert "few_seeds" not in [f.code for f in row["findings"]]
-    assert "84.00 %" in show.wide([row], "rich")
+    assert "84.00 %" in show.laid([row]).text("rich")
 
 
-def test_the_time_to_a_target_ends_with_the_first_epoch_that_reaches_it() -> None:
+def test_the_time_to_a_target_ends_with_the_first_epoch_that_reaches_it_and_needs_every_seed() -> None:
     given = accuracy(top1=(0.5, 0.8, 0.7))
     assert [metrics.time_to(given, t) for t in (0.5, 0.6, 0.8, 0.81)] == [2.0, 4.0, 4.0, None]
-    assert analysis.time_to is metrics.time_to
-
-
-def test_the_mean_time_to_a_target_needs_every_seed() -> None:
     (row,) = rows(*seeds(0.90, 0.91, 0.92), target=0.905)
     assert row["reached_target"] == 2 and "time_to_target" not in row
-    assert "2 of 3 seeds" in show.wide([row], "rich")
+    assert "2 of 3 seeds" in show.laid([row]).text("rich")
     assert only(*seeds(0.90, 0.91), target=0.805)["time_to_target"] == pytest.approx(5.0)
-    assert "never" in show.wide(rows(accuracy(), target=0.99), "rich")
-
-
-def test_an_nf_net_is_timed_to_the_top1_of_its_own_partner() -> None:
-    net, own, other = (accuracy(m, t) for m, t in (("nf-resnet50", (0.5, 0.7, 0.9)), *PARTNERS))
-    row = next(r for r in rows(net, own, other) if r["model"] == "nf-resnet50")
-    assert (row["bn_model"], row["time_to_bn"]) == ("bn-nf-resnet50", 4.0)
-
-
-PARTNERS = (("bn-nf-resnet50", (0.5, 0.6, 0.65)), ("tiny-resnet", (0.1, 0.1, 0.1)))
+    assert "never" in show.laid(rows(accuracy(), target=0.99)).text("rich")
 
 
 def bn_model(*results: Result) -> str | None:
     return next(r for r in rows(accuracy(), *results) if r["model"] == "tiny-nfnet").get("bn_model")
 
 
-def test_a_net_without_a_partner_takes_the_one_nearest_in_macs() -> None:
+def test_an_nf_net_is_timed_to_the_top1_of_its_own_partner_else_of_the_one_nearest_in_macs() -> None:
+    partners = ("bn-nf-resnet50", (0.5, 0.6, 0.65)), ("tiny-resnet", (0.1, 0.1, 0.1))
+    found = rows(*(accuracy(m, t) for m, t in (("nf-resnet50", (0.5, 0.7, 0.9)), *partners)))
+    row = next(r for r in found if r["model"] == "nf-resnet50")
+    assert (row["bn_model"], row["time_to_bn"]) == ("bn-nf-resnet50", 4.0)
     near, far = accuracy("tiny-resnet", macs=2e7, agc=None), accuracy("tiny-resnet-s", macs=1e6, agc=None)
     assert bn_model(far, near) == "tiny-resnet"
 
@@ -190,24 +168,13 @@ def test_only_a_finished_run_with_batch_norm_at_the_same_place_is_a_partner(othe
     assert bn_model(other) is None
 
 
-def test_the_fake_device_and_older_software_are_set_aside() -> None:
-    newer = msgspec.structs.replace(SOFTWARE, nfbench="0.2.0")
-    new = accuracy(software=newer, start="2026-02-01T00:00:00.000Z")
-    found, aside = analysis.rows([accuracy(), new, accuracy(machine=FAKE)])
-    assert len(found) == 1
-    assert aside == "Set aside of training runs: 1 of the fake device; 1 by older software (--all shows them)."
-    assert len(analysis.rows([accuracy(), new], everything=True)[0]) == 2
-
-
-def test_results_of_other_kinds_are_no_rows() -> None:
-    assert rows(result(), result(workload=AgcCost(model="a", impl="foreach"))) == []
-
-
 def test_the_front_holds_what_none_beats_for_less() -> None:
     points = [(1, 0.5), (2, 0.4), (3, 0.7), (3, 0.6), (4, 0.7), (5, 0.9)]
     table: list[Row] = [{"macs": macs, "top1": top1} for macs, top1 in points]
     found = analysis.front([*table, {"macs": 1}, {"top1": 0.99}], "macs")
     assert [(r["macs"], r["top1"]) for r in found] == [(1, 0.5), (3, 0.7), (5, 0.9)]
+    ordered = show.on_front(rows(DIVERGED, accuracy()), "step-time")
+    assert [(row["model"], row.get("front")) for row in ordered] == [("tiny-nfnet", True), ("tiny-resnet", None)]
 
 
 @pytest.mark.parametrize(
@@ -229,21 +196,22 @@ def test_the_front_holds_what_none_beats_for_less() -> None:
         (accuracy(more=(once("deterministic_cost", 1.25),)), "deterministic_cost", "take 1.25 times as long."),
         (accuracy(notes={"data": "a tenth"}), "data_subset", "Data: a tenth. Not comparable with all of it."),
         (accuracy(), "small_data", "Results on digits do not carry over to ImageNet."),
+        (
+            accuracy(status="diverged", run={"sam": 0.05}),
+            "diverged",
+            "Diverged. Try a smaller --sam or a smaller --agc or a lower --lr.",
+        ),
     ],
 )
 def test_what_is_doubtful_about_a_training_run_is_said(given: Result, code: str, words: str) -> None:
-    found = findings.of(given)[0]
-    assert found.code == code and words in str(found)
+    finding = findings.of(given)[0]
+    assert finding.code == code and words in str(finding)
 
 
 def test_imagenet_is_not_small_and_a_little_data_time_is_not_said() -> None:
     quick = each_epoch("data_time", 0.09, 0.09, 0.09, unit="s")
-    assert codes(accuracy(more=(quick, once("deterministic_cost", 1.0)), run={"dataset": "imagenet"})) == []
-
-
-def test_a_run_that_diverged_with_agc_is_not_told_to_take_agc() -> None:
-    given = accuracy(status="diverged", run={"sam": 0.05})
-    assert str(findings.of(given)[0]) == "Diverged. Try a smaller --sam or a smaller --agc or a lower --lr."
+    given = accuracy(more=(quick, once("deterministic_cost", 1.0)), run={"dataset": "imagenet"})
+    assert findings.of(given) == []
 
 
 @pytest.mark.parametrize("values", [(), (None,), (0.0,), (-1.0, 2.0), (1e308,) * 3, (None, 0.5)])
@@ -254,7 +222,7 @@ def test_odd_training_runs_make_a_row_all_the_same(values: tuple[float | None, .
     for resolved in (accuracy().resolved, None):
         given = accuracy(status=status, readings=odd, resolved=resolved, composed=True, stopped_by="max_time")
         row = only(given, target=0.5)
-        assert show.wide([row], "rich") and show.wide([row], "json") and epochs.table([given], "rich")
+        assert show.laid([row]).text("rich") and texts(Kinds(trained=[row]), "json") and show.epochs([given], "rich")
 
 
 def test_a_table_of_training_runs_shows_per_cent_with_their_interval(cli: Cli) -> None:
@@ -273,12 +241,12 @@ def test_a_table_of_training_runs_shows_per_cent_with_their_interval(cli: Cli) -
 
 def test_settings_that_differ_are_columns() -> None:
     one, other = accuracy(), accuracy(run={"dataset": "mnist", "batch": 100}, agc=0.16)
-    heads = show.wide(rows(one, other), "rich").splitlines()[1]
+    heads = show.laid(rows(one, other)).text("rich").splitlines()[1]
     assert {"dataset", "batch"} <= set(heads.split())
     assert "norm" not in heads
     grouped = accuracy("tiny-resnet", notes={"norm": "group"})
-    assert "norm" in show.wide(rows(grouped), "rich").splitlines()[1]
-    assert "augment" in show.wide(rows(one, accuracy(training={"augment": "flip"})), "rich")
+    assert "norm" in show.laid(rows(grouped)).text("rich").splitlines()[1]
+    assert "augment" in show.laid(rows(one, accuracy(training={"augment": "flip"}))).text("rich")
 
 
 def test_raw_formats_hold_every_key_in_si_units(cli: Cli) -> None:
@@ -289,15 +257,6 @@ def test_raw_formats_hold_every_key_in_si_units(cli: Cli) -> None:
     assert set(rows(*seeds(0.90, 0.91, 0.92), target=0.5)[0]) - {"crop_mode"} <= {c.key for c in show.RAW}
     found = list(csv.DictReader(io.StringIO(cli("table", folder, "--format", "csv").stdout)))
     assert [row["diverged_at"] for row in found] == ["", "12"]
-
-
-def test_every_kind_is_in_one_raw_table_and_in_tables_of_its_own_for_a_person(cli: Cli) -> None:
-    folder = kept(result("resnet50"), accuracy(), result(workload=AgcCost(model="a", impl="foreach")))
-    found = list(csv.DictReader(io.StringIO(cli("table", folder, "--format", "csv").stdout)))
-    assert [row["kind"] for row in found] == ["step-time", "agc-cost", "accuracy"]
-    assert found[0]["step_time"] == "0.1" and found[2]["top1"] == "0.9"
-    screen = cli("table", folder).stdout
-    assert screen.index("step time") < screen.index("The clip by itself") < screen.index("Training: digits")
 
 
 def test_the_front_marks_and_sorts_the_rows_of_each_place_by_cost(cli: Cli) -> None:
@@ -321,11 +280,6 @@ def test_the_front_marks_and_sorts_the_rows_of_each_place_by_cost(cli: Cli) -> N
     assert "resnet50" not in screen and "MACs" in screen
 
 
-def test_a_row_without_the_cost_or_a_top1_is_last_and_on_no_front() -> None:
-    ordered = show.on_front(rows(DIVERGED, accuracy()), "step-time")
-    assert [(row["model"], row.get("front")) for row in ordered] == [("tiny-nfnet", True), ("tiny-resnet", None)]
-
-
 def test_a_front_of_nothing_is_one_worded_message(cli: Cli) -> None:
     folder = kept(result())
     done = cli("table", folder, "--front", "macs")
@@ -347,21 +301,13 @@ def test_a_target_is_a_column(cli: Cli) -> None:
 
 def test_epochs_are_lines_and_means_over_seeds() -> None:
     norms = (each_epoch("gradient_norm", 3, 2, 1), each_epoch("clipped_gradient_norm", 2.5, 1.5, 1))
-    text = epochs.table(seeds(0.90, 0.92, more=norms), "rich")
+    text = show.epochs(seeds(0.90, 0.92, more=norms), "rich")
     title, heads, _, *lines = text.splitlines()
     assert title == "Each epoch, means of 2 runs"
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
     assert "91.00 %" in lines[2] and "→ clipped" in heads and "runs" not in heads
-    raw = json.loads(epochs.table([accuracy(more=norms)], "json"))
+    raw = json.loads(show.epochs([accuracy(more=norms)], "json"))
     assert (raw[0]["top1"], raw[0]["throughput"], raw[0]["clipped_gradient_norm"]) == (0.5, 500.0, 2.5)
     assert "batch_top1" not in raw[0]
-
-
-def test_an_epoch_that_some_seeds_did_not_finish_says_how_many_did() -> None:
-    text = epochs.table([accuracy(), accuracy(top1=(0.5,), seed=1, run={"epochs": 3}, status="diverged")], "json")
-    assert [row["runs"] for row in json.loads(text)] == [2, 1, 1]
-
-
-def test_a_step_is_no_training_run() -> None:
-    with pytest.raises(TypeError, match="is no training run"):
-        _ = result(workload=StepTime(model="a"), machine=CPU).run
+    cut = accuracy(top1=(0.5,), seed=1, run={"epochs": 3}, status="diverged")
+    assert [row["runs"] for row in json.loads(show.epochs([accuracy(), cut], "json"))] == [2, 1, 1]

@@ -26,12 +26,8 @@ def test_rounds_are_means_of_turns_and_sessions_means_of_rounds() -> None:
     found = only([*stored_rounds(1.0, 1.0), *turns])
     assert sorted(found.rounds) == [1.0, 1.0, pytest.approx(2.0)]
     assert sorted(found.sessions) == [1.0, pytest.approx(2.0)]
-    assert found.problem is None
-
-
-def test_rounds_of_unequal_numbers_of_turns_are_told() -> None:
+    assert found.problem is None and found.uneven == (1, 2)
     assert only(stored_rounds(1.0, 1.0)).uneven is None
-    assert only([*stored_rounds(1.0, 1.0), result(session="a", turn=1, id="more")]).uneven == (1, 2)
 
 
 def test_rows_pair_by_every_setting() -> None:
@@ -84,9 +80,6 @@ def test_a_run_that_is_there_twice_is_refused() -> None:
     again = result(times=(0.2,) * 10, round=0, session="a", id="other", start="2026-01-05T00:00:00.000Z")
     with pytest.raises(BadResults, match=r"The run a is there twice: resnet50, round 0, turn 0\."):
         baseline.stored([*stored_rounds(0.1, 0.1), again], None)
-
-
-def test_both_sides_of_a_check_are_no_repetition() -> None:
     sides = [result(side=side, session="a", id=f"i{side}") for side in ("base", "head")]
     assert len(baseline.stored(sides, None)) == 1
 

@@ -99,7 +99,6 @@ def test_a_lost_node_s_workloads_are_handed_out_again_and_each_is_kept_once(clus
     assert Counter(key(r.workload) for r in loaded.results).most_common(1)[0][1] == 1
     assert sorted(r.step.batch for r in loaded.results) == list(range(1, 11))
     assert {(r.status, r.study) for r in loaded.results} == {("ok", "mine")}
-    assert all(r.value("task_time") is not None for r in loaded.results)
     # and nothing of Ray's on either stream
     assert out.startswith("model") and "INFO" not in out + said and "raylet" not in out + said
     wait_until(lambda: not workers(cluster))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -74,9 +75,6 @@ class Failing(FakeDevice):
     def flops(self, workload: Flops) -> list[Reading]:
         raise self.error
 
-    def dependence(self, workload: Dependence, seed: int) -> list[Reading]:
-        raise self.error
-
 
 @pytest.mark.parametrize(
     ("error", "status", "message"),
@@ -90,60 +88,46 @@ def test_a_failure_is_a_result_with_its_status(error: Exception, status: str, me
     assert (result.status, result.message, result.readings) == (status, message, ())
 
 
-def test_a_users_error_is_raised_and_nothing_is_kept() -> None:
-    found = Kept()
-    with pytest.raises(UnsupportedWorkload, match="does not run"):
-        count(Failing(UnsupportedWorkload("it does not run")), Flops(model=TINY), found.append)
-    assert found == []
-
-
-@pytest.mark.parametrize("stop", [Interrupted(), KeyboardInterrupt()])
-def test_an_interruption_is_kept_and_raised_again(stop: BaseException) -> None:
-    found = Kept()
-    with pytest.raises(type(stop)):
-        count(Failing(stop), Dependence(model=TINY), found.append)
-    assert [r.status for r in found] == ["interrupted"]
-
-
-class Locked(FakeDevice):
-    """A device with a lock, whose work notes whether it is held."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held: list[bool] = []
-
-    def lock_name(self) -> str | None:
-        return "a test of counted"
-
-    def flops(self, workload: Flops) -> list[Reading]:
-        self.held.append(_held())
-        return super().flops(workload)
-
-    def dependence(self, workload: Dependence, seed: int) -> list[Reading]:
-        self.held.append(_held())
-        return super().dependence(workload, seed)
-
-
-def _held() -> bool:
-    import fcntl
-
-    with lock_file("a test of counted").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+@pytest.mark.parametrize(
+    ("error", "statuses"),
+    [
+        (UnsupportedWorkload("it does not run"), []),
+        (Interrupted(), ["interrupted"]),
+        (KeyboardInterrupt(), ["interrupted"]),
+    ],
+)
+def test_a_users_error_is_raised_and_nothing_kept_an_interruption_is_kept_and_raised_again(
+    error: BaseException, statuses: list[str]
+) -> None:
+    results = Kept()
+    with pytest.raises(type(error)):
+        count(Failing(error), Flops(model=TINY), results.append)
+    assert [r.status for r in results] == statuses
 
 
 def test_a_dependence_takes_the_devices_lock_and_a_count_needs_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    device = Locked()
+    held: list[bool] = []
+
+    def look(*_: object) -> list[Reading]:
+        with lock_file("a test of counted").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(True)
+            else:
+                held.append(False)
+        return []
+
+    device = FakeDevice()
+    for name, stand_in in (("lock_name", lambda: "a test of counted"), ("flops", look), ("dependence", look)):
+        monkeypatch.setattr(device, name, stand_in)
     kept(Dependence(model=TINY), device)
     with only_one("another", Quiet()):
         kept(Flops(model=TINY), device)
-    assert device.held == [True, False]
+    assert held == [True, False]
 
 
 class Unlocked(Cpu):

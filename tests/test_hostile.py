@@ -50,7 +50,7 @@ def folder() -> Path:
         ("table", "--format", "md"),
         ("table", "--all", "--sort", "-step_time"),
         ("table", "--baseline", "resnet50"),
-        ("table", "--group-by", "machine", "--columns", "model,step_time,top1"),
+        ("table", "--columns", "model,step_time,top1"),
         ("table", "--front", "macs"),
         ("plot", "--kind", "step-time", "--kind", "throughput", "--format", "svg", "-o", "out"),
         ("report", "-o", "out/report.md"),

@@ -54,23 +54,15 @@ def test_energy_adds_up_and_is_absent_where_a_rank_has_none() -> None:
     assert metrics.step_energy(of_ranks(readings=some)) is None
 
 
-def test_memory_is_the_most_that_a_rank_takes() -> None:
+def test_memory_is_the_most_that_a_rank_takes_and_the_all_reduce_costs_what_nothing_hides() -> None:
     assert metrics.METRICS["peak_allocated"](of_ranks()) == 3e9
-
-
-def test_what_the_all_reduce_costs() -> None:
     assert metrics.all_reduce(of_ranks()) == 0.03
     # 0.15 s, of which an update of the slowest rank alone takes 0.12
     assert metrics.exposed(of_ranks()) == pytest.approx((0.15 - 0.12) / 0.15)
     assert metrics.rank_spread(of_ranks()) == pytest.approx(0.12 / 0.08)
-
-
-def test_noise_does_not_make_communication_negative() -> None:
+    # noise does not make communication negative
     quick = (*by_rank("step_time", "s", "step", (0.1,) * 3), *by_rank("unsynchronized_step", "s", "step", (0.2,) * 3))
     assert metrics.exposed(of_ranks(readings=quick)) == 0.0
-
-
-def test_one_process_has_none_of_these() -> None:
     for name in ("all_reduce", "exposed", "rank_spread", "gradient_bytes"):
         assert metrics.METRICS[name](result()) is None
 
@@ -102,9 +94,7 @@ def test_a_composed_step_reduces_once_and_is_the_slowest_ranks() -> None:
     assert metrics.seconds(composed()) == pytest.approx(9 * 2.0 + 2.5 + 0.5)
     assert metrics.phase_time(composed(), "forward") == pytest.approx(9 * 1.0 + 4.0)  # rank 0's
     assert metrics.phase_time(composed(), "clip") == 0.5
-
-
-def test_two_passes_compose_no_step_that_is_reduced() -> None:
+    # two passes compose no step that is reduced
     assert metrics.seconds(composed(passes=2)) is None
 
 
@@ -115,7 +105,7 @@ def test_the_exposed_share_of_a_composed_step_is_that_of_its_short_updates() -> 
     assert metrics.exposed(one) == pytest.approx((9.0 - 8.5) / 21.0)
 
 
-def test_parts_of_a_step_in_one_process_are_as_before() -> None:
+def test_the_last_pass_of_a_step_that_is_reduced_is_apart() -> None:
     assert stats.composed_parts([[1.0, 2.0, 3.0]], [4.0], 8, reduced=False) == ([1.0], [2.0, 3.0], [4.0], 8)
     assert stats.composed_parts([[1.0, 2.0, 3.0]], [4.0], 8, reduced=True) == ([1.0], [2.0], [7.0], 7)
 
@@ -125,13 +115,10 @@ def test_batch_normalization_on_ranks_sees_a_share_of_the_batch() -> None:
     assert "micro_batch_statistics" in [f.code for f in findings.of(one)]
 
 
-def test_an_epoch_takes_as_long_as_its_slowest_rank() -> None:
+def test_an_epoch_takes_as_long_as_its_slowest_rank_and_the_energy_of_all() -> None:
     slow = Reading(name="train_time", unit="s", scope="epoch", source="test", rank=1, values=(None, 5.0, 1.0))
     one = accuracy(run={"world_size": 2}, more=(slow,), train_time=2.0)
     assert accuracy_metrics.throughput(one) == pytest.approx(3000 / (2.0 + 5.0 + 2.0))
-
-
-def test_the_energy_of_a_run_is_that_of_all_ranks() -> None:
     both = (each_epoch("energy", 1.0, 1.0, 1.0), reading("energy", "J", "epoch", "test", (3.0, 3.0, 3.0), rank=1))
     assert accuracy_metrics.image_energy(accuracy(run={"world_size": 2}, more=both)) == pytest.approx(4 / 1000)
     assert accuracy_metrics.image_energy(accuracy(run={"world_size": 2}, more=both[:1])) is None

@@ -18,11 +18,13 @@ from nfbench.analysis import relative, rows, stats
 from nfbench.records import Resolved, Result
 from nfbench.showing.relative import differences
 
+ENDS = {"step_time_ratio_low", "step_time_ratio_high", "throughput_ratio_low", "interval_over"}
 
-def against(*results: Result, model: str = "resnet50", by: tuple[str, ...] = (), **settings: Any) -> list[rows.Row]:
+
+def against(*results: Result, model: str = "resnet50", **settings: Any) -> list[rows.Row]:
     steps, _ = rows.rows(results, True)
     trained, _ = accuracy_rows.rows(results, True)
-    return relative.against(relative.of(results, True, steps, trained), model, settings, by, differences)
+    return relative.against(relative.of(results, True, steps, trained), model, settings, differences)
 
 
 def test_a_ratio_within_a_session_is_paired_round_by_round_and_says_so() -> None:
@@ -32,12 +34,9 @@ def test_a_ratio_within_a_session_is_paired_round_by_round_and_says_so() -> None
     assert mine["step_time_ratio"] == pytest.approx(2.0)
     assert mine["step_time_ratio_high"] - mine["step_time_ratio_low"] == pytest.approx(0.0, abs=1e-9)
     assert "step_time_ratio" not in base
-
-
-def test_three_rounds_within_a_session_give_a_ratio_without_an_interval() -> None:
     _, mine = against(*(r for r in turns("resnet50", "nf-resnet50") if r.round < 3))
     assert (mine["how"], mine["turns"], mine["step_time_ratio"]) == ("in turns", 3, pytest.approx(2.0))
-    assert not {"step_time_ratio_low", "step_time_ratio_high", "interval_over"} & mine.keys()
+    assert not ENDS & mine.keys()
 
 
 def test_replicates_of_separate_runs_are_welchs_over_rounds() -> None:
@@ -49,16 +48,8 @@ def test_replicates_of_separate_runs_are_welchs_over_rounds() -> None:
     logs = [[math.log(t) for t in side] for side in times]
     apart = stats.contrast([(1.0, logs[0]), (-1.0, logs[1])])
     assert mine["step_time_ratio"] == pytest.approx(math.exp(apart.value))
-    # the noise between the baseline's sessions comes on top
-    assert mine["step_time_ratio_high"] > math.exp(apart.high or 0) > mine["step_time_ratio"]
-
-
-def test_the_intervals_of_single_runs_enter_no_ratio() -> None:
-    spread = tuple(0.1 + 0.0001 * (place % 7) for place in range(60))
-    mine, base = against(result("nfnet-f0", tuple(2 * t for t in spread)), result("resnet50", spread, id="b"))
-    assert all(row["step_time_low"] < row["step_time_high"] for row in (mine, base))
-    assert mine["step_time_ratio"] == 2.0 and mine["how"] == "separate runs"
-    assert not {"step_time_ratio_low", "throughput_ratio_low", "interval_over"} & mine.keys()
+    # sessions of one round each tell nothing of the noise between sessions
+    assert mine["step_time_ratio_high"] == pytest.approx(math.exp(apart.high or 0))
 
 
 @pytest.mark.parametrize("rounds", [(3, 4), (4, 3), (1, 8)])
@@ -70,68 +61,42 @@ def test_fewer_than_four_rounds_on_either_side_give_no_interval(rounds: tuple[in
         for n in range(count)
     ]
     mine, _ = against(*steps)
-    assert mine["step_time_ratio"] == pytest.approx(2.0, rel=0.05)
-    assert not {"step_time_ratio_low", "step_time_ratio_high", "interval_over"} & mine.keys()
+    assert mine["step_time_ratio"] == pytest.approx(2.0, rel=0.05) and not ENDS & mine.keys()
 
 
-def test_a_noisy_row_has_no_ratio_and_says_why() -> None:
+def test_the_intervals_of_single_runs_enter_no_ratio_and_a_noisy_row_has_none() -> None:
+    spread = tuple(0.1 + 0.0001 * (place % 7) for place in range(60))
+    mine, base = against(result("nfnet-f0", tuple(2 * t for t in spread)), result("resnet50", spread, id="b"))
+    assert all(row["step_time_low"] < row["step_time_high"] for row in (mine, base))
+    assert (mine["step_time_ratio"], mine["how"]) == (2.0, "separate runs") and not ENDS & mine.keys()
     mine, _ = against(result("nfnet-f0", (0.2,)), result("resnet50", id="b"))
     assert mine["how"] == "noisy" and not {"step_time_ratio", "throughput_ratio"} & mine.keys()
+    failed = result("nfnet-f0", status="error", message="x", resolved=None, readings=())
+    mine, _ = against(failed, result("resnet50", id="b"))
+    assert mine["status"] == "error" and not {"how", "step_time_ratio"} & mine.keys()
 
 
-def test_two_runs_without_a_session_never_count_as_turns() -> None:
-    mine, _ = against(result("nfnet-f0"), result("resnet50", id="b"))
-    assert mine["how"] == "separate runs"
-
-
-def test_throughput_is_of_images_and_the_other_way_up() -> None:
-    mine, _ = against(step("nfnet-f0", 64, 0.4), step("resnet50", 32, 0.1))
-    assert mine["step_time_ratio"] == pytest.approx(4.0) and mine["throughput_ratio"] == pytest.approx(0.5)
-    assert mine["throughput_ratio"] == pytest.approx(mine["throughput"] / (32 / 0.1))
-
-
-def test_the_row_of_the_same_batch_is_the_one_to_compare_with_else_the_nearest_and_what_differs_is_said() -> None:
+def test_the_row_of_the_same_batch_is_the_one_to_compare_with_else_the_nearest() -> None:
     base = [step("resnet50", batch, 0.01 * batch) for batch in (8, 32, 64)]
     same, far, *_ = against(step("nfnet-f0", 32, 0.64), step("nfnet-f0", 128, 1.28), *base)
     assert same["step_time_ratio"] == pytest.approx(2.0) and "differs" not in same
+    # of images, and the other way up
+    assert same["throughput_ratio"] == pytest.approx(same["throughput"] / (32 / 0.32))
     assert far["differs"].startswith("batch 128 against ")
+    chosen = against(step("nfnet-f0", 32, 0.2), step("resnet50", 32, 0.1), step("resnet50", 64, 0.4), batch=64)
+    assert [row["how"] for row in chosen] == ["separate runs", "separate runs", "baseline"]
+    assert [row.get("step_time_ratio") for row in chosen] == [pytest.approx(0.5), pytest.approx(0.25), None]
 
 
-def test_precision_layout_and_px_are_told_where_they_differ() -> None:
+def test_what_differs_is_told_and_two_machines_are_never_compared() -> None:
     other = Resolved(px=192, micro_batch=32, precision="bf16", layout="nchw")
     mine, _ = against(result("nfnet-f0", resolved=other), result("resnet50", id="b"))
     assert mine["differs"] == "px 192 against 224; precision bf16 against fp32; layout nchw against nhwc"
-
-
-def test_other_software_is_told() -> None:
     mine, _ = against(result("nfnet-f0", software=NEWER), result("resnet50", id="b", software=SOFTWARE))
     assert mine["differs"] == "software nfbench 0.2.0, torch 2.16.0 against nfbench 0.1.0, torch 2.15.0, timm 1.0.31"
-
-
-def test_two_machines_are_never_compared() -> None:
-    other = msgspec.structs.replace(CPU, cpu_cores=64)
-    for machine in (H200, other):
+    for machine in (H200, msgspec.structs.replace(CPU, cpu_cores=64)):
         mine, base = against(result("nfnet-f0", machine=machine), result("resnet50", id="b"))
         assert not set(relative.KEYS) & mine.keys() and base["how"] == "baseline"
-
-
-def test_settings_after_the_net_choose_its_rows() -> None:
-    found = against(step("nfnet-f0", 32, 0.2), step("resnet50", 32, 0.1), step("resnet50", 64, 0.4), batch=64)
-    assert [row["how"] for row in found] == ["separate runs", "separate runs", "baseline"]
-    assert [row.get("step_time_ratio") for row in found] == [pytest.approx(0.5), pytest.approx(0.25), None]
-
-
-def test_within_a_group_its_own_baseline_goes_first() -> None:
-    base = [step("resnet50", 32, 0.1, study="a"), step("resnet50", 32, 0.2, study="b", software=NEWER)]
-    mine = step("nfnet-f0", 32, 0.4, study="b")
-    assert against(mine, *base)[0]["step_time_ratio"] == pytest.approx(4.0)
-    assert against(mine, *base, by=("study",))[0]["step_time_ratio"] == pytest.approx(2.0)
-
-
-def test_a_failed_row_has_no_ratio_and_says_nothing_of_how() -> None:
-    failed = result("nfnet-f0", status="error", message="x", resolved=None, readings=())
-    mine, _ = against(failed, result("resnet50", id="b"))
-    assert "how" not in mine and "step_time_ratio" not in mine and mine["status"] == "error"
 
 
 def test_memory_is_compared_in_the_same_kind_of_memory() -> None:
@@ -151,31 +116,32 @@ def test_top1_is_a_difference_over_seeds_of_the_same_data_set() -> None:
     assert baseline["how"] == "baseline" and "top1_difference" not in apart
 
 
-def test_reported_ratios_stand_in_a_column_of_their_own(cli: Cli) -> None:
+def test_reported_ratios_stand_in_a_column_of_their_own_and_never_beside_a_cpus(cli: Cli) -> None:
     folder = kept(step("efficientnet-b7", time=0.5, machine=H200), step("nfnet-f1", time=0.1, machine=H200))
-    done = cli("table", folder, "--baseline", "nfnet-f1", "--format", "csv")
-    row = cells(done.stdout)[0]
+    (row, _) = cells(cli("table", folder, "--baseline", "nfnet-f1", "--format", "csv").stdout)
     assert row["step_time_ratio"] == "5.0" and "8.7" in row["reported_ratios"]
     screen = cli("table", folder, "--baseline", "nfnet-f1")
     assert "reported" in screen.stdout.splitlines()[0] and "× nfnet-f1's" in screen.stdout.splitlines()[0]
     assert "reported: at the train px of each and batch 32 a device." in screen.stderr
-    # a GPU's published figure never stands beside a CPU's
     on_cpu = kept(step("efficientnet-b7", time=0.5), step("nfnet-f1", time=0.1), name="cpu")
     screen = cli("table", on_cpu, "--baseline", "nfnet-f1")
     assert "× nfnet-f1's" in screen.stdout and "reported" not in screen.stdout
 
 
-def test_the_table_says_how_and_what_differs_next_to_each_ratio(cli: Cli) -> None:
-    folder = kept(*turns("resnet50", "nf-resnet50"), step("nfnet-f0", 64, 0.4))
+def test_the_table_says_how_what_differs_and_how_many_rows_have_no_ratio(cli: Cli) -> None:
+    apart = step("resnet26", 64, machine=H200)
+    folder = kept(*turns("resnet50", "nf-resnet50"), step("nfnet-f0", 64, 0.4), step("nfnet-f1", software=NEWER), apart)
     done = cli("table", folder, "--baseline", "resnet50", "--format", "md")
-    assert done.exit_code == 0
-    assert "| in turns (4) |" in done.stdout and "| baseline |" in done.stdout
-    (apart,) = (line for line in done.stdout.splitlines() if line.startswith("| nfnet-f0"))
-    assert " ≠ | batch 64 against 32 | separate runs |" in apart
-    (same,) = (line for line in done.stdout.splitlines() if line.startswith("| nf-resnet50"))
-    assert "≠" not in same
+    lines = {line.split(" | ")[0].strip("| "): line for line in done.stdout.splitlines()[2:]}
+    assert "| in turns (4) |" in lines["nf-resnet50"] and "| baseline |" in lines["resnet50"]
+    assert " ≠ | batch 64 against 32 | separate runs |" in lines["nfnet-f0"]
+    # other software is no other workload
+    assert "software" in lines["nfnet-f1"] and "≠" not in lines["nfnet-f1"] + lines["nf-resnet50"]
     assert "≠: of another batch or px than the baseline's row, so the ratio is not of the nets alone." in done.stderr
     assert "separate runs: timed apart" in done.stderr and "in turns: both took turns" in done.stderr
+    assert "1 of 5 rows have no ratio: there is no such baseline of their kind, machine and data set." in done.stderr
+    alike = kept(step("nfnet-f0", time=0.4), step("resnet50"), name="alike")
+    assert "≠" not in cli("table", alike, "--baseline", "resnet50").output
 
 
 def test_a_ratio_that_is_asked_for_as_a_column_brings_how_and_what_differs(cli: Cli) -> None:
@@ -191,6 +157,11 @@ def test_a_ratio_that_is_asked_for_as_a_column_brings_how_and_what_differs(cli: 
         "differs": "batch 64 against 32",
     }
     assert base == {"model": "resnet50", "how": "baseline"}
+    assert "| nfnet-f0 | 4.00 ≠ | separate runs |" in cli(*asked, "model", "--format", "md").stdout
+    # without a baseline there is none
+    done = cli("table", folder, "--columns", "model,step_time_ratio")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("--columns step_time_ratio: no result here has such a column.")
 
 
 def test_what_is_chosen_and_sorted_may_be_a_ratio_and_need_not_hold_the_baseline(cli: Cli) -> None:
@@ -200,54 +171,21 @@ def test_what_is_chosen_and_sorted_may_be_a_ratio_and_need_not_hold_the_baseline
     assert [row["model"] for row in cells(done.stdout)] == ["nf-resnet50", "nfnet-f0"]
 
 
-def test_a_baseline_that_is_not_there_is_said_with_those_that_are(cli: Cli) -> None:
-    folder = kept(step("nfnet-f0"), step("resnet50"))
-    done = cli("table", folder, "--baseline", "resnet5")
-    assert done.exit_code == 1
-    assert done.stderr == (
-        "--baseline resnet5: no timed step and no training run here is of that net.\n"
-        "There are: nfnet-f0, resnet50.\nTry: --baseline resnet50\n"
-    )
-    done = cli("table", folder, "--baseline", "resnet50@batch=7")
-    assert done.exit_code == 1 and done.stderr.splitlines()[1] == "There are: batch 32."
-    done = cli("table", folder, "--baseline", "resnet50@bacth=7")
-    assert done.exit_code == 1 and "there is no setting 'bacth'" in done.stderr
-
-
-def test_a_ratio_of_another_px_is_marked_and_one_of_other_software_is_not(cli: Cli) -> None:
-    other = Resolved(px=192, micro_batch=32, precision="fp32", layout="nhwc")
-    folder = kept(step("nfnet-f0", resolved=other), step("nf-resnet50", software=NEWER), step("resnet50"))
-    asked = ("table", folder, "--baseline", "resnet50", "--columns", "model,step_time_ratio", "--format", "md")
-    ratios = dict(line.split(" | ")[:2] for line in cli(*asked).stdout.splitlines()[2:])
-    assert ratios["| nfnet-f0"].endswith(" ≠") and "≠" not in ratios["| nf-resnet50"]
-    (line, *_) = json.loads(cli(*asked[:-1], "json").stdout)
-    assert isinstance(line["step_time_ratio"], float)
-
-
-def test_no_mark_is_explained_where_there_is_none(cli: Cli) -> None:
-    folder = kept(step("nfnet-f0", time=0.4), step("resnet50"))
-    assert "≠" not in cli("table", folder, "--baseline", "resnet50").output
-
-
-def test_a_stranger_may_be_compared_with_and_steers_nothing(cli: Cli) -> None:
-    hostile = "their\x1b[31m|net" + "x" * 10**5
-    done = cli("table", kept(step(hostile, time=0.2), step("resnet50")), "--baseline", "resnet50")
-    assert done.exit_code == 0 and "\x1b" not in done.stdout and len(done.stdout) < 3000
-    assert "2.00" in done.stdout
-
-
-def test_a_ratio_without_a_baseline_is_no_column(cli: Cli) -> None:
-    done = cli("table", kept(step("resnet50")), "--columns", "model,step_time_ratio")
-    assert done.exit_code == 1 and done.stderr.startswith(
-        "--columns step_time_ratio: no result here has such a column."
-    )
-
-
-def test_rows_without_a_ratio_are_shown_and_counted(cli: Cli) -> None:
-    folder = kept(step("nfnet-f0", time=0.4), step("resnet50"), step("resnet50", 64, machine=H200, study="x"))
-    done = cli("table", folder, "--baseline", "nfnet-f0", "--format", "md")
-    assert len(done.stdout.splitlines()) == 2 + 3
-    assert "1 of 3 rows have no ratio: there is no such baseline of their kind, machine and data set." in done.stderr
+@pytest.mark.parametrize(
+    ("baseline", "said"),
+    [
+        (
+            "resnet5",
+            "--baseline resnet5: no timed step and no training run here is of that net.\n"
+            "There are: nfnet-f0, resnet50.\nTry: --baseline resnet50\n",
+        ),
+        ("resnet50@batch=7", "There are: batch 32."),
+        ("resnet50@bacth=7", "there is no setting 'bacth'"),
+    ],
+)
+def test_a_baseline_that_is_not_there_is_said_with_those_that_are(baseline: str, said: str, cli: Cli) -> None:
+    done = cli("table", kept(step("nfnet-f0"), step("resnet50")), "--baseline", baseline)
+    assert done.exit_code == 1 and said in done.stderr
 
 
 def test_that_nets_are_normalized_and_clipped_otherwise_is_left_to_csv_but_another_threshold_is_not(cli: Cli) -> None:

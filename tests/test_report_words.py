@@ -12,12 +12,13 @@ from make import CPU, H200, accuracy, once, reading, result
 from report_cases import keep, trained, turns
 
 from nfbench.analysis import claims
-from nfbench.analysis.claim import Verdict
+from nfbench.analysis.claims import Verdict
 from nfbench.records import AgcCost, Dependence, Machine, Result, StepTime
 from nfbench.showing import answers, counted, report_build, report_render, report_sources, report_write
 from nfbench.showing import claims as show_claims
 from nfbench.showing.report import Report, Study
 from nfbench.showing.study import shown
+from nfbench.showing.views import texts
 
 FREE = turns("nf-resnet26", "resnet26", 0.8)
 
@@ -168,13 +169,13 @@ def dependent(**fields: Any) -> Result:
 
 def test_a_dependence_is_told_in_words() -> None:
     seen = shown([dependent()])
-    for text in (counted.table(seen.counted, "md"), counted.table(seen.counted, "rich")):
+    for text in (texts(seen.kinds, "md")["counted"], texts(seen.kinds, "rich")["counted"]):
         assert "output of an image: the rest of its batch changed" in text
         assert "its share of the update without AGC: the rest changed" in text
         assert "mine own" in text and "status" not in text
     assert counted.CHANGES in study(dependent()).legend
-    assert "output_rest_changed" in counted.table(seen.counted, "csv")
-    assert "| status | out_of_memory |" in counted.table(shown([dependent(status="out_of_memory")]).counted, "md")
+    assert "output_rest_changed" in texts(seen.kinds, "csv")["counted"]
+    assert "| status | out_of_memory |" in texts(shown([dependent(status="out_of_memory")]).kinds, "md")["counted"]
 
 
 # captions

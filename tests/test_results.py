@@ -15,7 +15,6 @@ import nfbench
 from nfbench.analysis.loading import TRACKED
 from nfbench.analysis.store import load
 from nfbench.showing import answers, report_build, report_sources, report_write
-from nfbench.showing import study as show
 
 ROOT = Path(nfbench.__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -70,7 +69,7 @@ def test_the_tables_of_a_study_follow_from_its_results(folder: Path) -> None:
     loaded = load([folder])
     # what a script of benchmarks/ measured in its own way is no .jsonl
     assert loaded.broken == []
-    made = {**show.texts(loaded.results), **answers.texts(loaded.results)}
+    made = answers.texts(loaded.results)
     kept = {p.name: p.read_text(encoding="utf-8") for p in FILES if p.parent == folder and p.suffix in (".csv", ".md")}
     assert kept and kept == {name: made.get(name) for name in kept}
 

@@ -128,21 +128,19 @@ def test_a_dry_run_lists_everything_and_writes_nothing(cli: Cli) -> None:
     rows = json.loads(done.stdout)
     assert [r["workload"] for r in rows[:1]] == ["tiny-nfnet, 32 px, batch 8"]
     assert [r["kind"] for r in rows] == ["step-time"] * 4 + ["accuracy"] * 2
-    assert all("seconds" in r for r in rows[:4]) and not any("seconds" in r for r in rows[4:])
-    assert "of 2 no run has shown yet how long they take" in done.stderr
+    assert done.stderr.startswith("6 of 6 workloads would run.\n")
     assert not Path("results").exists()
 
 
-def test_a_dry_run_knows_how_long_what_it_has_run_took(cli: Cli) -> None:
+def test_a_dry_run_knows_what_is_done(cli: Cli) -> None:
     read()
     args = ("run", "mine.toml", "--device", "fake", "--only", "tiny-resnet")
     assert cli(*args, "--quiet").exit_code == 0
     rows = json.loads(cli(*args, "--dry-run", "--format", "json").stdout)
-    assert {r["measured"] for r in rows} == {True} and all(r["seconds"] < 60 for r in rows)
     assert {(r["state"], r["runs"]) for r in rows} == {("done", False)}
     whole = cli("run", "mine.toml", "--device", "fake", "--dry-run", "--format", "json")
     assert [r["state"] for r in json.loads(whole.stdout)] == ["missing"] * 2 + ["done"] * 2 + ["missing"] * 2
-    assert whole.stderr.startswith("4 of 6 workloads would run, at most ")
+    assert whole.stderr.startswith("4 of 6 workloads would run.\n")
     limited = json.loads(
         cli("run", "mine.toml", "--device", "fake", "--dry-run", "--limit", 1, "--format", "json").stdout
     )

@@ -10,12 +10,10 @@ from conftest import Cli
 from make import CPU, SOFTWARE, accuracy, result
 from msgspec.structs import replace
 
-from nfbench.analysis.rows import rows
 from nfbench.analysis.sessions import OLDER, current
 from nfbench.analysis.store import Writer, beside, files, load
 from nfbench.commands._study import _same as same
 from nfbench.records import AgcCost, Result, StepTime
-from nfbench.showing import study as show
 
 
 def rounds(day: int, times: tuple[float, ...], numbers: tuple[int, ...] = (0, 1, 2, 3), **fields: Any) -> list[Result]:
@@ -49,21 +47,59 @@ def pair(day: int, ratios: tuple[float, ...], baseline: tuple[float, ...] = (0.1
     ]
 
 
-def days(results: list[Result]) -> list[str]:
-    return sorted({r.start[8:10] for r in current(results)})
+def again(results: list[Result], start: str, **fields: Any) -> list[Result]:
+    return [replace(r, start=f"{start}T00:00:00.000Z", **fields) for r in results]
 
 
 NARROW, WIDER, WIDEST = (0.1, 0.101, 0.099, 0.1), (0.1, 0.1015, 0.0985, 0.1), (0.1, 0.105, 0.095, 0.1)
+WITHIN = [result(times=(0.1, 0.1001) * 20, id="one", start="2026-01-01T00:00:00.000Z")]
+SHORT = [result(times=(0.1,), id=str(day), start=f"2026-01-0{day}T00:00:00.000Z") for day in (1, 2)]
+FAILED = [replace(r, status="out_of_memory", readings=()) for r in SHORT]
+FOUR = [*rounds(1, (0.1, 0.101), (0, 1)), *rounds(2, (0.099, 0.1), (2, 3))]
+RATIOS = (2, 2.02, 1.98, 2)
+BROKEN = [r if r.round != 2 else replace(r, status="error", readings=()) for r in rounds(1, NARROW)]
 
 
-def test_a_newer_session_replaces_an_older_one_where_its_interval_is_at_most_twice_as_wide() -> None:
-    assert days([*rounds(1, NARROW), *rounds(2, WIDER)]) == ["02"]
-    assert days([*rounds(1, WIDEST), *rounds(2, NARROW)]) == ["02"]
-    assert days([*rounds(1, NARROW), *rounds(2, WIDEST)]) == ["01"]
-
-
-def test_intervals_may_not_grow_by_a_factor_of_two_from_session_to_session() -> None:
-    assert days([*rounds(1, NARROW), *rounds(2, WIDER), *rounds(3, (0.1, 0.1028, 0.0972, 0.1))]) == ["02"]
+@pytest.mark.parametrize(
+    ("results", "days", "why"),
+    [
+        # a newer one replaces an older one where its interval is at most twice as wide
+        ([*rounds(1, NARROW), *rounds(2, WIDER)], "02", ""),
+        ([*rounds(1, WIDEST), *rounds(2, NARROW)], "02", ""),
+        (
+            [*rounds(1, NARROW), *rounds(2, WIDEST)],
+            "01",
+            "a newer one's interval is 5.0 times as wide as the narrowest",
+        ),
+        # as the narrowest: intervals do not grow by that from session to session
+        ([*rounds(1, NARROW), *rounds(2, WIDER), *rounds(3, (0.1, 0.1028, 0.0972, 0.1))], "02", "2.8 times as wide"),
+        # rounds of one entry are one measurement whenever they were measured, and again once they all were
+        (FOUR, "01 02", ""),
+        ([*FOUR, *rounds(3, (0.1, 0.101, 0.099), (2, 0, 1)), *rounds(4, (0.1,), (3,))], "03 04", ""),
+        # one that was stopped early neither replaces a whole one nor mixes with it
+        ([*rounds(1, NARROW), *rounds(2, NARROW[:2], (0, 1))], "01", "a newer one has too few"),
+        ([*rounds(1, NARROW), *rounds(2, NARROW[:1], (0,))], "01", "a newer one has one round only"),
+        # an interval over rounds replaces one within a run however wide it is
+        ([*WITHIN, *rounds(2, WIDEST)], "02", ""),
+        ([*rounds(2, WIDEST), *again(WITHIN, "2026-01-03")], "02", "one round only"),
+        # without an interval the newest is shown, and a failure replaces no figure
+        (SHORT, "02", ""),
+        ([SHORT[0], FAILED[1]], "01", "a newer one has no step time"),
+        (FAILED, "02", ""),
+        # a round that failed is replaced by the next of its number alone
+        ([*BROKEN, *rounds(2, (0.1,), (2,))], "01 02", ""),
+        # of pairs the interval of the ratio decides: both nets drift together on the second day
+        ([*pair(1, RATIOS), *pair(2, RATIOS, (0.1, 0.105, 0.11, 0.115))], "02", ""),
+        ([*pair(1, RATIOS), *pair(2, (1.9, 2.1, 1.95, 2.05))], "01", "times as wide"),
+    ],
+)
+def test_of_several_measurements_one_is_shown_and_says_why_where_it_is_not_the_newest(
+    results: list[Result], days: str, why: str
+) -> None:
+    shown = current(results)
+    assert sorted({r.start[8:10] for r in shown}) == days.split()
+    assert all(why in r.notes.get(OLDER, "") and bool(why) == (OLDER in r.notes) for r in shown)
+    assert len({(r.workload, r.round) for r in shown}) == len(shown)
 
 
 def test_a_row_says_which_session_was_taken_and_the_newer_one_s_file_shows_it(cli: Cli) -> None:
@@ -88,54 +124,6 @@ def test_a_study_shows_on_the_screen_the_session_that_its_tables_show() -> None:
     assert seen == [r for pair in zip(old, new, strict=True) for r in pair]
     assert current(seen) == current([*old, *new])
     assert {r.start[8:10] for r in current(seen)} == {"01"}
-
-
-def test_rounds_of_one_entry_are_one_measurement_whenever_they_were_measured() -> None:
-    later = [*rounds(1, (0.1, 0.101), (0, 1)), *rounds(2, (0.099, 0.1), (2, 3))]
-    assert days(later) == ["01", "02"]
-    assert rows(current(later))[0][0]["rounds"] == 4
-    # the same entry once more, in a day's order of its own
-    again = [*later, *rounds(3, (0.1, 0.101, 0.099), (2, 0, 1)), *rounds(4, (0.1,), (3,))]
-    assert days(again) == ["03", "04"]
-
-
-def test_a_measurement_that_was_stopped_after_a_few_rounds_does_not_replace_a_whole_one_nor_mix_with_it() -> None:
-    assert days([*rounds(1, NARROW), *rounds(2, NARROW[:2], (0, 1))]) == ["01"]
-    shown = current([*rounds(1, NARROW), *rounds(2, NARROW[:1], (0,))])
-    assert {r.notes[OLDER] for r in shown} == {
-        "The session of 2026-01-01 10:00 is shown: a newer one has one round only"
-    }
-
-
-def test_an_interval_over_rounds_replaces_one_within_a_run_however_wide_it_is() -> None:
-    within = [result(times=(0.1, 0.1001) * 20, id="one", start="2026-01-01T00:00:00.000Z")]
-    assert days([*within, *rounds(2, WIDEST)]) == ["02"]
-    assert days([*rounds(2, WIDEST), *[replace(r, start="2026-01-03T00:00:00.000Z") for r in within]]) == ["02"]
-
-
-def test_of_sessions_without_an_interval_the_newest_is_shown_and_a_failure_replaces_no_figure() -> None:
-    short = [result(times=(0.1,), id=str(day), start=f"2026-01-0{day}T00:00:00.000Z") for day in (1, 2)]
-    assert days(short) == ["02"]
-    failed = replace(short[1], status="out_of_memory", readings=())
-    assert days([short[0], failed]) == ["01"]
-    assert current([short[0], failed])[0].notes[OLDER].endswith("a newer one has no step time")
-    assert days([replace(short[0], status="error", readings=()), failed]) == ["02"]
-
-
-def test_a_round_that_failed_is_replaced_by_the_next_of_its_number_alone() -> None:
-    once = rounds(1, NARROW)
-    once[2] = replace(once[2], status="error", readings=())
-    assert [r.id for r in current([*once, *rounds(2, (0.1,), (2,))])] == ["1-0", "1-1", "1-3", "2-2"]
-
-
-def test_of_pairs_the_interval_of_the_ratio_decides() -> None:
-    drifting, noisy = (0.1, 0.105, 0.11, 0.115), (1.5, 2.5, 1.6, 2.4)
-    # both nets drift together on the second day: their ratio is as well known as it was
-    assert days([*pair(1, (2, 2.02, 1.98, 2)), *pair(2, (2, 2.02, 1.98, 2), drifting)]) == ["02"]
-    shown = [*pair(1, (2, 2.02, 1.98, 2)), *pair(2, noisy)]
-    assert days(shown) == ["01"]
-    (ratio,) = show.shown(shown).ratios
-    assert ratio.estimate.value == pytest.approx(2, rel=0.01)
 
 
 def test_other_machines_software_studies_and_workloads_are_other_measurements() -> None:

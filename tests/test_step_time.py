@@ -20,7 +20,6 @@ from nfbench.devices import cpu
 from nfbench.devices.torch_device import TorchSteps
 from nfbench.nets import agc, agc_triton
 from nfbench.records import Resolved, Result, StepTime
-from nfbench.showing import chart
 
 SMALL = {
     "model": "tiny-nfnet-s",
@@ -308,13 +307,6 @@ def quiet(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "timing" not in run.said and "1 result in" in run.said
 
 
-def no_chart(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chart, "screen", lambda format: chart.Screen(80))
-    args = ("step-time", "--device", "fake", "--model", "tiny-nfnet", "--model", "tiny-resnet", "--out", "two.jsonl")
-    assert "bars from 0 to" in run.cli(*args).stdout
-    assert "bars from 0 to" not in run.cli(*args, "--no-chart").stdout
-
-
 EFFECTS: dict[str, Callable[[Run, Seen, pytest.MonkeyPatch], None]] = {
     "models": model,
     "batch": batch,
@@ -340,7 +332,6 @@ EFFECTS: dict[str, Callable[[Run, Seen, pytest.MonkeyPatch], None]] = {
     "max_time": max_time,
     "out": out,
     "format": format_,
-    "no_chart": no_chart,
     "quiet": quiet,
 }
 

@@ -12,11 +12,9 @@ import msgspec
 
 from nfbench.analysis import accuracy_metrics as metrics
 from nfbench.analysis import findings, stats
-from nfbench.analysis.accuracy_findings import few_seeds
 from nfbench.analysis.accuracy_metrics import final_top1, time_to
 from nfbench.analysis.rows import Row, choose, family_of, machine_names, software_name, status_of
-from nfbench.catalog.models import batch_normalized, find
-from nfbench.errors import UnknownModel
+from nfbench.catalog.models import batch_normalized, lookup
 from nfbench.records import Accuracy, Result
 
 __all__ = ["EPOCH", "epochs", "front", "norm_of", "of_each_seed", "rows", "time_to"]
@@ -140,7 +138,7 @@ def _row(group: Sequence[Result]) -> Row:
         # figures that no run has had overflow on the way
         if values and math.isfinite(mean := sum(values) / len(values)):
             found[name] = mean
-    few = few_seeds(len(top1)) if run.epochs else None
+    few = findings.few_seeds(len(top1)) if run.epochs else None
     found["findings"] = [*findings.of_all(group), *([few] if few else [])]
     return {name: value for name, value in found.items() if value is not None}
 
@@ -174,10 +172,8 @@ _EVALUATED = (
 
 def norm_of(model: str) -> str | None:
     """The normalization of a net of the catalogue; None for any other."""
-    try:
-        return find(model).norm
-    except UnknownModel:
-        return None
+    net = lookup(model)
+    return None if net is None else net.norm
 
 
 def _reached(group: Sequence[Result], target: float, name: str) -> Row:

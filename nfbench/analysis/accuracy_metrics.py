@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import methodcaller
 
 from nfbench.records import Result
 
@@ -107,29 +108,28 @@ def epoch_images(result: Result) -> float | None:
     return images / len(train.values) if result.status == "ok" and images and train and train.values else None
 
 
+def _last_of(name: str) -> Callable[[Result], float | None]:
+    return lambda result: _last(result, name)
+
+
 METRICS: dict[str, Callable[[Result], float | None]] = {
     "best_top1": best_top1,
-    "top5": lambda r: _last(r, "top5"),
-    "ema_top1": lambda r: _last(r, "ema_top1"),
-    "ema_top5": lambda r: _last(r, "ema_top5"),
+    **{name: _last_of(name) for name in ("top5", "ema_top1", "ema_top5")},
     "gap": batch_gap,
-    "train_loss": lambda r: _last(r, "train_loss"),
-    "test_loss": lambda r: _last(r, "test_loss"),
-    "clipped_units": lambda r: _last(r, "clipped_units"),
+    **{name: _last_of(name) for name in ("train_loss", "test_loss", "clipped_units")},
     "training_flops": training_flops,
     "wall_time": wall_time,
     "throughput": throughput,
     "data_share": data_share,
     "train_step_time": train_step_time,
     "image_energy": image_energy,
-    "macs": lambda r: r.value("macs"),
-    "train_macs": lambda r: r.value("train_macs"),
-    "params": lambda r: r.value("params"),
-    "updates": lambda r: r.value("updates"),
-    "images_seen": lambda r: r.value("images_seen"),
-    "skipped_updates": lambda r: r.value("skipped_updates"),
-    "unreadable_images": lambda r: r.value("unreadable_images"),
-    "deterministic_cost": lambda r: r.value("deterministic_cost"),
+    **{
+        name: methodcaller("value", name)
+        for name in (
+            *("macs", "train_macs", "params", "updates", "images_seen"),
+            *("skipped_updates", "unreadable_images", "deterministic_cost"),
+        )
+    },
 }
 """Every metric but the top-1, which has an interval over seeds, by the key of its column."""
 

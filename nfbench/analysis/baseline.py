@@ -70,22 +70,14 @@ def _stored(group: Sequence[Result]) -> Stored:
     sound = [r for r in group if not metrics.voided(r)]
     if not sound:
         return Stored(last, problem="the GPU was slowed down in every round of the base")
-    rounds: dict[tuple[str, int], list[float]] = {}
-    for r in sound:
-        time = metrics.seconds(r)
-        if time is not None:
-            rounds.setdefault((r.session or r.id, r.round), []).append(time)
+    turns, rounds = metrics.turns(sound), metrics.rounds(sound)
     if not rounds:
         return Stored(last, problem="the base has no step times")
-    times = {place: stats.mean_of_logs(found).value for place, found in rounds.items()}
-    sessions: dict[str, list[float]] = {}
-    for (session, _), time in times.items():
-        sessions.setdefault(session, []).append(time)
-    means = tuple(stats.mean_of_logs(found).value for found in sessions.values())
-    problem = "the base has one round, which tells nothing about its noise" if len(times) < 2 else None
-    turns = sorted(len(found) for found in rounds.values())
-    uneven = (turns[0], turns[-1]) if turns[0] != turns[-1] else None
-    return Stored(last, tuple(times.values()), means, problem, uneven)
+    sessions = tuple(stats.mean_of_logs(times).value for times in metrics.by_session(rounds))
+    problem = "the base has one round, which tells nothing about its noise" if len(rounds) < 2 else None
+    counts = sorted(map(len, turns.values()))
+    uneven = (counts[0], counts[-1]) if counts[0] != counts[-1] else None
+    return Stored(last, tuple(rounds.values()), sessions, problem, uneven)
 
 
 def _unsound(result: Result) -> bool:

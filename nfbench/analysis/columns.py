@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from nfbench.analysis.finding import Finding
+from nfbench.analysis.findings import Finding
 from nfbench.analysis.rows import Row
 from nfbench.errors import BadResults
 

@@ -11,8 +11,7 @@ from nfbench.analysis import gate, metrics, stats
 from nfbench.analysis.asked import said
 from nfbench.analysis.stats import Estimate
 from nfbench.catalog import published
-from nfbench.catalog.models import find
-from nfbench.errors import UnknownModel
+from nfbench.catalog.models import lookup
 from nfbench.records import Machine, Resolved, Result, Sampling, StepTime, accumulation_steps, key
 
 _SHORTEST, _LONGEST = 1e-12, 1e12
@@ -162,10 +161,8 @@ def reported(net: Result, baseline: Result) -> list[published.Ratio]:
 
 def catalogued(model: str) -> str:
     """The catalogue's name of a net; the name itself where it has none."""
-    try:
-        return find(model).name
-    except UnknownModel:
-        return model
+    net = lookup(model)
+    return model if net is None else net.name
 
 
 def named(ratio: Ratio) -> tuple[str, str]:

@@ -1,43 +1,75 @@
-"""Warnings as values: what is doubtful about a result, and what to do about it. Recomputed when shown.
-
-Those about the machine stand in `machine_findings`, those about the step times in `step_findings`, those about
-training runs in `accuracy_findings`; here are those about the outcome and the net.
-"""
+"""Warnings as values: what is doubtful about a result, and what to do about it. Recomputed when shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import statistics
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from typing import NamedTuple
+
+import numpy as np
 
 from nfbench import units
-from nfbench.analysis import accuracy_findings, metrics, step_findings
-from nfbench.analysis import machine_findings as machine
-from nfbench.analysis.finding import Finding
+from nfbench.analysis import accuracy_metrics, metrics, shape
 from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.records import Accuracy, Result, StepTime, accumulation_steps
 
-__all__ = ["Finding", "disturbed", "few_rounds", "noisy", "of", "of_all"]
-
 MANY_ZEROS = 0.20
 """Share of exact zeros; an awake net has 1 %, one whose branches start at zero 80 %."""
+BUSY_HOST = 0.10
+"""Share of the host's CPU time that others may have; a quiet host's own services take a few per cent."""
+CAPPED = 1.0
+"""W below the default from which a power limit was lowered; NVML rounds both."""
+LEAST_CLOCKS = 9
+"""Samples of the clock, five a second, of which each third holds three."""
+LEAST_STEPS = 20
+"""Fewer steps show neither a drift nor two kinds: chance makes both."""
+MANY_STRAGGLERS = 0.02
+"""Share of the steps from which stragglers are a habit of this machine, not an accident."""
+LEAST_STRAGGLERS = 2
+"""One among a few dozen steps is an accident."""
+PAUSE = 3.0
+"""A single step of so many medians is said even alone: something stopped the whole machine."""
+SLOW_FIRST = 10.0
+"""First step over the others; the buffers and caches that any first step fills take less."""
+SLOW_FIRST_LEAST = 1.0
+"""Seconds that the first step takes longer at least: less is noticed by nobody."""
+LAUNCH_BOUND = 0.05
+"""Tail over step time below which the device was waiting for the host."""
+MUCH_DATA = 0.05
+"""Share of the training time spent making batches from which a time is not the net's alone."""
+FEW_SEEDS = 2
+
+
+class Finding(NamedTuple):
+    """A warning: a code that stays the same, a sentence for this case, and what to do."""
+
+    code: str
+    message: str
+    do: str
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.do}".strip()
+
+
 Check = Callable[[Result], Finding | None]
 
 
 def of(result: Result) -> list[Finding]:
     """The findings of one result, in the order of their weight. Never raises, whatever the file holds."""
-    grave = (check(result) for check in GRAVE)
-    own = accuracy_findings.of(result) if isinstance(result.workload, Accuracy) else step_findings.of(result)
-    slight = (check(result) for check in SLIGHT)
-    return [found for found in (*grave, *own, *slight) if found is not None]
+    trained = isinstance(result.workload, Accuracy)
+    kind = (check(result) for check in TRAINED) if trained else _of_steps(result)
+    checks = (*(check(result) for check in GRAVE), *kind, *(check(result) for check in SLIGHT))
+    return [finding for finding in checks if finding is not None]
 
 
 def of_all(results: Iterable[Result]) -> list[Finding]:
     """The findings of replicates, of each code the first: they differ in their figures only."""
-    found: dict[str, Finding] = {}
+    findings: dict[str, Finding] = {}
     for result in results:
         for finding in of(result):
-            found.setdefault(finding.code, finding)
-    return list(found.values())
+            findings.setdefault(finding.code, finding)
+    return list(findings.values())
 
 
 def few_rounds(rounds: int) -> Finding | None:
@@ -46,6 +78,18 @@ def few_rounds(rounds: int) -> Finding | None:
         return None
     text = f"{rounds} rounds give no interval: {LEAST_ROUNDS} are needed."
     return Finding("few_rounds", text, f"Take --rounds {LEAST_ROUNDS} or more.")
+
+
+def few_seeds(seeds: int) -> Finding | None:
+    """That a mean over so many training runs says little."""
+    if not 0 < seeds <= FEW_SEEDS:
+        return None
+    text = (
+        "One seed says little: the spread between seeds is unknown."
+        if seeds == 1
+        else "Two seeds say little: Student's t over them is wide, ± 12.7 standard errors."
+    )
+    return Finding("few_seeds", text, "Take --seeds 3 or more.")
 
 
 def disturbed(left_out: int, windows: int) -> Finding:
@@ -60,65 +104,200 @@ def noisy(reason: str) -> Finding:
     return Finding("noisy", text, "Time again on a quiet machine, or use it all the same with --noisy.")
 
 
+def _where(values: Callable[[Result], tuple[object, ...] | None], code: str, text: str, do: str = "") -> Check:
+    """The check that says ``text`` with the ``values`` in its places, where there are any."""
+
+    def check(result: Result) -> Finding | None:
+        shown = values(result)
+        return None if shown is None else Finding(code, text.format(*shown), do.format(*shown))
+
+    return check
+
+
+def _noted(note: str, code: str, text: str, do: str = "") -> Check:
+    """The check for a note of that name; ``text`` has its place for what the note says."""
+    return _where(lambda r: (r.notes[note].rstrip("."),) if r.notes.get(note) else None, code, text, do)
+
+
+def _over(name: str, limit: float, show: Callable[[float], str], code: str, text: str, do: str = "") -> Check:
+    """The check for a reading, taken once, that is over a limit."""
+
+    def values(result: Result) -> tuple[object, ...] | None:
+        value = result.value(name)
+        return None if value is None or value <= limit else (show(value),)
+
+    return _where(values, code, text, do)
+
+
+def _count(value: float) -> str:
+    return f"{value:.0f}"
+
+
+def _share(value: float) -> str:
+    return units.percent(value, 2)
+
+
 def _failed(result: Result) -> Finding | None:
     if result.status in ("ok", "diverged"):
         return None
     if isinstance(result.workload, Accuracy) and result.status in ("timeout", "interrupted"):
-        return accuracy_findings.cut_short(result)
-    words = result.status.replace("_", " ")
+        return _cut_short(result)
     detail = f": {result.message}" if result.message else ""
     do = {
         "out_of_memory": "Take a smaller --micro-batch, or auto.",
         "timeout": "Raise --max-time.",
         "interrupted": "It holds what was measured until then.",
     }.get(result.status, "")
-    return Finding(result.status, f"Ended as {words}{detail}.", do)
+    return Finding(result.status, f"Ended as {result.status.replace('_', ' ')}{detail}.", do)
+
+
+def _cut_short(result: Result) -> Finding:
+    """For a training run that ended at --max-time or was interrupted: how far it came."""
+    time, top1 = result.reading("train_time"), result.reading("top1")
+    done = f"{len(time.values) if time else 0} of {result.run.epochs} epochs"
+    if result.status == "timeout":
+        reached = f": top-1 {units.percent(top1.finite[-1])} so far" if top1 and top1.finite else ""
+        return Finding("timeout", f"--max-time was reached after {done}{reached}.", "Raise --max-time.")
+    return Finding("interrupted", f"Interrupted after {done}.", "Its schedule did not end, so it has no final top-1.")
 
 
 def _diverged(result: Result) -> Finding | None:
     if result.status != "diverged":
         return None
-    if isinstance(result.workload, Accuracy):
-        return accuracy_findings.diverged(result)
-    sharp = isinstance(result.workload, StepTime) and result.workload.sam != "none"
-    do = "Try a smaller --sam, or --agc 0.01." if sharp else "Try --agc 0.01 or --precision fp32."
-    return Finding("diverged", "The loss is not finite, so there is no rate.", do)
+    if not isinstance(result.workload, Accuracy):
+        sharp = isinstance(result.workload, StepTime) and result.workload.sam != "none"
+        do = "Try a smaller --sam, or --agc 0.01." if sharp else "Try --agc 0.01 or --precision fp32."
+        return Finding("diverged", "The loss is not finite, so there is no rate.", do)
+    update, message = result.value("diverged_at"), (result.message or "").rstrip(". ")
+    at = "" if update is None else f" at update {update:.0f}"
+    at = "" if at.removeprefix(" at") in message else at
+    agc = result.run.agc if result.resolved is None else result.resolved.agc
+    tries = ["--agc 0.01" if agc in (None, "none") else "a smaller --agc", "a lower --lr"]
+    if result.run.sam != "none":
+        tries.insert(0, "a smaller --sam")
+    return Finding("diverged", f"Diverged{at}{f': {message}' if message else ''}.", f"Try {' or '.join(tries)}.")
 
 
-def _wide(result: Result) -> Finding | None:
-    if not isinstance(result.workload, StepTime):
+def _throttle_reasons(result: Result) -> tuple[str] | None:
+    reasons = sorted(metrics.VOIDS.intersection(result.conditions.throttle))
+    return (", ".join(reasons),) if reasons else None
+
+
+def _retries(result: Result) -> tuple[str] | None:
+    retries = sum(v for r in result.each("allocator_retries") for v in r.finite)
+    return (_count(retries),) if retries else None
+
+
+def _width(result: Result) -> tuple[str, ...] | None:
+    """The cap, the steps until it and the half-width of an interval that stayed wide."""
+    if not isinstance(result.workload, StepTime) or result.stopped_by != "max_time":
         return None
     estimate = None
     # phases of unequal length, as values that are not finite leave them, compose no step
     with suppress(ValueError, ArithmeticError):
-        estimate = metrics.step_time(result) if result.stopped_by == "max_time" else None
+        estimate = metrics.step_time(result)
     if estimate is None or not estimate.value > 0:
         return None
     half = estimate.half_width
     if half is not None and half <= result.sampling.within * estimate.value:
         return None
-    width = "no interval yet" if half is None else f"± {units.percent(half / estimate.value, 2)}"
     steps = round(result.value("steps") or 0)
     unit = ("short update" if result.composed else "step") + "s"[: steps != 1]
-    text = f"The cap of {units.seconds(result.sampling.max_time, 2)} was reached after {steps} {unit}: {width}."
-    return Finding("wide_interval", text, "Raise --max-time for a narrower one.")
+    width = "no interval yet" if half is None else f"± {_share(half / estimate.value)}"
+    return units.seconds(result.sampling.max_time, 2), f"{steps} {unit}", width
 
 
-def _composed(result: Result) -> Finding | None:
-    passes, parts = result.value("passes"), _passes(result)
-    if not result.composed or passes is None or parts is None:
+def _clock_drift(result: Result) -> Finding | None:
+    """The clock of the multiprocessors changed during the window, and the step time with it."""
+    clock = result.reading("sm_clock")
+    with np.errstate(all="ignore"):
+        drift = None if clock is None else shape.drift(shape.finite(clock.values), LEAST_CLOCKS)
+    if drift is None:
         return None
-    return Finding("composed", f"The step of {parts} passes is composed from updates of {passes:.0f}.", "")
+    way, do = (
+        ("rose", "Time longer, so that the card is warmed up.")
+        if drift.change > 0
+        else ("fell", "Cool the card or fix its clock (nvidia-smi -lgc, needs rights), and time again.")
+    )
+    ends = f"({units.si(drift.before, 'Hz')} to {units.si(drift.after, 'Hz')})"
+    return Finding("clock_drift", f"The GPU's clock {way} by {_share(abs(drift.change))} during the timing {ends}.", do)
 
 
-def _batch_statistics(result: Result) -> Finding | None:
-    resolved, passes = result.resolved, _passes(result)
-    if resolved is None or result.notes.get("norm") != "batch" or passes is None:
+def _of_steps(result: Result) -> list[Finding]:
+    """What is doubtful about the step times; empty for a composed result, which holds no whole steps, or one without a
+    rate."""
+    reading = result.reading("step_time")
+    if reading is None or result.composed or result.status not in ("ok", "interrupted"):
+        return []
+    times = shape.finite(reading.values)
+    if not times.size:
+        return []
+    ordered = np.sort(times)
+    median = shape.middle(ordered)
+    # times near the ends of what a float holds are nobody's, and no reason for a warning of numpy's
+    with np.errstate(all="ignore"):
+        checks = (*_shape(times, ordered), _first_step(result, median), _launch_bound(result, median))
+    return [finding for finding in checks if finding is not None]
+
+
+def _shape(times: shape.Array, ordered: shape.Array) -> Iterator[Finding | None]:
+    """A drift or two kinds, never both of the same steps, and then what strays from them."""
+    enough = len(times) >= LEAST_STEPS
+    kinds = shape.kinds(ordered) if enough else None
+    # two kinds in turns make the thirds differ by chance, a change for good makes two kinds of the steps
+    drift = shape.drift(times, LEAST_STEPS) if kinds is None else shape.moved(times, kinds)
+    if drift is not None:
+        text = (
+            f"The steps became {_share(abs(drift.change))} {'slower' if drift.change > 0 else 'faster'} during the "
+            f"timing ({units.seconds(drift.before)} in its first third, {units.seconds(drift.after)} in its last)."
+        )
+        yield Finding("step_drift", text, "Time again, longer, once the machine is warm and quiet.")
+    elif kinds is not None:
+        low = kinds.count_low / len(times)
+        text = (
+            f"The steps come in two kinds: {_share(low)} near {units.seconds(kinds.low, 3)}, "
+            f"{_share(1 - low)} near {units.seconds(kinds.high, 3)}."
+        )
+        do = "The median stands for the larger kind alone: see whether the clock or another process changes, "
+        yield Finding("bimodal_steps", text, f"{do}and time again.")
+    yield _outliers(ordered, shape.straggling(ordered, kinds), enough)
+
+
+def _outliers(ordered: shape.Array, count: int, enough: bool) -> Finding | None:
+    steps, worst = len(ordered), float(ordered[-1]) / shape.middle(ordered)
+    many = enough and count >= LEAST_STRAGGLERS and count > MANY_STRAGGLERS * steps
+    if worst <= PAUSE and not many:
         return None
-    if passes <= 1 and (not isinstance(result.workload, StepTime | Accuracy) or result.workload.world_size == 1):
+    times = units.significant(worst, 2)
+    text = f"One of {steps} steps took {times} times the median."
+    if count > 1:
+        share = _share(count / steps)
+        text = f"{count} of {steps} steps ({share}) took far over the median, the worst {times} times as long."
+    do = "The median leaves them out, a training run pays them: see what else the host does."
+    return Finding("outliers", text, do)
+
+
+def _first_step(result: Result, median: float) -> Finding | None:
+    first = result.value("first_step")
+    if first is None or first <= SLOW_FIRST * median or first - median < SLOW_FIRST_LEAST:
         return None
-    text = f"Batch normalization saw micro-batches of {resolved.micro_batch}, not the batch."
-    return Finding("micro_batch_statistics", text, "An NF net's gradient is the same either way.")
+    if isinstance(result.workload, StepTime) and result.workload.compile != "none":
+        why = "torch.compile compiled the net"
+        do = "No figure holds it: it pays in long runs, and TORCHINDUCTOR_CACHE_DIR keeps it for the next."
+    else:
+        search = ", cuDNN searched for algorithms" if result.machine.device == "cuda" else ""
+        why = f"memory was allocated and kernels were loaded{search}"
+        do = "No figure holds it: add it once a process where you plan short runs."
+    times = units.number(first / median, 2)
+    text = f"The first step took {units.seconds(first, 3)}, {times} times the others: {why}."
+    return Finding("slow_first_step", text, do)
+
+
+def _launch_bound(result: Result, median: float) -> Finding | None:
+    tail = result.reading("tail")
+    if tail is None or not tail.finite or statistics.median(tail.finite) / median >= LAUNCH_BOUND:
+        return None
+    return Finding("launch_bound", "The GPU waited for the host to launch work.", "Try --compile reduce-overhead.")
 
 
 def _passes(result: Result) -> int | None:
@@ -130,66 +309,131 @@ def _passes(result: Result) -> int | None:
     return accumulation_steps(result.workload, result.resolved)
 
 
-def _asleep(result: Result) -> Finding | None:
-    zeros = result.value("zero_gradients")
-    if zeros is None or zeros <= MANY_ZEROS:
+def _composed(result: Result) -> tuple[str, ...] | None:
+    passes, parts = result.value("passes"), _passes(result)
+    return (f"{parts}", _count(passes)) if result.composed and passes is not None and parts is not None else None
+
+
+def _batch_statistics(result: Result) -> tuple[int] | None:
+    """The micro-batch that batch normalization saw, where that is not the batch."""
+    resolved, passes = result.resolved, _passes(result)
+    if resolved is None or result.notes.get("norm") != "batch" or passes is None:
         return None
-    text = f"{units.percent(zeros, 2)} of the gradients are exactly zero: less power is drawn and clipping looks free."
-    do = "Start gains that are zero at 1 (nfbench does in its own nets), or compare only nets with the same share."
-    return Finding("zero_gradients", text, do)
+    whole = passes <= 1 and getattr(result.workload, "world_size", 1) == 1
+    return None if whole else (resolved.micro_batch,)
 
 
-def _retried(result: Result) -> Finding | None:
-    retries = sum(v for r in result.each("allocator_retries") for v in r.finite)
-    if not retries:
+def _lowered_limit(result: Result) -> tuple[str, ...] | None:
+    limit, default = result.machine.power_limit, result.conditions.default_power_limit
+    lowered = limit is not None and default is not None and limit < default - CAPPED
+    return (f"{limit:.0f} W", f"{default:.0f}") if lowered else None
+
+
+def _data(result: Result) -> Finding | None:
+    share = accuracy_metrics.data_share(result)
+    if share is None or share <= MUCH_DATA:
         return None
-    text = f"The allocator had to free and try again {retries:.0f} times."
-    return Finding("allocator_retries", text, "Take a smaller --micro-batch.")
+    text = f"Making batches took {_share(share)} of the training time: no time here is the net's alone."
+    streams = result.resolved is not None and result.resolved.training is not None and result.resolved.training.workers
+    return Finding("data", text, "Try more --workers." if streams else "A larger --batch makes fewer of them.")
 
 
-def _skipped(result: Result) -> Finding | None:
-    skipped = result.value("skipped_updates")
-    if not skipped:
-        return None
-    return Finding("skipped_updates", f"{skipped:.0f} fp16 updates were not finite and were skipped.", "")
-
-
-def _nonfinite(result: Result) -> Finding | None:
-    units = result.value("nonfinite_units")
-    if not units:
-        return None
-    text = f"The gradients of {units:.0f} unit{'s'[: units != 1]} held NaN or inf; AGC leaves such units as they are."
-    return Finding("nonfinite_units", text, "Try --precision bf16 or fp32.")
-
-
-def _noted(note: str, code: str, text: str, do: str = "") -> Check:
-    """The check for a note of that name; ``text`` has its place for what the note says."""
-
-    def check(result: Result) -> Finding | None:
-        said = result.notes.get(note)
-        return Finding(code, text.format(said), do) if said else None
-
-    return check
+def _unreadable(result: Result) -> tuple[str, ...] | None:
+    count, names = result.value("unreadable_images"), result.notes.get("unreadable")
+    return (_count(count), "s"[: count != 1], f": {names}" if names else "") if count else None
 
 
 GRAVE: tuple[Check, ...] = (
     _failed,
     _diverged,
-    machine.throttled,
-    machine.swapped,
-    machine.shared,
-    _retried,
-    _wide,
-    machine.clock_drift,
+    _where(_throttle_reasons, "throttled", "The GPU was slowed down ({}).", "Cool it and time again."),
+    _over(
+        "swapped",
+        0,
+        units.bytes_,
+        "swap",
+        "{} of this process were swapped out.",
+        "Free memory on the host or take a smaller --micro-batch, and time again.",
+    ),
+    _where(
+        lambda r: (r.conditions.other_processes,) if r.conditions.other_processes else None,
+        "shared_device",
+        "{} other process(es) held the GPU.",
+        "Time on a card of your own.",
+    ),
+    _where(
+        _retries,
+        "allocator_retries",
+        "The allocator had to free and try again {} times.",
+        "Take a smaller --micro-batch.",
+    ),
+    _where(
+        _width,
+        "wide_interval",
+        "The cap of {} was reached after {}: {}.",
+        "Raise --max-time for a narrower one.",
+    ),
+    _clock_drift,
 )
-"""Before the findings about the step times."""
+"""Before the findings about the step times or the training run."""
+
+TRAINED: tuple[Check, ...] = (
+    _data,
+    _where(
+        _unreadable,
+        "unreadable_images",
+        "{} image{} of the data could not be read{}.",
+        "Download or copy the data again.",
+    ),
+    _noted("share", "shared_device", "It had {}: no time and no energy of it is the net's alone."),
+    _noted(
+        "resumed",
+        "resumed",
+        "Other software than that of this row had trained {}.",
+        "Train anew, in another --checkpoint folder, where that matters.",
+    ),
+    _over(
+        "deterministic_cost",
+        1,
+        lambda times: units.significant(times, 3),
+        "deterministic_cost",
+        "--deterministic made an update take {} times as long.",
+        "Compare times without it.",
+    ),
+    _noted("data", "data_subset", "Data: {}.", "Not comparable with all of it."),
+    _where(
+        lambda r: (r.run.dataset,) if r.run.dataset != "imagenet" and r.status == "ok" else None,
+        "small_data",
+        "Results on {} do not carry over to ImageNet.",
+    ),
+)
+"""About a training run, beside how it ended."""
 
 SLIGHT: tuple[Check, ...] = (
-    _composed,
-    _batch_statistics,
-    _asleep,
-    _skipped,
-    _nonfinite,
+    _where(_composed, "composed", "The step of {} passes is composed from updates of {}."),
+    _where(
+        _batch_statistics,
+        "micro_batch_statistics",
+        "Batch normalization saw micro-batches of {}, not the batch.",
+        "An NF net's gradient is the same either way.",
+    ),
+    _over(
+        "zero_gradients",
+        MANY_ZEROS,
+        _share,
+        "zero_gradients",
+        "{} of the gradients are exactly zero: less power is drawn and clipping looks free.",
+        "Start gains that are zero at 1 (nfbench does in its own nets), or compare only nets with the same share.",
+    ),
+    _over("skipped_updates", 0, _count, "skipped_updates", "{} fp16 updates were not finite and were skipped."),
+    _over(
+        "nonfinite_units",
+        0,
+        lambda count: f"{count:.0f} unit{'s'[: count != 1]}",
+        "nonfinite_units",
+        "The gradients of {} held NaN or inf; AGC leaves such units as they are.",
+        "Try --precision bf16 or fp32.",
+    ),
     _noted("optimizer", "synchronizing_optimizer", "{}.", "Try --optimizer sgd or --precision bf16."),
     _noted(
         "agc",
@@ -205,9 +449,26 @@ SLIGHT: tuple[Check, ...] = (
     ),
     _noted("older_session", "older_session", "{}.", "Name the newer one's file to see it."),
     _noted("inspect", "not_inspected", "Gradients and loss could not be read: {}."),
-    machine.power_limit,
-    machine.power_capped,
-    machine.busy_host,
+    _where(
+        _lowered_limit,
+        "power_limit",
+        "The GPU's power limit is {}, below its default of {} W.",
+        "Type sudo nvidia-smi -pl {1} (needs rights), or call the figures those of a capped card.",
+    ),
+    _where(
+        lambda r: () if "sw_power_cap" in r.conditions.throttle else None,
+        "power_cap",
+        "The GPU ran at its power limit; its clock followed the load.",
+        "Under full load that is normal: compare only with cards at the same limit.",
+    ),
+    _over(
+        "others_cpu",
+        BUSY_HOST,
+        _share,
+        "busy_host",
+        "Others had {} of the host's CPU time during the timing.",
+        "Compare only what was timed in turns.",
+    ),
     _noted("layout", "layout", "The layout is {}."),
 )
 """After them."""

@@ -10,6 +10,7 @@ An alarm, *slower*, is at a level divided by the number of rows too: false alarm
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -139,7 +140,7 @@ def _known(values: Sequence[float | None]) -> list[float]:
 
 
 def _average_of_logs(values: Sequence[float]) -> float:
-    return _average([math.log(value) for value in values])
+    return statistics.fmean(map(math.log, values))
 
 
 def unpaired(base: Sequence[float], head: Sequence[float], sessions: Sequence[float], level: float) -> Estimate:
@@ -149,26 +150,15 @@ def unpaired(base: Sequence[float], head: Sequence[float], sessions: Sequence[fl
     their variance counts once for the head's session and a share for the base's. The degrees of freedom are those of
     Welch and Satterthwaite. With fewer than two rounds on a side there is no interval.
     """
-    from scipy.special import stdtrit
-
     logs = [[math.log(v) for v in values] for values in (base, head, sessions)]
-    centre = _average(logs[1]) - _average(logs[0])
-    if len(base) < 2 or len(head) < 2:
-        return Estimate(math.exp(centre))
-    parts = [(_variance(values) / len(values), len(values) - 1) for values in logs[:2]]
-    if len(sessions) > 1:
-        parts.append((_variance(logs[2]) * (1 + 1 / len(sessions)), len(sessions) - 1))
-    total = sum(variance for variance, _ in parts)
-    if total == 0:
-        return Estimate(math.exp(centre), math.exp(centre), math.exp(centre))
-    freedom = total**2 / sum(variance**2 / n for variance, n in parts)
-    width = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(total)
-    return Estimate(math.exp(centre), math.exp(centre - width), math.exp(centre + width))
+    between = [(stats.variance(logs[2]) * (1 + 1 / len(sessions)), len(sessions) - 1)] if len(sessions) > 1 else []
+    value, low, high = stats.contrast([(1, logs[1]), (-1, logs[0])], level, between)
+    return Estimate(math.exp(value), None if low is None else math.exp(low), None if high is None else math.exp(high))
 
 
 def noise(ratios: Sequence[float]) -> float | None:
     """The standard deviation of the rounds' log-ratios; None of fewer than two."""
-    return math.sqrt(_variance([math.log(r) for r in ratios])) if len(ratios) > 1 else None
+    return math.sqrt(stats.variance([math.log(r) for r in ratios])) if len(ratios) > 1 else None
 
 
 def smallest_slowdown(noise: float, rounds: int, slower_than: float, rows: int, power: float = 0.95) -> float | None:
@@ -185,12 +175,3 @@ def smallest_slowdown(noise: float, rounds: int, slower_than: float, rows: int, 
     n = reached[-1]
     alarm, found = (float(stdtrit(n - 1, level)) for level in ((1 + confidence(rows)) / 2, power))
     return math.expm1(math.log1p(slower_than) + (alarm + found) * noise / math.sqrt(n))
-
-
-def _average(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
-def _variance(values: Sequence[float]) -> float:
-    centre = _average(values)
-    return math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1)

@@ -7,7 +7,7 @@ from itertools import islice
 
 from nfbench.analysis.rows import Row
 
-_TEXT = {
+TEXT = {
     "px": "{} px",
     "norm": "{} norm",
     "precision": "{}",
@@ -28,6 +28,7 @@ _TEXT = {
     "schedule": "{}",
     "augment": "augment {}",
 }
+"""Settings in words, in the order in which a name tells them."""
 SAM = ("sam", "sam_fraction", "sam_scope")
 SHARED = ("px", "norm", "precision", "agc", "sam")
 """Settings that mean the same of a timed step and of a training run."""
@@ -38,7 +39,7 @@ _NONE = {"sam": "none", "ema": "none", "world_size": 1}
 def settings(row: Row) -> Row:
     """What tells one net from another: as asked where what `auto` became depends on the batch. Unknown ones have no
     entry, such as of a step that failed before they were settled."""
-    found = {key: row[key] for key in _TEXT if row.get(key) is not None}
+    found = {key: row[key] for key in TEXT if row.get(key) is not None}
     if row.get("asked_layout") == "best":
         found["layout"] = "best"
     if row.get("kind") == "step-time":
@@ -63,7 +64,7 @@ def names(rows: Sequence[Row], swept: Sequence[str] = ("batch",)) -> list[str]:
     for model, places in models.items():
         known = {place: settings(rows[place]) for place in places}
         kinds = {place: rows[place].get("kind") for place in places}
-        differ = [key for key in _TEXT if key not in swept and _differs([(kinds[p], known[p]) for p in places], key)]
+        differ = [key for key in TEXT if key not in swept and _differs([(kinds[p], known[p]) for p in places], key)]
         whole = {place: {k: known[place][k] for k in differ if k in known[place]} for place in places}
         nets: dict[str, Row] = {}
         for place in places:
@@ -120,7 +121,7 @@ def _said(key: str, value: object) -> str:
         return "not compiled"
     if value == "best" and key == "layout":
         return "best layout"
-    text = _TEXT[key].format(value)
+    text = TEXT[key].format(value)
     return text.removesuffix("s") if value == 1 and key in ("epochs", "world_size") else text
 
 

@@ -3,27 +3,110 @@
 A metric is a function of one `Result`, absent (None) where what it needs is, or where the result has no rate because
 it is not `ok`. All are in SI units.
 
-The step times are worked out in `step_seconds`. Of several ranks the slowest decides: they wait for each other in every
-update. Phases are rank 0's.
+Of several ranks the slowest decides: they wait for each other in every update. Phases are rank 0's. Step times are of
+whole steps, or composed from the passes of shorter ones.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from typing import TypeVar
 
 from nfbench.analysis import stats
 from nfbench.analysis.stats import Estimate
-from nfbench.analysis.step_seconds import RATED, composed_parts, kept, ordered, step_times
-from nfbench.analysis.step_seconds import seconds as seconds
-from nfbench.analysis.step_seconds import step_time as step_time
 from nfbench.catalog import gpus
 from nfbench.records import MOST, PHASES, Phase, Reading, Result, accumulation_steps
 
+Value = TypeVar("Value")
+Parts = tuple[list[float], list[float], list[float], int]
+
+RATED = ("ok", "interrupted")
+_KEPT = 64
 LEAST_WITHIN = 10
 """Steps of one window that an interval within the run needs."""
 VOIDS = frozenset({"hw_slowdown", "hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake"})
 """Throttle reasons under which a timing is no timing of this device."""
+
+
+def kept(function: Callable[[Result], Value]) -> Callable[[Result], Value]:
+    """``function``, whose values for the last `_KEPT` results are kept: a row asks a dozen times for those of each."""
+    held: dict[int, tuple[Result, Value]] = {}
+
+    @wraps(function)
+    def asked(result: Result) -> Value:
+        # by identity, which a result that is kept shares with no other: to hash one takes longer than the arithmetic
+        found = held.get(id(result))
+        if found is None:
+            if len(held) >= _KEPT:
+                held.clear()
+            found = held[id(result)] = result, function(result)
+        return found[1]
+
+    return asked
+
+
+def step_time(result: Result) -> Estimate | None:
+    """Seconds of one optimizer update: the median, or the composed step, with its interval within this run."""
+    if (parts := composed_parts(result)) is not None:
+        return stats.composed(*parts)
+    times = step_times(result)
+    return stats.median(times) if times else None
+
+
+@kept
+def seconds(result: Result) -> float | None:
+    """The value of `step_time`, without the work of its interval."""
+    if (parts := composed_parts(result)) is not None:
+        return stats.composed_value(*parts)
+    times = ordered(result)
+    return statistics.median(times) if times else None
+
+
+@kept
+def step_times(result: Result) -> list[float]:
+    """Step by step the slowest rank's."""
+    ranks = [r.finite for r in result.each("step_time")] if result.status in RATED else []
+    times = ranks[0] if len(ranks) == 1 else [max(step) for step in zip(*ranks, strict=False)]
+    # no clock has stood still: such a file was not written by nfbench
+    return times if all(t > 0 for t in times) else []
+
+
+@kept
+def ordered(result: Result) -> list[float]:
+    return sorted(step_times(result))
+
+
+@kept
+def composed_parts(result: Result) -> Parts | None:
+    """What `stats.composed` takes, of the slowest rank; None where the result holds whole steps or no rate."""
+    passes = round(result.value("passes") or 0)
+    if not result.composed or result.status not in RATED or result.resolved is None or passes < 2:
+        return None
+    found = []
+    for rank in sorted({r.rank for r in result.readings if r.name in PHASES}):
+        phases = [r for r in result.readings if r.rank == rank and r.name in PHASES]
+        if (parts := _parts_of_rank(result, phases, passes)) is None:
+            return None
+        found.append(parts)
+    return max(found, key=lambda parts: stats.composed_value(*parts), default=None)
+
+
+def _parts_of_rank(result: Result, phases: Sequence[Reading], passes: int) -> Parts | None:
+    assert result.resolved is not None
+    if any(None in r.values for r in phases) or result.resolved.micro_batch < 1:
+        return None
+    # phases of unequal length were not written by nfbench
+    micro = [sum(t) for t in zip(*(r.finite for r in phases if r.scope == "micro_step"), strict=False)]
+    tails = [sum(t) for t in zip(*(r.finite for r in phases if r.scope != "micro_step"), strict=False)]
+    updates = [micro[start : start + passes] for start in range(0, len(micro), passes)]
+    whole = accumulation_steps(result.step, result.resolved)
+    reduced = result.step.world_size > 1
+    if not tails or not all(t > 0 for t in micro) or (reduced and (passes < 3 or len(updates) != len(tails))):
+        return None
+    parts = stats.composed_parts(updates, tails, whole, reduced)
+    return parts if parts[0] and parts[1] else None
 
 
 def voided(result: Result) -> bool:
@@ -167,29 +250,22 @@ METRICS: dict[str, Callable[[Result], float | None]] = {
     "p5": lambda r: percentile(r, 0.05),
     "p95": lambda r: percentile(r, 0.95),
     **{phase: _phase(phase) for phase in PHASES},
-    "first_step": once("first_step"),
-    "first_short_step": once("first_short_step"),
-    "passes": once("passes"),
+    **{name: once(name) for name in ("first_step", "first_short_step", "passes")},
     "all_reduce": all_reduce,
     "exposed": exposed,
     "rank_spread": rank_spread,
     "gradient_bytes": once("gradient_bytes"),
-    "peak_allocated": most("peak_allocated"),
-    "peak_reserved": most("peak_reserved"),
-    "peak_rss": most("peak_rss"),
-    "operators": once("operators"),
-    "macs": once("macs"),
-    "params": once("params"),
+    **{name: most(name) for name in ("peak_allocated", "peak_reserved", "peak_rss")},
+    **{name: once(name) for name in ("operators", "macs", "params")},
     "achieved_flops": achieved_flops,
     "mfu": mfu,
     "step_energy": step_energy,
     "image_energy": image_energy,
     "sm_clock": sm_clock,
-    "zero_gradients": once("zero_gradients"),
-    "clipped_units": once("clipped_units"),
-    "nonfinite_units": once("nonfinite_units"),
-    "skipped_updates": once("skipped_updates"),
-    "inspected_images": once("inspected_images"),
+    **{
+        name: once(name)
+        for name in ("zero_gradients", "clipped_units", "nonfinite_units", "skipped_updates", "inspected_images")
+    },
 }
 """Every metric but the step time, which has an interval, by the key of its column."""
 
@@ -201,20 +277,45 @@ def across(results: Sequence[Result]) -> Estimate | None:
     the geometric mean over rounds of fresh processes, each that of its turns, with Student's t interval from
     `stats.LEAST_ROUNDS` rounds on. One that was slowed down counts only where there is no other.
     """
-    timed = [(r, time) for r in results if (time := seconds(r)) is not None]
-    timed = [(r, time) for r, time in timed if not voided(r)] or timed
+    timed = [r for r in results if seconds(r) is not None]
+    timed = [r for r in timed if not voided(r)] or timed
     if not timed:
         return None
     if len(timed) == 1:
-        result = timed[0][0]
+        result = timed[0]
         estimate = step_time(result)
         few = not result.composed and (result.value("steps") or len(step_times(result))) < LEAST_WITHIN
         return Estimate(estimate.value) if estimate is not None and few else estimate
+    times = list(rounds(timed).values())
+    estimate = stats.mean_of_logs(times)
+    return estimate if len(times) >= stats.LEAST_ROUNDS else Estimate(estimate.value)
+
+
+def turns(
+    results: Iterable[Result], quantity: Callable[[Result], float | None] = seconds
+) -> dict[tuple[str, int], list[float]]:
+    """A positive ``quantity``, the step time where none is named, of the turns of each round of fresh processes, by
+    session and round; results without it are left out."""
     rounds: dict[tuple[str, int], list[float]] = {}
-    for result, time in timed:
-        rounds.setdefault((result.session or result.id, result.round), []).append(time)
-    estimate = stats.mean_of_logs([stats.mean_of_logs(times).value for times in rounds.values()])
-    return estimate if len(rounds) >= stats.LEAST_ROUNDS else Estimate(estimate.value)
+    for result in results:
+        if value := quantity(result):
+            rounds.setdefault((result.session or result.id, result.round), []).append(value)
+    return rounds
+
+
+def rounds(
+    results: Iterable[Result], quantity: Callable[[Result], float | None] = seconds
+) -> dict[tuple[str, int], float]:
+    """The geometric mean of `turns` in each round: they share a process's luck, so that they replicate nothing."""
+    return {place: stats.mean_of_logs(values).value for place, values in turns(results, quantity).items()}
+
+
+def by_session(rounds: Mapping[tuple[str, int], float]) -> list[list[float]]:
+    """The values of `rounds`, those of each session together."""
+    sessions: dict[str, list[float]] = {}
+    for (session, _), value in rounds.items():
+        sessions.setdefault(session, []).append(value)
+    return list(sessions.values())
 
 
 @kept

@@ -6,9 +6,8 @@ import statistics
 from collections.abc import Sequence
 
 from nfbench import units
+from nfbench.analysis import metrics
 from nfbench.analysis.stats import Estimate
-from nfbench.analysis.step_seconds import seconds, step_times
-from nfbench.analysis.step_seconds import step_time as measured
 from nfbench.records import Result
 
 MOST_OTHERS = 0.20
@@ -40,7 +39,7 @@ def reason(results: Sequence[Result], step_time: Estimate | None) -> str | None:
     width = _half_width(results, step_time)
     if width > WIDEST:
         return f"its steps are known to ± {units.percent(width, 2)} only"
-    steps = sum(r.value("steps") or len(step_times(r)) for r in results)
+    steps = sum(r.value("steps") or len(metrics.step_times(r)) for r in results)
     if steps < LEAST_STEPS and not any(r.composed for r in results):
         return f"only {steps:.0f} step{'s'[: steps != 1]} {'was' if steps == 1 else 'were'} timed"
     return None
@@ -60,9 +59,9 @@ def _half_width(results: Sequence[Result], step_time: Estimate) -> float:
     """Half of the width of what is known of the step time, as a share of it; 0 where nothing tells it."""
     half = step_time.half_width
     if half is None and len(results) == 1:
-        within = measured(results[0])
+        within = metrics.step_time(results[0])
         half = None if within is None else within.half_width
     elif half is None:
-        times = [time for r in results if (time := seconds(r)) is not None]
+        times = [time for r in results if (time := metrics.seconds(r)) is not None]
         half = (max(times) - min(times)) / 2
     return 0.0 if half is None else half / step_time.value

@@ -63,28 +63,20 @@ def timed(mine: Of, base: Of) -> Row:
 
 def _separate(mine: Of, base: Of) -> tuple[Estimate | None, str]:
     """The ratio of two that were not timed in turns, with Welch's interval over the rounds of each."""
-    sides = [_rounds(noise.undisturbed(o.results)) for o in (base, mine)]
-    if not all(sides):
+    sound = [
+        [r for r in noise.undisturbed(o.results) if r.status == "ok" and not metrics.voided(r)] for o in (base, mine)
+    ]
+    rounds = [metrics.rounds(results) for results in sound]
+    if not all(rounds):
         return None, ""
-    before, after = ([time for _, time in side] for side in sides)
+    before, after = (list(side.values()) for side in rounds)
     if min(len(before), len(after)) < stats.LEAST_ROUNDS:
         return Estimate(stats.mean_of_logs(after).value / stats.mean_of_logs(before).value), ""
-    sessions: dict[str, list[float]] = {}
-    for session, time in sides[0]:
-        sessions.setdefault(session, []).append(time)
     # a study has a session for each round, which is no replicate of a session
-    between = [stats.mean_of_logs(times).value for times in sessions.values() if len(times) >= stats.LEAST_ROUNDS]
+    sessions = [times for times in metrics.by_session(rounds[0]) if len(times) >= stats.LEAST_ROUNDS]
+    between = [stats.mean_of_logs(times).value for times in sessions]
     estimate = gate.unpaired(before, after, between, stats.CONFIDENCE)
     return estimate, f"{len(after)} and {len(before)} rounds, Welch"
-
-
-def _rounds(results: Sequence[Result]) -> list[tuple[str, float]]:
-    """The session and the step time of each round, in seconds: the geometric mean of its turns."""
-    rounds: dict[tuple[str, int], list[float]] = {}
-    for r in results:
-        if r.status in ("ok", "diverged") and not metrics.voided(r) and (time := metrics.seconds(r)):
-            rounds.setdefault((r.session or r.id, r.round), []).append(time)
-    return [(session, stats.mean_of_logs(times).value) for (session, _), times in rounds.items()]
 
 
 def trained(mine: Of, base: Of) -> Row:

@@ -54,17 +54,16 @@ def against(
     held: Sequence[Of],
     model: str,
     settings: Mapping[str, Any],
-    grouped_by: Sequence[str],
     differences: Callable[[Row, Row], Sequence[str]],
 ) -> list[Row]:
     """Each row with its ratios to the baseline's row that is nearest to it: of its kind, its machine and its data set.
 
-    Nearest is, of those in its group where there is one, the one of the same batch, then precision, then the one that
-    fewest settings tell from it; of several the one that took turns with it, then the newest. All ratios are the row's
-    over the baseline's. ``how`` says "in turns" where the step times are paired round by round within sessions, else
-    "separate runs", and "noisy" where one of both rows is too noisy for one; "baseline" stands in the baseline's own
-    rows, which have no ratio. ``differs`` tells every setting in which both differ, as ``differences`` words it. A row
-    without a row to compare it with stays as it is.
+    Nearest is the one of the same batch, then precision, then the one that fewest settings tell from it; of several the
+    one that took turns with it, then the newest. All ratios are the row's over the baseline's. ``how`` says "in turns"
+    where the step times are paired round by round within sessions, else "separate runs", and "noisy" where one of both
+    rows is too noisy for one; "baseline" stands in the baseline's own rows, which have no ratio. ``differs`` tells
+    every setting in which both differ, as ``differences`` words it. A row without a row to compare it with stays as it
+    is.
 
     Raises:
         BadResults: no row is of ``model`` with ``settings``; the message lists the models that there are.
@@ -82,7 +81,7 @@ def against(
         if id(mine.row) in own:
             found.append({**mine.row, "baseline_model": mine.row["model"], "how": "baseline"})
         elif there := places.get(_place(mine)):
-            found.append(_compared(mine, _nearest(mine, there, grouped_by), differences))
+            found.append(_compared(mine, _nearest(mine, there), differences))
         else:
             found.append(mine.row)
     return found
@@ -97,14 +96,14 @@ def _compared(mine: Of, base: Of, differences: Callable[[Row, Row], Sequence[str
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _nearest(mine: Of, bases: Sequence[Of], grouped_by: Sequence[str]) -> Of:
+def _nearest(mine: Of, bases: Sequence[Of]) -> Of:
     first, second, *others = _PLACE[mine.row["kind"]]
 
     def differ(base: Of, *names: str) -> int:
         return sum(mine.row.get(name) != base.row.get(name) for name in names)
 
     def distance(base: Of) -> tuple[int, ...]:
-        return differ(base, *grouped_by) > 0, differ(base, first), differ(base, second), differ(base, *others)
+        return differ(base, first), differ(base, second), differ(base, *others)
 
     far = [distance(base) for base in bases]
     least = min(far)

@@ -12,8 +12,7 @@ import msgspec
 from nfbench import units
 from nfbench.analysis import findings, metrics, noise, stats
 from nfbench.catalog import published
-from nfbench.catalog.models import find
-from nfbench.errors import UnknownModel
+from nfbench.catalog.models import lookup
 from nfbench.records import Machine, Resolved, Result, Software, Status, StepTime, accumulation_steps, key
 
 _MACHINE: dict[str, Callable[[Any], str]] = {
@@ -89,7 +88,7 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
         "family": family_of(workload.model),
         **{f: getattr(workload, f) for f in ("batch", "compile", "optimizer")},
         "status": statuses.most_common(1)[0][0] if not rated else status_of(statuses),
-        "rounds": (rounds := len({(r.session or r.id, r.round) for r in rated})),
+        "rounds": (rounds := len(metrics.turns(rated))),
         # of a process that took turns with another, each window is a result
         "turns": len(rated) if len(rated) > rounds else None,
         "composed": result.composed or None,
@@ -181,7 +180,7 @@ def _doubts(
         warnings.insert(0, findings.disturbed(disturbed, len(rated) + disturbed))
     if noisy:
         warnings.insert(0, findings.noisy(noisy))
-    if (few := findings.few_rounds(len({(r.session or r.id, r.round) for r in rated}))) is not None:
+    if (few := findings.few_rounds(len(metrics.turns(rated)))) is not None:
         warnings.append(few)
     # replicates have an interval of their own
     return [f for f in warnings if f.code != "wide_interval" or len(rated) == 1]
@@ -265,16 +264,13 @@ def software_name(software: Software) -> str:
 
 def family_of(model: str) -> str | None:
     """The catalogue's family of a net; None for a name that it does not know."""
-    try:
-        return find(model).family
-    except UnknownModel:
-        return None
+    net = lookup(model)
+    return None if net is None else net.family
 
 
 def _reported(result: Result) -> Row:
-    try:
-        net = find(result.workload.model)
-    except UnknownModel:
+    net = lookup(result.workload.model)
+    if net is None:
         return {}
     top1, paper = published.top1(net), published.paper(net.name)
     found: Row = {"reported_top1": top1.top1 / 100} if top1 else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -138,25 +139,35 @@ def mean(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
     return Estimate(centre, centre - width, centre + width)
 
 
-def contrast(groups: Sequence[tuple[float, Sequence[float]]], confidence: float = CONFIDENCE) -> Estimate:
+def contrast(
+    groups: Sequence[tuple[float, Sequence[float]]],
+    confidence: float = CONFIDENCE,
+    more: Sequence[tuple[float, int]] = (),
+) -> Estimate:
     """The sum of weight · mean over ``groups`` of (weight, values), with Welch's t interval.
 
     A difference of two means has the weights 1 and −1. The groups are independent and need not spread alike: the
-    degrees of freedom are Satterthwaite's. There is no interval where a group has fewer than two values.
+    degrees of freedom are Satterthwaite's. ``more`` are further variances of the sum, each with its degrees of freedom.
+    There is no interval where a group has fewer than two values.
     """
-    data = [(weight, np.asarray(values, dtype=np.float64)) for weight, values in groups]
-    centre = float(sum(weight * values.mean() for weight, values in data))
-    if any(len(values) < 2 for _, values in data):
+    centre = math.fsum(weight * statistics.fmean(values) for weight, values in groups)
+    if any(len(values) < 2 for _, values in groups):
         return Estimate(centre)
-    variances = [(weight**2 * float(values.var(ddof=1)) / len(values), len(values)) for weight, values in data]
+    variances = [(weight**2 * variance(values) / len(values), len(values) - 1) for weight, values in groups]
+    variances += more
     total = sum(variance for variance, _ in variances)
     if total == 0:
         return Estimate(centre, centre, centre)
     from scipy.special import stdtrit
 
-    freedom = total**2 / sum(variance**2 / (n - 1) for variance, n in variances)
+    freedom = total**2 / sum(variance**2 / n for variance, n in variances)
     width = float(stdtrit(freedom, 0.5 + confidence / 2)) * math.sqrt(total)
     return Estimate(centre, centre - width, centre + width)
+
+
+def variance(values: Sequence[float]) -> float:
+    """The variance of at least two values, exactly 0 where all are equal."""
+    return 0.0 if min(values) == max(values) else statistics.variance(values)
 
 
 def composed_parts(

@@ -104,9 +104,7 @@ def top1(row: Row) -> str:
         if diverged and diverged == runs:
             return f"diverged at {row['diverged_at']}" if "diverged_at" in row else "diverged"
         return _worded(status) if status and status != "ok" else units.ABSENT
-    text = f"{100 * value:.2f} %"
-    if low is not None and high is not None and high > low:
-        text = f"{units.plus_minus(100 * value, 50 * (high - low))} %"
+    text = units.share(value, low, high)
     if diverged:
         text = f"{diverged} of {runs} diverged; {text}"
     others = runs - diverged - row.get("seeds", runs - diverged)

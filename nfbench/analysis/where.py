@@ -6,9 +6,9 @@
     conditions = condition {"," condition}          as after the @ of a net: px=224,layout=nhwc
     operator   = "=" one of them | "!=" none of them | "<" | "<=" | ">" | ">=" | "~" like * and ? of a shell
 
-A key is a raw column, with ``-`` for ``_`` where one likes. A value is a word, or a number in SI units that may bring
-its unit: 1%, 100ms, 20m (minutes, as flags take them), 2GiB, 12G. Words are compared without case, and models as they
-are everywhere: by any of their names. What holds a comma stands in quotes. A row that lacks the key meets no condition.
+A key is a raw column, with ``-`` for ``_`` where one likes. A value is a word, or a number in SI units, which may be
+written as 1%, 0.1s, 100ms or 2GiB. Words are compared without case, and models as they are everywhere: by any of their
+names. What holds a comma stands in quotes. A row that lacks the key meets no condition.
 """
 
 from __future__ import annotations
@@ -26,17 +26,7 @@ from nfbench.errors import BadResults
 
 _PART = re.compile(r"\s*([^\W\d][\w.-]*)\s*(!=|<=|>=|=|<|>|~)\s*(.*)", re.DOTALL)
 _NUMBER = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*([^\W\d]\S*|%|)")
-_PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "n": 1e-9}
-_SUFFIXES = ("s", "J", "Hz", "B", "B/s", "MAC", "FLOP", "FLOP/s")
-_UNITS = {
-    **{prefix: factor for prefix, factor in _PREFIXES.items() if factor >= 1},
-    **{prefix + unit: factor for prefix, factor in _PREFIXES.items() for unit in _SUFFIXES},
-    **{f"{prefix}iB": 2.0 ** (10 * power) for power, prefix in enumerate("KMGT", 1)},
-    "%": 0.01,
-    "m": 60.0,
-    "min": 60.0,
-    "h": 3600.0,
-}
+_UNITS = {"": 1.0, "%": 0.01, "s": 1.0, "ms": 1e-3, "GiB": 2.0**30}
 _ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _MOST_VALUES = 12
 

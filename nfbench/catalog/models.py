@@ -238,6 +238,14 @@ def find(name: str) -> Net:
     )
 
 
+def lookup(name: str) -> Net | None:
+    """The net of that name as `find` reads it; None for a name that it does not know."""
+    try:
+        return find(name)
+    except UnknownModel:
+        return None
+
+
 def normalizer_free(name: str) -> Net | None:
     """The NF net that pairs with the normalized net of that name: what that is a twin of, else nf-NAME."""
     net = _BY_NAME.get(fold(name))

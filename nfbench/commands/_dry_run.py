@@ -1,4 +1,4 @@
-"""What a study would run, and how long that may take: nothing is opened, measured or written."""
+"""What a study would run: nothing is opened, measured or written."""
 
 from __future__ import annotations
 
@@ -17,14 +17,11 @@ if TYPE_CHECKING:
 
 
 def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | None, kind: str, format: Any) -> None:
-    """What would run, and how long it may take, told from what was measured in the folders of results."""
+    """List every task, whether it is done, and whether it would run now."""
     from nfbench.analysis.store import load
     from nfbench.devices import about, nvml
     from nfbench.errors import BadResults
-    from nfbench.showing.board import duration
     from nfbench.showing.tables import Column, render
-    from nfbench.studies.durations import Durations, total
-    from nfbench.units import ABSENT
 
     where = out or Path("results")
     try:
@@ -33,11 +30,8 @@ def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | N
         known = []
     # opening the device would take seconds, and stand beside what is timed on it
     names = {"fake": {"fake"}, "cpu": {about.cpu_name()}}.get(kind) or {card.name for card in nvml.cards()}
-    mine = [r for r in known if r.machine.device == kind and r.machine.name in names]
-    durations = Durations(mine)
-    expected = [durations.of(task) for task in tasks]
-    own = [r for r in mine if out is not None or r.study == found.name]
-    states = _states(tasks, own)
+    here = [r for r in known if r.machine.device == kind and r.machine.name in names]
+    states = _states(tasks, [r for r in here if out is not None or r.study == found.name])
     to_do = [
         place
         for place, state in enumerate(states)
@@ -50,11 +44,8 @@ def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | N
             "workload": task.name,
             "state": states[number - 1],
             "runs": number - 1 in to_do,
-            "seconds": None if guess is None else guess.seconds,
-            "measured": None if guess is None else guess.measured,
-            "time": None if guess is None else f"{'' if guess.measured else '≤ '}{duration(guess.seconds)}",
         }
-        for number, (task, guess) in enumerate(zip(tasks, expected, strict=True), 1)
+        for number, task in enumerate(tasks, 1)
     ]
     columns = [
         Column("number", "#"),
@@ -63,16 +54,8 @@ def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | N
         Column("state", "state", right=False),
         Column("runs", "would run", lambda runs: "yes" if runs else "", right=False),
     ]
-    raw = [Column("seconds", "seconds"), Column("measured", "measured")]
-    shown = [Column("time", "time", lambda text: ABSENT if text is None else str(text))]
-    click.echo(render([*columns, *(raw if format in ("csv", "json") else shown)], rows, format), nl=False)
-    seconds, sure, unknown = total([expected[place] for place in to_do])
-    text = f"{len(to_do)} of {len(tasks)} workload{'s'[: len(tasks) != 1]} would run"
-    if unknown < len(to_do):
-        text += f", {'about' if sure else 'at most'} {duration(seconds)}, starts of processes aside"
-    if unknown:
-        text += f"; of {unknown} no run has shown yet how long they take"
-    click.echo(f"{text}.", err=True)
+    click.echo(render(columns, rows, format), nl=False)
+    click.echo(f"{len(to_do)} of {len(tasks)} workload{'s'[: len(tasks) != 1]} would run.", err=True)
     click.echo("Next: the same without --dry-run", err=True)
 
 

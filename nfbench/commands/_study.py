@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Skip = Callable[["Task", Sequence[Result]], "str | None"]
 
 RUN: tuple[options.Decorator, ...] = (
-    click.option("--dry-run", is_flag=True, help="List what would run, with an estimate of its time, and end."),
+    click.option("--dry-run", is_flag=True, help="List what would run and what is done, and end."),
     click.option("--limit", type=click.IntRange(1), metavar="N", help="Run at most N of what is missing."),
     click.option("--retry", type=click.Choice(["failed"]), help="Run again what failed."),
     click.option("--fresh", is_flag=True, help="Run everything again, also what is done."),
@@ -40,7 +40,6 @@ def perform(
     seed: int,
     out: Path | None,
     format: Any,
-    no_chart: bool,
     quiet: bool,
     dry_run: bool,
     limit: int | None,
@@ -95,7 +94,7 @@ def perform(
         raise
     finally:
         landing.release()
-    _show(found, tasks, done, landing, format, no_chart, noisy)
+    _show(found, tasks, done, landing, format, noisy)
 
 
 def _run(
@@ -153,12 +152,10 @@ def _check_figures(found: Study) -> None:
             )
 
 
-def _show(
-    found: Study, tasks: Sequence[Task], done: Found, landing: Any, format: Any, no_chart: bool, noisy: bool
-) -> None:
+def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format: Any, noisy: bool) -> None:
     """Tables on stdout; on stderr all else, and the answer last."""
     from nfbench.showing import accuracy as show_accuracy
-    from nfbench.showing import answers, chart, chart_study, report_write
+    from nfbench.showing import answers, report_write
     from nfbench.showing import study as show
     from nfbench.showing.figures import driver
     from nfbench.showing.figures.prepared import Held
@@ -175,7 +172,6 @@ def _show(
     # a claim is judged from all that is there, whatever was asked for now
     seen = show.shown(every if found.name == answers.CLAIMS else _same(results, every), noisy=noisy)
     click.echo(answers.tables(found, seen, format), nl=False)
-    chart.under(format, no_chart, lambda screen: chart_study.of_study(found, seen, screen))
     for line in show_accuracy.legend(seen.trained) if person and answers.of_runs(found, seen) else []:
         click.echo(line, err=True)
     for place, why in done.passed_over.items():
@@ -188,7 +184,7 @@ def _show(
         click.echo(f"{missing} workload{'s are' if missing != 1 else ' is'} still missing: run it again.", err=True)
     folder = landing.folder(results[-1].machine)
     # beside results stands what all of them make; beside one file that --out names there may be anything
-    made = {} if landing.file is not None else {**show.texts(every), **answers.texts(every)}
+    made = {} if landing.file is not None else answers.texts(every)
     if paths := show.write(folder, made):
         click.echo(f"Tables in {linked(folder, sys.stderr)}: {_names(paths)}", err=True)
     own = landing.out is None and results[-1].machine.device != "fake"

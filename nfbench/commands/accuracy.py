@@ -35,7 +35,6 @@ from nfbench.errors import NfbenchError, Stop
 )
 @options.out_option
 @options.format_option
-@options.chart_option
 @options.quiet_option
 def command(
     models: tuple[str, ...],
@@ -47,7 +46,6 @@ def command(
     max_time: float,
     out: Path | None,
     format: Any,
-    no_chart: bool,
     quiet: bool,
     **settings: Any,
 ) -> None:
@@ -67,8 +65,8 @@ def command(
     from nfbench.devices import open_device
     from nfbench.learning.fit import Run
     from nfbench.showing import accuracy as show
-    from nfbench.showing import chart, chart_rows, epochs
     from nfbench.showing.live import Live
+    from nfbench.showing.views import Kinds, text
     from nfbench.studies import runs
 
     if target is not None and not 0 < target <= 1:
@@ -98,7 +96,7 @@ def command(
     except (Stop, KeyboardInterrupt, NfbenchError) as error:
         landing.say()
         if landing.unwritten:
-            click.echo(epochs.table(landing.unwritten, format))
+            click.echo(show.epochs(landing.unwritten, format))
         if isinstance(error, (Stop, KeyboardInterrupt)):
             again = "The same command goes on from there." if checkpoint else "With --checkpoint DIR it would go on."
             click.echo(again, err=True)
@@ -106,9 +104,8 @@ def command(
     table, _ = rows(landing.results, everything=True, target=target)
     person = format in ("rich", "md")
     if len(table) == 1 and settings["epochs"] and any(r.reading("top1") for r in landing.results) and person:
-        click.echo(epochs.table(landing.results, format))
-    click.echo(show.wide(table, format), nl=False)
-    chart.under(format, no_chart, lambda screen: chart_rows.found([], table, [], screen))
+        click.echo(show.epochs(landing.results, format))
+    click.echo(text(Kinds(trained=table), format), nl=False)
     for line in show.legend(table) if person else []:
         click.echo(line, err=True)
     landing.close(table, counting=[r for r in landing.results if r.status != "diverged"])

@@ -68,6 +68,7 @@ def command(
     from nfbench.records import AgcCost
     from nfbench.showing import clips as show
     from nfbench.showing.live import Live
+    from nfbench.showing.views import Kinds, texts
     from nfbench.studies import settings as made
 
     sampling = made.sampling({"within": within, "max_time": max_time})
@@ -103,7 +104,7 @@ def command(
         raise
     table, _ = rows(landing.results, everything=True)
     clips = analysis.rows(landing.results)
-    click.echo(show.tables(clips, analysis.shares(table), format), nl=False)
+    click.echo(texts(Kinds(steps=analysis.shares(table), clips=clips), format)["clips"], nl=False)
     for line in show.legend(clips):
         click.echo(line, err=True)
     for impl, why in runs.items():

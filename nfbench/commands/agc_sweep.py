@@ -40,7 +40,6 @@ RATE_OF = 256
 @options.seed_option
 @options.out_option
 @options.format_option
-@options.chart_option
 @options.quiet_option
 def command(
     models: tuple[str, ...],
@@ -56,7 +55,6 @@ def command(
     seed: int,
     out: Path | None,
     format: Any,
-    no_chart: bool,
     quiet: bool,
     **given: Any,
 ) -> None:
@@ -95,4 +93,4 @@ def command(
         },
         Path("agc-sweep"),
     )
-    perform(found, device=device, seed=seed, out=out, format=format, no_chart=no_chart, quiet=quiet, **flags)
+    perform(found, device=device, seed=seed, out=out, format=format, quiet=quiet, **flags)

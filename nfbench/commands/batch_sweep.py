@@ -42,7 +42,6 @@ _SETTINGS = ("px", "micro_batch", "precision", "layout", "compile", "agc", "agc_
 @options.seed_option
 @options.out_option
 @options.format_option
-@options.chart_option
 @options.quiet_option
 def command(
     models: tuple[str, ...],
@@ -59,7 +58,6 @@ def command(
     seed: int,
     out: Path | None,
     format: Any,
-    no_chart: bool,
     quiet: bool,
     **given: Any,
 ) -> None:
@@ -114,7 +112,6 @@ def command(
         seed=seed,
         out=out,
         format=format,
-        no_chart=no_chart,
         quiet=quiet,
         skip=enough if automatic else None,
         **flags,

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 @options.seed_option
 @options.out_option
 @options.format_option
-@options.chart_option
 @options.noisy_option
 @options.quiet_option
 def command(
@@ -55,7 +54,6 @@ def command(
     seed: int,
     out: Path | None,
     format: Any,
-    no_chart: bool,
     noisy: bool,
     quiet: bool,
     **shared: Any,
@@ -72,7 +70,7 @@ def command(
     from nfbench.catalog.nearest import nearest
     from nfbench.commands._landing import Landing
     from nfbench.records import key
-    from nfbench.showing import chart, chart_rows, comparison
+    from nfbench.showing import comparison
     from nfbench.showing.live import Live
     from nfbench.studies import settings, versus
 
@@ -115,7 +113,6 @@ def command(
         for row, other in zip(rows[1:], workloads[1:], strict=True)
     ]
     click.echo(comparison.table(rows, ratios, format), nl=False)
-    chart.under(format, no_chart, lambda screen: chart_rows.found([], [], ratios, screen))
     known = [ratio for ratio in ratios if ratio is not None]
     for line in [*(comparison.differing(rows) if format == "rich" else ()), *comparison.reported(known)]:
         click.echo(line, err=True)

@@ -54,7 +54,7 @@ def command(
     from nfbench.showing.figures.prepared import Held
     from nfbench.showing.links import linked
     from nfbench.showing.study import ratios
-    from nfbench.showing.together import OfRatio, of_ratios
+    from nfbench.showing.views import OfRatio, of_ratios
 
     conditions = parse(where)
     loaded = load(paths)
@@ -63,8 +63,7 @@ def command(
     results, replaced = newest(loaded.results)
     steps, aside = rows(results, everything, noisy=noisy)
     trained, trained_aside = accuracy.rows(results, everything)
-    real = [r for r in results if r.machine.device != "fake"] or results
-    turns = of_ratios(ratios(real if noisy else quiet(real), everything))
+    turns = of_ratios(ratios(results if noisy else quiet(results), everything))
     # a step has no data set, but the runs of one are set against steps
     known = [c for c in conditions if any(c.key in row for row in steps)]
     partners = [row for row in steps if all(c.holds(row) for c in known)] if known != conditions else None

@@ -30,7 +30,6 @@ from nfbench.errors import NfbenchError
 @options.seed_option
 @options.out_option
 @options.format_option
-@options.chart_option
 @options.quiet_option
 def command(
     study: str | None,
@@ -41,7 +40,6 @@ def command(
     seed: int,
     out: Path | None,
     format: Any,
-    no_chart: bool,
     quiet: bool,
     **flags: Any,
 ) -> None:
@@ -70,7 +68,6 @@ def command(
         seed=seed,
         out=out,
         format=format,
-        no_chart=no_chart,
         quiet=quiet,
         only=only,
         **flags,

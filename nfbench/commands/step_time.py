@@ -19,7 +19,6 @@ from nfbench.errors import NfbenchError, Stop
 @options.options(options.SAMPLING_OPTIONS)
 @options.out_option
 @options.format_option
-@options.chart_option
 @options.quiet_option
 def command(
     models: tuple[str, ...],
@@ -28,7 +27,6 @@ def command(
     seed: int,
     out: Path | None,
     format: Any,
-    no_chart: bool,
     quiet: bool,
     **settings: Any,
 ) -> None:
@@ -41,7 +39,6 @@ def command(
     """
     from nfbench.analysis.rows import rows
     from nfbench.commands import _ranks as ranks
-    from nfbench.showing import chart, chart_rows
     from nfbench.showing.live import Live
     from nfbench.showing.sheet import sheet
     from nfbench.studies import runner
@@ -64,5 +61,4 @@ def command(
         raise
     table, _ = rows(landing.results, everything=True)
     click.echo(sheet(table, format), nl=False)
-    chart.under(format, no_chart, lambda screen: chart_rows.found(table, [], [], screen))
     landing.close(table)

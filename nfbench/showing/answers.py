@@ -6,20 +6,17 @@ Which of them there are follows from the results and from the figures that the s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from nfbench.analysis import claims, clips, compare, sweeps
+from nfbench.analysis import claims, compare, sweeps
 from nfbench.analysis.claims import Verdict
 from nfbench.analysis.columns import short
 from nfbench.analysis.rows import quiet
 from nfbench.records import Result
 from nfbench.showing import accuracy as show_accuracy
 from nfbench.showing import claims as show_claims
-from nfbench.showing import clips as show_clips
-from nfbench.showing import results as show
-from nfbench.showing import sweep_answers
+from nfbench.showing import sweep_answers, views
 from nfbench.showing import sweeps as show_sweeps
-from nfbench.showing.counted import table as counted_table
-from nfbench.showing.ratios import table as ratio_table
 from nfbench.showing.study import Shown, shown
 from nfbench.showing.tables import Format
 from nfbench.studies.study import Study
@@ -58,11 +55,13 @@ def of_runs(found: Study, seen: Shown) -> bool:
 
 
 def texts(results: Sequence[Result]) -> dict[str, str]:
-    """Tables kept beside results that only some have, by file name: those of sweeps, and the claims with verdicts."""
+    """The tables that are kept beside results, by file name: of each kind as CSV, raw and in SI units, and as Markdown,
+    and those that only some have, of sweeps and of the claims with verdicts."""
     found = shown(results, everything=False)
     made: dict[str, str] = {}
     formats: tuple[Format, ...] = ("csv", "md")
     for format in formats:
+        made |= {f"{name}.{format}": text for name, text in views.texts(found.kinds, format).items()}
         if several(found, "batch"):
             frame = sweeps.batch_sweep(found.steps, found.trained)
             made[f"batch-sweep.{format}"] = show_sweeps.batch_sweep(frame, format)
@@ -116,19 +115,11 @@ def _claims(results: Sequence[Result], format: Format) -> str:
 
 
 def _rest(seen: Shown, format: Format) -> str:
-    person = format in ("rich", "md")
-    parts = []
-    if seen.steps or not (seen.trained or seen.clips or seen.counted):
-        parts.append(show.wide(seen.steps, format))
-    if seen.ratios and person:
-        parts.append(ratio_table(seen.ratios, format))
-    if seen.clips:
-        parts.append(show_clips.tables(seen.clips, clips.shares(seen.steps) if person else seen.steps, format))
-    if seen.counted:
-        parts.append(counted_table(seen.counted, format))
-    if seen.trained:
-        parts.append(show_accuracy.wide(show_accuracy.on_front(seen.trained, "macs"), format))
-    return "\n".join(parts) if person else parts[-1]
+    trained = show_accuracy.on_front(seen.trained, "macs")
+    texts = views.texts(replace(seen.kinds, trained=trained), format)
+    if format in ("rich", "md"):
+        return "\n".join(texts.values())
+    return next((texts[name] for name in ("accuracy", "counted", "clips", "steps") if name in texts), "")
 
 
 def swept(found: Study, seen: Shown) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
-import time
 from collections.abc import Sequence
 
 from nfbench import units
@@ -12,7 +12,6 @@ from nfbench.records import Accuracy, Result, StepTime
 from nfbench.showing.live import Live
 from nfbench.showing.tables import printable
 from nfbench.studies.done import failed
-from nfbench.studies.durations import Expected, total
 from nfbench.studies.entry import Task
 
 SIGNS = {"before": "▒", "done": "█", "failed": "x", "diverged": "D", "runs": "▸", "waits": "·", "left": " "}
@@ -28,10 +27,9 @@ class Board(Live):
         self.signs: list[str] = []
         self.to_do: Sequence[int] = ()
         self.ran = 0
-        self.left: Sequence[Expected | None] = ()
-        self.runs: dict[int, Expected | None] = {}
+        self.seconds: list[float] = []
+        self.running: set[int] = set()
         self.at_once = 1
-        self.began = 0.0
         self.finding = ""
 
     def planned(self, tasks: Sequence[Task], found: Sequence[Sequence[Result] | None], to_do: Sequence[int]) -> None:
@@ -42,21 +40,18 @@ class Board(Live):
             for place, rows in enumerate(found)
         ]
 
-    def begun(self, place: int, left: Sequence[Expected | None]) -> None:
+    def begun(self, place: int) -> None:
         self.signs[place] = SIGNS["runs"]
-        self.left, self.began = left, time.monotonic()
-        # on a cluster several run, and the first to begin need not be the first to end
-        self.runs[place] = left[0] if left else None
-        self.at_once = max(self.at_once, len(self.runs))
+        # on a cluster several run
+        self.running.add(place)
+        self.at_once = max(self.at_once, len(self.running))
 
     def ended(self, place: int, results: Sequence[Result], seconds: float) -> None:
         self.ran += 1
         sign = "failed" if failed(results) else "diverged" if results[-1].status == "diverged" else "done"
         self.signs[place] = SIGNS[sign]
-        own = self.runs.pop(place, None)
-        at = self.left.index(own) if own in self.left else 0
-        self.left = [*self.left[:at], *self.left[at + 1 :]]
-        self.began = time.monotonic()
+        self.running.discard(place)
+        self.seconds.append(seconds)
         if warned := findings.of_all(results):
             self.finding = f"{self.tasks[place].workload.model}: {warned[-1].message}"
         if not self.line and not self.quiet and len(self.to_do) > 1:
@@ -90,13 +85,11 @@ class Board(Live):
         return [*rows, f"{count}, {self._left()}", *more]
 
     def _left(self) -> str:
-        seconds, sure, unknown = total(self.left)
-        seconds = max(0.0, seconds / self.at_once - (time.monotonic() - self.began))
-        known = len(self.left) - unknown
-        if not known:
+        """The time left: the mean of what has ended for each of those to come."""
+        if not self.seconds:
             return "time left not known yet"
-        text = f"{'about' if sure else 'at most'} {duration(seconds)} left"
-        return f"{text} and {unknown} of unknown length" if unknown else text
+        to_come = len(self.to_do) - self.ran
+        return f"about {duration(statistics.fmean(self.seconds) * to_come / self.at_once)} left"
 
     def _show(self, text: str, force: bool = False) -> None:
         if not self.line or not self.to_do:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nfbench import units
 from nfbench.analysis import compare
-from nfbench.analysis.claim import Figure, Outcome, Verdict
+from nfbench.analysis.claims import Outcome, Verdict
 from nfbench.analysis.rows import machine_names
 from nfbench.showing.tables import Column, Format, render
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COLUMNS: tuple[Column, ...] = tuple(
     Column(key, title, lambda text: text or "", right=False, spare=spare)
@@ -27,23 +24,25 @@ COLUMNS: tuple[Column, ...] = tuple(
         ("who", "who says it", 4),
     )
 )
-_RAW = """
-id claim who reported test verdict figure value low high unit side limit decides answer on scope why machine device
-results
-"""
-RAW: tuple[Column, ...] = tuple(Column(key, key) for key in _RAW.split())
+RAW = tuple(
+    Column(key, key)
+    for key in (
+        *("id", "claim", "who", "reported", "test", "verdict", "figure", "value", "low", "high", "unit", "side"),
+        *("limit", "answer", "on", "scope", "why", "machine", "device", "results"),
+    )
+)
 
-_WORDS: dict[Outcome, tuple[str, str]] = {
-    "holds": ("holds", "hold"),
-    "does not hold": ("does not hold", "do not hold"),
-    "agrees here": ("agrees here", "agree here"),
-    "disagrees here": ("disagrees here", "disagree here"),
-    "cannot tell": ("cannot tell", "cannot tell"),
-    "measured only": ("measured only", "measured only"),
-    "by construction": ("true by construction", "true by construction"),
-    "not run": ("not run", "not run"),
+_WORDS: dict[Outcome, str] = {
+    "holds": "hold",
+    "does not hold": "do not hold",
+    "agrees here": "agree here",
+    "disagrees here": "disagree here",
+    "cannot tell": "cannot tell",
+    "measured only": "measured only",
+    "by construction": "true by construction",
+    "not run": "not run",
 }
-"""Each verdict of one claim and of several, in the order of a summary."""
+"""Each verdict of several claims, in the order of a summary."""
 
 
 def table(verdicts: Sequence[Verdict], format: Format, *, title: str | None = None) -> str:
@@ -57,7 +56,10 @@ def table(verdicts: Sequence[Verdict], format: Format, *, title: str | None = No
 def summary(verdicts: Sequence[Verdict]) -> str:
     """ "On NVIDIA H200: 5 hold, 1 does not hold, 8 not run."; of what is no GPU also that it says nothing about one."""
     counts: Counter[Outcome] = Counter(v.verdict for v in verdicts)
-    text = ", ".join(f"{n} {words[n > 1]}" for verdict, words in _WORDS.items() if (n := counts[verdict]))
+    singular = {"by construction": "true by construction"}
+    text = ", ".join(
+        f"{n} {several if n > 1 else singular.get(v, v)}" for v, several in _WORDS.items() if (n := counts[v])
+    )
     machine = next((v.machine for v in verdicts if v.machine is not None), None)
     return compare.on(machine, None, text) if machine is not None else f"Nothing was measured: {text}."
 
@@ -70,45 +72,32 @@ def rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     was made from.
     """
     names = machine_names(v.machine for v in verdicts if v.machine is not None)
-    found = []
+    raw = []
     for verdict in verdicts:
         machine = verdict.machine
-        own = {
-            **verdict.claim._asdict(),
+        claim = verdict.claim._asdict() | {
             "claim": verdict.claim.text,
+            "reported": verdict.claim.reported or None,
             "verdict": verdict.verdict,
             "why": verdict.why or None,
             "machine": None if machine is None else names[machine],
             "device": None if machine is None else machine.device,
         }
-        own["reported"] = own["reported"] or None
-        found += [{**own, **_raw(figure)} for figure in verdict.figures] or [own]
-    return found
-
-
-def frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """`rows` as a pandas table, with every column of `RAW`."""
-    import pandas as pd
-
-    return pd.DataFrame(rows(verdicts), columns=[c.key for c in RAW])
-
-
-def _raw(figure: Figure) -> dict[str, Any]:
-    value, low, high = figure.estimate
-    return {
-        "figure": figure.about,
-        "value": value,
-        "low": low,
-        "high": high,
-        "unit": figure.unit,
-        "side": None if figure.limit is None else figure.side,
-        "limit": figure.limit,
-        "decides": figure.decides,
-        "answer": figure.answer,
-        "on": figure.conditions,
-        "scope": figure.scope or None,
-        "results": " ".join(figure.results),
-    }
+        figures = [
+            {
+                **figure._asdict(),
+                **figure.estimate._asdict(),
+                "figure": figure.about,
+                "side": None if figure.limit is None else figure.side,
+                "answer": figure.answer,
+                "on": figure.conditions,
+                "scope": figure.scope or None,
+                "results": " ".join(figure.results),
+            }
+            for figure in verdict.figures
+        ]
+        raw += [claim | figure for figure in figures or [{}]]
+    return raw
 
 
 def reported(verdict: Verdict) -> str:
@@ -118,21 +107,12 @@ def reported(verdict: Verdict) -> str:
 
 
 def _lines(verdict: Verdict) -> list[dict[str, Any]]:
-    claim = verdict.claim
     lines: list[dict[str, Any]] = [
-        {
-            "measured": f"{figure.about}: {figure.judged}",
-            "on": "; ".join(filter(None, [figure.conditions, figure.scope])),
-        }
-        for figure in verdict.figures
+        {"measured": f"{f.about}: {f.judged}", "on": "; ".join(filter(None, [f.conditions, f.scope]))}
+        for f in verdict.figures
     ]
     if verdict.why:
         lines.append({"measured": None if lines else units.ABSENT, "on": verdict.why})
-    first = {
-        "id": claim.id,
-        "claim": claim.text,
-        "who": claim.who,
-        "reported": reported(verdict) or units.ABSENT,
-        "verdict": verdict.verdict,
-    }
-    return [first | lines[0], *lines[1:]]
+    claim = verdict.claim
+    first = {"id": claim.id, "claim": claim.text, "who": claim.who, "verdict": verdict.verdict}
+    return [first | {"reported": reported(verdict) or units.ABSENT} | lines[0], *lines[1:]]

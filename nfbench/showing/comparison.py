@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from nfbench import units
 from nfbench.analysis import compare
@@ -11,8 +10,10 @@ from nfbench.analysis.compare import Ratio
 from nfbench.analysis.findings import Finding
 from nfbench.analysis.rows import Row
 from nfbench.catalog import published
-from nfbench.showing.results import IMPLEMENTATION, SETTINGS, with_interval
-from nfbench.showing.tables import Column, Format, plain, render
+from nfbench.showing.names import labels
+from nfbench.showing.ratios import times
+from nfbench.showing.results import IMPLEMENTATION, SETTINGS, si, step_time
+from nfbench.showing.tables import Column, Format, keyed, plain, render, telling
 
 _DIFFERING = tuple(c for c in (*SETTINGS, *IMPLEMENTATION) if c.key != "model")
 
@@ -25,85 +26,53 @@ def table(rows: Sequence[Row], ratios: Sequence[Ratio | None], format: Format) -
     ]
     if format in ("csv", "json"):
         return render(_RAW, lines, format)
-    first = _labels(rows)[0]
+    first = lines[0]["name"]
     columns = [
         Column("name", "model", right=False),
-        Column("times", f"{first} is … times as fast"),
-        Column("reported_text", "reported", plain, right=False, spare=3),
-        Column("interval", "step time"),
+        Column("speedup", f"{first} is … times as fast", cell=times),
+        Column("reported_text", "reported", right=False, spare=3),
+        Column("step_time", "step time", cell=step_time),
         Column("throughput", "images/s", units.number),
-        Column("image_energy", "J/image", lambda v: units.si(v, "J"), spare=1),
+        Column("image_energy", "J/image", si("J"), spare=1),
     ]
     if format == "md":
-        columns.append(Column("differs", f"differs from {first} in", plain, right=False))
-    kept = [c for c in columns if any(line.get(c.key) is not None for line in lines)]
-    return render(kept, lines, format)
+        columns.append(Column("differs", f"differs from {first} in", right=False))
+    return render(telling(columns, lines, always=("step_time",)), lines, format)
 
 
-_RAW = (
-    Column("model", "model"),
-    Column("speedup", "speed-up"),
-    Column("speedup_low", "speed-up, low"),
-    Column("speedup_high", "speed-up, high"),
-    Column("reported", "reported"),
-    Column("step_time", "step time"),
-    Column("step_time_low", "low"),
-    Column("step_time_high", "high"),
-    Column("throughput", "images/s"),
-    Column("image_energy", "J/image"),
-    Column("turns", "turns"),
-    Column("rounds", "rounds"),
-    Column("noisy", "noisy"),
-    *_DIFFERING,
-    Column("differs", "differs"),
-    Column("machine", "machine"),
-    Column("software", "software"),
-    Column("status", "status"),
+_RAW = keyed(
+    (
+        *("model", "speedup", "speedup_low", "speedup_high", "reported"),
+        *("step_time", "step_time_low", "step_time_high", "throughput", "image_energy", "turns", "rounds", "noisy"),
+        *(c.key for c in _DIFFERING),
+        *("differs", "machine", "software", "status"),
+    )
 )
 
 
-def _line(row: Row, first: Row, ratio: Ratio | None) -> dict[str, Any]:
-    line: dict[str, Any] = {**row, "interval": with_interval(row)}
+def _line(row: Row, first: Row, ratio: Ratio | None) -> Row:
     if row is first:
+        return row
+    line = {**row, "differs": "; ".join(differences(first, row)) or None}
+    if ratio is None:
         return line
-    line["differs"] = "; ".join(differences(first, row)) or None
-    reported = [] if ratio is None else compare.reported(ratio.net, ratio.baseline)
-    if reported:
-        line["reported"] = [r._asdict() for r in reported]
-        line["reported_text"] = _paper(reported) or "see below"
-    if ratio is not None:
-        speedup = ratio.speedup
-        line |= {"speedup": speedup.value, "speedup_low": speedup.low, "speedup_high": speedup.high}
-        line["turns"], line["times"] = ratio.turns, _with_reason(ratio)
-        line["rounds"] = ratio.rounds
-    return line
-
-
-def _times(ratio: Ratio) -> str:
-    return units.interval(*ratio.speedup)
-
-
-def _with_reason(ratio: Ratio) -> str:
-    """The ratio in a table, with the reason where it has no interval."""
-    return f"{_times(ratio)} ({ratio.no_interval})" if ratio.no_interval else _times(ratio)
+    if reported := compare.reported(ratio.net, ratio.baseline):
+        line |= {"reported": [r._asdict() for r in reported], "reported_text": _paper(reported) or "see below"}
+    speedup = ratio.speedup
+    line |= {"speedup": speedup.value, "speedup_low": speedup.low, "speedup_high": speedup.high}
+    return line | {"turns": ratio.turns, "rounds": ratio.rounds}
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:
     """The model of each, with the settings in which rows of that model differ."""
-    found = []
-    for row in rows:
-        same = [r for r in rows if r["model"] == row["model"]]
-        titles = [c for c in _DIFFERING if len({plain(r.get(c.key)) for r in same}) > 1]
-        settings = ", ".join(f"{c.title} {plain(row.get(c.key))}" for c in titles)
-        found.append(f"{row['model']} ({settings})" if settings else str(row["model"]))
-    return found
+    return labels([(row["model"], {c.title: plain(row.get(c.key)) for c in _DIFFERING}) for row in rows])
 
 
 def differing(rows: Sequence[Row]) -> list[str]:
     """Every setting in which another net differs from the first, a line a net."""
-    labels = _labels(rows)
-    pairs = [(label, differences(rows[0], row)) for label, row in zip(labels[1:], rows[1:], strict=True)]
-    return [f"{labels[0]} differs from {label} in: {'; '.join(found)}" for label, found in pairs if found]
+    first, *others = _labels(rows)
+    pairs = [(label, differences(rows[0], row)) for label, row in zip(others, rows[1:], strict=True)]
+    return [f"{first} differs from {label} in: {'; '.join(parts)}" for label, parts in pairs if parts]
 
 
 def differences(first: Row, other: Row) -> list[str]:
@@ -127,7 +96,7 @@ def _clause(ratio: Ratio, with_precision: bool) -> str:
     names = [r.workload.model for r in (ratio.net, ratio.baseline)]
     few = f"; {ratio.no_interval}" if ratio.no_interval else ""
     text = (
-        f"a step of {names[0]} is {_times(ratio)} times as fast as one of {names[1]} "
+        f"a step of {names[0]} is {units.interval(*ratio.speedup)} times as fast as one of {names[1]} "
         f"({compare.where(ratio, with_precision)}{few})"
     )
     if ratio.open:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+from nfbench.analysis.columns import grouped
 from nfbench.analysis.rows import Row
-from nfbench.showing.laid import Laid
-from nfbench.showing.tables import Column, Format, render
+from nfbench.showing import tables
+from nfbench.showing.tables import Column, Laid, upright
 from nfbench.units import ABSENT, si, significant
 
 _COUNTS = ("macs", "train_macs", "params", "activations")
@@ -32,52 +34,46 @@ _WORDS = {
 }
 """What a setting or a reading of dependence is, to a person."""
 CHANGES = "Changes are relative to what changes: 0.01 is 1 %. Rounding is what 0 looks like here."
-_ABOUT = (*_SETTINGS, "family", "machine", "software")
-
-
-def table(rows: Sequence[Row], format: Format) -> str:
-    """The rows, each kind with the readings that it has; csv and json in one table, raw."""
-    if format in ("csv", "json"):
-        return render(_columns(rows, raw=True), rows, format)
-    return "\n".join(part.text(format) for part in laid(rows))
+_ABOUT = ("family", "machine", "software")
 
 
 def laid(rows: Sequence[Row]) -> list[Laid]:
     """A table for a person of each kind."""
-    kinds = dict.fromkeys(row["kind"] for row in rows)
-    parts = [[row for row in rows if row["kind"] == kind] for kind in kinds]
     return [
-        _upright(part) if part[0]["kind"] == "dependence" else Laid(_columns(part, raw=False), part) for part in parts
+        _upright(part)
+        if part[0]["kind"] == "dependence"
+        else Laid([c for c in columns(part) if c.key not in _ABOUT], part)
+        for part in grouped(rows, ["kind"])
     ]
+
+
+def columns(rows: Sequence[Row]) -> list[Column]:
+    """A column for each key that a row has: the settings first, where it was counted last."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    order = [*(name for name in _SETTINGS if name in names), *(n for n in names if n not in (*_SETTINGS, *_ABOUT))]
+    return [_column(name) for name in (*order, *(name for name in _ABOUT[1:] if name in names))]
+
+
+def _column(name: str) -> Column:
+    if name in _COUNTS:
+        return Column(name, {"macs": "MACs", "train_macs": "MACs, training"}.get(name, name), _count)
+    if name in _SETTINGS:
+        return Column(name, name, right=name not in ("kind", "model", "status"))
+    return Column(name, name.replace("_", " "), _number)
 
 
 def _upright(rows: Sequence[Row]) -> Laid:
     """A net across, a quantity down: there are more of these than a screen is wide."""
-    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in (*_ABOUT, "kind")]
-    settings = [name for name in ("px", "batch", "agc") if any(name in row for row in rows)]
-    settings += ["status"] if any(row["status"] != "ok" for row in rows) else []
-    nets = [Column(f"net {place}", row["model"]) for place, row in enumerate(rows)]
-    lines = [
-        {"what": _WORDS.get(name, name.replace("_", " "))}
-        | {
-            f"net {place}": _number(row.get(name)) if isinstance(row.get(name), float) else str(row.get(name, ABSENT))
-            for place, row in enumerate(rows)
-        }
-        for name in (*settings, *names)
-    ]
-    return Laid([Column("what", "dependence", right=False), *nets], lines)
-
-
-def _columns(rows: Sequence[Row], raw: bool) -> list[Column]:
     names = dict.fromkeys(name for row in rows for name in row)
-    found = [Column(name, name, right=name not in ("kind", "model", "status")) for name in _SETTINGS if name in names]
-    for name in names:
-        if name in _COUNTS:
-            found.append(Column(name, {"macs": "MACs", "train_macs": "MACs, training"}.get(name, name), _count))
-        elif name not in _ABOUT:
-            found.append(Column(name, name.replace("_", " "), _number))
-    more = [Column(name, name, right=False, spare=3) for name in ("machine", "software") if name in names]
-    return [*found, *(more if raw else [])]
+    failed = any(row["status"] != "ok" for row in rows)
+    settings = [name for name in ("px", "batch", "agc", "status") if name in names and (name != "status" or failed)]
+    quantities = [name for name in names if name not in (*_SETTINGS, *_ABOUT)]
+    lines = [(_WORDS.get(name, name.replace("_", " ")), partial(_cell, name=name)) for name in (*settings, *quantities)]
+    return upright("dependence", [row["model"] for row in rows], lines, rows)
+
+
+def _cell(row: tables.Row, name: str) -> str:
+    return _number(row.get(name)) if isinstance(row.get(name), float) else str(row.get(name, ABSENT))
 
 
 def _count(value: float | None) -> str:

@@ -15,13 +15,6 @@ from nfbench.records import Result
 PLAIN_EVERY = 5.0
 
 
-def estimate_text(estimate: Estimate) -> str:
-    """'12.3 ms ± 0.4 %'."""
-    text = units.seconds(estimate.value)
-    half = estimate.half_width
-    return text if half is None else f"{text} ± {units.percent(half / estimate.value, 2)}"
-
-
 class Live:
     """Implements `nfbench.measuring.watch.Watch`. Enter it around everything that is measured.
 
@@ -60,9 +53,8 @@ class Live:
             self._show(what, force=True)
 
     def progress(self, steps: int, estimate: Estimate, left: float) -> None:
-        self._show(
-            f"{steps} step{'s'[: steps != 1]}, {estimate_text(estimate)}, at most {units.seconds(max(left, 0), 2)} left"
-        )
+        time = units.seconds_interval(*estimate)
+        self._show(f"{steps} step{'s'[: steps != 1]}, {time}, at most {units.seconds(max(left, 0), 2)} left")
 
     def going(self, text: str) -> None:
         self._show(text)

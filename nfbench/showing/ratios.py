@@ -6,21 +6,36 @@ from collections.abc import Sequence
 
 from nfbench import units
 from nfbench.analysis import compare
-from nfbench.analysis.compare import Ratio, named, where
+from nfbench.analysis.compare import FEW_ROUNDS, Ratio, named, where
 from nfbench.analysis.rows import Row, machine_names, software_name
-from nfbench.showing.laid import Laid
-from nfbench.showing.tables import Column, Format, render
+from nfbench.showing import tables
+from nfbench.showing.tables import Column, Laid, keyed, telling, with_ends
+
+
+def times(row: tables.Row) -> str:
+    """How many times as fast, with the interval, or why there is none: a row of `rows` in words."""
+    value, low, high = with_ends(row, "speedup")
+    if value is None:
+        return units.ABSENT
+    return units.interval(value, low, high) + ("" if low is not None else f" ({FEW_ROUNDS})")
+
 
 COLUMNS = (
     Column("net", "net", right=False),
-    Column("baseline", "baseline", right=False, role="setting"),
-    Column("settings", "settings", right=False, role="setting"),
-    Column("shown", "times as fast"),
-    Column("turns", "turns", spare=3, role="outcome"),
-    Column("rounds", "rounds", spare=2, role="outcome"),
-    Column("reported", "reported", right=False, role="outcome"),
+    Column("baseline", "baseline", right=False),
+    Column("settings", "settings", right=False),
+    Column("speedup", "times as fast", cell=times),
+    Column("turns", "turns", spare=3),
+    Column("rounds", "rounds", spare=2),
+    Column("reported", "reported", right=False),
+    Column("machine", "machine", right=False),
 )
-_RAW = ("speedup", "speedup_low", "speedup_high")
+RAW = keyed(
+    (
+        *("net", "baseline", "settings", "turns", "rounds", "reported"),
+        *("speedup", "speedup_low", "speedup_high", "machine", "software"),
+    )
+)
 
 
 def rows(ratios: Sequence[Ratio]) -> list[Row]:
@@ -38,7 +53,6 @@ def rows(ratios: Sequence[Ratio]) -> list[Row]:
             "speedup": value,
             "speedup_low": low,
             "speedup_high": high,
-            "shown": units.interval(value, low, high) + (f" ({ratio.no_interval})" if ratio.no_interval else ""),
             "turns": f"{ratio.turns} of {ratio.asked}" if ratio.asked > ratio.turns else ratio.turns,
             "rounds": ratio.rounds,
             "reported": "; ".join(f"{r.value:.3g} ({r.source})" for r in reported) or None,
@@ -49,19 +63,6 @@ def rows(ratios: Sequence[Ratio]) -> list[Row]:
     return found
 
 
-def table(ratios: Sequence[Ratio], format: Format) -> str:
-    """The rows as a table; csv and json hold the ratio and the ends of its interval as numbers."""
-    raw = [
-        *(c for c in COLUMNS if c.key != "shown"),
-        *(Column(name, name) for name in _RAW),
-        *(Column(name, name, right=False) for name in ("machine", "software")),
-    ]
-    return render(raw, rows(ratios), format) if format in ("csv", "json") else laid(ratios).text(format)
-
-
-def laid(ratios: Sequence[Ratio]) -> Laid:
+def laid(rows: Sequence[Row]) -> Laid:
     """The rows for a person, with the machine where there are several."""
-    found = rows(ratios)
-    names = {row["machine"] for row in found}
-    machine = [Column("machine", "machine", right=False)] if len(names) > 1 else []
-    return Laid([*COLUMNS, *machine], found)
+    return Laid(telling(COLUMNS, rows, always=[c.key for c in COLUMNS if c.key != "machine"]), rows)

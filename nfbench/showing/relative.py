@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from operator import itemgetter
 
 from nfbench import units
-from nfbench.analysis.columns import short
+from nfbench.analysis import lines
+from nfbench.analysis.columns import grouped, short
 from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row
 from nfbench.catalog.published import PAPER
-from nfbench.showing import accuracy, comparison, results
-from nfbench.showing.laid import Laid
-from nfbench.showing.tables import Column, Format, plain
+from nfbench.showing import accuracy, comparison, results, tables
+from nfbench.showing.tables import Column, Format, Laid, plain, telling, with_ends
 
 _TRAINED = ("dataset", "epochs", "recipe", "weights", "test_px", "lr", "augment")
 _UNBROKEN = 32
@@ -26,23 +27,9 @@ UNEQUAL = "≠"
 _NAMED = {
     "dataset": "{}",
     "batch": "batch {}",
-    "px": "{} px",
-    "precision": "{}",
-    "layout": "{}",
-    "compile": "compile {}",
-    "optimizer": "{}",
-    "norm": "{} norm",
-    "agc": "λ {}",
-    "agc_impl": "clip by {}",
-    "sam": "SAM {}",
-    "sam_scope": "a {}",
-    "ema": "EMA {}",
-    "world_size": "{} ranks",
+    **lines.TEXT,
     "micro_batch": "passes of {}",
-    "epochs": "epochs {}",
-    "recipe": "{} recipe",
     "lr": "lr {}",
-    "weights": "{} weights",
     "software": "{}",
 }
 """What is said of a net beside its name where nothing before it tells its rows apart."""
@@ -50,23 +37,23 @@ _NAMED = {
 
 def differences(base: Row, row: Row) -> list[str]:
     """Every setting in which ``row`` differs from its ``base``: "batch 8 against 32", the row's own first."""
-    found = comparison.differences(row, base)
+    parts = comparison.differences(row, base)
     # whole batches differ by their batch, and what has no SAM has no share of it
     implied = ["micro-batch "] if all(r.get("micro_batch") == r.get("batch") for r in (row, base)) else []
     implied += [] if "sam" in row and "sam" in base else ["sam fraction ", "sam scope "]
-    found = [part for part in found if not part.startswith(tuple(implied))]
+    parts = [part for part in parts if not part.startswith(tuple(implied))]
     keys = (*(_TRAINED if row["kind"] == "accuracy" else ()), "composed")
     pairs = [(key.replace("_", " "), plain(row.get(key)), plain(base.get(key))) for key in keys]
-    own, its = (str(r["software"]).split(", ") for r in (row, base))
-    only = [", ".join(part for part in one if part not in other) for one, other in ((own, its), (its, own))]
+    versions = [str(r["software"]).split(", ") for r in (row, base)]
+    only = [", ".join(part for part in one if part not in other) for one, other in (versions, versions[::-1])]
     pairs.append(("software", only[0] or units.ABSENT, only[1] or units.ABSENT))
-    return [*found, *(f"{short(key)} {short(a)} against {short(b)}" for key, a, b in pairs if a != b)]
+    return [*parts, *(f"{short(key)} {short(a)} against {short(b)}" for key, a, b in pairs if a != b)]
 
 
 def laid(rows: Sequence[Row]) -> list[Laid]:
     """The tables for people: a line a row, its ratios to the baseline's row, how they were come by and what differs."""
-    steps, trained = ([row for row in rows if row["kind"] == kind] for kind in ("step-time", "accuracy"))
-    return [_laid(part, columns) for part, columns in ((steps, _STEPS), (trained, _RUNS)) if part]
+    kinds = {"step-time": _STEPS, "accuracy": _RUNS}
+    return [_laid(part, kinds[part[0]["kind"]]) for part in grouped(rows, ["kind"])]
 
 
 def legend(rows: Sequence[Row]) -> list[str]:
@@ -78,12 +65,12 @@ def legend(rows: Sequence[Row]) -> list[str]:
     alone = (
         f"{without} of {len(rows)} rows have no ratio: there is no such baseline of their kind, machine and data set."
     )
-    told = (
+    sentences = (
         (alone, without > 0),
         (f"×: the row's over that of {base}.", bool(base)),
         (
             f"{UNEQUAL}: of another batch or px than the baseline's row, so the ratio is not of the nets alone.",
-            any(_marked("1", row) != "1" for row in rows),
+            any(map(_mark, rows)),
         ),
         (reported, any("reported_ratios" in row for row in rows)),
         ("in turns: both took turns in the same rounds; ± is 95 % over rounds of fresh processes.", "in turns" in hows),
@@ -92,130 +79,126 @@ def legend(rows: Sequence[Row]) -> list[str]:
             any(row.get("how") == "separate runs" and row["kind"] == "step-time" for row in rows),
         ),
     )
-    return [line for line, needed in told if needed]
+    return [line for line, needed in sentences if needed]
 
 
+def ratio(row: tables.Row, key: str) -> str:
+    """'1.12 ± 0.01', with a sign where batch or px are not the same; '1.12' where there is no interval."""
+    value, low, high = with_ends(row, key)
+    if value is None:
+        return units.ABSENT
+    memory = f" ({row['memory_of']})" if key == "memory_ratio" else ""
+    return units.interval(value, low, high) + memory + _mark(row)
+
+
+def difference(row: tables.Row) -> str:
+    """That of two top-1 in percentage points: '+1.2 ± 0.3 pp', with the same sign."""
+    value, low, high = with_ends(row, "top1_difference")
+    if value is None:
+        return units.ABSENT
+    if low is None or high is None or high <= low:
+        return accuracy.points(value) + _mark(row)
+    text = ("+" if value > 0 else "") + units.plus_minus(100 * value, 50 * (high - low))
+    return f"{text} pp".replace("-", "−") + _mark(row)
+
+
+def _mark(row: tables.Row) -> str:
+    parts = str(row.get("differs", "")).split("; ")
+    return f" {UNEQUAL}" if any(part.startswith(_WORKLOAD) for part in parts) else ""
+
+
+def _reported(row: tables.Row) -> str:
+    return plain(row.get("reported_ratios")).replace(f"{PAPER}, ", "")
+
+
+def _how(row: tables.Row) -> str:
+    how = plain(row.get("how"))
+    return f"{how} ({row['turns']})" if how == "in turns" else how
+
+
+def _differs(row: tables.Row) -> str:
+    parts = [part for part in row.get("differs", "").split("; ") if part]
+    if any(part.startswith("norm ") for part in parts) and row["model"] != row.get("baseline_model"):
+        # that one net is normalized and clipped otherwise is what they are compared for
+        parts = [part for part in parts if not part.startswith(_EXPECTED)]
+    return "; ".join(parts) or units.ABSENT
+
+
+_NET = Column("model", "net", right=False, cell=itemgetter("net"))
+_MACHINE = Column("machine", "machine", short, right=False)
+_STATUS = Column("status", "status", right=False)
+_DIFFERS = Column("differs", "differs in", right=False, cell=_differs)
+_HOW = Column("how", "how", right=False, cell=_how)
+_THROUGHPUT = Column("throughput_ratio", "× images/s", spare=4, cell=partial(ratio, key="throughput_ratio"))
+_ENERGY = Column("image_energy_ratio", "× energy an image", spare=5, cell=partial(ratio, key="image_energy_ratio"))
 _STEPS = (
-    Column("model", "net", right=False),
-    Column("interval", "step time"),
-    Column("ratio", "× baseline's"),
-    Column("against", "differs in", plain, right=False),
-    Column("how", "how", plain, right=False),
-    Column("reported_ratios", "reported", plain, right=False, spare=2),
-    Column("throughput", "× images/s", spare=4),
-    Column("memory", "× peak memory", spare=4),
-    Column("energy", "× energy an image", spare=5),
-    Column("machine", "machine", right=False, role="setting"),
-    Column("status", "status", right=False, role="outcome"),
+    _NET,
+    Column("step_time", "step time", cell=results.step_time),
+    Column("step_time_ratio", "× baseline's", cell=partial(ratio, key="step_time_ratio")),
+    _DIFFERS,
+    _HOW,
+    Column("reported_ratios", "reported", right=False, spare=2, cell=_reported),
+    _THROUGHPUT,
+    Column("memory_ratio", "× peak memory", spare=4, cell=partial(ratio, key="memory_ratio")),
+    _ENERGY,
+    _MACHINE,
+    _STATUS,
 )
 _RUNS = (
-    Column("model", "net", right=False),
-    Column("top1", "top-1"),
-    Column("points", "to baseline's"),
-    Column("against", "differs in", plain, right=False),
-    Column("how", "how", plain, right=False),
-    Column("training", "× step", spare=3),
-    Column("throughput", "× images/s", spare=4),
-    Column("energy", "× energy an image", spare=5),
-    Column("machine", "machine", right=False, role="setting"),
-    Column("status", "status", right=False, role="outcome"),
+    _NET,
+    Column("top1", "top-1", cell=accuracy.top1),
+    Column("top1_difference", "to baseline's", cell=difference),
+    _DIFFERS,
+    _HOW,
+    Column("train_step_time_ratio", "× step", spare=3, cell=partial(ratio, key="train_step_time_ratio")),
+    _THROUGHPUT,
+    _ENERGY,
+    _MACHINE,
+    _STATUS,
 )
+COLUMNS = tuple(replace(c, title=c.key.replace("_", " ")) for c in (*_STEPS, *_RUNS) if c.key in KEYS)
+"""What `against` adds to rows, as a column beside any others."""
 
 
 def _laid(rows: Sequence[Row], columns: Sequence[Column]) -> Laid:
-    shown = [_shown(row, name) for row, name in zip(rows, _names(rows), strict=True)]
-    kept = [
-        c
-        for c in columns
-        if (c.key == "model" or any(line.get(c.key) is not None for line in shown))
-        and (c.key != "status" or any(line["status"] != "ok" for line in shown))
-        and (c.key != "machine" or len({line["machine"] for line in shown}) > 1)
-    ]
+    named = [{**row, "net": name} for row, name in zip(rows, _names(rows), strict=True)]
+    shown = telling(columns, named)
     bases = dict.fromkeys(short(str(row["baseline_model"])) for row in rows if "baseline_model" in row)
     whose = f"{next(iter(bases))}'s" if len(bases) == 1 else "baseline's"
-    kept = [replace(c, title=c.title.replace("baseline's", whose)) for c in kept]
-    if max(len(line["net"]) for line in shown) > _UNBROKEN:
-        kept[0] = replace(kept[0], key="net")
-    return Laid(kept, [{**line, "model": line["net"]} for line in shown])
+    shown = [replace(c, title=c.title.replace("baseline's", whose)) for c in shown]
+    if max(len(row["net"]) for row in named) > _UNBROKEN:
+        shown[0] = replace(shown[0], key="net")
+    return Laid(shown, named)
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
     """The model of each, with as many of its settings as tell the rows of that model apart."""
-    models: dict[str, list[Row]] = {}
-    for row in rows:
-        models.setdefault(row["model"], []).append(row)
-    telling = {model: _telling(same) for model, same in models.items()}
+    telling_of = {alike[0]["model"]: _telling_settings(alike) for alike in grouped(rows, ["model"])}
     return [
         ", ".join(
-            short(_NAMED[key].format(str(row[key]).partition(",")[0]) if key else str(row["model"]))
-            for key in ("", *telling[row["model"]])
-            if not key or key in row
+            short(text)
+            for text in (
+                str(row["model"]),
+                *(
+                    _NAMED[key].format(str(row[key]).partition(",")[0])
+                    for key in telling_of[row["model"]]
+                    if key in row
+                ),
+            )
         )
         for row in rows
     ]
 
 
-def _telling(rows: Sequence[Row]) -> list[str]:
-    found: list[str] = []
-    apart = 1
+def _telling_settings(rows: Sequence[Row]) -> list[str]:
+    keys: list[str] = []
     for key in _NAMED:
-        distinct = len({tuple(row.get(k) for k in (*found, key)) for row in rows})
-        if distinct > apart:
-            found, apart = [*found, key], distinct
-    return found
+        if len(grouped(rows, [*keys, key])) > len(grouped(rows, keys)):
+            keys.append(key)
+    return keys
 
 
-def _shown(row: Row, name: str) -> dict[str, Any]:
-    differs = [part for part in row.get("differs", "").split("; ") if part]
-    if any(part.startswith("norm ") for part in differs) and row["model"] != row.get("baseline_model"):
-        # that one net is normalized and clipped otherwise is what they are compared for
-        differs = [part for part in differs if not part.startswith(_EXPECTED)]
-    how = row.get("how")
-    if how == "in turns":
-        how = f"in turns ({row['turns']})"
-    line: dict[str, Any] = {
-        "net": name,
-        "interval": results.with_interval(row),
-        "ratio": _marked(factor(row, "step_time_ratio"), row),
-        "how": how,
-        "reported_ratios": row["reported_ratios"].replace(f"{PAPER}, ", "") if "reported_ratios" in row else None,
-        "throughput": factor(row, "throughput_ratio"),
-        "memory": factor(row, "memory_ratio") + (f" ({row['memory_of']})" if "memory_of" in row else ""),
-        "energy": factor(row, "image_energy_ratio"),
-        "training": factor(row, "train_step_time_ratio"),
-        "top1": accuracy.top1(row),
-        "points": _marked(_points(row), row),
-        "machine": short(str(row["machine"])),
-        "against": "; ".join(differs) or None,
-        "status": row["status"],
-    }
-    return {name: value for name, value in line.items() if value != units.ABSENT}
-
-
-def _marked(text: str, row: Row) -> str:
-    """A ratio with the sign of what is not the same where batch or px are not."""
-    other = any(part.startswith(_WORKLOAD) for part in row.get("differs", "").split("; "))
-    return f"{text} {UNEQUAL}" if other and text != units.ABSENT else text
-
-
-def factor(row: Row, name: str) -> str:
-    """'1.12 ± 0.01'; without an interval where there is none."""
-    value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
-    return units.ABSENT if value is None else units.interval(value, low, high)
-
-
-def _points(row: Row) -> str:
-    value, low, high = (row.get(f"top1_difference{end}") for end in ("", "_low", "_high"))
-    if value is None:
-        return units.ABSENT
-    if low is None or high is None or high <= low:
-        text = f"{100 * value:+.2f}"
-    else:
-        text = ("+" if value > 0 else "") + units.plus_minus(100 * value, 50 * (high - low))
-    return f"{text} pp".replace("-", "−")
-
-
-def told(keys: Sequence[str], rows: Sequence[Row], format: Format) -> list[str]:
+def with_ratios(keys: Sequence[str], rows: Sequence[Row], format: Format) -> list[str]:
     """``keys`` and, where rows have ratios and only those are asked for, how they were come by and what differs.
 
     Where no ratio is asked for, those of the step time and the top-1 follow, raw with the ends of their intervals.
@@ -227,8 +210,3 @@ def told(keys: Sequence[str], rows: Sequence[Row], format: Format) -> list[str]:
     more = [f"{name}{end}" for name in ("step_time_ratio", "top1_difference") for end in ends]
     more = [] if ratios else [key for key in more if any(key in row for row in rows)]
     return list(dict.fromkeys((*keys, *more, "how", "differs")))
-
-
-def with_interval(row: Row, name: str) -> str:
-    """A ratio of `relative.KEYS`, or the difference of top-1, with half of its interval; absent where it is."""
-    return _marked(_points(row) if name == "top1_difference" else factor(row, name), row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nfbench.analysis.claim import Verdict
+from nfbench.analysis.claims import Verdict
 from nfbench.records import Result
 from nfbench.showing import answers
 from nfbench.showing import claims as show_claims
@@ -37,7 +37,7 @@ def judged(results: Sequence[Result], noisy: bool = False) -> list[Judged]:
 
 def _claim(verdict: Verdict) -> Claim:
     claim = verdict.claim
-    deciding = [f"{f.about}: {f.judged}" for f in verdict.figures if f.decides]
+    deciding = [f"{f.about}: {f.judged}" for f in verdict.figures]
     more = [f"and {len(deciding) - _NAMED} more below"] if len(deciding) > _NAMED else []
     return Claim(
         claim.id,

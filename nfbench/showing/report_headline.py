@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from nfbench import units
 from nfbench.analysis import compare
+from nfbench.analysis.accuracy import norm_of
 from nfbench.analysis.asked import said
-from nfbench.analysis.claim import norm, reduced
+from nfbench.analysis.claims import reduced
 from nfbench.analysis.compare import Ratio
 from nfbench.catalog import published
 from nfbench.catalog.models import find
@@ -181,7 +182,7 @@ def _normalizer_free_first(ratio: Ratio) -> Ratio | None:
 def _norm(result: Result) -> str | None:
     """What a net normalizes with; None where that is not known to be its own."""
     asked = result.workload.norm if isinstance(result.workload, StepTime) else "auto"
-    own = norm(result.workload.model)
+    own = norm_of(result.workload.model)
     return own if asked in ("auto", own) else None
 
 

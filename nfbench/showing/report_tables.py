@@ -7,29 +7,17 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nfbench.analysis import clips, sweeps
+from nfbench.analysis import sweeps
 from nfbench.showing import accuracy, answers, counted, ratios, results
 from nfbench.showing import clips as show_clips
 from nfbench.showing import sweeps as show_sweeps
-from nfbench.showing.laid import Laid
 from nfbench.showing.report import CELL, Cell, Head, Table, clean
 from nfbench.showing.study import Shown
+from nfbench.showing.tables import Laid
 from nfbench.units import ABSENT
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_BEHIND = {
-    "interval": "step_time",
-    "shown": "speedup",
-    "shown_top1": "top1",
-    "shown_target": "time_to_target",
-    "shown_bn": "time_to_bn",
-    "shown_time": "time",
-    "shown_speedup": "speedup",
-    "shown_over_floor": "over_floor",
-}
-"""The keys of texts that were made of a raw value, and the key of that."""
 
 
 class Swept(NamedTuple):
@@ -56,11 +44,11 @@ def tables(seen: Shown, over: Swept) -> list[Table]:
     if seen.steps:
         found.append(("steps", results.laid(seen.steps)))
     if seen.ratios:
-        found.append(("ratios", ratios.laid(seen.ratios)))
+        found.append(("ratios", ratios.laid(ratios.rows(seen.ratios))))
     if seen.trained:
         found.append(("accuracy", accuracy.laid(seen.trained)))
     if seen.clips:
-        found += (("clips", laid) for laid in show_clips.laid(seen.clips, clips.shares(seen.steps)))
+        found += (("clips", laid) for laid in show_clips.laid(seen.clips, seen.steps))
     if seen.counted:
         found += (("counted", laid) for laid in counted.laid(seen.counted))
     clipped = show_sweeps.agc_grids(over.clips) if over.clips is not None else []
@@ -86,11 +74,10 @@ _TITLES = {"steps": "Step times", "ratios": "Ratios measured in turns", "accurac
 
 def _table(name: str, laid: Laid) -> Table:
     heads = tuple(Head(clean(c.title, 80), c.right, c.key.startswith("reported")) for c in laid.columns)
-    rows = tuple(tuple(_cell(row, c.key, c.show(row.get(c.key))) for c in laid.columns) for row in laid.rows)
+    rows = tuple(tuple(_cell(row.get(c.key), c.text(row)) for c in laid.columns) for row in laid.rows)
     return Table(name, clean(laid.title or _TITLES.get(name, name), CELL), heads, rows)
 
 
-def _cell(row: Any, key: str, text: str) -> Cell:
-    raw = row.get(_BEHIND.get(key, f"{key}{show_sweeps.RAW}"), row.get(key))
+def _cell(raw: Any, text: str) -> Cell:
     number = isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) < 2**1000 and math.isfinite(raw)
     return Cell(clean(text, CELL), float(raw) if number else None)

@@ -16,16 +16,14 @@ from nfbench.analysis.rows import Row, quiet, rows
 from nfbench.analysis.sessions import current
 from nfbench.errors import BadResults
 from nfbench.records import Result, StepTime, key
-from nfbench.showing import accuracy as show_accuracy
-from nfbench.showing import clips as show_clips
-from nfbench.showing import results as show
-from nfbench.showing.counted import table as counted_table
-from nfbench.showing.ratios import table as ratio_table
-from nfbench.showing.tables import Format
+from nfbench.showing import views
 
 
 class Shown(NamedTuple):
-    """The rows of each kind that results hold; ``noisy`` tells that noisy steps count as any other."""
+    """The rows of each kind that results hold; ``noisy`` tells that noisy steps count as any other.
+
+    ``aside`` says in a sentence each what was set aside of timed steps and of training runs.
+    """
 
     steps: list[Row]
     trained: list[Row]
@@ -34,36 +32,48 @@ class Shown(NamedTuple):
     ratios: list[Ratio]
     results: list[Result]
     noisy: bool = False
+    aside: tuple[str, str] = ("", "")
+
+    @property
+    def kinds(self) -> views.Kinds:
+        """The same as rows alone."""
+        return views.Kinds(self.steps, views.of_ratios(self.ratios), self.clips, self.trained, self.counted)
 
     def quiet(self) -> Shown:
         """The same without noisy steps."""
         return self._replace(steps=[row for row in self.steps if "noisy" not in row])
 
 
-def shown(results: Sequence[Result], everything: bool = True, noisy: bool = False) -> Shown:
+def shown(
+    results: Sequence[Result], everything: bool = True, noisy: bool = False, target: float | None = None
+) -> Shown:
     """The rows of ``results``; of the newest software of each workload and machine unless ``everything``.
 
-    No ratio is made of noisy rows unless ``noisy``.
+    No ratio is made of noisy rows unless ``noisy``. Training runs are timed until ``target``, a top-1.
     """
-    kept = current(results)
+    newest = current(results)
+    steps, steps_aside = rows(newest, everything, noisy=noisy)
+    trained, trained_aside = accuracy.rows(newest, everything, target)
     return Shown(
-        rows(kept, everything, noisy=noisy)[0],
-        accuracy.rows(kept, everything)[0],
-        clips.rows(kept),
-        counted.rows(kept),
-        ratios(kept if noisy else quiet(kept), everything),
-        kept,
+        steps,
+        trained,
+        clips.rows(newest),
+        counted.rows(newest),
+        ratios(newest if noisy else quiet(newest), everything),
+        newest,
         noisy,
+        (steps_aside, trained_aside),
     )
 
 
 def ratios(results: Sequence[Result], everything: bool = True) -> list[Ratio]:
     """The ratios of all pairs of workloads that took turns within a session, the first of its first turn on top.
 
-    Those of the newest software of each pair and machine, unless ``everything``.
+    Those of the newest software of each pair and machine, unless ``everything``. The fake device's only where there is
+    no other.
     """
     sessions: dict[str, list[Result]] = {}
-    for r in results:
+    for r in [r for r in results if r.machine.device != "fake"] or results:
         if r.session is not None and isinstance(r.workload, StepTime):
             sessions.setdefault(r.session, []).append(r)
     pairs: dict[tuple[object, ...], list[Result]] = {}
@@ -85,26 +95,6 @@ def ratios(results: Sequence[Result], everything: bool = True) -> list[Ratio]:
         if (ratio := compare.paired(group, net, baseline)) is not None:
             found.append(ratio)
     return found
-
-
-def texts(results: Sequence[Result], everything: bool = False) -> dict[str, str]:
-    """The tables that are kept beside results, by file name: each as CSV, raw and in SI units, and as Markdown."""
-    found = shown(results, everything)
-    made: dict[str, str] = {}
-    formats: tuple[Format, ...] = ("csv", "md")
-    for format in formats:
-        if found.steps:
-            made[f"steps.{format}"] = show.wide(found.steps, format)
-        if found.ratios:
-            made[f"ratios.{format}"] = ratio_table(found.ratios, format)
-        if found.trained:
-            made[f"accuracy.{format}"] = show_accuracy.wide(found.trained, format)
-        if found.clips:
-            text = show_clips.tables(found.clips, clips.shares(found.steps) if format == "md" else found.steps, format)
-            made[f"clips.{format}"] = text
-        if found.counted:
-            made[f"counted.{format}"] = counted_table(found.counted, format)
-    return made
 
 
 def write(folder: Path, made: dict[str, str]) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nfbench import units
@@ -10,8 +11,7 @@ from nfbench.analysis import sweeps
 from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.catalog.datasets import DATASETS
-from nfbench.showing.laid import Laid
-from nfbench.showing.tables import Column, Format, printable, render
+from nfbench.showing.tables import Column, Format, Laid, keyed, printable, render
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,6 @@ _BATCHES = {
     "memory_image": "peak memory over the images of a pass",
     "image_energy": "energy an image",
 }
-RAW = " raw"
 _LONGEST = 60
 """Characters of a name in a table for people."""
 
@@ -78,12 +77,16 @@ def _grid(title: str, frame: pd.DataFrame, value: str, index: str = "net") -> Gr
 
 def batch_sweep(frame: pd.DataFrame, format: Format) -> str:
     """A `batch_sweep` as text."""
-    return _text(frame, format, batch_answer(frame), batch_grids(frame))
+    if format in ("csv", "json"):
+        return _raw(frame, format)
+    return _text(batch_answer(frame), batch_grids(frame), format)
 
 
 def agc_sweep(frame: pd.DataFrame, format: Format) -> str:
     """An `agc_sweep` as text."""
-    return _text(frame, format, agc_answer(frame), agc_grids(frame))
+    if format in ("csv", "json"):
+        return _raw(frame, format)
+    return _text(agc_answer(frame), agc_grids(frame), format)
 
 
 def batch_answer(frame: pd.DataFrame) -> str:
@@ -180,38 +183,34 @@ def _near_chance(row: Row) -> bool:
     return bool(row["top1"] < 1.5 / classes)
 
 
-def _text(frame: pd.DataFrame, format: Format, answer: str, grids: Sequence[Grid]) -> str:
-    return _long(frame, format) if format in ("csv", "json") else _wide(answer, grids, format)
+def _raw(frame: pd.DataFrame, format: Format) -> str:
+    return render(keyed(frame.columns), sweeps.records(frame), format)
 
 
-def _long(frame: pd.DataFrame, format: Format) -> str:
-    return render([Column(key, key) for key in frame.columns], sweeps.records(frame), format)
-
-
-def _wide(answer: str, grids: Sequence[Grid], format: Format) -> str:
+def _text(answer: str, grids: Sequence[Grid], format: Format) -> str:
     tables = [laid(grid, format).text(format) for grid in grids]
-    return "\n".join([*([f"{_shown(answer, format)}\n"] if answer else []), *tables])
+    return "\n".join([*([f"{_lines(answer)}\n"] if answer else []), *tables])
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def laid(grid: Grid, format: Format = "md") -> Laid:
-    """A wide table. The places of its columns are their keys, since two nets may have one name once it is cut; the raw
-    value of a text stands under its key and ``RAW``."""
-    across = grid.frame.columns
-    columns = [Column("0", "λ" if grid.frame.index.name == "agc" else str(grid.frame.index.name), right=False)]
+    """A wide table. The places of its columns are their keys, since two nets may have one name once it is cut."""
+    across, down = grid.frame.columns, grid.frame.index
     # a terminal has no room to say it in each
-    batch = "batch " if format == "md" and grid.frame.columns.name == "batch" else ""
-    columns += [Column(str(i), f"{batch}{_label(value)}") for i, value in enumerate(across, 1)]
-    rows = [
-        {"0": _label(index)}
-        | {str(i): text for i, text in enumerate(texts, 1)}
-        | {f"{i}{RAW}": value for i, value in enumerate([index, *values]) if isinstance(value, float | int)}
-        for index, texts, values in zip(grid.frame.index, grid.frame.to_numpy().tolist(), grid.raw, strict=True)
+    batch = "batch " if format == "md" and across.name == "batch" else ""
+    titles = ["λ" if down.name == "agc" else str(down.name), *(f"{batch}{_label(value)}" for value in across)]
+    columns = [
+        Column(str(place), title, right=place > 0, cell=itemgetter(f"text {place}"))
+        for place, title in enumerate(titles)
     ]
-    return Laid(columns, rows, _shown(grid.title, format))
-
-
-def _shown(text: str, format: Format) -> str:
-    return "\n".join(map(printable, text.split("\n"))) if format in ("rich", "md") else text
+    rows = []
+    for name, texts, values in zip(down, grid.frame.to_numpy().tolist(), grid.raw, strict=True):
+        row: Row = {f"text {place}": text for place, text in enumerate([_label(name), *texts])}
+        rows.append(row | {str(place): value for place, value in enumerate([name, *values])})
+    return Laid(columns, rows, grid.title)
 
 
 def _label(value: object) -> str:

@@ -16,7 +16,6 @@ from nfbench.measuring.outcome import Labels, frame
 from nfbench.records import Accuracy, Flops, Machine, Result
 from nfbench.studies.checkpoints import folder_of
 from nfbench.studies.done import Done, failed, software_of
-from nfbench.studies.durations import Durations
 from nfbench.studies.entry import Task
 from nfbench.studies.execute import Board, Found, Home, Wanted
 from nfbench.studies.fleet import Fleet, different
@@ -92,7 +91,6 @@ class _Distribution:
     def run(self, home: Callable[[Machine], Home], wanted: Wanted) -> Found:
         self.hello = self._hello()
         earlier = home(self.hello.machine).earlier
-        self.durations = Durations(r for r in earlier if _alike(r.machine, self.hello.machine))
         self.results = _done([] if wanted.fresh else earlier, self.hello, self.tasks)
         missing = [p for p, rows in enumerate(self.results) if rows is None or (wanted.retry and failed(rows))]
         to_do = missing[: wanted.limit]
@@ -160,8 +158,7 @@ class _Distribution:
         if wanted.skip is not None and (why := wanted.skip(task, found)) is not None:
             self.passed_over[place] = why
             return False
-        left = [place, *(p for p, _ in self.running.values()), *self.waiting]
-        self.board.begun(place, [self.durations.of(self.tasks[p]) for p in left])
+        self.board.begun(place)
         share = _share(task)
         asked = Asked(self._with_checkpoint(task), self.fleet.device, self.study, self.fleet.name, share)
         ref = self.nodes.hand_out("measure", asked, self.fleet.need(share))
@@ -196,7 +193,6 @@ class _Distribution:
         self.keep(rows)
         self.results[place] = rows
         self.ran += 1
-        self.durations.learn(rows)
         self.board.ended(place, rows, time.monotonic() - began)
 
     def _other_software(self, task: Task, rows: Sequence[Result]) -> NfbenchError | None:

@@ -13,10 +13,9 @@ import msgspec
 from nfbench.analysis.sessions import CUT_OFF
 from nfbench.analysis.store import new_id
 from nfbench.measuring.outcome import Labels, frame
-from nfbench.records import Accuracy, AgcCost, Machine, Resolved, Result, StepTime, key, reading
+from nfbench.records import Accuracy, AgcCost, Machine, Resolved, Result, StepTime, key
 from nfbench.studies.checkpoints import Checkpoints
 from nfbench.studies.done import TIME_LIMIT, Done, failed
-from nfbench.studies.durations import TASK_TIME, Durations, Expected
 from nfbench.studies.entry import Task
 from nfbench.studies.group import Group, Seat, Unstarted, Watcher, running
 from nfbench.studies.messages import Hello
@@ -32,8 +31,8 @@ class Board(Watcher, Protocol):
     def planned(self, tasks: Sequence[Task], found: Sequence[Sequence[Result] | None], to_do: Sequence[int]) -> None:
         """All tasks, what earlier sessions found of each, and the places of those that will run now."""
 
-    def begun(self, place: int, left: Sequence[Expected | None]) -> None:
-        """The task at ``place`` begins; ``left`` is what it and those after it are expected to take."""
+    def begun(self, place: int) -> None:
+        """The task at ``place`` begins."""
 
     def ended(self, place: int, results: Sequence[Result], seconds: float) -> None:
         """It ended, after so many seconds."""
@@ -133,7 +132,6 @@ class _Execution:
             self.hello = self._hello()
             folder, earlier = self.home(self.hello.machine)
             self.checkpoints = Checkpoints(folder, self.tasks, (self.hello.machine, self.hello.software))
-            self.durations = Durations(r for r in earlier if r.machine == self.hello.machine)
             done = Done([] if self.wanted.fresh else earlier, self.hello.machine, self.hello.software)
             self.results = [done.rows(task) for task in self.tasks]
             to_do = [place for place, rows in enumerate(self.results) if self._missing(rows)][: self.wanted.limit]
@@ -193,7 +191,7 @@ class _Execution:
             self.passed_over[place] = why
             self.left.remove(place)
             return
-        self.board.begun(place, [self.durations.of(self.tasks[p]) for p in self.left])
+        self.board.begun(place)
         group.labels = Labels(session=new_id(), study=self.study)
         if isinstance(task.workload, Accuracy):
             group.seats = (Seat(task.workload, sources=self.checkpoints.sources(task)),)
@@ -204,18 +202,14 @@ class _Execution:
         _turns(task, group, self.buffer, self.board, self._unstarted)
         seconds = time.monotonic() - began
         rows = list(self.buffer)
-        if rows:
-            took = reading(TASK_TIME, "s", "run", "runner", [seconds])
-            rows[-1] = msgspec.structs.replace(rows[-1], readings=(*rows[-1].readings, took))
-            if rows[-1].status == "timeout" and task.entry.time_limit is not None:
-                limit = {TIME_LIMIT: f"{task.entry.time_limit:g}"}
-                rows[-1] = msgspec.structs.replace(rows[-1], notes={**rows[-1].notes, **limit})
+        if rows and rows[-1].status == "timeout" and task.entry.time_limit is not None:
+            limit = {TIME_LIMIT: f"{task.entry.time_limit:g}"}
+            rows[-1] = msgspec.structs.replace(rows[-1], notes={**rows[-1].notes, **limit})
         self.buffer[:] = rows
         self._flush()
         self.results[place] = rows
         self.ran += 1
         self.left.remove(place)
-        self.durations.learn(rows)
         if failed(rows):
             # it is gone, or has words left to say that are no answer to what it is asked next
             for index in range(len(group.seats)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,9 +17,8 @@ from nfbench.learning.sources import Sources
 from nfbench.measuring.lock import SHARED
 from nfbench.measuring.outcome import Labels, scrubbed
 from nfbench.measuring.watch import Silent
-from nfbench.records import Record, Result, Sampling, Software, StepTime, reading
+from nfbench.records import Record, Result, Sampling, Software, StepTime
 from nfbench.studies import runs
-from nfbench.studies.durations import TASK_TIME
 from nfbench.studies.entry import Task
 from nfbench.studies.execute import measured_once
 from nfbench.studies.group import Group, Seat, Unstarted
@@ -62,16 +60,13 @@ def decoded(content: bytes) -> Report:
 
 
 class Listener(Silent):
-    """Keeps the notes of a task for the report, and when its first turn began."""
+    """Keeps the notes of a task for the report."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self.began: float | None = None
 
     def about(self, subject: str) -> None:
-        # the start of the processes has no subject
-        if subject and self.began is None:
-            self.began = time.monotonic()
+        return None
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -172,9 +167,6 @@ def _measured(asked: Asked, watch: Listener) -> Report:
         return Report(refused=(error.what, error.why, error.try_))
     except NfbenchError as error:
         return Report(refused=(error.what, error.why, error.try_))
-    if results and watch.began is not None:
-        took = reading(TASK_TIME, "s", "run", "runner", [time.monotonic() - watch.began])
-        results[-1] = msgspec.structs.replace(results[-1], readings=(*results[-1].readings, took))
     if asked.share < 1:
         beside = {"share": f"{asked.share:g} of the device, beside another run"}
         results = [msgspec.structs.replace(r, notes=r.notes | beside) for r in results]
