@@ -102,7 +102,7 @@ def test_the_newest_of_each_row_are_drawn_first_and_two_of_all() -> None:
     failed = timed("resnet50", status="error", readings=())
     made = drawn("steps", *pair, cut, failed, timed("nfnet-f0", second=30, machine=H200))
     assert [row["model"] for row in made.drawn] == ["nfnet-f0", "nf-resnet101"] and len(made.missing) == 11
-    room = "there is room for 2 figures, each of one run: the newest are drawn: draw fewer at once, with --where"
+    room = "there is room for 2 figures of one run each, the newest: draw fewer at once, with --where"
     assert why(made) == {"error, no step time", room}
 
 

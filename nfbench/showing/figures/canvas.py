@@ -100,7 +100,7 @@ def frame(figure: Figure, title: str, note: str = "", handles: Sequence[Artist] 
         figure.supxlabel("\n".join(below), x=0.01, y=0.04 / high, ha="left", va="bottom", fontsize=7)
         # what is laid out ends above it
         figure._supxlabel.set_in_layout(False)  # type: ignore[attr-defined]
-        figure.get_layout_engine().set(rect=(0, foot / high, 1, 1 - foot / high))  # type: ignore[union-attr]
+        figure.get_layout_engine().set(rect=(0, foot / high, 1, 1 - foot / high))  # type: ignore[union-attr, call-arg]
     if handles:
         size = 7
         figure.legend(
@@ -141,6 +141,12 @@ def hollow(marker: str, **more: Any) -> dict[str, Any]:
 def dark(colour: str) -> tuple[float, ...]:
     """A colour as letters have it: what is bright enough for a marker is too pale to read."""
     return tuple(0.6 * part for part in to_rgb(colour))
+
+
+def bars(axes: Axes, ends: Sequence[tuple[float, float, float]], **style: Any) -> None:
+    """Draw a bar upright for each place with its ends."""
+    x, low, high = ([end[i] for end in ends] for i in range(3))
+    axes.vlines(x, low, high, **style)
 
 
 def log_axis(
@@ -256,8 +262,8 @@ def _texts(axes: Axes, labels: Sequence[Label], half: float) -> list[Text]:
     places = [np.asarray(axes.transData.transform((label.x, label.y))) for label in labels]
     for i, (label, place) in enumerate(zip(labels, places, strict=True)):
         above = sum(bool((abs(other - place) < half).all()) for other in places[:i])
-        at = axes.transData.inverted().transform(place + np.multiply(half, (2, -2 * above)))
-        text = axes.text(*at, label.text, fontsize=7, color=dark(label.colour), va="center", zorder=4)
+        x, y = axes.transData.inverted().transform(place + np.multiply(half, (2, -2 * above)))
+        text = axes.text(x, y, label.text, fontsize=7, color=dark(label.colour), va="center", zorder=4)
         text.set_path_effects([withStroke(linewidth=2, foreground="white")])
         text.set_in_layout(False)
         texts.append(text)
@@ -284,7 +290,7 @@ def _lead(axes: Axes, label: Label, text: Text, box: Any, half: float) -> None:
         leader = {"arrowstyle": "-", "linewidth": 0.5, "color": label.colour, "shrinkA": 0, "shrinkB": 4}
         # an artist of its own, so that the text's box is that of the text
         line = axes.annotate("", (label.x, label.y), xytext=text.get_position(), arrowprops=leader, zorder=3.5)
-        line.arrow_patch.set_patchA(text)  # type: ignore[attr-defined]
+        line.arrow_patch.set_patchA(text)  # type: ignore[union-attr, arg-type]
         line.set_in_layout(False)
 
 

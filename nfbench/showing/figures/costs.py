@@ -25,6 +25,7 @@ from nfbench.showing.figures.canvas import (
     DASHES,
     Label,
     accuracy_axis,
+    bars,
     family_handles,
     frame,
     hollow,
@@ -228,8 +229,8 @@ def _sizes(axes: Axes, rows: Sequence[Row], x: Callable[[Row], float], order: Ca
         sizes.sort(key=order)  # type: ignore[arg-type]
         tops = [top1(row) for row in sizes]
         axes.plot(list(map(x, sizes)), tops, color=colour, linewidth=1, marker=marker, markersize=6, zorder=3)  # type: ignore[arg-type]
-        bars = [(x(row), *ends) for row in sizes if (ends := top1_ends(row)) is not None]
-        axes.vlines(*(zip(*bars, strict=True) if bars else ([], [], [])), color=colour, linewidth=1.2, zorder=2)
+        upright = [(x(row), *ends) for row in sizes if (ends := top1_ends(row)) is not None]
+        bars(axes, upright, color=colour, linewidth=1.2, zorder=2)
 
 
 def _all_named(rows: Sequence[Row]) -> bool:

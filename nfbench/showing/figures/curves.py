@@ -27,6 +27,7 @@ from nfbench.showing.figures.canvas import (
     Fill,
     Look,
     accuracy_axis,
+    bars,
     dark,
     frame,
     handle,
@@ -329,7 +330,8 @@ def draw(
         log_axis(axes.yaxis, values, scale.text, scale.base, least=1.0 if scale.base == 10 else 3.0)
     else:
         value_axis(axes.yaxis, values, scale.text)
-    label = across(axes, sorted({float(one.x) for line in lines for one in (*line.points, *line.failed)}))
+    places = {p.x for line in lines for p in line.points} | {f.x for line in lines for f in line.failed}
+    label = across(axes, sorted(places))
     last = axes
     if failing:
         last = figure.add_subplot(inner[1], sharex=axes)
@@ -358,9 +360,8 @@ def _line(axes: Axes, line: Line) -> None:
         # a half is told at this size
         drawn.set(markersize=5.5 if fill == "full" else 7, markerfacecoloralt="none" if half else "white")
         drawn.set(linestyle="none", fillstyle="bottom" if half else fill, label=f"_{plain(line.name, ENTRY)}")
-    bars = [(p.x, p.low, p.high) for p in points if p.low is not None and p.high is not None]
-    if bars:
-        axes.vlines(*zip(*bars, strict=True), color=colour, linewidth=1.4, zorder=2)
+    upright = [(p.x, p.low, p.high) for p in points if p.low is not None and p.high is not None]
+    bars(axes, upright, color=colour, linewidth=1.4, zorder=2)
 
 
 def _batch_axis(axes: Axes, values: Sequence[float]) -> str:

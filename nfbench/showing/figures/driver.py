@@ -105,7 +105,7 @@ def drawing(kind: Kind, held: Held) -> Drawing:
         else:
             sound.append(row)
     figure_of = _function(kind)
-    places = []
+    places: list[tuple[object, ...]] = []
     for place, rows in grouped(sound, kind.place).items():
         shown = _fitting(kind, rows, made)
         if not shown:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from nfbench.analysis.rows import Row
 from nfbench.records import Software
-from nfbench.showing.figures.canvas import DASHES, frame, near_axis
+from nfbench.showing.figures.canvas import DASHES, bars, frame, near_axis
 from nfbench.showing.figures.prepared import grouped
 from nfbench.showing.figures.style import COLOURS, COLUMN, MARKERS, PAGE, headers, interval, names, plain
 
@@ -74,9 +74,10 @@ def _draw(axes: Axes, panel: Sequence[Row], softwares: Sequence[Software], size:
         points = sorted((softwares.index(row["recorded"]), 1e3 * row["step_time"]) for row in line)
         style = {"color": COLOURS[number], "marker": MARKERS[number], "linestyle": DASHES[number % len(DASHES)]}
         axes.plot(*zip(*points, strict=True), **style, markersize=size, linewidth=1, label=label)
-        bars = [(softwares.index(r["recorded"]), *(1e3 * end for end in ends)) for r in line if (ends := interval(r))]
-        axes.vlines(*(zip(*bars, strict=True) if bars else ([], [], [])), color=COLOURS[number], linewidth=size / 2.5)
-        extent += [value for _, *values in (*points, *bars) for value in values]
+        ends = [(softwares.index(row["recorded"]), interval(row)) for row in line]
+        upright = [(place, 1e3 * each[0], 1e3 * each[1]) for place, each in ends if each is not None]
+        bars(axes, upright, color=COLOURS[number], linewidth=size / 2.5)
+        extent += [value for _, *values in (*points, *upright) for value in values]
     near_axis(axes, extent, ticks=4)
     axes.set_ylabel("step time, ms", fontsize=8)
     if len(lines) > 1:

@@ -90,7 +90,13 @@ def _no_step_time(row: Row) -> str:
 
 
 def _no_time_of_an_image(row: Row) -> str:
-    return _no_step_time(row) or ("" if row["batch"] > 0 else "no image in its batch")
+    return _no_step_time(row) or _no_batch(row)
+
+
+def _no_batch(row: Row) -> str:
+    if row["batch"] <= 0:
+        return "no image in its batch"
+    return "" if row["batch"] < prepared.LARGEST else "a batch that no axis can hold"
 
 
 def _no_bar(row: Row) -> str:
@@ -102,19 +108,15 @@ def _no_bar(row: Row) -> str:
 
 def _no_place_over_batches(key: str, what: str) -> Callable[[Row], str]:
     def lacks(row: Row) -> str:
-        if not 0 < row["batch"] < prepared.LARGEST:
-            return "a batch that no axis can hold"
         marked = key not in row and row["status"] != "ok"
-        return "" if marked or prepared.over_batches(row, key) else without(row, what)
+        return _no_batch(row) or ("" if marked or prepared.over_batches(row, key) else without(row, what))
 
     return lacks
 
 
 def _no_top1_over_batches(row: Row) -> str:
-    if not 0 < row["batch"] < prepared.LARGEST:
-        return "a batch that no axis can hold"
     drawn = prepared.top1(row) is not None or row.get("diverged") or row["status"] != "ok"
-    return "" if drawn else without(row, "top-1")
+    return _no_batch(row) or ("" if drawn else without(row, "top-1"))
 
 
 def _no_place_on_a_map(row: Row) -> str:
@@ -297,7 +299,7 @@ KINDS = {
         lambda row: "" if drawable(row["seconds"]) else without(row, "step time"),
         (),
         place=_of("machine", "model", "number"),
-        figures=Room(2, "figures, each of one run: the newest are drawn", where="there is"),
+        figures=Room(2, "figures of one run each, the newest", where="there is"),
         wide=True,
     ),
     "training-curves": Kind(

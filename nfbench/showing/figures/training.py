@@ -109,8 +109,10 @@ def _curves(axes: Axes, nets: Sequence[_Net], of: str, scale: float, dash: str =
     for number, net in enumerate(nets):
         for run in net.runs if dash == "-" else ():
             x, y = [epoch for epoch, _ in _points(run, of)], [scale * v for _, v in _points(run, of)]
-            thin = {"linewidth": 0.6, "alpha": 0.6, "marker": ".", "markersize": 2}
-            axes.plot(x, y, color=net.colour, label=f"_seed {run['seed']} {net.name}", **thin)
+            (thin,) = axes.plot(
+                x, y, color=net.colour, label=f"_seed {run['seed']} {net.name}", marker=".", markersize=2
+            )
+            thin.set(linewidth=0.6, alpha=0.6)
         sound = [by_epoch(run, of) for run in net.runs if run["status"] == "ok"]
         # as far as all of them have a value
         middle = _held([sum(each) / len(each) for each in zip(*sound, strict=False)])
