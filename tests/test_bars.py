@@ -60,19 +60,6 @@ def test_shares_are_of_the_step_and_not_of_the_sum_of_the_phases() -> None:
     assert "average (EMA)" in legend(figure)
 
 
-def test_the_clip_is_always_written_and_other_shares_where_they_fit() -> None:
-    shares = {"clip": 1e-6, "forward": 0.09}
-    small = timed(readings=(step_times(0.1), *(reading(n, "s", "step", "t", [t]) for n, t in shares.items())))
-    assert set(texts(only("phases", small).axes[1])) == {"90", "10", "clip below 0.1 %"}
-
-
-def test_phases_are_told_apart_by_hatch_and_not_by_colour_alone() -> None:
-    both = timed(readings=(*with_phase("ascent", 0.002).readings, reading("average", "s", "step", "t", [0.003] * 20)))
-    collections = axes_of("phases", both).collections
-    hatched = [c.get_hatch() for c in collections if c.get_hatch()]
-    assert len(set(hatched)) == len(hatched) == len(collections) - 2 == 5
-
-
 def test_phases_of_a_composed_step_are_composed_too() -> None:
     found = bars(axes_of("phases", composed()))
     assert found[0, "forward"].width == pytest.approx(80) and found[0, "clip"].width == pytest.approx(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from figure_cases import drawn, drawn_from, foot, held, legend, marked, only, points, texts, why
+from figure_cases import drawn, foot, legend, marked, only, points, texts, why
 from make import CPU, H200, accuracy, each_epoch, once
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -16,7 +16,6 @@ from nfbench.catalog import macs, published
 from nfbench.catalog.models import NETS
 from nfbench.records import Result
 from nfbench.showing.figures.driver import left_out
-from nfbench.showing.figures.prepared import Held
 from nfbench.showing.figures.style import REPORTED, look
 
 TINY = [net.name for net in NETS if net.family == "tiny"]
@@ -82,12 +81,6 @@ def test_sizes_of_a_tiny_family_are_one_line_and_every_point_has_its_name() -> N
     assert set(texts(axes)) == {name.removeprefix("tiny-") for name in TINY}
 
 
-def test_runs_that_differ_in_a_setting_are_not_joined_and_say_it() -> None:
-    axes = panel(of(tiny("tiny-nfnet", 0.9), tiny("tiny-nfnet", 0.8, agc=0.16)), MACS)
-    assert [len(line.get_xdata()) for line in marked(axes)] == [1, 1]
-    assert set(texts(axes)) == {"nfnet, λ 0.01", "nfnet, λ 0.16"}
-
-
 def test_the_front_is_a_step_line_of_runs_of_as_many_epochs_as_most_have_and_says_so() -> None:
     shorter = [
         accuracy("tiny-nfnet-s", (0.5, 0.7), macs=1e6),
@@ -111,19 +104,6 @@ def test_where_batches_differ_time_is_of_an_image_since_a_step_of_few_is_short()
     # 20 updates an epoch, of 50 images and of 10
     assert [x for x, _ in points(axes)] == pytest.approx([0.004, 0.004])
     assert not any("step time" in a.get_xlabel() for a in figure.axes)
-
-
-def test_of_many_runs_of_few_nets_the_most_accurate_of_each_is_labelled_and_the_foot_says_so() -> None:
-    runs = [run("tiny-nfnet", 64, clip / 100, 0.5 + clip / 100) for clip in range(1, 16)]
-    figure = of(*runs, run("tiny-resnet", 64, "none", 0.6))
-    assert sorted(texts(figure.axes[0])) == ["nfnet", "resnet"] and len(points(figure.axes[0])) == 16
-    assert "Of each net its most accurate run is labelled." in foot(figure)
-
-
-def test_nets_of_no_family_share_an_entry_of_the_legend_and_have_their_names_beside_their_points() -> None:
-    figure = of(*(run(f"timm:net{i}", 64, "none", 0.5 + 0.1 * i) for i in range(3)))
-    assert "measured: other nets" in legend(figure) and not any("timm:" in text for text in legend(figure))
-    assert {"timm:net0", "timm:net1", "timm:net2"} <= set(texts(figure.axes[0]))
 
 
 def test_accuracy_never_crosses_data_sets_px_weights_or_machines() -> None:
@@ -238,13 +218,6 @@ def test_a_run_joins_the_quickest_step_of_its_machine_model_precision_and_batch_
     assert why(made) == {"no step of that net was timed on that machine at its precision and batch"}
     alone = drawn("accuracy-vs-latency", timed("tiny-resnet", 0.05), run("tiny-resnet", 64, "none", 0.9))
     assert alone.figures == [] and why(alone) == {"one net only; it takes two"}
-
-
-def test_runs_are_set_against_steps_that_no_figure_was_asked_for() -> None:
-    every = held(*LATENCY)
-    runs = [row for row in every.trained if row["model"] != "tiny-nfnet"]
-    made = drawn_from("accuracy-vs-latency", Held(trained=runs, partners=every.rows))
-    assert len(made.drawn) == len(runs) == 11 and made.missing == made.notes == []
 
 
 def test_weights_that_were_evaluated_stand_at_the_step_time_of_their_net_at_any_px() -> None:

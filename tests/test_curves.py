@@ -9,9 +9,8 @@ from make import CPU, SOFTWARE, accuracy
 from matplotlib.axes import Axes
 from sweep_cases import BATCHES, GIB, agc_results, batch_results, run, step
 
-from nfbench.analysis import lines
 from nfbench.analysis.rows import rows
-from nfbench.showing.figures.style import look, name
+from nfbench.showing.figures.style import look
 
 STEPS, RUNS = batch_results(), agc_results()
 
@@ -54,29 +53,6 @@ def test_intervals_are_bars_from_end_to_end() -> None:
     bars = [segment for some in axes.collections for segment in some.get_segments()]  # type: ignore[attr-defined]
     ends = {(float(low[0]), float(low[1]), float(high[1])) for low, high in bars}
     assert ends == {(row["batch"], row["step_time_low"], row["step_time_high"]) for row in rows(results)[0]}
-
-
-def test_of_two_values_at_one_batch_both_are_points_and_the_line_goes_through_one() -> None:
-    axes = axes_of("batch-step-time", step(batch=8), step(batch=16), step(batch=16, seconds=0.3, threads=2))
-    assert sorted(x for x, _ in points(axes)) == [8, 16, 16]
-    (line,) = [line for line in axes.lines if line.get_marker() in ("None", "")]
-    assert list(line.get_xdata()) == [8, 16] and max(line.get_ydata()) < 0.2
-
-
-def test_a_net_that_failed_at_every_batch_is_marked_beside_others() -> None:
-    failed = [step("nfnet-f1", b, None) for b in (8, 16)]
-    strip = only("batch-throughput", *failed, step(batch=8), step(batch=16)).axes[1]
-    assert points(strip) == [(8, 0), (16, 0)]
-
-
-def test_lines_differ_in_marker_or_dash_whatever_their_colours() -> None:
-    nets = ("nfnet-f0", "nfnet-f1", "nf-resnet50", "resnet50", *(f"timm:net{i}" for i in range(8)))
-    figure = only("batch-throughput", *(step(net, b, 0.1) for net in nets for b in (8, 16)))
-    (box,) = figure.legends
-    looks = [(handle.get_marker(), str(handle._unscaled_dash_pattern)) for handle in box.legend_handles]  # type: ignore[union-attr]
-    assert len(set(looks)) == len(looks) == 12
-    colours = {text.get_text(): h.get_color() for text, h in zip(box.get_texts(), box.legend_handles, strict=True)}  # type: ignore[union-attr]
-    assert colours["nfnet-f0"] == colours["nfnet-f1"] == look("nfnet")[0]
 
 
 def test_softwares_have_lines_of_their_own_where_they_timed_the_same() -> None:
@@ -143,23 +119,3 @@ def test_thresholds_are_places_in_order_and_no_clip_stands_apart() -> None:
     assert len(points(main)) + len(points(strip)) == 24 + 1
     single = foot(only("agc-lines", *(run(batch=b, agc=clip) for b in (32, 64) for clip in (0.01, "none"))))
     assert single.startswith("1 seed, 2 epochs, 32 px; no interval.") and "Student" not in single
-
-
-def test_an_accuracy_axis_ends_just_beyond_what_an_accuracy_can_be() -> None:
-    runs = [run(batch=b, agc=clip, top1=top1) for b in (8, 16) for clip, top1 in ((0.01, 0.2), ("none", 1.0))]
-    for kind in ("batch-accuracy", "agc-lines", "accuracy-vs-flops"):
-        axes = axes_of(kind, *runs)
-        assert 100 < axes.get_ylim()[1] < 104 and max(t for t in axes.get_yticks() if t <= axes.get_ylim()[1]) <= 100
-
-
-def test_sam_reads_as_a_sentence_in_names() -> None:
-    asked = {"sam": 0.05, "sam_fraction": 0.2}
-    results = [
-        step("nfnet-f5", 32),
-        step("nfnet-f5", 32, asked=asked),
-        step("nfnet-f5", 32, asked=asked | {"sam_fraction": 1.0}),
-    ]
-    found = rows(results)[0]
-    assert name(found[1], found) == "nfnet-f5, SAM ρ 0.05 on 20 % of each micro-batch"
-    assert lines.names(found[:2]) == ["nfnet-f5, no SAM", "nfnet-f5, SAM ρ 0.05"]
-    assert lines.names(found[1:]) == ["nfnet-f5, SAM on 20 % of the images", "nfnet-f5, SAM on 100 % of the images"]

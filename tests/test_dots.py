@@ -6,12 +6,12 @@ import pytest
 from all_sorts import in_turns
 from figure_cases import axes_of, drawn, foot, legend, marked, only, points, texts, ticks
 from make import CPU, H200, result
-from sweep_cases import GIB, layout_results, norm_results, step
+from sweep_cases import GIB, layout_results, norm_results
 
 from nfbench import units
 from nfbench.analysis.rows import rows
 from nfbench.catalog import published
-from nfbench.showing.figures.style import look, series
+from nfbench.showing.figures.style import look
 from nfbench.showing.study import ratios
 
 NETS = [result(model, times=(time,) * 10) for model, time in (("nf-resnet50", 0.12), ("resnet50", 0.1))]
@@ -38,12 +38,6 @@ def test_the_interval_is_drawn_from_end_to_end() -> None:
     ((row,), _) = rows(rounds)
     (bar,) = [line for line in axes_of("step-time", *rounds).lines if line.get_marker() == "None"]
     assert list(bar.get_xdata()) == pytest.approx([1e3 * row["step_time_low"], 1e3 * row["step_time_high"]])
-
-
-def test_series_have_the_looks_of_the_family_that_they_are_small_of() -> None:
-    assert series("tiny-nf-resnet-l", "tiny") == ("tiny-nf-resnet", "nf-resnet")
-    assert series("nfnet-f0", "nfnet") == ("nfnet", "nfnet")
-    assert series("timm:a", "timm")[0] != series("timm:b", "timm")[0]
 
 
 def test_norms_of_a_net_stand_together_with_its_counterpart_and_twin() -> None:
@@ -77,12 +71,6 @@ def test_layouts_precisions_and_compile_modes_are_dots_below_their_model() -> No
     assert legend(figure) == ["nchw, bf16", "nchw, fp32", "nhwc, bf16", "nhwc, fp32"]
 
 
-def test_norms_at_more_batches_than_there_is_room_for_are_drawn_at_those_that_most_were_timed_at() -> None:
-    both = [step("resnet50", 2**i, 0.1, norm=n, asked={"norm": n}) for i in range(20) for n in ("batch", "group")]
-    made = drawn("norm-cost", *both, step("resnet50", 2**25, 0.1))
-    assert len(made.drawn) == 36 and {m.row["batch"] for m in made.missing} == {2**18, 2**19, 2**25}
-
-
 def test_a_ratio_is_a_dot_with_its_interval_and_the_reported_ones_stand_hollow_in_its_row() -> None:
     (ratio, *_) = ratios(F1, everything=False)
     figure = only("speedup", *F1)
@@ -102,11 +90,6 @@ def test_a_ratio_is_a_dot_with_its_interval_and_the_reported_ones_stand_hollow_i
     sources = {text.removeprefix("reported: ").replace(",", "") for text in legend(figure)[1:]}
     assert sources == {r.source.replace(",", "") for r in known}
     assert "Reported: on the devices and at the settings of the source" in foot(figure)
-
-
-def test_nothing_is_said_of_reports_where_there_are_none() -> None:
-    figure = only("speedup", *PLAIN)
-    assert legend(figure) == ["measured: resnet"] and "Reported" not in foot(figure)
 
 
 @pytest.mark.parametrize("rounds", [1, 3])

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import all_sorts
+import msgspec
 import pytest
 import sweep_cases
 from figure_cases import drawn_from, held, marked, points
-from make import accuracy
+from make import H200, SOFTWARE
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
@@ -187,22 +188,22 @@ def test_entries_of_a_legend_differ_in_black_and_white_too(collection: str, kind
 
 
 def test_hostile_results_give_the_same_bytes_twice_inside_the_folder_and_nothing_of_theirs_runs() -> None:
+    path, markup, *_ = all_sorts.HOSTILE
+    older = msgspec.structs.replace(SOFTWARE, nfbench=markup)
+    small = {"px": 32, "machine": H200}
     of = [
-        *all_sorts.in_turns("nfnet-f1", all_sorts.HOSTILE[0], (0.1, 0.2)),
-        *(all_sorts.timed(name, second=i, software=all_sorts.OLDER) for i, name in enumerate(all_sorts.HOSTILE)),
-        *(all_sorts.timed(name, second=9 + i) for i, name in enumerate(all_sorts.HOSTILE)),
-        all_sorts.on_ranks(),
-        *sweep_cases.batch_results({all_sorts.HOSTILE[1]: (4, 16, 0.1), "nfnet-f0": (8, 16, 0.1)}, (4, 8, 16)),
+        *all_sorts.in_turns(markup, path, (0.1, 0.2), machine=H200),
+        *(all_sorts.timed(markup, second=i, machine=H200, software=s) for i, s in enumerate((older, SOFTWARE))),
+        *sweep_cases.batch_results({markup: (4, 16, 0.1), "nfnet-f0": (8, 16, 0.1)}, (4, 8, 16)),
         *sweep_cases.norm_results(),
         *sweep_cases.layout_results(),
-        *sweep_cases.latency_results(),
+        *(sweep_cases.step(name, 8, 0.1, precision="fp32", **small) for name in (path, markup)),
         *(
-            sweep_cases.run(name, batch, clip, dataset=f"imagefolder:{name}")
-            for name in all_sorts.HOSTILE[:3]
+            sweep_cases.run(name, batch, clip, dataset=f"imagefolder:{markup}", machine=H200)
+            for name in (path, markup)
             for batch in (8, 16)
             for clip in (0.01, "none")
         ),
-        accuracy(all_sorts.HOSTILE[2]),
     ]
     for folder in ("a", "b"):
         made = driver.draw(held(*of), Path(folder), (), ("svg",))

@@ -16,9 +16,8 @@ from sweep_cases import run as swept
 
 from nfbench.analysis.metrics import step_time
 from nfbench.analysis.rows import rows
-from nfbench.records import Conditions, Reading, Resolved, Result, Software, StepTime, reading
+from nfbench.records import Conditions, Reading, Resolved, Result, Software, reading
 from nfbench.showing.figures.history import ticks
-from nfbench.showing.figures.style import look
 
 TIMES = (0.10, 0.11, 0.12, 0.13, 0.14, 0.15)
 APART = "first step of a block (not in the median)"
@@ -145,13 +144,6 @@ def test_the_loss_has_a_panel_where_it_was_read_and_one_run_presses_no_other_fla
     assert foot(figure) == "Beyond the axis of the loss: up to 500, of runs that diverged or failed."
 
 
-def test_averaged_weights_are_dashed_and_have_their_entry_only_where_they_were_read() -> None:
-    figure = only("training-curves", accuracy(more=(each_epoch("ema_top1", 0.1, 0.4, 0.8),)))
-    assert curves(figure.axes[0], "ema_top1") == [[(1, 10), (2, 40), (3, 80)]]
-    entry = "averaged weights (EMA)"
-    assert entry in legend(figure) and entry not in legend(only("training-curves", accuracy()))
-
-
 def test_a_run_that_diverged_ends_in_a_cross_at_its_update_and_is_in_no_mean() -> None:
     # 1000 images in batches of 50 are 20 updates an epoch
     early = diverged(5.0, model="tiny-resnet")
@@ -163,16 +155,6 @@ def test_a_run_that_diverged_ends_in_a_cross_at_its_update_and_is_in_no_mean() -
     assert set(texts(axes)) == {"update 30", "update 5"} and "diverged" in legend(made.figures[0][1])
     assert curves(axes, "top1") == [[(1, 50), (2, 80), (3, 90)]]
     assert made.notes == ["1 of 3 seeds of tiny-nfnet on A CPU, digits, is not in the mean"]
-
-
-def test_nets_are_told_apart_by_marker_too_and_the_first_of_a_family_has_its_colour() -> None:
-    runs = [*(accuracy(f"tiny-{name}") for name in ("nfnet", "nfnet-s", "resnet", "resnet-s")), accuracy(agc=0.16)]
-    figure = only("training-curves", *runs, accuracy(run={"batch": 25}), accuracy(training={"lr": 0.2}))
-    means = [line for line in figure.axes[0].lines if str(line.get_label()).startswith("_top1")]
-    assert len({line.get_marker() for line in means}) == len({line.get_color() for line in means}) == 7
-    assert (means[0].get_color(), means[0].get_marker()) == look("nfnet")
-    assert len(set(legend(figure))) == 7
-    assert [any(part in name for name in legend(figure)) for part in ("λ 0.16", "batch 25", "lr 0.2")] == [True] * 3
 
 
 def test_what_is_no_curve_or_has_no_room_is_left_out_with_the_reason() -> None:
@@ -261,17 +243,6 @@ def test_points_that_differ_in_what_an_auto_became_are_not_joined() -> None:
     assert len({(line.get_marker(), line.get_linestyle()) for line in axes.lines}) == 2, "told apart without colour"
     made = drawn("history", *(at(i, resolved=became(threads=i)) for i in range(8)))
     assert [m.row["threads"] for m in made.missing] == [6, 7] and len(made.drawn) == 6
-
-
-def test_workloads_of_a_model_are_told_apart_by_their_settings_or_by_what_was_asked() -> None:
-    asked = [StepTime(model="resnet50", **more) for more in ({}, {"batch": 64}, {"ema": 0.9}, {"layout": "nhwc"})]
-    figure = only("history", *(at(i, workload=workload) for i in range(2) for workload in asked))
-    assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        "resnet50, batch 32, asked for best",
-        "resnet50, batch 32, EMA 0.9",
-        "resnet50, batch 32, asked for nhwc",
-        "resnet50, batch 64",
-    ]
 
 
 def test_machines_are_never_joined_and_workloads_with_most_softwares_stay() -> None:

@@ -273,11 +273,11 @@ def _families() -> dict[str, list[Reported]]:
     """The nets of each family that have a reported top-1 and counted MACs at its px, by their MACs."""
     points: list[Reported] = []
     for net in (net for net in NETS if net.family not in _OTHERWISE):
-        found = published.top1(net)
-        px = (found.px if found else None) or net.test_px
-        count = macs.counted(net.name, px) if found and px else None
-        if found and px and count:
-            points.append(Reported(net, count.macs / 1e9, found.top1, px))
+        top = published.top1(net)
+        px = (top.px if top else None) or net.test_px
+        count = macs.counted(net.name, px) if top and px else None
+        if top and px and count:
+            points.append(Reported(net, count.macs / 1e9, top.top1, px))
     points.sort(key=lambda point: (FAMILIES.index(point.net.family), point.gmacs))
     return grouped(points, lambda point: point.net.family)
 

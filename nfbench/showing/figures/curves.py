@@ -24,7 +24,6 @@ from nfbench.showing.figures.canvas import (
     DASHES,
     ENTRY,
     LETTERS,
-    Fill,
     Look,
     accuracy_axis,
     bars,
@@ -36,7 +35,7 @@ from nfbench.showing.figures.canvas import (
     number,
     value_axis,
 )
-from nfbench.showing.figures.prepared import clip_place, grouped, lost, top1, top1_ends, unclipped, without_clip
+from nfbench.showing.figures.prepared import clip_place, grouped, lost, top1, top1_ends, unclipped
 from nfbench.showing.figures.style import COLOURS, COLUMN, MARKERS, look, plain, series
 
 _ACROSS = COLUMN - 0.9
@@ -54,15 +53,6 @@ _FALLEN = (
 )
 _APART = 0.5
 """How much farther than the next λ the runs without a clip stand."""
-_FILLS: tuple[tuple[Fill, Any], ...] = (
-    ("full", DASHES[0]),
-    ("right", DASHES[1]),
-    ("top", DASHES[3]),
-    ("bottom", DASHES[4]),
-    ("full", DASHES[5]),
-)
-"""How the λs of a net are told apart, without a clip as `_UNCLIPPED`."""
-_UNCLIPPED: tuple[Fill, Any] = ("left", DASHES[2])
 _FLOOR = 75.5
 """Per cent below which the paper's figure ends."""
 
@@ -147,7 +137,10 @@ def _point(row: Row, key: str) -> Point:
 
 
 def _looks(nets: Mapping[str, Sequence[Row]]) -> dict[str, Look]:
-    """The look of each net by its name, no two the same in marker and dash, which are told without colour."""
+    """The look of each line by its name, no two the same in marker and dash, which are told without colour.
+
+    The first of a family has its marker; what was trained without the clip that it should have is half-filled.
+    """
     looks: dict[str, Look] = {}
     free = dict.fromkeys(product(MARKERS, range(len(DASHES))))
     for name, (first, *_) in nets.items():
@@ -155,14 +148,14 @@ def _looks(nets: Mapping[str, Sequence[Row]]) -> dict[str, Look]:
         turned = MARKERS[MARKERS.index(marker) :] + MARKERS[: MARKERS.index(marker)]
         marker, dash = next(pair for pair in product(turned, range(len(DASHES))) if pair in free)
         del free[marker, dash]
-        looks[name] = Look(colour, marker, DASHES[dash])
+        looks[name] = Look(colour, marker, DASHES[dash], "left" if "dataset" in first and unclipped(first) else "full")
     return looks
 
 
 def batch_accuracy(rows: list[Row], notes: list[str]) -> Figure:
     """Top-1 against batch, a line a net and λ; below what the paper reports (its Figure 2a)."""
     nets = grouped(rows, lambda row: row["net"])
-    looks = _looks_by_clip(nets)
+    looks = _looks(nets)
     lines = [Line(net, looks[net], *_trained(alike, lambda row: row["batch"])) for net, alike in nets.items()]
     notes.extend(lost(rows))
     figure, handles = draw(lines, Scale("measured top-1, %", number, 100), _batch_axis, more=2.1)
@@ -188,29 +181,6 @@ def _trained(rows: Sequence[Row], x: Callable[[Row], float], aside: float = 0.0)
         elif row["status"] != "ok":
             failed.append(Failed(x(row), str(row["status"]).replace("_", " ")))
     return points, failed
-
-
-def _looks_by_clip(nets: Mapping[str, Sequence[Row]]) -> dict[str, Look]:
-    """The look of each line by its name: the colour by family, the marker by net, the fill and the dash by λ.
-
-    The first net of a family has the family's marker.
-    """
-    markers: dict[str, str] = {}
-    families = {name: look(series(rows[0]["model"], rows[0].get("family"))[1]) for name, rows in nets.items()}
-    of_families = {marker for _, marker in families.values()}
-    looks: dict[str, Look] = {}
-    for name, (first, *_) in nets.items():
-        colour, marker = families[name]
-        net = without_clip(name)
-        if net not in markers:
-            free = [m for m in MARKERS if m not in markers.values()]
-            others = [m for m in free if m not in of_families]
-            markers[net] = marker if marker in free else (others or free or [marker])[0]
-        used = [(look.fill, look.dash) for other, look in looks.items() if without_clip(other) == net]
-        styles = (_UNCLIPPED, *_FILLS) if unclipped(first) else _FILLS
-        fill, dash = next((style for style in styles if style not in used), styles[0])
-        looks[name] = Look(colour, markers[net], dash, fill)
-    return looks
 
 
 def _scaled(nets: Mapping[str, Sequence[Row]]) -> bool:

@@ -125,8 +125,8 @@ def drawing(kind: Kind, held: Held) -> Drawing:
 
 def _function(kind: Kind) -> Callable[[list[Row], list[str]], Figure | None]:
     module, _, function = kind.drawn_by.partition(":")
-    found = getattr(import_module(f"nfbench.showing.figures.{module}"), function)
-    return cast("Callable[[list[Row], list[str]], Figure | None]", found)
+    draws = getattr(import_module(f"nfbench.showing.figures.{module}"), function)
+    return cast("Callable[[list[Row], list[str]], Figure | None]", draws)
 
 
 def _fitting(kind: Kind, rows: Sequence[Row], made: Drawing) -> list[Row]:
@@ -141,28 +141,28 @@ def _fitting(kind: Kind, rows: Sequence[Row], made: Drawing) -> list[Row]:
     if not any(map(kind.value, shown)):
         made.leave_out(shown, "no value that could be drawn")
         return []
-    kept = set(map(id, shown))
-    return [row for row in ordered if id(row) in kept]
+    ids = set(map(id, shown))
+    return [row for row in ordered if id(row) in ids]
 
 
 def _enough(kind: Kind, rows: Sequence[Row], made: Drawing, why: str) -> list[Row]:
     """The rows of lines of which there is enough."""
-    kept: list[Row] = []
+    enough: list[Row] = []
     for line in grouped(rows, kind.line).values():
         if kind.enough(line):
-            kept += line
+            enough += line
         else:
             made.leave_out(line, why)
-    return kept
+    return enough
 
 
 def _with_room(room: Room, rows: Sequence[Row], made: Drawing) -> list[Row]:
-    kept: list[Row] = []
+    fitting: list[Row] = []
     for within in grouped(rows, room.within).values():
         values = sorted(grouped(within, room.of).values(), key=room.first)
-        kept += [row for value in values[: room.most] for row in value]
+        fitting += [row for value in values[: room.most] for row in value]
         made.leave_out((row for value in values[room.most :] for row in value), room.why)
-    return kept
+    return fitting
 
 
 def named(held: Held, made: Mapping[str, Drawing]) -> Iterator[tuple[str, str, Figure, str]]:

@@ -27,6 +27,7 @@ BESIDE_LAYOUT = (
 )
 """Settings in which rows must be equal to be compared by layout, precision and compile mode."""
 _JOINED = ("machine", "model", "precision", "batch")
+_TIMES = ("step_time", "step_time_low", "step_time_high")
 _T = TypeVar("_T")
 
 
@@ -65,11 +66,11 @@ def grouped(values: Iterable[_T], by: Callable[[_T], Hashable]) -> dict[Any, lis
 
 def in_turns(held: Held) -> list[Row]:
     """The ratios as rows, each with its ``ratio`` and the model of its net."""
-    found = []
+    rows = []
     for row, ratio in zip(ratios.rows(held.ratios), held.ratios, strict=True):
         model = ratio.net.workload.model
-        found.append(row | {"ratio": ratio, "model": model, "family": steps_as_rows.family_of(model)})
-    return found
+        rows.append(row | {"ratio": ratio, "model": model, "family": steps_as_rows.family_of(model)})
+    return rows
 
 
 def timed(held: Held) -> list[Row]:
@@ -95,15 +96,15 @@ def of_seeds(held: Held) -> list[Row]:
     ``row`` of them all, and the epoch that it ``diverged_in``, where that is known (0: at its beginning)."""
     runs = [r for r in held.results if isinstance(r.workload, Accuracy)]
     groups = choose(runs, held.everything).groups
-    found = []
+    rows = []
     for place, (row, group) in enumerate(zip(accuracy.rows(runs, held.everything)[0], groups, strict=True)):
         shown = {id(r) for r in accuracy.of_each_seed(group)}
         for result in group:
             common = {name: row[name] for name in ("batch", "agc", "dataset") if name in row}
             more = {"of": place, "row": row, "shown": id(result) in shown, "diverged_in": _diverged_in(result)}
             epochs = {"epochs": result.run.epochs, "seed": result.seed}
-            found.append(_single(result, row["machine"]) | common | epochs | more)
-    return found
+            rows.append(_single(result, row["machine"]) | common | epochs | more)
+    return rows
 
 
 def of_softwares(held: Held) -> list[Row]:
@@ -158,11 +159,11 @@ def named(rows: Sequence[Row], swept: Sequence[str]) -> list[Row]:
     same = grouped(rows, lambda row: (*(row.get(k) for k in settled), tuple(lines.settings(row).items())))
     several = {place[0] for place, alike in same.items() if len({row.get("software") for row in alike}) > 1}
     parts = grouped(rows, lambda row: row.get("software") if row["model"] in several else None)
-    found: list[Row] = []
+    with_names: list[Row] = []
     for software, part in parts.items():
         suffix = f", {plain(str(software), 44)}" if software is not None else ""
-        found += [row | {"net": name + suffix} for row, name in zip(part, lines.names(part, swept), strict=True)]
-    return found
+        with_names += [row | {"net": name + suffix} for row, name in zip(part, lines.names(part, swept), strict=True)]
+    return with_names
 
 
 def swept(rows: Sequence[Row]) -> list[Row]:
@@ -179,7 +180,7 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
     worths: dict[object, tuple[float, ...]] = {}
     place = ("machine", "dataset", "epochs")
     by_line = grouped(rows, lambda row: (*(row.get(k) for k in place), row["net"]))
-    for alike in grouped(by_line, lambda line: (*line[:-1], without_clip(line[-1]))).values():
+    for alike in grouped(by_line, lambda line: (*line[:-1], _without_clip(line[-1]))).values():
         ordered = sorted(alike, key=lambda line: (unclipped(by_line[line][0]), *_worth(by_line[line])))
         for rank, line in enumerate(ordered):
             last = 1 if unclipped(by_line[line][0]) else 2
@@ -187,8 +188,7 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
     return [row | {"worth": worths[line]} for line, alike in by_line.items() for row in alike]
 
 
-def without_clip(net: str) -> str:
-    """The name of a net without its λ."""
+def _without_clip(net: str) -> str:
     return ", ".join(part for part in net.split(", ") if not part.startswith("λ "))
 
 
@@ -214,17 +214,14 @@ def joined(held: Held, runs: Sequence[Row]) -> list[Row]:
         lambda row: tuple(row.get(k) for k in _JOINED),
     )
     gpus = {r.machine.name for r in held.results if r.machine.device == "cuda"}
-    found = []
+    with_times = []
     for run in runs:
         same = steps.get(tuple(run.get(k) for k in _JOINED), ())
         same = [row for row in same if not run.get("epochs") or row.get("px") == run.get("px")]
         quickest = min(same, key=lambda row: float(row["step_time"]), default={})
         times = {name: quickest[name] for name in _TIMES if name in quickest}
-        found.append(run | times | {"gpu": run.get("device") in gpus})
-    return found
-
-
-_TIMES = ("step_time", "step_time_low", "step_time_high")
+        with_times.append(run | times | {"gpu": run.get("device") in gpus})
+    return with_times
 
 
 def with_ranks(held: Held, rows: Sequence[Row]) -> list[Row]:
@@ -232,13 +229,13 @@ def with_ranks(held: Held, rows: Sequence[Row]) -> list[Row]:
     it takes by itself, and of its phases."""
     shared = [r for r in held.steps() if r.step.world_size > 1]
     groups = [(steps_as_rows.row(group, brief=True), group) for group in choose(shared, held.everything).groups]
-    found = []
+    ranked = []
     for row in rows:
         # of machines that share a name, only a row among others says which it is of
-        alike = (g for brief, g in groups if brief.items() <= (row | {"machine": brief["machine"]}).items())
+        alike = (g for b, g in groups if all(row.get(k) == v for k, v in b.items() if k not in ("machine", "noisy")))
         ranks = _ranks(next(alike, [])) if row.get("world_size", 1) > 1 else {}
-        found.append(row | {"ranks": ranks} if len(ranks) > 1 else row)
-    return found
+        ranked.append(row | {"ranks": ranks} if len(ranks) > 1 else row)
+    return ranked
 
 
 def _ranks(results: Sequence[Result]) -> dict[int, dict[str, float]]:

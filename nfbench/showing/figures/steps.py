@@ -181,23 +181,23 @@ def _passes(result: Result) -> Timeline | None:
 
 def _warm_up(result: Result, window: int, notes: list[str]) -> list[Point]:
     times = _values(result, "warm_up")
-    kept = times[-max(_WARM_UP, window // 2) :]
-    if len(kept) < len(times):
-        notes.append(f"Of {len(times)} steps of the warm-up the last {len(kept)} are drawn.")
-    return [Point(i - len(kept) + 1, t) for i, t in enumerate(kept) if drawable(t)]
+    drawn = times[-max(_WARM_UP, window // 2) :]
+    if len(drawn) < len(times):
+        notes.append(f"Of {len(times)} steps of the warm-up the last {len(drawn)} are drawn.")
+    return [Point(i - len(drawn) + 1, t) for i, t in enumerate(drawn) if drawable(t)]
 
 
-def _every(result: Result, kept: int) -> int:
+def _every(result: Result, count: int) -> int:
     """Every n-th step was kept, so that at most `MAX_KEPT_STEPS` values are."""
     steps = result.value("steps") or 0
     # no window has had so many
     every = math.ceil(steps / MAX_KEPT_STEPS) if steps < 1e12 else 1
-    return every if every > 1 and math.ceil(steps / every) == kept else 1
+    return every if every > 1 and math.ceil(steps / every) == count else 1
 
 
 def _values(result: Result, name: str) -> list[float]:
-    found = result.reading(name)
-    return found.finite if found else []
+    reading = result.reading(name)
+    return reading.finite if reading else []
 
 
 def _counts(steps: Sequence[float], refills: Sequence[float], blocks: Sequence[float]) -> list[int] | None:

@@ -123,8 +123,8 @@ def name(row: Row, rows: Sequence[Row]) -> str:
     parts = [plain(str(row["model"]), 40)]
     for key, text in (*_FIRST, *_MORE):
         # a pass of the whole batch goes without saying
-        told = key != "micro_batch" or row.get("accumulation_steps", 1) > 1
-        if key in row and told and len({r.get(key) for r in rows if r["model"] == row["model"]}) > 1:
+        matters = key != "micro_batch" or row.get("accumulation_steps", 1) > 1
+        if key in row and matters and len({r.get(key) for r in rows if r["model"] == row["model"]}) > 1:
             parts.append(_worded(row, key, text))
     for key, text in (("px", "{} px"), ("batch", "batch {}"), ("epochs", "{} epochs")):
         if key in row and len({r.get(key) for r in rows}) > 1:
@@ -144,13 +144,13 @@ def apart(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
     same: dict[str, list[int]] = {}
     for place, label in enumerate(labels):
         same.setdefault(label, []).append(place)
-    told = list(labels)
+    texts = list(labels)
     for places in (places for places in same.values() if len(places) > 1):
         for key, text in (*_FIRST, *_MORE, *_LAST):
             if len({rows[place].get(key) for place in places}) > 1:
                 for place in (p for p in places if key in rows[p]):
-                    told[place] = f"{told[place]}, {_worded(rows[place], key, text)}"
-    return distinct(told, "{} ({})")
+                    texts[place] = f"{texts[place]}, {_worded(rows[place], key, text)}"
+    return distinct(texts, "{} ({})")
 
 
 def _worded(row: Row, key: str, text: str) -> str:

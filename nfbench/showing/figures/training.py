@@ -74,7 +74,7 @@ def _in_no_mean(net: _Net, machine: str, dataset: str) -> str:
 def _nets(rows: Sequence[Row]) -> list[_Net]:
     """The nets with names, and with looks: the first of a family has its own, and no two have the same marker."""
     runs = list(grouped(rows, lambda row: row["of"]).values())
-    made = [some[0]["row"] for some in runs]
+    made = [seeds[0]["row"] for seeds in runs]
     batches = len({row["batch"] for row in made}) > 1
     names = [
         f"{plain(text)}, batch {row['batch']}" if batches else plain(text)
@@ -84,12 +84,12 @@ def _nets(rows: Sequence[Row]) -> list[_Net]:
     free = [colour for colour in COLOURS if colour not in dict(families)]
     nets: list[_Net] = []
     texts = distinct((plain(text, 90) for text in apart(names, made)), "{} ({})")
-    for some, text, (colour, marker) in zip(runs, texts, families, strict=True):
+    for seeds, text, (colour, marker) in zip(runs, texts, families, strict=True):
         if any(other.colour == colour for other in nets) and free:
             colour = free.pop(0)
         if marker in (taken := {other.marker for other in nets}):
             marker = next(m for m in MARKERS if m not in taken)
-        nets.append(_Net(some, text, colour, marker))
+        nets.append(_Net(seeds, text, colour, marker))
     return nets
 
 
