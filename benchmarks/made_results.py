@@ -12,7 +12,7 @@ from itertools import count, product
 from pathlib import Path
 from typing import Any
 
-from nfbench.catalog import macs
+from nfbench.catalog import models
 from nfbench.catalog.models import NETS, Net
 from nfbench.records import (
     SCHEMA_VERSION,
@@ -78,7 +78,7 @@ class Maker:
     ) -> Result:
         """A timed step of `SAMPLES` samples; ``lean`` has no other readings than these."""
         assert net.train_px is not None
-        counted = macs.counted(net.name, net.train_px)
+        counted = models.counted(net.name, net.train_px)
         image = counted.macs if counted else 10**9
         time = (6 * image * batch / 3e14 + 0.004) * (1.3 if layout == "nchw" else 1.0)
         resolved = Resolved(
@@ -115,7 +115,7 @@ class Maker:
             px=32, micro_batch=batch, precision="fp32", layout="nhwc", agc=agc, agc_impl="foreach" if agc else None,
             threads=2, training=training,
         )  # fmt: skip
-        counted = macs.counted(net.name, 32)
+        counted = models.counted(net.name, 32)
         top1 = [min(0.99, 0.3 + 0.07 * e + self.random.gauss(0, 0.01)) for e in range(kept)]
         each = {"top1": top1, "top5": [min(1.0, t + 0.1) for t in top1], "ema_top1": top1}
         each |= {name: self.around(1.5, kept) for name in ("train_loss", "test_loss", "gradient_norm")}

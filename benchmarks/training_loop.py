@@ -24,11 +24,11 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from nfbench.analysis.stats import mean_of_logs
 from nfbench.devices.cpu import Cpu
-from nfbench.learning.data import Arrays, as_pictures
+from nfbench.learning.data import Arrays, ArraySet
+from nfbench.learning.feed import CROP_PAD
+from nfbench.learning.learner import Sources
 from nfbench.learning.recipe import build_loss
-from nfbench.learning.resident import CROP_PAD
 from nfbench.learning.setup import Setup
-from nfbench.learning.sources import Sources
 from nfbench.learning.trainer import Trainer
 from nfbench.measuring.lock import only_one
 from nfbench.measuring.watch import Silent
@@ -91,7 +91,7 @@ def reference(setup: Setup, workers: int, updates: int) -> Iterator[float]:
     """Updates without end of torchvision's loop; it keeps its workers from one turn of ``updates`` to the next."""
     px, training = setup.resolved.px, setup.training
     assert isinstance(setup.data.train, Arrays)
-    dataset = as_pictures(setup.data.train)
+    dataset = ArraySet(setup.data.train)
     steps = [tv.Resize((px, px))]
     if training.augment == "flip":
         steps += [tv.RandomCrop(px, padding=px // CROP_PAD, padding_mode="reflect"), tv.RandomHorizontalFlip()]

@@ -103,3 +103,8 @@ class Terminated(Stop):
     """SIGTERM."""
 
     exit_code = 143
+
+
+def reason(error: BaseException) -> str:
+    """Give the kind of an error and the first line of its message."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0].rstrip()

@@ -1,6 +1,6 @@
 """Click options that commands share, and the words that a flag may hold.
 
-A flag's name is the field of `Workload` or `Sampling` that it fills, with ``-`` for ``_``; `nfbench.studies.settings`
+A flag's name is the field of `Workload` or `Sampling` that it fills, with ``-`` for ``_``; `nfbench.studies.entries`
 makes the records, for flags and study files alike.
 """
 

@@ -46,6 +46,25 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def workers_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What real processes add is tested where they are killed; all else takes a tenth of the time without them."""
+    from in_process import InProcess
+
+    from nfbench.studies import processes, ray, run
+
+    for module in (processes, run, ray):
+        monkeypatch.setattr(module, "Process", InProcess)
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than all that is measured on the fake device, and has tests of its own."""
+    from nfbench.showing.figures import driver
+
+    monkeypatch.setattr(driver, "draw", lambda *_, **__: driver.Drawn([], {}))
+
+
 class Cli:
     """The command line in this process."""
 

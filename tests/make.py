@@ -23,7 +23,7 @@ from nfbench.records import (
 )
 
 if TYPE_CHECKING:
-    from nfbench.studies.entry import Task
+    from nfbench.studies.entries import Task
 
 CPU = Machine(device="cpu", name="A CPU", memory=2**34, cpu="A CPU", cpu_cores=2)
 H200 = Machine(device="cuda", name="NVIDIA H200", memory=2**37, compute_capability="9.0", driver="580.1")

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
-from repository import STUDY, Repository
+from repository import Repository
 
 import nfbench
 
@@ -64,118 +64,48 @@ def test_no_input_is_ever_part_of_a_shell_line() -> None:
             assert "${{" not in line
 
 
-class Job:
-    """The action's steps, run as a job's shell would, with the files that GitHub gives."""
-
-    def __init__(self, repository: Repository) -> None:
-        self.repository, self.whole = repository, False
-        self.summary = repository.folder / ".git" / "summary.md"
-
-    def __call__(self, **inputs: str) -> subprocess.CompletedProcess[str]:
-        action = load(ACTION)
-        given = {name: value.get("default", "") for name, value in action["inputs"].items()}
-        given |= {"study": "gate.toml", "against": "base", "device": "fake", "python": sys.executable}
-        given |= {name.replace("_", "-"): value for name, value in inputs.items()}
-        self.summary.write_text("")
-        # the first, nfbench env, imports torch
-        for step in action["runs"]["steps"][0 if self.whole else 1 :]:
-            own = {k: re.sub(r"\$\{\{ inputs\.([\w-]+) \}\}", lambda m: given[m[1]], v) for k, v in step["env"].items()}
-            env = os.environ | {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(self.summary)} | own
-            done = subprocess.run(
-                ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
-                cwd=self.repository.folder,
-                env=env,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                break
-        return done
-
-    def junit(self) -> ElementTree.Element:
-        return ElementTree.parse(self.repository.folder / "nfbench-check.xml").getroot()
+def job(repository: Repository, summary: Path, first: int = 0) -> subprocess.CompletedProcess[str]:
+    """The action's steps from the ``first``, run as a job's shell would, with the files that GitHub gives."""
+    action = load(ACTION)
+    given = {name: value.get("default", "") for name, value in action["inputs"].items()}
+    given |= {"study": "gate.toml", "against": "base", "device": "fake", "python": sys.executable}
+    summary.write_text("")
+    for step in action["runs"]["steps"][first:]:
+        own = {k: re.sub(r"\$\{\{ inputs\.([\w-]+) \}\}", lambda m: given[m[1]], v) for k, v in step["env"].items()}
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+            cwd=repository.folder,
+            env=os.environ | {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)} | own,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            break
+    return done
 
 
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(Repository(tmp_path / "repository"))
+def test_equal_commits_pass_and_a_head_that_sleeps_5_per_cent_fails_and_is_annotated(tmp_path: Path) -> None:
+    repository, summary = Repository(tmp_path / "repository"), tmp_path / "summary.md"
 
+    def junit() -> ElementTree.Element:
+        return ElementTree.parse(repository.folder / "nfbench-check.xml").getroot()
 
-def annotations(done: subprocess.CompletedProcess[str]) -> list[str]:
-    return [line for line in done.stderr.splitlines() if line.startswith("::")]
+    def annotations(done: subprocess.CompletedProcess[str]) -> list[str]:
+        return [line for line in done.stderr.splitlines() if line.startswith("::")]
 
-
-def test_equal_commits_pass(job: Job) -> None:
-    job.whole = True
-    done = job()
+    done = job(repository, summary)
     assert done.returncode == 0, done.stderr
     assert annotations(done) == []
-    assert "| mynet:net | same |" in job.summary.read_text()
-    assert job.junit().attrib | {"tests": "1", "failures": "0", "errors": "0"} == job.junit().attrib
-
-
-def test_a_head_that_sleeps_5_per_cent_fails_and_is_annotated(job: Job) -> None:
-    job.repository.net(sleep=0.05)
-    job.repository.commit("slower")
-    done = job()
+    assert "| mynet:net | same |" in summary.read_text()
+    assert junit().attrib | {"tests": "1", "failures": "0", "errors": "0"} == junit().attrib
+    repository.net(sleep=0.05)
+    repository.commit("slower")
+    # but for nfbench env, which imports torch
+    done = job(repository, summary, first=1)
     assert done.returncode == 3, done.stderr
     (line,) = annotations(done)
     assert line.startswith("::error title=mynet%3Anet%3A slower::step time +5.0 %25 (+5.0 %25 to +5.0 %25)")
-    assert "| mynet:net | slower |" in job.summary.read_text()
-    (failure,) = job.junit().iter("failure")
+    assert "| mynet:net | slower |" in summary.read_text()
+    (failure,) = junit().iter("failure")
     assert failure.attrib["type"] == "slower"
-
-
-def test_5_per_cent_are_found_under_noise(job: Job) -> None:
-    job.repository.net(noise=0.004)
-    job.repository.commit("noisy")
-    job.repository.git("branch", "-f", "base")
-    job.repository.net(sleep=0.06, noise=0.004)
-    job.repository.commit("slower")
-    done = job()
-    assert done.returncode == 3, done.stderr
-
-
-def test_a_base_without_the_workload_is_new_and_passes(job: Job) -> None:
-    job.repository.net(file="another.py")
-    job.repository.write("mine.toml", STUDY.replace("mynet:net", "another:net"))
-    job.repository.commit("another net and a study of it")
-    done = job(study="mine.toml")
-    assert done.returncode == 0, done.stderr
-    assert "new" in done.stdout and "There is no module 'another' to import." in done.stderr
-    assert [line.partition(" ")[0] for line in annotations(done)] == ["::notice"]
-
-
-def test_a_workload_that_the_head_took_out_of_the_study_is_missing(job: Job) -> None:
-    job.repository.net(file="another.py")
-    job.repository.write("gate.toml", "counts_only = true\n" + STUDY.replace("mynet:net", "another:net"))
-    job.repository.commit("another net in its place")
-    done = job()
-    assert done.returncode == 4, done.stderr
-    assert [line.partition(" ")[0] for line in annotations(done)] == ["::notice", "::warning"]
-    assert "| mynet:net | missing |" in job.summary.read_text()
-    (error,) = job.junit().iter("error")
-    assert error.attrib["type"] == "missing"
-
-
-def test_an_accepted_slowdown_passes_and_an_expired_one_does_not(job: Job) -> None:
-    accept = '[[accept]]\nmodel = "mynet:net"\nslower = "6%"\nuntil = "{}"\nreason = "exact softmax"\n'
-    job.repository.net(sleep=0.05)
-    job.repository.write("gate.toml", STUDY + accept.format("2999-01-31"))
-    job.repository.commit("slower, as wanted")
-    done = job()
-    assert done.returncode == 0, done.stderr
-    assert "accepted up to 6 % until 2999-01-31: exact softmax" in job.summary.read_text()
-    job.repository.write("gate.toml", STUDY + accept.format("2020-01-31"))
-    job.repository.commit("too late")
-    done = job()
-    assert done.returncode == 3, done.stderr
-    assert "no longer accepted" in job.summary.read_text()
-
-
-def test_a_ref_that_is_not_there_fails_and_says_so(job: Job) -> None:
-    done = job(against="origin/main")
-    assert done.returncode == 1
-    assert "There is no git ref, Python or results called 'origin/main'." in done.stderr
-    assert "git fetch origin main" in done.stderr

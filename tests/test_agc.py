@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from clip_cases import EPS, Whole, ratio, twin, units_of
 from torch import Tensor, nn
 
-from nfbench.catalog.models import Net, find
-from nfbench.nets import agc, agc_triton
+from nfbench.catalog.models import find
+from nfbench.nets import agc, agc_fused
 from nfbench.nets.agc import adaptive_clip_grad_, agc_parameters, unitwise_norm
-from nfbench.nets.agc_foreach import Units, foreach
+from nfbench.nets.agc_units import Units, foreach
 from nfbench.nets.build import awaken, build, head_names
 
-OURS = ["reference", "foreach", "fused"]
+OURS = ["reference", "foreach", "fused"] if agc_fused.interpreted() else ["reference", "foreach"]
 SHAPES = [
     (),
     (5,),
@@ -41,9 +42,20 @@ SHAPES = [
     (0, 3),
     (4, 0),
 ]
+NUMBERS: dict[str, Callable[[list[nn.Parameter]], Units]] = {
+    "reference": lambda parameters: agc.reference(parameters, 0.01, EPS),
+    "foreach": lambda parameters: foreach(parameters, 0.01, EPS),
+    "fused": lambda parameters: agc_fused.Fused(parameters)(0.01, EPS),
+}
 
-if not agc_triton.interpreted():
-    OURS.remove("fused")
+every_impl = pytest.mark.parametrize("impl", [*OURS, "timm", "auto"])
+each_of_ours = pytest.mark.parametrize("impl", OURS)
+interpreted = pytest.mark.skipif("fused" not in OURS, reason="Triton's interpreter is off")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
 
 
 def parameter(shape: tuple[int, ...], dtype: torch.dtype = torch.float32, scale: float = 0.02) -> nn.Parameter:
@@ -52,28 +64,43 @@ def parameter(shape: tuple[int, ...], dtype: torch.dtype = torch.float32, scale:
     return made
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
+def gradient(p: Tensor) -> Tensor:
+    assert p.grad is not None
+    return p.grad
+
+
+def clip(parameters: Tensor | Iterable[Tensor], impl: Any, clipping: float = 0.01) -> int:
+    return int(adaptive_clip_grad_(parameters, clipping, impl=impl))
+
+
+def same_gradients(ours: list[nn.Parameter], truth: list[nn.Parameter]) -> None:
+    for p, q in zip(truth, ours, strict=True):
+        eps = {torch.float32: 1e-6, torch.float64: 1e-12}.get(p.dtype, 2 * torch.finfo(p.dtype).eps)
+        torch.testing.assert_close(q.grad, p.grad, rtol=eps, atol=0)
+
+
+def agrees(plan: agc_fused.Fused, parameters: list[nn.Parameter]) -> None:
+    """The fused clip of ``parameters`` does what the reference does."""
+    truth = twin(parameters)
+    assert int(plan(0.01, EPS).clipped) == clip(truth, "reference") > 0
+    same_gradients(parameters, truth)
 
 
 @pytest.mark.parametrize("impl", [*OURS, "timm"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_no_unit_exceeds_its_limit_afterwards_and_the_others_are_untouched(shape: tuple[int, ...], impl: str) -> None:
+def test_no_unit_exceeds_its_limit_afterwards_and_the_others_are_untouched(shape: tuple[int, ...], impl: Any) -> None:
     if impl == "timm" and (0 in shape or sum(d > 1 for d in shape) <= 1 < len(shape)):
         pytest.skip("timm takes each element of such a tensor for a unit")
     p = parameter(shape)
-    assert p.grad is not None
-    with torch.no_grad():
-        if units_of(p) > 1 and p.numel():
-            p.grad[0] *= 1e-3
-    before, weight = p.grad.clone(), p.detach().clone()
-    count = adaptive_clip_grad_([p], 0.01, impl=impl)  # type: ignore[arg-type]
+    if units_of(p) > 1 and p.numel():
+        gradient(p)[0] *= 1e-3
+    before, weight = gradient(p).clone(), p.detach().clone()
+    count = adaptive_clip_grad_([p], 0.01, impl=impl)
     assert torch.equal(p.detach(), weight)
     over = ratio(p, before) > 0.01
     assert (count.dtype, count.dim(), int(count)) == (torch.int64, 0, int(over.sum()))
-    assert bool((ratio(p, p.grad) <= 0.01 * (1 + 1e-6)).all())
-    flat, old = (x.reshape(units_of(p), -1) for x in (p.grad, before))
+    assert bool((ratio(p, gradient(p)) <= 0.01 * (1 + 1e-6)).all())
+    flat, old = (x.reshape(units_of(p), -1) for x in (gradient(p), before))
     assert torch.equal(flat[~over], old[~over])
     # what is clipped keeps its direction
     torch.testing.assert_close(
@@ -81,183 +108,118 @@ def test_no_unit_exceeds_its_limit_afterwards_and_the_others_are_untouched(shape
     )
 
 
-@pytest.mark.parametrize("impl", OURS)
-def test_weights_near_zero_are_taken_for_eps(impl: str) -> None:
+@each_of_ours
+def test_weights_near_zero_are_taken_for_eps_and_tiny_gradients_stay(impl: str) -> None:
     p = parameter((4, 8))
-    with torch.no_grad():
-        p.zero_()
-    adaptive_clip_grad_(p, 0.01, eps=EPS, impl=impl)  # type: ignore[arg-type]
-    assert p.grad is not None
-    torch.testing.assert_close(p.grad.norm(dim=1), torch.full((4,), 0.01 * EPS), rtol=1e-6, atol=0)
+    p.detach().zero_()
+    gradient(p)[0], gradient(p)[1] = 0, 1e-20
+    before = gradient(p).clone()
+    assert clip([p], impl) == 2
+    assert torch.equal(gradient(p)[:2], before[:2])
+    torch.testing.assert_close(gradient(p)[2:].norm(dim=1), torch.full((2,), 0.01 * EPS), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("impl", OURS)
-def test_zero_gradients_and_tiny_ones_stay(impl: str) -> None:
-    p = parameter((4, 8))
-    assert p.grad is not None
-    with torch.no_grad():
-        p.grad[:2] = 0
-        p.grad[2:] = 1e-20
-    before = p.grad.clone()
-    assert int(adaptive_clip_grad_([p], 0.01, impl=impl)) == 0  # type: ignore[arg-type]
-    assert torch.equal(p.grad, before)
-
-
-NUMBERS: dict[str, Callable[[list[nn.Parameter]], Units]] = {
-    "reference": lambda parameters: agc.reference(parameters, 0.01, EPS),
-    "foreach": lambda parameters: foreach(parameters, 0.01, EPS),
-    "fused": lambda parameters: agc_triton.Fused(parameters)(0.01, EPS),
-}
-
-
-@pytest.mark.parametrize("impl", OURS)
+@each_of_ours
 @pytest.mark.parametrize("shape", [(4, 3, 3, 3), (4, 8, 1, 1)], ids=str)
+@pytest.mark.parametrize("bad", [float("nan"), float("-inf"), 1e25], ids=str)
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # numpy's, in Triton's interpreter
-def test_nan_weights_and_norms_beyond_float32_are_left_alone(impl: str, shape: tuple[int, ...]) -> None:
+def test_a_unit_that_is_not_finite_or_has_a_nan_weight_is_left_as_it_is_and_the_first_kind_is_counted(
+    impl: str, bad: float, shape: tuple[int, ...]
+) -> None:
     p = parameter(shape, scale=1.0)
-    assert p.grad is not None
-    with torch.no_grad():
-        p[0, 0, 0, 0] = float("nan")
-        p.grad[1] = 1e25
-    before = p.grad.clone()
-    found = NUMBERS[impl]([p])
-    assert (int(found.clipped), int(found.nonfinite)) == (2, 1)
-    assert torch.equal(p.grad[:2], before[:2])
-
-
-@pytest.mark.parametrize("impl", OURS)
-@pytest.mark.parametrize("shape", [(4, 3, 3, 3), (4, 8, 1, 1)], ids=str)
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_a_unit_that_is_not_finite_is_left_as_it_is_and_counted(impl: str, bad: float, shape: tuple[int, ...]) -> None:
-    p = parameter(shape, scale=1.0)
-    assert p.grad is not None
-    with torch.no_grad():
-        p.grad[1, 0, 0, 0] = bad
-    before = p.grad.clone()
-    found = agc.units([p], 0.01)
-    assert found == (4, 3, 1)
-    (other,) = twin([p])
-    counted = NUMBERS[impl]([other])
-    assert (int(counted.clipped), int(counted.nonfinite)) == (3, 1)
-    assert int(adaptive_clip_grad_([p], 0.01, impl=impl)) == 3  # type: ignore[arg-type]
-    assert torch.equal(p.grad[1].nan_to_num(7), before[1].nan_to_num(7))
-    assert bool((ratio(p, p.grad)[[0, 2, 3]] <= 0.01 * (1 + 1e-6)).all())
+    p.detach()[0, 0, 0, 0] = float("nan")
+    gradient(p)[1, 0, 0, 0] = bad  # the square of 1e25 is beyond float32
+    before = gradient(p).clone()
+    assert agc.units([p], 0.01) == (4, 2, 1)
+    counts = NUMBERS[impl](twin([p]))
+    assert (int(counts.clipped), int(counts.nonfinite)) == (2, 1)
+    assert clip([p], impl) == 2
+    assert torch.equal(gradient(p)[:2].nan_to_num(7), before[:2].nan_to_num(7))
+    assert bool((ratio(p, gradient(p))[2:] <= 0.01 * (1 + 1e-6)).all())
 
 
 def layouts(p: nn.Parameter) -> Iterator[nn.Parameter]:
     """The parameter in every layout that its shape has, weight and gradient alike and apart."""
     formats = {2: [], 4: [torch.channels_last], 5: [torch.channels_last_3d]}.get(p.dim(), [])
     for weight in (torch.contiguous_format, *formats):
-        for gradient in (torch.contiguous_format, *formats):
+        for layout in (torch.contiguous_format, *formats):
             other = nn.Parameter(p.detach().clone(memory_format=weight))
-            assert p.grad is not None
-            other.grad = p.grad.clone(memory_format=gradient)
+            other.grad = gradient(p).clone(memory_format=layout)
             yield other
     if p.dim() > 1:
         strided = nn.Parameter(p.detach().movedim(0, -1).contiguous().movedim(-1, 0))
-        assert p.grad is not None
-        strided.grad = torch.empty_like(strided).copy_(p.grad)
+        strided.grad = torch.empty_like(strided).copy_(gradient(p))
         yield strided
 
 
-@pytest.mark.parametrize("impl", ["foreach", "fused"])
+@pytest.mark.parametrize("impl", OURS[1:])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_every_shape_type_and_layout_agrees_with_the_reference(dtype: torch.dtype, impl: str) -> None:
-    if impl not in OURS:
-        pytest.skip("Triton's interpreter is off")
-    tolerance = {torch.float32: 1e-6, torch.float64: 1e-12}.get(dtype, 2 * torch.finfo(dtype).eps)
     for shape in SHAPES:
         for p in layouts(parameter(shape, dtype)):
-            (q,) = twin([p])
-            expected = adaptive_clip_grad_([p], 0.02, impl="reference")
-            assert int(adaptive_clip_grad_([q], 0.02, impl=impl)) == int(expected), shape  # type: ignore[arg-type]
-            torch.testing.assert_close(q.grad, p.grad, rtol=tolerance, atol=0)
+            truth = twin([p])
+            assert clip([p], impl, 0.02) == clip(truth, "reference", 0.02), shape
+            same_gradients([p], truth)
 
 
-@pytest.mark.parametrize("impl", [*OURS, "timm", "auto"])
+@every_impl
 def test_a_tensor_a_list_and_a_generator_are_the_same(impl: str) -> None:
     whole = [parameter((4, 8)), parameter((3, 2, 3, 3)), parameter((5,))]
     as_list, as_generator, one_by_one = twin(whole), twin(whole), twin(whole)
-    counts = {
-        int(adaptive_clip_grad_(as_list, 0.01, impl=impl)),  # type: ignore[arg-type]
-        int(adaptive_clip_grad_((p for p in as_generator), 0.01, impl=impl)),  # type: ignore[arg-type]
-        sum(int(adaptive_clip_grad_(p, 0.01, impl=impl)) for p in one_by_one),  # type: ignore[arg-type]
-    }
-    assert counts == {sum(int((ratio(p, p.grad) > 0.01).sum()) for p in whole if p.grad is not None)} != {0}
+    counts = {clip(as_list, impl), clip((p for p in as_generator), impl), sum(clip(p, impl) for p in one_by_one)}
+    assert counts == {sum(int((ratio(p, gradient(p)) > 0.01).sum()) for p in whole)} != {0}
     for a, b, c in zip(as_list, as_generator, one_by_one, strict=True):
-        assert a.grad is not None and b.grad is not None and c.grad is not None
-        assert torch.equal(a.grad, b.grad) and torch.equal(a.grad, c.grad)
+        assert torch.equal(gradient(a), gradient(b)) and torch.equal(gradient(a), gradient(c))
 
 
-@pytest.mark.parametrize("impl", [*OURS, "timm", "auto"])
-def test_parameters_without_a_gradient_are_passed_over(impl: str) -> None:
-    given = [parameter((4, 8)), parameter((4, 8))]
-    given[0].grad = None
-    assert int(adaptive_clip_grad_(given, 0.01, impl=impl)) == 4  # type: ignore[arg-type]
-    assert given[0].grad is None
-    assert int(adaptive_clip_grad_([given[0]], 0.01, impl=impl)) == 0  # type: ignore[arg-type]
-    assert int(adaptive_clip_grad_([], 0.01, impl=impl)) == 0  # type: ignore[arg-type]
-
-
-@pytest.mark.skipif("fused" not in OURS, reason="Triton's interpreter is off")
-def test_the_fused_clip_follows_gradients_that_move_come_and_go() -> None:
-    parameters = [parameter((4, 8)), parameter((6, 3, 3, 3)), parameter((5,))]
-    clip = agc.clipper(parameters, 0.01, "fused")
-    kept: list[Tensor | None] = []
-    for step in range(4):
-        for i, p in enumerate(parameters):
-            # a tensor that is kept stays where it is, so that each new one has another address
-            kept.append(p.grad)
-            p.grad = None if (step, i) in ((1, 0), (2, 2)) else 0.02 * torch.randn_like(p)
-        if step == 3 and parameters[1].grad is not None:
-            parameters[1].grad = parameters[1].grad.to(memory_format=torch.channels_last)
-        expected = twin(parameters)
-        count = adaptive_clip_grad_(expected, 0.01, impl="reference")
-        found = clip()
-        assert int(found.clipped) == int(count)  # type: ignore[attr-defined]
-        for p, q in zip(parameters, expected, strict=True):
-            torch.testing.assert_close(p.grad, q.grad, rtol=1e-6, atol=0)
-
-
-interpreted = pytest.mark.skipif("fused" not in OURS, reason="Triton's interpreter is off")
-
-
-def agrees(clip: Callable[[], object], parameters: list[nn.Parameter]) -> None:
-    """The fused clip of ``parameters`` does what the reference does."""
-    expected = twin(parameters)
-    count = adaptive_clip_grad_(expected, 0.01, impl="reference")
-    found = clip()
-    assert int(found.clipped) == int(count) > 0  # type: ignore[attr-defined]
-    for p, q in zip(parameters, expected, strict=True):
-        tolerance = 1e-6 if p.dtype == torch.float32 else 2 * torch.finfo(p.dtype).eps
-        torch.testing.assert_close(p.grad, q.grad, rtol=tolerance, atol=0)
+@every_impl
+def test_parameters_without_a_gradient_are_passed_over_and_one_listed_twice_is_clipped_once(impl: str) -> None:
+    without, p = parameter((4, 8)), parameter((4, 8))
+    without.grad = None
+    once = twin([p])
+    assert clip([without, p, p], impl) == clip(once, impl) == 4
+    assert without.grad is None and torch.equal(gradient(p), gradient(once[0]))
+    assert clip([without], impl) == clip([], impl) == 0
 
 
 @interpreted
-def test_weights_that_move_under_a_gradient_that_stays_are_followed() -> None:
-    p = parameter((4, 8))
-    clip = agc.clipper([p], 0.01, "fused")
-    clip()
-    assert p.grad is not None
-    before = p.data
-    p.data = before * 100
-    p.grad.mul_(1000)
-    agrees(clip, [p])
+def test_the_fused_clip_follows_gradients_that_move_come_and_go() -> None:
+    parameters = [parameter((4, 8)), parameter((6, 3, 3, 3)), parameter((5,))]
+    plan = agc_fused.Fused(parameters)
+    agrees(plan, parameters)
+    launches = plan.launches
+    held: list[Tensor | None] = []
+    for step in range(4):
+        for i, p in enumerate(parameters):
+            # a tensor that is kept stays where it is, so that each new one has another address
+            held.append(p.grad)
+            p.grad = None if (step, i) in ((1, 0), (2, 2)) else 0.02 * torch.randn_like(p)
+        if step == 3:
+            parameters[1].grad = gradient(parameters[1]).to(memory_format=torch.channels_last)
+        agrees(plan, parameters)
+        assert plan.launches is launches or step == 3
+    # weights that move under a gradient that stays
+    held.append(parameters[0].data)
+    parameters[0].data = parameters[0].data * 100
+    for p in parameters:
+        gradient(p).normal_()
+    gradient(parameters[0]).mul_(1000)
+    agrees(plan, parameters)
 
 
 @interpreted
 @pytest.mark.parametrize(("small", "large"), [((4, 6), (8, 6)), ((4, 8), (4, 8, 3, 3))], ids=str)
 def test_a_parameter_of_another_shape_is_laid_out_anew(small: tuple[int, ...], large: tuple[int, ...]) -> None:
     p = parameter(small)
-    clip = agc.clipper([p], 0.01, "fused")
-    agrees(clip, [p])
+    plan = agc_fused.Fused([p])
+    agrees(plan, [p])
     for shape in (large, small):
         p.grad = None
         p.data = torch.randn(shape)
         buffer = torch.randn(4096)
         p.grad = buffer[: p.numel()].view(shape)
         rest = buffer[p.numel() :].clone()
-        agrees(clip, [p])
+        agrees(plan, [p])
         assert torch.equal(buffer[p.numel() :], rest)
 
 
@@ -265,177 +227,107 @@ def test_a_parameter_of_another_shape_is_laid_out_anew(small: tuple[int, ...], l
 def test_another_layout_or_type_at_the_same_address_is_laid_out_anew() -> None:
     p = parameter((8, 8))
     buffer = torch.randn(8, 8)
-    clip = agc.clipper([p], 0.01, "fused")
+    plan = agc_fused.Fused([p])
     p.grad = buffer
-    agrees(clip, [p])
+    agrees(plan, [p])
     buffer.copy_(torch.randn(8, 8))
     p.grad = buffer.t()
-    agrees(clip, [p])
+    agrees(plan, [p])
     p.grad = None
     p.data = torch.randn(8, 8).bfloat16()
-    p.grad = buffer.view(torch.bfloat16)[:, :8].contiguous()
-    p.grad = torch.randn(8, 8).bfloat16()
-    agrees(clip, [p])
+    p.grad = buffer.view(torch.bfloat16).flatten()[:64].view(8, 8).copy_(torch.randn(8, 8))
+    agrees(plan, [p])
 
 
 @interpreted
 def test_tensors_that_begin_off_sixteen_bytes_take_no_vector_loads() -> None:
     p = nn.Parameter(torch.randn(4, 16))
-    p.grad = torch.randn(65)[1:].view(4, 16)
-    clip = agc_triton.Fused([p])
-    agrees(lambda: clip(0.01, EPS), [p])
-    assert [launch.aligned for launch in clip.launches] == [False]
-    p.grad = torch.randn(64).view(4, 16)
-    agrees(lambda: clip(0.01, EPS), [p])
-    assert [launch.aligned for launch in clip.launches] == [True]
+    plan = agc_fused.Fused([p])
+    for offset in (1, 0):
+        p.grad = torch.randn(64 + offset)[offset:].view(4, 16)
+        agrees(plan, [p])
+        assert [launch.aligned for launch in plan.launches] == [offset == 0]
 
 
 @interpreted
 def test_types_may_be_mixed() -> None:
     types = (torch.float32, torch.float16, torch.bfloat16)
-    mixed = [parameter((4, 8), t, 0.05) for t in types] + [parameter((5,), t, 0.05) for t in types]
-    clip = agc_triton.Fused(mixed)
-    agrees(lambda: clip(0.01, EPS), mixed)
-    assert len(clip.launches) == 6
-
-
-@interpreted
-def test_a_gradient_that_goes_and_comes_keeps_its_place_in_the_tables() -> None:
-    parameters = [parameter((4, 8)), parameter((6, 8))]
-    clip = agc_triton.Fused(parameters)
-    agrees(lambda: clip(0.01, EPS), parameters)
-    launches = clip.launches
-    for gone in (0, 1):
-        for i, p in enumerate(parameters):
-            p.grad = None if i == gone else torch.randn_like(p)
-        agrees(lambda: clip(0.01, EPS), parameters)
-    assert clip.launches is launches
-
-
-@pytest.mark.parametrize("impl", [*OURS, "timm"])
-def test_a_parameter_listed_twice_is_clipped_once(impl: str) -> None:
-    p = parameter((4, 8))
-    (once,) = twin([p])
-    expected = adaptive_clip_grad_([once], 0.01, impl=impl)  # type: ignore[arg-type]
-    assert int(adaptive_clip_grad_([p, p], 0.01, impl=impl)) == int(expected)  # type: ignore[arg-type]
-    assert p.grad is not None and once.grad is not None and torch.equal(p.grad, once.grad)
+    mixed = [parameter(shape, t, 0.05) for shape in ((4, 8), (5,)) for t in types]
+    plan = agc_fused.Fused(mixed)
+    agrees(plan, mixed)
+    assert len(plan.launches) == 6
 
 
 @interpreted
 def test_a_plan_is_not_used_for_tensors_that_took_the_place_of_others() -> None:
-    for _ in range(20):
-        p = parameter((4, 8))
-        (q,) = twin([p])
-        adaptive_clip_grad_([p], 0.01, impl="reference")
-        adaptive_clip_grad_([q], 0.01, impl="fused")
-        torch.testing.assert_close(p.grad, q.grad, rtol=1e-6, atol=0)
+    for _ in range(8):
+        ours = [parameter((4, 8))]
+        truth = twin(ours)
+        assert clip(ours, "fused") == clip(truth, "reference")
+        same_gradients(ours, truth)
 
 
-def gradients_of(net: str | Net) -> list[nn.Parameter]:
-    """All clipped parameters with the gradients of one real backward pass, gains woken."""
-    module = build(net)
-    awaken(module)
-    nn.functional.cross_entropy(module(torch.randn(2, 3, 64, 64)), torch.randint(1000, (2,))).backward()
-    return agc_parameters(module)
-
-
-# as deep as an nfnet-f0 and with every kind of parameter that it has, at a fourteenth of their number
-F0_NARROW = replace(find("nfnet-f0"), kwargs=(("channels", (64, 128, 384, 384)), ("group_size", 32), ("stem_chs", 32)))
-
-
-WHOLE = {"narrow-nfnet-f0": F0_NARROW, "nf-resnet50": "nf-resnet50", "efficientnet-b0": "efficientnet-b0"}
-
-
-@pytest.fixture(scope="module", params=WHOLE.values(), ids=WHOLE)
-def whole(request: pytest.FixtureRequest) -> Whole:
-    torch.manual_seed(0)
-    return Whole(gradients_of(request.param))
-
-
-@pytest.mark.parametrize("share", ["none", "half", "all"])
-def test_every_parameter_of_a_whole_net_agrees_with_the_reference(whole: Whole, share: str) -> None:
-    truth, factor = whole.scaled(0.01, share)
-    before = [p.grad.clone() for p in truth if p.grad is not None]
-    ours, theirs = twin(truth), twin(truth)
-    expected, alive = int(adaptive_clip_grad_(truth, 0.01, impl="reference")), len(whole.alive)
-    assert {"none": expected == 0, "half": 0.4 * alive < expected < 0.6 * alive, "all": expected == alive}[share]
-    assert abs(int(adaptive_clip_grad_(ours, 0.01, impl="foreach")) - expected) <= 1  # one may lie on its limit
-    agc.clipper(theirs, 0.01, "timm")()
-    for p, q, r, g, was in zip(truth, ours, theirs, before, whole.ratios, strict=True):
-        torch.testing.assert_close(q.grad, p.grad, rtol=1e-6, atol=0)
-        gain = p.dim() > 1 and units_of(p) == 1
-        if not gain:  # timm takes each of its elements for a unit
-            torch.testing.assert_close(r.grad, p.grad, rtol=1e-6, atol=0)
-        assert q.grad is not None
-        untouched = was * factor < 0.01 * (1 - 1e-6)
-        assert torch.equal(q.grad.reshape(units_of(p), -1)[untouched], g.reshape(units_of(p), -1)[untouched])
-
-
-@pytest.mark.skipif("fused" not in OURS, reason="Triton's interpreter is off")
-@pytest.mark.parametrize("name", ["nfnet-f0", "nf-resnet50", "efficientnet-b0"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-def test_the_fused_clip_agrees_on_every_distinct_row_of_a_net(name: str, dtype: torch.dtype) -> None:
-    net = build(name, device="meta")
-    shapes = dict.fromkeys((min(2, p.shape[0]) if p.dim() else 1, *p.shape[1:]) for p in agc_parameters(net))
+def test_every_distinct_row_of_whole_nets_agrees_with_the_reference(dtype: torch.dtype) -> None:
+    nets = [build(name, device="meta") for name in ("nfnet-f0", "nf-resnet50", "efficientnet-b0")]
+    shapes = {(min(2, p.shape[0]) if p.dim() else 1, *p.shape[1:]) for net in nets for p in agc_parameters(net)}
     truth = []
-    for shape in shapes:
+    for shape in sorted(shapes):
         p = parameter(tuple(shape), dtype, 0.01 if dtype == torch.float32 else 0.05)
         if p.dim() == 4:
             other = nn.Parameter(p.detach().to(memory_format=torch.channels_last))
-            assert p.grad is not None
-            other.grad = p.grad.to(memory_format=torch.channels_last)
+            other.grad = gradient(p).to(memory_format=torch.channels_last)
             truth.append(other)
         truth.append(p)
-    ours = twin(truth)
-    expected = adaptive_clip_grad_(truth, 0.01, impl="reference")
-    assert int(expected) > 0
-    assert int(adaptive_clip_grad_(ours, 0.01, impl="fused")) == int(expected)
-    tolerance = 1e-6 if dtype == torch.float32 else 2 * torch.finfo(dtype).eps
-    for p, q in zip(truth, ours, strict=True):
-        torch.testing.assert_close(q.grad, p.grad, rtol=tolerance, atol=0)
+    before = twin(truth)
+    expected = clip(truth, "reference")
+    assert 0 < expected < sum(units_of(p) for p in truth)
+    for impl in OURS[1:]:
+        ours = twin(before)
+        assert clip(ours, impl) == expected
+        same_gradients(ours, truth)
 
 
-@pytest.mark.skipif("fused" not in OURS, reason="Triton's interpreter is off")
-def test_the_fused_clip_agrees_on_a_tiny_net_whole_in_two_launches() -> None:
+@pytest.mark.parametrize("share", ["none", "half", "all"])
+def test_every_implementation_agrees_on_a_tiny_net_whole_and_the_fused_one_in_two_launches(share: str) -> None:
     # the interpreter takes milliseconds a unit, so the net is narrower still
-    narrow = replace(find("tiny-nfnet-s"), kwargs=(("channels", (8, 8, 16, 16)), ("stem_chs", 16)))
-    truth, _ = Whole(gradients_of(narrow)).scaled(0.01, "half")
-    ours = twin(truth)
-    expected = adaptive_clip_grad_(truth, 0.01, impl="reference")
-    clip = agc_triton.Fused(ours)
-    assert abs(int(clip(0.01, EPS).clipped) - int(expected)) <= 1 < int(expected)  # one may lie on its limit
-    for p, q in zip(truth, ours, strict=True):
-        torch.testing.assert_close(q.grad, p.grad, rtol=1e-6, atol=0)
-    assert len(clip.launches) == 2 and not clip.rest
+    net = build(replace(find("tiny-nfnet-s"), kwargs=(("channels", (8, 8, 16, 16)), ("stem_chs", 16))))
+    awaken(net)
+    nn.functional.cross_entropy(net(torch.randn(2, 3, 64, 64)), torch.randint(1000, (2,))).backward()
+    whole = Whole(agc_parameters(net))
+    truth, _ = whole.scaled(0.01, share)
+    before, ours, theirs, fused = (twin(truth) for _ in range(4))
+    expected, alive = clip(truth, "reference"), len(whole.alive)
+    assert {"none": expected == 0, "half": 0.4 * alive < expected < 0.6 * alive, "all": expected == alive}[share]
+    assert abs(clip(ours, "foreach") - expected) <= 1  # one may lie on its limit
+    same_gradients(ours, truth)
+    assert share != "none" or all(torch.equal(gradient(p), gradient(q)) for p, q in zip(ours, before, strict=True))
+    agc.clipper(theirs, 0.01, "timm")()
+    # timm takes each element of a gain for a unit
+    pairs = [(p, q) for p, q in zip(theirs, truth, strict=True) if p.dim() == 1 or units_of(p) > 1]
+    same_gradients(*(list(side) for side in zip(*pairs, strict=True)))
+    if "fused" in OURS and share == "half":
+        plan = agc_fused.Fused(fused)
+        assert abs(int(plan(0.01, EPS).clipped) - expected) <= 1
+        same_gradients(fused, truth)
+        assert len(plan.launches) == 2 and not plan.rest
 
 
 def test_norms_have_the_shape_that_broadcasts() -> None:
-    assert {shape: tuple(unitwise_norm(torch.ones(shape)).shape) for shape in [(), (3,), (4, 2), (4, 2, 3, 3)]} == {
-        (): (),
-        (3,): (1,),
-        (4, 2): (4, 1),
-        (4, 2, 3, 3): (4, 1, 1, 1),
-    }
-    assert tuple(unitwise_norm(torch.ones(4, 1, 1, 1)).shape) == (1, 1, 1, 1)
+    for shape, wanted in {(): (), (3,): (1,), (4, 2): (4, 1), (4, 2, 3, 3): (4, 1, 1, 1), (4, 1, 1): (1, 1, 1)}.items():
+        assert tuple(unitwise_norm(torch.ones(shape)).shape) == wanted
     assert float(unitwise_norm(torch.full((4, 1, 1, 1), 3.0))) == 6.0
-    assert unitwise_norm(torch.ones(2, 3, dtype=torch.float16)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("impl", OURS)
+@each_of_ours
 @pytest.mark.parametrize("shape", [(4, 64), (64,), (64, 1, 1, 1), ()], ids=str)
-def test_a_factor_below_float16_does_not_turn_a_gradient_to_zero(shape: tuple[int, ...], impl: str) -> None:
+def test_a_factor_below_float16_does_not_turn_a_gradient_to_zero(shape: tuple[int, ...], impl: Any) -> None:
     p = nn.Parameter(torch.full(shape, 0.01, dtype=torch.float16))
-    p.grad = torch.full_like(p, 60000.0)
-    adaptive_clip_grad_([p], 0.001, eps=0.1, impl=impl)  # type: ignore[arg-type]
+    p.grad = torch.full_like(p, 60000.0)  # its square is beyond float16
+    adaptive_clip_grad_([p], 0.001, eps=0.1, impl=impl)
     limit = 0.001 * unitwise_norm(p.detach()).clamp(min=0.1)
+    assert limit.dtype == torch.float32
     torch.testing.assert_close(unitwise_norm(p.grad), limit, rtol=1e-2, atol=0)
-
-
-def test_half_precision_norms_do_not_overflow() -> None:
-    p = nn.Parameter(torch.ones(2, 4096, dtype=torch.float16))
-    p.grad = torch.full_like(p, 1000.0)  # its squares are beyond float16
-    assert int(adaptive_clip_grad_([p], 0.01)) == 2
-    assert p.grad is not None and bool(p.grad.isfinite().all())
 
 
 @pytest.mark.parametrize(
@@ -448,7 +340,7 @@ def test_all_but_the_classifiers_weight_is_clipped(name: str) -> None:
     assert [n for n, p in net.named_parameters() if id(p) not in clipped] == [weight]
 
 
-def test_names_to_ignore_take_the_place_of_the_classifier() -> None:
+def test_names_to_ignore_take_the_place_of_the_classifier_and_what_is_frozen_is_not_clipped() -> None:
     net = build("resnet50", device="meta")
 
     def left_out(*names: str) -> list[str]:
@@ -456,17 +348,12 @@ def test_names_to_ignore_take_the_place_of_the_classifier() -> None:
         return [n for n, p in net.named_parameters() if id(p) not in clipped]
 
     assert left_out() == []
-    assert left_out("fc") == ["fc.weight", "fc.bias"]
     assert left_out("fc.weight", "bn1") == ["bn1.weight", "bn1.bias", "fc.weight"]
     assert all(n.startswith("layer1.") for n in left_out("layer1")) and len(left_out("layer1")) == 30
     with pytest.raises(ValueError, match=r"no module or parameter called 'head'.*The nearest is"):
         agc_parameters(net, ["head"])
-
-
-def test_frozen_parameters_are_not_clipped() -> None:
-    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    net[0].requires_grad_(False)
-    assert [tuple(p.shape) for p in agc_parameters(net)] == [(2,)]
+    net.conv1.requires_grad_(False)
+    assert left_out("fc") == ["conv1.weight", "fc.weight", "fc.bias"]
 
 
 def test_a_wrapped_net_has_the_same_parameters(tmp_path: Path) -> None:
@@ -484,39 +371,34 @@ def test_a_wrapped_net_has_the_same_parameters(tmp_path: Path) -> None:
         torch.distributed.destroy_process_group()
 
 
-def _sparse() -> list[nn.Parameter]:
-    table = nn.Embedding(4, 2, sparse=True)
-    table(torch.tensor([1])).sum().backward()
-    return list(table.parameters())
-
-
 @pytest.mark.parametrize(
-    ("call", "words"),
+    ("options", "words"),
     [
-        (lambda: adaptive_clip_grad_([], -1.0), r"clipping is -1.0: it must be a finite number"),
-        (lambda: adaptive_clip_grad_([], float("nan")), r"clipping is nan"),
-        (lambda: adaptive_clip_grad_([], 0.01, eps=-1), r"eps is -1"),
-        (lambda: adaptive_clip_grad_([parameter((2, 2))], impl="best"), r"no implementation 'best': it is one of auto"),  # type: ignore[arg-type]
+        ({"clipping": -1.0}, r"clipping is -1.0: it must be a finite number"),
+        ({"clipping": float("nan")}, r"clipping is nan"),
+        ({"eps": -1}, r"eps is -1"),
+        ({"impl": "best"}, r"no implementation 'best': it is one of auto"),
     ],
 )
-def test_bad_arguments_are_refused_in_words(call: Callable[[], object], words: str) -> None:
+def test_bad_arguments_are_refused_in_words(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        call()
+        adaptive_clip_grad_([], **options)
 
 
-@pytest.mark.parametrize("impl", [*OURS, "timm", "auto"])
+@every_impl
 def test_sparse_gradients_are_refused_in_words(impl: str) -> None:
+    table = nn.Embedding(4, 2, sparse=True)
+    table(torch.tensor([1])).sum().backward()
     with pytest.raises(ValueError, match="AGC needs dense gradients; an embedding gives one with sparse=False"):
-        adaptive_clip_grad_(_sparse(), impl=impl)  # type: ignore[arg-type]
+        clip(table.parameters(), impl)
 
 
 def test_the_fused_clip_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(agc_fused, "_refusals", {})
     with pytest.raises(ValueError, match="needs a CUDA device; `foreach` runs everywhere"):
-        adaptive_clip_grad_([parameter((2, 3))], impl="fused")
-    agc_triton._refusals.clear()
-    assert agc_triton.refusal(torch.device("cpu")) == "it needs CUDA, and this is cpu"
-    agc_triton._refusals.clear()
+        clip([parameter((2, 3))], "fused")
+    assert agc_fused.refusal(torch.device("cpu")) == "it needs CUDA, and this is cpu"
     assert agc.default_impl(torch.device("cpu")) == "foreach"
 
 

@@ -14,14 +14,14 @@ from conftest import Cli
 from make import H200, once, result
 
 from nfbench.analysis import clips
-from nfbench.analysis.store import Writer, load
+from nfbench.analysis.store import load
 from nfbench.catalog.models import find
 from nfbench.devices import cpu
 from nfbench.devices.fake import FakeClips, FakeDevice
 from nfbench.measuring.clips import LEAST_TURNS, ClipCosts
 from nfbench.measuring.watch import Silent
-from nfbench.nets.clip_trial import ClipTrial
-from nfbench.records import AgcCost, Result, Sampling, Software, StepTime, from_json, key, reading, to_json
+from nfbench.nets.agc_trial import ClipTrial
+from nfbench.records import AgcCost, Result, Sampling, Software, StepTime, reading
 
 IMPLS = ("timm", "reference", "foreach", "fused")
 
@@ -36,12 +36,15 @@ def timed(device: FakeDevice, share: float = 0.0) -> list[Result]:
     return kept
 
 
-def test_implementations_take_turns_a_b_c_c_b_a() -> None:
-    kept = timed(FakeDevice())
-    order = [(r.turn, r.workload.impl) for r in kept if isinstance(r.workload, AgcCost)]
+def test_implementations_take_turns_a_b_c_c_b_a_and_gradients_are_put_back_outside_the_timed_call() -> None:
+    device = FakeDevice()
+    results = timed(device)
+    order = [(r.turn, r.workload.impl) for r in results if isinstance(r.workload, AgcCost)]
     there, back = [*IMPLS, "copy"], ["copy", *reversed(IMPLS)]
     assert order == [(t, impl) for t in range(LEAST_TURNS) for impl in (there if t % 2 == 0 else back)]
-    assert len({r.session for r in kept}) == 1 and all(r.status == "ok" for r in kept)
+    assert len({r.session for r in results}) == 1 and all(r.status == "ok" for r in results)
+    # each reset takes a whole second of the fake clock
+    assert max(v for r in results for v in r.readings[0].finite) < 1 < device.clock.seconds
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -56,12 +59,6 @@ def test_times_ratios_and_the_floor_are_exact_on_the_fake_device(share: float) -
         assert (row["moved_bytes"], row["bandwidth"], row["copy_bandwidth"]) == (moved, moved / time, rate)
         assert row["floor"] == moved / rate and row["over_floor"] == pytest.approx(time * rate / moved, rel=1e-12)
         assert (row["clipped"], row["clipped_units"], row["units"], row["turns"]) == (share, share, 1000, LEAST_TURNS)
-
-
-def test_the_gradients_are_put_back_outside_the_timed_call() -> None:
-    device = FakeDevice()
-    kept = timed(device)  # each reset takes a whole second of the fake clock
-    assert max(v for r in kept for v in r.readings[0].finite) < 1 < device.clock.seconds
 
 
 def test_turns_go_on_until_the_intervals_are_narrow_or_time_is_up() -> None:
@@ -112,26 +109,16 @@ def test_an_implementation_that_fails_is_a_row_and_the_others_go_on(capsys: pyte
     assert found["foreach"]["speedup"] == 4
 
 
-def test_only_the_newest_run_of_a_net_is_shown_and_nothing_is_paired_across_runs() -> None:
-    old, new = timed(FakeDevice()), timed(FakeDevice())
-    later = [r for r in new if isinstance(r.workload, AgcCost) and r.workload.impl != "timm"]
-    found = clips.rows([*old, *later])
-    assert [row["impl"] for row in found] == ["reference", "foreach", "fused"]
-    assert all("speedup" not in row for row in found)
-
-
-def test_two_machines_are_told_apart_and_of_two_softwares_the_newer_is_shown(cli: Cli) -> None:
-    writer = Writer(Path("clips.jsonl"))
-    old = timed(FakeDevice())
-    for r in [*old, *(msgspec.structs.replace(r, machine=H200) for r in old)]:
-        writer.write(r)
-    newer = Software(nfbench="9.9.9")
-    for r in timed(FakeDevice()):
-        writer.write(msgspec.structs.replace(r, software=newer))
-    found = clips.rows(load([Path("clips.jsonl")]).results)
-    assert [(r["machine"], "9.9.9" in r["software"]) for r in found[::4]] == [("NVIDIA H200", False), ("fake", True)]
-    assert len(found) == 8
-    assert "NVIDIA H200" in cli("table", "clips.jsonl").stdout
+def test_two_machines_are_told_apart_and_of_two_softwares_the_newer_is_shown_paired_with_none_of_another_run() -> None:
+    older = timed(FakeDevice())
+    newer = [msgspec.structs.replace(r, software=Software(nfbench="9.9.9")) for r in timed(FakeDevice())]
+    later = [r for r in newer if isinstance(r.workload, AgcCost) and r.workload.impl != "timm"]
+    rows = clips.rows([*older, *(msgspec.structs.replace(r, machine=H200) for r in older), *later])
+    machines = {row["machine"]: "9.9.9" in row["software"] for row in rows}
+    assert machines == {"NVIDIA H200": False, "fake": True}
+    here = [row for row in rows if row["machine"] == "fake"]
+    assert [row["impl"] for row in here] == ["reference", "foreach", "fused"]
+    assert all("speedup" not in row for row in here)
 
 
 def test_the_floor_is_paired_turn_by_turn() -> None:
@@ -146,54 +133,37 @@ def test_the_floor_is_paired_turn_by_turn() -> None:
     assert row["time_high"] > 1.2 * row["time"]
 
 
-def test_results_of_both_kinds_go_through_a_file_and_have_keys_of_their_own() -> None:
-    clip = timed(FakeDevice())[0]
-    for one in (clip, result()):
-        assert from_json(to_json(one)) == one
-    assert key(clip.workload) == '{"kind":"agc-cost","model":"tiny-nfnet-s","impl":"timm"}'
-    assert key(StepTime(model="a")) == '{"kind":"step-time","model":"a"}'
-    # a default that was typed is a default
-    assert key(StepTime(model="a", sam_fraction=float("0.2"))) == key(StepTime(model="a"))
-    with pytest.raises(TypeError, match="has no step"):
-        _ = clip.step
-
-
 def rows_of(screen: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(screen)))
 
 
-def test_the_command_times_the_clip_and_then_steps(cli: Cli) -> None:
-    done = cli("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--batch", 16, "--format", "csv")
+def test_the_command_times_the_clip_and_then_steps_and_table_and_plot_take_its_file(cli: Cli) -> None:
+    args = ("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--batch", 16)
+    done = cli(*args, "--format", "csv")
     assert done.exit_code == 0, done.output
-    rows = rows_of(done.stdout)
-    alone = [(r["clipped"], r["impl"]) for r in rows if r["kind"] == "agc-cost"]
-    assert alone == [(share, impl) for share in ("0.0", "0.5", "1.0") for impl in IMPLS]
-    steps = [(r["batch"], r["agc_impl"], r["share"]) for r in rows if r["kind"] == "step-time"]
-    assert steps == [("16", "foreach", "0.125"), ("16", "timm", "0.125")]
     assert "results in results/fake/agc-cost/" in done.stderr
+    cli(*args, "--out", "both")
+    for rows in (rows_of(done.stdout), rows_of(cli("table", "both", "--format", "csv").stdout)):
+        alone = [(r["clipped"], r["impl"]) for r in rows if r["kind"] == "agc-cost"]
+        assert alone == [(share, impl) for share in ("0.0", "0.5", "1.0") for impl in IMPLS]
+        steps = [(r["batch"], r["agc_impl"]) for r in rows if r["kind"] == "step-time"]
+        assert steps == [("16", "foreach"), ("16", "timm")]
+    assert {r["share"] for r in rows_of(done.stdout) if r["kind"] == "step-time"} == {"0.125"}
+    shown = cli("table", "both")
+    assert "The clip by itself" in shown.stdout and "step time" in shown.stdout and "clip's share" in shown.stdout
+    drawn = cli("plot", "both")
+    assert drawn.exit_code == 0 and "results of agc-cost, which `nfbench table` shows" in drawn.stderr
 
 
-def test_its_screen_says_how_many_times_as_long_timm_takes_and_what_the_floor_is(cli: Cli) -> None:
-    done = cli("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--no-steps", "--agc-impl", "foreach")
-    assert "timm's takes" not in done.stdout  # it was not asked for
-    done = cli("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--no-steps")
+def test_without_steps_the_screen_says_how_many_times_as_long_timm_takes_and_what_the_floor_is(cli: Cli) -> None:
+    args = ("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--no-steps")
+    assert "timm's takes" not in cli(*args, "--agc-impl", "foreach").stdout  # it was not asked for
+    done = cli(*args, "--out", "clips")
     assert "8.00 ×" in done.stdout and "of the floor" in done.stdout and "in a step" not in done.stdout
     assert "at the 4.29 GB/s that a copy reached in the same turns" in done.stderr
-
-
-def test_table_and_plot_take_such_files(cli: Cli) -> None:
-    cli("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--no-steps", "--out", "clips")
-    cli("agc-cost", "--model", "tiny-nfnet-s", "--device", "fake", "--batch", 16, "--out", "both")
     shown = cli("table", "clips")
     assert shown.exit_code == 0 and "The clip by itself" in shown.stdout and "step time" not in shown.stdout
     assert len(json.loads(cli("table", "clips", "--format", "json").stdout)) == 12
-    shown = cli("table", "both")
-    assert "The clip by itself" in shown.stdout and "step time" in shown.stdout
-    assert "clip's share" in shown.stdout
-    shown = cli("table", "both", "--format", "csv")
-    assert [r["kind"] for r in rows_of(shown.stdout)] == ["agc-cost"] * 12 + ["step-time"] * 2
-    drawn = cli("plot", "both")
-    assert drawn.exit_code == 0 and "results of agc-cost, which `nfbench table` shows" in drawn.stderr
 
 
 @pytest.mark.parametrize(

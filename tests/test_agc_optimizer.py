@@ -49,6 +49,12 @@ def sgd(model: nn.Module, **options: Any) -> torch.optim.SGD:
     return torch.optim.SGD(model.parameters(), **{"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3, **options})
 
 
+def ratios(p: nn.Parameter) -> Tensor:
+    """‖G‖ / max(‖W‖, eps) of each unit."""
+    assert p.grad is not None
+    return unitwise_norm(p.grad) / unitwise_norm(p.detach()).clamp(min=1e-3)
+
+
 def test_a_step_is_a_clip_and_then_the_step_of_the_wrapped_optimizer() -> None:
     wrapped, by_hand = net(), net()
     optimizer, bare = AGC(sgd(wrapped), wrapped), sgd(by_hand)
@@ -63,18 +69,6 @@ def test_a_step_is_a_clip_and_then_the_step_of_the_wrapped_optimizer() -> None:
         assert optimizer.last_clipped.shape == ()
         assert int(optimizer.last_clipped) == int(clipped) > 0
     assert same(weights(wrapped), weights(by_hand))
-
-
-def test_every_output_unit_of_a_linear_layer_is_held_to_its_own_weight_in_every_step() -> None:
-    model = net()
-    optimizer = AGC(sgd(model, lr=1.0, momentum=0, weight_decay=0), model)
-    layer = model[3]
-    for step in range(3):
-        before = layer.weight.detach().clone()
-        train(model, optimizer, range(step, step + 1))
-        moved = (layer.weight.detach() - before).norm(dim=1)
-        assert (moved <= LAMBDA * before.norm(dim=1).clamp(min=1e-3) * 1.001).all()
-        assert int(optimizer.last_clipped or 0) > 0
 
 
 @pytest.mark.parametrize(
@@ -94,48 +88,28 @@ def test_what_is_ignored_keeps_its_gradient_and_all_else_is_clipped(ignore: Any,
     before = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     optimizer.step()
     for name, p in model.named_parameters():
-        assert p.grad is not None
-        if name in left:
-            assert torch.equal(p.grad, before[name])
-        else:
-            assert (unitwise_norm(p.grad) <= 1.001 * LAMBDA * unitwise_norm(p.detach()).clamp(min=1e-3)).all()
-            assert not torch.equal(p.grad, before[name])
+        assert torch.equal(p.grad, before[name]) == (name in left)  # type: ignore[arg-type]
+        assert name in left or (ratios(p) <= 1.001 * LAMBDA).all()
 
 
-def test_a_parameter_that_the_optimizer_does_not_have_is_left_untouched() -> None:
+def test_only_what_the_optimizer_has_is_clipped_a_group_added_later_and_a_parameter_thawed_later_too() -> None:
     model = net()
-    optimizer = AGC(torch.optim.SGD(model[0].parameters(), lr=0.1), model)
-    loss_of(model).mul(1e3).backward()
-    before = model[3].weight.grad.clone()
-    optimizer.step()
-    assert torch.equal(model[3].weight.grad, before)
-
-
-def test_a_group_added_later_is_clipped_and_stepped() -> None:
-    model = net()
-    optimizer = AGC(torch.optim.SGD(model[0].parameters(), lr=1.0), model)
+    first, second, third = model[0].weight, model[3].weight, model[5].bias
+    first.requires_grad_(False)
+    optimizer = AGC(torch.optim.SGD(model[0].parameters(), lr=0.0), model)
+    assert not first.requires_grad
+    first.requires_grad_(True)
     optimizer.add_param_group({"params": list(model[3].parameters()), "lr": 0.0})
     assert len(optimizer.param_groups) == len(optimizer.optimizer.param_groups) == 2
     loss_of(model).mul(1e3).backward()
+    before = third.grad.clone()
     optimizer.step()
-    assert (model[3].weight.grad.norm(dim=1) <= 1.001 * LAMBDA * model[3].weight.detach().norm(dim=1)).all()
-
-
-def test_a_parameter_thawed_later_is_clipped_and_a_frozen_one_stays_frozen() -> None:
-    model = net()
-    model[0].requires_grad_(False)
-    optimizer = AGC(sgd(model, lr=0.0), model)
-    assert not any(p.requires_grad for p in model[0].parameters())
-    model[0].requires_grad_(True)
-    loss_of(model).mul(1e3).backward()
-    before = model[0].weight.grad.clone()
-    optimizer.step()
-    assert model[0].weight.grad.norm() < before.norm()
+    assert all((ratios(p) <= 1.001 * LAMBDA).all() for p in (first, second))
+    assert torch.equal(third.grad, before)
 
 
 SCHEDULERS: dict[str, Callable[[torch.optim.Optimizer], LRScheduler]] = {
     "step": lambda o: StepLR(o, 2),
-    "cosine": lambda o: CosineAnnealingLR(o, 6),
     "one cycle": lambda o: OneCycleLR(o, 0.3, total_steps=8),
     "sequential": lambda o: SequentialLR(o, [StepLR(o, 1), CosineAnnealingLR(o, 4)], [2]),
 }
@@ -178,10 +152,7 @@ def test_checkpoints_go_from_the_bare_optimizer_to_the_wrapped_one_and_back() ->
     model = net()
     bare = sgd(model)
     train(model, bare)
-    saved = io.BytesIO()
-    torch.save({"net": model.state_dict(), "optimizer": bare.state_dict()}, saved)
-    saved.seek(0)
-    checkpoint = torch.load(saved)
+    checkpoint = reloaded({"net": model.state_dict(), "optimizer": bare.state_dict()}, weights_only=True)
     other = net(1)
     other.load_state_dict(checkpoint["net"])
     optimizer = AGC(sgd(other, lr=5.0), other, clipping=1e9)
@@ -192,81 +163,76 @@ def test_checkpoints_go_from_the_bare_optimizer_to_the_wrapped_one_and_back() ->
     assert again.param_groups[0]["lr"] == 0.1
 
 
-def test_a_closure_is_called_once_with_gradients_on_and_clipped_before_the_update() -> None:
-    wrapped, by_hand = net(), net()
-    optimizer, reference = AGC(sgd(wrapped), wrapped), AGC(sgd(by_hand), by_hand)
-    calls = 0
+def reloaded(what: Any, weights_only: bool = False) -> Any:
+    file = io.BytesIO()
+    torch.save(what, file)
+    file.seek(0)
+    return torch.load(file, weights_only=weights_only)
 
-    def closure() -> float:
-        nonlocal calls
-        calls += 1
-        assert torch.is_grad_enabled()
-        optimizer.zero_grad()
-        loss = loss_of(wrapped)
-        loss.backward()
-        return loss.item()
 
-    with torch.no_grad():
-        loss = optimizer.step(closure)
-    assert calls == 1
-    assert loss == loss_of(by_hand).item()
-    train(by_hand, reference, range(1))
-    assert same(weights(wrapped), weights(by_hand))
+@pytest.mark.parametrize("through", [copy.deepcopy, reloaded], ids=["copy", "pickle"])
+def test_a_copy_trains_on_like_the_original(through: Callable[[Any], Any]) -> None:
+    model = net()
+    optimizer = AGC(sgd(model), model, ignore=["0"])
+    scheduler = StepLR(optimizer, 1)
+    train(model, optimizer)
+    scheduler.step()
+    twin, twins = through((model, optimizer))
+    assert same(train(model, optimizer, range(4, 8)), train(twin, twins, range(4, 8)))
+    assert int(twins.last_clipped) == int(optimizer.last_clipped or 0) > 0
+    assert twins.param_groups[0]["lr"] == pytest.approx(0.01)
 
 
 class Thrice(torch.optim.SGD):
     """Evaluates its closure three times a step; keeps the largest ratio of gradient to weight in the first layer."""
 
     def step(self, closure: Any = None) -> Any:
-        weight = self.param_groups[0]["params"][0]
         self.ratios = []
         for _ in range(3):
             closure()
-            self.ratios.append(float((unitwise_norm(weight.grad) / unitwise_norm(weight.detach())).max()))
+            self.ratios.append(float(ratios(self.param_groups[0]["params"][0]).max()))
         return super().step()
 
 
-def test_an_optimizer_that_evaluates_several_times_sees_clipped_gradients_each_time() -> None:
-    model = net()
-    inner = Thrice(model.parameters(), lr=0.1)
-    optimizer = AGC(inner, model)
-    evaluated: list[float] = []
+def closure_of(model: nn.Module, optimizer: AGC, losses: list[float]) -> Callable[[], float]:
+    """A closure that appends each loss to ``losses``."""
 
     def closure() -> float:
-        optimizer.zero_grad()
-        loss = loss_of(model, len(evaluated)).mul(1e3)
-        loss.backward()
-        evaluated.append(loss.item())
-        return loss.item()
-
-    optimizer.step(closure)
-    assert len(evaluated) == 3
-    assert inner.ratios == pytest.approx([LAMBDA] * 3)
-
-
-def test_lbfgs_minimizes_through_the_wrapper() -> None:
-    model = net()
-    optimizer = AGC(torch.optim.LBFGS(model.parameters(), max_iter=4), model, clipping=1.0)
-    losses: list[float] = []
-
-    def closure() -> float:
+        assert torch.is_grad_enabled()
         optimizer.zero_grad()
         loss = loss_of(model)
         loss.backward()
         losses.append(loss.item())
         return loss.item()
 
-    for _ in range(3):
-        optimizer.step(closure)
-    assert len(losses) > 3
-    assert loss_of(model).item() < losses[0]
+    return closure
+
+
+def test_a_closure_is_called_once_with_gradients_on_and_clipped_before_the_update() -> None:
+    wrapped, by_hand = net(), net()
+    optimizer, reference = AGC(sgd(wrapped), wrapped), AGC(sgd(by_hand), by_hand)
+    losses: list[float] = []
+    with torch.no_grad():
+        loss = optimizer.step(closure_of(wrapped, optimizer, losses))
+    assert losses == [loss] == [loss_of(by_hand).item()]
+    train(by_hand, reference, range(1))
+    assert same(weights(wrapped), weights(by_hand))
+
+
+def test_an_optimizer_that_evaluates_several_times_sees_clipped_gradients_each_time() -> None:
+    model = net()
+    inner = Thrice(model.parameters(), lr=0.1)
+    optimizer = AGC(inner, model)
+    losses: list[float] = []
+    optimizer.step(closure_of(model, optimizer, losses))
+    assert len(losses) == 3
+    assert inner.ratios == pytest.approx([LAMBDA] * 3)
 
 
 @pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
-def test_a_grad_scaler_unscales_before_the_clip(fused: bool) -> None:
+def test_a_grad_scaler_unscales_before_the_clip_and_skips_the_step_where_a_gradient_is_infinite(fused: bool) -> None:
     plain, scaled = net(), net()
-    reference = AGC(sgd(plain, fused=fused), plain)
-    optimizer = AGC(sgd(scaled, fused=fused), scaled)
+    reference, optimizer = (AGC(sgd(model, fused=fused), model) for model in (plain, scaled))
     scaler = torch.amp.GradScaler(device="cpu", init_scale=2.0**10)
     for step in range(4):
         optimizer.zero_grad()
@@ -276,20 +242,13 @@ def test_a_grad_scaler_unscales_before_the_clip(fused: bool) -> None:
         train(plain, reference, range(step, step + 1))
         assert int(optimizer.last_clipped or 0) == int(reference.last_clipped or 0) > 0
     assert same(weights(scaled), weights(plain))
-
-
-@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
-def test_a_grad_scaler_skips_the_step_where_a_gradient_is_infinite(fused: bool) -> None:
-    model = net()
-    optimizer = AGC(sgd(model, fused=fused), model)
-    scaler = torch.amp.GradScaler(device="cpu", init_scale=2.0**10)
-    before = weights(model)
-    scaler.scale(loss_of(model)).backward()
-    model[0].weight.grad[0, 0, 0, 0] = float("inf")
+    optimizer.last_clipped = None
+    scaler.scale(loss_of(scaled)).backward()
+    scaled[0].weight.grad[0, 0, 0, 0] = float("inf")
     scaler.unscale_(optimizer)
     scaler.step(optimizer)
     scaler.update()
-    assert same(weights(model), before)
+    assert same(weights(scaled), weights(plain))
     assert scaler.get_scale() == 2.0**9
     assert optimizer.last_clipped is None
 
@@ -308,9 +267,8 @@ def test_hooks_run_before_the_clip_and_after_the_update() -> None:
         optimizer.register_step_post_hook(lambda *_: look("after")),
     ]
     train(model, optimizer, range(1))
-    assert [when for when, _, _ in seen] == ["before", "between", "after"]
-    gradient = [norm for _, norm, _ in seen]
-    weight = [norm for _, _, norm in seen]
+    moments, gradient, weight = zip(*seen, strict=True)
+    assert moments == ("before", "between", "after")
     assert gradient[0] > gradient[1] == gradient[2]
     assert weight[0] == weight[1] != weight[2]
     for handle in handles:
@@ -333,52 +291,20 @@ def test_hooks_of_the_state_dict_run_on_the_wrapper() -> None:
     assert seen == ["saving", "loaded"]
 
 
-def test_the_profiler_names_the_step() -> None:
+def test_it_shows_itself_clears_gradients_and_is_named_by_the_profiler() -> None:
     model = net()
-    optimizer = AGC(sgd(model), model)
+    optimizer = AGC(sgd(model), model, clipping=0.02)
+    assert repr(optimizer).startswith("AGC (\nclipping: 0.02\n")
+    assert "optimizer: SGD (" in repr(optimizer)
     train(model, optimizer, range(1))
     with torch.autograd.profiler.profile() as profile:
         optimizer.step()
     names = {event.key for event in profile.key_averages()}
     assert {"Optimizer.step#AGC.step", "Optimizer.step#SGD.step"} <= names
-
-
-def reloaded(pair: tuple[nn.Module, AGC]) -> tuple[nn.Module, AGC]:
-    file = io.BytesIO()
-    torch.save(pair, file)
-    file.seek(0)
-    loaded: tuple[nn.Module, AGC] = torch.load(file, weights_only=False)
-    return loaded
-
-
-@pytest.mark.parametrize("through", [copy.deepcopy, reloaded], ids=["copy", "pickle"])
-def test_a_copy_trains_on_like_the_original(through: Callable[[Any], Any]) -> None:
-    model = net()
-    optimizer = AGC(sgd(model), model, ignore=["0"])
-    scheduler = StepLR(optimizer, 1)
-    train(model, optimizer)
-    scheduler.step()
-    twin, twins = through((model, optimizer))
-    assert same(train(model, optimizer, range(4, 8)), train(twin, twins, range(4, 8)))
-    assert int(twins.last_clipped) == int(optimizer.last_clipped or 0) > 0
-    assert twins.param_groups[0]["lr"] == pytest.approx(0.01)
-
-
-def test_zero_grad_clears_the_gradients_of_the_wrapped_optimizer() -> None:
-    model = net()
-    optimizer = AGC(sgd(model), model)
-    loss_of(model).backward()
     optimizer.zero_grad(set_to_none=False)
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
     optimizer.zero_grad()
     assert all(p.grad is None for p in model.parameters())
-
-
-def test_the_representation_names_the_clip_and_the_wrapped_optimizer() -> None:
-    model = net()
-    said = repr(AGC(sgd(model), model, clipping=0.02))
-    assert said.startswith("AGC (\nclipping: 0.02\n")
-    assert "optimizer: SGD (" in said
 
 
 @pytest.fixture
@@ -397,10 +323,9 @@ def test_a_net_in_distributed_data_parallel_trains_like_the_bare_one(process_gro
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "answer"),
     [
         ({"clipping": 0.0}, "clipping is 0.0: it is λ, .*leave AGC out"),
-        ({"clipping": -1.0}, "clipping is -1.0"),
         ({"clipping": float("nan")}, "clipping is nan"),
         ({"clipping": float("inf")}, "clipping is inf"),
         ({"eps": -1.0}, "eps is -1.0"),
@@ -409,9 +334,9 @@ def test_a_net_in_distributed_data_parallel_trains_like_the_bare_one(process_gro
     ],
     ids=str,
 )
-def test_what_cannot_be_is_told_when_agc_is_made(options: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_is_told_when_agc_is_made(options: dict[str, Any], answer: str) -> None:
     model = net()
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=answer):
         AGC(sgd(model), model, **options)
 
 

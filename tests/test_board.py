@@ -7,7 +7,7 @@ from make import accuracy, result
 
 from nfbench.records import StepTime
 from nfbench.showing.board import Board, duration, outcome
-from nfbench.studies.entry import Entry, Task
+from nfbench.studies.entries import Entry, Task
 
 
 def board(models: int = 2, batches: int = 3) -> Board:

@@ -24,8 +24,8 @@ from nfbench.errors import NfbenchError, UnsupportedWorkload
 from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime, reading
 from nfbench.showing import comparison
 from nfbench.showing import ratios as show_ratios
-from nfbench.studies import versus
-from nfbench.studies.group import Group, Seat
+from nfbench.studies import runner
+from nfbench.studies.processes import Group, Seat
 
 A, B, C = StepTime(model="nfnet-f1"), StepTime(model="efficientnet-b7"), StepTime(model="resnet50")
 
@@ -229,12 +229,12 @@ def run(
                 readings=(*found.readings, reading("block_time", "s", "block", "test", [3.0])),
             )
 
-    monkeypatch.setattr(versus, "Group", Scripted)
-    monkeypatch.setattr(versus, "start", lambda *args: None)
+    monkeypatch.setattr(runner, "Group", Scripted)
+    monkeypatch.setattr(runner, "start", lambda *args: None)
     kept: list[Result] = []
     watch = Quiet()
-    wanted = versus.sampling(rounds, within, time, len(nets))
-    counted = versus.Versus(nets, wanted, time, device="fake", seed=0, keep=kept.append, watch=watch).run()
+    wanted = runner.sampling_against(rounds, within, time, len(nets))
+    counted = runner.Versus(nets, wanted, time, device="fake", seed=0, keep=kept.append, watch=watch).run()
     return counted, kept, watch
 
 

@@ -12,7 +12,7 @@ from sweep_cases import TINY as FAMILIES
 from sweep_cases import latency_results, run, step
 
 from nfbench.analysis.accuracy import rows
-from nfbench.catalog import macs, published
+from nfbench.catalog import models, published
 from nfbench.catalog.models import NETS
 from nfbench.records import Result
 from nfbench.showing.figures.driver import left_out
@@ -23,7 +23,7 @@ MACS = "MACs of one image at 32 px"
 
 
 def tiny(name: str, top1: float, seed: int = 0, **fields: object) -> Result:
-    counted = macs.counted(name, 32)
+    counted = models.counted(name, 32)
     assert counted is not None
     given = {"macs": counted.macs, "params": counted.params} | fields
     return accuracy(name, (0.5, top1), seed, **given)  # type: ignore[arg-type]
@@ -140,7 +140,7 @@ def test_what_diverged_or_has_no_cost_is_said_and_not_dropped() -> None:
 
 
 def imagenet(name: str, top1: float, px: int, test_px: int, epochs: int = 0) -> Result:
-    counted = macs.counted(name, px)
+    counted = models.counted(name, px)
     assert counted is not None
     asked = {"epochs": epochs, "weights": "published", "dataset": "imagenet"}
     clip = 0.01 if name.startswith("nf") else None
@@ -156,7 +156,7 @@ def test_reported_accuracy_stays_in_a_panel_of_its_own_and_hollow_but_beside_ima
     assert "Results on digits do not carry over to ImageNet." in foot(figure)
     figure = of(imagenet("resnet50", 0.7, 224, 224), imagenet("nf-resnet50", 0.71, 224, 224))
     axes = panel(figure, "MACs of one image at 224 px")
-    counted = macs.counted("resnet50", 224)
+    counted = models.counted("resnet50", 224)
     assert counted is not None and counted.macs in {round(x) for x, _ in hollow(axes)}
     assert "reported: resnet, on ImageNet" in legend(figure) and "carry over" not in foot(figure)
     assert not any("counted GMACs" in a.get_xlabel() for a in figure.axes)
@@ -171,7 +171,7 @@ def test_nets_on_imagenet_are_sizes_of_their_families_each_at_the_macs_of_its_ow
     }
     figure = of(*(imagenet(name, 0.8 + i / 100, *px) for i, (name, px) in enumerate(sizes.items())))
     axes = panel(figure, "MACs of one image at each net's test px")
-    counts = [count.macs for name, (_, px) in sizes.items() if (count := macs.counted(name, px))]
+    counts = [count.macs for name, (_, px) in sizes.items() if (count := models.counted(name, px))]
     lines = [list(line.get_xdata()) for line in marked(axes) if line.get_markerfacecolor() != "white"]
     assert sorted(lines) == sorted([counts[:2], counts[2:]])
     assert len(hollow(axes)) > 4

@@ -27,9 +27,12 @@ def ranked(*places: int, classes: int = 7) -> tuple[Tensor, Tensor]:
     return outputs, torch.tensor(places)
 
 
-def test_top1_and_top5_are_counted_over_all_batches() -> None:
-    found = scores(ranked(0, 1, 4), ranked(5, 6), ranked(0))
-    assert (found.top1, found.top5, found.images) == (2 / 6, 4 / 6, 6)
+def test_top1_and_top5_are_counted_over_all_batches_and_there_is_no_top5_among_five_classes() -> None:
+    counted = scores(ranked(0, 1, 4), ranked(5, 6), ranked(0))
+    assert (counted.top1, counted.top5, counted.images) == (2 / 6, 4 / 6, 6)
+    for classes, top5 in ((2, None), (5, None), (6, 1)):
+        few = scores(ranked(0, 1, classes=classes))
+        assert (few.top1, few.top5) == (1 / 2, top5)
 
 
 def test_the_loss_is_the_mean_over_all_images_whatever_the_batches() -> None:
@@ -47,33 +50,20 @@ def test_images_that_could_not_be_read_are_left_out() -> None:
     noise, unknown = torch.full((2, 7), NAN), torch.tensor([-1, -1])
     assert scores((torch.cat([noise, outputs]), torch.cat([unknown, labels]))) == plain
     assert scores((noise, unknown), (outputs, labels), (noise, unknown)) == plain
+    for batches in ([], [(noise, unknown)]):
+        with pytest.raises(ValueError, match="there is no image to evaluate"):
+            scores(*batches)
 
 
-@pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_an_output_that_is_not_finite_is_wrong(value: float) -> None:
-    outputs, labels = ranked(0, 0, 4, 4)
-    outputs[1, 6] = outputs[3, 6] = value
-    found = scores((outputs, labels))
-    assert (found.top1, found.top5) == (1 / 4, 2 / 4)
-
-
-def test_a_net_that_diverged_has_nothing_right_and_no_finite_loss() -> None:
-    found = scores((torch.full((4, 10), NAN), torch.arange(4)))
-    assert (found.top1, found.top5, found.images) == (0, 0, 4)
-    assert math.isnan(found.loss)
-
-
-@pytest.mark.parametrize(("classes", "has"), [(2, False), (5, False), (6, True)])
-def test_among_five_classes_there_is_no_top5(classes: int, has: bool) -> None:
-    found = scores(ranked(0, 1, classes=classes))
-    assert found.top1 == 1 / 2
-    assert found.top5 == (1 if has else None)
-
-
-@pytest.mark.parametrize("batches", [[], [(torch.zeros(2, 7), torch.tensor([-1, -1]))]])
-def test_without_an_image_there_is_nothing_to_score(batches: list[tuple[Tensor, Tensor]]) -> None:
-    with pytest.raises(ValueError, match="there is no image to evaluate"):
-        scores(*batches)
+def test_an_output_that_is_not_finite_is_wrong_and_all_such_have_no_finite_loss() -> None:
+    for value in (NAN, INF, -INF):
+        outputs, labels = ranked(0, 0, 4, 4)
+        outputs[1, 6] = outputs[3, 6] = value
+        counted = scores((outputs, labels))
+        assert (counted.top1, counted.top5) == (1 / 4, 2 / 4)
+    diverged = scores((torch.full((4, 10), NAN), torch.arange(4)))
+    assert (diverged.top1, diverged.top5, diverged.images) == (0, 0, 4)
+    assert math.isnan(diverged.loss)
 
 
 def test_the_net_runs_in_the_precision_and_without_gradients() -> None:
@@ -141,7 +131,12 @@ def test_modes_and_statistics_are_put_back_even_after_an_exception(batch_statist
     assert same(state_of(net), before)
 
 
-def scored_both_ways(model: str, change: Callable[[nn.Module], object], **settings: str) -> tuple[Scores, Scores]:
+def spoil(net: nn.Module) -> None:
+    for layer in norms(net):
+        layer.running_mean.add_(1)  # type: ignore[union-attr]
+
+
+def scored_both_ways(model: str, change: Callable[[nn.Module], object] = norms, **settings: str) -> list[Scores]:
     """With running and with a batch's own statistics; asserts that the net is left as it was."""
     torch.manual_seed(0)
     net = build(model, num_classes=10, **settings)
@@ -149,36 +144,26 @@ def scored_both_ways(model: str, change: Callable[[nn.Module], object], **settin
     change(net)
     before = state_of(net)
     batch = torch.randn(8, 3, 32, 32), torch.arange(8)
-    found = []
-    for own in (False, True):
-        with evaluating(net, batch_statistics=own):
-            found.append(evaluate(net, [batch], "fp32"))
-            twice = evaluate(net, [batch], "fp32")
-        assert twice == found[-1]
+    both = []
+    for batch_statistics in (False, True):
+        with evaluating(net, batch_statistics=batch_statistics):
+            both.append(evaluate(net, [batch], "fp32"))
+            assert evaluate(net, [batch], "fp32") == both[-1]
         assert same(state_of(net), before)
-    return found[0], found[1]
-
-
-def spoil(net: nn.Module) -> None:
-    for layer in norms(net):
-        layer.running_mean.add_(1)  # type: ignore[union-attr]
+    return both
 
 
 @pytest.mark.parametrize("model", ["tiny-resnet-s", "tiny-efficientnet-s"])
 def test_batch_normalized_nets_score_otherwise_with_a_batchs_own_statistics(model: str) -> None:
-    running, own = scored_both_ways(model, norms)
-    spoilt, same_own = scored_both_ways(model, spoil)
-    assert running.loss != own.loss
+    running, of_batch = scored_both_ways(model)
+    spoilt, still_of_batch = scored_both_ways(model, spoil)
+    assert running.loss != of_batch.loss
     # and those depend on no running ones
-    assert spoilt.loss != running.loss and same_own == own
+    assert spoilt.loss != running.loss and still_of_batch == of_batch
 
 
-def test_normalizer_free_nets_score_the_same_either_way() -> None:
-    running, own = scored_both_ways("tiny-nfnet-s", norms)
-    assert own == running
+def test_normalizer_free_nets_and_frozen_statistics_score_the_same_either_way() -> None:
+    for model, settings in (("tiny-nfnet-s", {}), ("tiny-resnet-s", {"norm": "frozen"})):
+        running, of_batch = scored_both_ways(model, **settings)
+        assert of_batch == running
     assert norms(build("tiny-nfnet-s")) == []
-
-
-def test_frozen_statistics_stay_a_nets_own() -> None:
-    running, own = scored_both_ways("tiny-resnet-s", norms, norm="frozen")
-    assert own == running

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nfbench.learning.step import LearningStep, norm
+from nfbench.learning.trainer import LearningStep, norm
 from nfbench.nets import agc
 from nfbench.nets.optimizer import build_optimizer
 from nfbench.nets.train_step import TrainStep
@@ -75,22 +75,16 @@ def updated(step: LearningStep, updates: int = 3, looking: bool = False) -> Lear
 
 
 @pytest.mark.parametrize("micro_batch", [8, 4, 1])
-def test_the_loss_of_an_update_is_the_mean_over_the_whole_batch(micro_batch: int) -> None:
-    step = step_of(micro_batch=micro_batch)
+def test_the_loss_of_an_update_is_the_mean_over_the_whole_batch_of_classes_or_of_their_shares(micro_batch: int) -> None:
+    one, other = step_of(micro_batch=micro_batch), step_of(micro_batch=micro_batch)
     for i in range(2):
-        step.feed(*batch_of(i))
-        expected = loss_of(step.net, *batch_of(i))
-        step.update(nothing, step.accumulation_steps)
-        torch.testing.assert_close(step.total, expected.detach())
-
-
-def test_shares_of_classes_train_as_the_classes_they_are() -> None:
-    one, other = step_of(), step_of()
-    images, targets = batch_of()
-    one.feed(images, targets)
-    other.feed(images, torch.eye(CLASSES, dtype=torch.float64)[targets])
-    for step in (one, other):
-        step.update(nothing, step.accumulation_steps)
+        images, targets = batch_of(i)
+        expected = loss_of(one.net, images, targets)
+        one.feed(images, targets)
+        other.feed(images, torch.eye(CLASSES, dtype=torch.float64)[targets])
+        for step in (one, other):
+            step.update(nothing, step.accumulation_steps)
+            torch.testing.assert_close(step.total, expected.detach())
     torch.testing.assert_close(weights(one), weights(other))
 
 
@@ -136,24 +130,20 @@ def test_looking_changes_not_a_bit_of_the_weights(impl: str, settings: dict[str,
     assert blind.taken()[:2] == ([], []) and [len(found) for found in seeing.taken()] == [3, 3, 3]
 
 
-def test_what_was_taken_is_not_taken_again() -> None:
+def test_what_was_taken_is_not_taken_again_and_without_a_clip_no_unit_is_counted() -> None:
     step = updated(step_of(), looking=True)
     assert all(step.taken())
     assert step.taken() == ([], [], [])
-    updated(step, updates=1)
-    norms, _, shares = step.taken()
+    norms, _, shares = updated(step, updates=1).taken()
     # clipped units are counted in every update, norms where one looks
     assert norms == [] and len(shares) == 1
-
-
-def test_without_a_clip_the_norm_stays_and_no_unit_is_counted() -> None:
     before, after, shares = updated(step_of(clipping=None), looking=True).taken()
     assert before == after and len(before) == 3
     assert shares == []
 
 
 def test_in_fp16_norms_are_those_of_the_unscaled_gradient_and_the_scale_rises_again() -> None:
-    found = []
+    norms = []
     for scale in (2.0**6, 2.0**10):
         step = step_of(precision="fp16")
         step.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
@@ -161,8 +151,8 @@ def test_in_fp16_norms_are_those_of_the_unscaled_gradient_and_the_scale_rises_ag
         step.feed(images.float(), targets)
         step.looking = True
         step.update(nothing, step.accumulation_steps)
-        found.append(step.taken()[0][0])
-    assert found[0] == pytest.approx(found[1], rel=1e-2) and math.isfinite(found[0])
+        norms.append(step.taken()[0][0])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-2) and math.isfinite(norms[0])
     assert step_of(precision="fp16").scaler.get_growth_interval() < 10_000
     assert step_of(TrainStep, precision="fp16").scaler.get_growth_interval() > 10**9
 

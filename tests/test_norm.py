@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -18,10 +19,10 @@ from nfbench.nets.norm import FrozenBatchNorm, norm_of, with_norm
 
 TWIN = replace(find("tiny-nfnet"), name="bn-tiny-nfnet", norm="batch", twin_of="tiny-nfnet")
 NETS = [find("tiny-resnet"), find("tiny-efficientnet"), TWIN]
-OTHERS = ["sync_batch", "group", "frozen"]
+KINDS = {"sync_batch": nn.SyncBatchNorm, "group": nn.GroupNorm, "frozen": FrozenBatchNorm}
 
 every_net = pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
-every_other = pytest.mark.parametrize("kind", OTHERS)
+every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def built(net: Net, kind: str = "auto") -> nn.Module:
@@ -46,79 +47,59 @@ def lived_in(net: nn.Module) -> nn.Module:
     return net
 
 
+def activations(module: nn.Module) -> list[str]:
+    """The kinds of the activations, in the order in which they run."""
+    ran: list[str] = []
+    for m in module.modules():
+        if type(m).__name__ in ("ReLU", "SiLU", "Sigmoid"):
+            m.register_forward_hook(lambda m, *_: ran.append(type(m).__name__))
+    module(images(2))
+    return ran
+
+
 @every_net
-@every_other
-def test_a_net_tells_its_kind_and_keeps_no_batch_norm_of_another(net: Net, kind: str) -> None:
-    module = built(net, kind)
-    wanted = {"sync_batch": nn.SyncBatchNorm, "group": nn.GroupNorm, "frozen": FrozenBatchNorm}[kind]
-    before = [m for m in built(net).modules() if isinstance(m, _BatchNorm)]
+@every_kind
+def test_nothing_but_the_normalization_differs_in_a_net_of_another_kind(net: Net, kind: str) -> None:
+    module, before = built(net, kind), built(net)
     norms = [m for m in module.modules() if isinstance(m, (_BatchNorm, nn.GroupNorm))]
     assert norm_of(module) == kind
-    assert all(isinstance(m, wanted) for m in norms)
-    assert len(norms) == len(before) > 0
+    assert all(isinstance(m, KINDS[kind]) for m in norms)
+    assert len(norms) == len([m for m in before.modules() if isinstance(m, _BatchNorm)]) > 0
+    was, now = dict(before.named_parameters()), dict(module.named_parameters())
+    assert list(was) == list(now)
+    assert all(torch.equal(now[name], p) for name, p in was.items())
+    assert activations(module) == activations(before) != []
+    awake = awaken(module)
+    assert awake == awaken(before)
+    assert all(bool((p == 1).all()) for name, p in module.named_parameters() if name in awake)
+    assert awaken(module) == []
 
 
-@every_net
-@every_other
-def test_weights_keep_their_names_order_and_values(net: Net, kind: str) -> None:
-    before, after = dict(built(net).named_parameters()), dict(built(net, kind).named_parameters())
-    assert list(before) == list(after)
-    assert all(torch.equal(after[name], p) for name, p in before.items())
-
-
-@every_net
-@every_other
-def test_the_activations_that_run_are_the_same(net: Net, kind: str) -> None:
-    def acts(module: nn.Module) -> list[str]:
-        found: list[str] = []
-        for m in module.modules():
-            if type(m).__name__ in ("ReLU", "SiLU", "Sigmoid"):
-                m.register_forward_hook(lambda m, *_: found.append(type(m).__name__))
-        module(images(2))
-        return found
-
-    expected = acts(built(net))
-    assert acts(built(net, kind)) == expected
-    assert expected
-
-
-@every_net
-def test_batch_changes_nothing_in_a_net_with_batch_norm(net: Net) -> None:
+@pytest.mark.parametrize(
+    ("net", "kind"), [*((net, "batch") for net in NETS), (find("tiny-nfnet"), "none")], ids=lambda what: str(what)[:20]
+)
+def test_a_net_that_has_that_kind_already_is_left_as_it_is(net: Net, kind: Any) -> None:
     module = built(net)
     before = list(module.modules())
-    assert with_norm(module, "batch", name=net.name) is module
-    assert all(a is b for a, b in zip(module.modules(), before, strict=True))
-
-
-def test_none_changes_nothing_in_a_net_without_normalization() -> None:
-    module = built(find("tiny-nfnet"))
-    before = list(module.modules())
-    assert with_norm(module, "none", name="tiny-nfnet") is module
+    assert with_norm(module, kind, name=net.name) is module
     assert all(a is b for a, b in zip(module.modules(), before, strict=True))
 
 
 @every_net
-def test_frozen_gives_in_training_mode_what_batch_norm_gives_in_evaluation(net: Net) -> None:
+def test_frozen_gives_in_training_what_batch_norm_gives_in_evaluation_and_a_step_moves_nothing_of_it(net: Net) -> None:
     module = lived_in(built(net))
     expected = module.eval()(images())
     frozen = with_norm(module, "frozen", name=net.name).train()
-    assert frozen.training
     assert torch.equal(frozen(images()), expected)
-
-
-@every_net
-def test_a_training_step_moves_nothing_of_a_frozen_norm_and_all_else(net: Net) -> None:
-    module = with_norm(lived_in(built(net)), "frozen", name=net.name).train()
-    awaken(module)
-    norms = [m for m in module.modules() if isinstance(m, FrozenBatchNorm)]
+    awaken(frozen)
+    norms = [m for m in frozen.modules() if isinstance(m, FrozenBatchNorm)]
     before = [t.clone() for m in norms for t in [*m.parameters(), *m.buffers()]]
-    assert not [p for m in norms for p in m.parameters() if p.requires_grad]
-    trained = [p for p in module.parameters() if p.requires_grad]
-    module(images()).square().mean().backward()
-    torch.optim.SGD(module.parameters(), lr=0.1).step()
+    trained = [p for p in frozen.parameters() if p.requires_grad]
+    assert len(trained) + sum(len(list(m.parameters())) for m in norms) == len(list(frozen.parameters()))
+    frozen(images()).square().mean().backward()
+    torch.optim.SGD(frozen.parameters(), lr=0.1).step()
     after = [t for m in norms for t in [*m.parameters(), *m.buffers()]]
     assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
-    assert len(trained) + sum(len(list(m.parameters())) for m in norms) == len(list(module.parameters()))
     assert all(p.grad is not None for p in trained)
 
 
@@ -133,105 +114,66 @@ def test_sync_batch_norm_keeps_the_tensors_and_the_outputs_of_batch_norm(net: Ne
     assert torch.equal(synced.eval()(images()), evaluated)
     assert torch.equal(synced.train()(images()), trained)
     assert all(torch.equal(a, b) for a, b in zip(synced.buffers(), statistics, strict=True))
-    kept = with_norm(module, "sync_batch", name=net.name)
-    assert all(a is b for a, b in zip([*kept.parameters(), *kept.buffers()], tensors, strict=True))
+    replaced = with_norm(module, "sync_batch", name=net.name)
+    assert all(a is b for a, b in zip([*replaced.parameters(), *replaced.buffers()], tensors, strict=True))
 
 
 @every_net
-def test_with_group_norm_an_image_s_output_does_not_depend_on_the_rest_of_its_batch(net: Net) -> None:
+def test_group_norm_has_32_groups_or_the_most_that_divide_and_an_image_does_not_depend_on_its_batch(net: Net) -> None:
     @torch.no_grad()
     def change(module: nn.Module) -> float:
         one, other = images(), images()
         other[1:] = other[1:] * 3 + 1
         return float((module(one)[0] - module(other)[0]).abs().max())
 
-    assert change(built(net, "group")) < 1e-5
+    grouped = built(net, "group")
+    norms = [m for m in grouped.modules() if isinstance(m, nn.GroupNorm)]
+    assert all(m.affine and m.num_groups == math.gcd(32, m.num_channels) for m in norms)
+    assert change(grouped) < 1e-5
     assert change(built(net)) > 1e-3
 
 
-@every_net
-def test_group_norm_has_32_groups_or_the_most_that_divide_both_32_and_the_channels(net: Net) -> None:
-    norms = [m for m in built(net, "group").modules() if isinstance(m, nn.GroupNorm)]
-    assert all(m.affine and m.num_groups == math.gcd(32, m.num_channels) for m in norms)
-
-
-@every_net
-@pytest.mark.parametrize("kind", ["auto", *OTHERS])
-def test_awaking_sets_the_same_gains_to_1_whatever_the_kind(net: Net, kind: str) -> None:
-    module = built(net, kind)
-    awake = awaken(module)
-    assert awake == awaken(built(net))
-    assert all(bool((p == 1).all()) for name, p in module.named_parameters() if name in awake)
-    assert awaken(module) == []
-
-
-@every_other
+@every_kind
 def test_on_the_meta_device_nothing_is_allocated(kind: str) -> None:
     module = build("bn-nfnet-f0", device="meta", norm=kind)
     assert all(t.is_meta for t in [*module.parameters(), *module.buffers()])
 
 
-@every_other
-def test_a_norm_that_stands_in_two_places_stays_one_and_a_lone_one_is_replaced(kind: str) -> None:
-    norm = BatchNormAct2d(4)
-    shared = with_norm(nn.Sequential(norm, nn.Conv2d(4, 4, 1), norm), kind, name="mine:net")  # type: ignore[arg-type]
+@every_kind
+def test_a_norm_that_stands_in_two_places_stays_one_keeps_its_mode_and_a_lone_one_is_replaced(kind: Any) -> None:
+    norm = BatchNormAct2d(4).eval()
+    shared = with_norm(nn.Sequential(norm, nn.BatchNorm2d(4), norm), kind, name="mine:net")
     assert isinstance(shared, nn.Sequential)
     assert shared[0] is shared[2] and shared[0] is not norm
-    assert norm_of(shared) == norm_of(with_norm(nn.BatchNorm2d(4), kind, name="mine:net")) == kind  # type: ignore[arg-type]
+    assert [m.training for m in shared.children()] == [False, True]
+    assert norm_of(shared) == norm_of(with_norm(nn.BatchNorm2d(4), kind, name="mine:net")) == kind
 
 
-def test_a_norm_keeps_its_mode() -> None:
-    module = nn.Sequential(nn.BatchNorm2d(4).eval(), nn.BatchNorm2d(4))
-    assert [m.training for m in with_norm(module, "group", name="mine:net").children()] == [False, True]
+NO_BATCH_NORM = "{} has no batch normalization that --norm {} could replace.\nIt has no normalization at all.\nTry: {}"
+NEVER_WITHOUT = (
+    "There is no {} without normalization.\n"
+    "Its normalization is 'batch'; a net without any is another net, with a name of its own.\nTry: {}"
+)
+ANOTHER = "a net whose norm is none: `nfbench models`"
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "said"),
+    ("name", "kind", "answer"),
     [
-        (
-            "nfnet-f0",
-            "group",
-            "nfnet-f0 has no batch normalization that --norm group could replace.\n"
-            "It has no normalization at all.\nTry: --model bn-nfnet-f0 --norm group",
-        ),
-        (
-            "nf-resnet101",
-            "batch",
-            "nf-resnet101 has no batch normalization that --norm batch could replace.\n"
-            "It has no normalization at all.\nTry: --model resnet101 --norm batch",
-        ),
-        (
-            "tiny-nfnet",
-            "frozen",
-            "tiny-nfnet has no batch normalization that --norm frozen could replace.\n"
-            "It has no normalization at all.\nTry: without --norm, or --norm auto",
-        ),
+        ("nfnet-f0", "group", NO_BATCH_NORM.format("nfnet-f0", "group", "--model bn-nfnet-f0 --norm group")),
+        ("nf-resnet101", "batch", NO_BATCH_NORM.format("nf-resnet101", "batch", "--model resnet101 --norm batch")),
+        ("tiny-nfnet", "frozen", NO_BATCH_NORM.format("tiny-nfnet", "frozen", "without --norm, or --norm auto")),
         (
             "timm:test_vit",
             "sync_batch",
             "timm:test_vit has no batch normalization that --norm sync_batch could replace.\n"
             "Its normalization is 'layer'.\nTry: without --norm, or --norm auto",
         ),
-        (
-            "bn-nfnet-f0",
-            "none",
-            "There is no bn-nfnet-f0 without normalization.\n"
-            "Its normalization is 'batch'; a net without any is another net, with a name of its own.\n"
-            "Try: --model nfnet-f0",
-        ),
-        (
-            "resnet50",
-            "none",
-            "There is no resnet50 without normalization.\n"
-            "Its normalization is 'batch'; a net without any is another net, with a name of its own.\n"
-            "Try: --model nf-resnet50",
-        ),
+        ("bn-nfnet-f0", "none", NEVER_WITHOUT.format("bn-nfnet-f0", "--model nfnet-f0")),
         (
             "efficientnet-b0",
             "none",
-            "There is no efficientnet-b0 without normalization.\n"
-            "Its normalization is 'batch'; a net without any is another net, with a name of its own.\n"
-            "Try: a net whose norm is none: `nfbench models`",
+            NEVER_WITHOUT.format("efficientnet-b0", "a net whose norm is none: `nfbench models`"),
         ),
         (
             "tiny-resnet",
@@ -241,10 +183,10 @@ def test_a_norm_keeps_its_mode() -> None:
         ),
     ],
 )
-def test_a_kind_that_a_net_cannot_have_is_answered_in_words(name: str, kind: str, said: str) -> None:
+def test_a_kind_that_a_net_cannot_have_is_answered_in_words(name: str, kind: str, answer: str) -> None:
     with pytest.raises(UnsupportedWorkload) as error:
         build(name, device="meta", norm=kind)
-    assert str(error.value) == said
+    assert str(error.value) == answer
 
 
 def test_a_norm_without_running_statistics_cannot_be_frozen() -> None:

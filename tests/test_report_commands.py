@@ -28,7 +28,7 @@ from nfbench.records import (
 )
 from nfbench.showing import report_sources
 from nfbench.showing.report_flags import DEFAULTS
-from nfbench.studies import settings, study, versus
+from nfbench.studies import entries, runner, study
 
 
 def typed(results: Sequence[Result], folder: str = "data") -> tuple[str, ...]:
@@ -168,7 +168,7 @@ def test_what_a_command_is_parsed_to_is_the_workload_that_was_measured() -> None
     (line,) = typed([asked])
     params = parsed(line)[1]
     fields = {name: params[name] for name in options.BY_NAME}
-    assert settings.workload({"model": params["models"][0], **fields}) == asked.workload
+    assert entries.step_time_of({"model": params["models"][0], **fields}) == asked.workload
     run = accuracy("tiny-nfnet", run={"lr": 0.30000000000000004, "ema": "none", "weights": "published", "agc": 2e-05})
     params = parsed(typed([run], "b")[0])[1]
     names = {f.name for f in msgspec.structs.fields(Accuracy)} & set(params) - {"broadcast_buffers"}
@@ -179,17 +179,19 @@ def test_what_a_command_is_parsed_to_is_the_workload_that_was_measured() -> None
 @pytest.mark.parametrize("rounds", [None, 1, 4, 6])
 @pytest.mark.parametrize("max_time", [7.0, 120.0, 300.0])
 def test_a_comparison_is_measured_for_as_long_again(rounds: int | None, max_time: float) -> None:
-    asked = versus.sampling(rounds, 0.02, max_time, 2)
+    asked = runner.sampling_against(rounds, 0.02, max_time, 2)
     nets = [step(model, session="s", sampling=asked) for model in ("nfnet-f0", "resnet50")]
     params = parsed(typed(nets)[0])[1]
     assert (params["rounds"], params["within"]) == (rounds, 0.02)
-    assert versus.sampling(params["rounds"], 0.02, params["max_time"], 2) == asked
+    assert runner.sampling_against(params["rounds"], 0.02, params["max_time"], 2) == asked
 
 
 def test_nets_of_a_comparison_bring_their_settings() -> None:
     sides = [step(m, session="s", sampling=TURNS, px=px, agc=0.02) for m, px in (("nfnet-f0", 96), ("nf-resnet50", 64))]
     params = parsed(typed(sides)[0])[1]
-    made = [settings.workload({**own, "model": model}) for model, own in map(options.net_and_settings, params["nets"])]
+    made = [
+        entries.step_time_of({**own, "model": model}) for model, own in map(options.net_and_settings, params["nets"])
+    ]
     assert made == [r.workload for r in sides]
 
 
@@ -232,23 +234,23 @@ def test_what_no_record_tells_is_said_and_not_invented() -> None:
     )
 
 
-def entries(name: str, scale: str) -> list[Result]:
+def shipped_results(name: str, scale: str) -> list[Result]:
     """A result of each workload of a shipped study."""
     found = msgspec.structs.replace(study.read(study.shipped()[name]), scale=scale)
     return [result(workload=w, study=name, readings=()) for entry in found.entries("cpu") for w in entry.workloads]
 
 
 def test_a_shipped_study_is_named_with_its_scale_wherever_its_results_lie() -> None:
-    tiny = entries("small-batch", "tiny")
+    tiny = shipped_results("small-batch", "tiny")
     assert typed(tiny, "anywhere") == ("nfbench run small-batch --set scale=tiny",)
     assert typed(tiny, "small-batch-tiny") == ("nfbench run small-batch --set scale=tiny",)
-    assert typed(entries("small-batch", "full"), "else") == ("nfbench run small-batch",)
+    assert typed(shipped_results("small-batch", "full"), "else") == ("nfbench run small-batch",)
     assert parsed("nfbench run small-batch --set scale=tiny")[1]["assignments"] == ("scale=tiny",)
 
 
 def test_a_study_that_holds_not_all_that_was_measured_says_so() -> None:
     own = accuracy("tiny-nfnet-l", study="small-batch")
-    command_, note = typed([*entries("small-batch", "tiny"), own], "small-batch-tiny")
+    command_, note = typed([*shipped_results("small-batch", "tiny"), own], "small-batch-tiny")
     assert command_ == "nfbench run small-batch --set scale=tiny"
     assert note.startswith("# 1 of 5 workloads of these results are not in the study as it comes")
 

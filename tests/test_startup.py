@@ -71,12 +71,12 @@ def test_python_m_works_from_a_bare_checkout() -> None:
 
 
 def test_a_fault_of_nfbench_saves_its_traceback_and_exits_70(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    import nfbench.studies.settings
+    import nfbench.studies.entries
 
     def broken(settings: object) -> None:
         raise ZeroDivisionError("by design")
 
-    monkeypatch.setattr(nfbench.studies.settings, "sampling", broken)
+    monkeypatch.setattr(nfbench.studies.entries, "sampling_of", broken)
     done = cli("step-time", "--model", "tiny-nfnet", "--device", "fake")
     assert done.exit_code == 70
     assert "A fault of nfbench, not yours: ZeroDivisionError: by design" in done.stderr

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from nfbench.analysis import metrics
+from nfbench.devices import cpu
 from nfbench.devices.cpu import Cpu
 from nfbench.devices.torch_device import TorchSteps
 from nfbench.measuring.measure import Measurement
@@ -45,8 +46,18 @@ class Opened(Cpu):
 
 
 def measured(workload: StepTime, device: Opened, sampling: Sampling = FAST) -> Result:
-    kept: list[Result] = []
-    return Measurement(device, workload, sampling, kept.append).turn()
+    return Measurement(device, workload, sampling, lambda result: None).turn()
+
+
+def built(device: Opened | None = None, **settings: Any) -> TorchSteps:
+    """The steps of a tiny net in passes of two images, on a CPU."""
+    device = device or Opened()
+    workload = StepTime(**{"model": "tiny-resnet-s", "batch": 2, "micro_batch": 2, "layout": "nchw", **settings})
+    return device.build(workload, device.resolve(workload), seed=0)
+
+
+def inspected(steps: TorchSteps, name: str) -> float:
+    return next(r.values[0] for r in steps.inspect() if r.name == name and r.values[0] is not None)
 
 
 def rate(value: float) -> Callable[[TorchSteps], None]:
@@ -110,10 +121,8 @@ def same_weights(step: Any, micro_batch: int, clipping: float | None, lr: float)
 @pytest.mark.parametrize("micro_batch", [8, 4, 2])
 @pytest.mark.parametrize(("clipping", "lr"), [(0.02, 0.1), (None, 1e-3)])
 def test_weights_after_timed_steps_equal_a_loop_by_hand(micro_batch: int, clipping: float | None, lr: float) -> None:
-    device = Opened(rate(lr))
-    agc = "none" if clipping is None else clipping
-    workload = StepTime(model="tiny-nf-resnet", batch=8, micro_batch=micro_batch, layout="nhwc", agc=agc)
-    steps = device.build(workload, device.resolve(workload), seed=0)
+    device, agc = Opened(rate(lr)), "none" if clipping is None else clipping
+    steps = built(device, model="tiny-nf-resnet", batch=8, micro_batch=micro_batch, layout="nhwc", agc=agc)
     window = Window(device, steps, 8 // micro_batch, 8 // micro_batch)
     window.block(5)
     assert len(window.step) == 5 and steps.step.updates == 6
@@ -130,111 +139,64 @@ def test_weights_after_a_whole_measurement_equal_a_loop_by_hand() -> None:
     same_weights(device.built.step, 8, 0.02, 0.1)
 
 
-def test_timed_steps_leave_the_weights_where_they_were() -> None:
+def test_timed_steps_leave_the_weights_where_they_were_with_gains_awake() -> None:
     device = Opened()
     measured(StepTime(model="tiny-nfnet", batch=4, layout="nhwc"), device)
     torch.manual_seed(0)
     start = build("tiny-nfnet", num_classes=1000)
-    awaken(start)
+    assert awaken(start)
     for before, after in zip(start.parameters(), device.built.step.net.parameters(), strict=True):  # type: ignore[union-attr]
         torch.testing.assert_close(before, after, rtol=1e-2, atol=1e-4)
 
 
-def test_gains_that_start_at_zero_are_awake() -> None:
-    device = Opened()
-    workload = StepTime(model="tiny-resnet-s", batch=4, layout="nhwc")
-    asleep = build("tiny-resnet-s")
-    names = [name for name, p in asleep.named_parameters() if "bn2.weight" in name and not p.any()]
-    steps = device.build(workload, device.resolve(workload), seed=0)
-    assert names and all(bool((steps.step.net.get_parameter(name) == 1).all()) for name in names)
-
-
-SLEEP = 0.02
-
-
 class Slow(nn.Module):
-    """Passes its input on; sleeps in its forward or in its backward."""
+    """Passes its input on; ``act`` is called in its forward or in its backward."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, act: Callable[[], None], backward: bool) -> None:
         super().__init__()
-        self.where = where
+        self.act, self.backward = act, backward
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.where == "forward":
-            time.sleep(SLEEP)
+        if not self.backward:
+            self.act()
         elif x.requires_grad:
-            x.register_hook(lambda grad: time.sleep(SLEEP))
+            x.register_hook(lambda grad: self.act())
         return x
 
 
 @pytest.mark.parametrize("slow", ["forward", "backward", "clip", "update"])
-def test_a_sleep_raises_its_own_phase_and_no_other(slow: str) -> None:
+def test_what_takes_long_raises_its_own_phase_and_no_other(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [0.0]  # of a clock that stands still but where something is slow
+
+    def act() -> None:
+        seconds[0] += 1.0
+
+    monkeypatch.setattr(cpu, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
     device = Opened()
-    workload = StepTime(model="tiny-resnet-s", batch=2, micro_batch=2, px=32, layout="nchw", agc=0.01)
-    resolved = device.resolve(workload)
-    steps = device.build(workload, resolved, seed=0)
-    step = steps.step
-
-    def phases() -> dict[str, float]:
-        window = Window(device, steps, 1, 1)
-        window.block(25)
-        found = {
-            **{phase: [t for (t,) in times] for phase, times in window.each.items()},
-            **window.once,
-        }
-        # the fastest step of a noisy machine is the one that nothing disturbed
-        return {name: min(times) for name, times in found.items()}
-
-    before = phases()
-    if slow in ("forward", "backward"):
-        inner = step.model
-        slowed = Slow(slow)
-        step.model = lambda x: slowed(inner(x))
-    elif slow == "clip":
-        clip = step.clip
-
-        def sleeping_clip() -> None:
-            time.sleep(SLEEP)
-            clip()
-
-        step.clip = sleeping_clip
+    steps = built(device, px=32, agc=0.01)
+    step, model, clip = steps.step, steps.step.model, steps.step.clip
+    if slow == "clip":
+        step.clip = lambda: (act(), clip())
+    elif slow == "update":
+        step.optimizer.register_step_post_hook(lambda *_: act())
     else:
-        step.optimizer.register_step_post_hook(lambda *_: time.sleep(SLEEP))
-    after = phases()
-    raised = {name: after[name] - before[name] for name in before}
-    # a step that the machine disturbed before may have hidden some of it
-    assert raised[slow] >= 0.6 * SLEEP
-    for name, more in raised.items():
-        if name != slow:
-            assert more < 0.5 * SLEEP, (name, raised)
+        slowed = Slow(act, slow == "backward")
+        step.model = lambda x: slowed(model(x))
+    window = Window(device, steps, 1, 1)
+    window.block(3)
+    phases = {**{phase: [t for (t,) in times] for phase, times in window.each.items()}, **window.once}
+    assert phases == {phase: [float(phase == slow)] * 3 for phase in ("forward", "backward", "clip", "update")}
 
 
-def test_an_update_takes_two_stamps_a_pass_and_two_more() -> None:
-    device = Opened()
-    workload = StepTime(model="tiny-resnet-s", batch=8, micro_batch=2, layout="nchw")
-    steps = device.build(workload, device.resolve(workload), seed=0)
-    stamps: list[int] = []
-    steps.update(lambda: stamps.append(1), 4)
-    assert len(stamps) == 2 * 4 + 2
-
-
-def test_operators_are_counted_for_every_pass() -> None:
-    def operators(micro_batch: int) -> float:
-        device = Opened()
-        workload = StepTime(model="tiny-resnet-s", batch=8, micro_batch=micro_batch, layout="nchw")
-        steps = device.build(workload, device.resolve(workload), seed=0)
-        return next(r.values[0] for r in steps.inspect() if r.name == "operators" and r.values[0] is not None)
-
-    assert 3 * operators(8) < operators(2) < 5 * operators(8)
+def test_operators_are_those_of_every_pass() -> None:
+    one = inspected(built(batch=8, micro_batch=8), "operators")
+    assert 3 * one < inspected(built(batch=8), "operators") < 5 * one
 
 
 def test_fp16_runs_with_a_scaler_and_counts_skipped_updates() -> None:
     device = Opened(rate(1e-6))
-    result = measured(
-        StepTime(model="tiny-nfnet-s", batch=2, micro_batch=2, precision="fp16", layout="nchw"),
-        device,
-        Sampling(max_time=0.2, min_steps=2),
-    )
+    workload = StepTime(model="tiny-nfnet-s", batch=2, micro_batch=2, precision="fp16", layout="nchw")
+    result = measured(workload, device, Sampling(max_time=0.2, min_steps=2))
     assert device.built is not None and device.built.step.scaler is not None
     assert result.status == "ok"
     assert result.value("skipped_updates") == 0
@@ -242,28 +204,14 @@ def test_fp16_runs_with_a_scaler_and_counts_skipped_updates() -> None:
 
 
 def test_fp16_gradients_are_unscaled_before_they_are_clipped() -> None:
-    def clipped(precision: str) -> float:
-        device = Opened()
-        workload = StepTime(
-            model="tiny-nfnet-s",
-            batch=2,
-            micro_batch=2,
-            precision=precision,
-            layout="nchw",
-            agc=0.05,  # type: ignore[arg-type]
-        )
-        steps = device.build(workload, device.resolve(workload), seed=0)
-        return next(r.values[0] for r in steps.inspect() if r.name == "clipped_units" and r.values[0] is not None)
-
+    clipped = [inspected(built(model="tiny-nfnet-s", agc=0.05, precision=p), "clipped_units") for p in ("fp32", "fp16")]
     # 65,536 times as large, nearly every unit would be clipped
-    assert 0 < clipped("fp32") < 0.5
-    assert clipped("fp16") == pytest.approx(clipped("fp32"), abs=0.05)
+    assert 0 < clipped[0] < 0.5
+    assert clipped[1] == pytest.approx(clipped[0], abs=0.05)
 
 
 def test_an_fp16_run_whose_first_update_is_skipped_trains_on_clean_momentum() -> None:
-    device = Opened()
-    workload = StepTime(model="tiny-resnet-s", batch=2, micro_batch=2, precision="fp16", layout="nchw")
-    steps = device.build(workload, device.resolve(workload), seed=0)
+    steps = built(precision="fp16")
     step = steps.step
     before = [p.detach().clone() for p in step.net.parameters()]
     sound, step.inputs[0] = step.inputs[0], torch.full_like(step.inputs[0], float("inf"))
@@ -277,7 +225,7 @@ def test_an_fp16_run_whose_first_update_is_skipped_trains_on_clean_momentum() ->
             norm.reset_running_stats()
     steps.update(nothing, 1)
     assert all(bool(p.isfinite().all()) for p in step.net.parameters())
-    assert next(r.values[0] for r in steps.inspect() if r.name == "skipped_updates") == 1
+    assert inspected(steps, "skipped_updates") == 1
 
 
 SMALL = """

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
-import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 import torch
 from make import Quiet
+from test_data import write
 from torch import Tensor
 
 from nfbench.analysis import findings
-from nfbench.analysis.store import Writer, load
 from nfbench.catalog.models import find
 from nfbench.devices.base import Device
 from nfbench.devices.cpu import Cpu
 from nfbench.devices.fake import FakeDevice
-from nfbench.errors import BadData, BadResults, Interrupted, NfbenchError, Terminated
-from nfbench.learning import fake
+from nfbench.errors import BadResults, Terminated
+from nfbench.learning import fake_training
+from nfbench.learning import weights as files_of_weights
 from nfbench.learning.checkpoint import Checkpoints
-from nfbench.learning.fake import FakeLearner
+from nfbench.learning.fake_training import FakeLearner
 from nfbench.learning.fit import Run
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.learning.trainer import Trainer
 from nfbench.nets.build import build
 from nfbench.records import Accuracy, Resolved, Result, Sampling, Software, from_json, to_json
@@ -60,13 +60,14 @@ def run(
 def trained(device: Device | None = None, **settings: Any) -> Result:
     kept: list[Result] = []
     assert run(kept, device, **settings).run() is kept[0] and len(kept) == 1
+    assert from_json(to_json(kept[0])) == kept[0]
     return kept[0]
 
 
 def values(result: Result, name: str) -> tuple[float | None, ...]:
-    found = result.reading(name)
-    assert found is not None, name
-    return found.values
+    reading = result.reading(name)
+    assert reading is not None, name
+    return reading.values
 
 
 class Scripted(FakeLearner):
@@ -82,24 +83,12 @@ class Scripted(FakeLearner):
         return super().scores() | {"top1": self.top1[self.epochs - 1]}
 
 
-class Breaking(FakeLearner):
-    """Raises ``error`` in the epoch ``at``, counted from 0."""
-
-    error: BaseException
-    at = 0
-
-    def train(self, epoch: int, until: float) -> Any:
-        if epoch == self.at:
-            raise self.error
-        return super().train(epoch, until)
-
-
 @pytest.fixture
 def learner(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes the fake device learn by a class with the attributes given."""
 
     def learn(kind: type[FakeLearner], **attributes: Any) -> None:
-        monkeypatch.setattr(fake, "FakeLearner", type(kind.__name__, (kind,), attributes))
+        monkeypatch.setattr(fake_training, "FakeLearner", type(kind.__name__, (kind,), attributes))
 
     return learn
 
@@ -107,7 +96,7 @@ def learner(monkeypatch: pytest.MonkeyPatch) -> Any:
 # on the fake device
 
 
-def test_each_epoch_gives_one_value_of_each_reading() -> None:
+def test_each_epoch_gives_one_value_of_each_reading_and_totals_are_read_once() -> None:
     result = trained(lr=0.04)
     assert result.status == "ok" and result.message is None
     each = {r.name: (r.unit, r.values) for r in result.readings if r.scope == "epoch"}
@@ -126,12 +115,7 @@ def test_each_epoch_gives_one_value_of_each_reading() -> None:
         "data_time": ("s", (1 / 64,) * 3),
         "evaluation_time": ("s", (0.0,) * 3),
     }
-
-
-def test_the_totals_are_read_once() -> None:
-    result = trained()
-    totals = {r.name: r.values for r in result.readings if r.scope == "run"}
-    assert totals == {
+    assert {r.name: r.values for r in result.readings if r.scope == "run"} == {
         "macs": (2**20,),
         "train_macs": (3 * 2**20,),
         "params": (2**10,),
@@ -152,17 +136,12 @@ def test_a_net_with_batch_normalization_is_also_scored_with_the_batch_s_own_stat
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_at_its_update_and_keeps_the_epochs_before() -> None:
-    result = trained(agc="none", lr=0.1, epochs=9)
-    assert (result.status, result.message) == ("diverged", "the loss of update 12 is nan")
-    assert (result.value("diverged_at"), result.value("updates"), result.value("images_seen")) == (12, 12, 3072)
-    assert values(result, "top1") == (0.5, 0.75)
-
-
-def test_the_time_s_end_keeps_the_epochs_that_were_done() -> None:
-    result = trained(epochs=10, max_time=2.5)
-    assert (result.status, result.message) == ("timeout", "--max-time was reached after 3 of 10 epochs")
-    assert values(result, "train_time") == (1.0,) * 3
-    assert result.value("updates") == 12
+    # whether it goes on from its last epoch or begins anew
+    for _ in range(2):
+        result = trained(agc="none", lr=0.1, epochs=9, folder="ck")
+        assert (result.status, result.message) == ("diverged", "the loss of update 12 is nan")
+        assert (result.value("diverged_at"), result.value("updates"), result.value("images_seen")) == (12, 12, 3072)
+        assert values(result, "top1") == (0.5, 0.75)
 
 
 def test_without_epochs_the_weights_are_scored_once_and_nothing_is_trained() -> None:
@@ -170,19 +149,6 @@ def test_without_epochs_the_weights_are_scored_once_and_nothing_is_trained() -> 
     result = trained(device, epochs=0, weights="published")
     assert (result.status, result.value("top1"), device.clock.seconds) == ("ok", 0.0, 0.0)
     assert not any(r.scope == "epoch" for r in result.readings)
-
-
-@pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted(), Terminated()], ids=lambda e: type(e).__name__)
-@pytest.mark.parametrize("at", [0, 2])
-def test_an_interrupted_run_keeps_once_what_was_measured(stop: BaseException, at: int, learner: Any) -> None:
-    learner(Breaking, error=stop, at=at)
-    kept: list[Result] = []
-    with pytest.raises(type(stop)):
-        run(kept).run()
-    (result,) = kept
-    assert (result.status, result.message) == ("interrupted", None)
-    assert len(r.values if (r := result.reading("top1")) else ()) == at
-    assert result.resolved is not None and result.value("macs") == 2**20
 
 
 def test_an_interruption_while_the_run_is_set_up_is_kept_too(learner: Any) -> None:
@@ -196,98 +162,54 @@ def test_an_interruption_while_the_run_is_set_up_is_kept_too(learner: Any) -> No
     assert [(r.status, r.readings) for r in kept] == [("interrupted", ())]
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "message"),
-    [
-        (RuntimeError("mat1 of /home/alice/net.py\nat 0x7f"), "error", "RuntimeError: mat1 of net.py"),
-        (MemoryError("no more"), "out_of_memory", "MemoryError: no more"),
-        (ZeroDivisionError(), "error", "ZeroDivisionError: "),
-    ],
-    ids=lambda e: type(e).__name__ if isinstance(e, Exception) else "",
-)
-def test_what_fails_is_a_row_with_the_epochs_before(error: Exception, status: str, message: str, learner: Any) -> None:
-    learner(Breaking, error=error, at=1)
-    failed: list[str] = []
-
-    class Watching(Quiet):
-        def failed(self, error: Exception, result: Result) -> None:
-            failed.append(f"{type(error).__name__} {result.status}")
-
-    result = trained(watch=Watching())
-    assert (result.status, result.message) == (status, message)
-    assert values(result, "top1") == (0.5,)
-    assert failed == [f"{type(error).__name__} {status}"]
-
-
-def test_a_worded_error_keeps_the_epochs_before_it_and_nothing_where_there_are_none(learner: Any) -> None:
-    for at in (0, 1):
-        learner(Breaking, error=BadData("Too many pictures cannot be read.", try_="others"), at=at)
-        kept: list[Result] = []
-        with pytest.raises(BadData):
-            run(kept).run()
-        assert [(r.status, r.message, values(r, "top1")) for r in kept] == [
-            ("error", "Too many pictures cannot be read.", (0.5,))
-        ] * at
-
-
-def test_the_learner_is_closed_however_the_run_ends(learner: Any) -> None:
-    closed: list[bool] = []
-    ends: list[BaseException] = [KeyboardInterrupt(), RuntimeError(), BadData("no")]
-    for error in ends:
-        learner(Breaking, error=error, at=1, close=lambda self: closed.append(True))
-        with contextlib.suppress(KeyboardInterrupt, BadData):
-            run([]).run()
-    assert len(closed) == 3
-
-
 CHANCE = math.log(10)
-GUESSING = (CHANCE,) * 4
-GOOD = (0.5,) * 4
+GUESSING, GOOD, LEARNT_AND_LOST = (CHANCE,) * 4, (0.5,) * 4, (0.5, CHANCE, CHANCE, CHANCE)
 
 
-def test_a_net_that_falls_back_to_chance_has_diverged_at_the_update_where_that_began(learner: Any) -> None:
-    learner(Scripted, losses=(GOOD, GOOD, (0.5, CHANCE, CHANCE, CHANCE), GUESSING, GOOD), top1=(0.8, 0.9, 0.1, 0.1, 0))
-    result = trained(epochs=5)
-    assert result.status == "diverged"
-    assert result.message == "fell back to chance at update 10: top-1 10.0 % of 10 classes"
-    assert result.value("diverged_at") == 10
-    assert values(result, "top1") == (0.8, 0.9, 0.1, 0.1)
-
-
-def test_chance_alone_is_no_divergence_while_the_loss_still_falls(learner: Any) -> None:
-    # a BN net's running statistics can lag behind its weights
-    learner(Scripted, losses=(GOOD, GOOD, GOOD), top1=(0.8, 0.1, 0.9))
-    assert trained().status == "ok"
-
-
-def test_a_bad_first_epoch_is_no_divergence(learner: Any) -> None:
-    learner(Scripted, losses=(GUESSING, GUESSING, GOOD), top1=(0.1, 0.1, 0.9))
-    assert trained().status == "ok"
-
-
-@pytest.mark.parametrize(("batch", "status"), [(16, "diverged"), (32, "ok")])
-def test_a_net_that_never_left_chance_has_diverged_once_it_had_a_hundred_updates(
-    batch: int, status: str, learner: Any
+@pytest.mark.parametrize(
+    ("losses", "top1", "at", "message"),
+    [
+        (
+            (GOOD, GOOD, LEARNT_AND_LOST, GUESSING, GOOD),
+            (0.8, 0.9, 0.1, 0.1, 0),
+            10,
+            "fell back to chance at update 10: top-1 10.0 % of 10 classes",
+        ),
+        (((CHANCE,) * 64,) * 2, (0.1, 0.1), 1, "never left chance at update 1: top-1 10.0 % of 10 classes"),
+        # a net that has had fewer than a hundred updates may merely not have begun
+        (((CHANCE,) * 32,) * 2, (0.1, 0.1), None, None),
+        # a BN net's running statistics can lag behind its weights: the loss still falls
+        ((GOOD, GOOD, GOOD), (0.8, 0.1, 0.9), None, None),
+        ((GUESSING, GUESSING, GOOD), (0.1, 0.1, 0.9), None, None),
+        # guessed well before it had learnt anything
+        ((GUESSING,) * 3, (0.3, 0.1, 0.1), None, None),
+    ],
+)
+def test_a_net_that_knows_nothing_any_more_has_diverged_at_the_update_where_that_began(
+    losses: tuple[tuple[float, ...], ...], top1: tuple[float, ...], at: int | None, message: str | None, learner: Any
 ) -> None:
-    updates = 1024 // batch
-    learner(Scripted, losses=((CHANCE,) * updates,) * 2, top1=(0.1, 0.1))
-    result = trained(epochs=2, batch=batch)
-    assert result.status == status
-    if status == "diverged":
-        assert result.message == "never left chance at update 1: top-1 10.0 % of 10 classes"
-        assert result.value("diverged_at") == 1
+    learner(Scripted, losses=losses, top1=top1)
+    # a run that had diverged has still diverged when it goes on
+    for _ in range(2):
+        result = trained(epochs=len(losses), batch=1024 // len(losses[0]), folder="ck")
+        assert (result.status, result.message) == ("ok" if at is None else "diverged", message)
+        assert result.value("diverged_at") == at
+        assert values(result, "top1") == (top1 if at is None else top1[: 4 if at == 10 else 2])
 
 
-def test_a_value_that_is_not_finite_is_absent_from_its_place(learner: Any) -> None:
-    learner(FakeLearner, scores=lambda self: {"top1": 0.5, "test_loss": math.inf if self.epochs == 2 else 1.0})
-    assert values(trained(), "test_loss") == (1.0, None, 1.0)
+def test_a_test_loss_that_is_not_finite_is_absent_from_its_place_and_the_last_is_a_divergence(learner: Any) -> None:
+    for epoch, status, message in ((2, "ok", None), (3, "diverged", "the test loss is not finite")):
+        losses = {epoch: math.inf}
+        learner(FakeLearner, scores=lambda self, losses=losses: {"top1": 0.5, "test_loss": losses.get(self.epochs, 1)})
+        result = trained()
+        assert values(result, "test_loss") == tuple(None if n == epoch else 1.0 for n in (1, 2, 3))
+        assert (result.status, result.message) == (status, message)
 
 
-def test_a_last_test_loss_that_is_not_finite_is_a_divergence(learner: Any) -> None:
-    learner(FakeLearner, scores=lambda self: {"top1": 0.5, "test_loss": math.nan if self.epochs == 3 else 1.0})
-    result = trained()
-    assert (result.status, result.message) == ("diverged", "the test loss is not finite")
-    assert result.value("diverged_at") == 12
+def test_a_value_stands_at_its_own_epoch_where_others_lack_it(learner: Any) -> None:
+    scores = FakeLearner.scores
+    learner(FakeLearner, scores=lambda self: scores(self) | ({"ema_top1": 0.5} if self.epochs == 2 else {}))
+    assert values(trained(), "ema_top1") == (None, 0.5, None)
 
 
 def test_images_that_cannot_be_read_are_counted_and_the_first_are_named(learner: Any) -> None:
@@ -297,111 +219,32 @@ def test_images_that_cannot_be_read_are_counted_and_the_first_are_named(learner:
         assert result.notes["unreadable"] == "val/a/0.png, val/a/1.png, val/a/2.png, val/a/3.png, val/a/4.png …"
 
 
-def test_a_net_that_had_guessed_well_before_it_learnt_anything_has_not_fallen_back(learner: Any) -> None:
-    learner(Scripted, losses=((CHANCE,) * 4,) * 3, top1=(0.3, 0.1, 0.1))
-    assert trained().status == "ok"
-
-
-@pytest.mark.parametrize("settings", [{}, {"agc": "none", "lr": 0.1}, {"max_time": 1.0}])
-def test_a_result_goes_through_json_unchanged(settings: dict[str, Any]) -> None:
-    result = trained(**settings)
-    assert from_json(to_json(result)) == result
-
-
 # going on from a checkpoint, on the fake device
 
 
-def cut_off(learner: Any, at: int, **settings: Any) -> Result:
-    """A run that was interrupted in the epoch ``at``."""
-    learner(Breaking, error=KeyboardInterrupt(), at=at)
-    kept: list[Result] = []
-    with pytest.raises(KeyboardInterrupt):
-        run(kept, folder="ck", **settings).run()
-    learner(FakeLearner)
-    return kept[0]
+def test_a_run_goes_on_after_its_last_epoch_and_is_not_trained_again_once_it_is_over() -> None:
+    assert trained(folder="ck", epochs=4, max_time=2.0).status == "timeout"
 
-
-def test_a_run_that_goes_on_is_the_same_result(learner: Any) -> None:
-    before = cut_off(learner, 2, epochs=4)
-    watch, device = Quiet(), FakeDevice()
-    result = trained(device, epochs=4, folder="ck", watch=watch)
-    assert (result.id, result.start) == (before.id, before.start)
-    assert watch.notes == ["tiny-nfnet-s: goes on after epoch 2 of 4."]
-    assert device.clock.seconds == 2.0
-    assert result.readings == trained(epochs=4).readings
-    for row in (before, result):
-        Writer(Path("o.jsonl")).write(row)
-    loaded = load([Path("o.jsonl")])
-    assert loaded.results == [result] and loaded.repeated == 1
-
-
-def test_a_run_that_goes_on_under_other_software_says_how_much_the_other_had_trained(learner: Any) -> None:
     class Newer(FakeDevice):
         def software(self, model: str | None = None) -> Software:
             return Software(nfbench="99.0")
 
-    cut_off(learner, 2, epochs=4)
-    result = trained(Newer(), epochs=4, folder="ck")
+    watch, device = Quiet(), Newer()
+    result = trained(device, epochs=4, folder="ck", watch=watch)
+    assert watch.notes == ["tiny-nfnet-s: goes on after epoch 2 of 4."]
+    assert device.clock.seconds == 2.0
+    assert result.readings == trained(epochs=4).readings
+    # other software says how much that of its beginning had trained
     assert result.notes["resumed"] == "2 of its 4 epochs"
     (finding,) = [f for f in findings.of(result) if f.code == "resumed"]
     assert finding.message == "Other software than that of this row had trained 2 of its 4 epochs."
-
-
-class Forgetful(FakeLearner):
-    """Lacks a reading in its first and last epoch, as an energy counter may."""
-
-    def scores(self) -> dict[str, float]:
-        found = super().scores()
-        return found | {"ema_top1": 0.5} if self.epochs == 2 else found
-
-
-def test_a_value_stands_at_its_own_epoch_where_others_lack_it(learner: Any) -> None:
-    learner(Forgetful)
-    assert values(trained(), "ema_top1") == (None, 0.5, None)
-
-
-def test_a_run_that_is_over_is_not_trained_again() -> None:
-    first = trained(folder="ck")
-    device = FakeDevice()
-    again = trained(device, folder="ck")
-    assert device.clock.seconds == 0.0
-    assert (again.id, again.status, again.readings) == (first.id, "ok", first.readings)
-
-
-def test_a_run_that_had_diverged_has_still_diverged_when_it_goes_on(learner: Any) -> None:
-    script = {"losses": ((CHANCE,) * 64,) * 2 + ((0.5,) * 64,), "top1": (0.1, 0.1, 0.9)}
-    learner(Scripted, **script)
-    first, again = (trained(epochs=2, batch=16, folder="never") for _ in range(2))
-    assert [r.status for r in (first, again)] == ["diverged"] * 2
-    assert first.message == again.message
-    learner(Scripted, losses=(GOOD, GUESSING, GOOD), top1=(0.9, 0.1, 0.9))
-    first, again = (trained(folder="back") for _ in range(2))
-    assert [r.message for r in (first, again)] == ["fell back to chance at update 5: top-1 10.0 % of 10 classes"] * 2
-    assert again.readings == first.readings
-
-
-def test_a_run_that_diverged_in_an_epoch_trains_it_again_and_diverges_there() -> None:
-    first, again = (trained(agc="none", lr=0.1, folder="ck") for _ in range(2))
-    assert (again.status, again.id, again.readings) == ("diverged", first.id, first.readings)
-
-
-def test_each_seed_has_a_checkpoint_of_its_own() -> None:
-    first, second = (trained(folder="ck", seed=seed) for seed in (0, 1))
-    assert first.id != second.id
-    assert sorted(p.name for p in Path("ck").iterdir()) == ["seed-0.pt", "seed-1.pt"]
-
-
-def test_a_checkpoint_of_another_run_ends_this_one_before_it_trains() -> None:
-    trained(folder="ck")
-    kept: list[Result] = []
-    device = FakeDevice()
-    with pytest.raises(BadResults, match=r"seed-0.pt is a checkpoint of a run with --lr auto, not 0.5\."):
-        run(kept, device, folder="ck", lr=0.5).run()
-    assert kept == [] and device.clock.seconds == 0.0
+    again = trained(device, epochs=4, folder="ck")
+    assert device.clock.seconds == 2.0
+    assert (again.id, again.status, again.readings) == (result.id, "ok", result.readings)
 
 
 def test_a_disk_that_is_full_keeps_what_there_is_and_says_so(learner: Any) -> None:
-    class Full(fake.FakeCheckpoints):
+    class Full(fake_training.FakeCheckpoints):
         def write(self, content: dict[str, Any], file: Any) -> None:
             if content["epoch"] == 2:
                 raise OSError(28, "No space left on device")
@@ -419,24 +262,35 @@ def test_a_disk_that_is_full_keeps_what_there_is_and_says_so(learner: Any) -> No
 # on the CPU
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An MNIST of thirty images, which is found wherever a run begins."""
+    folder = tmp_path_factory.mktemp("system")
+    write(folder / "mnist")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("nfbench.learning.data.SYSTEM", folder)
+        yield folder
+
+
 class Unlocked(Cpu):
     def lock_name(self) -> str | None:
         return None
 
 
-SMALL: dict[str, Any] = {"model": "tiny-resnet-s", "px": 8, "batch": 256, "epochs": 1}
-"""Five updates an epoch of digits."""
+SMALL: dict[str, Any] = {"model": "tiny-resnet-s", "dataset": "mnist", "px": 8, "batch": 4, "epochs": 1}
+"""Five updates an epoch."""
+ALL = SMALL | {"epochs": 4, "ema": 0.9, "drop_path": 0.3, "drop_rate": 0.1, "mixup": 0.2, "augment": "flip"}
 
 
-def weights(folder: str, seed: int = 0) -> dict[str, Any]:
+def held(folder: Path | str, seed: int = 0) -> dict[str, Any]:
     """What the last checkpoint holds."""
-    held: dict[str, Any] = torch.load(Path(folder, f"seed-{seed}.pt"), weights_only=True)
-    return held
+    content: dict[str, Any] = torch.load(Path(folder, f"seed-{seed}.pt"), weights_only=True)
+    return content
 
 
 def cpu(**settings: Any) -> Result:
     result = trained(Unlocked(), **SMALL | settings)
-    assert result.status == settings.pop("status", "ok"), result.message
+    assert result.status == "ok", result.message
     return result
 
 
@@ -454,151 +308,140 @@ def equal(one: Any, other: Any) -> bool:
 TIMES = ("train_time", "data_time", "evaluation_time")
 
 
-def lasting(held: dict[str, Any]) -> dict[str, Any]:
+def lasting(content: dict[str, Any]) -> dict[str, Any]:
     """All of a checkpoint but its times."""
-    log = {name: each for name, each in held["log"].items() if name not in TIMES}
-    totals = {name: value for name, value in held["totals"].items() if name != "wall_time"}
-    kept = {name: value for name, value in held.items() if name not in ("id", "start", "software")}
-    return kept | {"log": log, "totals": totals}
+    log = {name: each for name, each in content["log"].items() if name not in TIMES}
+    totals = {name: value for name, value in content["totals"].items() if name != "wall_time"}
+    rest = {name: value for name, value in content.items() if name not in ("id", "start", "software")}
+    return rest | {"log": log, "totals": totals}
 
 
-def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_others() -> None:
-    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
-        cpu(folder=folder, seed=seed)
-    first, again, other = weights("a"), weights("b"), weights("c", 1)
-    assert equal(lasting(first), lasting(again))
-    assert not equal(first["state_dict"], other["state_dict"])
-    assert first["log"]["train_loss"] != other["log"]["train_loss"]
+class Whole(NamedTuple):
+    """A run that nothing stopped: its folder of checkpoints, its result and what it held at its end."""
+
+    folder: Path
+    result: Result
+    held: dict[str, Any]
 
 
-ALL: dict[str, Any] = {"epochs": 3, "ema": 0.9, "drop_path": 0.3, "drop_rate": 0.1, "mixup": 0.2, "augment": "flip"}
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Whole:
+    folder = tmp_path_factory.mktemp("whole")
+    return Whole(folder, cpu(**ALL, folder=str(folder)), held(folder))
 
 
-def test_a_run_that_is_stopped_after_each_epoch_ends_as_one_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu(**ALL, folder="whole")
-
+def test_a_run_that_is_stopped_after_an_epoch_ends_as_one_that_is_not(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Stopping(Checkpoints):
         def save(self, resolved: Resolved, state: dict[str, Any]) -> None:
             super().save(resolved, state)
-            raise Terminated
+            if state["epoch"] in (1, 3, 4):
+                raise Terminated
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "checkpoints", Stopping)
-        for done in (1, 2, 3):
+        for done in (1, 3, 4):
             kept: list[Result] = []
             with pytest.raises(Terminated):
-                run(kept, Unlocked(), folder="parts", **SMALL | ALL).run()
+                run(kept, Unlocked(), folder="parts", **ALL).run()
             assert len(values(kept[0], "top1")) == done
-    result = cpu(**ALL, folder="parts")
-    whole, parts = weights("whole"), weights("parts")
-    assert equal(lasting(whole), lasting(parts))
-    assert not equal(whole["state_dict"], whole["state_dict_ema"])
-    assert (result.id, len(values(result, "ema_top1"))) == (parts["id"], 3)
+    result, parts = cpu(**ALL, folder="parts"), held("parts")
+    assert equal(lasting(whole.held), lasting(parts))
+    assert not equal(parts["state_dict"], parts["state_dict_ema"])
+    assert (result.id, len(values(result, "ema_top1"))) == (parts["id"], 4)
 
 
 KILLED = """
 from nfbench.devices.cpu import Cpu
 from nfbench.learning.fit import Run
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Sources
 from nfbench.records import Accuracy, Sampling
 class Unlocked(Cpu):
     def lock_name(self):
         return None
-Run(Unlocked(), Accuracy(**{settings!r}), Sampling(), print, sources=Sources(checkpoint="killed")).run()
+sources = Sources(checkpoint="killed", data_dir={data_dir!r})
+Run(Unlocked(), Accuracy(**{settings!r}), Sampling(), print, sources=sources).run()
 """
 
 
-def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_weights() -> None:
-    settings = SMALL | {"epochs": 8, "ema": 0.9}
-    code = KILLED.format(settings=settings)
+def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_weights(whole: Whole, few_images: Path) -> None:
+    code = KILLED.format(settings=ALL, data_dir=str(few_images))
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     with child:
-        cpu(**settings, folder="whole")
         deadline = time.monotonic() + 120
         while not Path("killed/seed-0.pt").exists() and child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.001)
         pause = random.uniform(0, 0.4)
         time.sleep(pause)
         child.kill()
-        _, said = child.communicate()
-    assert Path("killed/seed-0.pt").exists(), said.decode()
-    cut_off = weights("killed")["epoch"]
-    cpu(**settings, folder="killed")
-    assert equal(lasting(weights("whole")), lasting(weights("killed"))), f"after {pause} s, epoch {cut_off}"
+        _, errors = child.communicate()
+    assert Path("killed/seed-0.pt").exists(), errors.decode()
+    epoch = held("killed")["epoch"]
+    cpu(**ALL, folder="killed")
+    assert equal(lasting(whole.held), lasting(held("killed"))), f"after {pause} s, epoch {epoch}"
     assert [p.name for p in Path("killed").iterdir()] == ["seed-0.pt"]
 
 
+def test_the_weights_of_a_checkpoint_score_what_the_run_scored_and_no_path_is_stored(whole: Whole) -> None:
+    file = whole.folder / "seed-0.pt"
+    loaded = files_of_weights.load(find("tiny-resnet-s"), str(file))
+    assert loaded.classes == 10 and loaded.ema is not None and loaded.config is not None
+    assert equal(loaded.state, dict(whole.held["state_dict"]))
+    assert equal(loaded.ema, dict(whole.held["state_dict_ema"]))
+    kept: list[Result] = []
+    only = Accuracy(model="tiny-resnet-s", dataset="mnist", batch=4, epochs=0, weights=loaded.source)
+    Run(Unlocked(), only, Sampling(), kept.append, sources=Sources(weights=str(file))).run()
+    (after,) = kept
+    assert after.status == "ok" and after.notes["weights"] == loaded.source
+    for name in ("top1", "top5", "ema_top1", "ema_top5", "batch_top1"):
+        assert after.value(name) == values(whole.result, name)[-1], name
+    # the weights bring the size that they were trained at
+    assert after.resolved is not None and after.resolved.training is not None
+    assert after.resolved.training.test_px == 8
+    for result in (whole.result, after):
+        assert str(whole.folder) not in to_json(result).decode()
+        assert msgspec.json.decode(to_json(result))["workload"]["kind"] == "accuracy"
+
+
+def test_determinism_has_a_cost_and_changes_no_weight_on_a_cpu_and_another_seed_changes_all() -> None:
+    plain, deterministic = cpu(folder="plain"), cpu(folder="deterministic", deterministic=True)
+    cost = deterministic.value("deterministic_cost")
+    assert cost is not None and cost > 0 and plain.reading("deterministic_cost") is None
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert equal(held("plain")["state_dict"], held("deterministic")["state_dict"])
+    cpu(folder="other", seed=1)
+    assert not equal(held("plain")["state_dict"], held("other", 1)["state_dict"])
+    assert held("plain")["log"]["train_loss"] != held("other", 1)["log"]["train_loss"]
+
+
 def test_a_net_without_normalization_diverges_at_a_high_rate_where_nothing_clips_and_not_where_agc_does() -> None:
-    high = {"model": "tiny-nfnet-s", "batch": 128, "lr": 3.0, "warmup_epochs": 0}
+    high = {"model": "tiny-nfnet-s", "lr": 10.0, "warmup_epochs": 0}
     result = trained(Unlocked(), **SMALL | high, agc="none")
     assert result.status == "diverged"
     at = result.value("diverged_at")
-    assert at is not None and result.message in (f"the loss of update {at:.0f} is {bad}" for bad in ("nan", "inf"))
+    assert at is not None and result.message in [f"the loss of update {at:.0f} is {bad}" for bad in ("nan", "inf")]
     assert result.value("updates") >= at  # type: ignore[operator]
     clipped = cpu(**high, agc=0.01)
-    (share,) = values(clipped, "clipped_units")
-    (before,), (after,) = values(clipped, "gradient_norm"), values(clipped, "clipped_gradient_norm")
+    share, before, after = (
+        values(clipped, name)[0] for name in ("clipped_units", "gradient_norm", "clipped_gradient_norm")
+    )
     assert share is not None and 0 < share <= 1
     assert before is not None and after is not None and after < before
 
 
-def test_half_the_micro_batch_gives_the_same_gradient() -> None:
-    one = {"model": "tiny-nfnet-s", "batch": 512, "lr": 0.05}
-    found = []
-    for micro_batch in (512, 256):
-        result = cpu(**one, micro_batch=micro_batch, folder=f"of{micro_batch}")
-        assert result.resolved is not None and result.resolved.micro_batch == micro_batch
-        found.append(weights(f"of{micro_batch}"))
-    first, second = (held["state_dict"] for held in found)
-    for name, tensor in first.items():
-        torch.testing.assert_close(second[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
-    assert found[0]["log"]["train_loss"] == pytest.approx(found[1]["log"]["train_loss"], rel=1e-4)
-
-
-def test_determinism_has_a_cost_and_changes_no_weight_on_a_cpu() -> None:
-    few = {"batch": 512}
-    plain = cpu(**few, folder="plain")
-    result = cpu(**few, folder="deterministic", deterministic=True)
-    cost = result.value("deterministic_cost")
-    assert cost is not None and cost > 0 and plain.reading("deterministic_cost") is None
-    assert equal(weights("plain")["state_dict"], weights("deterministic")["state_dict"])
-    assert not torch.are_deterministic_algorithms_enabled()
-
-
-def test_sam_a_moving_average_and_bf16_train_together() -> None:
-    # forty pictures, since in bf16 a CPU may take a hundred times as long, and not so small that a layer sees a single
+def test_sam_a_moving_average_accumulation_and_bf16_train_together() -> None:
+    # few pictures, since in bf16 a CPU may take a hundred times as long, and not so small that a layer sees a single
     # pixel, of which oneDNN (torch 2.15) makes a weight gradient with whatever lies in memory
-    Path("data/mnist").mkdir(parents=True)
-    for part, count in (("train", 40), ("t10k", 20)):
-        images, labels = bytes(place % 251 for place in range(count * 28 * 28)), bytes(n % 10 for n in range(count))
-        for kind, sides, held in (("images-idx3", (count, 28, 28), images), ("labels-idx1", (count,), labels)):
-            head = struct.pack(f">{1 + len(sides)}I", 0x800 + len(sides), *sides)
-            Path(f"data/mnist/{part}-{kind}-ubyte").write_bytes(head + held)
-    result = cpu(dataset="mnist", px=32, batch=20, sam=0.05, ema=0.5, precision="bf16")
+    result = cpu(px=64, batch=10, micro_batch=5, sam=0.05, ema=0.5, precision="bf16")
     assert result.value("updates") == 2
-    assert result.resolved is not None and result.resolved.precision == "bf16"
-    assert all(0 <= value <= 1 for value in result.reading("ema_top1").finite)  # type: ignore[union-attr]
-    assert len(result.reading("train_loss").finite) == 1  # type: ignore[union-attr]
+    assert result.resolved is not None
+    assert (result.resolved.precision, result.resolved.micro_batch) == ("bf16", 5)
+    assert all(value is not None and 0 <= value <= 1 for value in values(result, "ema_top1"))
+    assert None not in values(result, "train_loss")
 
 
 def test_batches_of_one_image_have_no_statistics_to_be_scored_with() -> None:
-    result = cpu(batch=1024, px=32, epochs=0, micro_batch=1, weights=saved())
+    torch.save(build(find("tiny-resnet-s"), num_classes=10).state_dict(), "w.pth")
+    result = cpu(batch=1024, epochs=0, micro_batch=1, weights="w.pth")
     assert result.reading("batch_top1") is None and result.value("top1") is not None
-
-
-def saved(classes: int = 10) -> str:
-    torch.save(build(find("tiny-resnet-s"), num_classes=classes).state_dict(), "w.pth")
-    return "w.pth"
-
-
-def test_weights_of_other_classes_cannot_only_be_evaluated() -> None:
-    kept: list[Result] = []
-    with pytest.raises(NfbenchError, match=r"The weights tell 7 classes apart, digits has 10\."):
-        run(kept, Unlocked(), weights=saved(7), **SMALL | {"epochs": 0}).run()
-    assert kept == []
-
-
-def test_a_run_is_stored_without_a_path() -> None:
-    result = trained(Unlocked(), **SMALL | {"batch": 1024}, folder=str(Path("ck").resolve()))
-    assert str(Path.cwd()) not in to_json(result).decode()
-    assert msgspec.json.decode(to_json(result))["workload"]["kind"] == "accuracy"

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from nfbench.catalog.models import find
 from nfbench.cli import main
 from nfbench.devices import open_device, world
-from nfbench.learning.data import as_pictures
-from nfbench.learning.step import LearningStep, RankedLearningStep
+from nfbench.learning.data import ArraySet
+from nfbench.learning.trainer import LearningStep, RankedLearningStep
 from nfbench.nets.build import awaken, build
 from nfbench.nets.optimizer import build_optimizer
 
@@ -138,7 +138,7 @@ def buffers() -> None:
 
 def streams() -> None:
     """The labels, each an image's number, of this rank's batches of a set that streams."""
-    feed = streaming(as_pictures(numbered(43)), as_pictures(numbered(21)), rank=RANK, ranks=RANKS)
+    feed = streaming(ArraySet(numbered(43)), ArraySet(numbered(21)), rank=RANK, ranks=RANKS)
     epochs = [[labels.tolist() for _, labels in islice(feed.train(epoch), feed.updates)] for epoch in (0, 0, 1)]
     found["streamed"] = [*epochs, [labels.tolist() for _, labels in feed.test()]]
 

@@ -151,7 +151,7 @@ def circumstances(ratio: Ratio, with_precision: bool) -> str:
     return settings
 
 
-def reported(net: Result, baseline: Result) -> list[published.Ratio]:
+def reported(net: Result, baseline: Result) -> list[published.ReportedRatio]:
     """What is published of the two nets, on GPUs and TPUs: nothing where no GPU has measured them here, so that no
     other device's figure stands beside it."""
     if any(r.machine.device != "cuda" for r in (net, baseline)):

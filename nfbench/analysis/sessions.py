@@ -15,6 +15,8 @@ CUT_OFF = "cut_off"
 """The note of results that are a part of what should have been measured together: a signal ended it."""
 OLDER = "older_session"
 """The note of results that are shown though newer ones are there: why. It is made anew each time, and never stored."""
+FAILED = ("out_of_memory", "unsupported", "error", "timeout")
+"""What ends a task without an answer. `diverged` is an answer; what was `interrupted` is not done."""
 WIDER = 2.0
 """How many times as wide the interval of a newer measurement may be for it to replace an older one."""
 _FAILED, _NO_INTERVAL, _ONE_ROUND, _ROUNDS, _RATIO = range(5)
@@ -94,6 +96,11 @@ def aside(results: Sequence[Result], shown: Sequence[Result]) -> str:
 def cut_short(result: Result) -> bool:
     """Whether a signal ended the result, or what should have been measured together with it."""
     return result.status == "interrupted" or CUT_OFF in result.notes
+
+
+def failed(rows: Iterable[Result]) -> bool:
+    """Whether what ``rows`` hold ended without an answer."""
+    return any(r.status in FAILED for r in rows)
 
 
 def of_sessions(results: Iterable[Result]) -> dict[str, frozenset[str]]:

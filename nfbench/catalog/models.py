@@ -4,19 +4,29 @@ Sizes and rates are those of training: NFNet-F and NF-RegNet from google-deepmin
 EfficientNet from Tan & Le 2019 and the TPU reference; where a net's authors publish no rate it is 0. NF-ResNets stand
 at the px and rates of their ResNets, and a ``bn-`` twin at those of its NF net, so that the pair differs in the
 normalization alone. The ladder is that of Brock et al. 2021, Table 2, whose third rung is the NFNet itself.
+
+`counted` reads ``macs.csv``, which ``nfbench flops --all --format csv`` writes and a test counts again. A user's own
+factory, ``package.module:factory``, is called by `call_factory`. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import difflib
+import importlib
 import re
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from nfbench.errors import UnknownModel
+from nfbench.errors import UnknownModel, UnsupportedWorkload, reason
 
 Norm = Literal["none", "batch"]
-Recipe = Literal["nfnet", "bn-resnet", "efficientnet"]
+RecipeName = Literal["nfnet", "bn-resnet", "efficientnet"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Net:
     family: str
     config: str
     norm: Norm | None = None
-    recipe: Recipe | None = None
+    recipe: RecipeName | None = None
     train_px: int | None = None
     test_px: int | None = None
     drop_rate: float = 0.0
@@ -90,11 +100,11 @@ def _tiny_nf(name: str, config: str, **kwargs: object) -> Net:
     return Net(name, "tiny", config, "none", "nfnet", 32, 32, kwargs=tuple(kwargs.items()))
 
 
-def _tiny_bn(name: str, config: str, recipe: Recipe, **kwargs: object) -> Net:
+def _tiny_bn(name: str, config: str, recipe: RecipeName, **kwargs: object) -> Net:
     return Net(name, "tiny", config, "batch", recipe, 32, 32, kwargs=tuple(kwargs.items()))
 
 
-def _twin(net: Net, recipe: Recipe) -> Net:
+def _twin(net: Net, recipe: RecipeName) -> Net:
     family = f"bn-{net.family}"
     return replace(
         net, name=f"bn-{net.name}", family=family, norm="batch", recipe=recipe, weights=None, twin_of=net.name
@@ -275,3 +285,95 @@ def family(name: str) -> tuple[Net, ...]:
             try_=f"nfbench models --family {(difflib.get_close_matches(name, FAMILIES, 1, 0.3) or FAMILIES)[0]}",
         )
     return nets
+
+
+MACS_FILE = Path(__file__).with_name("macs.csv")
+
+
+class Counted(NamedTuple):
+    """MACs and activations (output elements of convolutions and linear layers) of one image, and parameters."""
+
+    macs: int
+    params: int
+    activations: int
+
+
+@cache
+def _counts() -> dict[tuple[str, int], Counted]:
+    with MACS_FILE.open(encoding="utf-8", newline="") as text:
+        return {
+            (row["model"], int(row["px"])): Counted(int(row["macs"]), int(row["params"]), int(row["activations"]))
+            for row in csv.DictReader(text)
+        }
+
+
+def counted(model: str, px: int | None) -> Counted | None:
+    """The counts of a net of the catalogue at its train or test px; None for any other."""
+    return _counts().get((model, px)) if px is not None else None
+
+
+def call_factory(name: str, num_classes: int) -> object:
+    """What the factory of that name returns for ``num_classes``.
+
+    Raises:
+        UnknownModel: there is no such module or no such callable in it.
+        UnsupportedWorkload: the factory raises.
+    """
+    # what a factory prints is not part of nfbench's own output
+    with contextlib.redirect_stdout(sys.stderr), _working_directory_first():
+        factory = _factory(name)
+        try:
+            return factory(num_classes=num_classes)
+        except (Exception, SystemExit) as error:
+            raise UnsupportedWorkload(
+                f"The factory {name} raised.",
+                why=reason(error),
+                try_=f"a callable that takes num_classes and returns a torch.nn.Module: {factory_example(name)}",
+            ) from error
+
+
+def factory_example(name: str) -> str:
+    """The first line of a factory that would do."""
+    return f"def {name.rpartition(':')[2].rpartition('.')[2]}(num_classes): ..."
+
+
+def _factory(name: str) -> Callable[..., object]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        missing = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
+        file = module_name.removesuffix(".py")
+        remedy = f"python -c 'import {module_name}' for the whole traceback, and mend it"
+        if missing:
+            remedy = f"{module_name.partition('.')[0]} in the working directory, or its folder on PYTHONPATH"
+        raise UnknownModel(
+            f"There is no module {module_name!r} to import." if missing else f"The module {module_name!r} raised.",
+            why=reason(error),
+            try_=f"{file}:{attribute}" if file != module_name else remedy,
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UnknownModel(
+                f"The module {module_name!r} has no {attribute!r}.", try_=f"a name that {module_name} defines"
+            )
+        found = getattr(found, part)
+    if not callable(found):
+        raise UnknownModel(
+            f"{name} is not callable.",
+            why=f"It is {type(found).__name__}, a factory takes num_classes and returns a torch.nn.Module.",
+            try_=factory_example(name),
+        )
+    factory: Callable[..., object] = found
+    return factory
+
+
+@contextlib.contextmanager
+def _working_directory_first() -> Iterator[None]:
+    """Modules of the working directory can be imported, as under ``python -m``; a console script leaves it out."""
+    before, here = list(sys.path), str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path[:] = before

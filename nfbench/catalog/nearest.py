@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from nfbench.catalog import macs, published
+from nfbench.catalog import models, published
 from nfbench.catalog.models import NETS, Net, find
 from nfbench.errors import UnsupportedWorkload
 
@@ -42,12 +42,12 @@ def _top1(net: Net) -> float | None:
 
 
 def _macs(net: Net) -> float | None:
-    found = macs.counted(net.name, net.train_px)
+    found = models.counted(net.name, net.train_px)
     return found.macs if found else None
 
 
 def _params(net: Net) -> float | None:
-    found = macs.counted(net.name, net.train_px)
+    found = models.counted(net.name, net.train_px)
     return found.params if found else None
 
 

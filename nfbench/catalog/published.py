@@ -15,7 +15,6 @@ PAPER = "arXiv 2102.06171"
 TABLE2 = f"{PAPER}, Table 2"
 TABLE3 = f"{PAPER}, Table 3"
 TABLE6 = f"{PAPER}, Table 6"
-VARIANTS = "arXiv 2102.06171, Table 1; deepmind-research, nfnets/base.py"
 TIMM_IMAGENET = "timm results-imagenet.csv"
 
 _ROW_OF = {"nfnet-f6": "nfnet-f6-sam", "efficientnet-b8": "efficientnet-b8-maxup"}
@@ -55,21 +54,6 @@ class Accuracy(NamedTuple):
     top1: float
     px: int | None
     source: str
-
-
-class Variant(NamedTuple):
-    """One NFNet-F variant of Table 1; the GMACs are counted again by the table's keeper, not published."""
-
-    model: str
-    depths: tuple[int, ...]
-    dropout: float
-    train_px: int
-    test_px: int
-    randaugment_magnitude: int
-    gmacs_train_px: float
-    gmacs_test_px: float
-    params_m: float
-    source: str = VARIANTS
 
 
 @cache
@@ -112,24 +96,6 @@ def _tables_2_and_6() -> dict[str, Reported]:
 
 
 @cache
-def _variants() -> dict[str, Variant]:
-    return {
-        fold(row["model"]): Variant(
-            model=row["model"],
-            depths=tuple(int(d) for d in row["depths"].split(",")),
-            dropout=float(row["dropout"]),
-            train_px=int(row["train_px"]),
-            test_px=int(row["test_px"]),
-            randaugment_magnitude=int(row["randaugment_magnitude"]),
-            gmacs_train_px=float(row["gmacs_train_px"]),
-            gmacs_test_px=float(row["gmacs_test_px"]),
-            params_m=float(row["params_m"]),
-        )
-        for row in rows("variants.csv")
-    }
-
-
-@cache
 def _timm_top1() -> dict[str, dict[int, float]]:
     """{weights: {px: top-1}}."""
     found: dict[str, dict[int, float]] = {}
@@ -148,9 +114,10 @@ def paper(model: str) -> Reported | None:
     return table3(model) or _tables_2_and_6().get(fold(model))
 
 
-def variant(model: str) -> Variant | None:
-    """The NFNet-F variant of that name."""
-    return _variants().get(fold(model))
+def randaugment_magnitude(model: str) -> int | None:
+    """The magnitude that an NFNet-F variant is trained with (Table 1); None for any other net."""
+    magnitudes = {fold(row["model"]): int(row["randaugment_magnitude"]) for row in rows("variants.csv")}
+    return magnitudes.get(fold(model))
 
 
 def timm_top1(weights: str, px: int) -> Accuracy | None:
@@ -190,7 +157,7 @@ def reported_macs(net: Net, px: int) -> tuple[float, str] | None:
     return row.macs_g * 1e9, row.source
 
 
-class Ratio(NamedTuple):
+class ReportedRatio(NamedTuple):
     """How many times as long another net's step takes, as reported, and by whom."""
 
     value: float
@@ -201,7 +168,7 @@ _CLAIMED = {("nfnet-f1", "efficientnet-b7"): "f1-vs-b7"}
 """Claims of ``claims.csv`` that are a ratio of two nets."""
 
 
-def ratios(net: str, other: str) -> list[Ratio]:
+def ratios(net: str, other: str) -> list[ReportedRatio]:
     """The reported step times of ``other`` over those of ``net``, at their train px and batch 32 per device.
 
     Of a claim that was made about the pair every figure with who says it, else those of the paper's tables.
@@ -211,21 +178,21 @@ def ratios(net: str, other: str) -> list[Ratio]:
     if (claim := _CLAIMED.get((net, other))) is not None:
         row = next(row for row in rows("claims.csv") if row["id"] == claim)
         values, sources = row["reported"].split(" / "), row["who says it"].split(" / ")
-        return [Ratio(float(value), _source(sources, i)) for i, value in enumerate(values)]
+        return [ReportedRatio(float(value), _source(sources, i)) for i, value in enumerate(values)]
     if (other, net) in _CLAIMED:
-        return [Ratio(1 / ratio.value, ratio.source) for ratio in ratios(other, net)]
-    mine, its = paper(net), paper(other)
-    if mine is None or its is None:
+        return [ReportedRatio(1 / ratio.value, ratio.source) for ratio in ratios(other, net)]
+    first, second = paper(net), paper(other)
+    if first is None or second is None:
         return []
-    tables = " and ".join(dict.fromkeys((mine.source, its.source)))
-    found = []
-    for device, a, b in (
-        ("TPUv3", mine.tpuv3_step_ms, its.tpuv3_step_ms),
-        ("V100", mine.v100_step_ms, its.v100_step_ms),
-    ):
-        if a is not None and b is not None:
-            found.append(Ratio(b / a, f"{tables}, {device}"))
-    return found
+    tables = " and ".join(dict.fromkeys((first.source, second.source)))
+    return [
+        ReportedRatio(numerator / denominator, f"{tables}, {device}")
+        for device, denominator, numerator in (
+            ("TPUv3", first.tpuv3_step_ms, second.tpuv3_step_ms),
+            ("V100", first.v100_step_ms, second.v100_step_ms),
+        )
+        if numerator is not None and denominator is not None
+    ]
 
 
 def _source(sources: list[str], index: int) -> str:

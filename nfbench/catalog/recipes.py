@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nfbench.catalog.models import Recipe as Name
+from nfbench.catalog.models import RecipeName
 from nfbench.records import Augment, Schedule
 
 
@@ -43,7 +43,7 @@ class Recipe:
     augmentation: str = ""
 
 
-RECIPES: dict[Name, Recipe] = {
+RECIPES: dict[RecipeName, Recipe] = {
     "nfnet": Recipe(
         optimizer="sgd",
         momentum=0.9,

@@ -11,8 +11,8 @@ import click
 from nfbench.records import Result
 
 if TYPE_CHECKING:
-    from nfbench.studies.entry import Task
-    from nfbench.studies.execute import Wanted
+    from nfbench.studies.entries import Task
+    from nfbench.studies.run import Wanted
     from nfbench.studies.study import Study
 
 
@@ -61,8 +61,9 @@ def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | N
 
 def _states(tasks: Sequence[Task], known: Sequence[Result]) -> list[str]:
     """``done``, ``failed`` or ``missing``, told from results of this machine with the software that is installed."""
+    from nfbench.analysis.sessions import failed
     from nfbench.devices.about import software
-    from nfbench.studies.done import Done, failed
+    from nfbench.studies.run import Done
 
     now = software(with_torch=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,8 @@ from nfbench.errors import BadStudy, Failed, NfbenchError, Stop, UnsupportedWork
 from nfbench.records import Machine, Result, StepTime
 
 if TYPE_CHECKING:
-    from nfbench.studies.entry import Task
-    from nfbench.studies.execute import Board, Found, Home, Wanted
+    from nfbench.studies.entries import Task
+    from nfbench.studies.run import Board, Home, Session, Wanted
     from nfbench.studies.study import Study
 
 Skip = Callable[["Task", Sequence[Result]], "str | None"]
@@ -29,8 +30,19 @@ RUN: tuple[options.Decorator, ...] = (
     click.option("--shard", metavar="I/N", help="Every N-th workload from the I-th on: a machine each, one folder."),
     click.option("--ray", metavar="ADDRESS", help="Hand the workloads to a Ray cluster: HOST:PORT, or auto."),
     options.noisy_option,
+    options.device_option,
+    options.seed_option,
+    options.out_option,
+    options.format_option,
+    options.quiet_option,
 )
-"""Flags of every command that runs a study."""
+"""Options of every command that runs a study."""
+_FLAGS = ("dry_run", "limit", "retry", "fresh", "shard", "ray", "noisy", "device", "seed", "out", "format", "quiet")
+
+
+def take_flags(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the values of `RUN`, which `perform` wants, out of those of all options of a command."""
+    return {name: given.pop(name) for name in _FLAGS}
 
 
 def perform(
@@ -61,27 +73,25 @@ def perform(
     from nfbench.commands._landing import Landing
     from nfbench.devices import kind_of
     from nfbench.showing.board import Board
-    from nfbench.studies import entry, runs
-    from nfbench.studies import select as part
-    from nfbench.studies.execute import Wanted
+    from nfbench.studies import entries, run
 
     if ray is not None and shard is not None:
         raise BadStudy("--ray shares out all workloads by itself.", try_="one of --ray and --shard")
     if fresh and retry:
         raise BadStudy("--fresh runs again what failed too.", try_="one of --fresh and --retry failed")
     kind = kind_there(device) if ray else kind_of(device)
-    tasks = part.select(entry.tasks(found.entries(kind), seed), only)
+    tasks = run.select(entries.tasks(found.entries(kind), seed), only)
     if shard is not None:
-        tasks = part.shard(tasks, shard)
+        tasks = run.shard(tasks, shard)
     _check_figures(found)
     if dry_run:
-        would_run(found, tasks, Wanted(fresh, retry is not None, limit), out, kind, format)
+        would_run(found, tasks, run.Wanted(fresh, retry is not None, limit), out, kind, format)
         return
     for task in tasks:
-        runs.check(task.entry.sources)
+        entries.check_sources(task.entry.sources)
     landing = Landing(out, found.folder)
     click.echo(f"{found.title}: {found.question}", err=True)
-    wanted = Wanted(fresh, retry is not None, limit, skip)
+    wanted = run.Wanted(fresh, retry is not None, limit, skip)
     try:
         board = Board(quiet)
         with board:
@@ -107,8 +117,8 @@ def _run(
     wanted: Wanted,
     shard: str | None,
     ray: str | None,
-) -> Found:
-    from nfbench.studies.execute import Home, execute
+) -> Session:
+    from nfbench.studies.run import Execution, Home
 
     def home(machine: Machine) -> Home:
         landing.make(machine)
@@ -117,24 +127,23 @@ def _run(
             board.note(f"Cut off {cut} half-written line{'s'[: cut != 1]} of a run that was killed.")
         return Home(landing.folder(machine), landing.earlier(machine))
 
-    def keep(results: Sequence[Result]) -> None:
-        landing.keep(*results)
-
+    made: Callable[..., Session] = Execution
     if ray is not None:
-        from nfbench.studies.cluster import distribute
+        from nfbench.studies.cluster import Distribution
 
-        return distribute(
-            tasks,
-            address=ray,
-            device=device,
-            keep=keep,
-            board=board,
-            home=home,
-            study=found.name,
-            kind=kind,
-            wanted=wanted,
-        )
-    return execute(tasks, device=device, keep=keep, board=board, home=home, study=found.name, kind=kind, wanted=wanted)
+        made = partial(Distribution, address=ray)
+    session = made(
+        tasks=tasks,
+        device=device,
+        keep=lambda results: landing.keep(*results),
+        board=board,
+        home=home,
+        study=found.name,
+        kind=kind,
+        wanted=wanted,
+    )
+    session.run()
+    return session
 
 
 def kind_there(device: str) -> str:
@@ -152,15 +161,15 @@ def _check_figures(found: Study) -> None:
             )
 
 
-def _show(found: Study, tasks: Sequence[Task], done: Found, landing: Any, format: Any, noisy: bool) -> None:
+def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, format: Any, noisy: bool) -> None:
     """Tables on stdout; on stderr all else, and the answer last."""
+    from nfbench.analysis.sessions import failed
     from nfbench.showing import accuracy as show_accuracy
     from nfbench.showing import answers, report_write
     from nfbench.showing import study as show
     from nfbench.showing.figures import driver
     from nfbench.showing.figures.prepared import Held
     from nfbench.showing.links import linked
-    from nfbench.studies.done import failed
 
     person = format in ("rich", "md")
     results = [r for rows in done.results if rows is not None for r in rows]

@@ -67,18 +67,18 @@ def command(
     from nfbench.showing import accuracy as show
     from nfbench.showing.live import Live
     from nfbench.showing.views import Kinds, text
-    from nfbench.studies import runs
+    from nfbench.studies import entries
 
     if target is not None and not 0 < target <= 1:
         raise click.BadParameter("a top-1 is over 0 and up to 100 %; type 90% or 0.9.", param_hint="--target")
     checkpoint = settings.pop("checkpoint")
     asked = [
-        runs.accuracy({"model": model, "checkpoint": _folder(checkpoint, model, models), **settings})
+        entries.accuracy_of({"model": model, "checkpoint": _folder(checkpoint, model, models), **settings})
         for model in dict.fromkeys(models)
     ]
     for _, sources in asked:
-        runs.check(sources)
-    sampling = runs.sampling(max_time)
+        entries.check_sources(sources)
+    sampling = entries.sampling_of({"max_time": max_time})
     asked = [(ranks.shared(workload, broadcast_buffers), sources) for workload, sources in asked]
     landing = ranks.landing(out, "accuracy")
     opened = open_device(device)

@@ -69,9 +69,9 @@ def command(
     from nfbench.showing import clips as show
     from nfbench.showing.live import Live
     from nfbench.showing.views import Kinds, texts
-    from nfbench.studies import settings as made
+    from nfbench.studies import entries
 
-    sampling = made.sampling({"within": within, "max_time": max_time})
+    sampling = entries.sampling_of({"within": within, "max_time": max_time})
     names = [find(model).name for model in dict.fromkeys(models)]
     landing = Landing(out, "agc-cost")
     opened = open_device(device)
@@ -83,7 +83,7 @@ def command(
             )
     asked: list[AgcImpl] = list(impls or [impl for impl, why in runs.items() if why is None])
     steps = [
-        made.workload({"model": model, "batch": batch, "layout": layout, "agc": 0.01, "agc_impl": impl})
+        entries.step_time_of({"model": model, "batch": batch, "layout": layout, "agc": 0.01, "agc_impl": impl})
         for model in names
         for batch in ([] if no_steps else batches or BATCHES[opened.machine.device])
         for impl in ("auto", "timm")

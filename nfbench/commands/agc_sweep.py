@@ -36,26 +36,12 @@ RATE_OF = 256
     "--max-time", type=options.Duration(), default="24h", show_default=True, help="Of each run, from its first update."
 )
 @options.options(RUN)
-@options.device_option
-@options.seed_option
-@options.out_option
-@options.format_option
-@options.quiet_option
 def command(
     models: tuple[str, ...],
     agc: Any,
     batch: Any,
-    dataset: str,
-    epochs: int,
-    seeds: int,
     data_dir: Path | None,
     base_lr: float | None,
-    max_time: float,
-    device: str,
-    seed: int,
-    out: Path | None,
-    format: Any,
-    quiet: bool,
     **given: Any,
 ) -> None:
     """Train nets with each threshold of adaptive gradient clipping at each batch size.
@@ -63,26 +49,22 @@ def command(
     The rate grows with the batch, as in the paper's Figure 2b. A run that diverges is a cell of the table, with the
     update at which it did. Where it is stopped, the same command goes on.
     """
-    from nfbench.commands._study import perform
-    from nfbench.studies import settings as checked
+    from nfbench.commands._study import perform, take_flags
+    from nfbench.studies import entries
     from nfbench.studies.study import study
 
-    flags = {name: given.pop(name) for name in ("dry_run", "limit", "retry", "fresh", "shard", "ray", "noisy")}
+    flags = take_flags(given)
     run = {
         "model": list(models),
         "agc": agc,
-        "dataset": dataset,
-        "epochs": epochs,
-        "seeds": seeds,
-        "seed": seed,
-        "max_time": max_time,
+        "seed": flags["seed"],
         **given,
         **({} if data_dir is None else {"data_dir": str(data_dir)}),
     }
     if base_lr is None:
         tables = [{**run, "batch": batch}]
     else:
-        checked.positive("base-lr", base_lr, "--base-lr 0.1, the rate at batch 256")
+        entries.positive("base-lr", base_lr, "--base-lr 0.1, the rate at batch 256")
         tables = [{**run, "batch": size, "lr": base_lr * size / RATE_OF} for size in batch]
     found = study(
         {
@@ -93,4 +75,4 @@ def command(
         },
         Path("agc-sweep"),
     )
-    perform(found, device=device, seed=seed, out=out, format=format, quiet=quiet, **flags)
+    perform(found, **flags)

@@ -14,7 +14,7 @@ from nfbench.errors import BadStudy
 from nfbench.records import Result, StepTime
 
 if TYPE_CHECKING:
-    from nfbench.studies.entry import Task
+    from nfbench.studies.entries import Task
 
 LARGEST = {"cpu": 256, "cuda": 4096, "fake": 4096}
 LARGEST_TRAINED = 256
@@ -38,27 +38,14 @@ _SETTINGS = ("px", "micro_batch", "precision", "layout", "compile", "agc", "agc_
 @click.option("--accuracy", is_flag=True, help="Train each net at each batch too, up to 256 unless --batch says more.")
 @options.options(options.DATA_OPTIONS)
 @options.options(RUN)
-@options.device_option
-@options.seed_option
-@options.out_option
-@options.format_option
-@options.quiet_option
 def command(
     models: tuple[str, ...],
     batch: Any,
-    within: float,
-    max_time: float,
-    rounds: int,
     accuracy: bool,
     dataset: str,
     epochs: int,
     seeds: int,
     data_dir: Path | None,
-    device: str,
-    seed: int,
-    out: Path | None,
-    format: Any,
-    quiet: bool,
     **given: Any,
 ) -> None:
     """Time steps of nets at batch sizes 2, 4, 8 and so on, up to the largest that fits and then by accumulation.
@@ -66,34 +53,24 @@ def command(
     Small batches are where batch normalization does worst: --accuracy trains at each batch, with each family's recipe
     and its rate scaled linearly, and shows what becomes of the top-1. Where it is stopped, the same command goes on.
     """
-    from nfbench.commands._study import kind_there, perform
+    from nfbench.commands._study import kind_there, perform, take_flags
     from nfbench.devices import kind_of
     from nfbench.studies.study import study
 
-    flags = {name: given.pop(name) for name in ("dry_run", "limit", "retry", "fresh", "shard", "ray", "noisy")}
-    kind = kind_there(device) if flags["ray"] else kind_of(device)
+    flags = take_flags(given)
+    sampling = {name: given.pop(name) for name in ("within", "max_time", "rounds")}
+    kind = kind_there(flags["device"]) if flags["ray"] else kind_of(flags["device"])
     automatic = batch == "auto"
     timed: Any = {"from": 2, "to": LARGEST[kind], "factor": 2} if automatic else batch
     trained: Any = {"from": 2, "to": LARGEST_TRAINED, "factor": 2} if automatic else batch
     settings = {name: value for name, value in given.items() if _given(name)}
-    tables: dict[str, Any] = {
-        "step-time": [
-            {
-                "model": list(models),
-                "batch": timed,
-                **settings,
-                "within": within,
-                "max_time": max_time,
-                "rounds": rounds,
-            }
-        ]
-    }
+    tables: dict[str, Any] = {"step-time": [{"model": list(models), "batch": timed, **settings, **sampling}]}
     if accuracy:
         run = {"model": list(models), "batch": trained, "dataset": dataset, "epochs": epochs, "seeds": seeds}
         # the best layout is one to be tried, and a recipe brings its own optimizer
         shared = {name: value for name, value in settings.items() if name != "optimizer" and value != "best"}
         paths = {} if data_dir is None else {"data_dir": str(data_dir)}
-        tables["accuracy"] = [run | shared | {"seed": seed} | paths]
+        tables["accuracy"] = [run | shared | {"seed": flags["seed"]} | paths]
     elif _given("dataset", "epochs", "seeds", "data_dir"):
         raise BadStudy("--dataset, --epochs and --seeds are of training.", try_="--accuracy with them")
     figures = ["batch-throughput", "batch-step-time", "batch-memory", *(["batch-accuracy"] if accuracy else [])]
@@ -106,16 +83,7 @@ def command(
         },
         Path("batch-sweep"),
     )
-    perform(
-        found,
-        device=device,
-        seed=seed,
-        out=out,
-        format=format,
-        quiet=quiet,
-        skip=enough if automatic else None,
-        **flags,
-    )
+    perform(found, skip=enough if automatic else None, **flags)
 
 
 def enough(task: Task, found: Sequence[Result]) -> str | None:

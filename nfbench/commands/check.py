@@ -73,14 +73,12 @@ def command(
     from nfbench.showing import github, verdicts
     from nfbench.showing import junit as xml
     from nfbench.showing.live import Live
-    from nfbench.studies import judged
     from nfbench.studies.against import opened
-    from nfbench.studies.case import Case
-    from nfbench.studies.check import Check
-    from nfbench.studies.study import find
+    from nfbench.studies.check import Case, Check, limit_of, missing_row, row_of
+    from nfbench.studies.study import find_study
 
     try:
-        found = find(study)
+        found = find_study(study)
         allowed = _allowed(allow)
         if not 0 < slower_than < 1:
             raise NfbenchError(f"--slower-than {slower_than:g} is not between 0 and 1.", try_="--slower-than 3%")
@@ -89,7 +87,7 @@ def command(
         landing = Landing(out, "check")
         until = time.monotonic() + max_time
         kind = kind_of(device)
-        asked = {w: part.sampling for part in found.parts(kind) for w in part.workloads}
+        asked = found.steps(kind)
         if not asked:
             raise BadStudy(f"{found.name} trains nets and times no step.", try_=f"nfbench run {study}")
         today = date.today()
@@ -103,7 +101,7 @@ def command(
                 Case(
                     workload,
                     sampling,
-                    judged.limit(workload, threshold, found.accepts, today),
+                    limit_of(workload, threshold, found.accepts, today),
                     rows=len(asked),
                     stored=(base.stored or {}).get(key(workload)),
                     in_base=workload in (base.workloads or ()),
@@ -139,10 +137,10 @@ def command(
             click.echo(line, err=True)
         github.summarize(f"**nfbench check {study}**: {error}")
         raise
-    rows = [judged.row(case, threshold, found.accepts, today, len(cases)) for case in cases]
+    rows = [row_of(case, threshold, found.accepts, today, len(cases)) for case in cases]
     have = {key(w) for w in asked}
     gone = {key(w): w for w in base.workloads or [] if key(w) not in have}
-    rows += [judged.missing(w, threshold, base.said) for w in gone.values()]
+    rows += [missing_row(w, threshold, base.said) for w in gone.values()]
     notes: list[str] = []
     if against is None:
         fit = int(max_time / check.round_time / len(cases)) if check.round_time else 0

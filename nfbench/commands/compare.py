@@ -72,9 +72,9 @@ def command(
     from nfbench.records import key
     from nfbench.showing import comparison
     from nfbench.showing.live import Live
-    from nfbench.studies import settings, versus
+    from nfbench.studies import entries, runner
 
-    settings.positive("within", within)
+    entries.positive("within", within)
     asked = [options.net_and_settings(text) for text in nets]
     if match is not None:
         if len(asked) != 1:
@@ -86,7 +86,7 @@ def command(
         raise UnsupportedWorkload(
             "One net is nothing to compare.", try_=f"nfbench compare {nets[0]} efficientnet-b4, or --match top1"
         )
-    workloads = [settings.workload({**shared, **own, "model": model}) for model, own in asked]
+    workloads = [entries.step_time_of({**shared, **own, "model": model}) for model, own in asked]
     keys = [key(w) for w in workloads]
     if len(set(keys)) < len(keys):
         again = next(w.model for w, k in zip(workloads, keys, strict=True) if keys.count(k) > 1)
@@ -98,8 +98,8 @@ def command(
     landing = Landing(out, "compare")
     try:
         with Live(quiet, brief=True) as live:
-            sampling = versus.sampling(rounds, within, max_time, len(workloads))
-            kept = versus.Versus(
+            sampling = runner.sampling_against(rounds, within, max_time, len(workloads))
+            kept = runner.Versus(
                 workloads, sampling, max_time, device=device, seed=seed, keep=landing.keep, watch=live
             ).run()
     except (Stop, KeyboardInterrupt, NfbenchError):

@@ -9,12 +9,11 @@ from typing import Any
 
 import click
 
-from nfbench.catalog.macs import counted
-from nfbench.catalog.models import NETS, Net, family, find
+from nfbench.catalog.models import NETS, Net, counted, family, find
 from nfbench.catalog.published import PAPER, TIMM_IMAGENET, top1
 from nfbench.errors import NfbenchError
 from nfbench.options import NumberOr, format_option
-from nfbench.showing.tables import Column, Format, plain, render
+from nfbench.showing.tables import Column, Format, render
 from nfbench.units import ABSENT, si
 
 
@@ -77,15 +76,6 @@ def _exact(value: float | None) -> str:
     return ABSENT if value is None else f"{value:g}"
 
 
-def _figure(value: float | str | None) -> str:
-    if isinstance(value, str):
-        return value.partition(",")[0]  # of a net's own words, shapes need not be on the screen
-    return f"{value:.3g}" if isinstance(value, float) else plain(value)
-
-
-DEPENDENCE = (SHEET[0], SHEET[1], Column("value", "value", _figure, right=False), SHEET[3])
-
-
 @click.command(short_help="The nets by name, and one net in full.")
 @click.argument("name", required=False)
 @click.option("--family", "of", metavar="FAMILY", help="Only this family, such as nfnet or tiny.")
@@ -136,10 +126,13 @@ def _dependence(name: str | None, given: dict[str, Any], format: Format) -> None
             try_="nfbench models nfnet-f0 --dependence",
         )
     from nfbench.nets.dependence import dependence_of, sentences
+    from nfbench.showing.counted import CHANGES
+    from nfbench.showing.views import Kinds, text
 
     net = find(name)
-    rows = dependence_of(net, **given)
-    click.echo(render(DEPENDENCE, rows, format, title=net.name), nl=False)
+    figures = dependence_of(net, **given)
+    row = {"kind": "dependence", "model": net.name, "status": "ok", "batch": given.get("batch", 8), **figures}
+    click.echo(text(Kinds(counted=[row]), format), nl=False)
     if format in ("rich", "md"):
-        click.echo("\n" + "\n".join(sentences(rows)))
-        click.echo("Changes are relative to what changes: 0.01 is 1 %. Rounding is what 0 looks like here.", err=True)
+        click.echo("\n" + "\n".join(sentences(figures)))
+        click.echo(CHANGES, err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -26,21 +25,11 @@ from nfbench.errors import NfbenchError
     help="Another setting, list or range; scale=tiny fits a CPU.",
 )
 @options.options(RUN)
-@options.device_option
-@options.seed_option
-@options.out_option
-@options.format_option
-@options.quiet_option
 def command(
     study: str | None,
     listing: bool,
     only: tuple[str, ...],
     assignments: tuple[str, ...],
-    device: str,
-    seed: int,
-    out: Path | None,
-    format: Any,
-    quiet: bool,
     **flags: Any,
 ) -> None:
     """Run STUDY, a name of --list or the path of a .toml file, each workload in a process of its own.
@@ -50,28 +39,18 @@ def command(
     not run again, and training that was cut off goes on from its last epoch.
     """
     from nfbench.commands._study import perform
-    from nfbench.studies.select import with_settings
-    from nfbench.studies.study import find
+    from nfbench.studies.study import find_study, with_settings
 
     if listing:
-        _list(format)
+        _list(flags["format"])
         return
     if study is None:
         raise NfbenchError("Which study?", try_="nfbench run quick, or nfbench run --list")
-    found = find(study)
+    found = find_study(study)
     if found.counts_only:
         raise NfbenchError(f"{found.name} counts and times nothing.", try_=f"nfbench check {study}")
     found = with_settings(found, assignments)
-    perform(
-        found,
-        device=device,
-        seed=seed,
-        out=out,
-        format=format,
-        quiet=quiet,
-        only=only,
-        **flags,
-    )
+    perform(found, only=only, **flags)
 
 
 def _list(format: Any) -> None:

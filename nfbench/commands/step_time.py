@@ -41,19 +41,18 @@ def command(
     from nfbench.commands import _ranks as ranks
     from nfbench.showing.live import Live
     from nfbench.showing.sheet import sheet
-    from nfbench.studies import runner
-    from nfbench.studies import settings as made
-    from nfbench.studies.study import Part
+    from nfbench.studies import entries, runner
 
-    sampling = made.sampling({name: settings.pop(name) for name in ("within", "min_steps", "rounds", "max_time")})
+    sampling = entries.sampling_of({name: settings.pop(name) for name in ("within", "min_steps", "rounds", "max_time")})
     ranks.check(sampling)
-    workloads = [ranks.shared(made.workload({"model": model, **settings}), broadcast_buffers) for model in models]
+    workloads = [
+        ranks.shared(entries.step_time_of({"model": model, **settings}), broadcast_buffers) for model in models
+    ]
     landing = ranks.landing(out, "step-time")
     try:
         with Live(quiet) as live:
             if sampling.rounds > 1:
-                part = Part(tuple(workloads), sampling)
-                runner.parts([part], device=device, seed=seed, keep=lambda _, r: landing.keep(r), watch=live)
+                runner.in_rounds(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
             else:
                 runner.here(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
     except (Stop, KeyboardInterrupt, NfbenchError):

@@ -156,7 +156,7 @@ class Device(Protocol):
         """
 
     def dependence(self, workload: Dependence, seed: int) -> list[Reading]:
-        """How far images depend on their batch: the readings of `nfbench.nets.dependence_readings`.
+        """How far images depend on their batch: the readings of `nfbench.nets.dependence`.
 
         Always in float32 on the CPU, with random weights.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from nfbench.catalog.models import find
 from nfbench.nets.build import build, px_of
 from nfbench.nets.dependence import CLASSES, dependence_of
-from nfbench.nets.dependence_readings import readings
 from nfbench.nets.flops import count
 from nfbench.records import Dependence, Flops, Reading, reading
 
@@ -30,4 +29,8 @@ def flops(workload: Flops) -> list[Reading]:
 def dependence(workload: Dependence, seed: int) -> list[Reading]:
     """As `nfbench.devices.base.Device.dependence`."""
     px = None if workload.px == "auto" else workload.px
-    return readings(dependence_of(find(workload.model), batch=workload.batch, px=px, agc=workload.agc, seed=seed))
+    figures = dependence_of(find(workload.model), batch=workload.batch, px=px, agc=workload.agc, seed=seed)
+    return [
+        reading(name, "px" if name == "px" else "1", "run", "float32 on the CPU", [value])
+        for name, value in figures.items()
+    ]

@@ -12,7 +12,7 @@ from nfbench.devices.base import Steps
 from nfbench.devices.fit import shares
 from nfbench.devices.torch_device import TorchDevice, TorchSteps, share_of
 from nfbench.errors import UnsupportedWorkload
-from nfbench.nets.agc_triton import refusal
+from nfbench.nets.agc_fused import refusal
 from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Resolved, StepTime, reading
 
 FILLED = 0.60

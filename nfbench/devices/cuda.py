@@ -16,7 +16,7 @@ from nfbench.devices.base import RUNNER, Steps
 from nfbench.devices.fit import LEFT_FREE, Use, predicted
 from nfbench.devices.torch_device import TorchDevice, TorchSteps, share_of
 from nfbench.errors import UnsupportedWorkload
-from nfbench.nets.agc_triton import refusal
+from nfbench.nets.agc_fused import refusal
 from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Resolved, StepTime, reading
 
 SAFE_WITHOUT_PROBE = 0.5

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from nfbench import __version__
-from nfbench.catalog.models import find
+from nfbench.catalog.models import call_factory, find
 from nfbench.devices.about import commit_of
 from nfbench.devices.base import Stamp
 from nfbench.devices.world import World
 from nfbench.errors import UnsupportedWorkload
-from nfbench.nets import factory
 from nfbench.records import (
     AgcCost,
     AgcImpl,
@@ -186,7 +185,7 @@ class FakeDevice:
 
     def build(self, workload: StepTime, resolved: Resolved, seed: int) -> FakeSteps:
         net = find(workload.model)
-        made = factory.make(net.config, 1000) if net.source == "factory" else None
+        made = call_factory(net.config, 1000) if net.source == "factory" else None
         self.peak = resolved.micro_batch * IMAGE_BYTES
         return FakeSteps(self.clock, workload.batch, resolved.micro_batch, resolved.agc is not None, made)
 
@@ -212,13 +211,10 @@ class FakeDevice:
         values = {
             "px": 64.0 if workload.px == "auto" else float(workload.px),
             "output_rest_changed": batch / 2,
-            "output_evaluation_own": batch / 8,
             "output_evaluation_others": batch,
             "output_rounding": ROUNDING,
             "share_rest_changed_no_agc": batch,
             "share_rounding_no_agc": ROUNDING,
-            "gradient_halves": batch,
-            "gradient_rounding": ROUNDING,
         }
         if not isinstance(agc, str):
             values |= {"clipping": agc, "clipped_units": 0.5}

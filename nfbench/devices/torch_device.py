@@ -12,16 +12,16 @@ from typing import Any
 import torch
 
 import nfbench
-from nfbench.catalog.models import Net, Recipe, find
+from nfbench.catalog.models import Net, RecipeName, find
 from nfbench.devices import counting
 from nfbench.devices.about import software
 from nfbench.devices.base import Stamp
 from nfbench.devices.world import World
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.agc import DEFAULT_CLIPPING, default_impl
-from nfbench.nets.agc_triton import refusal
+from nfbench.nets.agc_fused import refusal
+from nfbench.nets.agc_trial import ClipTrial
 from nfbench.nets.build import awaken, build, px_of
-from nfbench.nets.clip_trial import ClipTrial
 from nfbench.nets.flops import count
 from nfbench.nets.norm import norm_of
 from nfbench.nets.optimizer import build_optimizer, optimizer_name
@@ -257,7 +257,7 @@ def _code_under_test(model: str | None) -> Path:
     return Path(nfbench.__file__)
 
 
-def norm_and_recipe(net: Net, asked: str) -> tuple[str, Recipe]:
+def norm_and_recipe(net: Net, asked: str) -> tuple[str, RecipeName]:
     """The kind of normalization, which decides whether `auto` clips, and the recipe: read off nets not of the
     catalogue."""
     norm: str | None = net.norm if asked == "auto" else asked

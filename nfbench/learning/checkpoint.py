@@ -78,22 +78,22 @@ class Checkpoints:
         if not self.path.exists():
             self._check_others()
             return None
-        found = self._read(self.path)
-        self._check(found, self.path)
-        if found["seed"] != self.seed:
-            raise BadResults(f"{self.path} is of seed {found['seed']}.", try_="another --checkpoint folder")
-        return found
+        content = self._read(self.path)
+        self._check(content, self.path)
+        if content["seed"] != self.seed:
+            raise BadResults(f"{self.path} is of seed {content['seed']}.", try_="another --checkpoint folder")
+        return content
 
-    def goes_on(self, found: dict[str, Any], resolved: Resolved, machine: Machine) -> None:
+    def goes_on(self, content: dict[str, Any], resolved: Resolved, machine: Machine) -> None:
         """Raise `BadResults` unless ``resolved`` and the machine are those of the checkpoint's run."""
-        other = _converted(found.get("machine"), Machine, self.path)
+        other = _converted(content.get("machine"), Machine, self.path)
         if other != machine:
             raise BadResults(
                 f"{self.path} was written on another machine ({other.name}, this is {machine.name}).",
                 why="A result holds the times of one.",
                 try_="another --checkpoint folder; --weights takes the weights of this one",
             )
-        before = _converted(found["resolved"], Resolved, self.path)
+        before = _converted(content["resolved"], Resolved, self.path)
         if before == resolved:
             return
         names = _differences(msgspec.to_builtins(before), msgspec.to_builtins(resolved))
@@ -118,14 +118,14 @@ class Checkpoints:
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
-            found = self.read(path)
+            content = self.read(path)
         except Exception as error:
             raise BadResults(
                 f"{path} is no checkpoint of nfbench, or was cut off.", try_=f"rm {path}, to begin that seed anew"
             ) from error
-        if not isinstance(found, dict) or not {"format", "seed", "workload", "resolved"} <= found.keys():
+        if not isinstance(content, dict) or not {"format", "seed", "workload", "resolved"} <= content.keys():
             raise _no_checkpoint(path)
-        return found
+        return content
 
     def _check_others(self) -> None:
         """Another seed's checkpoint tells whose folder this is."""
@@ -133,21 +133,21 @@ class Checkpoints:
         if other is not None:
             self._check(self._read(other), other)
 
-    def _check(self, found: dict[str, Any], path: Path) -> None:
-        if not isinstance(found["format"], int) or found["format"] > FORMAT:
+    def _check(self, content: dict[str, Any], path: Path) -> None:
+        if not isinstance(content["format"], int) or content["format"] > FORMAT:
             raise BadResults(f"{path} was written by a newer nfbench.", try_="pip install --upgrade nfbench")
-        other = _converted(found["workload"], Accuracy, path)
+        other = _converted(content["workload"], Accuracy, path)
         if key(other) == key(self.workload):
             return
-        mine, its = msgspec.structs.asdict(self.workload), msgspec.structs.asdict(other)
-        if mine["model"] != its["model"]:
+        asked, saved = msgspec.structs.asdict(self.workload), msgspec.structs.asdict(other)
+        if asked["model"] != saved["model"]:
             raise BadResults(
-                f"{path} is a checkpoint of {its['model']}, not of {mine['model']}.",
+                f"{path} is a checkpoint of {saved['model']}, not of {asked['model']}.",
                 why="Nothing was changed in it.",
                 try_="another --checkpoint folder",
             )
         raise BadResults(
-            f"{path} is a checkpoint of a run with {_differences(its, mine)}.",
+            f"{path} is a checkpoint of a run with {_differences(saved, asked)}.",
             why="Only the same run can go on from it; nothing was changed in it.",
             try_="the same settings, or another --checkpoint folder",
         )

@@ -1,23 +1,71 @@
-"""The data sets that nets learn from: read once, checked, with a digest that tells two copies apart."""
+"""The data sets that nets learn from: read once, checked, with a digest that tells two copies apart.
+
+Small sets are arrays in memory, from the published files of (Fashion-)MNIST and CIFAR, each defect of which is worded.
+Pictures stay in their folders, one folder a class, and are opened one by one.
+"""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import math
 import os
+import struct
+import tarfile
+import tempfile
+import warnings
+import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nfbench.catalog.datasets import Dataset, find
+from nfbench.catalog.datasets import DATASETS, Dataset, find
 from nfbench.errors import BadData
-from nfbench.learning.archives import Archive, Arrays, missing, read_cifar, read_idx
-from nfbench.learning.folders import Folders, Pictures, PictureSet, Transform, read_folders
 
-__all__ = ["ArraySet", "Arrays", "Data", "PictureSet", "Pictures", "as_pictures", "load"]
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Transform = Callable[["Image"], Any]
+
+MOST_UNREADABLE = 0.01
+"""The share of a set's pictures that may be unreadable before its accuracy is that of another set."""
+SYSTEM = Path("/usr/share/datasets")
+"""Where Debian's dataset packages put their files."""
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_IDX_FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+_AGAIN = "download the file again"
+
+
+class Arrays(NamedTuple):
+    """Pictures in memory: ``images`` uint8 (N, H, W, C) with C 1 or 3, ``labels`` int64 (N,)."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+class Pictures(NamedTuple):
+    """Picture files of ``folder``, its class folders' parent: ``samples`` are (path, class index)."""
+
+    folder: Path
+    samples: list[tuple[str, int]]
+
+
+_Part = TypeVar("_Part", Arrays, Pictures)
+
+
+class Parts(NamedTuple, Generic[_Part]):
+    """The two parts of a data set and the names of its classes."""
+
+    classes: tuple[str, ...]
+    train: _Part
+    test: _Part
 
 
 class Data(NamedTuple):
@@ -36,35 +84,6 @@ class Data(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     notes: dict[str, str]
-
-
-class ArraySet:
-    """`PictureSet` for pictures in memory, all of which can be read."""
-
-    def __init__(self, arrays: Arrays) -> None:
-        self.arrays = arrays
-        self.transform: Transform | None = None
-
-    def __len__(self) -> int:
-        return len(self.arrays.images)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        from PIL import Image
-
-        image = self.arrays.images[index]
-        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).convert("RGB")
-        return picture if self.transform is None else self.transform(picture), int(self.arrays.labels[index])
-
-    def unreadable(self) -> list[str]:
-        return []
-
-    def check(self) -> None:
-        pass
-
-
-def as_pictures(arrays: Arrays) -> ArraySet:
-    """Pictures in memory as a map dataset of RGB pictures, for timm's loader."""
-    return ArraySet(arrays)
 
 
 def load(dataset: str, data_dir: Path | None = None) -> Data:
@@ -92,7 +111,7 @@ def load(dataset: str, data_dir: Path | None = None) -> Data:
     return _of_arrays(row, (read_cifar if row.name.startswith("cifar") else read_idx)(row, folder))
 
 
-def _imagenet(row: Dataset, folder: Path) -> Folders:
+def _imagenet(row: Dataset, folder: Path) -> Parts[Pictures]:
     roots = (folder / "imagenet", folder)
     for root in roots:
         if (root / "train").is_dir() or (root / "val").is_dir():
@@ -100,7 +119,7 @@ def _imagenet(row: Dataset, folder: Path) -> Folders:
     raise missing(row, "folders train and val", roots)
 
 
-def _digits() -> Archive:
+def _digits() -> Parts[Arrays]:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -109,17 +128,17 @@ def _digits() -> Archive:
     labels = digits.target.astype(np.int64)
     places = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
     train, test = (Arrays(images[part], labels[part]) for part in places)
-    return Archive(tuple(map(str, digits.target_names)), train, test)
+    return Parts(tuple(map(str, digits.target_names)), train, test)
 
 
-def _of_arrays(row: Dataset, archive: Archive) -> Data:
+def _of_arrays(row: Dataset, parts: Parts[Arrays]) -> Data:
     digest = hashlib.blake2b(digest_size=6)
-    for arrays in (archive.train, archive.test):
+    for arrays in (parts.train, parts.test):
         digest.update(repr(arrays.images.shape).encode())
         digest.update(np.ascontiguousarray(arrays.images).data)
         digest.update(arrays.labels.astype("<i8").data)
     # exact from the counts of the 256 values, where a sum of floats would depend on its order
-    images, values = archive.train.images, np.arange(256) / 255
+    images, values = parts.train.images, np.arange(256) / 255
     counts = [_counts(images[..., channel]) for channel in range(images.shape[-1])]
     means = [float(count @ values / count.sum()) for count in counts]
     stds = [
@@ -127,8 +146,8 @@ def _of_arrays(row: Dataset, archive: Archive) -> Data:
     ]
     if any(np.count_nonzero(count) == 1 for count in counts):
         raise BadData(f"All training images of {row.title} have one and the same value in a channel.", try_=row.obtain)
-    notes = _notes(row, len(images), len(archive.test.images))
-    return Data(row.name, *archive, digest.hexdigest(), tuple(means), tuple(stds), notes)
+    notes = _notes(row, len(images), len(parts.test.images))
+    return Data(row.name, *parts, digest.hexdigest(), tuple(means), tuple(stds), notes)
 
 
 def _counts(values: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -138,24 +157,312 @@ def _counts(values: NDArray[np.uint8]) -> NDArray[np.int64]:
     return counts
 
 
-def _of_folders(row: Dataset, name: str, folders: Folders) -> Data:
+def _of_folders(row: Dataset, name: str, parts: Parts[Pictures]) -> Data:
     digest = hashlib.blake2b(digest_size=6)
-    for part, pictures in (("train", folders.train), ("test", folders.test)):
+    for part, pictures in (("train", parts.train), ("test", parts.test)):
         for path, _ in sorted(pictures.samples):
             relative = Path(path).relative_to(pictures.folder).as_posix()
             # a link to nowhere is one more unreadable picture
             size = Path(path).stat().st_size if Path(path).exists() else -1
             digest.update(os.fsencode(f"{part}/{relative}\0{size}\n"))
-    notes = _notes(row, len(folders.train.samples), len(folders.test.samples))
-    return Data(name, *folders, digest.hexdigest(), _IMAGENET_MEAN, _IMAGENET_STD, notes)
+    notes = _notes(row, len(parts.train.samples), len(parts.test.samples))
+    return Data(name, *parts, digest.hexdigest(), _IMAGENET_MEAN, _IMAGENET_STD, notes)
 
 
 def _notes(row: Dataset, train: int, test: int) -> dict[str, str]:
-    parts = [
-        f"{found:,} of the {published:,} published {part} images"
-        if found < published
-        else f"{found:,} {part} images, where {published:,} were published"
-        for part, found, published in (("training", train, row.train_images), ("test", test, row.test_images))
-        if published is not None and found != published
+    differences = [
+        f"{images:,} of the {published:,} published {part} images"
+        if images < published
+        else f"{images:,} {part} images, where {published:,} were published"
+        for part, images, published in (("training", train, row.train_images), ("test", test, row.test_images))
+        if published is not None and images != published
     ]
-    return {"data": ", ".join(parts)} if parts else {}
+    return {"data": ", ".join(differences)} if differences else {}
+
+
+def read_idx(row: Dataset, data_dir: Path) -> Parts[Arrays]:
+    """MNIST or Fashion-MNIST from the first of its folders that has any of the four files.
+
+    Raises:
+        BadData: no folder has one, one is missing, broken or cut off, or labels and images do not fit.
+    """
+    from torchvision import datasets
+
+    reader = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}[row.name]
+    # data_dir itself comes after its subfolders: MNIST's and Fashion-MNIST's files have the same names
+    folders = (
+        data_dir / row.name,
+        data_dir / row.name / "raw",
+        data_dir / reader.__name__ / "raw",
+        data_dir,
+        SYSTEM / row.name,
+    )
+    names = [name for pair in _IDX_FILES.values() for name in pair]
+    for folder in folders:
+        paths = {name: path for name in names if (path := _idx_file(folder, name))}
+        if paths:
+            break
+    else:
+        raise missing(row, f"{', '.join(names[:-1])} or {names[-1]}, with or without .gz", folders)
+    if lacking := [name for name in names if name not in paths]:
+        raise BadData(f"{folder} lacks {', '.join(lacking)} (with or without .gz).", try_=row.obtain)
+    train, test = (_idx_pair(row, paths[images], paths[labels]) for images, labels in _IDX_FILES.values())
+    return Parts(tuple(reader.classes), train, test)
+
+
+def missing(row: Dataset, sought: str, folders: tuple[Path, ...]) -> BadData:
+    """The error of a set that is in none of its folders."""
+    return BadData(
+        f"{row.title} is not here: found no {sought}.",
+        why=f"Looked in {', '.join(map(str, folders))}.",
+        try_=row.obtain,
+    )
+
+
+def _idx_file(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
+
+
+def _idx_pair(row: Dataset, images_path: Path, labels_path: Path) -> Arrays:
+    images = _idx(images_path, "images", 2051, dims=3)
+    labels = _idx(labels_path, "labels", 2049, dims=1).astype(np.int64)
+    if images.shape[1:] != (row.px, row.px):
+        size = "×".join(map(str, images.shape[1:]))
+        raise BadData(f"{images_path} holds images of {size} px, where {row.title} has {row.px}×{row.px}.")
+    return _fitting(Arrays(images[..., None], labels), row, str(images_path), str(labels_path))
+
+
+def _idx(path: Path, what: str, magic: int, *, dims: int) -> NDArray[np.uint8]:
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, gzip.BadGzipFile, zlib.error, struct.error) as error:
+        raise BadData(
+            f"{path} cannot be unpacked: cut off, corrupt or no gzip file.", why=f"gzip: {error}.", try_=_AGAIN
+        ) from error
+    except OSError as error:
+        raise BadData(f"{path} cannot be read: {error.strerror}.") from error
+    header = 4 + 4 * dims
+    if len(content) >= 4 and (got := int.from_bytes(content[:4], "big")) != magic:
+        raise BadData(f"{path} is no idx file of {what}: it starts with {got}, not with {magic}.", try_=_AGAIN)
+    if len(content) < header:
+        raise BadData(f"{path} ends within its header: {len(content)} of {header} bytes.", try_=_AGAIN)
+    shape = struct.unpack_from(f">{dims}I", content, 4)
+    if shape[0] == 0:
+        raise BadData(f"{path} holds no {what}.", try_=_AGAIN)
+    expected = header + math.prod(shape)
+    if len(content) != expected:
+        than = "shorter" if len(content) < expected else "longer"
+        raise BadData(
+            f"{path} is {than} than its header says: {len(content):,} bytes unpacked, not {expected:,}.", try_=_AGAIN
+        )
+    # a copy, because torch warns of arrays that cannot be written
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
+
+
+def read_cifar(row: Dataset, data_dir: Path) -> Parts[Arrays]:
+    """CIFAR-10 or CIFAR-100, from the extracted folder or the published archive.
+
+    Raises:
+        BadData: neither is there, or a file is missing, altered or does not fit. Nothing is unpickled before its md5
+            is checked, because a pickle can run any code.
+    """
+    from torchvision import datasets
+    from torchvision.datasets.utils import check_integrity
+
+    reader = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[row.name]
+    roots = (data_dir, data_dir / row.name)
+    for root in roots:
+        if (root / reader.base_folder).is_dir():
+            return _cifar(row, reader, root, root / reader.base_folder)
+        archive = root / reader.filename
+        if archive.is_file():
+            if not check_integrity(str(archive), reader.tgz_md5):
+                raise BadData(f"{archive} is not the published file: its md5 is not {reader.tgz_md5}.", try_=_AGAIN)
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    with tarfile.open(archive) as tar:
+                        tar.extractall(folder, filter="data")
+                except (OSError, tarfile.TarError) as error:
+                    raise BadData(f"{archive} cannot be extracted to a temporary folder: {error}.") from error
+                return _cifar(row, reader, Path(folder), archive)
+    raise missing(row, f"{reader.filename} or folder {reader.base_folder}", roots)
+
+
+def _cifar(row: Dataset, reader: Any, root: Path, shown: Path) -> Parts[Arrays]:
+    from torchvision.datasets.utils import check_integrity
+
+    folder = root / reader.base_folder
+    for name, md5 in (*reader.train_list, *reader.test_list, (reader.meta["filename"], reader.meta["md5"])):
+        if not (folder / name).is_file():
+            raise BadData(f"{shown} lacks {name}.", try_=row.obtain)
+        if not check_integrity(str(folder / name), md5):
+            raise BadData(f"{shown / name} is not the published file: its md5 is not {md5}.", try_=row.obtain)
+    with warnings.catch_warnings():
+        # numpy has deprecated what the published pickles, of Python 2, say of their dtype
+        warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+        parts = [reader(str(root), train=train, download=False) for train in (True, False)]
+    pairs = [Arrays(np.ascontiguousarray(p.data), np.asarray(p.targets, np.int64)) for p in parts]
+    train, test = (
+        _fitting(arrays, row, f"{shown} ({part})", f"{shown} ({part})")
+        for arrays, part in zip(pairs, _IDX_FILES, strict=True)
+    )
+    return Parts(tuple(parts[0].classes), train, test)
+
+
+def _fitting(arrays: Arrays, row: Dataset, images: str, labels: str) -> Arrays:
+    assert row.classes is not None
+    if len(arrays.images) != len(arrays.labels):
+        raise BadData(f"{labels} has {len(arrays.labels):,} labels, {images} {len(arrays.images):,} images.")
+    wrong = np.flatnonzero((arrays.labels < 0) | (arrays.labels >= row.classes))
+    if len(wrong):
+        raise BadData(
+            f"{labels}: label {arrays.labels[wrong[0]]} at place {wrong[0]} (counted from 0) is none of the "
+            f"{row.classes} classes of {row.title}, which are numbered from 0."
+        )
+    return arrays
+
+
+def read_folders(root: Path, row: Dataset = DATASETS["imagefolder"]) -> Parts[Pictures]:
+    """The pictures of ``root``/train and ``root``/val (or test), by name; none is opened.
+
+    Raises:
+        BadData: a folder is missing, without classes or with an empty class, the classes of the two differ, or are
+            not as many as those of ``row``.
+    """
+    if not root.is_dir():
+        raise BadData(f"{root} is a file, not a folder." if root.exists() else f"There is no folder {root}.")
+    test_folder = next((root / name for name in ("val", "test") if (root / name).is_dir()), None)
+    if not (root / "train").is_dir():
+        raise BadData(f"{root} has no folder train.", try_=row.obtain)
+    if test_folder is None:
+        raise BadData(f"{root} has neither a folder val nor test.", try_=row.obtain)
+    classes, train = _pictures(root / "train", row)
+    test_classes, test = _pictures(test_folder, row)
+    if classes != test_classes:
+        more, fewer = sorted(set(test_classes) - set(classes)), sorted(set(classes) - set(test_classes))
+        differences = [
+            f"only {test_folder.name} has {_listed(more)}" if more else "",
+            f"only train has {_listed(fewer)}" if fewer else "",
+        ]
+        raise BadData(
+            f"The classes of {root / 'train'} and {test_folder} differ: {'; '.join(filter(None, differences))}.",
+            try_="the same class folders in both",
+        )
+    if row.classes is not None and len(classes) != row.classes:
+        raise BadData(
+            f"{root} has {len(classes):,} class folders, where {row.title} has {row.classes:,}.",
+            try_=f"imagefolder:{root} for a set of your own",
+        )
+    return Parts(classes, train, test)
+
+
+def _listed(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def _pictures(folder: Path, row: Dataset) -> tuple[tuple[str, ...], Pictures]:
+    from torchvision.datasets import ImageFolder
+
+    if not any(entry.is_dir() for entry in folder.iterdir()):
+        raise BadData(f"{folder} has no class folder.", try_=row.obtain)
+    pictures = ImageFolder(str(folder), allow_empty=True)
+    filled = {label for _, label in pictures.samples}
+    if empty := [name for label, name in enumerate(pictures.classes) if label not in filled]:
+        folders = f"class folder{'s'[: len(empty) != 1]} {_listed(empty)}"
+        raise BadData(f"{folder}: no picture in {folders}.", try_="pictures in each, or without that folder")
+    return tuple(pictures.classes), Pictures(folder, pictures.samples)
+
+
+class ArraySet:
+    """`PictureSet` for pictures in memory, all of which can be read."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self.arrays = arrays
+        self.transform: Transform | None = None
+
+    def __len__(self) -> int:
+        return len(self.arrays.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        from PIL import Image
+
+        image = self.arrays.images[index]
+        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).convert("RGB")
+        return picture if self.transform is None else self.transform(picture), int(self.arrays.labels[index])
+
+    def unreadable(self) -> list[str]:
+        return []
+
+    def check(self) -> None:
+        pass
+
+
+class PictureSet:
+    """A map dataset over picture files: (RGB picture, after ``transform``, and its class index).
+
+    In training the next readable picture takes the place of one that cannot be read; in evaluation a blank one of
+    ``px`` × ``px`` with target -1 does, so that every process of a loader has as many. Which ones were unreadable is
+    known in all worker processes and in the main one.
+    """
+
+    def __init__(self, pictures: Pictures, *, training: bool, px: int, transform: Transform | None = None) -> None:
+        import torch
+
+        self.pictures, self.training, self.px, self.transform = pictures, training, px, transform
+        self._marks = torch.zeros(len(pictures.samples), dtype=torch.uint8).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.pictures.samples)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        """Picture ``index`` and its target.
+
+        Raises:
+            BadData: in training, not one picture of the set can be read.
+        """
+        from PIL import Image
+
+        total = len(self)
+        if not -total <= index < total:
+            raise IndexError(index)
+        for place in range(index, index + total) if self.training else (index,):
+            path, label = self.pictures.samples[place % total]
+            if (picture := self._read(place % total, path)) is not None:
+                return self._transformed(picture), label
+        if self.training:
+            raise BadData(f"Not one of the {total:,} pictures in {self.pictures.folder} can be read.")
+        return self._transformed(Image.new("RGB", (self.px, self.px))), -1
+
+    def _transformed(self, picture: Image) -> Any:
+        return picture if self.transform is None else self.transform(picture)
+
+    def _read(self, place: int, path: str) -> Image | None:
+        from PIL import Image
+
+        if self._marks[place]:
+            return None
+        try:
+            # Pillow warns of odd but readable files, of ImageNet's among them
+            with warnings.catch_warnings(), Path(path).open("rb") as file:
+                warnings.simplefilter("ignore")
+                return Image.open(file).convert("RGB")
+        except MemoryError:
+            raise
+        except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
+            self._marks[place] = 1
+            return None
+
+    def unreadable(self) -> list[str]:
+        """The pictures that could not be read so far, relative to the folder, sorted."""
+        places = self._marks.nonzero().flatten().tolist()
+        return sorted(Path(self.pictures.samples[p][0]).relative_to(self.pictures.folder).as_posix() for p in places)
+
+    def check(self) -> None:
+        """Raises BadData where more than 1 % of the pictures could not be read so far."""
+        names, total = self.unreadable(), len(self)
+        if len(names) > MOST_UNREADABLE * total:
+            raise BadData(
+                f"{len(names):,} of the {total:,} pictures in {self.pictures.folder} cannot be read: {_listed(names)}.",
+                why=f"At most {MOST_UNREADABLE:.0%} may be.",
+                try_="mend or remove them",
+            )

@@ -54,17 +54,16 @@ def evaluate(
         first = outputs.topk(min(5, classes), dim=1).indices == labels[:, None]
         right = first & finite
         loss = F.cross_entropy(outputs, labels, reduction="sum").double()
-        found = torch.stack([right[:, 0].sum(), right.any(dim=1).sum(), loss, known.sum()])
-        sums = found if sums is None else sums + found
+        counted = torch.stack([right[:, 0].sum(), right.any(dim=1).sum(), loss, known.sum()])
+        sums = counted if sums is None else sums + counted
     counts = [0.0] * 4 if sums is None else sums.tolist()
     # a rank may have had no batch, and so know no classes
-    *counts, told, tellers = total([*counts, classes, float(classes > 0)])
+    *counts, classes_told, ranks = total([*counts, classes, float(classes > 0)])
     one, five, losses, images_seen = counts
     if not images_seen:
         raise ValueError("there is no image to evaluate")
-    return Scores(
-        one / images_seen, five / images_seen if told / tellers > 5 else None, losses / images_seen, int(images_seen)
-    )
+    top5 = five / images_seen if classes_told / ranks > 5 else None
+    return Scores(one / images_seen, top5, losses / images_seen, int(images_seen))
 
 
 def norms(net: nn.Module) -> list[_BatchNorm]:

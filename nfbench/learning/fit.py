@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,7 @@ import msgspec
 from nfbench import units
 from nfbench.devices.base import Device
 from nfbench.errors import BadResults, NfbenchError, Stop
-from nfbench.learning.divergence import Diverged, Judge
-from nfbench.learning.learner import Learner
-from nfbench.learning.sources import Sources
+from nfbench.learning.learner import Learner, Sources
 from nfbench.measuring.lock import only_one
 from nfbench.measuring.merged import merged
 from nfbench.measuring.meters.energy import Energy
@@ -33,9 +32,69 @@ EPOCH_UNITS = {"train_time": "s", "data_time": "s", "evaluation_time": "s", "ene
 """The readings of an epoch that are no shares or counts, and that each rank has of its own."""
 RUN_UNITS = {"wall_time": "s"}
 
+LEARNT = 0.97
+"""A loss below this share of ln(classes) is that of a net that tells classes apart."""
+FEW_UPDATES = 100
+"""Updates within which a net that has learnt nothing may merely not have begun."""
+
 
 class OutOfTime(Exception):
     """``--max-time`` was reached."""
+
+
+class Diverged(Exception):
+    """The loss is not finite, or the net has fallen back to chance, at ``update`` (from 1)."""
+
+    def __init__(self, update: int, why: str) -> None:
+        self.update = update
+        super().__init__(why)
+
+
+class Judge:
+    """Looks at each update's loss and each epoch's scores.
+
+    ``majority`` is the share, 0 to 1, of the largest class among ``test_images``. ``last_learnt`` is the last update,
+    from 1, whose loss was that of a net that knows something.
+    """
+
+    def __init__(self, classes: int, test_images: int, majority: float) -> None:
+        self.classes, self.test_images = max(2, classes), test_images
+        self.share = max(1 / self.classes, majority)
+        self.last_learnt = 0
+
+    def look_at(self, losses: Sequence[float], before: int) -> None:
+        """The losses of the updates after the first ``before``.
+
+        Raises:
+            Diverged: at the first that is not finite.
+        """
+        chance = math.log(self.classes)
+        for update, loss in enumerate(losses, before + 1):
+            if not math.isfinite(loss):
+                raise Diverged(update, f"the loss of update {update} is {loss}")
+            if loss < LEARNT * chance:
+                self.last_learnt = update
+
+    def check(self, log: Mapping[str, Sequence[float | None]], updates: float, *, last: bool) -> None:
+        """The epochs so far, after ``updates`` updates; ``last`` says that there comes no other.
+
+        Raises:
+            Diverged: the last test loss is not finite, or test accuracy and loss of the epoch are those of a net that
+                knows nothing, and the net had known something before, or the run is over.
+        """
+        top1, loss = log["top1"][-1] or 0.0, log["train_loss"][-1]
+        if last and log["test_loss"][-1] is None:
+            raise Diverged(round(updates), "the test loss is not finite")
+        # who always says the largest class is right so often, and by three standard deviations more at most
+        guessed = self.share + 3 * math.sqrt((1 - self.share) * self.share / self.test_images)
+        if top1 > guessed or (loss is not None and loss < LEARNT * math.log(self.classes)):
+            return
+        # an untrained net's guesses may lie above chance by luck; a loss below it does not
+        known = self.last_learnt > 0 and any(v is not None and v > guessed for v in log["top1"][:-1])
+        if known or (last and updates >= FEW_UPDATES):
+            update = self.last_learnt + 1
+            how = "fell back to chance" if known else "never left chance"
+            raise Diverged(update, f"{how} at update {update}: top-1 {units.percent(top1)} of {self.classes} classes")
 
 
 class Run:
@@ -94,26 +153,26 @@ class Run:
                     only_one(self.device.lock_name(), self.watch, world),
                 ):
                     self.result = msgspec.structs.replace(result, conditions=self.device.conditions())
-                    found = merged(world, self._filled(*self._outcome()), EPOCH_UNITS.__contains__)
+                    ended = merged(world, self._filled(*self._outcome()), EPOCH_UNITS.__contains__)
             except NfbenchError as error:
                 if self.done:
                     self.keep(self._filled("error", error.what))
                 raise
             except Exception as error:
-                failed, found = True, self._filled(*world.blame(*failure(error, self.device)))
-                self.watch.failed(error, found)
+                failed, ended = True, self._filled(*world.blame(*failure(error, self.device)))
+                self.watch.failed(error, ended)
         except (Stop, KeyboardInterrupt):
-            found = self._filled(*world.blame_stop())
-            self.keep(found)
-            world.end(found)
+            ended = self._filled(*world.blame_stop())
+            self.keep(ended)
+            world.end(ended)
             raise
         finally:
             if self.learner is not None:
                 self.learner.close()
-        self.keep(found)
+        self.keep(ended)
         if failed:
-            world.end(found)
-        return found
+            world.end(ended)
+        return ended
 
     def _outcome(self) -> tuple[Status, str | None]:
         """Learn, and say how that ended."""
@@ -158,19 +217,19 @@ class Run:
         self.store = None
         if self.sources.checkpoint is not None:
             self.store = learner.checkpoints(Path(self.sources.checkpoint), self.workload, self.seed)
-            found = self.store.load()
-            self._check_shared(0 if found is None else found["epoch"])
-            if found is not None:
-                self.store.goes_on(found, learner.resolved, self.device.machine)
-                learner.restore(found)
-                self.log, self.totals, self.done = found["log"], found["totals"], found["epoch"]
+            saved = self.store.load()
+            self._check_shared(0 if saved is None else saved["epoch"])
+            if saved is not None:
+                self.store.goes_on(saved, learner.resolved, self.device.machine)
+                learner.restore(saved)
+                self.log, self.totals, self.done = saved["log"], saved["totals"], saved["epoch"]
                 if not self.world.first:
                     # what rank 0 saved of these is its own
                     self.log |= {name: [None] * self.done for name in EPOCH_UNITS if name in self.log}
-                self.judge.last_learnt = found["last_learnt"]
-                self.result = msgspec.structs.replace(self.result, id=found["id"], start=found["start"])
-                self.notes |= found["notes"]
-                if found["software"] != msgspec.to_builtins(self.result.software):
+                self.judge.last_learnt = saved["last_learnt"]
+                self.result = msgspec.structs.replace(self.result, id=saved["id"], start=saved["start"])
+                self.notes |= saved["notes"]
+                if saved["software"] != msgspec.to_builtins(self.result.software):
                     self.notes["resumed"] = f"{self.done} of its {self.workload.epochs} epochs"
                 self.watch.note(f"{self.workload.model}: goes on after epoch {self.done} of {self.workload.epochs}.")
                 return
@@ -219,7 +278,7 @@ class Run:
         if trained.skipped:
             self.totals["skipped_updates"] = self.totals.get("skipped_updates", 0) + trained.skipped
         scores = self._evaluate(learner)
-        found: dict[str, float | None] = {
+        readings: dict[str, float | None] = {
             "train_loss": math.fsum(trained.losses) / len(trained.losses),
             **scores,
             "learning_rate": trained.rate,
@@ -231,7 +290,7 @@ class Run:
             "evaluation_time": self.device.now() - ended,
             "energy": next((r.values[0] for r in used if r.name == "energy"), None),
         }
-        for name, value in found.items():
+        for name, value in readings.items():
             if value is not None:
                 # what an epoch lacked must not move the values of later ones
                 self.log.setdefault(name, [None] * epoch).append(value if math.isfinite(value) else None)
@@ -241,7 +300,7 @@ class Run:
         rate = units.number(len(trained.losses) * self.workload.batch / max(trained.seconds, 1e-9), 3)
         self.watch.phase(
             f"epoch {self.done} of {self.workload.epochs}: top-1 {units.percent(scores['top1'])}, "
-            f"loss {units.significant(found['train_loss'] or 0.0)}, {rate} images/s"
+            f"loss {units.significant(readings['train_loss'] or 0.0)}, {rate} images/s"
         )
 
     def _evaluate(self, learner: Learner) -> dict[str, float]:
@@ -257,11 +316,10 @@ class Run:
         """The result with all that has been measured so far."""
         learner = self.learner
         readings = list(learner.counts) if learner is not None else []
-        for name, values in self.log.items():
-            source = "measured"
-            readings.append(
-                Reading(name=name, unit=EPOCH_UNITS.get(name, "1"), scope="epoch", source=source, values=tuple(values))
-            )
+        readings += [
+            Reading(name=name, unit=EPOCH_UNITS.get(name, "1"), scope="epoch", source="measured", values=tuple(values))
+            for name, values in self.log.items()
+        ]
         readings += [
             reading(name, RUN_UNITS.get(name, "1"), "run", "measured", [value]) for name, value in self.totals.items()
         ]
@@ -282,7 +340,7 @@ class Run:
 def _learner(device: Device, workload: Accuracy, seed: int, sources: Sources, watch: Watch) -> Learner:
     if device.machine.device == "fake":
         from nfbench.devices.fake import FakeDevice
-        from nfbench.learning.fake import FakeLearner
+        from nfbench.learning.fake_training import FakeLearner
 
         assert isinstance(device, FakeDevice)
         return FakeLearner(device, workload, seed)

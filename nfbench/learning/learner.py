@@ -1,11 +1,35 @@
-"""What the loop over epochs needs of a net in training, so that a fake one can stand in to the digit."""
+"""What a training run is given, and what its loop over epochs needs of a net, so that a fake one can stand in."""
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from nfbench.learning.checkpoint import Checkpoints
-from nfbench.records import Reading, Resolved
+from nfbench.records import Reading, Record, Resolved
+
+
+class Sources(Record, frozen=True, kw_only=True):
+    """Paths of one run, which no record holds: the folder of published data sets, the folder of ``imagefolder``, a file
+    of weights, and the folder of its checkpoints. ``workers`` are the processes that read a set which does not stay on
+    the device."""
+
+    data_dir: str | None = None
+    folder: str | None = None
+    weights: str | None = None
+    checkpoint: str | None = None
+    workers: int | None = None
+
+
+def digest(path: Path) -> str:
+    """Twelve hex digits of the content of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=6)).hexdigest()
 
 
 class Epoch(NamedTuple):

@@ -44,13 +44,13 @@ def values(workload: Accuracy, net: Net, name: RecipeName, dataset: Dataset) -> 
     if augment == "nfnet":
         layers = RECIPES["nfnet"].randaugment[0]
         # a twin is trained as its NF net
-        variant = published.variant(net.twin_of or net.name)
-        magnitude = variant.randaugment_magnitude if variant else RECIPES["nfnet"].randaugment[1]
+        of_variant = published.randaugment_magnitude(net.twin_of or net.name)
+        magnitude = of_variant or RECIPES["nfnet"].randaugment[1]
     mixed = augment == "nfnet"
     warmup = _or(workload.warmup_epochs, min(recipe.warmup_epochs, WARMUP_SHARE * workload.epochs))
     optimizer = _optimizer(_or(workload.optimizer, recipe.optimizer))
     _check_used(workload, optimizer, schedule)
-    found = {
+    chosen = {
         "recipe": name,
         "optimizer": optimizer,
         "lr": _or(workload.lr, recipe.lr * workload.batch / LR_BATCH),
@@ -68,21 +68,21 @@ def values(workload: Accuracy, net: Net, name: RecipeName, dataset: Dataset) -> 
         "deterministic": workload.deterministic,
     }
     if schedule == "exponential":
-        found["decay_epochs"] = _or(workload.decay_epochs, _decay_epochs(workload.epochs, warmup))
-        found["decay_rate"] = _or(workload.decay_rate, recipe.decay_rate)
-    if found["optimizer"] in _RMSPROP:
-        found["alpha"], found["eps"] = _or(workload.alpha, recipe.alpha), _or(workload.eps, recipe.eps)
+        chosen["decay_epochs"] = _or(workload.decay_epochs, _decay_epochs(workload.epochs, warmup))
+        chosen["decay_rate"] = _or(workload.decay_rate, recipe.decay_rate)
+    if chosen["optimizer"] in _RMSPROP:
+        chosen["alpha"], chosen["eps"] = _or(workload.alpha, recipe.alpha), _or(workload.eps, recipe.eps)
     if augment in ("randaugment", "nfnet"):
-        found["randaugment_layers"] = _or(workload.randaugment_layers, layers)
-        found["randaugment_magnitude"] = _or(workload.randaugment_magnitude, magnitude)
-        found["randaugment_place"] = "before mixing" if found["mixup"] or found["cutmix"] else None
-    if (found["mixup"] or found["cutmix"]) and workload.batch % 2:
+        chosen["randaugment_layers"] = _or(workload.randaugment_layers, layers)
+        chosen["randaugment_magnitude"] = _or(workload.randaugment_magnitude, magnitude)
+        chosen["randaugment_place"] = "before mixing" if chosen["mixup"] or chosen["cutmix"] else None
+    if (chosen["mixup"] or chosen["cutmix"]) and workload.batch % 2:
         raise UnsupportedWorkload(
             f"--batch {workload.batch} is odd.",
             why="MixUp and CutMix blend images in pairs.",
             try_=f"--batch {workload.batch + 1}, or --mixup 0 --cutmix 0",
         )
-    return found
+    return chosen
 
 
 def build_optimizer(net: nn.Module, training: Mapping[str, Any]) -> torch.optim.Optimizer:
@@ -133,9 +133,9 @@ def share_of_peak(training: Mapping[str, Any], epochs: int, updates: int, update
     if training["schedule"] == "cosine":
         return (1 + math.cos(math.pi * after / max(1.0, epochs * updates - warmup))) / 2
     if training["schedule"] == "exponential":
-        recipe, own = RECIPES["efficientnet"], _decay_epochs(epochs, training["warmup_epochs"])
+        recipe, compressed = RECIPES["efficientnet"], _decay_epochs(epochs, training["warmup_epochs"])
         falls = after / (training["decay_epochs"] * updates)
-        if (training["decay_epochs"], training["decay_rate"]) == (own, recipe.decay_rate):
+        if (training["decay_epochs"], training["decay_rate"]) == (compressed, recipe.decay_rate):
             falls += recipe.warmup_epochs / recipe.decay_epochs
         # 12 · 0.2 is a little below 2.4 in floating point
         return float(training["decay_rate"] ** math.floor(round(falls, 9)))
@@ -185,12 +185,12 @@ def _unmixed(images: Tensor, labels: Tensor, classes: int, smoothing: float) -> 
     return images, mixup_target(labels, classes, 1.0, smoothing)
 
 
-def _or(asked: Any, own: Any) -> Any:
-    return own if asked == "auto" else asked
+def _or(asked: Any, default: Any) -> Any:
+    return default if asked == "auto" else asked
 
 
-def _augment(dataset: Dataset, own: Augment) -> Augment:
-    return own if dataset.augment == "recipe" else dataset.augment
+def _augment(dataset: Dataset, by_recipe: Augment) -> Augment:
+    return by_recipe if dataset.augment == "recipe" else dataset.augment
 
 
 def _decay_epochs(epochs: int, warmup: float) -> float:

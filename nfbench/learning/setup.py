@@ -18,13 +18,20 @@ from nfbench.devices.cpu import Cpu
 from nfbench.devices.cuda import Cuda
 from nfbench.devices.torch_device import norm_and_recipe
 from nfbench.errors import BadData, BadWeights, UnsupportedWorkload
-from nfbench.learning import recipe, transforms, weights
+from nfbench.learning import recipe, weights
 from nfbench.learning.checkpoint import Checkpoints
-from nfbench.learning.data import Arrays, Pictures, PictureSet, as_pictures, load
-from nfbench.learning.feed import Feed, default_workers, stays
-from nfbench.learning.resident import Resident
-from nfbench.learning.sources import Sources
-from nfbench.learning.streaming import Streaming
+from nfbench.learning.data import Arrays, ArraySet, Pictures, PictureSet, load
+from nfbench.learning.feed import (
+    BatchPlan,
+    Feed,
+    Resident,
+    Streaming,
+    array_transforms,
+    default_workers,
+    folder_transforms,
+    stays,
+)
+from nfbench.learning.learner import Sources
 from nfbench.measuring.watch import Watch
 from nfbench.nets.build import build, px_of
 from nfbench.nets.flops import count
@@ -47,7 +54,7 @@ class Setup:
             # cuBLAS reads it once, when it is first used
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self.net = find(workload.model)
-        self.norm, own = norm_and_recipe(self.net, workload.norm)
+        self.norm, recipe_name = norm_and_recipe(self.net, workload.norm)
         watch.phase("reading the data")
         self.data = load(_dataset(workload, sources), None if sources.data_dir is None else Path(sources.data_dir))
         self.classes = len(self.data.classes)
@@ -55,7 +62,7 @@ class Setup:
         self.weights_from = wanted or ""
         self.loaded = None if wanted is None else weights.load(self.net, wanted)
         self._check_classes()
-        self.training = self._training(own, sources)
+        self.training = self._training(recipe_name, sources)
         self._check_batch()
         self.resolved = self._resolved(sources)
         self.counts = self._counted()
@@ -97,33 +104,35 @@ class Setup:
 
     def feed(self) -> Feed:
         """Where the run's batches come from."""
-        training, data = self.training, self.data
-        common: dict[str, Any] = {
-            "device": self.device.torch_device,
-            "batch": self.workload.batch,
-            "test_batch": self.resolved.micro_batch,
-            "px": self.resolved.px,
-            "test_px": training.test_px,
-            "mean": training.mean,
-            "std": training.std,
-            "layout": self.workload.layout,
-            "seed": self.seed,
-            "rank": self.device.world.rank,
-            "ranks": self.workload.world_size,
-        }
+        training, data, px = self.training, self.data, self.resolved.px
+        plan = BatchPlan(
+            device=self.device.torch_device,
+            batch=self.workload.batch,
+            test_batch=self.resolved.micro_batch,
+            px=px,
+            test_px=training.test_px,
+            mean=training.mean,
+            std=training.std,
+            layout=self.workload.layout,
+            seed=self.seed,
+            rank=self.device.world.rank,
+            ranks=self.workload.world_size,
+        )
         if not self._streams():
-            return Resident(data, augment=training.augment == "flip", **common)
-        px, prefetch = self.resolved.px, self.device.machine.device == "cuda"
-        common["workers"] = training.workers
+            return Resident(data, plan, augment=training.augment == "flip")
+        prefetch = self.device.machine.device == "cuda"
+        train: ArraySet | PictureSet
+        test: ArraySet | PictureSet
         if isinstance(data.train, Pictures) and isinstance(data.test, Pictures):
-            sets = (
-                PictureSet(data.train, px=px, training=True),
-                PictureSet(data.test, px=training.test_px, training=False),
-            )
-            return Streaming(*sets, transforms=transforms.of_folder(training, px, prefetch), **common)
-        assert isinstance(data.train, Arrays) and isinstance(data.test, Arrays)
-        arrays = as_pictures(data.train), as_pictures(data.test)
-        return Streaming(*arrays, transforms=transforms.of_arrays(training, px, prefetch), **common)
+            train = PictureSet(data.train, px=px, training=True)
+            test = PictureSet(data.test, px=training.test_px, training=False)
+            transforms = folder_transforms(training, px, prefetch)
+        else:
+            assert isinstance(data.train, Arrays) and isinstance(data.test, Arrays)
+            train, test = ArraySet(data.train), ArraySet(data.test)
+            transforms = array_transforms(training, px, prefetch)
+        assert training.workers is not None
+        return Streaming(train, test, plan, transforms=transforms, workers=training.workers)
 
     def _streams(self) -> bool:
         augmented = self.training.randaugment_layers is not None and self.workload.epochs > 0
@@ -153,9 +162,9 @@ class Setup:
                 try_=f"--batch {2 ** (max(1, images // 4).bit_length() - 1)}",
             )
 
-    def _training(self, own: RecipeName, sources: Sources) -> Training:
+    def _training(self, recipe_name: RecipeName, sources: Sources) -> Training:
         workload, data = self.workload, self.data
-        name = own if workload.recipe == "auto" else workload.recipe
+        name = recipe_name if workload.recipe == "auto" else workload.recipe
         asked = recipe.values(workload, self.net, name, datasets.find(workload.dataset))
         config = (self.loaded.config if self.loaded is not None else None) or {}
         photographs = isinstance(data.train, Pictures)
@@ -213,9 +222,9 @@ class Setup:
         """What the search of `step-time` finds for a step of the same weight, once for all seeds of a process; a run
         that goes on keeps what it began with, however much memory is free now."""
         if sources.checkpoint is not None:
-            kept = Checkpoints(Path(sources.checkpoint), self.workload, self.seed).load()
+            saved = Checkpoints(Path(sources.checkpoint), self.workload, self.seed).load()
             # a rank that searched alone would wait for ranks that do not
-            began = self.device.world.agree(0 if kept is None else int(kept["resolved"]["micro_batch"]))
+            began = self.device.world.agree(0 if saved is None else int(saved["resolved"]["micro_batch"]))
             if began:
                 return began
         training = self.training
@@ -236,13 +245,11 @@ class Setup:
         return _SEARCHED[place]
 
     def _counted(self) -> list[Reading]:
-        px = self.resolved.px
-        found = count(self.bare("meta"), px, train=True, name=self.net.name)
-        values = {"macs": ("MAC", found.macs), "train_macs": ("MAC", found.train_macs), "params": ("1", found.params)}
+        counts = count(self.bare("meta"), self.resolved.px, train=True, name=self.net.name)
         return [
             reading(name, unit, "run", "flop counter", [value])
-            for name, (unit, value) in values.items()
-            if value is not None
+            for name, unit in (("macs", "MAC"), ("train_macs", "MAC"), ("params", "1"))
+            if (value := getattr(counts, name)) is not None
         ]
 
 

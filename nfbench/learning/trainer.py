@@ -1,11 +1,14 @@
-"""The loop inside an epoch: batches, updates, losses; and what the net scores after it."""
+"""The loop inside an epoch: batches, updates, losses; and what the net scores after it.
+
+Its step is the timed one of `nfbench.nets.train_step`, fed with real batches: the same code trains that is timed.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -20,8 +23,11 @@ from nfbench.learning.evaluate import Scores, evaluate, evaluating, norms
 from nfbench.learning.feed import mixed_seed, seed_all
 from nfbench.learning.learner import Epoch
 from nfbench.learning.setup import Setup
-from nfbench.learning.step import LearningStep, RankedLearningStep
 from nfbench.measuring.watch import Watch
+from nfbench.nets import agc
+from nfbench.nets.agc_units import Units, unitwise_norm
+from nfbench.nets.ranked_step import RankedStep
+from nfbench.nets.train_step import TrainStep
 
 LOOKS = 20
 """Updates of an epoch whose gradient norm is read."""
@@ -29,6 +35,87 @@ CHUNK_TIME, LONGEST_CHUNK = 0.5, 100
 """Seconds and updates between two looks at the losses, which wait for the device."""
 TRIAL_UPDATES = 5
 """Updates of a turn of the trial that gives the cost of determinism."""
+
+
+class LearningStep(TrainStep):
+    """A `TrainStep` whose inputs are given, and whose loss, clipped units and gradient norms are kept on the device.
+
+    ``total`` is the mean loss of the last update over all of its passes, ``skipped`` the updates that fp16 skipped.
+    Where ``looking`` is set, the next update's gradient norm is taken before and after the clip.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.scaler is not None:
+            # a scale that only falls would end where gradients underflow
+            self.scaler = torch.amp.GradScaler(self.device.type)
+        self.total = self.loss
+        self.looking = False
+        self.norms: list[tuple[Tensor, Tensor]] = []
+        self.counts: list[Tensor] = []
+        self.units = sum(unitwise_norm(p.detach()).numel() for p in self.clipped)
+        self.skipped = torch.zeros((), dtype=torch.int64, device=self.device)
+
+    def feed(self, images: Tensor, targets: Tensor) -> None:
+        """The batch of the next update: images of shape (batch, 3, px, px), targets of classes or of their shares."""
+        self.inputs, self.targets = list(images.split(self.micro_batch)), list(targets.split(self.micro_batch))
+
+    def update(self, stamp: Callable[[], None], passes: int) -> None:
+        """As that of `TrainStep`, with a look at the clip."""
+        self._ascend_batch(stamp, passes)
+        for index in range(passes):
+            self._pass(stamp, index, passes)
+        self._gather(stamp)
+        self._watched()
+        stamp()
+        self._finish(stamp)
+
+    def _apply(self) -> None:
+        scale = None if self.scaler is None else getattr(self.scaler, "_scale", None)
+        before = scale.clone() if isinstance(scale, Tensor) else None
+        super()._apply()
+        if before is not None and scale is not None:
+            # read off the scale's own tensor: GradScaler.get_scale would wait for the device
+            self.skipped = self.skipped + (scale < before).sum()
+
+    def _pass(self, stamp: Callable[[], None], index: int, passes: int) -> None:
+        super()._pass(stamp, index, passes)
+        self.total = self.loss if index == 0 else self.total + self.loss
+
+    def _watched(self) -> None:
+        if not self.looking:
+            self._counted(self.clip())
+            return
+        self.looking = False
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        before = norm(gradients)
+        if self.impl == "timm" and self.clipped:
+            # timm's function does not say what it clips
+            shares = agc.units(self.clipped, self.clipping or 0.0, "timm")
+            self.counts.append(torch.tensor(self.units * shares.clipped / max(1, shares.units)))
+        self._counted(self.clip())
+        self.norms.append((before, norm(gradients)))
+
+    def _counted(self, clip: object) -> None:
+        if isinstance(clip, Units):
+            self.counts.append(clip.clipped)
+
+    def taken(self) -> tuple[list[float], list[float], list[float]]:
+        """Since it was last asked: gradient norms before and after the clip, and shares of clipped units. Waits."""
+        norms, counts = self.norms, self.counts
+        self.norms, self.counts = [], []
+        shares = (torch.stack(counts).double() / max(1, self.units)).tolist() if counts else []
+        return [float(a) for a, _ in norms], [float(b) for _, b in norms], shares
+
+    def taken_skipped(self) -> int:
+        """The skipped updates since it was last asked. Waits."""
+        skipped = int(self.skipped)
+        self.skipped = torch.zeros_like(self.skipped)
+        return skipped
+
+
+class RankedLearningStep(RankedStep, LearningStep):
+    """A `LearningStep` on one of several ranks, each of which is given its share of the batch; ``total`` is of that."""
 
 
 class Trainer:
@@ -97,7 +184,7 @@ class Trainer:
         while len(losses) < updates and finished:
             n = min(chunk, updates - len(losses))
             recorder = device.recorder(1 + 2 * n)
-            kept: list[Tensor] = []
+            totals: list[Tensor] = []
             device.synchronize()
             recorder.stamp()
             for index in range(len(losses), len(losses) + n):
@@ -107,14 +194,14 @@ class Trainer:
                 self.set_rate(epoch * updates + index)
                 step.looking = index % looks == 0
                 step.update(_nothing, step.accumulation_steps)
-                kept.append(step.total)
+                totals.append(step.total)
                 recorder.stamp()
             device.synchronize()
             times = recorder.times()
             seconds += times[-1]
             data_seconds += sum(b - a for a, b in zip(times[:-1:2], times[1::2], strict=True))
             # the loss of the whole batch, of which each rank has a share
-            losses += [total / self.world.size for total in self.world.total(torch.stack(kept).tolist())]
+            losses += [total / self.world.size for total in self.world.total(torch.stack(totals).tolist())]
             now = device.now()
             finished = all(map(math.isfinite, losses[-n:])) and (now < until or len(losses) == updates)
             mean = seconds / len(losses)
@@ -139,14 +226,14 @@ class Trainer:
         """top1, top5 and test_loss of the weights; batch_top1 with a batch's own statistics; ema_top1 and ema_top5 of
         the weights' average, of the run or of the file that they came from."""
         one = self._scores(self.step.net)
-        found = {"top1": one.top1, "top5": one.top5, "test_loss": one.loss}
+        scores = {"top1": one.top1, "top5": one.top5, "test_loss": one.loss}
         if self._has_batches() and min(self.resolved.micro_batch, self.setup.training.test_images) > 1:
-            found["batch_top1"] = self._scores(self.step.net, batch_statistics=True).top1
+            scores["batch_top1"] = self._scores(self.step.net, batch_statistics=True).top1
         average = self.setup.averaged() if self.step.ema is None else self.step.ema.module
         if average is not None:
             other = self._scores(average)
-            found |= {"ema_top1": other.top1, "ema_top5": other.top5}
-        return {name: value for name, value in found.items() if value is not None}
+            scores |= {"ema_top1": other.top1, "ema_top5": other.top5}
+        return {name: value for name, value in scores.items() if value is not None}
 
     def unreadable(self) -> list[str]:
         """Names of the images that could not be read so far.
@@ -154,24 +241,24 @@ class Trainer:
         Raises:
             BadData: they are more than 1 % of the set.
         """
-        found = [json.loads(names) for names in self.world.gather(json.dumps(self.feed.unreadable()).encode())]
-        return self.world.agree(sorted({name for names in found for name in names}))
+        of_ranks = [json.loads(names) for names in self.world.gather(json.dumps(self.feed.unreadable()).encode())]
+        return self.world.agree(sorted({name for names in of_ranks for name in names}))
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, as tensors and plain values."""
         step = self.step
-        found: dict[str, Any] = {
+        state: dict[str, Any] = {
             "state_dict": step.net.state_dict(),
             "optimizer": step.optimizer.state_dict(),
             "updates": step.updates,
             "averaged": step.averaged,
         }
         if step.ema is not None:
-            found["state_dict_ema"] = step.ema.module.state_dict()
+            state["state_dict_ema"] = step.ema.module.state_dict()
         if step.scaler is not None:
-            found["scaler"] = step.scaler.state_dict()
+            state["scaler"] = step.scaler.state_dict()
         training = self.setup.training
-        found["data_config"] = {
+        state["data_config"] = {
             "input_size": (3, training.test_px, training.test_px),
             "mean": training.mean,
             "std": training.std,
@@ -179,7 +266,7 @@ class Trainer:
             "crop_pct": training.crop_pct,
             "crop_mode": training.crop_mode,
         }
-        return found
+        return state
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
@@ -257,3 +344,9 @@ def _middle(values: Sequence[float]) -> float | None:
 
 def _nothing() -> None:
     return None
+
+
+def norm(gradients: Sequence[Tensor]) -> Tensor:
+    """The Euclidean norm of all gradients together, 0-d."""
+    total: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm([g.detach() for g in gradients])))
+    return total

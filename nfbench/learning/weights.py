@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
+import http.client
 import pickle
+import threading
+import urllib.error
+import urllib.request
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,21 +16,24 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors.torch import load_file
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
 from nfbench.catalog.models import NETS, Net
-from nfbench.errors import BadWeights
-from nfbench.learning.hub import fetch, with_tilde
+from nfbench.errors import BadWeights, reason
+from nfbench.learning.learner import digest
 from nfbench.nets.build import build, head_names
-from nfbench.nets.factory import reason
 
 PUBLISHED = "published"
+PATIENCE_S = 5.0
+"""How long a hub may take to answer at all."""
 _SHOWN = 3
 
 
-class Loaded(NamedTuple):
+class LoadedWeights(NamedTuple):
     """Weights in memory, not yet in a net.
 
     ``source`` is ``published:NAME.TAG`` or ``file:`` and 12 hex digits of the file's content, never a path. ``classes``
@@ -43,7 +49,7 @@ class Loaded(NamedTuple):
     state: dict[str, Tensor]
 
 
-def load(net: Net, wanted: str) -> Loaded:
+def load(net: Net, wanted: str) -> LoadedWeights:
     """The weights ``wanted`` for the net: ``published``, or the path of a file. Answers in seconds without a network.
 
     Raises:
@@ -56,36 +62,34 @@ def load(net: Net, wanted: str) -> Loaded:
         return _published(net)
     path = Path(wanted).expanduser()
     state, ema, config = _read(path)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=6)).hexdigest()
-    return Loaded(f"file:{digest}", classes_of(state, build(net, device="meta")), config, ema, state)
+    return LoadedWeights(f"file:{digest(path)}", classes_of(state, build(net, device="meta")), config, ema, state)
 
 
-def put(loaded: Loaded, module: nn.Module, net: Net, *, fresh_head: bool) -> nn.Module:
+def put(loaded: LoadedWeights, module: nn.Module, net: Net, *, fresh_head: bool) -> nn.Module:
     """The module with the weights in it; with ``fresh_head`` its classifier stays as it was initialized.
 
-    All names and shapes must match, but for the classifier's with ``fresh_head``. The weights of `Loaded.ema` are put
-    by ``loaded._replace(state=loaded.ema)``.
+    All names and shapes must match, but for the classifier's with ``fresh_head``. A file's moving average is put by
+    ``loaded._replace(state=loaded.ema)``.
 
     Raises:
         BadWeights: they are of another net; the module is as before.
     """
     left = head_names(module) if fresh_head else frozenset()
-    own = {name: tensor for name, tensor in module.state_dict().items() if name not in left}
+    wanted = {name: tensor for name, tensor in module.state_dict().items() if name not in left}
     given = {name: tensor for name, tensor in loaded.state.items() if name not in left}
     # files from before torch 0.4.1 lack this counter, which no forward pass reads; torch lets them pass too
-    missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in given if name not in own]
+    missing = [name for name in wanted if name not in given and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in given if name not in wanted]
     misshapen = [
-        f"{name} ({_sides(given[name])} for {_sides(own[name])})"
-        for name in own
-        if name in given and own[name].shape != given[name].shape
+        f"{name} ({_sides(given[name])} for {_sides(wanted[name])})"
+        for name in wanted
+        if name in given and wanted[name].shape != given[name].shape
     ]
     if missing or unexpected or misshapen:
-        found = ((missing, "missing"), (unexpected, "unexpected"), (misshapen, "of another shape"))
+        differences = ((missing, "missing"), (unexpected, "unexpected"), (misshapen, "of another shape"))
         raise BadWeights(
             f"{loaded.source}: these are weights of another net than {net.name}.",
-            why="\n".join(f"{len(names)} {what}: {_first(names)}." for names, what in found if names),
+            why="\n".join(f"{len(names)} {what}: {_first(names)}." for names, what in differences if names),
             try_="the net that they were trained for: `nfbench models`",
         )
     module.load_state_dict(given, strict=False)
@@ -110,7 +114,7 @@ def classes_of(state: Mapping[str, Tensor], module: nn.Module) -> int:
     return weight.shape[0]
 
 
-def _published(net: Net) -> Loaded:
+def _published(net: Net) -> LoadedWeights:
     if net.kwargs or net.twin_of or net.source == "factory":
         raise _nothing_published(net, "Its graph is not one of timm's.")
     module: Any = build(replace(net, config=net.weights or net.config), device="meta")
@@ -118,11 +122,11 @@ def _published(net: Net) -> Loaded:
     if not any(config.get(place) for place in ("file", "hf_hub_id", "url")):
         raise _nothing_published(net, f"timm {timm.__version__} knows of none.")
     name = ".".join(filter(None, (config["architecture"], config.get("tag"))))
-    state = _read(fetch(name, config)).state
+    state = _read(_fetch(name, config)).state
     if net.source == "timm":  # the catalogue's nets are stored as timm builds them; others it may convert
         state = _converted(name, state)
     at_test = resolve_data_config(pretrained_cfg=config, use_test_size=True)
-    return Loaded(f"{PUBLISHED}:{name}", classes_of(state, module), at_test, None, state)
+    return LoadedWeights(f"{PUBLISHED}:{name}", classes_of(state, module), at_test, None, state)
 
 
 def _nothing_published(net: Net, why: str) -> BadWeights:
@@ -150,6 +154,68 @@ def _converted(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return built.state_dict()
 
 
+def _fetch(name: str, config: Mapping[str, Any]) -> Path:
+    """The file of the weights ``name``, whose place timm's ``config`` tells: from a cache, else from the hub.
+
+    Raises:
+        BadWeights: it is in no cache, and the hub does not answer within 5 s or does not have it.
+    """
+    repo, _, revision = (config.get("hf_hub_id") or "").partition("@")
+    file = config.get("hf_hub_filename")
+    files = [file] if file else ["model.safetensors", "pytorch_model.bin"]
+    url = config.get("url") or ""
+    checkpoints = Path(torch.hub.get_dir(), "checkpoints")
+    in_hub = [try_to_load_from_cache(repo, file, revision=revision or None) for file in files] if repo else []
+    for place in (config.get("file"), *in_hub, checkpoints / url.rpartition("/")[2] if url else None):
+        if isinstance(place, (str, Path)) and Path(place).is_file():
+            return Path(place)
+    looked = [f"{url.rpartition('/')[2]} in {_with_tilde(checkpoints)}"] if url else []
+    if not repo:
+        raise _absent(name, looked, "nfbench fetches none but the hub's.", f"curl -LO {url}")
+    trouble = "HF_HUB_OFFLINE is set."
+    if not constants.HF_HUB_OFFLINE:
+        silence = _silence(constants.ENDPOINT)
+        trouble = f"{constants.ENDPOINT} does not answer: {silence}."
+        for file in files if silence is None else ():
+            try:
+                return Path(hf_hub_download(repo, file, revision=revision or None))
+            except Exception as error:
+                trouble = f"{constants.ENDPOINT} answers, but: {reason(error)}"
+                # the second stands for a connection lost, on which the next file would wait as long again
+                if not isinstance(error, EntryNotFoundError) or isinstance(error, LocalEntryNotFoundError):
+                    break
+    looked.insert(0, f"{files[0]} of {repo} in {_with_tilde(Path(constants.HF_HUB_CACHE))}")
+    raise _absent(name, looked, trouble, f"hf download {repo} {files[0]} --local-dir .")
+
+
+def _absent(name: str, looked: Sequence[str], trouble: str, bring: str) -> BadWeights:
+    return BadWeights(
+        f"The published weights {name} are not on this machine.",
+        why=f"Looked for {', and for '.join(looked)}. {trouble}",
+        try_=f"`{bring}` on a machine with a network, then --weights FILE",
+    )
+
+
+def _silence(url: str) -> str | None:
+    """Why nobody but a failing server or proxy is there, else None; in a thread, since DNS knows no time limit."""
+    heard: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE_S):
+                heard.append(None)
+        except urllib.error.HTTPError as error:
+            heard.append(f"status {error.code}" if error.code in (403, 407) or error.code >= 500 else None)
+            error.close()
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            heard.append(str(getattr(error, "reason", error)))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE_S)
+    return heard[0] if heard else f"nothing came in {PATIENCE_S:.0f} s"
+
+
 class _File(NamedTuple):
     state: dict[str, Tensor]
     ema: dict[str, Tensor] | None
@@ -157,7 +223,7 @@ class _File(NamedTuple):
 
 
 def _read(path: Path) -> _File:
-    shown = with_tilde(path)
+    shown = _with_tilde(path)
     if path.is_dir():
         inside = sorted(p.name for p in path.iterdir() if p.suffix in (".safetensors", ".pth", ".pt", ".bin"))
         advice = f"a file in it: {_first(inside)}" if inside else "the path of a .safetensors or .pth file"
@@ -214,3 +280,9 @@ def _sides(tensor: Tensor) -> str:
 
 def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
+
+
+def _with_tilde(path: Path) -> str:
+    """A path with ``~`` for the home folder."""
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

@@ -20,9 +20,8 @@ from timm.utils.agc import adaptive_clip_grad as timm_clip
 from timm.utils.agc import unitwise_norm as timm_unitwise_norm
 from torch import Tensor, nn
 
-from nfbench.nets import agc_triton
-from nfbench.nets.agc_foreach import SPARSE, Clip, Units, foreach
-from nfbench.nets.agc_units import LEAST_NORM, unitwise_norm
+from nfbench.nets import agc_fused
+from nfbench.nets.agc_units import LEAST_NORM, SPARSE, Clip, Units, foreach, unitwise_norm
 from nfbench.nets.build import head_names
 
 __all__ = [
@@ -43,7 +42,7 @@ DEFAULT_CLIPPING = 0.01
 """λ of nets without normalization."""
 
 _KEPT_PLANS = 32
-_plans: OrderedDict[tuple[int, ...], agc_triton.Fused] = OrderedDict()
+_plans: OrderedDict[tuple[int, ...], agc_fused.Fused] = OrderedDict()
 
 
 class Shares(NamedTuple):
@@ -120,7 +119,7 @@ def clipper(
     if impl == "timm":
         return partial(timm_clip, parameters, clip_factor=clipping, eps=EPS)
     if impl == "fused":
-        return partial(agc_triton.Fused(parameters), clipping, EPS)
+        return partial(agc_fused.Fused(parameters), clipping, EPS)
     clip = _batched(impl)
     return lambda: clip([p for p in parameters if p.grad is not None], clipping, EPS)
 
@@ -144,7 +143,7 @@ def reference(parameters: Sequence[Tensor], clipping: float, eps: float) -> Unit
 
 def default_impl(device: torch.device) -> Literal["foreach", "fused"]:
     """What ``auto`` becomes on ``device``. On CUDA the first call compiles and runs a small kernel."""
-    return "fused" if device.type == "cuda" and agc_triton.refusal(device) is None else "foreach"
+    return "fused" if device.type == "cuda" and agc_fused.refusal(device) is None else "foreach"
 
 
 def agc_parameters(model: nn.Module, ignore: Iterable[str] | None = None) -> list[nn.Parameter]:
@@ -219,12 +218,12 @@ def _batched(impl: str) -> Clip:
     return reference if impl == "reference" else foreach
 
 
-def _plan(parameters: list[Tensor]) -> agc_triton.Fused:
+def _plan(parameters: list[Tensor]) -> agc_fused.Fused:
     """The fused clip of just these tensors, kept from the last calls."""
     key = tuple(map(id, parameters))
     plan = _plans.get(key)
     if plan is None or not plan.holds(parameters):
-        plan = _plans[key] = agc_triton.Fused(parameters)
+        plan = _plans[key] = agc_fused.Fused(parameters)
         while len(_plans) > _KEPT_PLANS:
             _plans.popitem(last=False)
     _plans.move_to_end(key)

@@ -1,4 +1,4 @@
-"""The Triton kernels of `nfbench.nets.agc_triton`; importing this needs Triton.
+"""The Triton kernels of `nfbench.nets.agc_fused`; importing this needs Triton.
 
 Both run one program for each unit. ``table`` holds 2 · parameters addresses, those of the weights first; ``owner`` the
 parameter of each unit, ``first`` the unit at which a parameter begins and ``length`` the elements of its units.

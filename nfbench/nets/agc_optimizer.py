@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any, get_args, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -65,9 +65,7 @@ class AGC(Optimizer):
                 f"clipping is {clipping}: it is λ, the largest ratio of a gradient's norm to its weight's. "
                 "Give a positive number such as 0.01; to clip nothing, leave AGC out."
             )
-        if impl not in get_args(Impl):
-            raise ValueError(f"There is no implementation {impl!r}: it is one of {', '.join(get_args(Impl))}.")
-        adaptive_clip_grad_((), clipping, eps)  # what is wrong with the numbers is told now, not in the first step
+        adaptive_clip_grad_((), clipping, eps, impl)  # what is wrong with these is told now, not in the first step
         self.optimizer = optimizer
         self.clipping, self.eps, self.impl = clipping, eps, impl
         self.last_clipped = None

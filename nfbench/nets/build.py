@@ -11,11 +11,10 @@ from timm.layers.drop import DropPath
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from nfbench.catalog.models import Net, find, fold
-from nfbench.errors import UnknownModel, UnsupportedWorkload
-from nfbench.nets import factory
-from nfbench.nets.batchnorm_twin import batchnorm_twin
+from nfbench.catalog.models import Net, call_factory, factory_example, find, fold
+from nfbench.errors import UnknownModel, UnsupportedWorkload, reason
 from nfbench.nets.norm import Kind, with_norm
+from nfbench.nets.twin import batchnorm_twin
 
 DEFAULT_PX = 224
 
@@ -116,7 +115,7 @@ def _from_timm(net: Net, num_classes: int, device: str | torch.device) -> nn.Mod
     except Exception as error:
         raise UnsupportedWorkload(
             f"{net.name} cannot be built on {device} by timm {timm.__version__}.",
-            why=factory.reason(error),
+            why=reason(error),
             try_="another net: `nfbench models`",
         ) from error
     if net.drop_path_rate and not net.scales_survivors:
@@ -154,11 +153,11 @@ def _timm_name(name: str) -> str:
 
 
 def _from_factory(name: str, num_classes: int) -> nn.Module:
-    module = factory.make(name, num_classes)
+    module = call_factory(name, num_classes)
     if not isinstance(module, nn.Module):
         raise UnsupportedWorkload(
             f"The factory {name} returned no torch.nn.Module.",
             why=f"It returned {type(module).__name__}.",
-            try_=f"a callable that takes num_classes and returns a torch.nn.Module: {factory.example(name)}",
+            try_=f"a callable that takes num_classes and returns a torch.nn.Module: {factory_example(name)}",
         )
     return module.train()

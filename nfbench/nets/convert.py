@@ -1,5 +1,8 @@
 """A user's own net without normalization: scaled weight standardization in place of batch norm.
 
+What the modules of a net are for is told by their types and by the names that torchvision and timm give them: which
+convolutions are gates or the classifier, which of them ends a residual branch, and which activation feeds the others.
+
 Sources: Brock, De and Smith 2021, "Characterizing signal propagation to close the performance gap in unnormalized
 ResNets" (arXiv 2101.08692: the convolution and gamma) and Brock, De, Smith and Simonyan 2021, "High-performance
 large-scale image recognition without normalization" (arXiv 2102.06171: gains, biases and what is left alone).
@@ -7,17 +10,24 @@ large-scale image recognition without normalization" (arXiv 2102.06171: gains, b
 
 from __future__ import annotations
 
+import copy
 import math
+import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+import torch
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import pad_same
 from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from nfbench.nets.agc import unwrapped
-from nfbench.nets.roles import branch_ends, gamma_of, left_alone
-from nfbench.nets.standardized import STANDARDIZED, StandardizedConv2d, standardize
+from nfbench.nets.build import head_names
 
 
 class Change(NamedTuple):
@@ -150,3 +160,175 @@ def _out_of_place(model: nn.Module) -> list[Change]:
             kind = type(module).__name__
             changes.append(Change(name, kind, kind, "no longer in place"))
     return changes
+
+
+# the reference's floor under variance · fan-in, here added to it
+EPS = 1e-4
+
+
+class StandardizedConv2d(nn.Conv2d):
+    """A convolution with scaled weight standardization (arXiv 2101.08692, section 4.1), made by `normalizer_free`.
+
+    (N, C_in, H, W) → (N, C_out, H', W'). The weight that is convolved with has mean 0 and variance (gamma · gain)² /
+    fan-in in each output unit, its fan-in being C_in / groups · kH · kW; ``weight`` is what it is made of. ``gain``,
+    (C_out, 1, 1, 1), is learned.
+    """
+
+    gain: nn.Parameter
+    gamma: float
+
+    def standardized(self) -> Tensor:
+        """The weight that is convolved with, (C_out, C_in / groups, kH, kW)."""
+        fan_in = self.weight[0].numel()
+        # batch norm's kernel, over the rows of a (C_out, fan-in) matrix, does it in one pass
+        rows = self.weight.reshape(1, self.out_channels, fan_in)
+        scale = (self.gain * (self.gamma * fan_in**-0.5)).reshape(-1)
+        standardized = F.batch_norm(rows, None, None, scale, training=True, eps=EPS / fan_in)
+        return standardized.reshape(self.weight.shape)
+
+    def forward(self, input: Tensor) -> Tensor:
+        output: Tensor = self._conv_forward(input, self.standardized(), self.bias)
+        return output
+
+
+class StandardizedConv2dSame(StandardizedConv2d):
+    """With the padding of timm's ``Conv2dSame``, TensorFlow's SAME, which depends on the size of the input."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(pad_same(input, list(self.kernel_size), list(self.stride), list(self.dilation)))
+
+
+STANDARDIZED: Mapping[type[nn.Module], type[StandardizedConv2d]] = {
+    nn.Conv2d: StandardizedConv2d,
+    Conv2dSame: StandardizedConv2dSame,
+}
+"""The plain convolutions, and what each becomes."""
+
+
+def standardize(convolution: nn.Conv2d, gamma: float, *, gain: float) -> None:
+    """Make ``convolution`` a `StandardizedConv2d`: the same object, and so the same weight, hooks and places in use.
+
+    ``gain`` fills its gains, and a bias of 0 comes where there was none; both are frozen where the weight is.
+
+    Raises:
+        KeyError: it is of no type in `STANDARDIZED`.
+    """
+    weight = convolution.weight
+    convolution.__class__ = STANDARDIZED[type(convolution)]
+    assert isinstance(convolution, StandardizedConv2d)
+    gains = weight.new_full((convolution.out_channels, 1, 1, 1), gain)
+    convolution.gamma = gamma
+    convolution.gain = nn.Parameter(gains, requires_grad=weight.requires_grad)
+    if convolution.bias is None:
+        convolution.bias = nn.Parameter(weight.new_zeros(convolution.out_channels), requires_grad=weight.requires_grad)
+
+
+# 1 / std(act(z)) for z ~ N(0, 1), as the reference and timm's nfnet.py give it; for any other activation it is computed
+GAMMA = {
+    "ReLU": 1.7139588594436646,
+    "ReLU6": 1.7131484746932983,
+    "GELU": 1.7015043497085571,
+    "SiLU": 1.7881293296813965,
+}
+# what gates and outputs end in; no convolution is fed by it
+_NOT_FEEDING = {"Sigmoid", "HardSigmoid", "Hardsigmoid", "Softmax", "Softmax2d", "LogSoftmax", "MultiheadAttention"}
+# modules whose 1×1 convolutions see a pooled input, by the names that libraries give them
+_GATE = re.compile(
+    r"Excit|^(Effective)?SE(Module|Layer|Block)?$|Ese|C?[Ee]ca(Module)?$|Cbam|GlobalContext|NonLocalAttn"
+    r"|(Channel|Kernel|Split|Coord|Strip)Attn"
+)
+# the mark of a residual block, and where its branch may end, the likelier first: ResNets of torchvision and timm and
+# timm's RegNets; timm's inverted residuals; torchvision's, three kinds; torchvision's RegNets; timm's ByobNets
+_BRANCHES = (
+    ("downsample", ("conv3", "conv2")),
+    ("has_skip", ("conv_pwl", "pw_proj", "conv_pw", "conv")),
+    ("use_res_connect", ("block", "conv")),
+    ("apply_residual", ("layers",)),
+    ("proj", ("f",)),
+    ("shortcut", ("conv3_1x1", "conv2_1x1", "conv2_kxk")),
+)
+
+
+def left_alone(model: nn.Module) -> dict[str, str]:
+    """Convolutions and normalization that `normalizer_free` leaves as they are: name → why."""
+    gates = _gates(dict(model.named_modules()))
+    head = head_names(model)
+    kept = {}
+    for name, module in model.named_modules():
+        if isinstance(module, _ConvNd):
+            pointwise = type(module) not in STANDARDIZED or set(module.kernel_size) == {1}
+            if name.startswith(gates) and pointwise:
+                kept[name] = "squeeze-and-excite"
+            elif f"{name}.weight" in head:
+                kept[name] = "the classifier"
+            elif type(module) not in STANDARDIZED:
+                kept[name] = "not a plain two-dimensional convolution"
+            elif module.weight[0].numel() == 1:
+                kept[name] = "one input per output: standardized, it would be 0"
+        elif _other_norm(module):
+            kept[name] = "another normalization than batch norm"
+    return kept
+
+
+def branch_ends(modules: Mapping[str, nn.Module], plain: Collection[str]) -> set[str]:
+    """The names of the convolutions that end a residual branch, among ``plain``, those that are standardized."""
+    ends = set()
+    for prefix, block in modules.items():
+        for mark, attributes in _BRANCHES:
+            found = getattr(block, mark, False)
+            # False is no shortcut at all, and so is a ByobNet's None; that of others is one without a convolution
+            if found is False or (found is None and mark == "shortcut"):
+                continue
+            for attribute in attributes:
+                path = f"{prefix}.{attribute}".removeprefix(".")
+                inside = [name for name in plain if name == path or name.startswith(f"{path}.")]
+                if inside:
+                    ends.add(inside[-1])
+                    break
+    return ends
+
+
+def gamma_of(modules: Mapping[str, nn.Module]) -> float:
+    """1 / std(act(z)) for z ~ N(0, 1), act being the net's most frequent activation, the first met on a tie.
+
+    Those of gates and outputs do not count. It is ReLU's where there is none.
+
+    Raises:
+        ValueError: it cannot be computed for that activation.
+    """
+    gates = _gates(modules)
+    feeding: dict[str, nn.Module] = {}
+    met: Counter[str] = Counter()
+    for name, module in modules.items():
+        kind, home = type(module).__name__, type(module).__module__
+        activation = home == "torch.nn.modules.activation" or home.startswith("timm.layers.activations")
+        if activation and kind not in _NOT_FEEDING and not name.startswith(gates):
+            feeding.setdefault(kind, module)
+            met[kind] += 1
+    kind = met.most_common(1)[0][0] if met else "ReLU"
+    return GAMMA[kind] if kind in GAMMA else _computed_gamma(feeding[kind])
+
+
+def _computed_gamma(activation: nn.Module) -> float:
+    """1 / std(act(z)) over the midpoints of 10⁵ equally likely slices of N(0, 1)."""
+    n = 100_000
+    z = torch.special.ndtri((torch.arange(n, dtype=torch.float64, device="cpu") + 0.5) / n)
+    try:
+        with torch.no_grad():
+            std = float(copy.deepcopy(activation).to("cpu", torch.float64)(z).std())
+    except RuntimeError as error:
+        raise ValueError(
+            f"gamma, 1 / std(act(z)) for z ~ N(0, 1), cannot be computed for the net's {type(activation).__name__}: "
+            f"{error}. Give it: normalizer_free(model, gamma=1.7)."
+        ) from error
+    return 1 / std
+
+
+def _gates(modules: Mapping[str, nn.Module]) -> tuple[str, ...]:
+    """The prefixes of names inside squeeze-and-excite modules and their kin."""
+    return tuple(f"{name}." for name, module in modules.items() if name and _GATE.search(type(module).__name__))
+
+
+def _other_norm(module: nn.Module) -> bool:
+    leaf = next(module.children(), None) is None
+    return leaf and "norm" in type(module).__name__.lower() and not isinstance(module, _BatchNorm)

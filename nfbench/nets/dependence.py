@@ -1,51 +1,83 @@
 """What normalization does to a net: how far an image's output and its share of the update depend on other images.
 
-All figures are relative, and 0 where nothing depends on the batch; beside them stands what rounding alone does,
-measured in the same way. In training mode, without dropout and stochastic depth:
+Figures are relative changes, 0 where nothing depends on the batch; beside them stands what rounding alone does. They
+are measured in training mode, without dropout and stochastic depth, and have the names of their readings::
 
-- **output** f_i(R) of image i beside the rest R of its batch: max over i of ‖f_i(R') − f_i(R)‖ / ‖f_i(R)‖, where R' are
-  other images throughout, or none, or where the net evaluates instead.
-- **share of the update** of image i, with ℓ_j the loss of image j over the size of the batch and g = ∇ Σ_j ℓ_j:
-  s_i(R) = AGC(g) − AGC(g − ∇ℓ_i), what the update would lack without i's term, all statistics staying as they are;
-  ∇ℓ_i itself without the clip. Max over i of ‖s_i(R') − s_i(R)‖ / ‖s_i(R)‖ over the parameters that AGC clips. Without
-  the clip it is 0 where f_i is independent of R. With it, the length and direction of g, and so the rest, set what is
-  left of ∇ℓ_i in each unit that is clipped: there AGC couples images that normalization does not.
-- **gradient** of the mean loss, cut into micro-batches whose gradients add up: ‖g_cut − g‖ / ‖g‖, before the clip.
+    output_rest_changed         an image's output, where the rest of its batch is other images
+    output_evaluation_others    … where the net evaluates, with running statistics of other images
+    output_rounding             … where only the order of the batch changes, or it comes twice: what 0 looks like
+    share_rest_changed_no_agc   an image's share of the update without the clip, where the rest changes
+    share_rounding_no_agc       … where only the order changes
+    share_rest_changed_agc      the same two with the clip, where there is one
+    share_rounding_agc
+    clipped_units               the share of units that the clip shortens, 0 to 1
+    px                          side of the images
+    clipping                    λ of the clip, where there is one
 
-A batch in another order, or twice over, has the same batch statistics: what changes then is rounding, in any net.
+With ℓ_j the loss of image j over the size of the batch and g = ∇ Σ_j ℓ_j, image i's share of the update is
+AGC(g) − AGC(g − ∇ℓ_i), what the update would lack without i's term, all statistics staying as they are; ∇ℓ_i itself
+without the clip. Without the clip it depends on no other image where the output does not. With it, the length and
+direction of g, and so the rest, set what is left of ∇ℓ_i in each unit that is clipped: there AGC couples images that
+normalization does not. A change is that of the image that changes most, a share's over the parameters that AGC clips.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from nfbench.catalog.models import Net
-from nfbench.errors import UnsupportedWorkload
-from nfbench.nets.agc import DEFAULT_CLIPPING
+from nfbench.errors import UnsupportedWorkload, reason
+from nfbench.nets.agc import DEFAULT_CLIPPING, adaptive_clip_grad_, agc_parameters, units
 from nfbench.nets.build import awaken, build, px_of
-from nfbench.nets.dependence_figures import Row, gradients, outputs, row, shares, trainable
-from nfbench.nets.modes import NoDropout, as_found, train_without_dropout
 from nfbench.nets.norm import norm_of
-from nfbench.nets.update_shares import Batch, gradient_of
+from nfbench.nets.train_step import LABEL_SMOOTHING
 
 CLASSES = 1000
 DEFAULT_PX = 64
+IMAGES = 4
+"""The largest change is that of so many images at most, so that time grows with the batch and not with its square."""
 BEYOND_ROUNDING = 10.0
 """Times what rounding does, from which a change is a dependence."""
 FLOAT32 = 2.0**-23
 """The least that rounding does."""
 
 _CANNOT_RUN = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, AttributeError)
+_DROPOUTS = {F.alpha_dropout, F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.feature_alpha_dropout}
+
+
+class Batch(NamedTuple):
+    """Images (N, 3, px, px) and the classes (N,) they have."""
+
+    images: Tensor
+    targets: Tensor
+
+    def reversed(self) -> Batch:
+        """Put the images in reverse order."""
+        return Batch(self.images.flip(0), self.targets.flip(0))
+
+    def beside(self, i: int, others: Batch) -> Batch:
+        """Put image i in its place among ``others``."""
+        images, targets = others.images.clone(), others.targets.clone()
+        images[i], targets[i] = self.images[i], self.targets[i]
+        return Batch(images, targets)
+
+    def losses(self, module: nn.Module) -> Tensor:
+        """Compute the loss of each image, (N,), as in training."""
+        return F.cross_entropy(module(self.images), self.targets, reduction="none", label_smoothing=LABEL_SMOOTHING)
 
 
 def dependence_of(
     net: Net, *, batch: int = 8, px: int | None = None, agc: float | str = "auto", seed: int = 0
-) -> list[Row]:
-    """`dependence` of a net with random weights, awake, in float32 on the CPU; images are normal with unit variance.
+) -> dict[str, float]:
+    """Measure `dependence` of a net with random weights, awake, in float32 on the CPU, on normal images of variance 1.
 
     ``px`` is the side of the images, by default 64, or the train px where that is smaller or the only one.
     ``agc`` is λ, ``none`` or ``auto``: 0.01 for nets without normalization, none for others.
@@ -64,100 +96,192 @@ def dependence_of(
         torch.manual_seed(seed)
         module = build(net, num_classes=CLASSES)
     awaken(module)
+    if agc == "auto":
+        agc = DEFAULT_CLIPPING if (net.norm or norm_of(module)) == "none" else "none"
     px = px or _small_px(module, px_of(net)[0])
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(2 * batch, 3, px, px, generator=generator)
     targets = torch.randint(CLASSES, (2 * batch,), generator=generator)
-    return dependence(module, images, targets, _clipping(agc, net.norm or norm_of(module)), name=net.name)
+    return dependence(module, images, targets, None if agc == "none" else float(agc), name=net.name)
 
 
 def dependence(
     module: nn.Module, images: Tensor, targets: Tensor, clipping: float | None, *, name: str | None = None
-) -> list[Row]:
-    """The figures of this file as rows of (about, what, value, note); the module is left as it was found.
+) -> dict[str, float]:
+    """Measure the figures of this file, by name; the modes and running statistics of ``module`` are changed for it.
 
     ``images`` (2 · batch, 3, px, px) and ``targets`` (2 · batch) hold the batch and, in their second half, the images
-    that take the place of its rest. ``clipping`` is λ, None for no clip. A value is None where it does not apply, and
-    "refused: …" with the net's own words where the net does not take a batch of one.
+    that take the place of its rest. ``clipping`` is λ, None for no clip.
 
     Raises:
         UnsupportedWorkload: the net does not run on the batch or gives it no logits; ``name`` is what messages call it.
     """
     half = len(images) // 2
     batch, others = Batch(images[:half], targets[:half]), Batch(images[half:], targets[half:])
-    with as_found(module), NoDropout():
-        train_without_dropout(module)
+    with _NoDropout():
+        _train_without_dropout(module)
         _check(module, batch, name or type(module).__name__)
-        return [
-            row("measured with", "batch", half, "images; random weights, float32, no dropout"),
-            row("measured with", "px", images.shape[-1], "side of the images"),
-            row("measured with", "AGC λ", clipping, "" if clipping else "no clip; --agc 0.01 sets one"),
-            *outputs(module, batch, others),
-            *shares(module, batch, others, clipping),
-            *gradients(module, batch),
-        ]
+        figures: dict[str, float] = {"px": images.shape[-1]} | ({} if clipping is None else {"clipping": clipping})
+        figures |= _outputs(module, batch, others)
+        return figures | _shares(module, batch, others, clipping)
 
 
-def sentences(rows: Sequence[Row]) -> list[str]:
-    """What the rows of `dependence` say of the net, in a sentence each: what depends on an image's batch, and how far.
+def sentences(figures: Mapping[str, float]) -> list[str]:
+    """Say what depends on an image's batch, and how far, in a sentence each.
 
     A change over `BEYOND_ROUNDING` times that of rounding is a dependence; a smaller one is rounding.
     """
-    values = {(r["about"], r["what"]): r["value"] for r in rows}
 
-    def sentence(about: str, change: str, rounding: str, depends: str, does_not: str) -> str:
-        changed = values[about, change]
-        if changed > BEYOND_ROUNDING * max(FLOAT32, values[about, rounding]):
-            return f"{depends}: it changes by {changed:.2g}."
-        return f"{does_not}: it changes by {changed:.2g}, which is rounding."
+    def sentence(figure: str, rounding: str, depends: str, does_not: str) -> str:
+        change = figures[figure]
+        if change > BEYOND_ROUNDING * max(FLOAT32, figures[rounding]):
+            return f"{depends}: it changes by {change:.2g}."
+        return f"{does_not}: it changes by {change:.2g}, which is rounding."
 
-    output, share, rest = "output of an image", "share of the update", "on the rest of its batch"
-    image = "In training an image's output"
-    said = [
-        sentence(output, "rest changed", "rounding", f"{image} depends {rest}", f"{image} does not depend {rest}"),
+    def of_the_rest(figure: str, rounding: str, what: str) -> str:
+        rest = "on the rest of its batch"
+        return sentence(figure, rounding, f"{what} depends {rest}", f"{what} does not depend {rest}")
+
+    lines = [
+        of_the_rest("output_rest_changed", "output_rounding", "In training an image's output"),
         sentence(
-            output,
-            "evaluation, others'",
-            "rounding",
+            "output_evaluation_others",
+            "output_rounding",
             "Evaluation gives an image another output than training",
             "Evaluation gives an image the same output as training",
         ),
     ]
-    for clip, image in (("no AGC", "Without AGC"), ("AGC", "With AGC")):
-        image += " an image's share of the update"
-        if (share, f"rest changed, {clip}") in values:
-            change, rounding = f"rest changed, {clip}", f"rounding, {clip}"
-            said.append(sentence(share, change, rounding, f"{image} depends {rest}", f"{image} does not depend {rest}"))
-    return said
+    for clip, words in (("no_agc", "Without AGC"), ("agc", "With AGC")):
+        if f"share_rest_changed_{clip}" in figures:
+            what = f"{words} an image's share of the update"
+            lines.append(of_the_rest(f"share_rest_changed_{clip}", f"share_rounding_{clip}", what))
+    return lines
 
 
-def _clipping(agc: float | str, norm: str) -> float | None:
-    if agc == "auto":
-        return DEFAULT_CLIPPING if norm == "none" else None
-    return None if agc == "none" else float(agc)
+@torch.no_grad()
+def _outputs(module: nn.Module, batch: Batch, others: Batch) -> dict[str, float]:
+    def change(after: Tensor, before: Tensor) -> float:
+        norm = torch.linalg.vector_norm
+        return float((norm(after - before, dim=1) / norm(before, dim=1)).max())
+
+    images, probed = batch.images, range(min(len(batch.images), IMAGES))
+    before = module(images)
+    rest = torch.stack([module(batch.beside(i, others).images)[i] for i in probed])
+    again = [module(images.flip(0)).flip(0), module(torch.cat([images, images]))[: len(images)]]
+    return {
+        "output_rest_changed": change(rest, before[: len(probed)]),
+        "output_evaluation_others": change(_evaluated(module, images, others.images), before),
+        "output_rounding": max(change(output, before) for output in again),
+    }
 
 
+def _evaluated(module: nn.Module, images: Tensor, seen: Tensor) -> Tensor:
+    """The output in evaluation mode with running statistics of ``seen`` alone; back to training mode afterwards.
+
+    They are what training's moving average tends to on that batch: the mean, and the variance with n − 1.
+    """
+    for m in module.modules():
+        if isinstance(m, _BatchNorm):
+            m.reset_running_stats()
+            m.momentum = None  # the plain mean over all batches since the reset
+    module(seen)
+    output: Tensor = module.eval()(images)
+    _train_without_dropout(module)
+    return output
+
+
+class _Update:
+    """The update of one batch, and the shares that its images have in it. ``clipping`` is λ, None for no clip."""
+
+    def __init__(
+        self, module: nn.Module, batch: Batch, parameters: Sequence[nn.Parameter], clipping: float | None
+    ) -> None:
+        self.parameters, self.clipping = parameters, clipping
+        self.terms = batch.losses(module) / len(batch.images)
+        self.gradient = [] if clipping is None else _gradient(self.terms.sum(), parameters, retain_graph=True)
+
+    def change(self, i: int, other: _Update, j: int) -> list[float]:
+        """How far the share of image j of ``other`` is from that of image i: without the clip and, if any, with it."""
+        terms = [_gradient(u.terms[k], u.parameters, retain_graph=True) for u, k in ((self, i), (other, j))]
+        without = _distance(terms[1], terms[0])
+        if self.clipping is None:
+            return [without]
+        return [without, _distance(other._clipped(terms[1]), self._clipped(terms[0]))]
+
+    def clipped_units(self) -> float:
+        """The share of units, 0 to 1, that the clip shortens in the whole batch's gradient."""
+        assert self.clipping is not None
+        for p, g in zip(self.parameters, self.gradient, strict=True):
+            p.grad = g
+        counts = units(self.parameters, self.clipping)
+        for p in self.parameters:
+            p.grad = None
+        return counts.clipped / counts.units
+
+    def _clipped(self, term: Sequence[Tensor]) -> Iterator[Tensor]:
+        # one tensor at a time: units are clipped each for itself, and a large net's gradients fill the memory
+        for p, g, t in zip(self.parameters, self.gradient, term, strict=True):
+            yield self._clip(p, g) - self._clip(p, g - t)
+
+    def _clip(self, parameter: nn.Parameter, gradient: Tensor) -> Tensor:
+        assert self.clipping is not None
+        parameter.grad = clipped = gradient.clone()
+        adaptive_clip_grad_(parameter, self.clipping)
+        parameter.grad = None
+        return clipped
+
+
+def _shares(module: nn.Module, batch: Batch, others: Batch, clipping: float | None) -> dict[str, float]:
+    parameters = agc_parameters(module) or _trainable(module)
+    last = len(batch.images) - 1
+    probed = range(min(last + 1, IMAGES))
+    before = _Update(module, batch, parameters, clipping)
+    reverse = _Update(module, batch.reversed(), parameters, clipping)
+    rest = [before.change(i, _Update(module, batch.beside(i, others), parameters, clipping), i) for i in probed]
+    rounding = [before.change(i, reverse, last - i) for i in probed]
+    figures = {}
+    for column, clip in enumerate(["no_agc"] if clipping is None else ["no_agc", "agc"]):
+        figures[f"share_rest_changed_{clip}"] = max(changes[column] for changes in rest)
+        figures[f"share_rounding_{clip}"] = max(changes[column] for changes in rounding)
+    return figures if clipping is None else {**figures, "clipped_units": before.clipped_units()}
+
+
+def _trainable(module: nn.Module) -> list[nn.Parameter]:
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def _gradient(loss: Tensor, parameters: Sequence[nn.Parameter], retain_graph: bool = False) -> list[Tensor]:
+    """One gradient a parameter, of its shape; zeros where the loss does not depend on it."""
+    return list(torch.autograd.grad(loss, parameters, retain_graph=retain_graph, materialize_grads=True))
+
+
+def _distance(after: Iterable[Tensor], before: Iterable[Tensor]) -> float:
+    """The relative change of all tensors together; 0 where zeros stay zeros."""
+    pairs = ((float((a - b).norm()), float(b.norm())) for a, b in zip(after, before, strict=True))
+    changes, norms = zip(*pairs, strict=True)
+    return math.hypot(*changes) / max(math.hypot(*norms), torch.finfo(torch.float32).tiny)
+
+
+@torch.no_grad()
 def _small_px(module: nn.Module, train_px: int) -> int:
     px = min(train_px, DEFAULT_PX)
-    with as_found(module), torch.no_grad():
-        module.eval()
-        try:
-            module(torch.zeros(1, 3, px, px))
-        except _CANNOT_RUN:
-            return train_px
+    try:
+        module.eval()(torch.zeros(1, 3, px, px))
+    except _CANNOT_RUN:
+        return train_px
     return px
 
 
 def _check(module: nn.Module, batch: Batch, name: str) -> None:
-    on = f"{len(batch)} images of {batch.images.shape[-1]} px"
+    on = f"{len(batch.images)} images of {batch.images.shape[-1]} px"
     try:
         output = module(batch.images)
-        gradient_of(batch.losses(module).sum(), trainable(module))
+        _gradient(batch.losses(module).sum(), _trainable(module))
         norms = torch.linalg.vector_norm(output.detach(), dim=1)
     except _CANNOT_RUN as error:
         raise UnsupportedWorkload(
             f"{name} does not run on {on}.",
-            why=f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(),
+            why=reason(error),
             try_="another --px, or a net that returns one tensor of logits, for 1000 classes",
         ) from error
     if output.dim() != 2 or not bool(((norms > 0) & norms.isfinite()).all()):
@@ -166,3 +290,24 @@ def _check(module: nn.Module, batch: Batch, name: str) -> None:
             why=f"Of shape {tuple(output.shape)}, their norms run from {norms.min():g} to {norms.max():g}.",
             try_="another --px, or a net whose last layer is not zero throughout",
         )
+
+
+def _train_without_dropout(module: nn.Module) -> None:
+    """Training mode, but for dropout and stochastic depth, whoever wrote them."""
+    module.train()
+    for m in module.modules():
+        leaf = next(m.children(), None) is None
+        if leaf and any(word in type(m).__name__.lower() for word in ("drop", "stochasticdepth")):
+            m.training = False
+
+
+class _NoDropout(TorchFunctionMode):
+    """Dropout off where a net calls the function instead of a module."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _DROPOUTS:
+            kwargs["training"] = False
+        elif kwargs.get("dropout_p"):
+            kwargs["dropout_p"] = 0.0
+        return func(*args, **kwargs)

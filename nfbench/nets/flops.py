@@ -1,9 +1,14 @@
-"""MACs, activations and parameters of a net, counted from shapes: on the meta device nothing is allocated."""
+"""What a net costs, counted without a clock.
+
+MACs, activations and parameters come from shapes: on the meta device nothing is allocated. Operators, and the bytes
+that forward keeps for backward, are counted while real work runs.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from nfbench.errors import UnsupportedWorkload
+from nfbench.errors import UnsupportedWorkload, reason
 
 _aten = torch.ops.aten
 
@@ -152,7 +157,7 @@ def count(module: nn.Module, px: int, *, train: bool = False, name: str | None =
     except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
         raise UnsupportedWorkload(
             f"{name} does not run at {px} px.",
-            why=f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(),
+            why=reason(error),
             try_="another --px, or none: the net's own train and test px",
         ) from error
     finally:
@@ -172,3 +177,58 @@ def _tensors(output: object) -> Iterator[Tensor]:
     elif isinstance(output, (tuple, list)):
         for value in output:
             yield from _tensors(value)
+
+
+class Operators(TorchDispatchMode):
+    """While entered, counts every operator that reaches a backend, those of backward included."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+    def taken(self) -> int:
+        """The operators since the last call."""
+        count, self.count = self.count, 0
+        return count
+
+
+class Saved:
+    """Counts the storages that autograd saves while `counting`, each once; those of ``own`` tensors are not counted.
+
+    That is what a pass holds between forward and backward besides the net's own parameters and buffers, in bytes,
+    whatever the allocator rounds up.
+    """
+
+    def __init__(self, own: Iterable[Tensor]) -> None:
+        self._own = {_place(tensor) for tensor in own}
+        self._storages: dict[tuple[torch.device, int], int] = {}
+
+    @property
+    def bytes(self) -> int:
+        """The bytes so far."""
+        return sum(self._storages.values())
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[None]:
+        """Enter it around forward."""
+        with torch.autograd.graph.saved_tensors_hooks(self._pack, _unpack):
+            yield
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        place = _place(tensor)
+        if place not in self._own and tensor.layout is torch.strided:
+            self._storages[place] = tensor.untyped_storage().nbytes()
+        # the tensor itself would hold its own graph, which holds the tensor
+        return tensor.detach()
+
+
+def _place(tensor: Tensor) -> tuple[torch.device, int]:
+    return tensor.device, tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)
+
+
+def _unpack(tensor: Tensor) -> Tensor:
+    return tensor

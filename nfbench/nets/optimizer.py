@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nfbench.catalog.models import Recipe
+from nfbench.catalog.models import RecipeName
 from nfbench.catalog.recipes import RECIPES
 from nfbench.records import Optimizer
 
@@ -51,12 +51,12 @@ def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]
     return [group for group in groups if group["params"]]
 
 
-def decay_of(kind: Optimizer, recipe: Recipe) -> float:
+def decay_of(kind: Optimizer, recipe: RecipeName) -> float:
     """The weight decay: the family's own for ``recipe``, for ``sgd`` the NF nets' for all, so that steps compare."""
     return RECIPES[recipe if kind == "recipe" else "nfnet"].weight_decay
 
 
-def optimizer_name(kind: Optimizer, recipe: Recipe, device: str = "cpu") -> str:
+def optimizer_name(kind: Optimizer, recipe: RecipeName, device: str = "cpu") -> str:
     """The optimizer that `build_optimizer` makes, with its implementation."""
     if (kind, recipe) == ("recipe", "efficientnet"):
         return "rmsproptf"
@@ -64,7 +64,7 @@ def optimizer_name(kind: Optimizer, recipe: Recipe, device: str = "cpu") -> str:
 
 
 def build_optimizer(
-    net: nn.Module, kind: Optimizer, recipe: Recipe, rate: float = TIMING_RATE
+    net: nn.Module, kind: Optimizer, recipe: RecipeName, rate: float = TIMING_RATE
 ) -> torch.optim.Optimizer:
     """The optimizer of a timed step, at the constant rate ``rate``.
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nfbench.nets import agc
+from nfbench.nets.flops import Operators, Saved
 from nfbench.nets.sam import Sam, ascent_images
 from nfbench.records import AgcImpl, CompileMode, Layout, Phases, Precision, Reading, SamScope, reading
 
@@ -224,8 +225,6 @@ class TrainStep:
 
     def inspect(self, count_operators: bool) -> list[Reading]:
         """One more update of two passes at most, looked into: gradients before the clip, loss, operators, bytes."""
-        from nfbench.nets.operators import Operators
-
         passes = min(2, self.accumulation_steps)
         counts: list[int] = []
         losses: list[Tensor] = []
@@ -274,8 +273,6 @@ class TrainStep:
 
     def saved_bytes(self) -> int:
         """Bytes that one pass keeps for backward. Of a compiled net the hooks would see something else."""
-        from nfbench.nets.saved import Saved
-
         saved = Saved([*self.net.parameters(), *self.net.buffers()])
         with saved.counting(), self._autocast():
             self.criterion(self.model(self.inputs[0]), self.targets[0])

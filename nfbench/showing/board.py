@@ -8,18 +8,18 @@ from collections.abc import Sequence
 
 from nfbench import units
 from nfbench.analysis import accuracy_metrics, findings, metrics
+from nfbench.analysis.sessions import failed
 from nfbench.records import Accuracy, Result, StepTime
 from nfbench.showing.live import Live
 from nfbench.showing.tables import printable
-from nfbench.studies.done import failed
-from nfbench.studies.entry import Task
+from nfbench.studies.entries import Task
 
 SIGNS = {"before": "▒", "done": "█", "failed": "x", "diverged": "D", "runs": "▸", "waits": "·", "left": " "}
 MOST_NETS = 12
 
 
 class Board(Live):
-    """Implements `nfbench.studies.execute.Board`."""
+    """Implements `nfbench.studies.run.Board`."""
 
     def __init__(self, quiet: bool = False) -> None:
         super().__init__(quiet)

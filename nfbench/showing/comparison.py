@@ -117,7 +117,7 @@ def reported(ratios: Sequence[Ratio]) -> list[str]:
     return lines
 
 
-def _paper(found: Sequence[published.Ratio]) -> str:
+def _paper(found: Sequence[published.ReportedRatio]) -> str:
     """The paper's own: "8.70 text, 8.81 TPUv3, 13.1 V100"."""
     own = [r for r in found if r.source.startswith(("Brock", published.PAPER))]
     return ", ".join(f"{units.significant(r.value, 3)} {r.source.rpartition(' ')[2]}" for r in own)

@@ -18,19 +18,13 @@ _WORDS = {
     "agc": "λ asked for",
     "clipping": "λ of the clip",
     "output_rest_changed": "output of an image: the rest of its batch changed",
-    "output_evaluation_own": "output of an image: in evaluation, statistics of its batch",
     "output_evaluation_others": "output of an image: in evaluation, statistics of others",
     "output_rounding": "output of an image: rounding",
-    "output_batch_of_one": "output of an image: alone",
-    "output_batch_of_one_rounding": "output of an image: alone, rounding",
     "share_rest_changed_no_agc": "its share of the update without AGC: the rest changed",
     "share_rounding_no_agc": "its share of the update without AGC: rounding",
     "share_rest_changed_agc": "its share of the update with AGC: the rest changed",
     "share_rounding_agc": "its share of the update with AGC: rounding",
     "clipped_units": "share of units that AGC shortens",
-    "gradient_halves": "gradient: summed over two micro-batches",
-    "gradient_single_images": "gradient: summed over single images",
-    "gradient_rounding": "gradient: rounding",
 }
 """What a setting or a reading of dependence is, to a person."""
 CHANGES = "Changes are relative to what changes: 0.01 is 1 %. Rounding is what 0 looks like here."

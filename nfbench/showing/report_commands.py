@@ -27,7 +27,7 @@ from nfbench.showing.report_flags import (
     word,
 )
 from nfbench.showing.tables import printable
-from nfbench.studies.case import TURN_TIME
+from nfbench.studies.entries import TURN_TIME
 from nfbench.studies.study import FULL, Study
 
 MOST = 6
@@ -116,7 +116,7 @@ def _in_turns(group: Sequence[Result]) -> str:
 
 
 def _max_time(sampling: Sampling, nets: int) -> float:
-    """The seconds of --max-time, of which `nfbench.studies.versus.sampling` gives each turn a share."""
+    """The seconds of --max-time, of which `nfbench.studies.runner.sampling_against` gives each turn a share."""
     least = sampling.looks[0] if sampling.looks else sampling.rounds
     if sampling.turns > 1 and sampling.turn_time < TURN_TIME:
         return round(sampling.turn_time * sampling.turns * least * nets, 6)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from nfbench.analysis.store import new_id
+import nfbench
 from nfbench.catalog.models import find
 from nfbench.errors import NfbenchError
-from nfbench.measuring.outcome import Labels, frame
-from nfbench.records import Accuracy, Flops, Machine, Result
-from nfbench.studies.checkpoints import folder_of
-from nfbench.studies.done import Done, failed, software_of
-from nfbench.studies.entry import Task
-from nfbench.studies.execute import Board, Found, Home, Wanted
-from nfbench.studies.fleet import Fleet, different
-from nfbench.studies.messages import Hello
-from nfbench.studies.nodes import Broken, Lost, Nodes
-from nfbench.studies.remote import Asked, Report, decoded, greeted
-from nfbench.studies.signals import held_back
+from nfbench.learning.learner import Sources
+from nfbench.records import Accuracy, Flops, Machine, Result, Software
+from nfbench.studies.entries import Task
+from nfbench.studies.processes import held_back
+from nfbench.studies.ray import Asked, Broken, Lost, Need, Node, Nodes, Report, Seen, decoded, greeted
+from nfbench.studies.run import Done, Session, folder_of, row_of_error, software_of
+from nfbench.studies.worker import Hello
 
 SHARE = 0.5
 """What a training run or a count takes of a GPU, or of a CPU: two go on one. A timing takes a whole one."""
@@ -34,76 +32,49 @@ PATIENCE = 60.0
 """Seconds that a cluster may be without a node that could go on."""
 
 
-def distribute(
-    tasks: Sequence[Task],
-    *,
-    address: str,
-    device: str,
-    keep: Callable[[Sequence[Result]], None],
-    board: Board,
-    home: Callable[[Machine], Home],
-    study: str | None = None,
-    kind: str | None = None,
-    wanted: Wanted | None = None,
-) -> Found:
-    """Run what of ``tasks`` is not done, on the nodes of the Ray cluster at ``address``.
+@dataclass(kw_only=True)
+class Distribution(Session):
+    """Runs the tasks on the nodes of the Ray cluster at ``address``.
 
     A timing has a GPU for itself, or all CPUs of a node; training runs share one (`SHARE`). Results are kept here, a
     task at a time. A task whose node is lost is handed out again, to a row with the status `error` after `LOSSES`. All
     nodes must have machines of one name: what was measured on one is done for all of them. Nothing is resumed from
     checkpoints, unless the study names a folder for them, which all nodes must share.
-
-    Raises:
-        NfbenchError: ray is not installed, no cluster answers, no node could run it, nodes differ in their software or
-            machine or lack its data, or all of them are lost. What was measured before is kept.
     """
-    if ":" in device:
-        raise NfbenchError(f"--device {device} names a card, and Ray chooses those.", try_="--device cuda")
-    device = kind or {"auto": "cuda"}.get(device, device)
-    board.about("")
-    board.phase(f"connecting to the Ray cluster at {address}" if address != "auto" else "connecting to the Ray cluster")
-    sent = [_sent(task) for task in tasks]
-    with Nodes(address) as nodes, held_back() as heed:
-        nodes.heed = heed
-        fleet = Fleet(nodes, device, [task.entry.sources for task in sent], board.note)
-        return _Distribution(sent, fleet, keep, board, study).run(home, wanted or Wanted())
 
+    address: str
 
-class _Distribution:
-    def __init__(
-        self,
-        tasks: Sequence[Task],
-        fleet: Fleet,
-        keep: Callable[[Sequence[Result]], None],
-        board: Board,
-        study: str | None,
-    ) -> None:
-        self.tasks, self.fleet, self.nodes = tasks, fleet, fleet.nodes
-        self.keep, self.board, self.study = keep, board, study
-        self.results: list[list[Result] | None] = [None] * len(tasks)
-        self.passed_over: dict[int, str] = {}
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.tasks = [_sent(task) for task in self.tasks]
         self.running: dict[Any, tuple[int, float]] = {}
         self.losses: dict[int, int] = {}
         self.refusal: NfbenchError | None = None
         self.said = 0, 0
-        self.ran = 0
 
-    def run(self, home: Callable[[Machine], Home], wanted: Wanted) -> Found:
-        self.hello = self._hello()
-        earlier = home(self.hello.machine).earlier
-        self.results = _done([] if wanted.fresh else earlier, self.hello, self.tasks)
-        missing = [p for p, rows in enumerate(self.results) if rows is None or (wanted.retry and failed(rows))]
-        to_do = missing[: wanted.limit]
-        before = sum(rows is not None for place, rows in enumerate(self.results) if place not in to_do)
-        self.board.planned(self.tasks, self.results, to_do)
-        self.waiting = list(to_do)
-        try:
-            self._all(wanted)
-        finally:
-            self.nodes.cancel(self.running)
+    def run(self) -> None:
+        """Run them.
+
+        Raises:
+            NfbenchError: ray is not installed, no cluster answers, no node could run it, nodes differ in their software
+                or machine or lack its data, or all of them are lost. What was measured before is kept.
+        """
+        if ":" in self.device:
+            raise NfbenchError(f"--device {self.device} names a card, and Ray chooses those.", try_="--device cuda")
+        device = self.kind or {"auto": "cuda"}.get(self.device, self.device)
+        self.board.about("")
+        self.board.phase(f"connecting to the Ray cluster{'' if self.address == 'auto' else f' at {self.address}'}")
+        with Nodes(self.address) as self.nodes, held_back() as self.nodes.heed:
+            self.fleet = Fleet(self.nodes, device, [task.entry.sources for task in self.tasks], self.board.note)
+            self.hello = self._hello()
+            earlier = self.home(self.hello.machine).earlier
+            self.plan(_done([] if self.wanted.fresh else earlier, self.hello, self.tasks))
+            try:
+                self._all()
+            finally:
+                self.nodes.cancel(self.running)
         if self.refusal is not None:
             raise self.refusal
-        return Found(self.results, before, self.ran, self.passed_over)
 
     def _hello(self) -> Hello:
         """What a node says of its device, which it has opened."""
@@ -131,10 +102,10 @@ class _Distribution:
             return hello
         raise NfbenchError(f"{LOSSES} nodes were lost while they opened their device ({why}).", try_="ray status")
 
-    def _all(self, wanted: Wanted) -> None:
+    def _all(self) -> None:
         """Hand out as many tasks as there is room for, and keep what comes back, until nothing is left."""
         since = time.monotonic()
-        while self.running or (self.waiting and self.refusal is None):
+        while self.running or (self.left and self.refusal is None):
             room = self.fleet.room()
             if room:
                 since = time.monotonic()
@@ -144,20 +115,18 @@ class _Distribution:
                     try_="the same command when it has: it goes on from here",
                 )
             free = room - sum(_share(self.tasks[place]) for place, _ in self.running.values())
-            while self.waiting and self.refusal is None and _share(self.tasks[self.waiting[0]]) <= free:
-                place = self.waiting.pop(0)
-                if self._begin(place, wanted):
+            while self.left and self.refusal is None and _share(self.tasks[self.left[0]]) <= free:
+                place = self.left.pop(0)
+                if self._begin(place):
                     free -= _share(self.tasks[place])
             self._say()
             for ref in self.nodes.ended(self.running):
-                self._ended(ref)
+                self._came_back(ref)
 
-    def _begin(self, place: int, wanted: Wanted) -> bool:
-        task = self.tasks[place]
-        found = [r for rows in self.results if rows is not None for r in rows]
-        if wanted.skip is not None and (why := wanted.skip(task, found)) is not None:
-            self.passed_over[place] = why
+    def _begin(self, place: int) -> bool:
+        if self.passes_over(place):
             return False
+        task = self.tasks[place]
         self.board.begun(place)
         share = _share(task)
         asked = Asked(self._with_checkpoint(task), self.fleet.device, self.study, self.fleet.name, share)
@@ -165,7 +134,7 @@ class _Distribution:
         self.running[ref] = place, time.monotonic()
         return True
 
-    def _ended(self, ref: Any) -> None:
+    def _came_back(self, ref: Any) -> None:
         place, began = self.running.pop(ref)
         task = self.tasks[place]
         try:
@@ -175,7 +144,7 @@ class _Distribution:
             if count < LOSSES:
                 how = "broke on its node" if isinstance(lost, Broken) else "was lost with its node"
                 self.board.note(f"{task.name} {how} ({lost}). It is handed out again.")
-                self.waiting.insert(0, place)
+                self.left.insert(0, place)
                 return
             report = Report(died=f"its node, or its process there, was lost {count} times: {lost}")
         for note in report.notes:
@@ -189,11 +158,12 @@ class _Distribution:
         if (other := self._other_software(task, report.results)) is not None:
             self.refusal = self.refusal or other
             return
-        rows = list(report.results) or [self._row(task, report.died or "it came back without a result")]
+        rows = list(report.results)
+        if not rows:
+            message = report.died or "it came back without a result"
+            rows = [row_of_error(task, task.workload, message, self.hello, self.study)]
         self.keep(rows)
-        self.results[place] = rows
-        self.ran += 1
-        self.board.ended(place, rows, time.monotonic() - began)
+        self.ended(place, rows, time.monotonic() - began)
 
     def _other_software(self, task: Task, rows: Sequence[Result]) -> NfbenchError | None:
         """Why rows of a node that joined later, or was changed since, are not kept; None where they are."""
@@ -217,21 +187,6 @@ class _Distribution:
         if self.said != (count, nodes):
             self.board.going(f"{count} workload{'s'[: count != 1]} on {nodes} node{'s'[: nodes != 1]}")
             self.said = count, nodes
-
-    def _row(self, task: Task, message: str) -> Result:
-        """That of a task which no node could end."""
-        return frame(
-            self.hello.machine,
-            software_of(task, self.hello.software),
-            task.workload,
-            task.entry.sampling,
-            seed=task.seed,
-            round=task.round,
-            turn=0,
-            labels=Labels(session=new_id(), study=self.study),
-            status="error",
-            message=message,
-        )
 
     def _with_checkpoint(self, task: Task) -> Task:
         """A folder holds the checkpoints of one net on one kind of machine with one software."""
@@ -280,3 +235,138 @@ def _sent(task: Task) -> Task:
         given["data_dir"] = "data"
     paths = {name: str(Path(path).expanduser().resolve()) for name, path in given.items() if path is not None}
     return task._replace(entry=task.entry._replace(sources=msgspec.structs.replace(task.entry.sources, **paths)))
+
+
+LOOKS = 1.0
+"""Seconds between two looks at which nodes are alive."""
+
+
+class Fleet:
+    """The nodes whose machines have one ``name``, on ``device``; others that join and are alike are used too.
+
+    Raises:
+        NfbenchError: there is none, one has other software or lacks what the study reads, or they are of several kinds
+            that Ray cannot tell apart.
+    """
+
+    def __init__(self, nodes: Nodes, device: str, sources: Sequence[Sources], note: Callable[[str], None]) -> None:
+        self.nodes, self.device = nodes, device
+        self.accelerator: str | None = None
+        self.cpus = 0.0
+        able = self._able()
+        if not able:
+            gpu = device == "cuda"
+            raise NfbenchError(
+                f"No node of the Ray cluster has a {'GPU' if gpu else 'CPU'} to give.",
+                try_="--device cpu" if gpu else "ray start --num-cpus=N on a node",
+            )
+        seen = nodes.look(able, device, sources)
+        for node, told in seen.items():
+            _check(node, told)
+        kinds: dict[str, list[Node]] = {}
+        for node, told in seen.items():
+            kinds.setdefault(told.name, []).append(node)
+        self.name = max(kinds, key=lambda name: (sum(map(self._units, kinds[name])), name))
+        if len(kinds) > 1:
+            self._keep_apart(kinds, note)
+        _check_software({node: seen[node].software for node in kinds[self.name]})
+        # nodes with more of them are asked for no more, so that all can run all; the lock keeps timings apart there
+        self.cpus = min(node.cpus for node in kinds[self.name])
+        self.count, self.units, self.looked = len(kinds[self.name]), 0, -math.inf
+
+    def need(self, share: float) -> Need:
+        """What a task takes that has this share of a device: of a GPU, or of the CPUs of a node."""
+        if self.device == "cuda":
+            return Need(share, 0, self.accelerator)
+        part = self.cpus * share
+        # Ray gives whole CPUs, or a part of one
+        return Need(0, part if part < 1 else float(int(part)))
+
+    def room(self) -> int:
+        """How many timings all nodes that are alive bear at once."""
+        if time.monotonic() - self.looked > LOOKS:
+            able = self._able()
+            self.count, self.units = len(able), sum(map(self._units, able))
+            self.looked = time.monotonic()
+        return self.units
+
+    def _able(self) -> list[Node]:
+        return [
+            node
+            for node in self.nodes.alive()
+            if self._units(node) and (self.accelerator is None or node.accelerator == self.accelerator)
+        ]
+
+    def _units(self, node: Node) -> int:
+        if self.device == "cuda":
+            return int(node.gpus)
+        return int(node.cpus > 0 and node.cpus >= self.cpus)
+
+    def _keep_apart(self, kinds: dict[str, list[Node]], note: Callable[[str], None]) -> None:
+        names = ", ".join(f"{len(nodes)} × {name}" for name, nodes in kinds.items())
+        mine = {node.accelerator for node in kinds[self.name]}
+        others = {node.accelerator for name, nodes in kinds.items() if name != self.name for node in nodes}
+        if len(mine) != 1 or None in mine or mine & others:
+            raise NfbenchError(
+                f"The nodes of the cluster are of several kinds: {names}.",
+                why="A study is of one machine.",
+                try_="a cluster of one kind, or --shard 1/2 on one kind and 2/2 on the other, without --ray",
+            )
+        (self.accelerator,) = mine
+        note(f"The nodes are of several kinds ({names}); the study runs on those with {self.name}.")
+
+
+def different(one: Software, other: Software) -> tuple[str, str] | None:
+    """What each has that the other has not, as "torch 2.14.0, timm none" and "torch 2.15.0, timm 1.0.31"; None where
+    they are the same. Python's last number is no difference."""
+    a, b = _versions(one), _versions(other)
+    names = [name for name in a if a[name] != b[name]]
+    if not names:
+        return None
+    said = [", ".join(f"{name} {have[name] or 'none'}" for name in names) for have in (a, b)]
+    return said[0], said[1]
+
+
+def _versions(software: Software) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for field in msgspec.structs.fields(software):
+        value = getattr(software, field.name)
+        found[field.name] = None if value is None else str(value)
+    if software.commit is not None:
+        found["commit"] = software.commit[:7] + ("+" if software.dirty else "")
+    # a tree that differs from its commit is told with the commit
+    del found["dirty"]
+    if software.python is not None:
+        found["python"] = ".".join(software.python.split(".")[:2])
+    return found
+
+
+def _check_software(nodes: Mapping[Node, Software | None]) -> None:
+    known = {node: software for node, software in nodes.items() if software is not None}
+    first = next(iter(known), None)
+    if first is None:
+        return
+    said = [
+        f"the node {node.address} has {found[0]} (the first, {first.address}, has {found[1]})"
+        for node, software in known.items()
+        if (found := different(software, known[first])) is not None
+    ]
+    if said:
+        raise NfbenchError(
+            f"The nodes have different software: {'; '.join(said)}.",
+            why="Nothing was handed out: figures of two versions do not belong in one study.",
+            try_="the same environment and the same commit on every node",
+        )
+
+
+def _check(node: Node, told: Seen) -> None:
+    own = nfbench.__version__
+    if told.version != own:
+        has = f"nfbench {told.version}" if told.version else f"no nfbench in its Python {told.python}"
+        raise NfbenchError(
+            f"The node {node.address} has {has}, this is nfbench {own}.",
+            why="Nothing was handed out: figures of two versions do not belong in one study.",
+            try_="the same nfbench on every node, in the environment in which ray start runs",
+        )
+    if told.missing is not None:
+        raise NfbenchError(f"The node {node.address}: {told.missing}", why="Every node reads it by the same path.")

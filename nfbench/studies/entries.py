@@ -1,23 +1,117 @@
-"""A point of a study's grid, a table of settings, becomes an `Entry` here and nowhere else."""
+"""Settings, from flags or from a study file, become records, entries and tasks here and nowhere else.
+
+A setting's name is the field that it fills; a message names it as the flag that it is on the command line.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
+from nfbench.analysis.asked import said
 from nfbench.analysis.stats import LEAST_ROUNDS
-from nfbench.catalog import published
+from nfbench.catalog import datasets, published
 from nfbench.catalog.models import find
-from nfbench.errors import BadStudy, NfbenchError, UnsupportedWorkload
-from nfbench.records import Accuracy, AgcCost, AgcImpl, Dependence, Flops, Sampling, StepTime
-from nfbench.studies import runs, settings
-from nfbench.studies.case import TURN_TIME
-from nfbench.studies.entry import Entry
-from nfbench.studies.runs import Runs
+from nfbench.errors import BadData, BadStudy, NfbenchError, UnsupportedWorkload
+from nfbench.learning.learner import Sources, digest
+from nfbench.records import Accuracy, AgcCost, AgcImpl, Dependence, Flops, Sampling, StepTime, Workload, key
 
+
+class Entry(NamedTuple):
+    """One point of a grid: one workload, or several that take turns.
+
+    ``table`` is the kind of its table in the study file, ``seeds`` are those of training runs, ``time_limit`` caps
+    the seconds of each task, start aside, ``claims`` are those that it is for.
+    """
+
+    table: str
+    workloads: tuple[Workload, ...]
+    sampling: Sampling = Sampling()
+    seeds: tuple[int, ...] = ()
+    sources: Sources = Sources()
+    time_limit: float | None = None
+    claims: tuple[str, ...] = ()
+
+    @property
+    def compared(self) -> tuple[StepTime, StepTime] | None:
+        """The net and the baseline of a ratio."""
+        if self.table != "compare":
+            return None
+        net, baseline = self.workloads
+        assert isinstance(net, StepTime) and isinstance(baseline, StepTime)
+        return net, baseline
+
+
+class Task(NamedTuple):
+    """What is run, resumed, sharded and handed out as a whole: one round or one seed of an entry."""
+
+    entry: Entry
+    round: int = 0
+    seed: int = 0
+
+    @property
+    def workload(self) -> Workload:
+        """Its first workload."""
+        return self.entry.workloads[0]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of its workloads."""
+        return tuple(key(w) for w in self.entry.workloads)
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What two tasks that are the same have in common."""
+        return self.keys, self.round, self.seed
+
+    @property
+    def name(self) -> str:
+        """The task in a few words: "nfnet-f0, batch 64, λ 0.02, seed 1"."""
+        first = self.workload
+        parts = [" against ".join(dict.fromkeys(w.model for w in self.entry.workloads))]
+        parts += said(first)
+        if (pair := self.entry.compared) is not None:
+            other = [part for part in said(pair[1]) if part not in parts]
+            if other or pair[0].model == pair[1].model:
+                parts.append(f"against {', '.join(other) or 'without'}")
+        if self.round or self.entry.sampling.rounds > 1:
+            parts.append(f"round {self.round + 1}")
+        if isinstance(first, Accuracy) and (self.seed or len(self.entry.seeds) > 1):
+            parts.append(f"seed {self.seed}")
+        return ", ".join(parts)
+
+
+def tasks(entries: Sequence[Entry], seed: int = 0) -> list[Task]:
+    """The tasks of the entries in their order, each once; ``seed`` is that of what is no training run."""
+    found = [
+        Task(entry, round, number)
+        for entry in entries
+        for round in range(entry.sampling.rounds)
+        for number in (entry.seeds or (seed,))
+    ]
+    once: dict[tuple[object, ...], Task] = {}
+    for task in found:
+        before = once.setdefault(task.identity, task)
+        if before.entry.claims != task.entry.claims:
+            # measured once, for all that it speaks to
+            claims = tuple(dict.fromkeys((*before.entry.claims, *task.entry.claims)))
+            once[task.identity] = before._replace(entry=before.entry._replace(claims=claims))
+    return list(once.values())
+
+
+TURN_TIME = 3.0
+"""Seconds of timing from which a turn of a comparison counts."""
+
+PATHS = ("data_dir", "checkpoint", "workers")
+_SHARED = ("batch", "micro_batch", "px", "agc", "agc_impl", "sam", "sam_fraction", "sam_scope")
+_SHARES = ("label_smoothing", "drop_rate", "drop_path", "momentum", "alpha")
+_POSITIVE = ("decay_epochs", "decay_rate", "eps")
+_NOT_NEGATIVE = ("warmup_epochs", "weight_decay", "mixup", "cutmix")
+_DEFAULTS = {"within": "1%", "batch": 32, "px": 224, "min-steps": 10, "rounds": 4, "turns": 4, "max-time": 60}
 _BY_TORCHRUN = ("world_size", "broadcast_buffers")
 
 
@@ -35,7 +129,7 @@ CLIP_TIME = 20.0
 _SAMPLING = tuple(name for name in _fields(Sampling) if name != "looks")
 ROUNDS = {"rounds": LEAST_ROUNDS, "turns": 2, "turn_time": TURN_TIME}
 """How a pair is timed unless its table says otherwise: A B B A in each round."""
-_RUN = (*_fields(Accuracy), *runs.PATHS, "seeds", "seed", "max_time")
+_RUN = (*_fields(Accuracy), *PATHS, "seeds", "seed", "max_time")
 _CLIP = ("model", "impl", "clipped", "layout", "within", "max_time")
 TABLES: dict[str, tuple[str, ...]] = {
     "step-time": (*WORKLOAD, *_SAMPLING, *ABOUT),
@@ -64,7 +158,7 @@ def settings_of(table: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in given.items() if k in keys}
 
 
-def entry(table: str, point: Mapping[str, Any], about: Mapping[str, Any], place: int = 0) -> Entry:
+def entry_of(table: str, point: Mapping[str, Any], about: Mapping[str, Any]) -> Entry:
     """The entry of one point of a grid; ``about`` holds what is said about its table.
 
     Raises:
@@ -82,7 +176,7 @@ def entry(table: str, point: Mapping[str, Any], about: Mapping[str, Any], place:
             near = difflib.get_close_matches(claim, _CLAIMS, 1)
             raise BadStudy(f"There is no claim {claim!r}.", try_=near[0] if near else f"one of {', '.join(_CLAIMS)}")
     made = _MAKERS[table](dict(point))
-    return made._replace(table=table, place=place, time_limit=limit, claims=tuple(claims))
+    return made._replace(table=table, time_limit=limit, claims=tuple(claims))
 
 
 def excluding(table: str, exclude: Any) -> None:
@@ -91,13 +185,6 @@ def excluding(table: str, exclude: Any) -> None:
         raise BadStudy("exclude is no list of tables.", try_='exclude = [{ model = "nfnet-f6", batch = 4096 }]')
     for one in exclude:
         known(one, tuple(k for k in TABLES[table] if k not in ABOUT), "exclude", "a table")
-
-
-def run_of(entry: Entry) -> Runs:
-    """The training runs of an entry."""
-    (workload,) = entry.workloads
-    assert isinstance(workload, Accuracy)
-    return Runs(workload, entry.sources, entry.sampling, entry.seeds)
 
 
 def known(table: Mapping[str, Any], keys: tuple[str, ...], file: str, place: str) -> None:
@@ -114,15 +201,15 @@ def known(table: Mapping[str, Any], keys: tuple[str, ...], file: str, place: str
 
 def _step(point: dict[str, Any]) -> Entry:
     _text(point, "model", '"nf-resnet50"')
-    sampling = settings.sampling(_pop(point, _SAMPLING))
-    return Entry("", (settings.workload(point),), sampling)
+    sampling = sampling_of(_pop(point, _SAMPLING))
+    return Entry("", (step_time_of(point),), sampling)
 
 
 def _compare(point: dict[str, Any]) -> Entry:
     for name in ("net", "baseline"):
         if not isinstance(point.get(name), str):
             raise BadStudy(f"{name} is missing or no text.", try_='net = "…" and baseline = "…"')
-    sampling = settings.sampling({**ROUNDS, **_pop(point, _SAMPLING)})
+    sampling = sampling_of({**ROUNDS, **_pop(point, _SAMPLING)})
     sides = []
     for side in ("net", "baseline"):
         own = point.get(f"{side}_settings", {})
@@ -130,7 +217,7 @@ def _compare(point: dict[str, Any]) -> Entry:
             raise BadStudy(f"{side}_settings is no table.", try_=f"{side}_settings = {{ sam = 0.05 }}")
         known(own, WORKLOAD, f"{side}_settings", "the table")
         shared = {k: v for k, v in point.items() if k in WORKLOAD}
-        sides.append(settings.workload({**shared, "model": point[side], **own}))
+        sides.append(step_time_of({**shared, "model": point[side], **own}))
     if sides[0] == sides[1]:
         raise BadStudy(f"{point['net']} is compared with itself.", try_="net_settings or another baseline")
     return Entry("", tuple(sides), sampling)
@@ -144,16 +231,16 @@ def _accuracy(point: dict[str, Any]) -> Entry:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise BadStudy(f"{name} is {value!r}.", try_=f"{name} = {max(least, 3)}")
     _text(point, "model", '"tiny-nfnet"')
-    workload, sources = runs.accuracy(point)
+    workload, sources = accuracy_of(point)
     # nothing is drawn where nothing is trained
     seeds = tuple(range(first, first + (how_many if workload.epochs else 1)))
-    return Entry("", (workload,), runs.sampling(cap), seeds, sources)
+    return Entry("", (workload,), sampling_of({"max_time": cap}), seeds, sources)
 
 
 def _flops(point: dict[str, Any]) -> Entry:
     workload = _plain(Flops, point)
     if not isinstance(workload.px, str):
-        settings.positive("px", workload.px)
+        positive("px", workload.px)
     return Entry("", (workload,))
 
 
@@ -162,16 +249,16 @@ def _dependence(point: dict[str, Any]) -> Entry:
     if workload.batch < 2:
         raise UnsupportedWorkload(f"--batch {workload.batch} has no rest for an image to depend on.", try_="--batch 8")
     if workload.px != "auto":
-        settings.positive("px", workload.px)
+        positive("px", workload.px)
     if not isinstance(workload.agc, str):
-        settings.positive("agc", workload.agc, "--agc 0.01, or --agc none not to clip")
+        positive("agc", workload.agc, "--agc 0.01, or --agc none not to clip")
     return Entry("", (workload,))
 
 
 def _clips(point: dict[str, Any]) -> Entry:
     """All implementations of one net and share take turns with each other and with a copy."""
     asked = point.pop("impl", "all")
-    sampling = settings.sampling({"max_time": CLIP_TIME, **_pop(point, _SAMPLING)})
+    sampling = sampling_of({"max_time": CLIP_TIME, **_pop(point, _SAMPLING)})
     every: tuple[AgcImpl, ...] = get_args(AgcImpl)
     if asked != "all" and asked not in every:
         raise BadStudy(f"impl is {asked!r}.", try_=f"one of {', '.join(every)}, or without it all that run here")
@@ -208,3 +295,213 @@ _MAKERS = {
     "agc-cost": _clips,
     "dependence": _dependence,
 }
+
+
+def step_time_of(settings: Mapping[str, Any]) -> StepTime:
+    """The `StepTime` of settings named like its fields.
+
+    Raises:
+        NfbenchError: a value has the wrong type or range, or the model is unknown; the message names the setting.
+    """
+    return checked_step(_record(StepTime, settings))
+
+
+def sampling_of(settings: Mapping[str, Any]) -> Sampling:
+    """The `Sampling` of settings named like its fields; errors as `step_time_of`."""
+    found: Sampling = _record(Sampling, settings)
+    positive("within", found.within)
+    positive("min-steps", found.min_steps)
+    positive("rounds", found.rounds)
+    positive("turns", found.turns)
+    positive("max-time", found.max_time)
+    if not 0 <= found.turn_time < float("inf"):
+        raise UnsupportedWorkload(f"--turn-time {found.turn_time:g} is negative.", try_="--turn-time 3")
+    return found
+
+
+def checked_step(workload: StepTime) -> StepTime:
+    """``workload`` with its model under the catalogue's name.
+
+    Raises:
+        UnsupportedWorkload: a value that no device could run.
+        UnknownModel: the model is not known.
+    """
+    positive("batch", workload.batch)
+    if workload.px != "train":
+        positive("px", workload.px)
+    if not isinstance(workload.agc, str):
+        positive("agc", workload.agc, "--agc 0.01, or --agc none not to clip")
+    _check_extras(workload)
+    micro_batch = workload.micro_batch
+    if micro_batch != "auto":
+        positive("micro-batch", micro_batch)
+        if workload.batch % micro_batch:
+            near = max(d for d in range(1, min(micro_batch, workload.batch) + 1) if workload.batch % d == 0)
+            raise UnsupportedWorkload(
+                f"--micro-batch {micro_batch} does not divide --batch {workload.batch}.",
+                why="Every pass of an update takes the same number of images.",
+                try_=f"--micro-batch {near}, or --micro-batch auto",
+            )
+    return msgspec.structs.replace(workload, model=find(workload.model).name)
+
+
+def _check_extras(workload: StepTime) -> None:
+    plain = StepTime(model=workload.model)
+    if workload.agc == "none" and workload.agc_impl != "auto":
+        raise UnsupportedWorkload(
+            f"--agc-impl {workload.agc_impl} is of a clip that --agc none leaves out.", try_="one of the two"
+        )
+    if workload.sam != "none":
+        positive("sam", workload.sam, "--sam 0.05, or --sam none")
+    elif msgspec.structs.replace(workload, sam_fraction=plain.sam_fraction, sam_scope=plain.sam_scope) != workload:
+        raise UnsupportedWorkload(
+            "--sam-fraction and --sam-scope are of an ascent that was not asked for.", try_="--sam 0.05 with them"
+        )
+    if not 0 < workload.sam_fraction <= 1:
+        raise UnsupportedWorkload(
+            f"--sam-fraction {workload.sam_fraction:g} is no share of the images.", try_="--sam-fraction 0.2"
+        )
+    if not isinstance(workload.ema, str) and not 0 < workload.ema < 1:
+        raise UnsupportedWorkload(f"--ema {workload.ema:g} is not between 0 and 1.", try_="--ema 0.99999")
+
+
+def positive(name: str, value: float, try_: str = "") -> None:
+    """Raise `UnsupportedWorkload` unless ``value``, of flag ``name``, is positive and finite."""
+    if not value > 0 or value == float("inf"):
+        default = _DEFAULTS.get(name, "auto")
+        raise UnsupportedWorkload(f"--{name} {value:g} is not positive.", try_=try_ or f"--{name} {default}")
+
+
+def _record(kind: type[Any], settings: Mapping[str, Any]) -> Any:
+    try:
+        return msgspec.convert(dict(settings), kind)
+    except msgspec.ValidationError as error:
+        raise NfbenchError(f"A setting has a wrong value: {error}.") from error
+
+
+def accuracy_of(given: Mapping[str, Any]) -> tuple[Accuracy, Sources]:
+    """The run of settings named like the fields of `Accuracy` and `Sources`, ``dataset`` and ``weights`` with paths.
+
+    Raises:
+        NfbenchError: a value has the wrong type or range, or the model or data set is unknown; the message names it.
+    """
+    asked = dict(given)
+    found = {name: asked.pop(name, None) for name in PATHS}
+    paths: dict[str, Any] = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in found.items()
+        if value not in (None, "")
+    }
+    dataset = asked.get("dataset", Accuracy(model="").dataset)
+    if isinstance(dataset, str):
+        asked["dataset"], folder = _dataset(dataset)
+        if folder is not None:
+            paths["folder"] = folder
+    weights = asked.get("weights", "none")
+    if isinstance(weights, str) and weights not in ("none", "published"):
+        asked["weights"] = f"file:{_digest(Path(weights))}"
+        paths["weights"] = weights
+    try:
+        workload, sources = msgspec.convert(asked, Accuracy), msgspec.convert(paths, Sources)
+    except msgspec.ValidationError as error:
+        raise NfbenchError(f"A setting has a wrong value: {error}.") from error
+    if sources.workers is not None and sources.workers < 0:
+        raise UnsupportedWorkload(f"--workers {sources.workers} is negative.", try_="--workers 2")
+    return _checked_run(workload), sources
+
+
+def check_sources(sources: Sources) -> None:
+    """Raise `BadData` where a folder of data is not there, before anything slow begins."""
+    for what, path, try_ in (
+        ("The data folder", sources.data_dir, "--data-dir FOLDER"),
+        ("The folder", sources.folder, "--dataset imagefolder:PATH"),
+    ):
+        folder = None if path is None else Path(path).expanduser()
+        if folder is not None and not folder.is_dir():
+            raise BadData(f"{what} {path} {'is a file' if folder.exists() else 'does not exist'}.", try_=try_)
+
+
+def _checked_run(run: Accuracy) -> Accuracy:
+    # what a step and a run have in common is judged in one place
+    step = checked_step(
+        StepTime(
+            model=run.model,
+            **{name: getattr(run, name) for name in _SHARED},
+            ema="none" if run.ema == "auto" else run.ema,
+        )
+    )
+    if run.epochs < 0:
+        raise UnsupportedWorkload(f"--epochs {run.epochs} is negative.", try_="--epochs 10, or 0 to evaluate only")
+    if run.norm == "frozen":
+        raise UnsupportedWorkload(
+            "--norm frozen trains nothing worth an accuracy: it is for time and memory only.", try_="--norm group"
+        )
+    if run.warmup_epochs != "auto" and run.warmup_epochs > run.epochs > 0:
+        raise UnsupportedWorkload(
+            f"--warmup-epochs {run.warmup_epochs:g} is more than --epochs {run.epochs}.", try_="--warmup-epochs auto"
+        )
+    if run.epochs == 0 and run.weights == "none":
+        raise UnsupportedWorkload(
+            "--epochs 0 evaluates weights, and none are given.", try_="--weights published, or --weights FILE"
+        )
+    if run.test_px != "auto":
+        positive("test-px", run.test_px, "--test-px 224, or auto")
+    if run.lr != "auto":
+        positive("lr", run.lr, "--lr 0.1, or --lr auto")
+    for name in _SHARES:
+        value = getattr(run, name)
+        if value != "auto" and not 0 <= value < 1:
+            raise UnsupportedWorkload(
+                f"--{_flag(name)} {value:g} is not from 0 to below 1.",
+                try_=f"--{_flag(name)} {0.9 if name in ('momentum', 'alpha') else 0.1}",
+            )
+    for name in _POSITIVE:
+        if (value := getattr(run, name)) != "auto":
+            positive(_flag(name), value)
+    for name in _NOT_NEGATIVE:
+        value = getattr(run, name)
+        if value != "auto" and not 0 <= value < float("inf"):
+            raise UnsupportedWorkload(f"--{_flag(name)} {value:g} is negative.", try_=f"--{_flag(name)} auto")
+    for name in ("randaugment_layers", "randaugment_magnitude"):
+        value = getattr(run, name)
+        if value != "auto" and run.augment not in ("randaugment", "nfnet"):
+            raise UnsupportedWorkload(
+                f"--{_flag(name)} is of an augmentation that was not asked for.", try_="--augment randaugment with it"
+            )
+        if value != "auto" and value < (name == "randaugment_layers"):
+            raise UnsupportedWorkload(f"--{_flag(name)} {value} is too small.", try_=f"--{_flag(name)} 2")
+    return msgspec.structs.replace(run, model=find(step.model).name)
+
+
+def _dataset(name: str) -> tuple[str, str | None]:
+    """The name that a record holds, and the folder of an ``imagefolder``."""
+    row = datasets.find(name)
+    if row.name != "imagefolder":
+        return row.name, None
+    path = name.partition(":")[2]
+    if not path:
+        raise BadData(
+            "--dataset imagefolder names no folder.",
+            why="It needs one with train/ and val/, a folder for each class in both.",
+            try_="--dataset imagefolder:PATH",
+        )
+    folder = Path(path).expanduser().resolve()
+    # a home folder is called after its user
+    return f"imagefolder:{'home' if folder == Path.home() else folder.name}", str(folder)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return digest(path.expanduser())
+    except IsADirectoryError as error:
+        raise NfbenchError(f"--weights {path} is a folder.", try_="--weights with a file in it") from error
+    except FileNotFoundError as error:
+        raise NfbenchError(
+            f"There is no file of weights {path}.", try_="--weights published, or --weights with the path of a file"
+        ) from error
+    except OSError as error:
+        raise NfbenchError(f"--weights {path} cannot be read: {error.strerror}.") from error
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")

@@ -1,23 +1,17 @@
-"""Runs workloads: here, or each in a process of its own, one after the other or in turns A B B A. Only it keeps."""
+"""Runs the workloads of one command: here, in processes of their own, or against each other. Only it keeps."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 
+from nfbench.analysis import compare, gate, metrics, stats
 from nfbench.analysis.store import new_id
 from nfbench.devices import open_device
-from nfbench.errors import NfbenchError
 from nfbench.measuring.measure import measure
 from nfbench.measuring.outcome import Keep, Labels
 from nfbench.records import Resolved, Result, Sampling, StepTime
-from nfbench.studies.group import Group, Seat, Watcher, running
-from nfbench.studies.process import Process
-from nfbench.studies.study import Part
-
-TOGETHER = 4
-"""Workers that may be alive at once; an idle one holds half a GiB, and on a GPU a context."""
+from nfbench.studies.entries import TURN_TIME
+from nfbench.studies.processes import TOGETHER, Group, Seat, Watcher, crowded, running, start
 
 
 def here(
@@ -34,94 +28,164 @@ def here(
         measure(opened, workload, sampling, keep, seed=seed, watch=watch)
 
 
-def parts(
-    parts: Sequence[Part],
-    *,
-    device: str,
-    seed: int,
-    keep: Callable[[int, Result], None],
-    watch: Watcher,
-    study: str | None = None,
-    kind: str | None = None,
+def in_rounds(
+    workloads: Sequence[StepTime], sampling: Sampling, *, device: str, seed: int, keep: Keep, watch: Watcher
 ) -> None:
-    """Measure each part, every workload in a process of its own; ``keep`` gets the part's place with each result.
+    """Measure the workloads in turns A B B A …, each in a process of its own that lives for one round.
 
-    The workloads of a part take turns A B B A … in processes that live for one round; each round starts fresh ones.
     A workload that fails leaves a row with its status and takes no further turn of that round; the others go on.
-    Import is most of a worker's start, so the workers of a few parts start together, before any of them is timed.
+    Import is most of a worker's start, so the workers of a few rounds start together, before any of them is timed.
 
     Raises:
-        NfbenchError: the device cannot be had, or is not of the ``kind`` for which the parts were chosen.
+        NfbenchError: the device cannot be had.
     """
-    labels = [Labels(session=new_id(), study=study) for _ in parts]
-    settled: dict[int, list[Resolved | None]] = {}
-    rounds = [(place, round) for place, part in enumerate(parts) for round in range(part.sampling.rounds)]
-    for batch in _batches(parts, rounds):
-        groups = {
-            (place, round): Group(
-                [Seat(workload) for workload in parts[place].workloads], device=device, seed=seed, labels=labels[place]
-            )
-            for place, round in batch
-        }
-        with running(list(groups.values()), lambda result: None) as state:
-            start(list(groups.values()), watch, kind)
-            for place, round in batch:
-                state.current, state.keep = groups[place, round], partial(keep, place)
-                # what each auto became in the first round holds for all, so that they replicate each other
-                state.current.settled = settled.setdefault(place, state.current.settled)
-                _turns(parts[place], state.current, round, state.keep, watch)
-                state.current.close()
+    seats = [Seat(workload) for workload in workloads]
+    labels = Labels(session=new_id())
+    # what each auto became in the first round holds for all, so that they replicate each other
+    settled: list[Resolved | None] = [None] * len(seats)
+    at_once = max(1, TOGETHER // len(seats))
+    whole = sampling.rounds * sampling.turns
+    for first in range(0, sampling.rounds, at_once):
+        rounds = range(first, min(first + at_once, sampling.rounds))
+        groups = [Group(seats, device=device, seed=seed, labels=labels) for _ in rounds]
+        with running(groups, keep) as state:
+            start(groups, watch)
+            for round, group in zip(rounds, groups, strict=True):
+                state.current, group.settled = group, settled
+                for turn in range(sampling.turns):
+                    place = f" ({round * sampling.turns + turn + 1}/{whole})" if whole > 1 else ""
+                    group.turn(round, turn, sampling, keep, watch, said=place)
+                group.close()
 
 
-def start(groups: Sequence[Group], watch: Watcher, kind: str | None = None, until: float = math.inf) -> None:
-    """Start the workers of several groups together and wait until all have opened their devices, or failed to.
+TURNS = 2
+"""Turns of a round: A B, then B A, in which a steady drift cancels."""
 
-    It waits no longer than ``until`` on the monotonic clock.
 
-    Raises:
-        NfbenchError: one is not of the ``kind`` that is wanted.
+def sampling_against(rounds: int | None, within: float, max_time: float, nets: int) -> Sampling:
+    """How long to measure ``nets`` against each other: ``rounds``, or where that is None until a look ends it.
+
+    ``max_time`` caps the seconds in which steps are timed, over all rounds and nets; it decides how long a turn is, and
+    at which look there is no time for the next. The rounds of the first look always run.
     """
-    start_all([process for group in groups if not group.alone for process in group.processes], watch, kind, until)
+    looks = gate.LOOKS if rounds is None else ()
+    least = rounds or gate.LOOKS[0]
+    return Sampling(
+        within=within,
+        min_steps=3,
+        rounds=rounds or gate.LOOKS[-1],
+        turns=TURNS,
+        max_time=max(TURN_TIME, max_time / (max(least, stats.LEAST_ROUNDS) * TURNS * nets)),
+        turn_time=min(TURN_TIME, max_time / (least * TURNS * nets)),
+        looks=looks,
+    )
 
 
-def start_all(processes: Sequence[Process], watch: Watcher, kind: str | None = None, until: float = math.inf) -> None:
-    """`start` for workers that are in no group yet."""
-    watch.about("")
-    watch.phase(f"starting {len(processes)} process{'es'[: 2 * (len(processes) != 1)]}")
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.ready(until)
-        _check_kind(process, kind)
+class Versus:
+    """Workloads timed against the first of them, round after round, until the ratios are known well enough.
 
+    ``sampling`` is that of `sampling_against`, ``max_time`` in seconds as there. What each `auto` becomes in the first
+    round holds for all. Where the peaks of all nets do not fit in the memory together, each turn gets fresh processes.
+    A round in which the GPU was slowed down is run again, up to `gate.MOST_VOID` times.
+    """
 
-def _check_kind(process: Process, kind: str | None) -> None:
-    if kind is not None and process.hello is not None and process.hello.machine.device != kind:
-        found = process.hello.machine.device
-        raise NfbenchError(
-            f"The study was laid out for {kind}, but torch sees a {found} device that NVML does not.",
-            try_=f"--device {found}",
+    def __init__(
+        self,
+        workloads: Sequence[StepTime],
+        sampling: Sampling,
+        max_time: float,
+        *,
+        device: str,
+        seed: int,
+        keep: Keep,
+        watch: Watcher,
+    ) -> None:
+        self.workloads, self.sampling, self.max_time = list(workloads), sampling, max_time
+        self.device, self.seed, self.keep, self.watch = device, seed, keep, watch
+        self.labels = Labels(session=new_id())
+        self.settled: list[Resolved | None] = [None] * len(self.workloads)
+        self.failed: set[int] = set()
+        self.alone = False
+        self.results: list[Result] = []
+        self.tried = self.sound = self.void = 0
+        self.timed = self.longest = 0.0
+
+    def run(self) -> list[Result]:
+        """The results of the rounds, whole or not.
+
+        Raises:
+            NfbenchError: the device cannot be had.
+        """
+        for look in self.sampling.looks or (self.sampling.rounds,):
+            if self.sound and self.timed + (look - self.sound) * self.longest > self.max_time:
+                break
+            while self.sound < look and self._comparable():
+                self._rounds(min(look - self.sound, max(1, TOGETHER // len(self.workloads))), look)
+            if not self._comparable() or self._narrow():
+                break
+        return self.results
+
+    def _comparable(self) -> bool:
+        others = len(self.workloads) - 1 - len(self.failed - {0})
+        return 0 not in self.failed and others > 0 and self.void <= gate.MOST_VOID
+
+    def _rounds(self, count: int, look: int) -> None:
+        """Rounds whose processes start together, before any of them is timed."""
+        groups = [self._group() for _ in range(count)]
+        with running(groups, self.keep) as state:
+            start(groups, self.watch)
+            for group in groups:
+                if not self._comparable():
+                    return
+                state.current = group
+                self._round(group, look)
+                group.close()
+
+    def _group(self) -> Group:
+        return Group(
+            [Seat(workload) for workload in self.workloads],
+            device=self.device,
+            seed=self.seed,
+            labels=self.labels,
+            alone=self.alone,
         )
 
+    def _round(self, group: Group, look: int) -> None:
+        group.settled, group.out = self.settled, set(self.failed)
+        if self.alone and not group.alone:
+            group.run_alone()
+            group.out = set(self.failed)
+        words = f" (round {self.sound + 1}, look after {look})" if self.sampling.looks else ""
+        words = words or f" (round {self.sound + 1} of {look})"
+        rows: list[Result] = []
+        turn = 0
+        while turn < TURNS and 0 not in group.out and len(group.out) < len(self.workloads) - 1:
+            results = group.turn(self.tried, turn, self.sampling, self.keep, self.watch, said=words)
+            turn += 1
+            if not group.alone and crowded(results):
+                self.watch.note("They do not fit in the device's memory together: each turn gets fresh processes.")
+                self.alone, turn, rows = True, 0, []
+                # an even number of rounds on, so that the first net still begins
+                self.tried += 2
+                group.run_alone()
+                group.out |= self.failed
+                continue
+            rows += [result for result in results if result is not None]
+        self.failed |= group.out
+        self.tried += 1
+        self.results += rows
+        if not self._comparable():
+            return
+        if any(map(metrics.voided, rows)):
+            self.void += 1
+            return
+        seconds = sum(t for r in rows if (blocks := r.reading("block_time")) is not None for t in blocks.finite)
+        self.sound, self.timed, self.longest = self.sound + 1, self.timed + seconds, max(self.longest, seconds)
 
-def _batches(parts: Sequence[Part], rounds: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """(Part, round)s whose workers start together: at most `TOGETHER` workers, a part never torn apart."""
-    batch: list[tuple[int, int]] = []
-    workers = 0
-    for place, round in rounds:
-        more = len(parts[place].workloads)
-        if batch and workers + more > TOGETHER:
-            yield batch
-            batch, workers = [], 0
-        batch.append((place, round))
-        workers += more
-    if batch:
-        yield batch
-
-
-def _turns(part: Part, group: Group, round: int, keep: Keep, watch: Watcher) -> None:
-    sampling = part.sampling
-    whole = sampling.rounds * sampling.turns
-    for turn in range(sampling.turns):
-        done = round * sampling.turns + turn + 1
-        group.turn(round, turn, sampling, keep, watch, said=f" ({done}/{whole})" if whole > 1 else "")
+    def _narrow(self) -> bool:
+        """Whether each ratio's interval is as narrow as wanted."""
+        first, *others = self.workloads
+        there = [other for place, other in enumerate(others, 1) if place not in self.failed]
+        ratios = [compare.paired(self.results, first, other) for other in there]
+        widths = [(r.estimate.half_width, r.estimate.value) for r in ratios if r is not None]
+        return bool(widths) and all(half is not None and half <= self.sampling.within * value for half, value in widths)

@@ -48,33 +48,29 @@ decide.
 from __future__ import annotations
 
 import difflib
+import itertools
+import json
+import math
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 import nfbench
 from nfbench.analysis.acceptance import Accept
 from nfbench.analysis.verdicts import COUNTS
+from nfbench.catalog.models import find
 from nfbench.errors import BadStudy, NfbenchError
 from nfbench.records import Record, Sampling, StepTime
-from nfbench.studies import accepts, entries
-from nfbench.studies.entries import TABLES, known
-from nfbench.studies.entry import Entry
-from nfbench.studies.grid import axis, matches, points
-from nfbench.studies.runs import Runs
+from nfbench.studies.entries import ABOUT, TABLES, WORKLOAD, Entry, entry_of, excluding, known, settings_of
 
 TOP = ("title", "question", "figures", "counts_only", "settings", "models", *TABLES, "accept")
 DEVICES = ("cpu", "cuda")
 FULL = "full"
-
-
-class Part(NamedTuple):
-    """Workloads that run together: one by itself, or the two of a ratio in turns."""
-
-    workloads: tuple[StepTime, ...]
-    sampling: Sampling
 
 
 class Study(Record, frozen=True, kw_only=True):
@@ -138,28 +134,20 @@ class Study(Record, frozen=True, kw_only=True):
             try_=f"nfbench run {self.typed} --set scale={other[0]}" if other else "a table without device",
         )
 
-    def parts(self, device: str) -> list[Part]:
-        """The steps to be timed on a kind of device, ratios last; errors as `entries`."""
-        return [
-            Part(tuple(w for w in entry.workloads if isinstance(w, StepTime)), entry.sampling)
-            for entry in self.entries(device)
-            if entry.table in ("step-time", "compare")
-        ]
-
-    def runs(self, device: str) -> list[Runs]:
-        """The nets to be trained on a kind of device; errors as `entries`."""
-        return [entries.run_of(entry) for entry in self.entries(device) if entry.table == "accuracy"]
+    def steps(self, device: str) -> dict[StepTime, Sampling]:
+        """The steps to be timed on a kind of device, ratios last, and for how long each; errors as `entries`."""
+        return {w: entry.sampling for entry in self.entries(device) for w in entry.workloads if isinstance(w, StepTime)}
 
     def _grid(self, table: str, index: int, raw: Mapping[str, Any], strict: bool = False) -> list[Entry]:
         place = f"{self.path.name}, {table}[{index}]"
-        common = entries.settings_of(table, self.tables.get("settings", {}))
-        merged = {**common, **{k: v for k, v in raw.items() if k not in entries.ABOUT}}
-        models = {name: entries.settings_of(table, own) for name, own in self.tables.get("models", {}).items()}
+        common = settings_of(table, self.tables.get("settings", {}))
+        merged = {**common, **{k: v for k, v in raw.items() if k not in ABOUT}}
+        models = {name: settings_of(table, own) for name, own in self.tables.get("models", {}).items()}
         exclude = raw.get("exclude", [])
         try:
-            entries.excluding(table, exclude)
+            excluding(table, exclude)
             found = points(merged, models, exclude, [name for name in common if name not in raw])
-            made = [entries.entry(table, point, raw, index) for point in found]
+            made = [entry_of(table, point, raw) for point in found]
             unmatched = [one for one in exclude if strict and not any(matches(p, one) for p in points(merged, models))]
             if unmatched:
                 raise BadStudy(f"exclude = [{unmatched[0]}] matches no point of the grid.", try_="without it")
@@ -212,10 +200,7 @@ def study(raw: Mapping[str, Any], path: Path, strict: bool = True) -> Study:
         question=raw["question"],
         tables={name: raw[name] for name in ("settings", "models", *TABLES, "accept") if name in raw},
         figures=tuple(figures),
-        accepts=tuple(
-            accepts.one(entry, entries.WORKLOAD, f"{path.name}, accept[{i}]")
-            for i, entry in enumerate(raw.get("accept", []))
-        ),
+        accepts=tuple(_accept(entry, f"{path.name}, accept[{i}]") for i, entry in enumerate(raw.get("accept", []))),
         counts_only=raw.get("counts_only", False),
     )
     for table in TABLES:
@@ -245,8 +230,8 @@ def _check_models(found: Study) -> None:
 
 def _typed(raw: Mapping[str, Any], file: str) -> None:
     """Raise `BadStudy` where a table has the wrong type or an unknown key."""
-    every = {**TABLES, "accept": (*entries.WORKLOAD, "slower", *COUNTS, "until", "reason")}
-    settings = tuple(dict.fromkeys(key for keys in TABLES.values() for key in keys if key not in entries.ABOUT))
+    every = {**TABLES, "accept": (*WORKLOAD, "slower", *COUNTS, "until", "reason")}
+    settings = tuple(dict.fromkeys(key for keys in TABLES.values() for key in keys if key not in ABOUT))
     for name, pattern in (("settings", "[settings]"), ("models", '[models."nfnet-f0"]')):
         if not isinstance(raw.get(name, {}), dict):
             raise BadStudy(f"{file}: {name} has the wrong type.", try_=pattern)
@@ -279,7 +264,7 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for folder in reversed(folders()) for path in sorted(folder.glob("*.toml"))}
 
 
-def find(name: str) -> Study:
+def find_study(name: str) -> Study:
     """The study of that name, or in that file.
 
     Raises:
@@ -300,3 +285,205 @@ def find(name: str) -> Study:
             try_="nfbench run --list, or the path of a .toml file",
         )
     return read(known[name])
+
+
+def with_settings(asked: Study, assignments: Sequence[str]) -> Study:
+    """``asked`` with ``key=value`` in every table that has such a setting, or ``table.key=value`` in one kind only.
+
+    ``scale=tiny`` chooses the tables of that scale. A value is read as in TOML, and as text where that fails.
+
+    Raises:
+        BadStudy: an assignment that is none, a key that no table has, a scale that the study has not.
+    """
+    scale, tables = asked.scale, {name: msgspec.to_builtins(held) for name, held in asked.tables.items()}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        name = name.strip()
+        if not equals or not name or not text.strip():
+            raise BadStudy(f"--set {assignment} sets nothing.", try_="--set batch=64, or --set batch=[32,64]")
+        if name == "scale":
+            scale = text.strip()
+            if scale not in asked.scales:
+                raise BadStudy(
+                    f"{asked.name} has no scale {scale!r}.", try_=" or ".join(f"--set scale={s}" for s in asked.scales)
+                )
+            continue
+        table, _, key = name.rpartition(".")
+        key = key.replace("-", "_")
+        _check_setting(asked, table, key, assignment)
+        for kind in [table] if table else TABLES:
+            # a cap of timings is none of training runs
+            takes = key in TABLES[kind] and (table or key in ABOUT or settings_of(kind, {key: 0}))
+            if takes:
+                for raw in tables.get(kind, []):
+                    raw[key] = value_of(text)
+    top = {"title": asked.title, "question": asked.question, **_top(asked)}
+    # another grid may have no points that are excluded
+    made = study({**top, **tables}, asked.path, strict=not assignments)
+    return msgspec.structs.replace(made, scale=scale, accepts=asked.accepts)
+
+
+def value_of(text: str) -> Any:
+    """What follows a ``=`` on the command line: a value of TOML, several with commas between them, or text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        # 8,16 as a flag takes it
+        return [value_of(part) for part in text.split(",")] if "," in text else text.strip()
+
+
+def _top(asked: Study) -> dict[str, Any]:
+    top: dict[str, Any] = {"counts_only": asked.counts_only}
+    return top | ({"figures": list(asked.figures)} if asked.figures else {})
+
+
+def _check_setting(asked: Study, table: str, key: str, assignment: str) -> None:
+    kinds = [kind for kind in TABLES if asked.tables.get(kind)]
+    if table and table not in kinds:
+        raise BadStudy(f"--set {assignment}: {asked.name} has no [[{table}]].", try_=f"one of {', '.join(kinds)}")
+    keys = [k for kind in ([table] if table else kinds) for k in TABLES[kind] if k not in ABOUT or k == "time_limit"]
+    if key not in keys:
+        near = difflib.get_close_matches(key, keys, 1)
+        raise BadStudy(
+            f"--set {assignment}: nothing of {asked.name} has a setting {key!r}.",
+            why=f"The nearest is {near[0]}." if near else "",
+            try_="--dry-run, which lists what runs",
+        )
+
+
+BY_MODEL = "by model"
+MOST_POINTS = 100_000
+_RANGE = ("from", "to", "factor", "step")
+_NETS = ("model", "net")
+
+
+def points(
+    table: Mapping[str, Any],
+    models: Mapping[str, Mapping[str, Any]],
+    exclude: Sequence[Mapping[str, Any]] = (),
+    common: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """The points of the grid that the axes of ``table`` make, in the order of its keys, the last one fastest.
+
+    ``models`` are settings of single nets. They go before those of ``table`` that are ``common`` to all tables, and the
+    others of ``table`` before them.
+
+    Raises:
+        BadStudy: a range is none, the grid has over 100,000 points, or a net lacks what is ``by model``.
+        UnknownModel: what lacks it is no net.
+    """
+    axes = [[(name, value) for value in axis(name, values)] for name, values in table.items()]
+    count = 1
+    for values in axes:
+        count *= len(values)
+    if count > MOST_POINTS:
+        raise BadStudy(f"The axes make {count:,} workloads, over {MOST_POINTS:,}.", try_="fewer values an axis")
+    found = [_with_model(dict(point), models, common) for point in itertools.product(*axes)]
+    # an axis that a net has one value of would repeat it
+    once = {json.dumps(point, sort_keys=True, default=str): point for point in found}
+    return [point for point in once.values() if not any(matches(point, one) for one in exclude)]
+
+
+def axis(name: str, value: Any) -> list[Any]:
+    """The values of one setting: those of a list or of a range, or the one that there is.
+
+    Raises:
+        BadStudy: a table that is no range.
+    """
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, dict) or name.endswith("_settings"):
+        return [value]
+    if unknown := [key for key in value if key not in _RANGE]:
+        raise BadStudy(f"{name} is no range: {unknown[0]!r} is none of {', '.join(_RANGE)}.", try_=_pattern(name))
+    low, high = value.get("from"), value.get("to")
+    growth = [key for key in ("factor", "step") if key in value]
+    numbers = [v for v in (low, high, *(value[key] for key in growth)) if type(v) in (int, float)]
+    if len(numbers) != 3 or len(growth) != 1:
+        raise BadStudy(
+            f"{name} is no range: it needs numbers from and to, and a factor or a step.", try_=_pattern(name)
+        )
+    low, high, by = numbers
+    if not all(map(math.isfinite, numbers)):
+        raise BadStudy(f"{name} has no end: it needs finite numbers.", try_=_pattern(name))
+    if by <= (1 if growth == ["factor"] else 0) or (growth == ["factor"] and low <= 0):
+        raise BadStudy(f"{name} never gets from {low:g} to {high:g}: {growth[0]} is {by:g}.", try_=_pattern(name))
+    return list(itertools.islice(_range(low, high, by, growth == ["factor"]), MOST_POINTS + 1))
+
+
+def _range(low: float, high: float, by: float, factor: bool) -> Iterator[float]:
+    # counted, not summed up, so that 0.1 in steps of 0.1 ends at 1
+    for place in itertools.count():
+        value = low * by**place if factor else low + by * place
+        if value > high * (1 + 1e-9):
+            return
+        yield value if isinstance(value, int) else float(f"{value:.12g}")
+
+
+def _pattern(name: str) -> str:
+    return f"{name} = {{ from = 2, to = 64, factor = 2 }}"
+
+
+def _with_model(
+    point: dict[str, Any], models: Mapping[str, Mapping[str, Any]], common: Collection[str]
+) -> dict[str, Any]:
+    net = next((point[key] for key in _NETS if key in point), None)
+    own = models.get(net, {}) if isinstance(net, str) else {}
+    point.update({key: value for key, value in own.items() if key not in point or key in common})
+    for name, value in point.items():
+        if value == BY_MODEL:
+            if name not in own:
+                # a name that is misspelt lacks more than that
+                find(str(net))
+                raise BadStudy(
+                    f"{net} has no {name}, which is to be taken by model.", try_=f'[models."{net}"] with {name} = …'
+                )
+            point[name] = own[name]
+    return point
+
+
+def matches(point: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether each setting of ``wanted`` is that of the point, or one of a list has it."""
+    return all(
+        name in point and (point[name] in value if isinstance(value, list) else point[name] == value)
+        for name, value in wanted.items()
+    )
+
+
+def _accept(entry: Mapping[str, Any], place: str) -> Accept:
+    """One ``[[accept]]`` of a study file, which stands at ``place``.
+
+    Raises:
+        BadStudy: it names no model, nothing that is accepted, no day or no reason.
+    """
+    where = {k: v for k, v in entry.items() if k in WORKLOAD}
+    if not isinstance(where.get("model"), str):
+        raise BadStudy(f"{place}: model is missing or no text.", try_='model = "nfnet-f0"')
+    try:
+        where["model"] = find(where["model"]).name
+    except NfbenchError as error:
+        raise BadStudy(f"{place}: {error.what}", why=error.why, try_=error.try_) from error
+    shares = {k: _share(entry[k], f"{place}: {k}") for k in ("slower", *COUNTS) if k in entry}
+    if not shares:
+        raise BadStudy(f"{place} accepts nothing.", try_='slower = "6%"')
+    until = entry.get("until")
+    try:
+        day = until if type(until) is date else date.fromisoformat(str(until))
+    except ValueError:
+        raise BadStudy(f"{place}: until is no day: {until!r}.", try_='until = "2027-01-31"') from None
+    if not isinstance(entry.get("reason"), str) or not entry["reason"].strip():
+        raise BadStudy(f"{place} gives no reason.", try_='reason = "…"')
+    slower = shares.pop("slower", 0.0)
+    return Accept(where=where, until=day, reason=entry["reason"].strip(), slower=slower, counts=shares)
+
+
+def _share(value: object, place: str) -> float:
+    """A share as "6%", "0.06" or 0.06."""
+    try:
+        text = str(value).strip()
+        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 < share < 1:
+        raise BadStudy(f"{place} is no share between 0 and 1: {value!r}.", try_='"6%" or 0.06')
+    return share

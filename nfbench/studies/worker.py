@@ -2,6 +2,11 @@
 
 Requests come on standard input. When that ends, the runner is gone, and so is the worker, whatever it was doing; it
 never writes a file.
+
+What a runner and its worker say to each other is one JSON object a line, requests in, messages out::
+
+    runner  Request …            → worker
+    runner  Hello, Said …, Answer ← worker      (once Hello; an Answer ends each Request)
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import queue
 import signal
 import sys
 import threading
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, Literal, NoReturn
 
 import msgspec
 
@@ -20,10 +25,74 @@ from nfbench.analysis.stats import Estimate
 from nfbench.devices import open_device
 from nfbench.devices.base import OTHER_TREE, Device
 from nfbench.errors import DeviceUnavailable, NfbenchError, Terminated, UnsupportedWorkload
+from nfbench.learning.learner import Sources
 from nfbench.measuring.measure import Measurement
-from nfbench.measuring.outcome import Keep
-from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Result
-from nfbench.studies.messages import Answer, Hello, Message, Request, Said, encoder, requests
+from nfbench.measuring.outcome import Labels
+from nfbench.records import (
+    Accuracy,
+    AgcCost,
+    Dependence,
+    Flops,
+    Machine,
+    Record,
+    Result,
+    Sampling,
+    Software,
+    StepTime,
+    Workload,
+)
+
+
+class Request(Record, frozen=True, kw_only=True):
+    """A workload to be measured, a step in one turn. The worker keeps what it has built while the step stays the same.
+
+    ``counts`` asks for what can be counted, and times nothing. ``sources`` are the paths of a training run, ``beside``
+    the clips with which one takes turns.
+    """
+
+    workload: Workload
+    beside: tuple[AgcCost, ...] = ()
+    sampling: Sampling
+    seed: int = 0
+    round: int = 0
+    turn: int = 0
+    labels: Labels = Labels()
+    counts: bool = False
+    sources: Sources = Sources()
+
+
+class Hello(Record, frozen=True, kw_only=True, tag=True):
+    """The device is open. What the runner needs to write a row for a worker that died."""
+
+    machine: Machine
+    software: Software
+
+
+class Said(Record, frozen=True, kw_only=True, tag=True):
+    """Something for the watch: ``numbers`` are steps, value, low, high and seconds left of a progress."""
+
+    what: Literal["phase", "progress", "going", "note", "waits"]
+    text: str = ""
+    numbers: tuple[float | None, ...] = ()
+
+
+class Answer(Record, frozen=True, kw_only=True, tag=True):
+    """The result, or the worded error that stands in its place; ``fatal`` where no other workload could run either.
+
+    ``more`` came before the result: those of workloads that took turns in one process.
+    """
+
+    result: Result | None = None
+    more: tuple[Result, ...] = ()
+    error: tuple[str, str, str] | None = None
+    fatal: bool = False
+
+
+Message = Hello | Said | Answer
+
+requests = msgspec.json.Decoder(Request)
+messages: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+encoder = msgspec.json.Encoder()
 
 
 class Pipe:
@@ -61,12 +130,101 @@ class Pipe:
         traceback.print_exception(error)
 
 
+class Worker:
+    """Does what it is asked on an open device. What is built for a step stays while the same step is asked for."""
+
+    def __init__(self, device: Device, pipe: Pipe) -> None:
+        self.device, self.pipe = device, pipe
+        self.built: Measurement | None = None
+
+    def answer(self, request: Request) -> None:
+        """Send what came of ``request``.
+
+        Raises:
+            KeyboardInterrupt, Terminated: a signal ended it; what there is has been sent.
+        """
+        workload = request.workload
+        try:
+            if isinstance(workload, Accuracy):
+                self._learn(request, workload)
+            elif isinstance(workload, AgcCost):
+                self._clips(request, workload)
+            elif isinstance(workload, Flops | Dependence):
+                self._count(request, workload)
+            else:
+                self._time(request, workload)
+        except NfbenchError as error:
+            self.pipe.send(_refusal(error, isinstance(error, DeviceUnavailable)))
+        if isinstance(workload, StepTime):
+            # what is cached would be missing from the memory of whose turn it is next
+            self.device.rest()
+
+    def _keep(self, result: Result) -> None:
+        if names := _from_other_tree():
+            result = msgspec.structs.replace(result, notes={**result.notes, OTHER_TREE: names})
+        self.pipe.send(Answer(result=result))
+
+    def _time(self, request: Request, workload: StepTime) -> None:
+        built = self.built
+        if built is None or (built.workload, built.seed) != (workload, request.seed):
+            self.built = built = Measurement(self.device, workload, request.sampling, self._keep, watch=self.pipe)
+        built.sampling, built.seed, built.labels = request.sampling, request.seed, request.labels
+        if request.counts:
+            built.counts(request.round)
+        else:
+            built.turn(request.round, request.turn)
+
+    def _learn(self, request: Request, workload: Accuracy) -> None:
+        from nfbench.learning.fit import Run
+
+        Run(
+            self.device,
+            workload,
+            request.sampling,
+            self._keep,
+            seed=request.seed,
+            watch=self.pipe,
+            labels=request.labels,
+            sources=request.sources,
+        ).run()
+
+    def _count(self, request: Request, workload: Flops | Dependence) -> None:
+        from nfbench.measuring.counted import count
+
+        count(self.device, workload, self._keep, seed=request.seed, watch=self.pipe, labels=request.labels)
+
+    def _clips(self, request: Request, workload: AgcCost) -> None:
+        from nfbench.measuring.clips import ClipCosts
+
+        runs = self.device.clip_impls()
+        here = [w for w in (workload, *request.beside) if w.impl == "copy" or runs[w.impl] is None]
+        if all(w.impl == "copy" for w in here):
+            raise UnsupportedWorkload(
+                f"--agc-impl {workload.impl} does not run on {self.device.machine.name}.",
+                why=f"{runs[workload.impl]}." if workload.impl != "copy" else "",
+                try_="--agc-impl foreach",
+            )
+        kept: list[Result] = []
+        ClipCosts(self.device, request.sampling, kept.append, self.pipe, request.seed, request.labels).run(here)
+        self.pipe.send(Answer(result=kept[-1], more=tuple(kept[:-1])))
+
+
+def opened(wanted: str, pipe: Pipe) -> Worker | None:
+    """A worker on the device ``wanted``, which has said hello; None where it has said why there is none."""
+    try:
+        device = open_device(wanted)
+    except NfbenchError as error:
+        pipe.send(_refusal(error, fatal=True))
+        return None
+    pipe.send(Hello(machine=device.machine, software=device.software()))
+    return Worker(device, pipe)
+
+
 def main(wanted: str) -> None:
     """Serve requests until standard input ends."""
     # whatever a user's factory prints must not end up among the messages
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    pipe = Pipe(out)
     inbox: queue.Queue[Request] = queue.Queue()
     threading.Thread(target=_read, args=(inbox,), daemon=True).start()
 
@@ -74,81 +232,17 @@ def main(wanted: str) -> None:
         raise Terminated
 
     signal.signal(signal.SIGTERM, stop)
-    try:
-        device = open_device(wanted)
-    except NfbenchError as error:
-        pipe.send(Answer(error=(error.what, error.why, error.try_), fatal=True))
-        return
-    pipe.send(Hello(machine=device.machine, software=device.software()))
-    built: Measurement | None = None
-
-    def answer(result: Result) -> None:
-        if names := _from_other_tree():
-            result = msgspec.structs.replace(result, notes={**result.notes, OTHER_TREE: names})
-        pipe.send(Answer(result=result))
-
-    while True:
+    worker = opened(wanted, Pipe(out))
+    while worker is not None:
         request = inbox.get()
         try:
-            if isinstance(request.workload, Accuracy):
-                _learn(device, request, answer, pipe)
-                continue
-            if isinstance(request.workload, AgcCost):
-                _clips(device, request, pipe)
-                continue
-            if isinstance(request.workload, Flops | Dependence):
-                from nfbench.measuring.counted import count
-
-                count(device, request.workload, answer, seed=request.seed, watch=pipe, labels=request.labels)
-                continue
-            if built is None or (built.workload, built.seed) != (request.workload, request.seed):
-                built = Measurement(device, request.workload, request.sampling, answer, watch=pipe)
-            built.sampling, built.seed, built.labels = request.sampling, request.seed, request.labels
-            if request.counts:
-                built.counts(request.round)
-            else:
-                built.turn(request.round, request.turn)
-        except NfbenchError as error:
-            fatal = isinstance(error, DeviceUnavailable)
-            pipe.send(Answer(error=(error.what, error.why, error.try_), fatal=fatal))
+            worker.answer(request)
         except (KeyboardInterrupt, Terminated):
             return
-        # what is cached would be missing from the memory of whose turn it is next
-        device.rest()
 
 
-def _learn(device: Device, request: Request, keep: Keep, watch: Pipe) -> None:
-    from nfbench.learning.fit import Run
-
-    assert isinstance(request.workload, Accuracy)
-    Run(
-        device,
-        request.workload,
-        request.sampling,
-        keep,
-        seed=request.seed,
-        watch=watch,
-        labels=request.labels,
-        sources=request.sources,
-    ).run()
-
-
-def _clips(device: Device, request: Request, pipe: Pipe) -> None:
-    from nfbench.measuring.clips import ClipCosts
-
-    assert isinstance(request.workload, AgcCost)
-    runs = device.clip_impls()
-    asked = [request.workload, *request.beside]
-    here = [w for w in asked if w.impl == "copy" or runs[w.impl] is None]
-    if all(w.impl == "copy" for w in here):
-        raise UnsupportedWorkload(
-            f"--agc-impl {asked[0].impl} does not run on {device.machine.name}.",
-            why=f"{runs[asked[0].impl]}." if asked[0].impl != "copy" else "",
-            try_="--agc-impl foreach",
-        )
-    kept: list[Result] = []
-    ClipCosts(device, request.sampling, kept.append, pipe, request.seed, request.labels).run(here)
-    pipe.send(Answer(result=kept[-1], more=tuple(kept[:-1])))
+def _refusal(error: NfbenchError, fatal: bool) -> Answer:
+    return Answer(error=(error.what, error.why, error.try_), fatal=fatal)
 
 
 def _from_other_tree() -> str:

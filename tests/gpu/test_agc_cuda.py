@@ -9,7 +9,7 @@ import torch
 from clip_cases import Whole, twin
 from torch import Tensor, nn
 
-from nfbench.nets import agc, agc_triton
+from nfbench.nets import agc, agc_fused
 from nfbench.nets.agc import adaptive_clip_grad_, agc_parameters
 from nfbench.nets.build import awaken, build
 
@@ -21,7 +21,7 @@ CUDA = torch.device("cuda", 0)
 def fused_runs() -> Iterator[None]:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
-    if (why := agc_triton.refusal(CUDA)) is not None:
+    if (why := agc_fused.refusal(CUDA)) is not None:
         pytest.skip(f"the fused clip does not run here: {why}")
     torch.manual_seed(0)
     yield
@@ -64,7 +64,7 @@ def test_half_precision_gradients_agree_with_the_reference(dtype: torch.dtype) -
 
 def test_it_is_the_default_and_takes_two_launches_of_its_own() -> None:
     assert agc.default_impl(CUDA) == "fused"
-    plan = agc_triton.Fused(gradients_of("nfnet-f0"))
+    plan = agc_fused.Fused(gradients_of("nfnet-f0"))
     plan(0.01, agc.EPS)
     assert len(plan.launches) == 2 and not plan.rest
 
@@ -97,7 +97,7 @@ def test_nothing_waits_for_the_gpu_even_where_gradients_move() -> None:
 def test_it_is_safe_in_a_cuda_graph_beside_calls_outside_of_it() -> None:
     parameters = [p for p in gradients_of("tiny-nfnet") if p.grad is not None]
     source = [0.02 * torch.randn_like(p) for p in parameters]
-    plan = agc_triton.Fused(parameters)
+    plan = agc_fused.Fused(parameters)
     plan(0.01, agc.EPS)
     torch.cuda.synchronize()
     for p in parameters:
@@ -132,7 +132,7 @@ def test_it_is_safe_in_a_cuda_graph_beside_calls_outside_of_it() -> None:
 def test_a_capture_without_a_call_before_it_says_what_to_do() -> None:
     p = nn.Parameter(torch.ones(4, 8, device=CUDA))
     p.grad = torch.ones_like(p)
-    plan = agc_triton.Fused([p])
+    plan = agc_fused.Fused([p])
     graph = torch.cuda.CUDAGraph()
     with pytest.raises(RuntimeError, match="Clip once outside of the CUDA graph"), torch.cuda.graph(graph):
         plan(0.01, agc.EPS)
@@ -141,7 +141,7 @@ def test_a_capture_without_a_call_before_it_says_what_to_do() -> None:
 def test_a_gradient_on_another_stream_is_clipped_there() -> None:
     p = nn.Parameter(torch.ones(64, 1024, device=CUDA))
     p.grad = torch.ones_like(p)
-    plan = agc_triton.Fused([p])
+    plan = agc_fused.Fused([p])
     plan(0.01, agc.EPS)
     torch.cuda.synchronize()
     stream = torch.cuda.Stream()

@@ -19,8 +19,8 @@ from nfbench import units
 from nfbench.analysis import lines
 from nfbench.analysis.accuracy import front
 from nfbench.analysis.rows import Row
-from nfbench.catalog import macs, published
-from nfbench.catalog.models import FAMILIES, NETS, Net
+from nfbench.catalog import published
+from nfbench.catalog.models import FAMILIES, NETS, Net, counted
 from nfbench.showing.figures.canvas import (
     DASHES,
     Label,
@@ -144,8 +144,8 @@ def _at_test_px(rows: Sequence[Row]) -> tuple[Sequence[Row], str, bool]:
     tested = []
     for row in rows:
         if row.get("px") != row.get("test_px"):
-            counted = macs.counted(row["model"], row["test_px"]) if row.get("test_px") else None
-            row = {**row, "macs": counted.macs, "px": row["test_px"]} if counted else row
+            count = counted(row["model"], row["test_px"]) if row.get("test_px") else None
+            row = {**row, "macs": count.macs, "px": row["test_px"]} if count else row
         tested.append(row)
     whole = all(row.get("px") == row.get("test_px") for row in tested)
     shown = tested if whole else rows
@@ -275,7 +275,7 @@ def _families() -> dict[str, list[Reported]]:
     for net in (net for net in NETS if net.family not in _OTHERWISE):
         top = published.top1(net)
         px = (top.px if top else None) or net.test_px
-        count = macs.counted(net.name, px) if top and px else None
+        count = counted(net.name, px) if top and px else None
         if top and px and count:
             points.append(Reported(net, count.macs / 1e9, top.top1, px))
     points.sort(key=lambda point: (FAMILIES.index(point.net.family), point.gmacs))

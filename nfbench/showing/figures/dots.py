@@ -67,7 +67,7 @@ class Dot(NamedTuple):
     named: str
     values: Sequence[Value | None]
     why: str = ""
-    reported: Sequence[published.Ratio] = ()
+    reported: Sequence[published.ReportedRatio] = ()
     text: str = ""
 
 
@@ -230,7 +230,7 @@ def _axis(axes: Axes, panel: Panel, values: Sequence[float], inches: float) -> N
         axes.xaxis.set_major_locator(MultipleLocator(2.0 ** math.ceil(math.log2(max(values) / 4))))
 
 
-def _source(reported: published.Ratio) -> str:
+def _source(reported: published.ReportedRatio) -> str:
     """Who says it, each work named once: "arXiv 2102.06171, Table 3 and Table 6, TPUv3"."""
     work = reported.source.partition(",")[0]
     # claims name the device as a part of the table, tables after a comma

@@ -34,7 +34,7 @@ class FakeCheckpoints(Checkpoints):
 
 
 class FakeLearner:
-    """Implements `nfbench.learning.fit.Learner` on a fake clock."""
+    """Implements `nfbench.learning.learner.Learner` on a fake clock."""
 
     checkpoints: type[Checkpoints] = FakeCheckpoints
 
@@ -102,8 +102,8 @@ class FakeLearner:
 
     def scores(self) -> dict[str, float]:
         top1 = 1 - 2.0**-self.epochs
-        found = {"top1": top1, "top5": (1 + top1) / 2, "test_loss": 1 - top1}
-        return {**found, "batch_top1": top1 + 1 / 64} if self.normalized else found
+        scores = {"top1": top1, "top5": (1 + top1) / 2, "test_loss": 1 - top1}
+        return {**scores, "batch_top1": top1 + 1 / 64} if self.normalized else scores
 
     def unreadable(self) -> list[str]:
         return []

@@ -2,8 +2,16 @@
 
 One program a unit. A table on the device holds the address of every weight and gradient; `zero_grad` moves gradients,
 so the addresses are compared at each call and where one has moved the table goes over anew, from pinned memory, without
-waiting. Shapes, types and strides decide which units there are and how each is read (`agc_layout`), and are looked at
-whenever a gradient is another tensor than before.
+waiting. Shapes, types and strides decide which units there are and how each is read, and are looked at whenever a
+gradient is another tensor than before.
+
+Units whose rows begin and end on 16 bytes and fit in one block are read once, with vector loads, and written only where
+they are clipped; all others take a loop. Each pair of types, weight and gradient, takes launches of its own.
+
+::
+
+    unit ──owner──▶ parameter ──table──▶ address of W, address of G (0 where there is no gradient)
+      └── unit − first[parameter] = row;  row · length[parameter] = its first element
 """
 
 from __future__ import annotations
@@ -14,15 +22,21 @@ import importlib.util
 import os
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nfbench.nets.agc_foreach import Units, foreach
-from nfbench.nets.agc_layout import ALIGNED, Kind, Launch, kind_of, lay_out
-from nfbench.nets.agc_units import LEAST_NORM
+from nfbench.errors import reason
+from nfbench.nets.agc_units import LEAST_NORM, SPARSE, Units, foreach, rows, units_of
+
+ALIGNED = 16
+"""Bytes that one vector load takes."""
+
+_LARGEST_BLOCK = 4096
+_LOOP_BLOCK = 1024
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 SPREAD = 64
 """Counters that the programs add to: one alone would be waited for by all of them."""
@@ -82,7 +96,7 @@ def _tried(device: torch.device) -> str | None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # a compiler, a driver or Triton itself that is missing or too old says so in many ways
-        return f"{type(error).__name__}: {error}".partition("\n")[0]
+        return reason(error)
 
 
 def _capturing() -> bool:
@@ -115,7 +129,7 @@ class Fused:
         self.table: Tensor | None = None
         self.launches: list[Launch] = []
         self.rest: list[int] = []
-        self.kinds: list[Kind | None] = [None] * len(parameters)
+        self.kinds: list[ParameterKind | None] = [None] * len(parameters)
         self.spares: list[tuple[Tensor, Tensor]] = []
         self.given: list[tuple[Tensor, Tensor]] = []
 
@@ -225,3 +239,92 @@ class Fused:
         _captured.append((*pair, self.launches))
         self.table = pair[1]
         self.table.copy_(pair[0], non_blocking=True)
+
+
+class ParameterKind(NamedTuple):
+    """What decides how a parameter is laid out; ``length`` is the number of elements of each of its units."""
+
+    units: int
+    length: int
+    weight: torch.dtype
+    gradient: torch.dtype
+    scattered: bool
+    aligned: bool
+
+
+class Launch(NamedTuple):
+    """The units of one launch: the parameter of each, and the static part of the table.
+
+    ``owner`` is (units of the launch,) in int32; ``first`` and ``length`` are (parameters of the net,) in int64. Each
+    program takes ``block`` elements at a time. ``like``, of weight and gradient, only gives the types.
+    """
+
+    owner: Tensor
+    first: Tensor
+    length: Tensor
+    block: int
+    aligned: bool
+    like: tuple[Tensor, Tensor]
+
+
+def kind_of(parameter: Tensor, gradient: Tensor) -> ParameterKind:
+    """The kind of a parameter with this gradient.
+
+    Raises:
+        ValueError: the gradient is sparse.
+    """
+    if gradient.layout != torch.strided:
+        raise ValueError(SPARSE.format(gradient.layout))
+    aligned = not (parameter.data_ptr() | gradient.data_ptr()) % ALIGNED
+    units = units_of(parameter)
+    length = parameter.numel() // units if units else 0
+    dense = gradient.shape == parameter.shape and all(rows(x.detach()) is not None for x in (parameter, gradient))
+    return ParameterKind(units, length, parameter.dtype, gradient.dtype, not dense, aligned)
+
+
+def lay_out(kinds: Sequence[ParameterKind | None], device: torch.device) -> tuple[list[Launch], list[int]]:
+    """The launches on ``device`` for parameters of these kinds, and the places of those that no kernel takes.
+
+    None stands for a parameter that has had no gradient yet. Allocates on the device, without waiting for it.
+    """
+    groups: dict[tuple[bool, torch.dtype, torch.dtype], list[int]] = {}
+    rest = []
+    for i, kind in enumerate(kinds):
+        if kind is None or not kind.units * kind.length:
+            continue
+        if kind.scattered or kind.weight not in _DTYPES or kind.gradient not in _DTYPES:
+            rest.append(i)
+            continue
+        narrow = min(kind.weight.itemsize, kind.gradient.itemsize)
+        whole = kind.aligned and not kind.length * narrow % ALIGNED
+        aligned = whole and kind.length <= _LARGEST_BLOCK and kind.units > 1
+        groups.setdefault((aligned, kind.weight, kind.gradient), []).append(i)
+    return [_launch(kinds, places, device, *key) for key, places in groups.items()], rest
+
+
+def _launch(
+    kinds: Sequence[ParameterKind | None],
+    places: list[int],
+    device: torch.device,
+    aligned: bool,
+    weight: torch.dtype,
+    gradient: torch.dtype,
+) -> Launch:
+    own = [kind for i in places if (kind := kinds[i]) is not None]
+    units, lengths = np.array([k.units for k in own]), np.array([k.length for k in own])
+    first, length = (np.zeros(len(kinds), dtype=np.int64) for _ in range(2))
+    first[places], length[places] = np.cumsum(units) - units, lengths
+    longest = 1 << (int(lengths.max()) - 1).bit_length()
+
+    def there(values: np.ndarray[Any, Any]) -> Tensor:
+        host = torch.from_numpy(values)
+        return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
+
+    return Launch(
+        there(np.repeat(np.array(places, dtype=np.int32), units)),
+        there(first),
+        there(length),
+        max(16, longest if aligned else min(_LOOP_BLOCK, longest)),
+        aligned,
+        (torch.empty(16, dtype=weight, device=device), torch.empty(16, dtype=gradient, device=device)),
+    )

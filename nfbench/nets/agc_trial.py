@@ -10,7 +10,7 @@ from nfbench.catalog.models import Net
 from nfbench.nets import agc
 from nfbench.nets.agc_units import is_vector, unitwise_norm
 from nfbench.nets.build import awaken, build
-from nfbench.nets.operators import Operators
+from nfbench.nets.flops import Operators
 from nfbench.records import AgcCost, Layout
 
 _FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
