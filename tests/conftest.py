@@ -60,9 +60,9 @@ def workers_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all that is measured on the fake device, and has tests of its own."""
-    from nfbench.showing import plots
+    from nfbench.showing.figures import driver
 
-    monkeypatch.setattr(plots, "draw", lambda *_, **__: plots.Drawn([], {}))
+    monkeypatch.setattr(driver, "draw", lambda *_, **__: driver.Drawn([], {}))
 
 
 class Cli:

@@ -144,3 +144,33 @@ def latency_results() -> list[Result]:
                 run(name, 64, clip["agc"] or "none", 0.9 + 0.02 * j + 0.005 * i + 0.002 * s, s) for s in (0, 1, 2)
             ]
     return found
+
+
+def at_rate(rate: float, clip: float) -> Result:
+    """A run at another rate, which no name tells, so that runs share a λ and a batch."""
+    asked = {"batch": 64, "agc": clip, "lr": rate}
+    return accuracy("tiny-nfnet", (0.5, 0.9), agc=clip, run=asked, training={"lr": rate})
+
+
+def mess() -> list[Result]:
+    """All that can be wrong with a sweep at once, on two machines, and more of it than figures have room for."""
+    third = msgspec.structs.replace(CPU, name="../<b>\x1b[31m" + "x" * 10**5)
+    return [
+        *batch_results(),
+        *agc_results(batches=(32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)),
+        *norm_results(),
+        *norm_results(CPU),
+        *layout_results(),
+        *latency_results(),
+        *(step(f"timm:net{i}", b, 0.1, memory=GIB) for i in range(14) for b in (8, 16)),
+        *(step("nfnet-f1", 2**i, 0.1) for i in range(1, 31)),
+        *(step("nfnet-f2", 32 + i, value) for i, value in enumerate((float("nan"), 1e300, 1e-300, 0.0))),
+        *(step(model, b, 0.1, machine=third) for model in ("$\\frac$", "<script>") for b in (8, 2**70)),
+        *(run(f"timm:net{i}", b, "none", 0.5) for i in range(14) for b in (8, 16)),
+        *(run("tiny-nfnet", 64, clip / 1000, 0.9) for clip in range(1, 16)),
+        *(at_rate(rate, 0.5) for rate in (0.1, 0.2, 0.3)),
+        *(run("tiny-resnet", b, clip, None) for b in (8, 16) for clip in (0.01, "none")),
+        run("tiny-resnet", 8, 0.04, float("nan")),
+        accuracy("tiny-nfnet-l", status="error", readings=(), resolved=None, message="broken"),
+        accuracy("tiny-nfnet-s", status="out_of_memory", readings=(once("updates", 1.0),)),
+    ]

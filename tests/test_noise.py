@@ -12,8 +12,10 @@ from make import CPU, H200, once, result, step_times
 from nfbench.analysis.rows import quiet, row, rows
 from nfbench.analysis.sessions import current
 from nfbench.records import Conditions, Resolved, Result, Sampling, StepTime, reading, to_json
-from nfbench.showing import answers, plots, results, study, tables
-from nfbench.showing.kinds import Held
+from nfbench.showing import answers, results, study, tables
+from nfbench.showing.figures import driver
+from nfbench.showing.figures.canvas import looks
+from nfbench.showing.figures.prepared import Held
 
 LOADED = once("others_cpu", 0.31)
 
@@ -120,9 +122,9 @@ def test_it_is_no_side_of_a_ratio_of_a_claim_or_of_an_answer() -> None:
 def test_no_figure_draws_it_and_the_reason_is_listed(kind: str) -> None:
     loaded, well = [timed("resnet50", LOADED)], [timed("resnet26")]
     steps, _ = rows([*loaded, *well])
-    with plots.looks():
-        made = plots.drawings(Held(steps, [*loaded, *well]), [kind])[kind]
-        all_the_same = plots.drawings(Held(rows(loaded, noisy=True)[0], loaded, noisy=True), [kind])[kind]
+    with looks():
+        made = driver.drawings(Held(steps, [*loaded, *well]), [kind])[kind]
+        all_the_same = driver.drawings(Held(rows(loaded, noisy=True)[0], loaded, noisy=True), [kind])[kind]
     assert "resnet50" not in {r["model"] for r in made.drawn}
     told = [*(missing.why for missing in made.missing), *made.notes]
     assert any("noisy" in why for why in told)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from figure_cases import drawn
 from matplotlib.axes import Axes
 from messy import OLDER, steps
 
-from nfbench.analysis.rows import rows
 from nfbench.records import Resolved, Result, StepTime
-from nfbench.showing import plots
-from nfbench.showing.kinds import Held, find
 
 RESOLVED: dict[str, tuple[Any, Any]] = {
     "px": (224, 192),
@@ -69,8 +67,7 @@ def pair(where: str, field: str, **both: Any) -> list[Result]:
 
 def labels(kind: str, results: list[Result]) -> list[str]:
     """The labels of the rows of a figure, in a figure with headers each below its own."""
-    with plots.looks():
-        made = find(kind)(Held(rows(results)[0], results))
+    made = drawn(kind, *results)
     assert len(made.drawn) == len(results) and len(made.figures) == 1
     axes: Axes = made.figures[0][1].axes[0]
     found, head = [], ""
@@ -125,8 +122,7 @@ def test_softwares_are_told_apart_where_all_are_shown(kind: str) -> None:
         for layout, norm in ways
         for older in (False, True)
     ]  # fmt: skip
-    with plots.looks():
-        made = find(kind)(Held(rows(some, everything=True)[0], some, everything=True))
+    made = drawn(kind, *some, everything=True)
     texts = [tick.get_text() for tick in made.figures[0][1].axes[0].get_yticklabels()]
     assert len(made.drawn) == 4 and sum("nfbench 0.0.9" in text for text in texts) == 1
     assert sum("nfbench 0.1.0" in text for text in texts) == 1

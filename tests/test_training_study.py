@@ -16,7 +16,7 @@ from nfbench.analysis.store import load
 from nfbench.errors import NfbenchError
 from nfbench.learning.learner import Sources
 from nfbench.records import Accuracy, Machine, Result
-from nfbench.showing import plots
+from nfbench.showing.figures import driver
 from nfbench.studies import study
 from nfbench.studies.entries import Entry, Task, tasks
 from nfbench.studies.run import Execution, Home, Wanted
@@ -108,7 +108,7 @@ def test_check_says_what_to_type_for_a_study_that_times_nothing(cli: Cli) -> Non
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all that is trained here."""
-    monkeypatch.setattr(plots, "draw", lambda *_, **__: SimpleNamespace(files=[]))
+    monkeypatch.setattr(driver, "draw", lambda *_, **__: SimpleNamespace(files=[]))
 
 
 def test_a_study_is_trained_once_and_then_only_what_is_missing(cli: Cli, no_figures: None) -> None:

@@ -153,7 +153,7 @@ def kind_there(device: str) -> str:
 
 
 def _check_figures(found: Study) -> None:
-    from nfbench.showing.kinds import KINDS
+    from nfbench.showing.figures.table import KINDS
 
     for kind in found.figures:
         known(kind, KINDS, BadStudy, f"{found.path.name}: there is no figure called {kind!r}.")
@@ -163,9 +163,10 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, form
     """Tables on stdout; on stderr all else, and the answer last."""
     from nfbench.analysis.sessions import failed
     from nfbench.showing import accuracy as show_accuracy
-    from nfbench.showing import answers, left_out, plots, report
+    from nfbench.showing import answers, report
     from nfbench.showing import study as show
-    from nfbench.showing.kinds import Held
+    from nfbench.showing.figures import driver
+    from nfbench.showing.figures.prepared import Held
     from nfbench.showing.links import linked
 
     person = format in ("rich", "md")
@@ -199,10 +200,10 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, form
         click.echo(f"The device's page: {linked(page, sys.stderr)}", err=True)
     whole = show.shown(every, everything=False, noisy=noisy)
     held = Held(whole.steps, whole.results, whole.trained, whole.ratios, noisy=noisy)
-    drawn = plots.draw(held, folder / "figures", found.figures)
+    drawn = driver.draw(held, folder / "figures", found.figures)
     if drawn.files:
         click.echo(f"Figures in {linked(folder / 'figures', sys.stderr)}: {_names(drawn.files)}", err=True)
-    for line in left_out.lines(drawn.drawings)[0] if found.figures else ():
+    for line in driver.left_out(drawn.drawings) if found.figures else ():
         click.echo(f"Left out of {line}.", err=True)
     try:
         new = {r.id for r in landing.results}

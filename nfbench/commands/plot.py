@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nfbench import options
-from nfbench.showing.kinds import KINDS
+from nfbench.showing.figures.table import KINDS
 
 if TYPE_CHECKING:
     from nfbench.analysis.where import Condition
@@ -50,10 +50,10 @@ def command(
     from nfbench.analysis.where import parse, select
     from nfbench.commands._landing import newest, say_broken
     from nfbench.errors import BadResults
-    from nfbench.showing import left_out, plots
-    from nfbench.showing.kinds import Held
+    from nfbench.showing.figures import driver
+    from nfbench.showing.figures.prepared import Held
     from nfbench.showing.links import linked
-    from nfbench.showing.study import ratios, write
+    from nfbench.showing.study import ratios
     from nfbench.showing.views import OfRatio, of_ratios
 
     conditions = parse(where)
@@ -74,19 +74,14 @@ def command(
     held = Held(steps, results, trained, taken, everything, partners, noisy)
     folder = out or beside(paths[0]) / "figures"
     asked = list(dict.fromkeys(kinds))
-    drawn = plots.draw(held, folder, asked, tuple(dict.fromkeys(formats)) or ("png", "svg"))
+    drawn = driver.draw(held, folder, asked, tuple(dict.fromkeys(formats)) or ("png", "svg"))
     for path in drawn.files:
         click.echo(linked(path, sys.stdout))
-    heeded = left_out.heeded(drawn.drawings, asked)
-    lines, whole = left_out.lines(heeded)
+    lines = driver.left_out(driver.heeded(drawn.drawings, asked))
     for line in lines:
         click.echo(f"Left out of {line}.", err=True)
-    if whole and drawn.files:
-        # that of an earlier call tells of other figures
-        (folder / left_out.FILE).unlink(missing_ok=True)
-    elif drawn.files:
-        (path,) = write(folder, {left_out.FILE: left_out.table(heeded)})
-        click.echo(f"All that was left out: {linked(path, sys.stderr)}", err=True)
+    if any("; …)" in line for line in lines):
+        click.echo("Where rows are counted, `nfbench table` lists them all.", err=True)
     for line in () if conditions else _unread(results, asked):
         click.echo(f"Left out: {line}", err=True)
     say_broken(loaded.broken)
@@ -104,14 +99,19 @@ def command(
 
 
 def _met(conditions: Iterable[Condition], results: Sequence[Result]) -> list[Result]:
-    """The results but for those of steps whose row, by whatever software, does not meet all conditions."""
-    from nfbench.analysis.rows import choose, rows
-    from nfbench.records import StepTime
+    """The results but for those of steps and of training runs whose row, by whatever software, does not meet all
+    conditions."""
+    from nfbench.analysis import accuracy, rows
+    from nfbench.analysis.rows import choose
+    from nfbench.records import Accuracy, StepTime
 
-    conditions, steps = list(conditions), [r for r in results if isinstance(r.workload, StepTime)]
-    both = zip(rows(steps, everything=True)[0], choose(steps, everything=True).groups, strict=True)
-    kept = {id(r) for row, group in both if all(c.holds(row) for c in conditions) for r in group}
-    return [r for r in results if id(r) in kept or not isinstance(r.workload, StepTime)]
+    conditions = list(conditions)
+    unmet: set[int] = set()
+    for kind, rows_of in ((StepTime, rows.rows), (Accuracy, accuracy.rows)):
+        alike = [r for r in results if isinstance(r.workload, kind)]
+        both = zip(rows_of(alike, everything=True)[0], choose(alike, everything=True).groups, strict=True)
+        unmet |= {id(r) for row, group in both if not all(c.holds(row) for c in conditions) for r in group}
+    return [r for r in results if id(r) not in unmet]
 
 
 def _unread(results: Sequence[Result], asked: Iterable[str]) -> list[str]:

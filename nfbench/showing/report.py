@@ -36,15 +36,19 @@ from nfbench.analysis.sessions import aside
 from nfbench.analysis.store import Loaded, files, load, once
 from nfbench.errors import BadResults, BadStudy
 from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result
-from nfbench.showing import accuracy, answers, comparison, counted, headline, left_out, plots, results, views
+from nfbench.showing import accuracy, answers, comparison, counted, headline, results, views
 from nfbench.showing import claims as show_claims
 from nfbench.showing import clips as show_clips
 from nfbench.showing import sweeps as show_sweeps
 from nfbench.showing.answers import CLAIMS
-from nfbench.showing.kinds import KINDS, Drawing, Held
+from nfbench.showing.figures import driver
+from nfbench.showing.figures.canvas import looks, settle
+from nfbench.showing.figures.driver import Drawing
+from nfbench.showing.figures.prepared import Held
+from nfbench.showing.figures.style import plain
+from nfbench.showing.figures.table import KINDS
 from nfbench.showing.study import Shown, shown
 from nfbench.showing.study import write as write_texts
-from nfbench.showing.style import plain, settle
 from nfbench.showing.tables import Laid
 from nfbench.studies import study
 from nfbench.units import ABSENT, slug
@@ -388,7 +392,7 @@ def _top(seen: Shown, everything: bool) -> Picture | None:
     One that shows a single row, unless that is a ratio, is taken only where there is no other.
     """
     spare = None
-    for kind in (kind for kind in KINDS if KINDS[kind].reads != "nothing"):
+    for kind in KINDS:
         for picture in _draw(seen, [kind], everything)[1][:1]:
             if len(picture.drawn) > 1 or KINDS[kind].reads == "ratios":
                 return picture
@@ -398,9 +402,9 @@ def _top(seen: Shown, everything: bool) -> Picture | None:
 
 def _of_study(seen: Shown, group: Group, everything: bool) -> tuple[list[Picture], list[str]]:
     """The figures that a study asks for, or all that its results hold enough for, and what is in none of them."""
-    wanted = [k for k in group.kinds if k in KINDS] or [k for k, kind in KINDS.items() if kind.reads != "nothing"]
+    wanted = [k for k in group.kinds if k in KINDS] or list(KINDS)
     made, pictures, numbers = _draw(seen, wanted, everything)
-    lines, _ = left_out.lines(left_out.heeded(made, group.kinds))
+    lines = driver.left_out(driver.heeded(made, group.kinds))
     for kind, n in numbers.items():
         if (most := _most(kind)) < n:
             lines.append(f"{kind}: {most} of its {n} figures are in this report; nfbench plot draws all {n}")
@@ -413,9 +417,9 @@ def _draw(
     """What was drawn, the figures that have room in a report, and how many there are of each kind."""
     held = Held(seen.steps, seen.results, seen.trained, seen.ratios, everything, noisy=seen.noisy)
     pictures, numbers = [], Counter[str]()
-    with plots.looks():
-        made = plots.drawings(held, kinds)
-        for kind, _, figure, name in plots.named(held, made):
+    with looks():
+        made = driver.drawings(held, kinds)
+        for kind, _, figure, name in driver.named(held, made):
             numbers[kind] += 1
             if numbers[kind] <= _most(kind):
                 pictures.append(Picture(kind, name, _caption(kind), figure, made[kind].drawn))
@@ -439,7 +443,7 @@ def _svg(figure: Figure) -> str:
     for text in figure.findobj(Text):
         text.set_path_effects([])
     drawn = io.StringIO()
-    with plots.looks(), rc_context({"svg.fonttype": "none"}):
+    with looks(), rc_context({"svg.fonttype": "none"}):
         figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
     return drawn.getvalue().replace("*{", f"{_HALO}*{{", 1)
 

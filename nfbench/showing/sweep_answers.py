@@ -8,8 +8,8 @@ from nfbench import units
 from nfbench.analysis import clips, compare, sweeps
 from nfbench.analysis.rows import Row, machine_names
 from nfbench.records import Machine
+from nfbench.showing.figures.style import plain
 from nfbench.showing.study import Shown
-from nfbench.showing.style import plain
 
 _NAME = 60
 """Characters of a net."""

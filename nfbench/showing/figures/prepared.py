@@ -1,0 +1,348 @@
+"""What figures are drawn from, and rows with what only some kinds want to know of them. Imports no matplotlib."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from nfbench.analysis import accuracy, lines, metrics
+from nfbench.analysis import rows as steps_as_rows
+from nfbench.analysis.accuracy import norm_of
+from nfbench.analysis.compare import Ratio
+from nfbench.analysis.rows import Row, choose, machine_names, software_name
+from nfbench.analysis.sweeps import step
+from nfbench.catalog.models import find, normalizer_free
+from nfbench.errors import UnknownModel
+from nfbench.records import PHASES, Accuracy, Result, StepTime, key
+from nfbench.showing import ratios
+from nfbench.showing.figures.style import drawable, plain, subject
+
+LARGEST = 2.0**62
+"""A batch that no axis can hold."""
+BESIDE_LAYOUT = (
+    *("batch", "px", "norm", "agc", "sam", "sam_fraction", "sam_scope", "ema", "optimizer", "world_size", "software"),
+)
+"""Settings in which rows must be equal to be compared by layout, precision and compile mode."""
+_JOINED = ("machine", "model", "precision", "batch")
+_TIMES = ("step_time", "step_time_low", "step_time_high")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Held:
+    """What figures are drawn from: the rows of steps (``rows``) and of training runs (``trained``) that a table shows,
+    the ratios that were measured in turns, and all results, also those by older software.
+
+    ``everything`` tells that older software is shown too. ``partners`` are steps that training runs may be set against
+    though no figure is asked for that shows them; None: ``rows``. ``noisy`` tells that noisy steps are drawn too.
+    """
+
+    rows: Sequence[Row] = ()
+    results: Sequence[Result] = ()
+    trained: Sequence[Row] = ()
+    ratios: Sequence[Ratio] = ()
+    everything: bool = False
+    partners: Sequence[Row] | None = None
+    noisy: bool = False
+
+    def steps(self) -> list[Result]:
+        """The timed steps among the results."""
+        return [r for r in self.results if isinstance(r.workload, StepTime)]
+
+
+def grouped(values: Iterable[_T], by: Callable[[_T], Hashable]) -> dict[Any, list[_T]]:
+    """The values by what ``by`` says of each, in the order in which that comes first."""
+    groups: dict[Any, list[_T]] = {}
+    for value in values:
+        groups.setdefault(by(value), []).append(value)
+    return groups
+
+
+# what is read
+
+
+def in_turns(held: Held) -> list[Row]:
+    """The ratios as rows, each with its ``ratio`` and the model of its net."""
+    rows = []
+    for row, ratio in zip(ratios.rows(held.ratios), held.ratios, strict=True):
+        model = ratio.net.workload.model
+        rows.append(row | {"ratio": ratio, "model": model, "family": steps_as_rows.family_of(model)})
+    return rows
+
+
+def timed(held: Held) -> list[Row]:
+    """Every timed ``result`` by itself, with its ``seconds`` and a ``number``: the newest of each group of replicates
+    first, what failed last."""
+    groups = choose(held.steps(), held.everything).groups
+    names = machine_names(group[-1].machine for group in groups)
+    placed = []
+    for group in groups:
+        newest = sorted(group, key=lambda r: (r.status == "ok", r.start), reverse=True)
+        placed += list(enumerate(newest))
+    placed.sort(key=lambda one: one[1].start, reverse=True)
+    placed.sort(key=lambda one: (one[0], one[1].status != "ok"))
+    return [
+        _single(result, names[result.machine])
+        | {"batch": result.step.batch, "seconds": metrics.seconds(result), "number": number}
+        for number, (_, result) in enumerate(placed, 1)
+    ]
+
+
+def of_seeds(held: Held) -> list[Row]:
+    """Every training run by itself: ``of`` which net it is, whether it is the one that is ``shown`` of its seed, the
+    ``row`` of them all, and the epoch that it ``diverged_in``, where that is known (0: at its beginning)."""
+    runs = [r for r in held.results if isinstance(r.workload, Accuracy)]
+    groups = choose(runs, held.everything).groups
+    rows = []
+    for place, (row, group) in enumerate(zip(accuracy.rows(runs, held.everything)[0], groups, strict=True)):
+        shown = {id(r) for r in accuracy.of_each_seed(group)}
+        for result in group:
+            common = {name: row[name] for name in ("batch", "agc", "dataset") if name in row}
+            more = {"of": place, "row": row, "shown": id(result) in shown, "diverged_in": _diverged_in(result)}
+            epochs = {"epochs": result.run.epochs, "seed": result.seed}
+            rows.append(_single(result, row["machine"]) | common | epochs | more)
+    return rows
+
+
+def of_softwares(held: Held) -> list[Row]:
+    """The rows of steps by whatever software, with the ``workload``, what each `auto` ``became``, the software as
+    ``recorded``, and ``of`` which workload and machine they are."""
+    steps = held.steps()
+    groups = choose(steps, everything=True).groups
+    return [
+        row
+        | {"workload": group[0].step, "became": group[0].resolved, "recorded": group[0].software}
+        | {"of": (group[0].machine, key(group[0].workload)), "start": min(r.start for r in group)}
+        for row, group in zip(steps_as_rows.rows(steps, everything=True, brief=True)[0], groups, strict=True)
+    ]
+
+
+def _single(result: Result, machine: str) -> Row:
+    model = result.workload.model
+    same = {"model": model, "family": steps_as_rows.family_of(model), "machine": machine, "result": result}
+    return same | {"software": software_name(result.software), "status": result.status}
+
+
+def _diverged_in(result: Result) -> float | None:
+    at, resolved = result.value("diverged_at"), result.resolved
+    if result.status != "diverged" or at is None or resolved is None or resolved.training is None:
+        return None
+    # training takes whole batches only
+    updates = resolved.training.train_images // result.run.batch if result.run.batch > 0 else 0
+    epoch = at / updates if updates > 0 else -1.0
+    return epoch if 0 <= epoch <= result.run.epochs else None
+
+
+READERS: Mapping[str, Callable[[Held], list[Row]]] = {
+    "steps": lambda held: list(held.rows),
+    "trained": lambda held: list(held.trained),
+    "ratios": in_turns,
+    "timed": timed,
+    "seeds": of_seeds,
+    "softwares": of_softwares,
+}
+
+
+# what is added
+
+
+def named(rows: Sequence[Row], swept: Sequence[str]) -> list[Row]:
+    """The rows, each with its ``net``: the model with the settings in which its rows differ beside what is ``swept``.
+
+    Where a model has rows that only the software tells apart, as with --all, its nets bear the software, since no line
+    leads from one to another.
+    """
+    settled = ("model", "machine", "dataset", "batch")
+    same = grouped(rows, lambda row: (*(row.get(k) for k in settled), tuple(lines.settings(row).items())))
+    several = {place[0] for place, alike in same.items() if len({row.get("software") for row in alike}) > 1}
+    parts = grouped(rows, lambda row: row.get("software") if row["model"] in several else None)
+    with_names: list[Row] = []
+    for software, part in parts.items():
+        suffix = f", {plain(str(software), 44)}" if software is not None else ""
+        with_names += [row | {"net": name + suffix} for row, name in zip(part, lines.names(part, swept), strict=True)]
+    return with_names
+
+
+def swept(rows: Sequence[Row]) -> list[Row]:
+    """Rows of steps over batches, with images a second and peak memory."""
+    return named([step(row) for row in rows], ("batch",))
+
+
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """The rows with the ``worth`` of their line, the least for those that go first.
+
+    Of each net that is the λ of the most batches, of several the best; then NF nets without a clip, which is what the
+    figure asks about; then other λs.
+    """
+    worths: dict[object, tuple[float, ...]] = {}
+    place = ("machine", "dataset", "epochs")
+    by_line = grouped(rows, lambda row: (*(row.get(k) for k in place), row["net"]))
+    for alike in grouped(by_line, lambda line: (*line[:-1], _without_clip(line[-1]))).values():
+        ordered = sorted(alike, key=lambda line: (unclipped(by_line[line][0]), *_worth(by_line[line])))
+        for rank, line in enumerate(ordered):
+            last = 1 if unclipped(by_line[line][0]) else 2
+            worths[line] = (last if rank else 0, *_worth(by_line[line]))
+    return [row | {"worth": worths[line]} for line, alike in by_line.items() for row in alike]
+
+
+def _without_clip(net: str) -> str:
+    return ", ".join(part for part in net.split(", ") if not part.startswith("λ "))
+
+
+def unclipped(row: Row) -> bool:
+    """Whether a row is of a net without normalization that was trained without a clip."""
+    return row.get("agc") == "none" and row.get("norm") == "none"
+
+
+def _worth(rows: Sequence[Row]) -> tuple[float, ...]:
+    tops = [row["top1"] for row in rows if "top1" in row]
+    return -len({row["batch"] for row in rows}), -len(tops), -statistics.fmean(tops) if tops else 0.0
+
+
+def joined(held: Held, runs: Sequence[Row]) -> list[Row]:
+    """The runs with the step time of the quickest step of the same net on one device of the same machine, at the same
+    precision and batch, and of what was trained at the same px, where there is one."""
+    steps = grouped(
+        (
+            row
+            for row in (held.rows if held.partners is None else held.partners)
+            if drawable(row.get("step_time")) and row.get("world_size", 1) == 1
+        ),
+        lambda row: tuple(row.get(k) for k in _JOINED),
+    )
+    gpus = {r.machine.name for r in held.results if r.machine.device == "cuda"}
+    with_times = []
+    for run in runs:
+        same = steps.get(tuple(run.get(k) for k in _JOINED), ())
+        same = [row for row in same if not run.get("epochs") or row.get("px") == run.get("px")]
+        quickest = min(same, key=lambda row: float(row["step_time"]), default={})
+        times = {name: quickest[name] for name in _TIMES if name in quickest}
+        with_times.append(run | times | {"gpu": run.get("device") in gpus})
+    return with_times
+
+
+def with_ranks(held: Held, rows: Sequence[Row]) -> list[Row]:
+    """The rows with ``ranks`` where several devices shared the step: by rank the medians of its step, of the step that
+    it takes by itself, and of its phases."""
+    shared = [r for r in held.steps() if r.step.world_size > 1]
+    groups = [(steps_as_rows.row(group, brief=True), group) for group in choose(shared, held.everything).groups]
+    ranked = []
+    for row in rows:
+        # of machines that share a name, only a row among others says which it is of
+        alike = (g for b, g in groups if all(row.get(k) == v for k, v in b.items() if k not in ("machine", "noisy")))
+        ranks = _ranks(next(alike, [])) if row.get("world_size", 1) > 1 else {}
+        ranked.append(row | {"ranks": ranks} if len(ranks) > 1 else row)
+    return ranked
+
+
+def _ranks(results: Sequence[Result]) -> dict[int, dict[str, float]]:
+    values: dict[int, dict[str, list[float]]] = {}
+    for reading in (reading for r in results if metrics.seconds(r) is not None for reading in r.readings):
+        if reading.name in ("step_time", "unsynchronized_step", *PHASES) and reading.scope == "step":
+            sound = [v for v in reading.finite if drawable(v)]
+            values.setdefault(reading.rank, {}).setdefault(reading.name, []).extend(sound)
+    medians = {rank: {n: statistics.median(v) for n, v in each.items() if v} for rank, each in sorted(values.items())}
+    return {rank: each for rank, each in medians.items() if "step_time" in each}
+
+
+def costed(held: Held, rows: Sequence[Row]) -> list[Row]:
+    """Rows of steps with what they cost, and the normalizer-free net that each is compared with as its ``base``."""
+    return [step(row) | {"base": _base(row["model"])} for row in rows]
+
+
+def _base(model: str) -> str:
+    nf = normalizer_free(model)
+    if nf is not None:
+        return nf.name
+    try:
+        return find(model).name
+    except UnknownModel:
+        return model
+
+
+def norm(row: Row) -> str:
+    """The normalization of a row, or of its net."""
+    return str(row.get("norm") or norm_of(row["model"]) or "unknown")
+
+
+def two_norms(rows: Sequence[Row]) -> bool:
+    """Whether a net is there under two norms, or beside its batch-normalized twin."""
+    norms = grouped(rows, lambda row: row["model"])
+    twin = any(name.startswith("bn-") and name.removeprefix("bn-") in norms for name in norms)
+    return twin or any(len({norm(row) for row in alike}) > 1 for alike in norms.values())
+
+
+def way(row: Row) -> tuple[object, ...]:
+    """The layout, precision and compile mode of a row."""
+    return row.get("layout"), row.get("precision"), row.get("compile")
+
+
+# what is in a row
+
+
+def over_batches(row: Row, name: str) -> bool:
+    """Whether a row has a value ``name`` that an axis can hold."""
+    value = row.get(name)
+    timed = name == "peak_memory" or drawable(row.get("step_time"))
+    return timed and value is not None and 1e-12 < value < 1e18
+
+
+def top1(row: Row) -> float | None:
+    """The top-1 of training runs in per cent, where it is one."""
+    value = row.get("top1")
+    return 100 * value if value is not None and 0 <= value <= 1 else None
+
+
+def top1_ends(row: Row) -> tuple[float, float] | None:
+    """The ends of its interval in per cent, cut where no accuracy can be, whatever Student's t allows."""
+    low, high = row.get("top1_low"), row.get("top1_high")
+    return None if low is None or high is None else (100 * max(low, 0.0), 100 * min(high, 1.0))
+
+
+def clip_place(clip: Any) -> float:
+    """Where a λ stands among others: none behind all."""
+    return math.inf if clip == "none" else float(clip)
+
+
+def image_time(row: Row) -> float | None:
+    """Seconds of training on an image."""
+    time = row.get("train_step_time")
+    return time / row["batch"] if time is not None and row["batch"] > 0 else None
+
+
+def costs(row: Row) -> list[float | None]:
+    """What a training run costs, in several ways."""
+    return [row.get("macs"), row.get("params"), image_time(row), row.get("image_energy")]
+
+
+def on_log_axis(cost: float | None) -> bool:
+    """Whether a cost can stand on a logarithmic axis: its ticks overflow with what nothing has cost."""
+    return cost is not None and 1e-15 < cost < 1e18
+
+
+def by_epoch(row: Row, name: str) -> list[float]:
+    """The values of a training run by epoch, NaN where there is none that an axis can hold."""
+    reading = row["result"].reading(name)
+    sound = drawable if name == "train_loss" else is_share
+    return [v if v is not None and sound(v) else math.nan for v in (reading.values if reading else ())]
+
+
+def is_share(value: float) -> bool:
+    """Whether a value is from 0 to 1."""
+    return 0 <= value <= 1
+
+
+def lost(rows: Iterable[Row]) -> list[str]:
+    """How many seeds of each row are in no mean, and why."""
+    notes = []
+    for row in rows:
+        if "top1" in row and row["seeds"] < row["runs"]:
+            first = min(row["diverged_at"], default=None) if "diverged_at" in row else None
+            at = f", the first at update {first}" if first is not None else ""
+            status = str(row["status"]).replace("_", " ")
+            count = f"{row['runs'] - row['seeds']} of {row['runs']} seeds not in the mean ({status}{at})"
+            notes.append(f"{subject(row)}: {count}")
+    return notes

@@ -1,0 +1,238 @@
+"""What the figures of accuracy against its cost mean, and what was reported beside them."""
+
+from __future__ import annotations
+
+import pytest
+from figure_cases import drawn, foot, legend, marked, only, points, texts, why
+from make import CPU, H200, accuracy, each_epoch, once
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from sweep_cases import TINY as FAMILIES
+from sweep_cases import latency_results, run, step
+
+from nfbench.analysis.accuracy import rows
+from nfbench.catalog import models, published
+from nfbench.catalog.models import NETS
+from nfbench.records import Result
+from nfbench.showing.figures.driver import left_out
+from nfbench.showing.figures.style import REPORTED, look
+
+TINY = [net.name for net in NETS if net.family == "tiny"]
+MACS = "MACs of one image at 32 px"
+
+
+def tiny(name: str, top1: float, seed: int = 0, **fields: object) -> Result:
+    counted = models.counted(name, 32)
+    assert counted is not None
+    given = {"macs": counted.macs, "params": counted.params} | fields
+    return accuracy(name, (0.5, top1), seed, **given)  # type: ignore[arg-type]
+
+
+ALL = [tiny(name, 0.85 + 0.01 * i, s) for i, name in enumerate(TINY) for s in (0, 1)]
+
+
+def panel(figure: Figure, label: str) -> Axes:
+    (axes,) = [a for a in figure.axes if label in a.get_xlabel()]
+    return axes
+
+
+def of(*results: Result) -> Figure:
+    return only("accuracy-vs-flops", *results)
+
+
+def bars(axes: Axes) -> list[tuple[float, float]]:
+    segments = [s for c in axes.collections if isinstance(c, LineCollection) for s in c.get_segments()]
+    return [(float(low[1]), float(high[1])) for low, high in segments]
+
+
+def hollow(axes: Axes) -> list[tuple[float, float]]:
+    """Where points stand that were reported: every one of them grey."""
+    lines = [line for line in marked(axes) if line.get_markerfacecolor() == "white"]
+    assert {line.get_color() for line in lines} <= {REPORTED}
+    return [(float(x), float(y)) for line in lines for x, y in zip(*line.get_data(), strict=True)]
+
+
+def test_every_net_is_a_point_at_its_cost_in_each_panel() -> None:
+    energy = (each_epoch("energy", 100.0, 100.0),)
+    figure = of(accuracy("tiny-nfnet", (0.5, 0.9), macs=1e7, params=4e5, train_time=4.0, more=energy))
+    assert points(panel(figure, f"{MACS}, forward")) == [(1e7, 90.0)]
+    assert points(panel(figure, "parameters")) == [(4e5, 90.0)]
+    assert points(panel(figure, "training step time, data included, batch 50")) == [(0.2, 90.0)]
+    assert points(panel(figure, "energy of training on one image")) == [(0.1, 90.0)]
+    panels = figure.axes[:4]
+    assert all(axes.get_xscale() == "log" and axes.get_ylim() == panels[0].get_ylim() for axes in panels)
+    assert panels[0].get_ylabel() == "measured top-1, %" and "measured top-1 on digits" in figure.get_suptitle()
+    assert len(of(accuracy()).axes) == 4, "three costs and what was reported"
+
+
+def test_the_interval_over_seeds_is_drawn_from_end_to_end_and_no_further_than_an_accuracy_can_be() -> None:
+    runs = [tiny("tiny-nfnet", top1, seed) for seed, top1 in enumerate((0.90, 0.91, 0.93))]
+    ((row,), _) = rows(runs)
+    assert bars(panel(of(*runs), MACS)) == [pytest.approx((100 * row["top1_low"], 100 * row["top1_high"]))]
+    assert bars(panel(of(tiny("tiny-nfnet", 0.99), tiny("tiny-nfnet", 0.5, 1)), MACS)) == [(0, 100)]
+
+
+def test_sizes_of_a_tiny_family_are_one_line_and_every_point_has_its_name() -> None:
+    axes = panel(of(*ALL), MACS)
+    assert [len(line.get_xdata()) for line in marked(axes)] == [3, 3, 3, 3]
+    looks = {(line.get_color(), line.get_marker()) for line in marked(axes)}
+    assert looks == {look(name.removeprefix("tiny-")) for name in FAMILIES}
+    assert set(texts(axes)) == {name.removeprefix("tiny-") for name in TINY}
+
+
+def test_the_front_is_a_step_line_of_runs_of_as_many_epochs_as_most_have_and_says_so() -> None:
+    shorter = [
+        accuracy("tiny-nfnet-s", (0.5, 0.7), macs=1e6),
+        accuracy("tiny-nfnet", (0.5, 0.6), macs=2e6),
+        accuracy("tiny-nfnet-l", (0.5, 0.9), macs=4e6),
+    ]
+    longer = accuracy("tiny-resnet", (0.5, 0.9, 0.95, 0.99), macs=1e5)
+    figure = of(longer, *shorter)
+    axes = panel(figure, MACS)
+    (front,) = [line for line in axes.lines if line.get_label() == "_front"]
+    corners = {(float(x), round(float(y))) for x, y in zip(*front.get_data(), strict=True)}
+    assert corners == {(1e6, 70), (4e6, 70), (4e6, 90)} and len(points(axes)) == 4
+    assert "Pareto front: none better for less" in legend(figure)
+    assert "The front is of the 3 runs of 2 epochs; those of 4 are not in it." in foot(figure)
+    assert "The front is of" not in foot(of(*shorter))
+
+
+def test_where_batches_differ_time_is_of_an_image_since_a_step_of_few_is_short() -> None:
+    figure = of(accuracy("tiny-nfnet", train_time=4.0), accuracy("tiny-nfnet", train_time=0.8, run={"batch": 10}))
+    axes = panel(figure, "training time of one image, data included, each at its batch")
+    # 20 updates an epoch, of 50 images and of 10
+    assert [x for x, _ in points(axes)] == pytest.approx([0.004, 0.004])
+    assert not any("step time" in a.get_xlabel() for a in figure.axes)
+
+
+def test_accuracy_never_crosses_data_sets_px_weights_or_machines() -> None:
+    places = (
+        accuracy(),
+        accuracy(run={"dataset": "fashion-mnist"}),
+        accuracy(test_px=40),
+        accuracy(px=40, test_px=40),
+        accuracy(run={"weights": "published"}),
+        accuracy(machine=H200),
+    )
+    found = drawn("accuracy-vs-flops", *places).figures
+    assert [machine for machine, _ in found] == ["A CPU"] * 5 + ["NVIDIA H200"]
+    labels = [str(figure.get_label()) for machine, figure in found if machine == "A CPU"]
+    assert len(set(labels)) == 5 and "fashion-mnist" in labels[1] and labels[2].endswith("tested-at-40px")
+
+
+def test_what_diverged_or_has_no_cost_is_said_and_not_dropped() -> None:
+    bad = [
+        accuracy("tiny-resnet", (0.1,), s, status="diverged", more=(once("diverged_at", 12 + s),), agc=None)
+        for s in (0, 1)
+    ]
+    some = accuracy(seed=1, status="diverged", more=(once("diverged_at", 7),))
+    made = drawn("accuracy-vs-flops", *bad, accuracy(), some, accuracy("tiny-nfnet-s", macs=0.0))
+    assert [row["model"] for row in made.drawn] == ["tiny-nfnet", "tiny-nfnet-s"]
+    first, second, third = left_out({"accuracy-vs-flops": made})
+    assert first.startswith("accuracy-vs-flops: tiny-resnet, batch 50, λ none, digits")
+    assert first.endswith(": diverged, no final top-1 that could be drawn")
+    assert second.endswith("1 of 2 seeds not in the mean (1 ok, 1 diverged, the first at update 7)")
+    assert third.endswith("1 of 2 runs on digits on A CPU have no MACs: they are in the other panels only")
+    for value in (1e-300, 1e300, -1.0, 0.0):
+        none = accuracy("tiny-resnet", (0.5, value), macs=value, params=value, train_time=value)
+        assert drawn("accuracy-vs-flops", none).figures == []
+
+
+def imagenet(name: str, top1: float, px: int, test_px: int, epochs: int = 0) -> Result:
+    counted = models.counted(name, px)
+    assert counted is not None
+    asked = {"epochs": epochs, "weights": "published", "dataset": "imagenet"}
+    clip = 0.01 if name.startswith("nf") else None
+    return accuracy(name, (top1,), px=px, test_px=test_px, agc=clip, run=asked, macs=counted.macs)
+
+
+def test_reported_accuracy_stays_in_a_panel_of_its_own_and_hollow_but_beside_imagenet_at_the_same_px() -> None:
+    figure = of(*ALL)
+    axes = panel(figure, "counted GMACs")
+    assert axes.get_title(loc="left") == "ImageNet, reported: not measured here" and points(axes) == []
+    assert (pytest.approx(12.38, abs=0.01), 83.6) in hollow(axes) and {"F1", "B7"} <= set(texts(axes))
+    assert axes.get_ylim() != figure.axes[0].get_ylim()
+    assert "Results on digits do not carry over to ImageNet." in foot(figure)
+    figure = of(imagenet("resnet50", 0.7, 224, 224), imagenet("nf-resnet50", 0.71, 224, 224))
+    axes = panel(figure, "MACs of one image at 224 px")
+    counted = models.counted("resnet50", 224)
+    assert counted is not None and counted.macs in {round(x) for x, _ in hollow(axes)}
+    assert "reported: resnet, on ImageNet" in legend(figure) and "carry over" not in foot(figure)
+    assert not any("counted GMACs" in a.get_xlabel() for a in figure.axes)
+
+
+def test_nets_on_imagenet_are_sizes_of_their_families_each_at_the_macs_of_its_own_test_px() -> None:
+    sizes = {
+        "nfnet-f0": (192, 256),
+        "nfnet-f1": (224, 320),
+        "efficientnet-b0": (224, 224),
+        "efficientnet-b4": (380, 380),
+    }
+    figure = of(*(imagenet(name, 0.8 + i / 100, *px) for i, (name, px) in enumerate(sizes.items())))
+    axes = panel(figure, "MACs of one image at each net's test px")
+    counts = [count.macs for name, (_, px) in sizes.items() if (count := models.counted(name, px))]
+    lines = [list(line.get_xdata()) for line in marked(axes) if line.get_markerfacecolor() != "white"]
+    assert sorted(lines) == sorted([counts[:2], counts[2:]])
+    assert len(hollow(axes)) > 4
+    assert {"measured: nfnet", "measured: efficientnet", "reported: nfnet, on ImageNet"} <= set(legend(figure))
+    assert "on imagenet, each net at its px, from published weights" in figure.get_suptitle().replace("\n", " ")
+
+
+LATENCY = latency_results()
+
+
+def test_accuracy_against_step_time_joins_runs_and_steps_and_says_how() -> None:
+    figure = only("accuracy-vs-latency", *LATENCY)
+    (axes,) = figure.axes
+    assert len(points(axes)) == 12 and axes.get_xscale() == "log"
+    assert (pytest.approx(0.0102), pytest.approx(90.2)) in points(axes)
+    assert axes.get_xlabel() == "measured time of a training step, batch 64"
+    assert [len(line.get_xdata()) for line in marked(axes)] == [3] * 4
+    assert {(line.get_color(), line.get_marker()) for line in marked(axes)} == {
+        look(family) for family in ("nfnet", "nf-resnet", "resnet", "efficientnet")
+    }
+    assert set(texts(axes)) == {f.removeprefix("tiny-") + size for f in FAMILIES for size in ("-s", "", "-l")}
+    assert foot(figure).startswith("Joined by model, precision and batch: the top-1 is of training runs, the time of")
+    upright = {(round(low, 6), round(high, 6)) for low, high in bars(axes) if low != high}
+    assert upright == {(round(100 * r["top1_low"], 6), round(100 * r["top1_high"], 6)) for r in rows(LATENCY)[0]}
+
+
+def test_a_run_joins_the_quickest_step_of_its_machine_model_precision_and_batch_or_none() -> None:
+    def timed(model: str, seconds: float, batch: int = 64, **more: object) -> Result:
+        return step(model, batch, seconds, **({"px": 32, "machine": CPU} | more))  # type: ignore[arg-type]
+
+    made = drawn(
+        "accuracy-vs-latency",
+        timed("tiny-nf-resnet", 0.2), timed("tiny-nf-resnet", 0.1, layout="nchw", asked={"layout": "nchw"}),
+        timed("tiny-resnet", 0.05), run("tiny-nf-resnet"), run("tiny-resnet", 64, "none", 0.9),
+        *(run("tiny-nfnet", 32), timed("tiny-nfnet", 0.1)),
+        *(run("tiny-nfnet-s"), timed("tiny-nfnet-s", 0.1, precision="bf16")),
+        *(run("tiny-nfnet-l"), timed("tiny-nfnet-l", 0.1, px=64)),
+        *(run("tiny-efficientnet"), timed("tiny-efficientnet", 0.1, machine=H200)),
+        *(run("tiny-resnet-l"), timed("tiny-resnet-l", 0.1, asked={"world_size": 2}, micro_batch=32)),
+    )  # fmt: skip
+    ((_, figure),) = made.figures
+    assert points(figure.axes[0]) == [(pytest.approx(0.102), 97.0), (pytest.approx(0.051), 90.0)]
+    assert len(made.missing) == 5
+    assert why(made) == {"no step of that net was timed on that machine at its precision and batch"}
+    alone = drawn("accuracy-vs-latency", timed("tiny-resnet", 0.05), run("tiny-resnet", 64, "none", 0.9))
+    assert alone.figures == [] and why(alone) == {"one net only; it takes two"}
+
+
+def test_weights_that_were_evaluated_stand_at_the_step_time_of_their_net_at_any_px() -> None:
+    def evaluated(model: str) -> list[Result]:
+        asked = {"epochs": 0, "weights": "published", "dataset": "imagenet", "batch": 32}
+        run = accuracy(model, (0.76,), px=288, agc=None, run=asked, machine=H200)
+        return [run, step(model, 32, 0.1, precision="fp32")]
+
+    figure = only("accuracy-vs-latency", *evaluated("resnet50"), *evaluated("resnet101"))
+    assert "weights that were evaluated" in foot(figure)
+    # beside a GPU the paper's Figure 1 stands as it was reported, in a panel of its own
+    main, beside = figure.axes
+    assert hollow(main) == points(beside) == []
+    nets = [row for row in published.rows("table3.csv") if row["tpuv3_step_ms"] and row["top1"]]
+    assert set(hollow(beside)) == {(float(row["tpuv3_step_ms"]) / 1e3, float(row["top1"])) for row in nets}
+    assert len({line.get_marker() for line in beside.lines}) == len(beside.lines)
+    assert {"F0", "F5 SAM", "B7"} <= set(texts(beside))
+    assert beside.get_xlabel() == "reported time of a training step, TPUv3, batch 32 a device"

@@ -1,0 +1,223 @@
+"""`nfbench plot`: which figures are drawn of which results, where they land, and what is said of the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from conftest import Cli
+from figure_cases import drawn, held, why
+from make import CPU, FAKE, H200, accuracy, once, result
+from matplotlib.figure import Figure
+from sweep_cases import run, step
+
+from nfbench.analysis.store import Writer
+from nfbench.records import AgcCost, Resolved, Result, StepTime
+from nfbench.showing.figures import driver
+from nfbench.showing.figures.driver import Drawing
+from nfbench.showing.figures.prepared import Held
+from nfbench.showing.figures.style import distinct, endings
+from nfbench.showing.figures.table import KINDS
+
+
+def write(*results: Result) -> None:
+    Writer(Path("results")).write(*results)
+
+
+def names(stdout: str) -> list[str]:
+    return [Path(line).name for line in stdout.splitlines()]
+
+
+def test_figures_lie_beside_the_results_or_where_it_is_told(cli: Cli) -> None:
+    write(result(machine=FAKE))
+    done = cli("plot", "results", "--kind", "throughput", "--kind", "step-time", "--kind", "throughput")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [
+        f"results/figures/{name}.{format}" for name in ("throughput", "step-time") for format in ("png", "svg")
+    ]
+    done = cli("plot", "results", "--kind", "step-time", "-o", "elsewhere", "--format", "pdf", "--format", "svg")
+    assert done.stdout.splitlines() == ["elsewhere/step-time.pdf", "elsewhere/step-time.svg"]
+    content = Path("elsewhere/step-time.pdf").read_bytes()
+    assert content.startswith(b"%PDF") and b"/CreationDate" not in content and b"/Producer" not in content
+    # a figure is the same whatever else it is saved as
+    assert Path("elsewhere/step-time.svg").read_bytes() == Path("results/figures/step-time.svg").read_bytes()
+
+
+def test_the_same_results_give_the_same_bytes_in_every_format() -> None:
+    for folder in ("a", "b"):
+        driver.draw(held(result(), result("nfnet-f0")), Path(folder), ["step-time"], ["png", "pdf"])
+    for name in ("step-time.png", "step-time.pdf"):
+        assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
+
+
+def test_nothing_to_draw_is_one_worded_error_after_the_reasons(cli: Cli) -> None:
+    write(result(status="out_of_memory", readings=()))
+    done = cli("plot", "results", "--kind", "step-time", "--kind", "throughput")
+    assert done.exit_code == 1 and done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "Left out of step-time: resnet50, batch 32: out of memory, no step time.",
+        "Left out of throughput: resnet50, batch 32: out of memory, no step time.",
+        "Nothing was drawn: the results hold too little for step-time and throughput.",
+        "What is missing is listed above.",
+        "Try: nfbench plot results, which draws all that they hold enough for",
+    ]
+    assert not Path("results/figures").exists()
+
+
+def test_without_a_kind_only_what_no_figure_shows_is_said(cli: Cli) -> None:
+    failed = [result(f"package.net:n{i}", status="out_of_memory", readings=()) for i in range(9)]
+    write(result(), *failed)
+    done = cli("plot", "results")
+    lines = [line for line in done.stderr.splitlines() if line.startswith("Left out")]
+    assert lines[0].startswith("Left out of step-time: 9 rows (package.net:n0, batch 32; package.net:n1, batch 32; ")
+    assert not any("it takes two" in line for line in lines)
+    assert "Where rows are counted, `nfbench table` lists them all." in done.stderr
+    assert names(done.stdout) == [f"{n}.{f}" for n in ("step-time", "throughput", "steps") for f in ("png", "svg")]
+
+
+def test_results_that_no_figure_reads_are_not_left_out_in_silence(cli: Cli) -> None:
+    clip = AgcCost(model="nfnet-f0", impl="foreach")
+    write(result(workload=clip, resolved=None, readings=(once("clip", 1.0, "s"),)))
+    done = cli("plot", "results", "--kind", "history")
+    assert done.exit_code == 1
+    assert "Left out: 1 result of agc-cost, which `nfbench table` shows." in done.stderr
+    write(accuracy(), accuracy("tiny-resnet", agc=None))
+    assert "accuracy-vs-flops.png" in names(cli("plot", "results").stdout)
+    done = cli("plot", "results", "--kind", "step-time")
+    assert "Left out: 2 results of accuracy, which --kind accuracy-vs-flops draws." in done.stderr
+
+
+def test_a_condition_on_runs_leaves_the_steps_that_they_are_set_against(cli: Cli) -> None:
+    small = Resolved(px=32, micro_batch=50, precision="fp32", layout="nhwc")
+    for model in ("tiny-resnet", "tiny-resnet-s"):
+        write(result(model, resolved=small, workload=StepTime(model=model, batch=50)))
+        write(*(accuracy(model, agc=None, run={"dataset": name}) for name in ("digits", "fashion-mnist")))
+    done = cli("plot", "results", "--kind", "accuracy-vs-latency", "--where", "dataset=fashion-mnist")
+    assert done.exit_code == 0, done.output
+    assert names(done.stdout) == ["accuracy-vs-latency.png", "accuracy-vs-latency.svg"]
+    assert "Left out" not in done.stderr
+    # each run by itself is drawn of what the condition leaves too
+    done = cli("plot", "results", "--kind", "training-curves", "--where", "dataset=digits")
+    assert names(done.stdout) == ["training-curves.png", "training-curves.svg"]
+
+
+def test_a_history_is_drawn_where_two_softwares_were_measured(cli: Cli) -> None:
+    write(result())
+    assert "history" not in cli("plot", "results").output, "nobody asked for it"
+    done = cli("plot", "results", "--kind", "history")
+    assert done.exit_code == 1
+    assert "resnet50, batch 32: a step time by one software only; it takes two." in done.stderr
+    newer = msgspec.structs.replace(result().software, torch="2.16.0")
+    write(result(software=newer, start="2026-02-01T00:00:00.000Z"))
+    done = cli("plot", "results", "--kind", "history")
+    assert done.exit_code == 0 and done.stderr == ""
+    assert names(done.stdout) == ["history.png", "history.svg"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_worded_message(cli: Cli) -> None:
+    write(result())
+    Path("file").write_text("")
+    done = cli("plot", "results", "-o", "file/sub")
+    assert done.exit_code == 1 and "Figures cannot be written to file/sub" in done.stderr
+
+
+def test_machines_get_files_of_their_own_even_where_their_names_begin_alike() -> None:
+    long = [msgspec.structs.replace(CPU, name="m" * 70 + end) for end in "ab"]
+    files = driver.draw(held(*(result(machine=m) for m in (*long, H200))), Path("f"), ["step-time"], ["svg"]).files
+    assert [path.name for path in files] == [
+        f"{name}-step-time.svg" for name in ("m" * 60, f"{'m' * 60}-2", "nvidia-h200")
+    ]
+    # nor where one's name ends as a kind begins
+    made = {"batch-step-time": Drawing([("a", Figure())]), "step-time": Drawing([("a batch", Figure())])}
+    assert [name for *_, name in driver.named(Held(), made)] == ["a-batch-step-time", "a-batch-step-time-2"]
+
+
+@pytest.mark.parametrize("kind", ["batch-accuracy", "training-curves"])
+def test_data_sets_whose_names_are_one_in_a_file_name_have_a_figure_each(kind: str) -> None:
+    of = [
+        run(batch=batch, agc=clip, dataset=f"imagefolder:{name}")
+        for batch in (32, 64)
+        for clip in (0.01, 0.04)
+        for name in ("a.b", "a-b")
+    ]
+    labels = [figure.get_label() for _, figure in drawn(kind, *of).figures]
+    assert labels == ["imagefolder-a-b", "imagefolder-a-b-2"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        ([("m", "digits", "2 epochs")], [""]),
+        ([("m", "a.b", "1"), ("m", "a-b", "1")], ["a-b", "a-b-2"]),
+        # each machine has names of its own
+        ([("m", "a"), ("n", "a")], ["", ""]),
+        ([("m", "a", "1"), ("m", "a", "2"), ("m", "b", "3")], ["a-1", "a-2", "b"]),
+        # a name that looks like another's number
+        ([("m", "a.b"), ("m", "a b 2"), ("m", "a-b")], ["a-b", "a-b-2", "a-b-3"]),
+        ([("m", "x" * 300), ("m", "x" * 301)], ["x" * 60, "x" * 60 + "-2"]),
+    ],
+)
+def test_an_ending_has_what_tells_a_figure_from_others_and_no_two_are_the_same(
+    keys: list[tuple[str, ...]], wanted: list[str]
+) -> None:
+    assert endings(keys) == wanted
+    assert distinct(["a", "a", "a-2", "a-2"]) == ["a", "a-2", "a-2-2", "a-2-3"]
+
+
+# what there is no room for
+
+ROOM = "a figure has room for {}: draw fewer at once, with --where"
+
+
+def test_of_more_rows_than_there_is_room_for_those_at_the_batch_that_most_have_stay() -> None:
+    common = [result(f"package.net:n{i}", times=(0.1,) * 10) for i in range(30)]
+    rare = [step(f"package.net:a{i}", 2**i, 0.1) for i in range(20)]
+    made = drawn("step-time", *rare, *(msgspec.structs.replace(r, machine=H200) for r in common))
+    assert (len(made.drawn), len(made.missing), why(made)) == (40, 10, {ROOM.format("40 rows")})
+    assert sum(row["batch"] == 32 for row in made.drawn) >= 30
+
+
+def test_nets_batches_and_figures_that_have_no_room_are_left_out() -> None:
+    nets = [step(f"timm:net{i:02}", b, 0.1) for i in range(13) for b in (8, 16)]
+    made = drawn("batch-throughput", *nets)
+    assert (len(made.drawn), len(made.missing), why(made)) == (24, 2, {ROOM.format("12 lines")})
+    many = [step("nfnet-f1", 2**i, 0.1) for i in range(30)]
+    made = drawn("batch-throughput", *many, *(step("nfnet-f0", 2**i, 0.2) for i in (28, 29)))
+    kept = {row["batch"] for row in made.drawn if row["net"] == "nfnet-f1"}
+    assert kept == {*(2**i for i in range(22)), 2**28, 2**29} and why(made) == {ROOM.format("24 batches")}
+    made = drawn("agc-heatmap", *(run("tiny-nfnet", 2**i, clip) for i in range(3, 12) for clip in (0.01, 0.02)))
+    assert {row["batch"] for row in made.drawn} == {2**i for i in range(5, 12)}
+    clips = [run("tiny-nfnet", 64, clip / 100) for clip in range(1, 15)]
+    made = drawn("agc-heatmap", *clips, run("tiny-nfnet", 64, "none"))
+    assert len(made.drawn) == 12 and "none" in {row["agc"] for row in made.drawn}
+    made = drawn("agc-lines", *(run(f"timm:net{i:02}", 64, clip) for i in range(13) for clip in (0.01, 0.02)))
+    assert len(made.figures) == 12 and {m.row["model"] for m in made.missing} == {"timm:net12"}
+    assert why(made) == {"there is room for 12 figures: draw fewer at once, with --where"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "results", "reason"),
+    [
+        ("batch-throughput", [step(), run()], "one batch only; it takes two"),
+        ("batch-accuracy", [step(), run()], "one batch only; it takes two"),
+        ("batch-throughput", [step("nfnet-f1", b, None) for b in (8, 16)], "no value that could be drawn"),
+        ("agc-lines", [run(batch=32), run(batch=64)], "one λ only; it takes two"),
+        ("norm-cost", [step(), step("nfnet-f0")], "no other norm of it, nor its twin"),
+        ("layouts", [step(), step("nfnet-f0")], "one layout, precision and compile mode only"),
+        ("history", [step(), step(machine=CPU)], "a step time by one software only; it takes two"),
+        ("training-curves", [accuracy(top1=(0.5,))], "one epoch only, which is no curve"),
+        ("step-time", [result(times=(1e-300,) * 10), result("nfnet-f0", times=(float("nan"),) * 10)], "no step time"),
+        ("steps", [result(times=(1e20,) * 5)], "no step time"),
+        ("phases", [result()], "no time of a phase, as under a CUDA graph, and no energy"),
+    ],
+)
+def test_what_is_nothing_to_compare_or_to_draw_is_no_figure_and_says_why(
+    kind: str, results: list[Result], reason: str
+) -> None:
+    made = drawn(kind, *results)
+    assert made.figures == made.drawn == [] and why(made) == {reason}
+
+
+def test_without_results_there_is_nothing_to_draw_and_nothing_to_leave_out() -> None:
+    assert all(drawn(kind) == Drawing() for kind in KINDS)
