@@ -15,6 +15,8 @@ from make import H200, HOSTILE, accuracy, once, result, turns
 from sweep_cases import agc_results, batch_results
 
 from nfbench.analysis import accuracy as runs
+from nfbench.analysis.clips import clip_rows
+from nfbench.analysis.counted import count_rows
 from nfbench.analysis import clips, compare, counted, relative, rows, sweeps
 from nfbench.records import AgcCost, Dependence, Flops, Resolved, Result, StepTime, reading
 from nfbench.showing import accuracy as show_accuracy
@@ -52,9 +54,9 @@ def of_names(*names: str) -> Kinds:
     return Kinds(
         rows.rows(steps)[0],
         views.of_ratios(ratios(pairs)),
-        clips.rows(costs),
+        clip_rows(costs),
         runs.rows(trained)[0],
-        counted.rows(counts),
+        count_rows(counts),
     )
 
 

@@ -10,7 +10,7 @@ _WORDS = {"agc": "λ {}", "agc_impl": "clip by {}", "px": "{} px", "norm": "{} n
 _UNSAID = ("model", "broadcast_buffers")
 
 
-def said(workload: Workload) -> list[str]:
+def settings_in_words(workload: Workload) -> list[str]:
     """The settings of a workload that are not at their default, and its batch, in words."""
     found = []
     for field in msgspec.structs.fields(type(workload)):

@@ -7,16 +7,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nfbench.analysis import stats
-from nfbench.analysis.rows import machine_names, software_name
+from nfbench.analysis.rows import Row, machine_names, software_name
 from nfbench.records import AgcCost, Machine, Result, Software
 
-Row = dict[str, Any]
-BASELINE = "timm"
+CLIP_BASELINE = "timm"
 
-_Place = tuple[str, str, float, Machine, Software]
+_ClipPlace = tuple[str, str, float, Machine, Software]
 
 
-def rows(results: Iterable[Result]) -> list[Row]:
+def clip_rows(results: Iterable[Result]) -> list[Row]:
     """One row for each net, share of clipped units and implementation, of the newest run of each, in its order.
 
     All in SI units. ``time`` is the geometric mean over turns of the median call, with Student's t over the turns;
@@ -25,7 +24,7 @@ def rows(results: Iterable[Result]) -> list[Row]:
     same turns, ``floor`` the time that those bytes take at it and ``over_floor`` time / floor, paired turn by turn.
     The two ratios have no interval: the turns of one process are one round.
     """
-    turns: dict[tuple[_Place, str], dict[int, Result]] = {}
+    turns: dict[tuple[_ClipPlace, str], dict[int, Result]] = {}
     newest: dict[tuple[object, ...], str | None] = {}
     for result in sorted(results, key=lambda r: r.start):
         workload = result.workload
@@ -39,22 +38,22 @@ def rows(results: Iterable[Result]) -> list[Row]:
         turns.setdefault((place, workload.impl), {})[result.turn] = result
     machines = machine_names(place[3] for place, _ in turns)
     return [
-        _row(place, impl, group, turns.get((place, BASELINE), {}), turns.get((place, "copy"), {}))
+        _clip_row(place, impl, group, turns.get((place, CLIP_BASELINE), {}), turns.get((place, "copy"), {}))
         | {"machine": machines[place[3]], "software": software_name(place[4])}
         for (place, impl), group in turns.items()
         if impl != "copy"
     ]
 
 
-def _row(
-    place: _Place,
+def _clip_row(
+    place: _ClipPlace,
     impl: str,
     group: dict[int, Result],
     baseline: dict[int, Result],
     copies: dict[int, Result],
 ) -> Row:
     last = list(group.values())[-1]
-    times = {turn: time for turn, r in group.items() if (time := _time(r)) is not None}
+    times = {turn: time for turn, r in group.items() if (time := _call_time(r)) is not None}
     found: Row = {
         "kind": "agc-cost",
         "model": place[0],
@@ -72,19 +71,19 @@ def _row(
     if times:
         estimate = stats.mean_of_logs(list(times.values()))
         found |= {"time": estimate.value, "time_low": estimate.low, "time_high": estimate.high}
-        found |= _against(times, baseline)
+        found |= _against_timm(times, baseline)
         found |= _bandwidth(times, estimate.value, last, copies)
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _time(result: Result) -> float | None:
+def _call_time(result: Result) -> float | None:
     """Seconds of one call: the median of a turn."""
     calls = result.reading("clip")
     return statistics.median(calls.finite) if result.status == "ok" and calls and calls.finite else None
 
 
-def _against(times: dict[int, float], baseline: dict[int, Result]) -> Row:
-    pairs = [(its, mine) for turn, mine in times.items() if turn in baseline and (its := _time(baseline[turn]))]
+def _against_timm(times: dict[int, float], baseline: dict[int, Result]) -> Row:
+    pairs = [(its, mine) for turn, mine in times.items() if turn in baseline and (its := _call_time(baseline[turn]))]
     if not pairs:
         return {}
     return {"speedup": stats.mean_of_logs([its / mine for its, mine in pairs]).value}
@@ -95,7 +94,7 @@ def _bandwidth(times: dict[int, float], time: float, result: Result, copies: dic
     if moved is None:
         return {}
     found: Row = {"moved_bytes": moved, "bandwidth": moved / time}
-    rates = {turn: b / t for turn, r in copies.items() if (t := _time(r)) and (b := r.value("moved_bytes"))}
+    rates = {turn: b / t for turn, r in copies.items() if (t := _call_time(r)) and (b := r.value("moved_bytes"))}
     pairs = [(its, rates[turn]) for turn, its in times.items() if turn in rates]
     if pairs:
         found["copy_bandwidth"] = stats.mean_of_logs([rate for _, rate in pairs]).value
@@ -104,7 +103,7 @@ def _bandwidth(times: dict[int, float], time: float, result: Result, copies: dic
     return found
 
 
-def shares(rows: Sequence[Row]) -> list[Row]:
+def clip_shares(rows: Sequence[Row]) -> list[Row]:
     """Of rows of steps: what share of the step the clip is, over the batch sizes of each net."""
     return [
         {**row, "share": row["clip"] / row["step_time"]} for row in rows if row.get("clip") and row.get("step_time")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from nfbench import units
 from nfbench.analysis import gate, metrics, stats
-from nfbench.analysis.asked import said
+from nfbench.analysis.asked import settings_in_words
 from nfbench.analysis.stats import Estimate
 from nfbench.catalog import published
 from nfbench.catalog.models import lookup
@@ -168,7 +168,7 @@ def catalogued(model: str) -> str:
 def named(ratio: Ratio) -> tuple[str, str]:
     """The two nets, each with its settings that the other has not and that `where` does not tell."""
     net, baseline = (
-        [part for part in said(r.workload) if not part.startswith(_TOLD) and not part.endswith(" px")]
+        [part for part in settings_in_words(r.workload) if not part.startswith(_TOLD) and not part.endswith(" px")]
         for r in (ratio.net, ratio.baseline)
     )
     return (

@@ -11,7 +11,7 @@ from nfbench.records import Dependence, Flops, Result, key
 from nfbench.units import grouped
 
 
-def rows(results: Iterable[Result]) -> list[Row]:
+def count_rows(results: Iterable[Result]) -> list[Row]:
     """One row each of raw values: the settings, the status, and every reading under its name, the mean over seeds."""
     counts = [r for r in results if isinstance(r.workload, Flops | Dependence)]
     groups = grouped(counts, lambda r: (key(r.workload), r.machine))

@@ -24,7 +24,7 @@ def undisturbed(results: Sequence[Result]) -> list[Result]:
     return [r for r in results if (r.session or r.id) in calm] or list(results)
 
 
-def reason(results: Sequence[Result], step_time: Estimate | None) -> str | None:
+def noise_reason(results: Sequence[Result], step_time: Estimate | None) -> str | None:
     """Why the row of these replicates of one timed step is noisy, in a clause; None where it is not.
 
     ``results`` are those that have a rate and ``step_time`` is the row's, in seconds. Where the row has no interval,

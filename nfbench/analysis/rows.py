@@ -71,7 +71,7 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
     """One row of raw SI values; what is absent has no entry.
 
     Quantities are medians over the replicates that have a rate; the step time has its interval, and images/s are those
-    of the step time. ``noisy`` says why the row is used nowhere but in tables (`noise.reason`). Reported figures stand
+    of the step time. ``noisy`` says why the row is used nowhere but in tables (`noise.noise_reason`). Reported figures stand
     under ``reported_`` and only where batch and px are the paper's. A ``brief`` row has neither the other metrics nor
     findings, which are most of the work.
     """
@@ -109,7 +109,7 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
     found |= _trials(shown)
     if (time := metrics.across(rated)) is not None:
         found |= {"step_time": time.value, "step_time_low": time.low, "step_time_high": time.high}
-    found["noisy"] = noise.reason(rated, time)
+    found["noisy"] = noise.noise_reason(rated, time)
     steps = [r.value("steps") for r in rated]
     found["steps"] = sum(s for s in steps if s is not None) or None
     found |= ({} if brief else _measured(shown)) | _reported(result)
@@ -136,7 +136,7 @@ def quiet(results: Iterable[Result]) -> list[Result]:
     for group in steps.groups:
         rated = _rated(group)
         calm = noise.undisturbed(rated)
-        if noise.reason(calm, metrics.across(calm)):
+        if noise.noise_reason(calm, metrics.across(calm)):
             noisy |= set(map(id, group))
         else:
             noisy |= set(map(id, rated)) - set(map(id, calm))

@@ -173,7 +173,7 @@ def _noisy(rows: Sequence[Result]) -> str:
     """Why a measurement is noisy; empty where it is not."""
     for name in dict.fromkeys(key(r.workload) for r in rows):
         rated = [r for r in rows if key(r.workload) == name and metrics.seconds(r) is not None]
-        if why := noise.reason(rated, metrics.across(rated)):
+        if why := noise.noise_reason(rated, metrics.across(rated)):
             return why
     return ""
 

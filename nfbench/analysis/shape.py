@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from nfbench.records import MOST
 
-Array = npt.NDArray[np.float64]
 
 CHANGE = 0.02
 """A drift below this share is no reason to doubt a comparison: it is what runs differ by anyway."""

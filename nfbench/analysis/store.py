@@ -1,6 +1,6 @@
 """Results on disk: one run one file, one `Result` a line, written before anything is printed.
 
-They are read in `loading`.
+Reading gives all that is sound, and the lines that were skipped, by file and line.
 """
 
 from __future__ import annotations
@@ -15,12 +15,6 @@ from pathlib import Path
 
 import msgspec
 
-from nfbench.analysis.loading import Broken as Broken
-from nfbench.analysis.loading import Loaded as Loaded
-from nfbench.analysis.loading import beside as beside
-from nfbench.analysis.loading import files as files
-from nfbench.analysis.loading import load as load
-from nfbench.analysis.loading import once as once
 from nfbench.errors import BadResults
 from nfbench.records import Result, from_json, to_json
 

@@ -58,7 +58,7 @@ def command(
     """
     if no_steps and batches:
         raise NfbenchError("--batch is of the steps that --no-steps leaves out.", try_="one of the two")
-    from nfbench.analysis import clips as analysis
+    from nfbench.analysis.clips import clip_rows, clip_shares
     from nfbench.analysis.rows import rows
     from nfbench.catalog.models import find
     from nfbench.commands._landing import Landing
@@ -98,8 +98,8 @@ def command(
             live.about(f"{step.model}, a step of {step.batch}, {step.agc_impl}")
             measure(opened, step, sampling, landing.keep, seed=seed, watch=live)
     table, _ = rows(landing.results, everything=True)
-    clips = analysis.rows(landing.results)
-    click.echo(texts(Kinds(steps=analysis.shares(table), clips=clips), format)["clips"], nl=False)
+    clips = clip_rows(landing.results)
+    click.echo(texts(Kinds(steps=clip_shares(table), clips=clips), format)["clips"], nl=False)
     for line in show.legend(clips):
         click.echo(line, err=True)
     for impl, why in runs.items():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nfbench import units
 from nfbench.analysis import compare
 from nfbench.analysis.accuracy import norm_of
-from nfbench.analysis.asked import said
+from nfbench.analysis.asked import settings_in_words
 from nfbench.analysis.claims import reduced
 from nfbench.analysis.compare import Ratio
 from nfbench.catalog import published
@@ -88,7 +88,7 @@ def headline(ratios: Sequence[Ratio]) -> Ratio | None:
 
 def _other_clip(ratio: Ratio) -> str:
     """The λ of the normalizer-free net, "λ none", where it is not its own, at which the paper's clip."""
-    return next((part for part in said(ratio.net.workload) if part.startswith("λ ") and part != _OWN), "")
+    return next((part for part in settings_in_words(ratio.net.workload) if part.startswith("λ ") and part != _OWN), "")
 
 
 def _clear(ratio: Ratio) -> bool:
@@ -127,7 +127,7 @@ def _named(ratio: Ratio) -> tuple[str, str]:
     for name, result in zip(compare.named(ratio), ratio[:2], strict=True):
         own = "λ none" if _norm(result) == "batch" else _OWN
         settings = name.partition(" with ")[2].split(", ")
-        clip = [s for s in said(result.workload) if s.startswith("λ ") and s != own and s not in settings]
+        clip = [s for s in settings_in_words(result.workload) if s.startswith("λ ") and s != own and s not in settings]
         more = ", ".join(clip)
         names.append(f"{name}{', ' if settings[0] else ' with '}{more}" if more else name)
     return names[0], names[1]

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nfbench.analysis import accuracy, clips, compare, counted
+from nfbench.analysis import accuracy, compare
+from nfbench.analysis.clips import clip_rows
+from nfbench.analysis.counted import count_rows
 from nfbench.analysis.compare import Ratio
 from nfbench.analysis.rows import Row, quiet, rows
 from nfbench.analysis.sessions import current
@@ -57,8 +59,8 @@ def shown(
     return Shown(
         steps,
         trained,
-        clips.rows(newest),
-        counted.rows(newest),
+        clip_rows(newest),
+        count_rows(newest),
         ratios(newest if noisy else quiet(newest), everything),
         newest,
         noisy,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from nfbench import units
-from nfbench.analysis import clips, compare, sweeps
+from nfbench.analysis import compare, sweeps
+from nfbench.analysis.clips import clip_shares, CLIP_BASELINE
 from nfbench.analysis.rows import Row, machine_names
 from nfbench.records import Machine
 from nfbench.showing.figures.style import plain
@@ -23,16 +24,16 @@ def cost_of_clip(seen: Shown) -> list[str]:
     found = []
     for machine, name in _machines(seen):
         rows = [row for row in seen.clips if row.get("machine") == name]
-        steps = [row for row in clips.shares(seen.steps) if row.get("machine") == name]
+        steps = [row for row in clip_shares(seen.steps) if row.get("machine") == name]
         shares, loops = list[str](), list[str]()
         for net in dict.fromkeys(row["model"] for row in rows):
-            own = [row for row in rows if row["model"] == net and row["impl"] != clips.BASELINE and "time" in row]
+            own = [row for row in rows if row["model"] == net and row["impl"] != CLIP_BASELINE and "time" in row]
             if not own:
                 continue
             impl = min(own, key=lambda row: (-row["clipped"], row["time"]))["impl"]
             shares += _shares(impl, net, [row for row in steps if row["model"] == net])
             loops += _loops(net, [row for row in own if row["impl"] == impl and "speedup" in row])
-        parts = ["; ".join(shares), f"{clips.BASELINE}'s loop takes {'; '.join(loops)}" if loops else ""]
+        parts = ["; ".join(shares), f"{CLIP_BASELINE}'s loop takes {'; '.join(loops)}" if loops else ""]
         if said := ". ".join(filter(None, parts)):
             found.append(compare.on(machine, None, said))
     return found

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from nfbench.analysis.asked import said
+from nfbench.analysis.asked import settings_in_words
 from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.catalog import datasets, published
 from nfbench.catalog.models import find
@@ -73,9 +73,9 @@ class Task(NamedTuple):
         """The task in a few words: "nfnet-f0, batch 64, λ 0.02, seed 1"."""
         first = self.workload
         parts = [" against ".join(dict.fromkeys(w.model for w in self.entry.workloads))]
-        parts += said(first)
+        parts += settings_in_words(first)
         if (pair := self.entry.compared) is not None:
-            other = [part for part in said(pair[1]) if part not in parts]
+            other = [part for part in settings_in_words(pair[1]) if part not in parts]
             if other or pair[0].model == pair[1].model:
                 parts.append(f"against {', '.join(other) or 'without'}")
         if self.round or self.entry.sampling.rounds > 1:
