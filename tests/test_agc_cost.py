@@ -13,7 +13,7 @@ import torch
 from conftest import Cli
 from make import H200, once, result
 
-from nfbench.analysis.clips import clip_rows
+from nfbench.analysis.rows import clip_rows
 from nfbench.analysis.store import load
 from nfbench.catalog.models import find
 from nfbench.devices import cpu

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 import nfbench
-from nfbench.analysis.loading import TRACKED
-from nfbench.analysis.store import load
+from nfbench.analysis.store import TRACKED, load
 from nfbench.showing import answers, report
 
 ROOT = Path(nfbench.__file__).parents[1]

@@ -17,10 +17,10 @@ from make import CPU, H200, SOFTWARE, result
 from msgspec.structs import replace
 
 from nfbench.analysis import store
-from nfbench.analysis.compare import sentence
 from nfbench.analysis.rows import rows
 from nfbench.analysis.sessions import current
 from nfbench.analysis.store import Writer, load, mend
+from nfbench.analysis.turn_ratios import sentence
 from nfbench.commands._landing import Landing
 from nfbench.commands.batch_sweep import enough
 from nfbench.devices.fake import FakeDevice

@@ -12,7 +12,7 @@ from make import CPU, H200, reading, result
 from make import accuracy as training
 from sweep_cases import BATCHES, GIB, agc_results, batch_results, norm_results, run, step
 
-from nfbench.analysis import accuracy, rows, sweeps
+from nfbench.analysis import rows, sweeps, training_runs
 from nfbench.records import AgcCost, Resolved, Result, StepTime
 from nfbench.showing import answers
 from nfbench.showing import sweeps as showing
@@ -23,11 +23,11 @@ RUNS = agc_results()
 
 
 def batches(*results: Result) -> pd.DataFrame:
-    return sweeps.batch_sweep(rows.rows(results)[0], accuracy.rows(results)[0])
+    return sweeps.batch_sweep(rows.rows(results)[0], training_runs.rows(results)[0])
 
 
 def clips(*results: Result) -> pd.DataFrame:
-    return sweeps.agc_sweep(accuracy.rows(results)[0])
+    return sweeps.agc_sweep(training_runs.rows(results)[0])
 
 
 def cell(frame: pd.DataFrame, **where: object) -> dict[str, object]:
@@ -41,7 +41,7 @@ def test_a_batch_sweep_has_a_row_for_each_net_and_batch_also_where_it_failed() -
     assert len(frame) == len(STEPS) == 3 * len(BATCHES)
     assert list(frame["net"].unique()) == ["nfnet-f0", "nf-resnet50", "resnet50"]
     assert cell(frame, net="nfnet-f0", batch=256)["status"] == "out_of_memory"
-    trained = accuracy.rows(RUNS)[0]
+    trained = training_runs.rows(RUNS)[0]
     both = sweeps.batch_sweep(rows.rows(STEPS)[0], trained)
     assert both["status"].notna().sum() == len(STEPS) and both["trained_status"].notna().sum() == len(trained)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from nfbench.analysis import accuracy
-from nfbench.analysis.columns import natural
-from nfbench.analysis.pair_ratios import Of, in_turns, timed, trained
+from nfbench.analysis import training_runs
+from nfbench.analysis.query import natural
 from nfbench.analysis.rows import Row, choose
+from nfbench.analysis.turn_ratios import Of, in_turns, timed, trained
 from nfbench.catalog.models import fold, spellings
 from nfbench.errors import BadResults
 from nfbench.records import Accuracy, Machine, Result, StepTime
@@ -41,12 +41,12 @@ _MORE = ("norm", "agc", "agc_impl", "sam", "sam_fraction", "sam_scope", "ema", "
 
 
 def of(results: Iterable[Result], everything: bool, steps: Sequence[Row], runs: Sequence[Row]) -> list[Of]:
-    """The rows of `rows.rows` and `accuracy.rows`, made of ``results`` with the same ``everything``, and theirs."""
+    """Pair the rows of `rows` and `training_runs`, made of ``results`` with the same ``everything``, with theirs."""
     results = list(results)
     timings, trainings = ([r for r in results if isinstance(r.workload, kind)] for kind in (StepTime, Accuracy))
     groups = [
         *choose(timings, everything).groups,
-        *map(accuracy.of_each_seed, choose(trainings, everything).groups),
+        *map(training_runs.of_each_seed, choose(trainings, everything).groups),
     ]
     return [Of(row, group) for row, group in zip((*steps, *runs), groups, strict=True)]
 

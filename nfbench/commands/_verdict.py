@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from nfbench.analysis.verdicts import SLOWER, UNDECIDED, Row, exit_code
+from nfbench.analysis.gate import SLOWER, UNDECIDED, Row, exit_code
 from nfbench.errors import BadResults, Slower, Undecided
 from nfbench.showing import github, verdicts
 from nfbench.showing import junit as xml

@@ -58,8 +58,7 @@ def command(
     """
     if no_steps and batches:
         raise NfbenchError("--batch is of the steps that --no-steps leaves out.", try_="one of the two")
-    from nfbench.analysis.clips import clip_rows, clip_shares
-    from nfbench.analysis.rows import rows
+    from nfbench.analysis.rows import clip_rows, clip_shares, rows
     from nfbench.catalog.models import find
     from nfbench.commands._landing import Landing
     from nfbench.devices import open_device

@@ -14,7 +14,7 @@ from nfbench.errors import BadStudy, NfbenchError
 from nfbench.units import known
 
 if TYPE_CHECKING:
-    from nfbench.analysis.acceptance import Accept
+    from nfbench.analysis.gate import Accept
     from nfbench.records import StepTime
 
 

@@ -12,8 +12,8 @@ from nfbench import options
 from nfbench.errors import Failed, Undecided, UnsupportedWorkload
 
 if TYPE_CHECKING:
-    from nfbench.analysis.compare import Ratio
     from nfbench.analysis.rows import Row
+    from nfbench.analysis.turn_ratios import Ratio
 
 
 @click.command("compare")
@@ -64,7 +64,7 @@ def command(
     is over rounds, and after 4, 8 or 16 of them it is narrow enough or the time is up. The last line says the answer
     in a sentence.
     """
-    from nfbench.analysis import compare
+    from nfbench.analysis import turn_ratios
     from nfbench.analysis.rows import row as row_of
     from nfbench.analysis.rows import without_noise
     from nfbench.catalog.nearest import nearest
@@ -104,7 +104,7 @@ def command(
     if noisy:
         rows = without_noise(rows)
     ratios = [
-        None if "noisy" in rows[0] or "noisy" in row else compare.paired(kept, workloads[0], other)
+        None if "noisy" in rows[0] or "noisy" in row else turn_ratios.paired(kept, workloads[0], other)
         for row, other in zip(rows[1:], workloads[1:], strict=True)
     ]
     click.echo(comparison.table(rows, ratios, format), nl=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nfbench.analysis import claims, compare, sweeps
+from nfbench.analysis import claims, sweeps, turn_ratios
 from nfbench.analysis.claims import Verdict
 from nfbench.analysis.rows import quiet
 from nfbench.records import Result
@@ -90,7 +90,7 @@ def sentences(name: str, seen: Shown) -> list[str]:
     if name == CLAIMS:
         return [show_claims.summary(each) for each in verdicts(seen.results, seen.noisy)]
     machines = dict.fromkeys(ratio.net.machine for ratio in seen.ratios)
-    found = [compare.sentence([r for r in seen.ratios if r.net.machine == machine]) for machine in machines]
+    found = [turn_ratios.sentence([r for r in seen.ratios if r.net.machine == machine]) for machine in machines]
     found += sweep_answers.cost_of_clip(seen)
     # the sweeps of a batch or a threshold have a sentence of their own
     if several(seen._replace(steps=[]), "batch"):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from nfbench import units
-from nfbench.analysis import accuracy_metrics, findings, metrics
+from nfbench.analysis import findings, metrics, training_runs
 from nfbench.analysis.sessions import failed
 from nfbench.records import Accuracy, Result, StepTime
 from nfbench.showing.live import Live
@@ -125,7 +125,7 @@ def outcome(results: Sequence[Result]) -> str:
         if last.status == "diverged":
             at = last.value("diverged_at")
             return "diverged" if at is None else f"diverged at update {at:.0f}"
-        top1 = accuracy_metrics.final_top1(last)
+        top1 = training_runs.final_top1(last)
         return "ok" if top1 is None else f"top-1 {units.percent(top1)}"
     if isinstance(last.workload, StepTime):
         by_model: dict[str, float] = {}

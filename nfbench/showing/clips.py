@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nfbench import units
-from nfbench.analysis.clips import clip_shares
-from nfbench.analysis.rows import Row
+from nfbench.analysis.rows import Row, clip_shares
 from nfbench.showing import tables
 from nfbench.showing.results import count, si
 from nfbench.showing.tables import Column, Laid, keyed, telling, with_ends

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nfbench import units
-from nfbench.analysis import compare
-from nfbench.analysis.compare import Ratio
+from nfbench.analysis import turn_ratios
 from nfbench.analysis.findings import Finding
 from nfbench.analysis.rows import Row
+from nfbench.analysis.turn_ratios import Ratio
 from nfbench.catalog import published
 from nfbench.showing.names import labels
 from nfbench.showing.ratios import times
@@ -56,7 +56,7 @@ def _line(row: Row, first: Row, ratio: Ratio | None) -> Row:
     line = {**row, "differs": "; ".join(differences(first, row)) or None}
     if ratio is None:
         return line
-    if reported := compare.reported(ratio.net, ratio.baseline):
+    if reported := turn_ratios.reported(ratio.net, ratio.baseline):
         line |= {"reported": [r._asdict() for r in reported], "reported_text": _paper(reported) or "see below"}
     speedup = ratio.speedup
     line |= {"speedup": speedup.value, "speedup_low": speedup.low, "speedup_high": speedup.high}
@@ -89,7 +89,7 @@ def sentence(ratios: Sequence[Ratio]) -> str:
     assert first.resolved is not None
     precisions = {r.resolved.precision for ratio in ratios for r in (ratio.net, ratio.baseline) if r.resolved}
     clauses = [_clause(ratio, len(precisions) > 1) for ratio in ratios]
-    return compare.on(first.machine, first.resolved.precision if len(precisions) == 1 else None, "; ".join(clauses))
+    return turn_ratios.on(first.machine, first.resolved.precision if len(precisions) == 1 else None, "; ".join(clauses))
 
 
 def _clause(ratio: Ratio, with_precision: bool) -> str:
@@ -97,11 +97,11 @@ def _clause(ratio: Ratio, with_precision: bool) -> str:
     few = f"; {ratio.no_interval}" if ratio.no_interval else ""
     text = (
         f"a step of {names[0]} is {units.interval(*ratio.speedup)} times as fast as one of {names[1]} "
-        f"({compare.where(ratio, with_precision)}{few})"
+        f"({turn_ratios.where(ratio, with_precision)}{few})"
     )
     if ratio.open:
         text += ", which does not tell the faster one"
-    if reported := _paper(compare.reported(ratio.net, ratio.baseline)):
+    if reported := _paper(turn_ratios.reported(ratio.net, ratio.baseline)):
         text += f", where the paper reports {reported}"
     return text
 
@@ -110,8 +110,8 @@ def reported(ratios: Sequence[Ratio]) -> list[str]:
     """Every reported figure of the same pairs, with its source: a line a pair."""
     lines = []
     for ratio in ratios:
-        names = [compare.catalogued(r.workload.model) for r in (ratio.net, ratio.baseline)]
-        if found := compare.reported(ratio.net, ratio.baseline):
+        names = [turn_ratios.catalogued(r.workload.model) for r in (ratio.net, ratio.baseline)]
+        if found := turn_ratios.reported(ratio.net, ratio.baseline):
             figures = "; ".join(f"{units.significant(r.value, 3)} ({r.source})" for r in found)
             lines.append(f"Reported for {' against '.join(names)} (the paper at batch 32 a device): {figures}")
     return lines

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from nfbench.analysis.verdicts import SLOWER, Row
+from nfbench.analysis.gate import SLOWER, Row
 from nfbench.showing import verdicts
 
 

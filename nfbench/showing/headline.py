@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nfbench import units
-from nfbench.analysis import compare
-from nfbench.analysis.accuracy import norm_of
-from nfbench.analysis.asked import settings_in_words
+from nfbench.analysis import turn_ratios
 from nfbench.analysis.claims import reduced
-from nfbench.analysis.compare import Ratio
+from nfbench.analysis.rows import settings_in_words
+from nfbench.analysis.training_runs import norm_of
+from nfbench.analysis.turn_ratios import Ratio
 from nfbench.catalog import published
 from nfbench.catalog.models import find
 from nfbench.errors import UnknownModel
@@ -34,7 +34,7 @@ def answer(seen: Shown, claims: str = "") -> str:
         return sentence(ratio)
     machines = {r.machine for r in seen.results}
     if len(machines) == 1 and (best := show_accuracy.answer(show_accuracy.on_front(seen.trained, "macs"))):
-        return compare.on(machine, None, best[:1].lower() + best[1:].rstrip("."))
+        return turn_ratios.on(machine, None, best[:1].lower() + best[1:].rstrip("."))
     if claims:
         return claims
     rows = {"step time": seen.steps, "training result": seen.trained, "clip": seen.clips, "count": seen.counted}
@@ -43,7 +43,7 @@ def answer(seen: Shown, claims: str = "") -> str:
         counts[0] += f" ({noisy} noisy)"
     nets = len({r.workload.model for r in seen.results})
     text = f"{' and '.join(counts) or 'nothing'} of {nets} net{'s'[: nets != 1]}, and no ratio measured in turns"
-    return compare.on(machine, None, text)
+    return turn_ratios.on(machine, None, text)
 
 
 def doubts(seen: Shown) -> list[str]:
@@ -71,7 +71,7 @@ def headline(ratios: Sequence[Ratio]) -> Ratio | None:
     newest = {pair(ratio): last(ratio) for ratio in sorted(turned, key=last)}
 
     def rank(ratio: Ratio) -> tuple[bool | int, ...]:
-        models = compare.catalogued(ratio.net.workload.model), compare.catalogued(ratio.baseline.workload.model)
+        models = turn_ratios.catalogued(ratio.net.workload.model), turn_ratios.catalogued(ratio.baseline.workload.model)
         return (
             len({(r.step.batch, r.step.world_size) for r in ratio[:2]}) > 1,
             models != _PAIR,
@@ -117,14 +117,14 @@ def sentence(ratio: Ratio) -> str:
     else:
         does = "trains {} times as fast as" if images else "takes steps {} times as fast as those of"
         text = f"{net} {does.format(shown)} {baseline}"
-    text += f" ({compare.circumstances(ratio, precision is None)})"
-    return compare.on(ratio.net.machine, precision, text + _paper(ratio))
+    text += f" ({turn_ratios.circumstances(ratio, precision is None)})"
+    return turn_ratios.on(ratio.net.machine, precision, text + _paper(ratio))
 
 
 def _named(ratio: Ratio) -> tuple[str, str]:
-    """The two nets as `compare.named` tells them, each also with a λ that both have and that is not its own."""
+    """The two nets as `turn_ratios.named` tells them, each also with a λ that both have and that is not its own."""
     names = []
-    for name, result in zip(compare.named(ratio), ratio[:2], strict=True):
+    for name, result in zip(turn_ratios.named(ratio), ratio[:2], strict=True):
         own = "λ none" if _norm(result) == "batch" else _OWN
         settings = name.partition(" with ")[2].split(", ")
         clip = [s for s in settings_in_words(result.workload) if s.startswith("λ ") and s != own and s not in settings]
@@ -135,7 +135,7 @@ def _named(ratio: Ratio) -> tuple[str, str]:
 
 def _paper(ratio: Ratio) -> str:
     """What the paper says about the same pair, and where its step was another."""
-    reported = compare.reported(ratio.net, ratio.baseline)
+    reported = turn_ratios.reported(ratio.net, ratio.baseline)
     places = {"TPUv3": "on TPUv3", "V100": "on V100"}
     values = {
         places.get(r.source.rpartition(" ")[2], "in its text"): units.significant(r.value)

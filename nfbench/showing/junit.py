@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
 
-from nfbench.analysis.verdicts import SLOWER, Row
+from nfbench.analysis.gate import SLOWER, Row
 from nfbench.errors import BadResults
 from nfbench.showing import verdicts
 

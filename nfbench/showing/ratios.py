@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nfbench import units
-from nfbench.analysis import compare
-from nfbench.analysis.compare import FEW_ROUNDS, Ratio, named, where
+from nfbench.analysis import turn_ratios
 from nfbench.analysis.rows import Row, machine_names, software_name
+from nfbench.analysis.turn_ratios import FEW_ROUNDS, Ratio, named, where
 from nfbench.showing import tables
 from nfbench.showing.tables import Column, Laid, keyed, telling, with_ends
 
@@ -45,7 +45,7 @@ def rows(ratios: Sequence[Ratio]) -> list[Row]:
     for ratio in ratios:
         net, baseline = named(ratio)
         value, low, high = ratio.speedup
-        reported = compare.reported(ratio.net, ratio.baseline)
+        reported = turn_ratios.reported(ratio.net, ratio.baseline)
         row: Row = {
             "net": net,
             "baseline": baseline,

@@ -8,8 +8,8 @@ from functools import partial
 from operator import itemgetter
 
 from nfbench import units
-from nfbench.analysis import lines
-from nfbench.analysis.columns import grouped
+from nfbench.analysis import sweeps
+from nfbench.analysis.query import grouped
 from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row
 from nfbench.catalog.published import PAPER
@@ -28,7 +28,7 @@ UNEQUAL = "≠"
 _NAMED = {
     "dataset": "{}",
     "batch": "batch {}",
-    **lines.TEXT,
+    **sweeps.TEXT,
     "micro_batch": "passes of {}",
     "lr": "lr {}",
     "software": "{}",

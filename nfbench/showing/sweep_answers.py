@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from nfbench import units
-from nfbench.analysis import compare, sweeps
-from nfbench.analysis.clips import clip_shares, CLIP_BASELINE
-from nfbench.analysis.rows import Row, machine_names
+from nfbench.analysis import sweeps, turn_ratios
+from nfbench.analysis.rows import CLIP_BASELINE, Row, clip_shares, machine_names
 from nfbench.records import Machine
 from nfbench.showing.figures.style import plain
 from nfbench.showing.study import Shown
@@ -35,7 +34,7 @@ def cost_of_clip(seen: Shown) -> list[str]:
             loops += _loops(net, [row for row in own if row["impl"] == impl and "speedup" in row])
         parts = ["; ".join(shares), f"{CLIP_BASELINE}'s loop takes {'; '.join(loops)}" if loops else ""]
         if said := ". ".join(filter(None, parts)):
-            found.append(compare.on(machine, None, said))
+            found.append(turn_ratios.on(machine, None, said))
     return found
 
 
@@ -77,7 +76,7 @@ def over_batches(seen: Shown) -> list[str]:
             nets = dict.fromkeys(str(row["net"]) for row in there)
             parts = [_ends([row for row in there if row["net"] == net]) for net in nets]
             if said := [part for part in parts if part]:
-                found.append(compare.on(machine, None, f"top-1 on {plain(dataset, 40)} of {'; '.join(said)}"))
+                found.append(turn_ratios.on(machine, None, f"top-1 on {plain(dataset, 40)} of {'; '.join(said)}"))
     return found
 
 

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 from nfbench import units
-from nfbench.analysis.columns import is_number, ordered, values
-from nfbench.analysis.compare import Ratio
+from nfbench.analysis.query import is_number, ordered, values
 from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row, family_of
+from nfbench.analysis.turn_ratios import Ratio
 from nfbench.showing import accuracy, clips, counted, ratios, relative, results, tables
 from nfbench.showing.tables import Column, Format, Laid, keyed, plain
 from nfbench.units import LONGEST, shorten

@@ -11,13 +11,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from nfbench.analysis import acceptance, findings, gate, metrics, stats, verdicts
-from nfbench.analysis.acceptance import Accept
+from nfbench.analysis import findings, gate, metrics, stats
 from nfbench.analysis.baseline import Stored
 from nfbench.analysis.findings import Finding
-from nfbench.analysis.gate import Tally, Verdict
+from nfbench.analysis.gate import Accept, Outcome, Row, Tally, Verdict
 from nfbench.analysis.stats import Estimate
-from nfbench.analysis.verdicts import Outcome, Row
 from nfbench.measuring.outcome import Keep, Labels
 from nfbench.records import Resolved, Result, Sampling, Side, Status, StepTime
 from nfbench.studies.entries import TURN_TIME
@@ -279,7 +277,7 @@ class Check:
         elif (wrong := self.objection(case)) is not None:
             case.end("incomparable", wrong)
         elif self.counts:
-            case.end(verdicts.counted(verdicts.counts(case.base[-1], case.head[-1])))
+            case.end(gate.counted(gate.counts(case.base[-1], case.head[-1])))
         else:
             self._add(case, found)
             case.verdict = case.tally.verdict
@@ -322,13 +320,13 @@ _OF_ONE_RUN = ("wide_interval", "slow_first_step")
 
 def limit_of(workload: StepTime, slower_than: float, accepts: tuple[Accept, ...], today: date) -> float:
     """The slowdown that is not called one: the threshold, or what is accepted today where that is more."""
-    accept = acceptance.of(workload, accepts, today)
+    accept = gate.of(workload, accepts, today)
     return slower_than if accept is None or accept.expired(today) else max(slower_than, accept.slower)
 
 
 def row_of(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: date, rows: int) -> Row:
     """The row of ``case``, of ``rows`` in all; ``slower_than`` is the threshold of the check."""
-    accept = acceptance.of(case.workload, accepts, today)
+    accept = gate.of(case.workload, accepts, today)
     expired = accept is not None and accept.expired(today)
     base, head = _last(case.base), _last(case.head)
     if case.stored is not None:
@@ -349,7 +347,7 @@ def row_of(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: d
             elif looked.value <= 1 + slower_than:
                 why.append(f"not needed: {accept.said()}")
     if base is not None and head is not None:
-        why += [f"what auto became differs: {text}" for text in verdicts.differences(base.resolved, head.resolved)]
+        why += [f"what auto became differs: {text}" for text in gate.differences(base.resolved, head.resolved)]
         if base.composed != head.composed:
             why.append("one side is composed from shorter updates, the other is not")
     if case.stored is not None and case.stored.uneven:
@@ -366,7 +364,7 @@ def row_of(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: d
         void=len(case.tally.voids),
         noise=gate.noise(case.tally.values),
         not_slower=_not_slower(case),
-        counts=verdicts.counts(base, head) if head is not None and base is not None else (),
+        counts=gate.counts(base, head) if head is not None and base is not None else (),
         accept=accept,
         accepted=accepted,
         expired=expired,

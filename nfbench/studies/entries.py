@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from nfbench.analysis.asked import settings_in_words
+from nfbench.analysis.rows import settings_in_words
 from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.catalog import datasets, published
 from nfbench.catalog.models import find

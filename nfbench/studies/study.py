@@ -60,8 +60,7 @@ from typing import Any
 import msgspec
 
 import nfbench
-from nfbench.analysis.acceptance import Accept
-from nfbench.analysis.verdicts import COUNTS
+from nfbench.analysis.gate import COUNTS, Accept
 from nfbench.catalog.models import find
 from nfbench.errors import BadStudy, NfbenchError
 from nfbench.records import Record, Sampling, StepTime

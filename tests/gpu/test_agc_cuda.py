@@ -154,7 +154,7 @@ def test_a_gradient_on_another_stream_is_clipped_there() -> None:
 
 
 def test_the_fused_clip_beside_the_copy_bandwidth() -> None:
-    from nfbench.analysis.clips import clip_rows
+    from nfbench.analysis.rows import clip_rows
     from nfbench.devices.cuda import Cuda
     from nfbench.measuring.clips import ClipCosts
     from nfbench.measuring.outcome import Silent
