@@ -343,8 +343,8 @@ def undisturbed(results: Sequence[Result]) -> list[Result]:
 def noise_reason(results: Sequence[Result], known: Estimate | None) -> str | None:
     """Why the row of these replicates of one timed step is noisy, in a clause; None where it is not.
 
-    ``results`` are those that have a rate and ``known`` is the row's step time, in seconds. Where the row has no interval,
-    that within the run, or the spread of two or three rounds, is as good a sign.
+    ``results`` are those that have a rate and ``known`` is the row's step time, in seconds. Where the row has no
+    interval, that within the run, or the spread of two or three rounds, is as good a sign.
     """
     if not results or known is None:
         return None

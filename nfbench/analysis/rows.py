@@ -91,8 +91,8 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
 
     Quantities are medians over the replicates that have a rate; the step time has its interval, and images/s are those
     of the step time. ``noisy`` says why the row is used nowhere but in tables (`metrics.noise_reason`). Reported
-    figures stand under ``reported_`` and only where batch and px are the paper's. A ``brief`` row has neither the other metrics nor
-    findings, which are most of the work.
+    figures stand under ``reported_`` and only where batch and px are the paper's. A ``brief`` row has neither the other
+    metrics nor findings, which are most of the work.
     """
     last = group[-1]
     replicates = _rated(group)
