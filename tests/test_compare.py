@@ -23,7 +23,7 @@ from nfbench.catalog.nearest import nearest
 from nfbench.errors import NfbenchError, UnsupportedWorkload
 from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime, reading
 from nfbench.showing import comparison
-from nfbench.showing import ratios as show_ratios
+from nfbench.showing import comparison as show_ratios
 from nfbench.studies import runner
 from nfbench.studies.processes import Group, Seat
 

@@ -28,7 +28,7 @@ from nfbench.records import (
     Workload,
     reading,
 )
-from nfbench.showing.sheet import sheet
+from nfbench.showing.results import sheet
 
 
 def timed(sampling: Sampling | None = None, device: FakeDevice | None = None, **settings: Any) -> Result:

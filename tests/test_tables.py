@@ -22,7 +22,7 @@ from nfbench.showing import accuracy as show_accuracy
 from nfbench.showing import comparison, results, views
 from nfbench.showing import sweeps as show_sweeps
 from nfbench.showing.relative import differences
-from nfbench.showing.sheet import sheet
+from nfbench.showing.results import sheet
 from nfbench.showing.study import ratios
 from nfbench.showing.tables import Column, Format, render
 from nfbench.showing.views import Kinds

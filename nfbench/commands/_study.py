@@ -73,7 +73,7 @@ def perform(
     from nfbench.commands._dry_run import would_run
     from nfbench.commands._landing import Landing
     from nfbench.devices import kind_of
-    from nfbench.showing.board import Board
+    from nfbench.showing.live import Board
     from nfbench.studies import entries, run
 
     if ray is not None and shard is not None:

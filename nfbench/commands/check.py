@@ -71,8 +71,8 @@ def command(
     from nfbench.devices import kind_of
     from nfbench.measuring.outcome import Labels
     from nfbench.records import key
-    from nfbench.showing import github, verdicts
-    from nfbench.showing import junit as xml
+    from nfbench.showing import ci, verdicts
+    from nfbench.showing import ci as xml
     from nfbench.studies.against import opened
     from nfbench.studies.check import Case, Check, limit_of, missing_row, row_of
     from nfbench.studies.study import find_study
@@ -129,9 +129,9 @@ def command(
                 )
                 check.run()
     except NfbenchError as error:
-        for line in github.trouble(str(error)):
+        for line in ci.trouble(str(error)):
             click.echo(line, err=True)
-        github.summarize(f"**nfbench check {study}**: {error}")
+        ci.summarize(f"**nfbench check {study}**: {error}")
         raise
     rows = [row_of(case, threshold, found.accepts, today, len(cases)) for case in cases]
     have = {key(w) for w in asked}

@@ -36,7 +36,7 @@ from nfbench.analysis.sessions import aside
 from nfbench.analysis.store import Loaded, files, load, once
 from nfbench.errors import BadResults, BadStudy
 from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result
-from nfbench.showing import accuracy, answers, comparison, counted, headline, results, views
+from nfbench.showing import accuracy, answers, comparison, counted, results, views
 from nfbench.showing import claims as show_claims
 from nfbench.showing import clips as show_clips
 from nfbench.showing import sweeps as show_sweeps
@@ -258,8 +258,8 @@ def _part(device: str, groups: Sequence[Group], everything: bool, noisy: bool, a
         # of one group all has been seen
         within = seen if len(groups) == 1 else shown(group.results, everything, noisy)
         studies.append(_study(group, within, everything, anchors, judged, top))
-    answer = clean(headline.answer(seen, judged[0][0] if judged else ""))
-    return Part(device, anchor, answer, headline.doubts(seen), judged, top, studies)
+    answer = clean(answers.answer(seen, judged[0][0] if judged else ""))
+    return Part(device, anchor, answer, answers.doubts(seen), judged, top, studies)
 
 
 def _study(

@@ -13,12 +13,12 @@ from nfbench.analysis.query import is_number, ordered, values
 from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row, family_of
 from nfbench.analysis.turn_ratios import Ratio
-from nfbench.showing import accuracy, clips, counted, ratios, relative, results, tables
+from nfbench.showing import accuracy, clips, comparison, counted, relative, results, tables
 from nfbench.showing.tables import Column, Format, Laid, keyed, plain
 from nfbench.units import LONGEST, shorten
 
 _RAW = keyed(("train_macs", "activations", *KEYS))
-_SHOWN = (*ratios.COLUMNS, *clips.STEPS, *clips.CLIPS, *accuracy.COLUMNS, *results.ALL, *relative.COLUMNS)
+_SHOWN = (*comparison.COLUMNS, *clips.STEPS, *clips.CLIPS, *accuracy.COLUMNS, *results.ALL, *relative.COLUMNS)
 KNOWN: dict[str, Column] = {c.key: c for c in (*accuracy.RAW, *clips.RAW, *_RAW, *_SHOWN)}
 """What rows are known to have, by key, with its heading and how it is shown."""
 _HEADINGS = {
@@ -65,9 +65,9 @@ class OfRatio(Row):
 
 
 def of_ratios(measured: Sequence[Ratio]) -> list[Row]:
-    """`ratios.rows` with the kind, the model and the settings of the net, so that they are chosen like other rows."""
+    """Give `comparison.rows` the kind, the model and the settings of the net, so that they are chosen like other rows."""
     rows: list[Row] = []
-    for ratio, row in zip(measured, ratios.rows(measured), strict=True):
+    for ratio, row in zip(measured, comparison.rows(measured), strict=True):
         net, model = ratio.net.resolved, ratio.net.workload.model
         about: Row = {"kind": "ratio", "model": model, "family": family_of(model), "batch": ratio.net.step.batch}
         if net is not None:
@@ -110,7 +110,7 @@ def laid(kinds: Kinds) -> dict[str, list[Laid]]:
         name: made
         for name, rows, made in (
             ("steps", kinds.steps, [results.laid(kinds.steps)]),
-            ("ratios", kinds.ratios, [ratios.laid(kinds.ratios)]),
+            ("ratios", kinds.ratios, [comparison.laid(kinds.ratios)]),
             ("clips", kinds.clips, clips.laid(kinds.clips, kinds.steps)),
             ("accuracy", kinds.trained, [accuracy.laid(kinds.trained)]),
             ("counted", kinds.counted, counted.laid(kinds.counted)),
@@ -125,7 +125,7 @@ def texts(kinds: Kinds, format: Format) -> dict[str, str]:
         return {name: "\n".join(part.text(format) for part in parts) for name, parts in laid(kinds).items()}
     made = {
         "steps": (results.ALL, kinds.steps),
-        "ratios": (ratios.RAW, kinds.ratios),
+        "ratios": (comparison.RAW, kinds.ratios),
         "clips": (clips.RAW, [*kinds.clips, *kinds.steps] if kinds.clips else ()),
         "accuracy": (accuracy.RAW, kinds.trained),
         "counted": (counted.columns(kinds.counted), kinds.counted),

@@ -17,7 +17,7 @@ from nfbench.analysis.turn_ratios import Ratio
 from nfbench.catalog.models import find, normalizer_free
 from nfbench.errors import UnknownModel
 from nfbench.records import PHASES, Accuracy, Result, StepTime, key
-from nfbench.showing import ratios
+from nfbench.showing import comparison
 from nfbench.showing.figures.style import drawable, plain, subject
 
 LARGEST = 2.0**62
@@ -67,7 +67,7 @@ def grouped(values: Iterable[_T], by: Callable[[_T], Hashable]) -> dict[Any, lis
 def in_turns(held: Held) -> list[Row]:
     """The ratios as rows, each with its ``ratio`` and the model of its net."""
     rows = []
-    for row, ratio in zip(ratios.rows(held.ratios), held.ratios, strict=True):
+    for row, ratio in zip(comparison.rows(held.ratios), held.ratios, strict=True):
         model = ratio.net.workload.model
         rows.append(row | {"ratio": ratio, "model": model, "family": steps_as_rows.family_of(model)})
     return rows
