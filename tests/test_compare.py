@@ -428,7 +428,7 @@ def test_bad_input_is_one_message(cli: Cli, args: list[str], code: int, words: s
 def test_a_noisy_side_gives_no_ratio_unless_it_is_asked_for(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     from nfbench.analysis import metrics
 
-    monkeypatch.setattr(metrics, "reason", lambda results, step_time: "other processes took 31 % of the CPU")
+    monkeypatch.setattr(metrics, "noise_reason", lambda results, step_time: "other processes took 31 % of the CPU")
     nets = ("compare", "tiny-nfnet", "tiny-resnet", "--device", "fake", "--quiet")
     done = cli(*nets)
     assert done.exit_code == 4 and "(noisy)" in done.stdout and "times as fast as one" not in done.stdout

@@ -27,7 +27,8 @@ from nfbench import units
 from nfbench.analysis import gate, metrics, sessions, stats, turn_ratios
 from nfbench.analysis.rows import choose, family_of
 from nfbench.analysis.stats import LEAST_ROUNDS, Estimate
-from nfbench.analysis.training_runs import final_top1, norm_of, of_each_seed
+from nfbench.analysis.training_metrics import final_top1
+from nfbench.analysis.training_runs import norm_of, of_each_seed
 from nfbench.catalog import published
 from nfbench.catalog.models import NETS, batch_normalized, find, lookup
 from nfbench.records import Accuracy, Machine, Result, StepTime, key

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nfbench import units
-from nfbench.analysis import metrics, stats, training_runs
+from nfbench.analysis import metrics, stats, training_metrics
 from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.records import Accuracy, Result, StepTime, accumulation_steps
 
@@ -330,7 +330,7 @@ def _lowered_limit(result: Result) -> tuple[str, ...] | None:
 
 
 def _data(result: Result) -> Finding | None:
-    share = training_runs.data_share(result)
+    share = training_metrics.data_share(result)
     if share is None or share <= MUCH_DATA:
         return None
     text = f"Making batches took {_share(share)} of the training time: no time here is the net's alone."

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from nfbench import units
-from nfbench.analysis import gate, metrics, stats, training_runs
+from nfbench.analysis import gate, metrics, stats, training_metrics
 from nfbench.analysis.rows import Row, settings_in_words
 from nfbench.analysis.stats import Estimate
 from nfbench.catalog import published
@@ -289,7 +289,7 @@ def _separate(mine: Of, base: Of) -> tuple[Estimate | None, str]:
 def trained(mine: Of, base: Of) -> Row:
     """The ratios of two rows of training runs, and the difference of their top-1 over seeds."""
     sides = [
-        [t for r in o.results if r.status == "ok" and (t := training_runs.final_top1(r)) is not None]
+        [t for r in o.results if r.status == "ok" and (t := training_metrics.final_top1(r)) is not None]
         for o in (mine, base)
     ]
     found: Row = {

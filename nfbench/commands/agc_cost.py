@@ -65,7 +65,7 @@ def command(
     from nfbench.measuring.clips import ClipCosts
     from nfbench.measuring.measure import measure
     from nfbench.records import AgcCost
-    from nfbench.showing import clips as show
+    from nfbench.showing import cost_tables as show
     from nfbench.showing.views import Kinds, texts
     from nfbench.studies import entries
 

@@ -126,7 +126,7 @@ def _dependence(name: str | None, given: dict[str, Any], format: Format) -> None
             try_="nfbench models nfnet-f0 --dependence",
         )
     from nfbench.nets.dependence import dependence_of, sentences
-    from nfbench.showing.counted import CHANGES
+    from nfbench.showing.cost_tables import CHANGES
     from nfbench.showing.views import Kinds, text
 
     net = find(name)

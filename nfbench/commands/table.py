@@ -50,7 +50,7 @@ def command(
     from nfbench.analysis.query import parse, select
     from nfbench.analysis.store import load
     from nfbench.commands._landing import FAKE, newest, say_broken
-    from nfbench.showing import accuracy, clips, relative, views
+    from nfbench.showing import accuracy, cost_tables, relative, views
     from nfbench.showing.results import findings
     from nfbench.showing.study import shown
 
@@ -79,7 +79,7 @@ def command(
     else:
         click.echo(views.text(kinds, format, order, against=baseline is not None), nl=False)
     legend = relative.legend(kinds.rows) if baseline is not None else []
-    legend += [] if keys or baseline else [*clips.legend(kinds.clips), *accuracy.legend(kinds.trained)]
+    legend += [] if keys or baseline else [*cost_tables.legend(kinds.clips), *accuracy.legend(kinds.trained)]
     for line in legend if format in ("rich", "md") else ():
         click.echo(line, err=True)
     for line in findings([*kinds.steps, *kinds.trained]):

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from nfbench import units
-from nfbench.analysis import findings, metrics, training_runs
+from nfbench.analysis import findings, metrics, training_metrics
 from nfbench.analysis.sessions import failed
 from nfbench.analysis.stats import Estimate
 from nfbench.records import Accuracy, Result, StepTime
@@ -204,7 +204,7 @@ def outcome(results: Sequence[Result]) -> str:
         if last.status == "diverged":
             at = last.value("diverged_at")
             return "diverged" if at is None else f"diverged at update {at:.0f}"
-        top1 = training_runs.final_top1(last)
+        top1 = training_metrics.final_top1(last)
         return "ok" if top1 is None else f"top-1 {units.percent(top1)}"
     if isinstance(last.workload, StepTime):
         by_model: dict[str, float] = {}

@@ -36,9 +36,9 @@ from nfbench.analysis.sessions import aside
 from nfbench.analysis.store import Loaded, files, load, once
 from nfbench.errors import BadResults, BadStudy
 from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result
-from nfbench.showing import accuracy, answers, comparison, counted, results, views
+from nfbench.showing import accuracy, answers, comparison, cost_tables, results, views
 from nfbench.showing import claims as show_claims
-from nfbench.showing import clips as show_clips
+from nfbench.showing import cost_tables as show_clips
 from nfbench.showing import sweeps as show_sweeps
 from nfbench.showing.answers import CLAIMS
 from nfbench.showing.figures import driver
@@ -283,7 +283,7 @@ def _study(
         _anchor(group.title, anchors),
         [summary for summary, _ in judged] if of_claims else _sentences(group.name, seen, batches, thresholds),
         _tables(seen, batches, thresholds),
-        [*show_clips.legend(seen.clips), *accuracy.legend(seen.trained), *([counted.CHANGES] if dependent else [])],
+        [*show_clips.legend(seen.clips), *accuracy.legend(seen.trained), *([cost_tables.CHANGES] if dependent else [])],
         [picture for picture in pictures if not picture.same(top)],
         [*results.findings([*seen.steps, *seen.trained]), *dict.fromkeys(doubts)],
         [line for line in (*seen.aside, aside(group.results, seen.results), *undrawn) if line],

@@ -13,13 +13,20 @@ from nfbench.analysis.query import is_number, ordered, values
 from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row, family_of
 from nfbench.analysis.turn_ratios import Ratio
-from nfbench.showing import accuracy, clips, comparison, counted, relative, results, tables
+from nfbench.showing import accuracy, comparison, cost_tables, relative, results, tables
 from nfbench.showing.tables import Column, Format, Laid, keyed, plain
 from nfbench.units import LONGEST, shorten
 
 _RAW = keyed(("train_macs", "activations", *KEYS))
-_SHOWN = (*comparison.COLUMNS, *clips.STEPS, *clips.CLIPS, *accuracy.COLUMNS, *results.ALL, *relative.COLUMNS)
-KNOWN: dict[str, Column] = {c.key: c for c in (*accuracy.RAW, *clips.RAW, *_RAW, *_SHOWN)}
+_SHOWN = (
+    *comparison.COLUMNS,
+    *cost_tables.STEPS,
+    *cost_tables.CLIPS,
+    *accuracy.COLUMNS,
+    *results.ALL,
+    *relative.COLUMNS,
+)
+KNOWN: dict[str, Column] = {c.key: c for c in (*accuracy.RAW, *cost_tables.RAW, *_RAW, *_SHOWN)}
 """What rows are known to have, by key, with its heading and how it is shown."""
 _HEADINGS = {
     "best_top1": "best top-1",
@@ -65,7 +72,7 @@ class OfRatio(Row):
 
 
 def of_ratios(measured: Sequence[Ratio]) -> list[Row]:
-    """Give `comparison.rows` the kind, the model and the settings of the net, so that they are chosen like other rows."""
+    """Give `comparison.rows` a kind, a model and the settings of the net, so that they are chosen like other rows."""
     rows: list[Row] = []
     for ratio, row in zip(measured, comparison.rows(measured), strict=True):
         net, model = ratio.net.resolved, ratio.net.workload.model
@@ -111,9 +118,9 @@ def laid(kinds: Kinds) -> dict[str, list[Laid]]:
         for name, rows, made in (
             ("steps", kinds.steps, [results.laid(kinds.steps)]),
             ("ratios", kinds.ratios, [comparison.laid(kinds.ratios)]),
-            ("clips", kinds.clips, clips.laid(kinds.clips, kinds.steps)),
+            ("clips", kinds.clips, cost_tables.laid(kinds.clips, kinds.steps)),
             ("accuracy", kinds.trained, [accuracy.laid(kinds.trained)]),
-            ("counted", kinds.counted, counted.laid(kinds.counted)),
+            ("counted", kinds.counted, cost_tables.counts_laid(kinds.counted)),
         )
         if rows
     }
@@ -126,9 +133,9 @@ def texts(kinds: Kinds, format: Format) -> dict[str, str]:
     made = {
         "steps": (results.ALL, kinds.steps),
         "ratios": (comparison.RAW, kinds.ratios),
-        "clips": (clips.RAW, [*kinds.clips, *kinds.steps] if kinds.clips else ()),
+        "clips": (cost_tables.RAW, [*kinds.clips, *kinds.steps] if kinds.clips else ()),
         "accuracy": (accuracy.RAW, kinds.trained),
-        "counted": (counted.columns(kinds.counted), kinds.counted),
+        "counted": (cost_tables.columns(kinds.counted), kinds.counted),
     }
     return {name: tables.raw(columns, rows, format) for name, (columns, rows) in made.items() if rows}
 
@@ -154,7 +161,7 @@ def text(kinds: Kinds, format: Format, order: Sequence[str] = (), against: bool 
 
 def _keys(kinds: Kinds) -> list[str]:
     """The columns of the raw table: those of its one kind, or of each of its kinds after the kind itself."""
-    steps, trained, clipped = ([c.key for c in columns] for columns in (results.ALL, accuracy.RAW, clips.RAW))
+    steps, trained, clipped = ([c.key for c in columns] for columns in (results.ALL, accuracy.RAW, cost_tables.RAW))
     held = [name for name, rows in kinds.each.items() if rows]
     if set(held) <= {"timed steps"}:
         return steps
