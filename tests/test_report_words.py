@@ -185,20 +185,6 @@ def captions(report: Report) -> dict[str, str]:
     return {picture.kind: picture.caption for picture in report.pictures}
 
 
-def test_a_caption_names_the_panels_that_a_figure_has_and_no_others() -> None:
-    readings = result().readings
-    clock = reading("sm_clock", "Hz", "window", "test", (1.9e9, 1.8e9, 1.7e9))
-    plain, clocked = built(result()), built(result(readings=(*readings, clock)), path="b/a.jsonl")
-    assert captions(plain)["steps"] == "Measured time of every step of a run in order."
-    assert "SM clock, MHz" in captions(clocked)["steps"] and "temperature" not in captions(clocked)["steps"]
-    costs = captions(built(*trained(), path="c/a.jsonl"))["accuracy-vs-flops"]
-    assert costs.startswith("Measured top-1 against what an image or a step costs. Panels: MACs of one image")
-    assert "energy" not in costs
-    batches = [accuracy("resnet50", (0.5, 0.7), run={"batch": b, "dataset": "imagenet"}) for b in (256, 512)]
-    told = captions(built(*batches, path="d/a.jsonl"))["batch-accuracy"].partition("Panels: ")[2]
-    assert told in ("", "measured top-1, %; reported top-1, %.")
-
-
 # where figures go
 
 
