@@ -41,10 +41,10 @@ from timm_tables import (
     write,
 )
 
-from nfbench.devices.about import commit_of, cpu_cores, cpu_name, load, software
+from nfbench.devices.host import commit_of, cpu_cores, cpu_name, load, software
 from nfbench.errors import NfbenchError
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.watch import Silent
+from nfbench.measuring.outcome import Silent
 from nfbench.records import Result
 
 HERE = Path(__file__).parent

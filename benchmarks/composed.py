@@ -10,12 +10,13 @@ import argparse
 import torch
 from evidence import add_out, add_rounds, in_processes, print_round, write_ratio
 
-from nfbench.devices.about import cpu_name
 from nfbench.devices.cpu import Cpu
+from nfbench.devices.host import cpu_name
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.watch import Silent
-from nfbench.measuring.window import Window, no_collection
+from nfbench.measuring.outcome import Silent
+from nfbench.measuring.window import Window
 from nfbench.records import StepTime
+from nfbench.units import no_collection
 
 MODEL, PX, BATCH, MICRO_BATCH, PASSES = "nf-resnet26", 96, 64, 8, 3
 

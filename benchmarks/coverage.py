@@ -31,7 +31,7 @@ from nfbench import units
 from nfbench.analysis import store
 from nfbench.analysis.rows import choose, software_name
 from nfbench.analysis.rows import row as group_row
-from nfbench.devices.about import software
+from nfbench.devices.host import software
 from nfbench.showing.tables import Column, render
 
 PAIR = "tiny-nf-resnet,tiny-resnet"

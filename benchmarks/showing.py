@@ -25,7 +25,7 @@ from made_results import SAMPLES, mixed, steps, write
 from nfbench import __version__
 from nfbench.analysis.store import load
 from nfbench.cli import main as nfbench
-from nfbench.devices import about
+from nfbench.devices import host
 
 
 class Time(NamedTuple):
@@ -71,7 +71,7 @@ def main() -> None:
                 here[case].append(timed(lambda case=case: in_process(case, scratch)))  # type: ignore[misc]
                 if case in alone:
                     alone[case].append(timed(lambda case=case: as_process(case, scratch)))  # type: ignore[misc]
-    print(f"{about.cpu_name()}, {about.allowed_cores()} cores, Python {platform.python_version()}, ", end="")
+    print(f"{host.cpu_name()}, {host.allowed_cores()} cores, Python {platform.python_version()}, ", end="")
     print(f"nfbench {__version__}; medians of {args.rounds}, seconds on the clock (of processor time)\n")
     print("| what | results | in this process | as a process |\n|---|---|---:|---:|")
     for case in cases:

@@ -31,7 +31,7 @@ from nfbench.learning.recipe import build_loss
 from nfbench.learning.setup import Setup
 from nfbench.learning.trainer import Trainer
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.watch import Silent
+from nfbench.measuring.outcome import Silent
 from nfbench.nets.agc import adaptive_clip_grad_, agc_parameters
 from nfbench.nets.optimizer import parameter_groups
 from nfbench.records import Accuracy

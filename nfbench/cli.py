@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import click
 
 from nfbench import __version__
-from nfbench.devices import world
+from nfbench.devices.base import abandon_world, joined_world, last_words, leave_world, place
 from nfbench.errors import Interrupted, NfbenchError, Stop, Terminated, UnsupportedWorkload
 
 _GROUPS = {
@@ -63,7 +63,9 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        if (here := world.place()) is not None and name not in _ON_RANKS:
+        # the words that results are stored with
+        ctx.obj = args
+        if (here := place()) is not None and name not in _ON_RANKS:
             raise UnsupportedWorkload(
                 f"torchrun started {here.size} processes, which `nfbench {name}` cannot share.",
                 why=f"Only {' and '.join(_ON_RANKS)} train one net on several devices.",
@@ -84,7 +86,7 @@ class Commands(click.Group):
             formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
-        here = world.place()
+        here = place()
         if here is None or here.rank == 0:
             return self._invoke(ctx)
         # rank 0 speaks for all, and torchrun prints a trace for each exit code that is not 0
@@ -102,15 +104,15 @@ class Commands(click.Group):
             with _terminated():
                 try:
                     found = super().invoke(ctx)
-                    world.leave()
+                    leave_world()
                     return found
                 except (click.ClickException, click.exceptions.Exit, click.Abort):
                     raise
                 except Exception as error:
-                    world.joined().refuse(error)
+                    joined_world().refuse(error)
                     raise
                 finally:
-                    world.abandon()
+                    abandon_world()
         except NfbenchError as error:
             _leave(ctx, str(error), error.exit_code)
         except KeyboardInterrupt:
@@ -159,9 +161,9 @@ def _terminated() -> Iterator[None]:
 
 def _leave(ctx: click.Context, message: str, code: int) -> NoReturn:
     click.echo(message, err=True)
-    here = world.place()
+    here = place()
     if here is not None and here.rank == 0 and code:
-        world.last_words(message)
+        last_words(message)
     ctx.exit(code)
 
 

@@ -1,7 +1,7 @@
 """The nouns: what was asked, what it became, where it ran and what was read.
 
 Every record is a frozen msgspec Struct. A record leaves out the fields that stand at their default, so a field added
-later keeps old files readable and old keys equal. One `Result` is one JSON line; its samples come last.
+later keeps old files readable and old keys equal. One `Result` is one JSON line; its samples and the command come last.
 """
 
 from __future__ import annotations
@@ -335,6 +335,7 @@ class Result(Record, frozen=True, kw_only=True):
 
     ``session`` is shared by the results of one interleaved run; ``round`` counts its fresh processes, ``turn`` the
     windows of one process that takes turns with another, ``side`` is that of a comparison of code or environments.
+    ``command`` is what was typed, without folders and addresses; files of older versions lack it.
     """
 
     schema: int
@@ -358,6 +359,7 @@ class Result(Record, frozen=True, kw_only=True):
     notes: dict[str, str] = msgspec.field(default_factory=dict)
     message: str | None = None
     readings: tuple[Reading, ...] = ()
+    command: str | None = None
 
     @property
     def run(self) -> Accuracy:

@@ -1,9 +1,23 @@
-"""How quantities are printed. Everything is stored in SI units; scaling happens here and nowhere else."""
+"""How quantities and names are printed, and the small helpers of every layer.
+
+Everything is stored in SI units; scaling happens here and nowhere else.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import gc
 import math
 import re
+import unicodedata
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from nfbench.errors import NfbenchError
+
+_T = TypeVar("_T")
+_K = TypeVar("_K", bound=Hashable)
 
 _PREFIXES = (
     *((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")),
@@ -14,6 +28,9 @@ _LARGE, _SMALL = 1e15, 1e-12
 """Beyond these a number has an exponent: nobody reads so many digits, and a results file may hold anything."""
 _LONGEST = 1e10
 """Seconds from which on hours say no more."""
+LONGEST = 80
+"""Characters of a stranger's text that a message, a heading or a cell shows."""
+_MOST_NAMES = 12
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -125,3 +142,74 @@ def plus_minus(value: float, half_width: float) -> str:
         exponent -= 1
     decimals = min(6, max(0, -exponent))
     return minus(f"{value:.{decimals}f} ± {half_width:.{decimals}f}")
+
+
+def plural(count: float, noun: str) -> str:
+    """``count`` of a thing whose plural takes an s: '1 row', '2 rows'."""
+    return f"{count:.0f} {noun}{'s'[: count != 1]}"
+
+
+def printable(text: str) -> str:
+    """``text`` without what would move a terminal's cursor or change its colours: results may come from anybody."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
+def shorten(text: str, longest: int = LONGEST) -> str:
+    """``text`` in one line of printable characters, its middle left out where it has more than ``longest``."""
+    tail = longest // 3
+    return printable(text if len(text) <= longest else f"{text[: longest - 1 - tail]}…{text[len(text) - tail :]}")
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """At most so many of ``names``, and how many more there are: 'a, b and 3 more'."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def slug(name: str) -> str:
+    """``name`` as a folder: "NVIDIA H200" → "nvidia-h200". Safe and not empty for any input."""
+    ascii_ = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_)[:60].strip("-") or "unknown"
+
+
+def nearest(name: str, names: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """At most so many of ``names`` that ``name`` may be a slip of, the likeliest first."""
+    # comparing texts of 10^6 characters, which are near no name, takes for ever
+    return difflib.get_close_matches(name[:200], [known[:200] for known in names], most, cutoff)
+
+
+def known(
+    name: str, names: Collection[str], error: type[NfbenchError], what: str, try_: str = "{}", default: str = ""
+) -> None:
+    """Refuse a ``name`` that is none of ``names``: say ``what`` is wrong, and which is the nearest or which there are.
+
+    Raises:
+        NfbenchError: of the type ``error``; ``try_`` is what to type, with the nearest name, else ``default``, for {}.
+    """
+    if name in names:
+        return
+    near = "".join(nearest(name, names))
+    why = f"The nearest is {near}." if near else f"There are: {first_few(list(names), _MOST_NAMES)}."
+    raise error(what, why=why, try_=try_.replace("{}", near or default))
+
+
+def grouped(items: Iterable[_T], key: Callable[[_T], _K]) -> dict[_K, list[_T]]:
+    """The items by their ``key``, groups and items in the order in which they come."""
+    groups: dict[_K, list[_T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+@contextlib.contextmanager
+def no_collection(collect: bool = False) -> Iterator[None]:
+    """Keep Python's garbage collector from running inside, whatever happens; where asked to, ``collect`` before."""
+    enabled = gc.isenabled()
+    if collect:
+        gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 
@@ -20,6 +21,20 @@ WORDS = {
     FUNCTION_NOT_FOUND: "Function Not Found",
     MISMATCH: "RM has detected an NVML/RM version mismatch.",
 }
+OF_A_BOARD = {
+    "nvmlDeviceGetCudaComputeCapability": "capability",
+    "nvmlDeviceGetPowerManagementLimit": "limit",
+    "nvmlDeviceGetPowerManagementDefaultLimit": "default_limit",
+    "nvmlDeviceGetTotalEnergyConsumption": "energy",
+    "nvmlDeviceGetPowerUsage": "power",
+    "nvmlDeviceGetClockInfo": "clock",
+    "nvmlDeviceGetMaxClockInfo": "max_clock",
+    "nvmlDeviceGetTemperature": "temperature",
+    "nvmlDeviceGetCurrentClocksEventReasons": "reasons",
+    "nvmlDeviceGetCurrentClocksThrottleReasons": "reasons",
+    "nvmlDeviceGetUtilizationRates": "rates",
+}
+"""What is asked of a physical card only, and the field of `Board` that answers."""
 CU13 = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
 
 
@@ -113,19 +128,16 @@ def install(
         reserved = 0 if version else 700 * 2**20
         return SimpleNamespace(total=handle.memory, used=handle.used + reserved)
 
-    def processes(handle: Board | Slice) -> list[SimpleNamespace]:
-        return [SimpleNamespace(pid=pid) for pid in handle.pids]
-
-    def of_board(function: str, attribute: str) -> None:
+    def of_board(function: str, attribute: str) -> Callable[..., object]:
         def answer(board: Board, *_: int) -> object:
             assert isinstance(board, Board), f"{function} was asked of a MIG slice"
             if function in board.refuses:
                 raise NVMLError(board.refuses[function])
             return getattr(board, attribute)
 
-        setattr(module, function, answer)
+        return answer
 
-    calls = {
+    calls: dict[str, object] = {
         "NVMLError": NVMLError,
         "NVML_ERROR_LIBRARY_NOT_FOUND": LIBRARY_NOT_FOUND,
         "NVML_ERROR_DRIVER_NOT_LOADED": DRIVER_NOT_LOADED,
@@ -140,21 +152,11 @@ def install(
         "nvmlDeviceGetName": name,
         "nvmlDeviceGetUUID": lambda handle: handle.uuid,
         "nvmlDeviceGetMemoryInfo": memory,
-        "nvmlDeviceGetComputeRunningProcesses_v3": processes,
+        "nvmlDeviceGetComputeRunningProcesses_v3": lambda handle: [SimpleNamespace(pid=pid) for pid in handle.pids],
     }
+    calls |= {function: of_board(function, attribute) for function, attribute in OF_A_BOARD.items()}
     for function, call in calls.items():
         setattr(module, function, call)
-    of_board("nvmlDeviceGetCudaComputeCapability", "capability")
-    of_board("nvmlDeviceGetPowerManagementLimit", "limit")
-    of_board("nvmlDeviceGetPowerManagementDefaultLimit", "default_limit")
-    of_board("nvmlDeviceGetTotalEnergyConsumption", "energy")
-    of_board("nvmlDeviceGetPowerUsage", "power")
-    of_board("nvmlDeviceGetClockInfo", "clock")
-    of_board("nvmlDeviceGetMaxClockInfo", "max_clock")
-    of_board("nvmlDeviceGetTemperature", "temperature")
-    of_board("nvmlDeviceGetCurrentClocksEventReasons", "reasons")
-    of_board("nvmlDeviceGetCurrentClocksThrottleReasons", "reasons")
-    of_board("nvmlDeviceGetUtilizationRates", "rates")
     monkeypatch.setitem(sys.modules, "pynvml", module)
     return module
 

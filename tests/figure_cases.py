@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nfbench.analysis import accuracy
+from nfbench.analysis import training_runs
 from nfbench.analysis.rows import rows
 from nfbench.records import Result
 from nfbench.showing.figures.canvas import looks
@@ -19,7 +19,7 @@ from nfbench.showing.study import ratios
 
 def held(*results: Result, everything: bool = False) -> Held:
     """All that figures can be drawn from."""
-    trained = accuracy.rows(results, everything)[0]
+    trained = training_runs.rows(results, everything)[0]
     return Held(rows(results, everything)[0], results, trained, ratios(results, everything), everything)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nfbench.measuring.watch import Watch
+from nfbench.measuring.outcome import Watch
 from nfbench.studies import processes
 from nfbench.studies.processes import Place, Process
 from nfbench.studies.worker import Answer, Hello, Message, Pipe, Request, Said, encoder, messages, opened, requests

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nfbench.measuring.watch import Silent
+from nfbench.measuring.outcome import Silent
 from nfbench.records import (
     SCHEMA_VERSION,
     Accuracy,
@@ -20,6 +21,7 @@ from nfbench.records import (
     StepTime,
     Training,
     reading,
+    to_json,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +30,17 @@ if TYPE_CHECKING:
 CPU = Machine(device="cpu", name="A CPU", memory=2**34, cpu="A CPU", cpu_cores=2)
 H200 = Machine(device="cuda", name="NVIDIA H200", memory=2**37, compute_capability="9.0", driver="580.1")
 FAKE = Machine(device="fake", name="fake")
+HOSTILE = (
+    "<script>window.pwned = 1</script>",
+    '"><img src=x onerror="window.pwned=1">',
+    "</style></svg></script><svg onload=window.pwned=1>",
+    "javascript:window.pwned=1",
+    "a|b`c`](x) ![i](http://evil.example/i.png) <details>",
+    "``` \n# heading\n| cell |",
+    "\x1b[31mred\x07 \x00 \u202eleft\u2028line",
+    "../../etc/x",
+    "{{ 7*7 }}{% raw %}$\\frac{1}{0}$",
+)
 SOFTWARE = Software(nfbench="0.1.0", torch="2.15.0", timm="1.0.31")
 
 
@@ -125,6 +138,43 @@ def accuracy(
         ),
     }
     return result(model, **(given | fields))
+
+
+def keep(path: str | Path, results: Sequence[Result]) -> Path:
+    """Write ``results`` to a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(to_json(r) + b"\n" for r in results))
+    return path
+
+
+def turns(
+    net: str, baseline: str, speedup: float, *, px: int = 224, spread: float = 0.01, **fields: Any
+) -> list[Result]:
+    """Four rounds on an H200 in which a step of ``baseline`` takes about ``speedup`` times as long as one of ``net``,
+    in each one by ``spread`` of that more."""
+    rounds = []
+    for round in range(4):
+        for place, (model, time) in enumerate(((net, 0.1), (baseline, 0.1 * speedup * (1 + spread * round)))):
+            given: dict[str, Any] = {
+                "workload": StepTime(model=model, px=px),
+                "resolved": Resolved(px=px, micro_batch=32, precision="bf16", layout="nhwc"),
+                "machine": H200,
+                "session": f"{net}-{baseline}",
+                "round": round,
+                "start": f"2026-01-01T00:00:{10 * place + round:02d}.000Z",
+            }
+            rounds.append(result(model, (time,) * 20, **(given | fields)))
+    return rounds
+
+
+def trained(machine: Machine = CPU) -> list[Result]:
+    """Two nets, three seeds each, the first with fewer MACs."""
+    return [
+        accuracy(model, (0.5, top1 + 0.01 * seed), seed, machine=machine, macs=macs, study=None)
+        for model, top1, macs in (("tiny-nfnet", 0.90, 1e7), ("tiny-resnet", 0.95, 2e7))
+        for seed in range(3)
+    ]
 
 
 class Quiet(Silent):

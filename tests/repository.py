@@ -30,11 +30,8 @@ class Repository:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def net(self, sleep: float = 0.0, operators: int = 100, file: str = "mynet.py", noise: float = 0.0) -> None:
-        """Write the net; ``noise`` is the standard deviation of what it sleeps, drawn once a process."""
-        text = (
-            f"import random\nclass Net:\n    sleep = {sleep} + random.gauss(0, {noise})\n    operators = {operators}\n"
-        )
+    def net(self, sleep: float = 0.0, operators: int = 100, file: str = "mynet.py") -> None:
+        text = f"class Net:\n    sleep = {sleep}\n    operators = {operators}\n"
         self.write(file, text + "def net(num_classes):\n    return Net()\n")
 
     def commit(self, message: str) -> str:

@@ -10,9 +10,9 @@ import pytest
 from conftest import Cli
 from make import FAKE, H200, SOFTWARE, accuracy, each_epoch, once, result
 
-from nfbench.analysis import accuracy as analysis
-from nfbench.analysis import accuracy_metrics as metrics
 from nfbench.analysis import findings, stats
+from nfbench.analysis import training_runs as analysis
+from nfbench.analysis import training_runs as metrics
 from nfbench.analysis.rows import Row
 from nfbench.analysis.store import Writer
 from nfbench.records import Reading, Result

@@ -13,13 +13,13 @@ import torch
 from conftest import Cli
 from make import H200, once, result
 
-from nfbench.analysis import clips
+from nfbench.analysis.rows import clip_rows
 from nfbench.analysis.store import load
 from nfbench.catalog.models import find
 from nfbench.devices import cpu
 from nfbench.devices.fake import FakeClips, FakeDevice
 from nfbench.measuring.clips import LEAST_TURNS, ClipCosts
-from nfbench.measuring.watch import Silent
+from nfbench.measuring.outcome import Silent
 from nfbench.nets.agc_trial import ClipTrial
 from nfbench.records import AgcCost, Result, Sampling, Software, StepTime, reading
 
@@ -49,7 +49,7 @@ def test_implementations_take_turns_a_b_c_c_b_a_and_gradients_are_put_back_outsi
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_times_ratios_and_the_floor_are_exact_on_the_fake_device(share: float) -> None:
-    found = {row["impl"]: row for row in clips.rows(timed(FakeDevice(), share))}
+    found = {row["impl"]: row for row in clip_rows(timed(FakeDevice(), share))}
     assert list(found) == list(IMPLS)  # the copy is no row of its own
     for impl, row in found.items():
         time = FakeClips.TIMES[impl] * (1 + share / 2)
@@ -103,7 +103,7 @@ def test_an_implementation_that_fails_is_a_row_and_the_others_go_on(capsys: pyte
             made.describe = failing  # type: ignore[method-assign,assignment]
             return made
 
-    found = {row["impl"]: row for row in clips.rows(timed(Broken()))}
+    found = {row["impl"]: row for row in clip_rows(timed(Broken()))}
     assert found["fused"]["status"] == "error" and "time" not in found["fused"]
     assert found["fused"]["message"] == "RuntimeError: no kernel image"
     assert found["foreach"]["speedup"] == 4
@@ -113,7 +113,7 @@ def test_two_machines_are_told_apart_and_of_two_softwares_the_newer_is_shown_pai
     older = timed(FakeDevice())
     newer = [msgspec.structs.replace(r, software=Software(nfbench="9.9.9")) for r in timed(FakeDevice())]
     later = [r for r in newer if isinstance(r.workload, AgcCost) and r.workload.impl != "timm"]
-    rows = clips.rows([*older, *(msgspec.structs.replace(r, machine=H200) for r in older), *later])
+    rows = clip_rows([*older, *(msgspec.structs.replace(r, machine=H200) for r in older), *later])
     machines = {row["machine"]: "9.9.9" in row["software"] for row in rows}
     assert machines == {"NVIDIA H200": False, "fake": True}
     here = [row for row in rows if row["machine"] == "fake"]
@@ -128,7 +128,7 @@ def test_the_floor_is_paired_turn_by_turn() -> None:
 
     # the machine is twice as slow in every other turn, for the clip and the copy alike
     slow = (1, 2, 1, 2)
-    (row,) = clips.rows([one(impl, t, s * f) for t, f in enumerate(slow) for impl, s in (("foreach", 3), ("copy", 1))])
+    (row,) = clip_rows([one(impl, t, s * f) for t, f in enumerate(slow) for impl, s in (("foreach", 3), ("copy", 1))])
     assert row["over_floor"] == pytest.approx(3) and "over_floor_low" not in row
     assert row["time_high"] > 1.2 * row["time"]
 
@@ -212,7 +212,7 @@ def test_it_runs_for_real_on_a_cpu(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     assert done.exit_code == 0, done.output
     assert "Left out: fused, since it needs CUDA, and this is cpu." in done.stderr
     results = load([Path("out.jsonl")]).results
-    found = {(row["impl"], row["clipped"]): row for row in clips.rows(results)}
+    found = {(row["impl"], row["clipped"]): row for row in clip_rows(results)}
     assert set(found) == {(impl, share) for impl in IMPLS[:3] for share in (0.0, 0.5, 1.0)}
     for (impl, share), row in found.items():
         assert row["time"] > 0 and row["operators"] > 0 and "launches" not in row
@@ -230,5 +230,5 @@ def test_a_clip_on_a_gpu_shows_its_launches() -> None:
         workload=AgcCost(model="nfnet-f0", impl="fused"),
         readings=(times, once("launches", 4), once("moved_bytes", 5e8, "B")),
     )
-    (row,) = clips.rows([one])
+    (row,) = clip_rows([one])
     assert row["launches"] == 4 and row["bandwidth"] == pytest.approx(5e12) and "floor" not in row

@@ -6,7 +6,7 @@ import pytest
 from make import accuracy, result
 
 from nfbench.records import StepTime
-from nfbench.showing.board import Board, duration, outcome
+from nfbench.showing.live import Board, duration, outcome
 from nfbench.studies.entries import Entry, Task
 
 

@@ -11,9 +11,8 @@ import msgspec
 import pytest
 from make import Quiet, once, result, step_times
 
-from nfbench.analysis.acceptance import Accept
 from nfbench.analysis.baseline import Stored
-from nfbench.analysis.verdicts import Row, exit_code
+from nfbench.analysis.gate import Accept, Row, exit_code
 from nfbench.errors import NfbenchError
 from nfbench.measuring.outcome import Labels
 from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime, reading

@@ -8,89 +8,125 @@ import fake_pynvml
 import pytest
 from fake_pynvml import CU13, Board, install, torch_sees, torch_sees_nothing
 
-from nfbench.devices.choose import card_at, choose, gather
-from nfbench.devices.diagnose import Facts, diagnose, has_kernels
+from nfbench.devices.choose import Facts, card_at, choose, diagnose, gather, has_kernels
 from nfbench.errors import DeviceUnavailable
 
-
-def facts(**changes: Any) -> Facts:
-    """An H200 that torch can use."""
-    usable: dict[str, Any] = {
-        "torch": "2.15.0+cu132",
-        "torch_cuda": "13.2",
-        "archs": CU13,
-        "available": True,
-        "count": 1,
-        "cards": 1,
-        "card": "NVIDIA H200",
-        "capability": "9.0",
-        "driver": "580.65.06",
-        "driver_cuda": "13.0",
-    }
-    return Facts(**(usable | changes))
-
-
-def said(**changes: Any) -> str:
-    return str(diagnose(facts(**changes)))
-
-
-def test_a_gpu_that_torch_can_use_has_nothing_wrong() -> None:
-    assert diagnose(facts()) is None
-
-
-def test_a_cpu_build_of_torch_says_which_build_the_driver_takes() -> None:
-    cpu = {"torch": "2.15.0+cpu", "torch_cuda": None, "available": False, "count": 0, "archs": ()}
-    assert said(**cpu) == (
-        "torch 2.15.0+cpu is a build without CUDA and cannot use the NVIDIA H200 here (driver 580.65.06, CUDA 13.0).\n"
-        "Try: uv run --extra cu13 nfbench …; or --device cpu"
-    )
-    assert said(**cpu, driver="550.54.14", driver_cuda="12.4") == (
-        "torch 2.15.0+cpu is a build without CUDA and cannot use the NVIDIA H200 here (driver 550.54.14, CUDA 12.4).\n"
-        "Try: uv run --extra cu12 nfbench … (the last torch for CUDA 12); or update the driver to 580 or newer; "
-        "or --device cpu"
-    )
-    assert "Try: uv run --extra cu12 nfbench …" in said(**cpu, capability="7.0", card="Tesla V100-SXM2-32GB")
+USABLE: dict[str, Any] = {
+    "torch": "2.15.0+cu132",
+    "torch_cuda": "13.2",
+    "archs": CU13,
+    "available": True,
+    "count": 1,
+    "cards": 1,
+    "card": "NVIDIA H200",
+    "capability": "9.0",
+    "driver": "580.65.06",
+    "driver_cuda": "13.0",
+}
+"""An H200 that torch can use."""
+NOT_AVAILABLE = {"available": False, "count": 0}
+CPU_BUILD = {"torch": "2.15.0+cpu", "torch_cuda": None, "archs": (), **NOT_AVAILABLE}
+OLD_DRIVER = {"driver": "550.54.14", "driver_cuda": "12.4"}
+AMD = {"torch": "2.15.0+rocm7.1", "torch_cuda": None, "torch_hip": "7.1.5"}
+V100 = {"card": "Tesla V100-SXM2-32GB", "capability": "7.0"}
+OLD_TORCH = {"torch": "2.7.0+cu126", "torch_cuda": "12.6", "archs": ("sm_80", "sm_90")}
+TOO_OLD = (
+    "torch 2.15.0+cu132 (CUDA 13.2) cannot use the NVIDIA H200 here: its driver is too old (driver 550.54.14, CUDA "
+    "12.4).\nCUDA 13 needs driver 580 or newer.\nTry: uv run --extra cu12 nfbench … (the last torch for CUDA 12); or "
+    "update the driver to 580 or newer; or --device cpu"
+)
 
 
-def test_a_driver_too_old_for_torchs_cuda_is_named_with_both_versions() -> None:
-    assert said(available=False, count=0, driver="550.54.14", driver_cuda="12.4") == (
-        "torch 2.15.0+cu132 (CUDA 13.2) cannot use the NVIDIA H200 here: its driver is too old "
-        "(driver 550.54.14, CUDA 12.4).\n"
-        "CUDA 13 needs driver 580 or newer.\n"
-        "Try: uv run --extra cu12 nfbench … (the last torch for CUDA 12); or update the driver to 580 or newer; "
-        "or --device cpu"
-    )
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        # an older minor version of the driver's CUDA is no obstacle
+        {"torch_cuda": "13.2", "driver_cuda": "13.0"},
+        # nor is a card that only torch sees
+        {"cards": 0, "driver": None, "driver_cuda": None, "why_no_card": "NVML Shared Library Not Found"},
+    ],
+)
+def test_a_gpu_that_torch_can_use_has_nothing_wrong(changes: dict[str, Any]) -> None:
+    assert diagnose(Facts(**(USABLE | changes))) is None
 
 
-def test_a_driver_too_old_for_any_build_is_to_be_updated() -> None:
-    told = said(available=False, count=0, driver="470.82.01", driver_cuda="11.4", torch_cuda="12.8")
-    assert "CUDA 12 needs driver 525 or newer.\nTry: update the driver to 580 or newer; or --device cpu" in told
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            CPU_BUILD,
+            "torch 2.15.0+cpu is a build without CUDA and cannot use the NVIDIA H200 here (driver 580.65.06, CUDA "
+            "13.0).\nTry: uv run --extra cu13 nfbench …; or --device cpu",
+        ),
+        (
+            CPU_BUILD | OLD_DRIVER,
+            "torch 2.15.0+cpu is a build without CUDA and cannot use the NVIDIA H200 here (driver 550.54.14, CUDA "
+            "12.4).\nTry: uv run --extra cu12 nfbench … (the last torch for CUDA 12); or update the driver to 580 or "
+            "newer; or --device cpu",
+        ),
+        (CPU_BUILD | V100, "Try: uv run --extra cu12 nfbench … (the last torch for CUDA 12); or --device cpu"),
+        (NOT_AVAILABLE | OLD_DRIVER, TOO_OLD),
+        (
+            NOT_AVAILABLE | {"driver": "470.82.01", "driver_cuda": "11.4", "torch_cuda": "12.8"},
+            "CUDA 12 needs driver 525 or newer.\nTry: update the driver to 580 or newer; or --device cpu",
+        ),
+        (
+            V100,
+            "torch 2.15.0+cu132 (CUDA 13.2) has no kernels for the Tesla V100-SXM2-32GB here, sm_70 (driver 580.65.06, "
+            "CUDA 13.0).\nIt has kernels for sm_75, sm_80, sm_86, sm_90, sm_100, sm_120.\nTry: uv run --extra cu12 "
+            "nfbench … (the last torch for CUDA 12); or --device cpu",
+        ),
+        (
+            {"card": "NVIDIA GeForce GTX 1080 Ti", "capability": "6.1"},
+            "Try: pip install torch torchvision --index-url https://download.pytorch.org/whl/cu126 "
+            "(the last builds for this GPU); or --device cpu",
+        ),
+        (
+            {"card": "NVIDIA B200", "capability": "10.0", **OLD_TORCH},
+            "Try: uv run --extra cu13 nfbench …; or --device cpu",
+        ),
+        (
+            {"card": "next", "capability": "13.0"},
+            "Try: uv lock --upgrade-package torch, then uv run --extra cu13 nfbench …; or --device cpu",
+        ),
+        (
+            NOT_AVAILABLE | {"words": "Error 802: system not yet initialized", "visible": "0"},
+            "torch 2.15.0+cu132 (CUDA 13.2) cannot use the NVIDIA H200 here (driver 580.65.06, CUDA 13.0).\ntorch "
+            "says: Error 802: system not yet initialized\nTry: nvidia-smi, to see whether the card is well; or unset "
+            "CUDA_VISIBLE_DEVICES, which may hide it; or --device cpu",
+        ),
+        (
+            NOT_AVAILABLE | {"mig_without_slice": True},
+            "torch 2.15.0+cu132 (CUDA 13.2) cannot use the NVIDIA H200 here: it is in MIG mode and has no instance "
+            "(driver 580.65.06, CUDA 13.0).\nTry: sudo nvidia-smi -mig 0; or sudo nvidia-smi mig -cgi 0 -C to make an "
+            "instance; or --device cpu",
+        ),
+        (
+            AMD | {"cards": 0, "card": "AMD Instinct MI300X", "driver": None, "driver_cuda": None},
+            "torch 2.15.0+rocm7.1 is a build for AMD GPUs (ROCm 7.1.5).\nnfbench times NVIDIA GPUs and CPUs; ROCm is "
+            "not supported yet.\nTry: --device cpu",
+        ),
+        (AMD, "Try: uv run --extra cu13 nfbench …; or --device cpu"),
+        ({"index": 3, "count": 2}, "There is no cuda:3: torch sees cuda:0 to cuda:1.\nTry: --device cuda:0"),
+        ({"index": 1}, "There is no cuda:1: torch sees cuda:0 only.\nTry: --device cuda:0"),
+        *(
+            (
+                NOT_AVAILABLE | {"visible": visible},
+                f'CUDA_VISIBLE_DEVICES="{visible}" hides the NVIDIA H200 here (driver 580.65.06, CUDA 13.0) from torch '
+                "2.15.0+cu132 (CUDA 13.2).\nTry: unset CUDA_VISIBLE_DEVICES; or --device cpu",
+            )
+            for visible in ("", "-1", "7", "none")
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_with_what_to_type(changes: dict[str, Any], message: str) -> None:
+    assert str(diagnose(Facts(**(USABLE | changes)))).endswith(message)
 
 
-def test_an_older_minor_version_of_the_drivers_cuda_is_no_obstacle() -> None:
-    assert diagnose(facts(torch_cuda="13.2", driver_cuda="13.0")) is None
-
-
-def test_a_v100_under_cuda_13_is_told_of_cuda_12() -> None:
-    assert said(card="Tesla V100-SXM2-32GB", capability="7.0") == (
-        "torch 2.15.0+cu132 (CUDA 13.2) has no kernels for the Tesla V100-SXM2-32GB here, sm_70 "
-        "(driver 580.65.06, CUDA 13.0).\n"
-        "It has kernels for sm_75, sm_80, sm_86, sm_90, sm_100, sm_120.\n"
-        "Try: uv run --extra cu12 nfbench … (the last torch for CUDA 12); or --device cpu"
-    )
-
-
-def test_a_card_before_volta_is_told_of_the_last_builds_for_it() -> None:
-    assert said(card="NVIDIA GeForce GTX 1080 Ti", capability="6.1").endswith(
-        "Try: pip install torch torchvision --index-url https://download.pytorch.org/whl/cu126 "
-        "(the last builds for this GPU); or --device cpu"
-    )
-
-
-def test_a_card_newer_than_torch_is_told_of_a_newer_torch() -> None:
-    old = {"torch": "2.7.0+cu126", "torch_cuda": "12.6", "archs": ("sm_80", "sm_90")}
-    assert "Try: uv run --extra cu13 nfbench …;" in said(card="NVIDIA B200", capability="10.0", **old)
-    assert "Try: uv lock --upgrade-package torch, then uv run --extra cu13" in said(card="next", capability="13.0")
+def test_uuids_in_the_environment_are_not_printed() -> None:
+    hidden = Facts(**(USABLE | NOT_AVAILABLE | {"visible": "GPU-11111111-2222-3333-4444-555555555555"}))
+    assert "1111" not in str(diagnose(hidden))
 
 
 @pytest.mark.parametrize(
@@ -116,109 +152,36 @@ def test_kernels_run_where_cuda_says_they_do(capability: str, archs: tuple[str, 
     assert has_kernels(capability, archs) is runs
 
 
-@pytest.mark.parametrize("visible", ["", "-1", "7", "none"])
-def test_a_card_hidden_by_the_environment_is_told_so(visible: str) -> None:
-    assert said(available=False, count=0, visible=visible) == (
-        f'CUDA_VISIBLE_DEVICES="{visible}" hides the NVIDIA H200 here (driver 580.65.06, CUDA 13.0) '
-        "from torch 2.15.0+cu132 (CUDA 13.2).\n"
-        "Try: unset CUDA_VISIBLE_DEVICES; or --device cpu"
-    )
-
-
-def test_another_reason_is_told_in_torchs_own_words() -> None:
-    words = "Error 802: system not yet initialized"
-    assert said(available=False, count=0, words=words, visible="0") == (
-        "torch 2.15.0+cu132 (CUDA 13.2) cannot use the NVIDIA H200 here (driver 580.65.06, CUDA 13.0).\n"
-        "torch says: Error 802: system not yet initialized\n"
-        "Try: nvidia-smi, to see whether the card is well; or unset CUDA_VISIBLE_DEVICES, which may hide it; "
-        "or --device cpu"
-    )
-
-
-def test_uuids_in_the_environment_are_not_printed() -> None:
-    assert "1111" not in said(available=False, count=0, visible="GPU-11111111-2222-3333-4444-555555555555")
-
-
-def test_mig_mode_without_an_instance_is_told_how_to_make_one() -> None:
-    assert said(available=False, count=0, mig_without_slice=True) == (
-        "torch 2.15.0+cu132 (CUDA 13.2) cannot use the NVIDIA H200 here: it is in MIG mode and has no instance "
-        "(driver 580.65.06, CUDA 13.0).\n"
-        "Try: sudo nvidia-smi -mig 0; or sudo nvidia-smi mig -cgi 0 -C to make an instance; or --device cpu"
-    )
-
-
-def test_an_amd_build_is_said_not_to_be_supported_yet() -> None:
-    amd = {"torch": "2.15.0+rocm7.1", "torch_cuda": None, "torch_hip": "7.1.5"}
-    assert said(**amd, cards=0, card="AMD Instinct MI300X", driver=None, driver_cuda=None) == (
-        "torch 2.15.0+rocm7.1 is a build for AMD GPUs (ROCm 7.1.5).\n"
-        "nfbench times NVIDIA GPUs and CPUs; ROCm is not supported yet.\n"
-        "Try: --device cpu"
-    )
-    assert said(**amd).endswith("Try: uv run --extra cu13 nfbench …; or --device cpu")
-
-
-def test_a_gpu_beyond_the_last_is_told_how_many_there_are() -> None:
-    assert said(index=3, count=2) == "There is no cuda:3: torch sees cuda:0 to cuda:1.\nTry: --device cuda:0"
-    assert said(index=1) == "There is no cuda:1: torch sees cuda:0 only.\nTry: --device cuda:0"
-
-
-def test_a_card_that_only_torch_sees_is_used() -> None:
-    assert diagnose(facts(cards=0, driver=None, driver_cuda=None, why_no_card="NVML Shared Library Not Found")) is None
-
-
 @pytest.mark.parametrize("wanted", ["gpu", "cuda:", "cuda:-1", "cuda:x", "CUDA", "", "cuda:1 ", "cuda:12345678901"])
 def test_an_unknown_device_is_told_the_known_ones(wanted: str) -> None:
     with pytest.raises(DeviceUnavailable) as caught:
         choose(wanted)
-    assert str(caught.value) == (f"There is no device {wanted!r}.\nTry: --device auto, cpu, cuda, or cuda:1 and so on")
+    assert str(caught.value) == f"There is no device {wanted!r}.\nTry: --device auto, cpu, cuda, or cuda:1 and so on"
 
 
-@pytest.fixture
-def torch_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch_sees_nothing(monkeypatch)
-
-
-@pytest.mark.usefixtures("torch_without_gpu")
 def test_auto_stops_where_nvml_sees_a_gpu_and_torch_cannot_use_it(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    torch_sees_nothing(monkeypatch)
     install(monkeypatch, Board(), driver="550.54.14", cuda=12040)
     with pytest.raises(DeviceUnavailable) as caught:
         choose("auto")
-    assert str(caught.value) == (
-        "torch 2.15.0+cu132 (CUDA 13.2) cannot use the NVIDIA H200 here: its driver is too old "
-        "(driver 550.54.14, CUDA 12.4).\n"
-        "CUDA 13 needs driver 580 or newer.\n"
-        "Try: uv run --extra cu12 nfbench … (the last torch for CUDA 12); or update the driver to 580 or newer; "
-        "or --device cpu"
-    )
+    assert str(caught.value) == TOO_OLD
     assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.usefixtures("torch_without_gpu")
-def test_torchs_words_lose_their_source_line_and_all_but_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, Board())
+    # torch's words lose their source line and all lines but the first
     assert gather().words == "The driver is odd."
     with pytest.raises(DeviceUnavailable, match=r"torch says: The driver is odd\.\nTry: nvidia-smi"):
         choose("auto")
 
 
-@pytest.mark.usefixtures("torch_without_gpu")
 def test_auto_is_the_cpu_only_where_neither_sees_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_sees_nothing(monkeypatch)
     install(monkeypatch, fails=fake_pynvml.LIBRARY_NOT_FOUND)
     assert choose("auto") == ("cpu", 0)
-
-
-@pytest.mark.usefixtures("torch_without_gpu")
-def test_cuda_where_there_is_none_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, fails=fake_pynvml.LIBRARY_NOT_FOUND)
     with pytest.raises(DeviceUnavailable) as caught:
         choose("cuda")
-    assert str(caught.value) == ("There is no NVIDIA GPU here: NVML Shared Library Not Found.\nTry: --device cpu")
-
-
-@pytest.mark.usefixtures("torch_without_gpu")
-def test_auto_is_not_the_cpu_where_nvml_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert str(caught.value) == "There is no NVIDIA GPU here: NVML Shared Library Not Found.\nTry: --device cpu"
     install(monkeypatch, fails=fake_pynvml.MISMATCH)
     with pytest.raises(DeviceUnavailable) as caught:
         choose("auto")
@@ -234,9 +197,8 @@ def test_a_gpu_that_torch_can_use_is_chosen_and_matched_by_uuid(monkeypatch: pyt
     torch_sees(monkeypatch, ours)
     assert choose("auto") == choose("cuda") == choose("cuda:0") == ("cuda", 0)
     assert gather().card == "NVIDIA H200"
-    found = card_at(0)
-    assert found is not None
-    assert found.index == 1
+    card = card_at(0)
+    assert card is not None and card.index == 1
     with pytest.raises(DeviceUnavailable, match="There is no cuda:1"):
         choose("cuda:1")
 

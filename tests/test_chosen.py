@@ -12,7 +12,7 @@ from conftest import Cli
 from make import accuracy, once, result
 from test_table import cells, kept
 
-from nfbench.analysis.columns import ordered
+from nfbench.analysis.query import ordered
 from nfbench.records import Flops, Result, StepTime
 from nfbench.showing import views
 

@@ -16,14 +16,14 @@ from conftest import Cli
 from make import H200, Quiet, once, result, step_times
 
 from nfbench import options
-from nfbench.analysis import compare
+from nfbench.analysis import turn_ratios
 from nfbench.analysis.rows import row
 from nfbench.catalog import published
 from nfbench.catalog.nearest import nearest
 from nfbench.errors import NfbenchError, UnsupportedWorkload
 from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime, reading
 from nfbench.showing import comparison
-from nfbench.showing import ratios as show_ratios
+from nfbench.showing import comparison as show_ratios
 from nfbench.studies import runner
 from nfbench.studies.processes import Group, Seat
 
@@ -47,7 +47,7 @@ def rounds(*times: Sequence[float], turns: int = 2, **fields: Any) -> list[Resul
 
 def test_the_ratio_is_paired_round_by_round() -> None:
     # both take twice as long in every second round, which is not noise of their ratio
-    ratio = compare.paired(rounds((1.0, 8.0), (2.0, 16.0), (1.0, 8.0), (2.0, 16.0)), A, B)
+    ratio = turn_ratios.paired(rounds((1.0, 8.0), (2.0, 16.0), (1.0, 8.0), (2.0, 16.0)), A, B)
     assert ratio is not None
     assert ratio.speedup == (pytest.approx(8.0),) * 3
     assert (ratio.rounds, ratio.turns) == (4, 8)
@@ -57,12 +57,12 @@ def test_the_interval_is_students_t_over_the_log_ratios_of_the_rounds() -> None:
     times = [(1.0, 1.1), (1.0, 1.2), (1.0, 1.3), (1.0, 1.15), (1.0, 1.25)]
     logs = [math.log(b / a) for a, b in times]
     mean = statistics.fmean(logs)
-    ratio = compare.paired(rounds(*times), A, B)
+    ratio = turn_ratios.paired(rounds(*times), A, B)
     assert ratio is not None and ratio.speedup.value == pytest.approx(math.exp(mean))
     # t of 4 degrees of freedom at 0.975, and at 1 − 0.05 / 3 / 2 where three looks could have ended it
     for looks, quantile in (((), 2.776445), ((4, 8, 16), 3.960786)):
         width = quantile * statistics.stdev(logs) / math.sqrt(5)
-        ratio = compare.paired(rounds(*times, sampling=Sampling(turns=2, looks=looks)), A, B)
+        ratio = turn_ratios.paired(rounds(*times, sampling=Sampling(turns=2, looks=looks)), A, B)
         assert ratio is not None
         assert ratio.speedup.low == pytest.approx(math.exp(mean - width), rel=1e-6)
         assert ratio.speedup.high == pytest.approx(math.exp(mean + width), rel=1e-6)
@@ -70,11 +70,11 @@ def test_the_interval_is_students_t_over_the_log_ratios_of_the_rounds() -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_fewer_than_four_rounds_have_no_interval_and_say_what_is_needed(number: int) -> None:
-    ratio = compare.paired(rounds(*[(1.0, 2.0), (1.0, 2.2), (1.0, 2.1)][:number]), A, B)
+    ratio = turn_ratios.paired(rounds(*[(1.0, 2.0), (1.0, 2.2), (1.0, 2.1)][:number]), A, B)
     assert ratio is not None and ratio.speedup.value == pytest.approx(2.0, rel=0.06)
     assert (ratio.estimate.low, ratio.estimate.high, ratio.rounds) == (None, None, number)
     needed = "4 rounds are needed for an interval: --rounds 4"
-    assert ratio.no_interval == needed and needed in compare.sentence([ratio])
+    assert ratio.no_interval == needed and needed in turn_ratios.sentence([ratio])
     rows = [row([r for r in rounds((1.0, 2.0)) if r.workload == w]) for w in (A, B)]
     assert needed in comparison.table(rows, [ratio], "md") and needed in show_ratios.laid(
         show_ratios.rows([ratio])
@@ -84,7 +84,7 @@ def test_fewer_than_four_rounds_have_no_interval_and_say_what_is_needed(number: 
 
 def test_turns_of_one_pair_of_processes_are_one_round_at_their_geometric_mean() -> None:
     # as the files of older versions hold them
-    ratio = compare.paired(rounds((1.0, 2.0), turns=12), A, B)
+    ratio = turn_ratios.paired(rounds((1.0, 2.0), turns=12), A, B)
     assert ratio is not None and (ratio.rounds, ratio.turns, ratio.estimate.low) == (1, 12, None)
     # every second turn takes 1.44 times as long as the one before
     turns = [
@@ -93,7 +93,7 @@ def test_turns_of_one_pair_of_processes_are_one_round_at_their_geometric_mean() 
         for turn in range(2)
         for w, time in ((A, each * (1.2 if turn else 1 / 1.2)), (B, 1.0))
     ]
-    ratio = compare.paired(turns, A, B)
+    ratio = turn_ratios.paired(turns, A, B)
     assert ratio is not None and (ratio.rounds, ratio.turns) == (4, 8)
     assert ratio.estimate.value == pytest.approx(math.sqrt(1.1 * 1.2))
     # Student's t over four rounds (3.1824), not over eight turns
@@ -112,13 +112,13 @@ def test_a_round_that_is_not_whole_was_slowed_down_or_resolved_otherwise_does_no
         for w, t in ((A, 1.0), (B, 9.0))
     ]
     nchw = [msgspec.structs.replace(r, round=6, resolved=other) for r in rounds((1.0, 9.0))]
-    ratio = compare.paired([*sound, *cut, *slowed, *nchw], A, B)
+    ratio = turn_ratios.paired([*sound, *cut, *slowed, *nchw], A, B)
     assert ratio is not None and ratio.speedup == (pytest.approx(2.0),) * 3
     assert (ratio.rounds, ratio.turns, ratio.voided) == (4, 8, 2)
-    assert compare.sentence([ratio]).endswith("2 turns left out, the GPU was slowed down). " + NO_GPU)
-    assert compare.paired(slowed, A, B) is None
+    assert turn_ratios.sentence([ratio]).endswith("2 turns left out, the GPU was slowed down). " + NO_GPU)
+    assert turn_ratios.paired(slowed, A, B) is None
     each_alone = rounds(*[(1.0, 2.0)] * 6, turns=1, session="s", sampling=Sampling(turn_time=3.0))
-    peeked = compare.paired(each_alone, A, B)
+    peeked = turn_ratios.paired(each_alone, A, B)
     # an older version looked after each
     assert peeked is not None and peeked.rounds == 6 and peeked.estimate.low is None
 
@@ -130,9 +130,9 @@ def test_settings_that_differ_stand_in_the_answer() -> None:
     other = Resolved(px=256, micro_batch=16, precision="fp32", layout="nchw")
     small = StepTime(model="nfnet-f1", px=192)
     net, baseline = result(workload=small, times=(1.2,) * 10), result(workload=A, times=(1.0,) * 10, resolved=other)
-    ratio = compare.paired([net, baseline], small, A)
+    ratio = turn_ratios.paired([net, baseline], small, A)
     assert ratio is not None
-    assert compare.sentence([ratio]) == (
+    assert turn_ratios.sentence([ratio]) == (
         "On A CPU, fp32: nfnet-f1 takes 1.20 of nfnet-f1's step (224 px against 256 px, nhwc against nchw, "
         f"batch 32 against batch 32 as 2 × 16; 4 rounds are needed for an interval: --rounds 4). {NO_GPU}"
     )
@@ -168,7 +168,7 @@ def compared() -> tuple[list[Any], list[Any]]:
     kept = [on_h200(A, 0.02, 224, n, 0.01) for n in range(4)]
     kept += [on_h200(B, 0.104 * noise[n], 600, n, None) for n in range(4)]
     rows = [row([r for r in kept if r.workload == w]) for w in (A, B)]
-    return rows, [compare.paired(kept, A, B)]
+    return rows, [turn_ratios.paired(kept, A, B)]
 
 
 def test_the_table_holds_the_ratio_the_rates_and_every_setting_that_differs() -> None:
@@ -197,10 +197,10 @@ def test_a_wide_ratio_and_voided_turns_are_findings() -> None:
     hot = Conditions(throttle=("hw_slowdown",))
     wide = rounds((1.0, 2.0), (1.0, 2.2), (1.0, 1.9), (1.0, 2.1))
     slowed = [result(workload=w, times=(1.0,) * 5, round=4, conditions=hot) for w in (A, B)]
-    ratio = compare.paired([*wide, *slowed], A, B)
+    ratio = turn_ratios.paired([*wide, *slowed], A, B)
     assert ratio is not None
     assert [f.code for f in comparison.findings(ratio, 0.01)] == ["wide_ratio", "void_turns"]
-    narrow = compare.paired(rounds(*[(1.0, 2.0)] * 4), A, B)
+    narrow = turn_ratios.paired(rounds(*[(1.0, 2.0)] * 4), A, B)
     assert narrow is not None and comparison.findings(narrow, 0.01) == []
 
 
@@ -270,7 +270,7 @@ def test_it_ends_at_a_look_and_nowhere_else(
     monkeypatch: pytest.MonkeyPatch, within: float, time: float, taken: int
 ) -> None:
     counted, _, _ = run(monkeypatch, noisy, within=within, time=time)
-    ratio = compare.paired(counted, A, B)
+    ratio = turn_ratios.paired(counted, A, B)
     assert ratio is not None and ratio.rounds == taken
     half = ratio.estimate.half_width
     assert half is not None and (half <= within * ratio.estimate.value) == (within > 1e-9)
@@ -281,7 +281,7 @@ def test_a_number_of_rounds_is_kept_to_and_its_interval_is_not_corrected(
     monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     counted, _, _ = run(monkeypatch, noisy, rounds=number, time=1.0)
-    ratio = compare.paired(counted, A, B)
+    ratio = turn_ratios.paired(counted, A, B)
     assert ratio is not None and ratio.rounds == number
     assert {r.sampling.looks for r in counted} == {()}
     assert (ratio.estimate.low is None) == (number < 4)
@@ -313,11 +313,11 @@ def test_a_round_in_which_the_gpu_was_slowed_down_is_run_again(monkeypatch: pyte
         return result(times=(0.5,) * 5, conditions=hot if round == 1 else Conditions())
 
     counted, _, _ = run(monkeypatch, script, rounds=4)
-    ratio = compare.paired(counted, A, B)
+    ratio = turn_ratios.paired(counted, A, B)
     assert ratio is not None and (ratio.rounds, ratio.voided) == (4, 2)
     counted, _, _ = run(monkeypatch, lambda seat, r, t: result(conditions=hot))
     assert {r.round for r in counted} == set(range(9))  # 8 are run again, and then it is given up
-    assert compare.paired(counted, A, B) is None
+    assert turn_ratios.paired(counted, A, B) is None
 
 
 def test_nets_that_do_not_fit_together_get_fresh_processes_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +329,7 @@ def test_nets_that_do_not_fit_together_get_fresh_processes_and_it_is_said(monkey
     counted, kept, watch = run(monkeypatch, big)
     assert watch.notes == ["They do not fit in the device's memory together: each turn gets fresh processes."]
     assert len(kept) == len(counted) + 2
-    ratio = compare.paired(kept, A, B)
+    ratio = turn_ratios.paired(kept, A, B)
     assert ratio is not None and (ratio.rounds, ratio.turns) == (4, 8)
 
 
@@ -344,7 +344,7 @@ def test_one_that_fails_is_a_row_and_costs_others_no_round(
 
     counted, kept, _ = run(monkeypatch, failing, nets=nets)
     assert [r.status for r in kept].count("error") == 1
-    ratio = compare.paired(counted, A, nets[1])
+    ratio = turn_ratios.paired(counted, A, nets[1])
     if len(nets) == 2:
         assert ratio is None
     else:
@@ -426,9 +426,9 @@ def test_bad_input_is_one_message(cli: Cli, args: list[str], code: int, words: s
 
 
 def test_a_noisy_side_gives_no_ratio_unless_it_is_asked_for(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nfbench.analysis import noise
+    from nfbench.analysis import metrics
 
-    monkeypatch.setattr(noise, "reason", lambda results, step_time: "other processes took 31 % of the CPU")
+    monkeypatch.setattr(metrics, "reason", lambda results, step_time: "other processes took 31 % of the CPU")
     nets = ("compare", "tiny-nfnet", "tiny-resnet", "--device", "fake", "--quiet")
     done = cli(*nets)
     assert done.exit_code == 4 and "(noisy)" in done.stdout and "times as fast as one" not in done.stdout

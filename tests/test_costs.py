@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sweep_cases import TINY as FAMILIES
 from sweep_cases import latency_results, run, step
 
-from nfbench.analysis.accuracy import rows
+from nfbench.analysis.training_runs import rows
 from nfbench.catalog import models, published
 from nfbench.catalog.models import NETS
 from nfbench.records import Result

@@ -12,7 +12,7 @@ from nfbench.devices.base import Device
 from nfbench.devices.cpu import Cpu
 from nfbench.devices.fake import FakeDevice
 from nfbench.errors import Interrupted, UnsupportedWorkload
-from nfbench.measuring.counted import count
+from nfbench.measuring.counts import count
 from nfbench.measuring.lock import lock_file, only_one
 from nfbench.measuring.outcome import Labels
 from nfbench.records import Dependence, Flops, Reading, Result, Sampling, from_json, to_json

@@ -423,7 +423,7 @@ def differing_in_many(root: Path) -> None:
         (lambda root: tree(root, parts="val"), "{root} has no folder train."),
         (lambda root: tree(root, parts="train"), "{root} has neither a folder val nor test."),
         (classless, "{root}/train has no class folder."),
-        (empty_classes, "{root}/val: no picture in class folders .checkpoints, cow."),
+        (empty_classes, "{root}/val: no picture in 2 class folders: .checkpoints, cow."),
         (
             differing,
             "The classes of {root}/train and {root}/val differ: only val has dog, eel; only train has ant.",

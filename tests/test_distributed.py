@@ -25,13 +25,13 @@ import nfbench
 from nfbench.analysis import findings, metrics
 from nfbench.analysis.rows import rows
 from nfbench.analysis.store import load
-from nfbench.devices import guard, world
-from nfbench.devices.guard import Guard
-from nfbench.devices.world import Failure, World, place
+from nfbench.devices import base, ranks
+from nfbench.devices.base import RANK_VARIABLES, Failure, World, place
+from nfbench.devices.ranks import Guard
 from nfbench.errors import Terminated, UnsupportedWorkload
-from nfbench.measuring.merged import merged
+from nfbench.measuring.outcome import merged
 from nfbench.records import Conditions, Result, StepTime, accumulation_steps, reading, to_json
-from nfbench.showing.sheet import sheet
+from nfbench.showing.results import sheet
 
 HERE = Path(__file__).parent
 ROOT = Path(nfbench.__file__).parent.parent
@@ -64,7 +64,7 @@ class Found(NamedTuple):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
     folder = tmp_path_factory.mktemp("two_ranks")
-    env = {name: value for name, value in os.environ.items() if name not in world.VARIABLES}
+    env = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
     env |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}", "FREE_PORTS": " ".join(map(str, free_ports(2)))}
     # a lock that no other timing on this machine holds
     env |= {"XDG_RUNTIME_DIR": str(folder), "OMP_NUM_THREADS": "1"}
@@ -184,7 +184,7 @@ def under_torchrun(monkeypatch: pytest.MonkeyPatch, rank: int = 0) -> None:
     given = {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(world, "OTHERS_END", 0.0)
+    monkeypatch.setattr(base, "OTHERS_END", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -330,9 +330,9 @@ class Late:
         self.error, self.kept, self.codes = error, list[str](), list[int]()
         self.inside, self.saying, self.left, self.end = (threading.Event() for _ in range(4))
         _, self.guard, _ = two_guards()
-        monkeypatch.setattr(guard, "GRACE", 0.0)
-        monkeypatch.setattr(guard, "last_words", lambda said: self.saying.set() or self.end.wait(LONGEST))
-        monkeypatch.setattr(guard.os, "_exit", self._exit)
+        monkeypatch.setattr(ranks, "GRACE", 0.0)
+        monkeypatch.setattr(ranks, "last_words", lambda said: self.saying.set() or self.end.wait(LONGEST))
+        monkeypatch.setattr(ranks.os, "_exit", self._exit)
 
     def run(self) -> None:
         self.guard.tell(Failure(1, "out_of_memory", "no more"))
@@ -380,7 +380,7 @@ def test_who_comes_to_the_end_after_the_guard_keeps_no_second_row(
 
 
 def test_a_main_thread_that_failed_first_keeps_the_row_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "GRACE", 0.0)
+    monkeypatch.setattr(ranks, "GRACE", 0.0)
     (_, own, _), kept = two_guards(), list[str]()
     with contextlib.suppress(MemoryError), own.keeping(lambda status, message: kept.append(status)):
         raise MemoryError
@@ -393,7 +393,7 @@ def test_a_main_thread_that_failed_first_keeps_the_row_itself(monkeypatch: pytes
 
 
 def test_a_lost_connection_is_blamed_on_a_process_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "GRACE", 0.3)
+    monkeypatch.setattr(ranks, "GRACE", 0.3)
     store, own, _ = two_guards()
     lost = Failure(0, "error", "Connection closed by peer")
     ended = subprocess.Popen([sys.executable, "-c", ""])

@@ -15,18 +15,10 @@ from fake_pynvml import Board, Slice, install, torch_sees, torch_sees_nothing
 
 from nfbench.cli import main
 from nfbench.commands.env import doubts
-from nfbench.devices import about, nvml
+from nfbench.devices import host, nvml
+from nfbench.devices.host import MachineState
 from nfbench.devices.nvml import Card
-from nfbench.devices.seen import Seen
 from nfbench.records import Software
-
-PINNED = (
-    "torch 2.15.0+cu132 (CUDA 13.2) cannot use the NVIDIA H200 here: its driver is too old "
-    "(driver 550.54.14, CUDA 12.4).\n"
-    "CUDA 13 needs driver 580 or newer.\n"
-    "Try: uv run --extra cu12 nfbench … (the last torch for CUDA 12); or update the driver to 580 or newer; "
-    "or --device cpu\n"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +32,21 @@ def env(*args: str) -> Result:
     return CliRunner().invoke(main, ["env", *args])
 
 
-def values(*args: str) -> dict[str, Any]:
+def values() -> dict[str, Any]:
     """The rows of the JSON table by their key; absent ones are None."""
-    return {row["key"]: row.get("value") for row in json.loads(env("--format", "json", *args).stdout)}
+    return {row["key"]: row.get("value") for row in json.loads(env("--format", "json").stdout)}
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, fails=fake_pynvml.LIBRARY_NOT_FOUND)
+    torch_sees_nothing(monkeypatch)
+
+
+@pytest.fixture
+def old_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Board(), driver="550.54.14", cuda=12040)
+    torch_sees_nothing(monkeypatch)
 
 
 def test_a_gpu_is_shown_in_full_with_raw_si_values(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,42 +77,36 @@ def test_a_gpu_is_shown_in_full_with_raw_si_values(monkeypatch: pytest.MonkeyPat
     assert {"cpu", "cpu_cores", "memory", "nfbench", "python", "cudnn", "torchvision", "timm", "commit"} <= set(seen)
 
 
-def test_what_a_slice_hides_is_a_dash_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_slice_or_a_container_hides_is_a_dash_and_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     uuid = "MIG-aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
     install(monkeypatch, Board(mig=[Slice("1g.18gb", uuid)]))
     torch_sees(monkeypatch, Board(name="NVIDIA H200 MIG 1g.18gb", uuid=uuid.removeprefix("MIG-")))
-    rows = {
-        line.split("|")[1].strip(): line.split("|")[2:4]
-        for line in env("--format", "md").stdout.splitlines()
-        if "|" in line
-    }
-    assert [cell.strip() for cell in rows["MIG slice"]] == ["1g.18gb", ""]
-    assert [cell.strip() for cell in rows["power"]] == ["–", "a MIG slice shows no figure of its own"]
-
-
-def test_what_a_container_hides_is_a_dash_and_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shown = env("--format", "md").stdout
+    assert "| MIG slice | 1g.18gb |" in shown
+    assert "| power | – | a MIG slice shows no figure of its own |" in shown
     install(monkeypatch, Board(pids=[4_000_001], busy=90))
     torch_sees(monkeypatch, Board())
     monkeypatch.setattr(nvml, "_PID_NAMESPACE", tmp_path / "absent")
-    told = env("--format", "md").stdout
-    assert "| other processes | – | hidden by this container |" in told
-    assert "- The GPU is in use: busy 90.0 %, 0 B of its memory held. Wait, or time on a card of your own." in told
+    shown = env("--format", "md").stdout
+    assert "| other processes | – | hidden by this container |" in shown
+    assert "- The GPU is in use: busy 90.0 %, 0 B of its memory held. Wait, or time on a card of your own." in shown
 
 
-def test_auto_shows_everything_and_then_stops_word_for_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, Board(), driver="550.54.14", cuda=12040)
-    torch_sees_nothing(monkeypatch)
+@pytest.mark.usefixtures("old_driver")
+def test_auto_shows_everything_and_then_stops_where_torch_cannot_use_the_gpu() -> None:
     done = env()
     assert done.exit_code == 1
-    assert done.stderr == PINNED
+    assert "its driver is too old" in done.stderr and "Try: uv run --extra cu12" in done.stderr
     assert "550.54.14" in done.stdout
     assert "timm" in done.stdout
     assert values()["finding"] is not None
+    # the CPU can be looked at beside it
+    done = env("--device", "cpu")
+    assert (done.exit_code, done.stderr) == (0, "Next: nfbench run quick\n")
 
 
-def test_without_a_gpu_auto_is_the_cpu_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, fails=fake_pynvml.LIBRARY_NOT_FOUND)
-    torch_sees_nothing(monkeypatch)
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_auto_is_the_cpu_and_says_why() -> None:
     done = env("--format", "md")
     assert done.exit_code == 0
     assert "| device | cpu |" in done.stdout
@@ -117,20 +115,12 @@ def test_without_a_gpu_auto_is_the_cpu_and_says_why(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("wanted", ["cuda", "cuda:2"])
-def test_cuda_where_there_is_none_is_shown_and_then_an_error(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
-    install(monkeypatch, fails=fake_pynvml.LIBRARY_NOT_FOUND)
-    torch_sees_nothing(monkeypatch)
+@pytest.mark.usefixtures("no_gpu")
+def test_cuda_where_there_is_none_is_shown_and_then_an_error(wanted: str) -> None:
     done = env("--device", wanted)
     assert done.exit_code == 1
     assert done.stderr == "There is no NVIDIA GPU here: NVML Shared Library Not Found.\nTry: --device cpu\n"
     assert "timm" in done.stdout
-
-
-def test_the_cpu_can_be_looked_at_beside_a_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, Board(), driver="550.54.14", cuda=12040)
-    torch_sees_nothing(monkeypatch)
-    done = env("--device", "cpu")
-    assert (done.exit_code, done.stderr) == (0, "Next: nfbench run quick\n")
 
 
 def test_csv_has_one_row_a_quantity_and_one_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,11 +140,11 @@ def test_nothing_private_is_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(platform, "node", lambda: "a-host-with-a-name")
     for format in ("rich", "md", "csv", "json"):
         told = env("--format", format).output
-        private = ("11111111", platform.node(), str(Path.home()) + "/", str(Path(about.__file__).parents[2]))
+        private = ("11111111", platform.node(), str(Path.home()) + "/", str(Path(host.__file__).parents[2]))
         assert [word for word in (*private, getpass.getuser()) if word in told] == []
 
 
-def seen(**changes: Any) -> Seen:
+def seen(**changes: Any) -> MachineState:
     """An idle H200 in a quiet host."""
     quiet: dict[str, Any] = {
         "device": "cuda:0",
@@ -175,7 +165,7 @@ def seen(**changes: Any) -> Seen:
         "available": 2**34,
         "software": Software(nfbench="0.1.0", dirty=False),
     }
-    return Seen(**(quiet | changes))
+    return MachineState(**(quiet | changes))
 
 
 def test_a_quiet_machine_has_no_finding() -> None:
@@ -203,6 +193,12 @@ def test_a_quiet_machine_has_no_finding() -> None:
             "dirty",
             "The code differs from its commit. Commit before",
         ),
+        (
+            {"card": Card(index=0, name="NVIDIA H200", uuid="", power_limit=500.0, default_power_limit=700.0)},
+            "power_limit",
+            "The power limit is 500 W, by default it is 700 W. sudo nvidia-smi -pl 700, or compare only with results "
+            "at 500 W.",
+        ),
     ],
 )
 def test_each_thing_that_makes_timings_doubtful_is_a_finding_with_what_to_do(
@@ -212,13 +208,3 @@ def test_each_thing_that_makes_timings_doubtful_is_a_finding_with_what_to_do(
     assert found.code == code
     assert str(found).startswith(words)
     assert found.do
-
-
-def test_a_lowered_power_limit_is_a_finding_with_the_command_that_restores_it() -> None:
-    card = Card(index=0, name="NVIDIA H200", uuid="", power_limit=500.0, default_power_limit=700.0)
-    (found,) = doubts(seen(card=card))
-    assert (found.code, str(found)) == (
-        "power_limit",
-        "The power limit is 500 W, by default it is 700 W. "
-        "sudo nvidia-smi -pl 700, or compare only with results at 500 W.",
-    )

@@ -1,78 +1,72 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from nfbench.devices import about, fit, probe
+from nfbench.devices import cuda, host
 from nfbench.devices.cpu import Cpu
-from nfbench.devices.fit import Use
+from nfbench.devices.cuda import Use
+from nfbench.devices.torch_device import shares
 from nfbench.errors import UnsupportedWorkload
 from nfbench.records import Resolved, StepTime
 
 
 def test_shares_are_halves_and_then_divisors_of_the_odd_rest() -> None:
-    assert fit.shares(48) == [48, 24, 12, 6, 3, 1]
-    assert fit.shares(4096)[:3] == [4096, 2048, 1024]
-    assert fit.shares(97) == [97, 1]
+    assert shares(48) == [48, 24, 12, 6, 3, 1]
+    assert shares(4096)[:3] == [4096, 2048, 1024]
+    assert shares(97) == [97, 1]
 
 
 class Card:
-    """Images of ``each`` bytes on top of ``fixed``; above ``memory`` it runs out, above ``tight`` it retries."""
+    """Images of ``each`` bytes on top of ``fixed``; above ``memory`` bytes or ``most`` images it runs out, above
+    ``tight`` it retries. The allocator ``held`` as many bytes as are in use, unless it is said otherwise."""
 
-    def __init__(self, memory: int, fixed: int, each: int, tight: int | None = None) -> None:
-        self.memory, self.fixed, self.each, self.tight = memory, fixed, each, tight
+    def __init__(
+        self,
+        memory: int,
+        *,
+        fixed: int,
+        each: int,
+        tight: int | None = None,
+        most: int = 2**20,
+        held: Callable[[int], int] | None = None,
+    ) -> None:
+        self.memory, self.fixed, self.each, self.tight, self.most, self.held = memory, fixed, each, tight, most, held
         self.sizes: list[int] = []
 
     def __call__(self, images: int) -> Use | None:
         self.sizes.append(images)
         peak = self.fixed + images * self.each
-        if peak > self.memory:
+        if peak > self.memory or images > self.most:
             return None
-        return Use(peak, peak, int(self.tight is not None and peak > self.tight))
+        return Use(peak, self.held(images) if self.held else peak, int(self.tight is not None and peak > self.tight))
 
 
-def test_the_largest_share_that_leaves_a_tenth_free_is_found_in_three_tries() -> None:
-    card = Card(memory=10_000, fixed=1_000, each=10)
-    # 0.9 · 10,000 = 1,000 + 10 · 800: 512 is the largest power-of-two share of 4096
-    assert fit.largest(4096, 10_000, card) == 512
-    assert card.sizes == [1, 2, 512]
-
-
-def test_a_size_at_which_the_allocator_retries_is_halved() -> None:
-    card = Card(memory=10_000, fixed=1_000, each=10, tight=5_000)
-    assert fit.largest(4096, 10_000, card) == 256
-    assert card.sizes == [1, 2, 512, 256]
-
-
-def test_memory_that_grows_faster_than_foretold_is_halved() -> None:
-    class Growing(Card):
-        def __call__(self, images: int) -> Use | None:
-            self.sizes.append(images)
-            return None if images > 64 else Use(1_000 + images * 10, 1_000 + images * 10)
-
-    assert fit.largest(4096, 10_000, Growing(0, 0, 0)) == 64
-
-
-def test_the_whole_batch_is_one_pass_where_it_fits() -> None:
-    assert fit.largest(32, 10_000, Card(10_000, 1_000, 10)) == 32
-
-
-def test_nothing_fits_is_none() -> None:
-    assert fit.largest(32, 10_000, Card(10_000, 20_000, 10)) is None
-    assert fit.largest(32, 10_000, Card(10_000, 8_500, 600)) == 1
-
-
-def test_a_batch_of_one_is_tried_once() -> None:
-    assert fit.largest(1, 10_000, Card(10_000, 0, 10)) == 1
-
-
-def test_what_the_allocator_holds_decides_and_not_what_is_in_use() -> None:
-    def wasteful(images: int) -> Use:
-        return Use(100 * images, 9_300 if images > 8 else 100 * images)
-
-    assert fit.largest(32, 10_000, wasteful) == 8
+@pytest.mark.parametrize(
+    ("batch", "card", "size", "tried"),
+    [
+        # 0.9 · 10,000 = 1,000 + 10 · 800: 512 is the largest power-of-two share of 4096 that leaves a tenth free
+        (4096, Card(10_000, fixed=1_000, each=10), 512, [1, 2, 512]),
+        # the allocator retries
+        (4096, Card(10_000, fixed=1_000, each=10, tight=5_000), 256, [1, 2, 512, 256]),
+        # memory grows faster than was foretold
+        (4096, Card(10_000, fixed=1_000, each=10, most=64), 64, [1, 2, 512, 256, 128, 64]),
+        # what the allocator holds decides, and not what is in use
+        (32, Card(10_000, fixed=0, each=100, held=lambda n: 9_300 if n > 8 else 100 * n), 8, [1, 2, 32, 16, 8]),
+        (32, Card(10_000, fixed=1_000, each=10), 32, [1, 2, 32]),
+        (32, Card(10_000, fixed=8_500, each=600), 1, [1, 2]),
+        (32, Card(10_000, fixed=20_000, each=10), None, [1]),
+        (1, Card(10_000, fixed=0, each=10), 1, [1]),
+    ],
+)
+def test_the_largest_share_that_holds_is_found_in_few_tries(
+    batch: int, card: Card, size: int | None, tried: list[int]
+) -> None:
+    assert cuda.largest(batch, 10_000, card) == size
+    assert card.sizes == tried
 
 
 def probed(monkeypatch: pytest.MonkeyPatch, stdout: bytes, stderr: bytes = b"", code: int = 0) -> int:
@@ -81,22 +75,16 @@ def probed(monkeypatch: pytest.MonkeyPatch, stdout: bytes, stderr: bytes = b"", 
 
     monkeypatch.setattr(subprocess, "run", run)
     resolved = Resolved(px=600, micro_batch=32, precision="bf16", layout="nhwc")
-    return probe.in_own_process(StepTime(model="efficientnet-b7"), resolved, 0, 0)
+    return cuda.in_own_process(StepTime(model="efficientnet-b7"), resolved, 0, 0)
 
 
-def test_a_probe_answers_with_the_size_that_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_answers_with_the_size_that_holds_or_says_why_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probed(monkeypatch, b'a library greets\n{"holds": 16}\n') == 16
-
-
-def test_a_net_of_which_no_image_fits_is_worded(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnsupportedWorkload) as caught:
         probed(monkeypatch, b'{"holds": null}\n')
     assert str(caught.value) == (
         "efficientnet-b7 at 600 px does not fit on the card with one image a pass.\nTry: a smaller --px"
     )
-
-
-def test_a_probe_that_fails_for_another_reason_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match="ended with exit code 1: RuntimeError: no kernel"):
         probed(monkeypatch, b"", b"Traceback\nRuntimeError: no kernel\n", 1)
 
@@ -106,7 +94,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch, free: float, **settings: Any) -> int
     device = Cpu()
     workload = StepTime(**({"model": "tiny-nfnet-s", "batch": 64, "px": 64, "layout": "nchw"} | settings))
     resolved = device.resolve(workload)
-    monkeypatch.setattr(about, "memory_available", lambda: int(free))
+    monkeypatch.setattr(host, "memory_available", lambda: int(free))
     return device.fit(workload, resolved, device.build(workload, resolved, seed=0), 0)
 
 

@@ -19,7 +19,7 @@ from nfbench.errors import NfbenchError
 from nfbench.learning.learner import Sources
 from nfbench.measuring import lock
 from nfbench.records import Accuracy, Machine, Result, Sampling, StepTime
-from nfbench.showing.board import Board
+from nfbench.showing.live import Board
 from nfbench.studies import cluster, ray
 from nfbench.studies.cluster import Fleet
 from nfbench.studies.entries import Entry, Task, tasks

@@ -53,7 +53,6 @@ def folder() -> Path:
         ("table", "--columns", "model,step_time,top1"),
         ("table", "--front", "macs"),
         ("plot", "--kind", "step-time", "--kind", "throughput", "--format", "svg", "-o", "out"),
-        ("report", "-o", "out/report.md"),
         ("report", "-o", "out/report.html"),
     ],
     ids=" ".join,

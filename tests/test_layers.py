@@ -1,11 +1,11 @@
-"""A layer imports only from layers above it; only nets, devices and training runs know torch, timm and pynvml."""
+"""A module imports only from its own layer and those below; only nets, devices and learning know torch and its kin."""
 
 from __future__ import annotations
 
 import ast
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 import nfbench
 
@@ -21,41 +21,54 @@ LAYERS = (
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "timm", "torchvision", "pynvml"}
-MODULES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
 
 
-def part(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def part(module: str) -> str:
+    """The folder of a module, or the module itself where it stands in none; empty for the package."""
+    return module.removeprefix("nfbench").lstrip(".").partition(".")[0]
 
 
-def imports(path: Path) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+@cache
+def statements(module: str) -> list[ast.AST]:
+    kinds = (ast.If, ast.Import, ast.ImportFrom)
+    return [n for n in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))) if isinstance(n, kinds)]
+
+
+def imports(module: str, for_types: bool) -> set[str]:
+    """What a module imports, inside functions too, with what it imports ``for_types`` alone or without."""
+    nodes = statements(module)
+    if not for_types:
+        blocks = [n for n in nodes if isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING"]
+        left_out = {id(inner) for block in blocks for inner in ast.walk(block)}
+        nodes = [n for n in nodes if id(n) not in left_out]
+    names: set[str] = set()
+    for node in nodes:
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
+            names |= inner if len(inner) == len(node.names) else {node.module, *inner}
+    return names
 
 
-def names() -> list[str]:
-    return [str(path.relative_to(PACKAGE)) for path in MODULES]
+def test_every_module_imports_only_downward_and_in_no_circle_not_even_inside_functions() -> None:
+    assert {part(module) for module in MODULES} - {""} == set(RANK)
+    upward = [
+        f"{module} imports {other}"
+        for module in MODULES.keys() - {"nfbench"}
+        for other in imports(module, for_types=True) & MODULES.keys() - {"nfbench"}
+        if RANK[part(other)] > RANK[part(module)]
+    ]
+    assert upward == []
+    # a circle raises an error that names its modules
+    running = {module: (imports(module, for_types=False) & MODULES.keys()) - {module} for module in MODULES}
+    TopologicalSorter(running).prepare()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=names())
-def test_a_layer_imports_only_from_layers_above_it(path: Path) -> None:
-    own = RANK.get(part(path), -1)
-    for name in imports(path):
-        pieces = name.split(".")
-        if pieces[0] == "nfbench" and len(pieces) > 1 and pieces[1] in RANK and own >= 0:
-            assert RANK[pieces[1]] <= own, f"{path.name} imports {name}"
-
-
-@pytest.mark.parametrize("path", MODULES, ids=names())
-def test_torch_stays_with_nets_machine_and_training(path: Path) -> None:
-    if part(path) not in ("nets", "devices", "learning"):
-        assert not {name.split(".")[0] for name in imports(path)} & HEAVY
-
-
-def test_every_part_of_the_package_has_a_layer() -> None:
-    assert {part(path) for path in MODULES} - {"__init__"} == set(RANK)
+def test_torch_and_its_kin_stay_with_nets_devices_and_learning() -> None:
+    elsewhere = {module for module in MODULES if part(module) not in ("", "nets", "devices", "learning")}
+    assert {m for m in elsewhere if {name.partition(".")[0] for name in imports(m, for_types=True)} & HEAVY} == set()

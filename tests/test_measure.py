@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,14 +11,24 @@ from make import CPU, FAKE, H200
 from msgspec.structs import replace
 
 from nfbench.analysis import findings, metrics, rows
-from nfbench.analysis.stats import Estimate
 from nfbench.devices.base import Stamp
 from nfbench.devices.fake import FakeDevice, FakeSteps
 from nfbench.errors import Terminated, UnsupportedWorkload
 from nfbench.measuring.measure import Measurement, measure
 from nfbench.measuring.outcome import scrubbed
-from nfbench.records import MAX_KEPT_STEPS, Layout, Machine, Resolved, Result, Sampling, StepTime, Workload
-from nfbench.showing.sheet import sheet
+from nfbench.records import (
+    MAX_KEPT_STEPS,
+    Layout,
+    Machine,
+    Reading,
+    Resolved,
+    Result,
+    Sampling,
+    StepTime,
+    Workload,
+    reading,
+)
+from nfbench.showing.results import sheet
 
 
 def timed(sampling: Sampling | None = None, device: FakeDevice | None = None, **settings: Any) -> Result:
@@ -27,32 +39,40 @@ def timed(sampling: Sampling | None = None, device: FakeDevice | None = None, **
     return returned
 
 
-def test_a_step_takes_its_images_time() -> None:
+def values(result: Result, name: str) -> tuple[Any, ...]:
+    found = result.reading(name)
+    assert found is not None
+    return found.values
+
+
+class Of(FakeDevice):
+    """Builds steps of a ``kind``, as if it were of a ``machine``, whose own kind decides which layout is usual."""
+
+    def __init__(self, kind: Callable[..., FakeSteps], machine: Machine = FAKE) -> None:
+        super().__init__()
+        self.kind, self.machine = kind, machine
+
+    def build(self, workload: Workload, resolved: Resolved, seed: int) -> FakeSteps:
+        return self.kind(self.clock, workload.batch, resolved.micro_batch, clipped=True)
+
+
+def test_a_step_takes_its_images_time_and_its_phases_add_up_to_it() -> None:
     result = timed(batch=64)
     assert metrics.step_time(result) == (0.0625, 0.0625, 0.0625)
     assert metrics.throughput(result) == 1024
     assert result.status == "ok" and result.stopped_by == "within"
-
-
-def test_the_phases_add_up_to_the_step() -> None:
-    result = timed(batch=64)
     phases = {name: metrics.METRICS[name](result) for name in ("forward", "backward", "clip", "update")}
     assert phases == {"forward": 0.015625, "backward": 0.03125, "clip": 0.0078125, "update": 0.0078125}
-    assert sum(v for v in phases.values() if v) == 0.0625
+    assert result.value("peak_allocated") == 64 * 2**20
 
 
-def test_a_block_lasts_half_a_second_and_its_first_step_is_kept_apart() -> None:
+def test_a_block_lasts_half_a_second_after_what_is_kept_apart() -> None:
     result = timed(batch=32)
-    blocks = result.reading("block_time")
-    assert blocks is not None and blocks.values == (17 / 32,)
-    assert len(result.reading("step_time").values) == 16  # type: ignore[union-attr]
-    assert result.reading("refill").values == (1 / 32,)  # type: ignore[union-attr]
-
-
-def test_the_first_step_and_the_warm_up_have_readings_of_their_own() -> None:
-    result = timed(batch=32)
+    assert values(result, "block_time") == (17 / 32,)
+    assert len(values(result, "step_time")) == 16
+    assert values(result, "refill") == (1 / 32,)
     assert result.value("first_step") == 1 / 32
-    assert result.reading("warm_up") is not None
+    assert values(result, "warm_up")
     assert result.value("trial_nchw") == result.value("trial_nhwc") == 0.75 / 32  # forward and backward
 
 
@@ -63,7 +83,7 @@ def test_a_whole_accumulated_step_keeps_its_sum_of_passes() -> None:
     assert metrics.phase_time(result, "forward") == 0.015625
 
 
-def test_batch_4096_is_found_composed_and_exact() -> None:
+def test_batch_4096_is_found_and_exact_composed_only_where_the_cap_does_not_hold_it() -> None:
     result = timed(Sampling(max_time=10), batch=4096, layout="nhwc")
     # 90 % of 1 GiB holds 921 images, so the power-of-two share is 512
     assert result.resolved is not None and result.resolved.micro_batch == 512
@@ -72,142 +92,114 @@ def test_batch_4096_is_found_composed_and_exact() -> None:
     assert metrics.phase_time(result, "backward") == 2.0
     assert metrics.percentile(result, 0.05) is None
     assert [f.code for f in findings.of(result)] == ["composed"]
-
-
-def test_a_cap_that_holds_the_step_times_it_whole() -> None:
     assert not timed(Sampling(max_time=60), batch=4096, layout="nhwc").composed
 
 
 def test_the_window_ends_at_the_cap() -> None:
     result = timed(Sampling(max_time=2, min_steps=1000), batch=32)
     assert result.stopped_by == "max_time"
-    assert sum(result.reading("block_time").values) <= 2  # type: ignore[union-attr,arg-type]
+    assert sum(values(result, "block_time")) <= 2
 
 
 def test_min_steps_are_timed_and_at_most_a_thousand_kept() -> None:
     result = timed(Sampling(min_steps=5000, max_time=1e6), batch=8)
     assert result.value("steps") >= 5000  # type: ignore[operator]
-    kept = {r.name: len(r.values) for r in result.readings if r.name in ("step_time", "forward", "clip", "update")}
-    assert set(kept.values()) == {kept["step_time"]}
-    assert 500 <= kept["step_time"] <= MAX_KEPT_STEPS
-
-
-def test_memory_is_what_the_device_says() -> None:
-    assert timed(batch=64).value("peak_allocated") == 64 * 2**20
+    counts = {len(values(result, name)) for name in ("step_time", "forward", "clip", "update")}
+    assert len(counts) == 1 and 500 <= counts.pop() <= MAX_KEPT_STEPS
 
 
 def test_turns_share_what_was_built() -> None:
     kept: list[Result] = []
-    device = FakeDevice()
-    turns = Measurement(device, StepTime(model="tiny-nfnet"), Sampling(turn_time=3), kept.append)
+    turns = Measurement(FakeDevice(), StepTime(model="tiny-nfnet"), Sampling(turn_time=3), kept.append)
     turns.turn(turn=0)
     built = turns.steps
     turns.turn(turn=1)
     assert turns.steps is built
-    assert [r.turn for r in kept] == [0, 1]
-    assert [r.stopped_by for r in kept] == ["turn_time", "turn_time"]
-    assert all(sum(r.reading("block_time").values) >= 3 for r in kept)  # type: ignore[union-attr,arg-type]
+    assert [(r.turn, r.stopped_by) for r in kept] == [(0, "turn_time"), (1, "turn_time")]
+    assert all(sum(values(r, "block_time")) >= 3 for r in kept)
     assert {len([x for x in r.readings if x.name == "first_step"]) for r in kept} == {1}
 
 
-class Breaking(FakeDevice):
-    """Its steps raise ``error`` at the update ``at``."""
+class Breaking(FakeSteps):
+    """Raises ``error`` at the update ``at``."""
 
-    def __init__(self, error: BaseException, at: int) -> None:
-        super().__init__()
+    def __init__(self, *given: Any, error: BaseException, at: int, **named: Any) -> None:
+        super().__init__(*given, **named)
         self.error, self.at = error, at
 
-    def build(self, workload: Workload, resolved: Resolved, seed: int) -> FakeSteps:
-        steps = super().build(workload, resolved, seed)
-        update = steps.update
+    def update(self, stamp: Stamp, passes: int) -> None:
+        if self.updates == self.at:
+            raise self.error
+        super().update(stamp, passes)
 
-        def breaking(stamp: Stamp, passes: int) -> None:
-            if steps.updates == self.at:
-                raise self.error
-            update(stamp, passes)
 
-        steps.update = breaking  # type: ignore[method-assign]
-        return steps
+def breaking(error: BaseException, at: int) -> FakeDevice:
+    return Of(partial(Breaking, error=error, at=at))
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), Terminated()])
 def test_an_interrupted_run_keeps_what_was_measured(stop: BaseException) -> None:
     kept: list[Result] = []
+    sampling = Sampling(min_steps=1000, max_time=1e6)
     with pytest.raises(type(stop)):
-        measure(
-            Breaking(stop, at=200), StepTime(model="tiny-nfnet"), Sampling(min_steps=1000, max_time=1e6), kept.append
-        )
+        measure(breaking(stop, at=200), StepTime(model="tiny-nfnet"), sampling, kept.append)
     (result,) = kept
     assert result.status == "interrupted"
     assert metrics.seconds(result) == 1 / 32
     assert result.resolved is not None
 
 
-def test_memory_that_runs_out_is_a_status() -> None:
-    result = timed(device=Breaking(MemoryError("no more"), at=30))
-    assert (result.status, result.message) == ("out_of_memory", "MemoryError: no more")
+@pytest.mark.parametrize(
+    ("error", "at", "status", "message"),
+    [
+        (MemoryError("no more"), 30, "out_of_memory", "MemoryError: no more"),
+        (RuntimeError("mat1 and mat2\nat 0x7f"), 0, "error", "RuntimeError: mat1 and mat2"),
+    ],
+)
+def test_a_failure_is_a_row_that_names_it(error: Exception, at: int, status: str, message: str) -> None:
+    result = timed(device=breaking(error, at))
+    assert (result.status, result.message) == (status, message)
     assert metrics.step_time(result) is None
-
-
-def test_any_other_error_is_a_row_that_names_it() -> None:
-    result = timed(device=Breaking(RuntimeError("mat1 and mat2\nat 0x7f"), at=0))
-    assert (result.status, result.message) == ("error", "RuntimeError: mat1 and mat2")
-    assert [f.code for f in findings.of(result)] == ["error"]
+    assert [f.code for f in findings.of(result)] == [status]
 
 
 def test_a_worded_error_keeps_nothing() -> None:
     kept: list[Result] = []
     with pytest.raises(UnsupportedWorkload):
-        measure(Breaking(UnsupportedWorkload("no"), at=0), StepTime(model="tiny-nfnet"), Sampling(), kept.append)
+        measure(breaking(UnsupportedWorkload("no"), at=0), StepTime(model="tiny-nfnet"), Sampling(), kept.append)
     assert kept == []
 
 
-class Diverging(FakeSteps):
-    def inspect(self) -> list[Any]:
-        from nfbench.records import reading
-
-        return [reading("loss", "1", "run", "fake", [float("nan")])]
-
-
-class DivergingDevice(FakeDevice):
-    def build(self, workload: Workload, resolved: Resolved, seed: int) -> FakeSteps:
-        return Diverging(self.clock, workload.batch, resolved.micro_batch, clipped=False)
-
-
 def test_a_loss_that_is_not_finite_has_no_rate() -> None:
-    result = timed(device=DivergingDevice())
+    class Diverging(FakeSteps):
+        def inspect(self) -> list[Reading]:
+            return [reading("loss", "1", "run", "fake", [float("nan")])]
+
+    result = timed(device=Of(Diverging))
     assert result.status == "diverged"
     assert metrics.throughput(result) is None and metrics.step_time(result) is None
     assert [f.code for f in findings.of(result)] == ["diverged"]
 
 
 class Lopsided(FakeSteps):
-    """Twice as slow in one layout."""
+    """Twice as slow in one layout, or without room for it."""
 
-    slow = False
-    worse: Layout = "nchw"
+    layout: Layout = "nhwc"
+
+    def __init__(self, *given: Any, worse: Layout = "nchw", fits: bool = True, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.worse, self.fits = worse, fits
 
     def arrange(self, layout: Layout, micro_batch: int) -> None:
         super().arrange(layout, micro_batch)
-        self.slow = layout == self.worse
+        self.layout = layout
 
     def update(self, stamp: Stamp, passes: int) -> None:
-        if self.slow:
+        if self.layout == self.worse:
+            if not self.fits:
+                raise MemoryError
             self.clock.seconds += 0.75 * self.batch / 1024
         super().update(stamp, passes)
-
-
-class LopsidedDevice(FakeDevice):
-    kind: type[FakeSteps] = Lopsided
-
-    def build(self, workload: Workload, resolved: Resolved, seed: int) -> FakeSteps:
-        return self.kind(self.clock, workload.batch, resolved.micro_batch, clipped=True)
-
-
-def on(machine: Machine, device: FakeDevice) -> FakeDevice:
-    """The device as if it were of that machine, whose kind decides which layout is the usual one."""
-    device.machine = machine
-    return device
 
 
 def shown_layout(*results: Result) -> str:
@@ -220,14 +212,7 @@ def shown_layout(*results: Result) -> str:
 @pytest.mark.parametrize("machine", [FAKE, CPU, H200])
 @pytest.mark.parametrize(("better", "worse"), [("nhwc", "nchw"), ("nchw", "nhwc")])
 def test_the_better_layout_is_timed_and_both_figures_kept(machine: Machine, better: Layout, worse: Layout) -> None:
-    class Steps(Lopsided):
-        pass
-
-    class Device(LopsidedDevice):
-        kind = Steps
-
-    Steps.worse = worse
-    result = timed(device=on(machine, Device()), batch=32)
+    result = timed(device=Of(partial(Lopsided, worse=worse), machine), batch=32)
     assert result.resolved is not None and result.resolved.layout == better
     quick, slow = result.value(f"trial_{better}"), result.value(f"trial_{worse}")
     assert quick is not None and slow == 2 * quick == 1.5 / 32
@@ -257,25 +242,19 @@ class Disturbed(FakeSteps):
 def test_a_trial_that_tells_neither_layout_apart_takes_the_usual_one_and_says_so(
     machine: Machine, usual: Layout, kind: type[FakeSteps]
 ) -> None:
-    class Device(LopsidedDevice):
-        pass
-
-    Device.kind = kind
-    result = timed(device=on(machine, Device()), batch=32)
+    result = timed(device=Of(kind, machine), batch=32)
     assert result.resolved is not None and result.resolved.layout == usual
-    assert (
-        result.notes["layout_trial"] == f"neither layout was quicker beyond doubt, so {usual}, the device's usual one"
-    )
+    assert result.notes["layout_trial"].startswith(f"neither layout was quicker beyond doubt, so {usual}")
     # the figures are kept all the same, but no factor is made of them
-    assert result.reading("trial_nchw") is not None and result.reading("trial_nhwc") is not None
+    assert values(result, "trial_nchw") and values(result, "trial_nhwc")
     assert shown_layout(result) == f"{usual} (trial undecided)"
     ((row,), _) = rows.rows([result])
     assert not {"trial_nchw", "trial_nhwc"} & row.keys()
 
 
 def test_later_rounds_take_what_the_first_chose_and_the_row_has_its_trial() -> None:
-    chosen = timed(device=LopsidedDevice(), batch=32)
-    later = replace(timed(device=LopsidedDevice(), batch=32, layout="nhwc"), round=1, workload=chosen.workload)
+    chosen = timed(device=Of(Lopsided), batch=32)
+    later = replace(timed(device=Of(Lopsided), batch=32, layout="nhwc"), round=1, workload=chosen.workload)
     assert later.reading("trial_nhwc") is None
     assert shown_layout(chosen, later) == "nhwc (nchw 2.00× the time)"
     undecided = timed(batch=32)
@@ -283,36 +262,19 @@ def test_later_rounds_take_what_the_first_chose_and_the_row_has_its_trial() -> N
     assert shown_layout(undecided, later) == "nhwc (trial undecided)" and shown_layout(later) == "nhwc"
 
 
-class NoRoom(Lopsided):
-    def update(self, stamp: Stamp, passes: int) -> None:
-        if self.slow:
-            raise MemoryError
-        super().update(stamp, passes)
-
-
-class NoRoomDevice(LopsidedDevice):
-    kind = NoRoom
-
-
 def test_a_layout_that_does_not_fit_loses() -> None:
-    result = timed(device=NoRoomDevice(), batch=32)
+    result = timed(device=Of(partial(Lopsided, fits=False)), batch=32)
     assert result.status == "ok"
     assert result.resolved is not None and result.resolved.layout == "nhwc"
     assert result.reading("trial_nchw") is None
 
 
-class Compiling(FakeSteps):
+class Compiling(Lopsided):
     """Its first update in each layout takes 20 s more."""
 
-    layout: Layout = "nhwc"
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, worse="none", **named)
         self.compiled: set[Layout] = set()
-
-    def arrange(self, layout: Layout, micro_batch: int) -> None:
-        super().arrange(layout, micro_batch)
-        self.layout = layout
 
     def update(self, stamp: Stamp, passes: int) -> None:
         if self.layout not in self.compiled:
@@ -321,20 +283,15 @@ class Compiling(FakeSteps):
         super().update(stamp, passes)
 
 
-class CompilingDevice(LopsidedDevice):
-    kind = Compiling
-
-
 @pytest.mark.parametrize("layout", ["best", "nhwc"])
 def test_a_first_step_that_compiles_takes_nothing_from_the_cap(layout: str) -> None:
-    result = timed(Sampling(max_time=12, turn_time=3), device=CompilingDevice(), batch=32, layout=layout)
+    result = timed(Sampling(max_time=12, turn_time=3), device=Of(Compiling), batch=32, layout=layout)
     assert result.value("first_step") == 20 + 1 / 32
     assert result.stopped_by == "turn_time" and result.value("steps") >= 80  # type: ignore[operator]
-    assert result.reading("warm_up") is not None
-    assert result.reading("refill") is not None and len(result.reading("refill").values) >= 1  # type: ignore[union-attr]
+    assert values(result, "warm_up") and values(result, "refill")
     assert metrics.seconds(result) == 1 / 32
     if layout == "best":
-        assert len(result.reading("trial_nchw").values) >= 3  # type: ignore[union-attr]
+        assert len(values(result, "trial_nchw")) >= 3
 
 
 def test_the_interval_that_stopped_the_run_is_the_one_that_is_shown() -> None:
@@ -343,10 +300,7 @@ def test_the_interval_that_stopped_the_run_is_the_one_that_is_shown() -> None:
             self.clock.seconds += (self.updates * 7919 % 101) / 1e5
             super().update(stamp, passes)
 
-    class NoisyDevice(LopsidedDevice):
-        kind = Noisy
-
-    result = timed(Sampling(within=0.01, min_steps=3000, max_time=1e6), device=NoisyDevice(), batch=1, layout="nhwc")
+    result = timed(Sampling(within=0.01, min_steps=1500, max_time=1e6), device=Of(Noisy), batch=1, layout="nhwc")
     estimate = metrics.step_time(result)
     assert result.stopped_by == "within" and estimate is not None and estimate.half_width is not None
     assert estimate.half_width <= 0.01 * estimate.value
@@ -354,13 +308,10 @@ def test_the_interval_that_stopped_the_run_is_the_one_that_is_shown() -> None:
 
 def test_what_cannot_be_looked_into_afterwards_does_not_cost_the_window() -> None:
     class Blind(FakeSteps):
-        def inspect(self) -> list[Any]:
+        def inspect(self) -> list[Reading]:
             raise RuntimeError("no /home/alice/secret/weights.bin")
 
-    class BlindDevice(LopsidedDevice):
-        kind = Blind
-
-    result = timed(device=BlindDevice())
+    result = timed(device=Of(Blind))
     assert result.status == "ok" and metrics.seconds(result) == 1 / 32
     assert result.notes["inspect"] == "RuntimeError: no weights.bin"
     assert [f.code for f in findings.of(result)] == ["not_inspected"]
@@ -380,35 +331,3 @@ def test_what_cannot_be_looked_into_afterwards_does_not_cost_the_window() -> Non
 )
 def test_a_stored_message_names_no_folder_and_no_card(said: str, kept: str) -> None:
     assert scrubbed(said) == kept
-
-
-class Watching:
-    def __init__(self, device: FakeDevice) -> None:
-        self.device, self.seen = device, list[str]()
-
-    def phase(self, what: str) -> None:
-        self.seen.append(what)
-
-    def progress(self, steps: int, estimate: Estimate, left: float) -> None:
-        self.seen.append(f"{steps} steps {estimate.value} {left > 0}")
-
-    def note(self, text: str) -> None:
-        self.seen.append(text)
-
-    def failed(self, error: Exception, result: Result) -> None:
-        self.seen.append(str(error))
-
-
-def test_the_watch_is_told_what_runs() -> None:
-    device = FakeDevice()
-    watch = Watching(device)
-    measure(device, StepTime(model="tiny-nfnet"), Sampling(), lambda r: None, watch=watch)
-    assert watch.seen == [
-        "building",
-        "finding the micro-batch",
-        "trying both layouts",
-        "warming up",
-        "timing",
-        "16 steps 0.03125 True",
-        "reading gradients",
-    ]

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from make import H200, accuracy, each_epoch, once, result
 
-from nfbench.analysis import accuracy_metrics, findings, metrics, stats
+from nfbench.analysis import findings, metrics, stats, training_runs
 from nfbench.catalog import gpus
 from nfbench.records import Accuracy, Reading, Resolved, Result, StepTime, accumulation_steps, reading
 
@@ -118,10 +118,10 @@ def test_batch_normalization_on_ranks_sees_a_share_of_the_batch() -> None:
 def test_an_epoch_takes_as_long_as_its_slowest_rank_and_the_energy_of_all() -> None:
     slow = Reading(name="train_time", unit="s", scope="epoch", source="test", rank=1, values=(None, 5.0, 1.0))
     one = accuracy(run={"world_size": 2}, more=(slow,), train_time=2.0)
-    assert accuracy_metrics.throughput(one) == pytest.approx(3000 / (2.0 + 5.0 + 2.0))
+    assert training_runs.throughput(one) == pytest.approx(3000 / (2.0 + 5.0 + 2.0))
     both = (each_epoch("energy", 1.0, 1.0, 1.0), reading("energy", "J", "epoch", "test", (3.0, 3.0, 3.0), rank=1))
-    assert accuracy_metrics.image_energy(accuracy(run={"world_size": 2}, more=both)) == pytest.approx(4 / 1000)
-    assert accuracy_metrics.image_energy(accuracy(run={"world_size": 2}, more=both[:1])) is None
+    assert training_runs.image_energy(accuracy(run={"world_size": 2}, more=both)) == pytest.approx(4 / 1000)
+    assert training_runs.image_energy(accuracy(run={"world_size": 2}, more=both[:1])) is None
 
 
 def test_figures_are_of_the_result_that_is_asked_about_though_many_have_one_name() -> None:

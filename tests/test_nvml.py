@@ -39,20 +39,13 @@ def test_every_quantity_is_in_si_units(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (card.mig_enabled, card.mig_profile) == (False, None)
 
 
-def test_a_limit_that_was_lowered_keeps_the_boards_default_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, Board(limit=500_000), Board(uuid=OTHER, limit=400_000, mig=[Slice("1g.18gb", SLICE)]))
-    whole, part = nvml.cards()
-    assert (whole.power_limit, whole.default_power_limit) == (500.0, 700.0)
-    assert (part.power_limit, part.default_power_limit) == (400.0, 700.0)
-
-
 @pytest.mark.parametrize("harmless", [0x0, 0x1, 0x2, 0x100])
 def test_an_idle_card_or_clocks_set_on_purpose_are_no_throttling(
     monkeypatch: pytest.MonkeyPatch, harmless: int
 ) -> None:
     install(monkeypatch, Board(reasons=harmless))
-    assert nvml.cards()[0].throttle() == ()
-    assert nvml.cards()[0].throttle_reasons() == ()
+    (card,) = nvml.cards()
+    assert card.throttle() == ()
 
 
 def test_the_names_of_throttling_are_those_that_void_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,37 +57,21 @@ def test_the_names_of_throttling_are_those_that_void_a_round(monkeypatch: pytest
 
 @pytest.mark.parametrize("error", [fake_pynvml.NOT_SUPPORTED, fake_pynvml.NO_PERMISSION])
 def test_what_nvml_refuses_is_none(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
-    refused = (
-        "nvmlDeviceGetTotalEnergyConsumption",
-        "nvmlDeviceGetPowerUsage",
-        "nvmlDeviceGetClockInfo",
-        "nvmlDeviceGetMaxClockInfo",
-        "nvmlDeviceGetTemperature",
-        "nvmlDeviceGetCurrentClocksEventReasons",
-        "nvmlDeviceGetCurrentClocksThrottleReasons",
-        "nvmlDeviceGetUtilizationRates",
-        "nvmlDeviceGetPowerManagementLimit",
-        "nvmlDeviceGetPowerManagementDefaultLimit",
-        "nvmlDeviceGetCudaComputeCapability",
-    )
-    install(monkeypatch, Board(refuses=dict.fromkeys(refused, error)))
+    install(monkeypatch, Board(refuses=dict.fromkeys(fake_pynvml.OF_A_BOARD, error)))
     (card,) = nvml.cards()
     quantities = (card.energy, card.power, card.clocks, card.max_sm_clock, card.temperature, card.utilization)
     assert [quantity() for quantity in quantities] == [None] * 6
     assert (card.power_limit, card.default_power_limit, card.compute_capability) == (None, None, None)
-    assert (card.throttle_reasons(), card.throttle()) == (None, ())
+    assert card.throttle() is None
 
 
-def test_a_driver_before_535_is_asked_by_the_older_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_driver_or_pynvml_without_a_function_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a driver before 535 knows the older name only
     missing = {"nvmlDeviceGetCurrentClocksEventReasons": fake_pynvml.FUNCTION_NOT_FOUND}
-    install(monkeypatch, Board(reasons=0x40, refuses=missing))
-    assert nvml.cards()[0].throttle() == ("hw_thermal_slowdown",)
-
-
-def test_a_pynvml_without_a_function_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = install(monkeypatch, Board())
+    module = install(monkeypatch, Board(reasons=0x40, refuses=missing))
     del module.nvmlDeviceGetTotalEnergyConsumption
-    assert nvml.cards()[0].energy() is None
+    (card,) = nvml.cards()
+    assert (card.throttle(), card.energy()) == (("hw_thermal_slowdown",), None)
 
 
 @pytest.mark.parametrize("uuid", ["11111111-2222-3333-4444-555555555555", "GPU-11111111-2222-3333-4444-555555555555"])
@@ -103,24 +80,18 @@ def test_a_card_is_found_by_its_uuid_whatever_its_index(monkeypatch: pytest.Monk
     card = nvml.card_of(uuid)
     assert card is not None
     assert (card.index, card.name) == (1, "NVIDIA H200")
+    assert nvml.card_of("22222222-2222-3333-4444-555555555555") is None
 
 
-def test_an_unknown_uuid_is_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, Board(uuid=OTHER))
-    assert nvml.card_of("11111111-2222-3333-4444-555555555555") is None
-
-
-def test_a_slice_is_a_card_with_its_own_memory_and_the_boards_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, Board(mig=[Slice("1g.18gb", SLICE, memory=16 * 2**30)]))
+def test_a_slice_is_a_card_with_its_own_memory_and_the_boards_clock_and_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Board(limit=400_000, mig=[Slice("1g.18gb", SLICE, memory=16 * 2**30)]))
     card = nvml.card_of(SLICE)
     assert card is not None
     assert (card.name, card.mig_profile, card.mig_enabled) == ("NVIDIA H200", "1g.18gb", True)
     assert (card.memory, card.clocks()) == (16 * 2**30, 345e6)
-
-
-def test_a_slice_has_no_energy_because_the_counter_is_that_of_all_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, Board(mig=[Slice("1g.18gb", SLICE)]))
-    (card,) = nvml.cards()
+    # a limit that was lowered has the board's default beside it
+    assert (card.power_limit, card.default_power_limit) == (400.0, 700.0)
+    # these are counted of all slices together
     assert (card.energy(), card.power(), card.utilization()) == (None, None, None)
 
 
@@ -148,25 +119,21 @@ def test_other_processes_leave_out_our_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert card.other_processes(own=[os.getpid(), 4_000_001]) == 1
 
 
-def test_other_processes_are_absent_in_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_container_or_a_system_without_process_namespaces_hides_other_processes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     install(monkeypatch, Board(pids=[4_000_001]))
     _namespace(monkeypatch, tmp_path, "pid:[4026532999]")
     assert nvml.cards()[0].other_processes() is None
-
-
-def test_a_system_without_process_namespaces_hides_them_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(nvml, "_PID_NAMESPACE", tmp_path / "absent")
     assert nvml.pids_are_hidden()
 
 
-def test_no_driver_is_no_card_in_nvmls_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_driver_is_no_card_in_nvmls_own_words_and_one_updated_under_us_is_broken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     install(monkeypatch, fails=fake_pynvml.LIBRARY_NOT_FOUND)
-    assert nvml.cards() == []
-    assert nvml.why_absent() == "NVML Shared Library Not Found"
-    assert not nvml.look().broken
-
-
-def test_a_driver_that_was_updated_under_us_is_broken_not_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert nvml.look() == nvml.Sight((), "NVML Shared Library Not Found", broken=False)
     install(monkeypatch, Board(), fails=fake_pynvml.MISMATCH)
     assert nvml.look() == nvml.Sight((), "RM has detected an NVML/RM version mismatch", broken=True)
 
@@ -175,15 +142,14 @@ def test_a_lost_card_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     lost = Board(uuid=OTHER, refuses={"nvmlDeviceGetHandleByIndex": fake_pynvml.NO_PERMISSION})
     install(monkeypatch, lost, Board())
     assert [card.index for card in nvml.cards()] == [1]
-    assert nvml.why_absent() is None
-
+    assert nvml.look().why is None
     install(monkeypatch, lost)
     assert nvml.look() == nvml.Sight((), "NVML counts 1 GPU(s) and can open none", broken=True)
 
 
 def test_without_pynvml_there_is_no_card_and_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert nvml.why_absent() == "the Python module pynvml (package nvidia-ml-py) is not installed"
+    assert nvml.look().why == "the Python module pynvml (package nvidia-ml-py) is not installed"
 
 
 def test_a_card_never_prints_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from make import CPU, H200, SOFTWARE, accuracy, once, result
 from test_chosen import step, turns
 from test_table import NEWER, cells, kept
 
-from nfbench.analysis import accuracy as accuracy_rows
 from nfbench.analysis import relative, rows, stats
+from nfbench.analysis import training_runs as accuracy_rows
 from nfbench.records import Resolved, Result
 from nfbench.showing.relative import differences
 

@@ -1,247 +1,565 @@
-"""What a report holds, in both of its looks, and where it is written."""
+"""What a report holds, in both of its looks; that results from anybody can neither break it nor run in it."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import re
+from collections import Counter
+from collections.abc import Sequence
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from conftest import Cli
-from make import CPU, FAKE, H200, SOFTWARE, accuracy, result
-from report_cases import (
-    BF16,
-    F1_B7,
-    FREE,
-    built,
-    flat,
-    keep,
-    markdown,
-    page,
-    trained,
-    tree,
-    turns,
-    words_of_markdown,
-    words_of_page,
-)
+from make import CPU, FAKE, H200, HOSTILE, SOFTWARE, accuracy, keep, reading, result, step_times, trained, turns
 
-from nfbench.records import Result, StepTime
-from nfbench.showing import report_build, report_render, report_sources, report_write
-from nfbench.showing.report import Report
+from nfbench.analysis.store import load
+from nfbench.measuring.outcome import typed
+from nfbench.records import AgcCost, Machine, Result, Sampling, StepTime
+from nfbench.showing import answers, report
+from nfbench.showing import claims as show_claims
+from nfbench.showing.report import Report, Study
+from nfbench.showing.study import shown
+from nfbench.showing.tables import Laid
 
-SMALL = result(workload=StepTime(model="resnet50", px=96, agc="none"))
+F1_B7 = turns("nfnet-f1", "efficientnet-b7", 5.0)
+FREE = turns("nf-resnet26", "resnet26", 0.8)
+
+
+def built(*results: Result, path: str = "data/runs.jsonl", figures: bool = False) -> Report:
+    """The report on ``results``, kept at ``path``; ``figures`` take most of the time and are drawn where asked for."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not figures:
+            patch.setattr(report, "_draw", lambda *_: ({}, [], Counter()))
+        return report.build([keep(path, results)])
+
+
+def study_of(*results: Result, path: str = "data/runs.jsonl", figures: bool = False) -> Study:
+    (study,) = built(*results, path=path, figures=figures).parts[0].studies
+    return study
+
+
+def markdown(made: Report, path: str = "r.md") -> str:
+    return report.markdown(made, Path(path))[0]
+
+
+def page(made: Report) -> str:
+    return report.page(made, Path())
+
+
+def texts(table: Laid) -> list[dict[str, str]]:
+    """The cells of each row, by the title of their column."""
+    return [{c.title: c.text(row) for c in table.columns} for row in table.rows]
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def words_of_page(text: str) -> str:
+    body = re.sub(r"<(style|script)>.*?</\1>", " ", text, flags=re.DOTALL)
+    return flat(html.unescape(re.sub(r"<[^>]*>", " ", body)))
+
+
+def words_of_markdown(text: str) -> str:
+    """What Markdown says, nothing in it escaped."""
+    return flat(html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text)))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# the answer
+
+
+def asked(results: Sequence[Result], **settings: Any) -> list[Result]:
+    """``results`` with settings of their step."""
+    return [msgspec.structs.replace(r, workload=msgspec.structs.replace(r.step, **settings)) for r in results]
+
+
+def answer(*results: Result) -> str:
+    return answers.answer(shown(results))
+
+
+TWIN = turns("bn-nfnet-f0", "nfnet-f0", 0.5)
+TINY = turns("tiny-nfnet", "tiny-resnet", 2.0, px=32)
+CLEAR = turns("nf-resnet50", "resnet50", 0.8)
+WILD = turns("nfnet-f1", "efficientnet-b7", 0.85, spread=0.12)
+OPEN = turns("nf-resnet26", "resnet26", 0.85, spread=0.12)
+"""Rounds that differ so much that the interval reaches far over 1."""
+MORE_OPEN = [*OPEN, *(msgspec.structs.replace(r, round=r.round + 4) for r in OPEN)]
+UNEVEN = [*asked(F1_B7[::2], batch=8), *F1_B7[1::2]]
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        # the paper's own pair first, then what the paper reports of, then full size
+        ([*FREE, *TWIN, *F1_B7], "On NVIDIA H200, bf16: NFNet-F1 trains "),
+        ([*FREE, *TWIN], "On NVIDIA H200, bf16: NFNet-F0 trains "),
+        ([*TINY, *FREE], "On NVIDIA H200, bf16: NF-ResNet26 trains "),
+        # one that is clear of 1 before one of more turns, which it is only with an interval
+        ([*MORE_OPEN, *CLEAR], "On NVIDIA H200, bf16: NF-ResNet50 trains "),
+        ([*MORE_OPEN, *(r for r in CLEAR if r.round < 3)], "On .* cannot tell which trains faster, NF-ResNet26 or "),
+        # sides that share their batch and their ranks, others where there are none
+        ([*UNEVEN, *FREE], "On NVIDIA H200, bf16: NF-ResNet26 trains "),
+        ([*asked(F1_B7[::2], world_size=8), *F1_B7[1::2], *FREE], "On NVIDIA H200, bf16: NF-ResNet26 trains "),
+        (UNEVEN, "On NVIDIA H200, bf16: NFNet-F1 takes steps "),
+        # no ratio that says it: two BN nets, training runs, noise, the fake device
+        (turns("resnet26", "resnet50", 2.0), "On NVIDIA H200: 2 step times of 2 nets, and no ratio"),
+        (trained(), r"On A CPU: on digits none is as accurate for as few MACs as tiny-nfnet \("),
+        ([result(), result("resnet26", (0.1,))], r"On A CPU: 2 step times \(1 noisy\) of 2 nets, and no ratio"),
+        (turns("nfnet-f1", "efficientnet-b7", 5.0, machine=FAKE), "These are figures of the fake device, which times "),
+        # an interval that reaches over 1 names neither net as the faster one
+        (WILD, r"On .* cannot tell which trains faster, NFNet-F1 or EfficientNet-B7: 1\.0 ± 0\.2 times \(both"),
+        (turns("nf-resnet26", "resnet26", 0.99), r"On .* NF-ResNet26 and ResNet26 train about equally fast, 1\.0"),
+        # a threshold that is not a net's own is named though both sides have it
+        (asked(F1_B7, agc="none"), r".* NFNet-F1 with λ none trains [\d.]+ ± [\d.]+ times as fast as EfficientNet-B7 "),
+        (asked(F1_B7, agc=0.08), ".* NFNet-F1 with λ 0.08 trains .* as EfficientNet-B7 with λ 0.08 .*, with its clip"),
+        (asked(F1_B7, agc=0.01), ".* NFNet-F1 trains .* times as fast as EfficientNet-B7 with λ 0.01 "),
+    ],
+)  # fmt: skip
+def test_the_answer_is_the_ratio_that_says_most_else_what_there_is(results: list[Result], expected: str) -> None:
+    assert re.match(expected, answer(*results))
+
+
+def test_the_answer_gives_the_interval_and_apart_what_the_paper_says_and_of_no_gpu_that_it_is_none() -> None:
+    measured, paper = answer(*F1_B7).split("; the paper says ")
+    assert re.search(r"NFNet-F1 trains 5\.\d+ ± 0\.\d+ times as fast as EfficientNet-B7 \(both 224 px", measured)
+    assert measured.endswith("(both 224 px, nhwc, batch 32)")
+    assert paper == (
+        "8.81 on TPUv3, 13.1 on V100, 8.70 in its text, at batch 32 a device and the px that each net trains at."
+    )
+    # its batch is that of each device
+    px = {"nfnet-f1": 224, "efficientnet-b7": 600}
+    ranks = [
+        msgspec.structs.replace(r, resolved=msgspec.structs.replace(r.resolved, px=px[r.step.model]))
+        for r in asked(F1_B7, batch=256, world_size=8, px="train")
+        if r.resolved is not None
+    ]
+    assert answer(*ranks).endswith("8.70 in its text.")
+    cpu = answer(*turns("nf-resnet26", "resnet26", 0.8, machine=CPU))
+    assert cpu.endswith("This is a CPU: it says nothing about a GPU.")
+    few = answer(*(r for r in F1_B7 if r.round < 3))
+    assert re.search(r"NFNet-F1 against EfficientNet-B7: 5\.\d+ times as fast, without an interval \(both", few)
+    assert "; 4 rounds are needed for an interval: --rounds 4)" in few and "±" not in few
+
+
+def test_of_one_pair_its_own_clip_and_the_newest_software_go_before_more_turns() -> None:
+    own = [msgspec.structs.replace(r, session="own") for r in turns("nfnet-f1", "efficientnet-b7", 3.0)[:4]]
+    ratio = answers.headline(shown([*asked(F1_B7, agc="none"), *own]).ratios)
+    assert ratio is not None and ratio.net.step.agc == "auto"
+    older = msgspec.structs.replace(SOFTWARE, torch="2.7.0")
+    many = turns("nfnet-f1", "efficientnet-b7", 3.0, software=older, session="old")
+    new = [msgspec.structs.replace(r, start=f"2026-02-{r.start[8:]}") for r in F1_B7 if r.round < 2]
+    ratio = answers.headline(shown([*many, *new], everything=True).ratios)
+    assert ratio is not None and (ratio.turns, ratio.net.software) == (2, SOFTWARE)
+
+
+def test_what_is_doubtful_about_a_ratio_stands_under_the_answer_and_among_the_findings() -> None:
+    made = built(*WILD)
+    (part,) = made.parts
+    (doubt,) = part.doubts
+    assert doubt.startswith("nfnet-f1 against efficientnet-b7: 4 rounds gave ")
+    assert doubt.endswith("wanted were ± 1.0 %. Take --rounds 8, or a quieter machine.")
+    assert doubt in part.studies[0].findings
+    for words in (words_of_page(page(made)), words_of_markdown(markdown(made))):
+        assert f"Doubtful: {doubt}" in words
+    assert built(*turns("nfnet-f1", "efficientnet-b7", 5.0, sampling=Sampling(within=0.5))).parts[0].doubts == []
 
 
 # the claims
 
 
 def test_claims_stand_with_their_verdicts_and_what_is_reported() -> None:
-    (judged,) = built(*turns("nfnet-f1", "efficientnet-b7", 5.0, study="claims")).parts[0].judged
-    claims = {claim.id: claim for claim in judged.claims}
-    assert len(claims) == 14 and judged.rest == ""
-    assert claims["f1-vs-b7"].measured.startswith("efficientnet-b7's step over nfnet-f1's: 5.")
-    assert claims["f1-vs-b7"].reported.startswith("8.7 / 8.81 / 13.1")
-    assert claims["bn-distributed"].verdict == "not run" and "torchrun" in claims["bn-distributed"].why
-    shown = claims["bn-dependence"].verdict, claims["bn-dependence"].why
-    assert shown == ("by construction", "nfbench models resnet50 --dependence shows it")
+    made = built(*turns("nfnet-f1", "efficientnet-b7", 5.0, study="claims"), path="claims/a.jsonl")
+    (part,) = made.parts
+    ((summary, judged),) = part.judged
+    verdicts = {verdict.claim.id: verdict for verdict in judged}
+    assert part.studies[0].sentences == [summary]
+    assert verdicts["bn-distributed"].verdict == "not run" and "torchrun" in verdicts["bn-distributed"].why
+    text = words_of_page(page(made))
+    assert re.search(r"measured efficientnet-b7's step over nfnet-f1's: 5\.\d.* reported 8\.7 / 8\.81 / 13\.1", text)
+    assert re.search(r"= by construction .* nfbench models resnet50 --dependence shows it", text)
 
 
 def test_of_results_that_were_not_measured_for_the_claims_only_those_judged_are_listed() -> None:
-    (judged,) = built(*F1_B7).parts[0].judged
-    assert "f1-vs-b7" in [claim.id for claim in judged.claims]
-    assert not {claim.verdict for claim in judged.claims} & {"not run", "by construction"}
-    others = 11 - len(judged.claims)
-    assert (
-        judged.rest == f"Nothing here speaks for or against {others} other claims: nfbench run claims measures for all."
-    )
-    assert built(result()).parts[0].judged == ()
+    ((_, judged),) = built(*F1_B7).parts[0].judged
+    assert "f1-vs-b7" in [verdict.claim.id for verdict in judged]
+    assert not {verdict.verdict for verdict in judged} & {"not run", "by construction"}
+    assert built(result()).parts[0].judged == []
+    # the fake device times nothing
+    (part,) = built(*turns("nfnet-f1", "efficientnet-b7", 5.0, machine=FAKE, study="claims")).parts
+    assert part.judged == [] and not [line for line in part.studies[0].sentences if "hold" in line]
 
 
 # the same content twice
 
 
-def everything(report: Report) -> list[str]:
+def everything(made: Report) -> list[str]:
     """Every text of a report."""
-    found = [report.title, *report.notes]
-    for part in report.parts:
-        found += [part.title, part.answer, *part.doubts, *part.machines]
-        for judged in part.judged:
-            found += [judged.summary, judged.rest]
-            for c in judged.claims:
-                found += [
-                    c.id,
-                    c.text,
-                    c.who,
-                    c.reported,
-                    c.verdict,
-                    c.measured,
-                    c.why,
-                    *(t for f in c.figures for t in f),
-                ]
+    lines = [made.title, *made.notes]
+    for part in made.parts:
+        lines += [part.title, part.answer, *part.doubts]
+        for summary, judged in part.judged:
+            lines.append(summary)
+            for v in judged:
+                lines += [v.claim.id, v.claim.text, v.claim.who, show_claims.reported(v), v.verdict, v.why]
+                lines += [text for f in v.figures for text in (f"{f.about}: {f.judged}", f.conditions, f.scope)]
         for study in part.studies:
-            found += [
-                study.title,
-                study.question,
-                *study.legend,
-                *study.sentences,
-                *study.findings,
-                *study.left_out,
-                *study.machines,
-            ]
-            found += [study.made, *study.commands, *(link.text for link in study.links)]
+            lines += [study.group.title, study.group.question, *study.sentences, *study.legend]
+            lines += [*study.findings, *study.left_out, *(file.name for file in study.group.files)]
+            lines += [r.command for r in study.group.results if r.command is not None]
             for table in study.tables:
-                found += [table.title, *(head.title for head in table.heads)]
-                found += [cell.text for row in table.rows for cell in row]
-    return list(dict.fromkeys(flat(text) for text in found if text))
+                lines += [str(table.title), *(c.title for c in table.columns)]
+                lines += [text for row in texts(table) for text in row.values()]
+    return list(dict.fromkeys(flat(line) for line in lines if line))
 
 
 def test_markdown_and_page_hold_the_same_content() -> None:
-    report = built(*turns("nfnet-f1", "efficientnet-b7", 5.0, study="claims"), *trained(H200))
-    text, shown_page, wanted = markdown(report), page(report), everything(report)
+    command = "nfbench run claims --set scale=tiny"
+    results = [*turns("nfnet-f1", "efficientnet-b7", 5.0, study="claims", command=command), *trained(H200)]
+    made = built(*results, figures=True)
+    text, shown_page, wanted = markdown(made), page(made), everything(made)
     assert len(wanted) > 100
-    for said in (words_of_markdown(text), words_of_page(shown_page)):
-        assert [w for w in wanted if w not in said] == []
-    assert "\n\nTo make it again:\n\n```sh\nnfbench " in text
-    outside = re.sub(r"```sh\n.*?\n```", "", text, flags=re.DOTALL)
-    headings = [words_of_markdown(h) for h in re.findall(r"^#+ (.*)$", outside, re.MULTILINE)]
+    for words in (words_of_markdown(text), words_of_page(shown_page)):
+        assert [line for line in wanted if line not in words] == []
+        assert "8 results, nfbench 0.1.0, torch 2.15.0, timm 1.0.31, last 2026-01-01." in words
+        assert "The command is not recorded." in words
+    assert f"\n\nTo make it again:\n\n```sh\n{command}\n```" in text
+    headings = [words_of_markdown(h) for h in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
     assert headings == [words_of_page(h) for h in re.findall(r"<h\d[^>]*>(.*?)</h\d>", shown_page)]
-    assert text.count("\n![") == shown_page.count("<svg ") == len(report.pictures) > 1
+    alternatives = [words_of_markdown(alt) for alt in re.findall(r"\n!\[(.*)\]\(", text)]
+    assert alternatives == [html.unescape(alt) for alt in re.findall(r'<img [^>]*alt="([^"]*)"', shown_page)]
+    assert alternatives[0] == "How many times as fast a net is as another, measured in turns. NVIDIA H200"
 
 
-def test_every_step_time_is_in_the_table_and_sorts_by_its_raw_value() -> None:
-    report = built(*(result(m, (t,) * 20) for m, t in (("resnet50", 0.1), ("nfnet-f0", 1.5))))
-    steps = report.parts[0].studies[0].tables[0]
-    at = [head.title for head in steps.heads].index("step time")
-    assert [(row[0].text, row[at].raw) for row in steps.rows] == [("resnet50", 0.1), ("nfnet-f0", 1.5)]
-    assert [row[at].text for row in steps.rows] == ["100.0 ms ± 0 %", "1.500 s ± 0 %"]
-    assert 'data-v="0.1">100.0 ms ± 0 %' in page(report)
+def test_a_report_is_the_same_each_time_it_is_made() -> None:
+    one, other = (built(*F1_B7, result(), path=f"{name}/runs.jsonl") for name in ("a", "b"))
+    assert report.markdown(one, Path("a/r.md")) == report.markdown(other, Path("b/r.md"))
+    assert report.page(one, Path("a")) == report.page(other, Path("b"))
 
 
-def test_a_long_table_is_folded_in_markdown_with_its_number_of_rows_and_whole_in_both() -> None:
-    report = built(*(result("resnet50", workload=StepTime(model="resnet50", batch=b)) for b in range(1, 51)))
-    text = markdown(report)
-    assert "<details><summary>Step times: 50 rows</summary>" in text
-    assert text.count("\n| resnet50 | 224 |") == 50
-    table = report.parts[0].studies[0].tables[0]
-    assert len(table.rows) == 50 and page(report).count('data-v="224.0">224</td>') == 50
+# tables
 
 
-def test_reported_columns_are_marked() -> None:
-    table = next(t for t in built(*F1_B7).parts[0].studies[0].tables if t.name == "ratios")
-    assert [head.title for head in table.heads if head.reported] == ["reported"]
+def test_every_step_time_is_in_the_table_sorts_by_its_raw_value_and_is_folded_in_markdown_where_it_is_long() -> None:
+    made = built(*(result(m, (t,) * 20) for m, t in (("resnet50", 0.1), ("nfnet-f0", 1.5))))
+    steps = made.parts[0].studies[0].tables[0]
+    assert [(row["model"], row["step time"]) for row in texts(steps)] == [
+        ("resnet50", "100.0 ms ± 0 %"),
+        ("nfnet-f0", "1.500 s ± 0 %"),
+    ]
+    assert 'data-v="0.1">100.0 ms ± 0 %' in page(made)
+    made = built(*(result("resnet50", workload=StepTime(model="resnet50", batch=b)) for b in range(1, 51)))
+    text = markdown(made)
+    assert "<details><summary>Step times (50)</summary>" in text
+    assert text.count("\n| resnet50 | 224 |") == page(made).count('data-v="224.0">224</td>') == 50
 
 
-# parts, studies and commands
+def test_values_that_are_not_finite_are_absent_and_never_zero() -> None:
+    nan = float("nan")
+    diverged = result("nfnet-f0", (nan,) * 20, status="diverged")
+    made = built(diverged, result("resnet50", (0.1, nan, 0.1, 0.1, float("inf"), 0.1)), accuracy(top1=(nan, nan)))
+    tables = [table for study in made.parts[0].studies for table in study.tables]
+    (steps,) = [table for table in tables if table.title == "Step times"]
+    times = {row["model"]: row["step time"] for row in texts(steps)}
+    assert times["nfnet-f0"] == "–" and times["resnet50"].startswith("100.0 ms")
+    assert 'data-v="nan"' not in page(made) and 'data-v="inf"' not in page(made)
 
-TRAINED = "nfbench accuracy --model tiny-nfnet --dataset digits --epochs 3 --batch 50 --max-time 60"
+
+def test_what_is_reported_and_what_is_noisy_is_marked() -> None:
+    text = page(built(*F1_B7))
+    assert re.search(r'<th [^>]*class="[^"]*reported[^"]*"><button type="button">reported</button></th>', text)
+    assert page(built(result("resnet26", (0.1,)), result())).count('<tr class="noisy">') == 1
 
 
-def test_devices_never_share_a_table_a_figure_or_a_sentence() -> None:
-    report = built(*F1_B7, *turns("nf-resnet26", "resnet26", 0.8, machine=CPU))
-    assert report.title == "Training steps and accuracy on 2 devices"
-    gpu, cpu = sorted(report.parts, key=lambda part: part.title, reverse=True)
+def swept(*models: str) -> Study:
+    """Training runs at two thresholds and two batches."""
+    return study_of(
+        *(
+            accuracy(m, (0.5, top + 0.01 * i), agc=agc, run={"agc": agc, "batch": batch})
+            for m, top in zip(models, (0.7, 0.8), strict=False)
+            for i, agc in enumerate((0.01, 0.02))
+            for batch in (64, 256)
+        )
+    )
+
+
+def test_what_several_tables_or_sentences_would_hold_stands_in_one() -> None:
+    (best,) = [line for line in swept("tiny-nfnet").sentences if "highest" in line.lower()]
+    assert best.startswith("tiny-nfnet on digits: ") and "71.00 %" in best
+    both = swept("tiny-nfnet", "tiny-nf-resnet")
+    assert both.sentences[1].startswith("Highest (one seed) on digits: tiny-nf-resnet")
+    assert [table.title for table in both.tables][1:] == [
+        "tiny-nf-resnet on digits: top-1, λ by batch",
+        "tiny-nfnet on digits: top-1, λ by batch",
+    ]
+    assert [column.title for column in both.tables[-1].columns] == ["λ", "batch 64", "batch 256"]
+    batches = study_of(*(accuracy("tiny-resnet", agc=None, run={"batch": batch}) for batch in (64, 256)))
+    assert [table.title for table in batches.tables][1:] == ["digits: top-1, by batch"]
+    thresholds = study_of(*(accuracy("tiny-nfnet", agc=agc, run={"agc": agc}) for agc in (0.01, 0.02)))
+    assert [[row["agc λ"] for row in texts(table)] for table in thresholds.tables] == [["0.01", "0.02"]]
+    steps = [result("nfnet-f0", workload=StepTime(model="nfnet-f0", batch=b)) for b in (1, 4)]
+    readings = (reading("clip", "s", "step", "test", [0.01]),)
+    clip = result(workload=AgcCost(model="nfnet-f0", impl="foreach"), session="s", readings=readings)
+    clips = study_of(clip, *steps, path="data/agc-cost/a.jsonl")
+    assert [table.title for table in clips.tables] == ["Step times", "The clip by itself"]
+
+
+# parts and studies
+
+
+def test_devices_never_share_a_table_a_figure_or_a_sentence_and_the_page_leads_to_each() -> None:
+    made = built(*F1_B7, *turns("nf-resnet26", "resnet26", 0.8, machine=CPU))
+    assert made.title == "Training steps and accuracy on 2 devices"
+    gpu, cpu = sorted(made.parts, key=lambda part: part.title, reverse=True)
     assert (gpu.title, cpu.title) == ("NVIDIA H200", "A CPU")
     assert "NFNet-F1" in gpu.answer and "NF-ResNet26" in cpu.answer and "A CPU" not in gpu.answer
     for part, models in ((gpu, {"nfnet-f1", "efficientnet-b7"}), (cpu, {"nf-resnet26", "resnet26"})):
-        steps = part.studies[0].tables[0]
-        assert {row[0].text for row in steps.rows} == models
-    assert re.findall(r"^#+ .*$", markdown(report), re.MULTILINE)[1] in ("## NVIDIA H200", "## A CPU")
+        assert {row["model"] for row in texts(part.studies[0].tables[0])} == models
+    assert "A CPU, 16 GiB, 2 cores. 8 results, nfbench 0.1.0" in words_of_page(page(made))
+    (nav,) = re.findall(r"<nav.*?</nav>", page(made), re.DOTALL)
+    targets = re.findall(r'href="#([^"]*)"', nav)
+    assert sorted(targets) == sorted(
+        [part.anchor for part in made.parts] + [study.anchor for part in made.parts for study in part.studies]
+    )
+    assert all(f'id="{target}"' in page(made) for target in targets)
 
 
-def test_machines_of_one_name_are_told_apart_in_the_table() -> None:
+def test_machines_of_one_name_are_told_apart_and_the_fake_device_is_set_aside() -> None:
     other = msgspec.structs.replace(H200, driver="590.2")
-    (part,) = built(result(machine=H200), result(machine=other, start="2026-01-02T00:00:00.000Z")).parts
-    assert len(part.machines) == 2
-    steps = part.studies[0].tables[0]
-    assert steps.heads[-1].title == "machine"
-    assert [row[-1].text for row in steps.rows] == ["NVIDIA H200, driver 580.1", "NVIDIA H200, driver 590.2"]
-
-
-def test_results_of_the_fake_device_are_set_aside_where_there_are_others() -> None:
-    report = built(*F1_B7, result(machine=FAKE))
-    assert [part.title for part in report.parts] == ["NVIDIA H200"]
-    assert report.notes == ("1 result of the fake device set aside.",)
+    made = built(*(result(machine=machine, id=str(i)) for i, machine in enumerate((H200, other, FAKE))))
+    assert [part.title for part in made.parts] == ["NVIDIA H200"]
+    assert made.notes == ["1 result of the fake device set aside."]
+    names = [row["machine"] for row in texts(made.parts[0].studies[0].tables[0])]
+    assert names == ["NVIDIA H200, driver 580.1", "NVIDIA H200, driver 590.2"]
     assert [part.title for part in built(result(machine=FAKE)).parts] == ["fake"]
 
 
-def test_a_folder_that_bears_a_studys_name_has_its_title_question_and_command() -> None:
-    study = built(result(), path="results/x/claims-tiny/a.jsonl").parts[0].studies[0]
-    assert study.title == "Claims, tiny scale"
-    assert study.commands[0] == "nfbench run claims --set scale=tiny"
-    assert study.question == "Which claims of the paper and its readers hold, here?"
-
-
 @pytest.mark.parametrize(
-    ("results", "title", "command"),
+    ("results", "folder", "title", "question"),
     [
-        ([SMALL], "Step times", "nfbench step-time --model resnet50 --px 96 --agc none"),
-        (F1_B7, "Nets compared", "nfbench compare nfnet-f1@px=224 efficientnet-b7@px=224"),
-        ([accuracy("tiny-nfnet")], "Training runs", TRAINED),
-        ([result("a b; rm -rf /")], "Step times", "nfbench step-time --model 'a b; rm -rf /'"),
+        ([result()], "claims-tiny", "Claims, tiny scale", "Which claims of the paper and its readers hold, here?"),
+        ([result(study="mine")], "data", "mine", ""),
+        ([result()], "data", "Step times", "How long is a training step of each net?"),
+        (F1_B7, "data", "Nets compared", "How many times as fast is one net as another, in turns?"),
+        ([accuracy()], "data", "Training runs", "How accurate is each net, at what cost?"),
+        ([result(side="base")], "data", "Checks of code", "Is the code slower than it was?"),
+        ([accuracy()], "batch-sweep", "Batch sizes", "What does the batch size change?"),
     ],
-)  # fmt: skip
-def test_without_a_study_results_stand_by_command_with_what_makes_them_again(
-    results: list[Result], title: str, command: str
-) -> None:
-    (study,) = built(*results).parts[0].studies
-    assert (study.title, study.commands) == (title, (command,))
+)
+def test_results_stand_by_study_or_by_command(results: list[Result], folder: str, title: str, question: str) -> None:
+    group = study_of(*results, path=f"{folder}/a.jsonl").group
+    assert (group.title, group.question) == (title, question)
 
 
-def test_older_software_is_set_aside_in_words_unless_all_is_asked_for() -> None:
+def test_older_software_and_other_sessions_are_set_aside_in_words_unless_all_is_asked_for() -> None:
     old = result(software=msgspec.structs.replace(SOFTWARE, torch="2.7.0"), start="2025-01-01T00:00:00.000Z")
-    sources = report_sources.read([keep("a.jsonl", [old, result()])])
-    some, every = (report_build.build(sources, all_).parts[0].studies[0] for all_ in (False, True))
-    assert some.left_out[0] == "Set aside: 1 by older software (--all shows them)."
-    assert (len(some.tables[0].rows), len(every.tables[0].rows)) == (1, 2)
+    path = keep("a.jsonl", [old, result()])
+    newest, every = (report.build([path], all_).parts[0].studies[0] for all_ in (False, True))
+    assert newest.left_out[0] == "Set aside: 1 by older software (--all shows them)."
+    assert (len(newest.tables[0].rows), len(every.tables[0].rows)) == (1, 2)
     assert not [line for line in every.left_out if "older" in line]
+    again = [
+        msgspec.structs.replace(r, session="later", id=f"later{i}", start=r.start.replace("2026-01", "2026-02"))
+        for i, r in enumerate(turns("nf-resnet50", "resnet50", 0.8))
+    ]
+    (part,) = built(*turns("nf-resnet50", "resnet50", 0.5), *again).parts
+    assert any("8 of other sessions of the same workloads" in line for line in part.studies[0].left_out)
+    assert "0.8" in part.answer and "0.5 " not in part.answer
 
 
-def test_lines_that_hold_no_result_are_counted() -> None:
-    path = keep("a.jsonl", [result()])
-    path.write_bytes(path.read_bytes() + b'{"schema":')
-    (note,) = report_build.build(report_sources.read([path])).notes
-    assert note == "Skipped 1 line that holds no result: a.jsonl, line 2: broken or cut off"
+def test_every_result_counts_once_and_lines_that_hold_none_are_counted() -> None:
+    whole = result(times=(0.2,) * 10)
+    cut = msgspec.structs.replace(whole, status="interrupted", readings=(step_times(0.4, 0.4),))
+    # of a run that was cut off and went on the whole one counts, wherever it lies
+    for first, second in (("a", "b"), ("b", "a")):
+        keep(f"{first}{second}/{first}/runs.jsonl", [cut])
+        path = keep(f"{first}{second}/{second}/runs.jsonl", [whole])
+        path.write_bytes(path.read_bytes() + b'{"schema":')
+        made = report.build([Path(f"{first}{second}")])
+        assert [r.status for study in made.parts[0].studies for r in study.group.results] == ["ok"]
+        assert made.notes == [
+            "Skipped 1 line that holds no result: runs.jsonl, line 2: broken or cut off",
+            "1 result that was there more than once: told once.",
+        ]
 
 
 def test_findings_and_what_no_figure_shows_are_listed() -> None:
     failed = result("nfnet-f1", status="out_of_memory", readings=(), message="CUDA out of memory")
-    study = built(result(), failed).parts[0].studies[0]
+    study = study_of(result(), failed, figures=True)
     assert any(line.startswith("nfnet-f1: Ended as out of memory: CUDA out of memory.") for line in study.findings)
     assert any(line.startswith("step-time: nfnet-f1") and "no step time" in line for line in study.left_out)
 
 
-# the figure at the top
+# figures
 
 
-def test_the_figure_at_the_top_is_the_first_that_the_results_hold() -> None:
-    assert built(result(), result("nfnet-f0")).parts[0].top.kind == "step-time"  # type: ignore[union-attr]
-    top = built(*trained()).parts[0].top
-    assert top is not None and top.kind == "accuracy-vs-flops"
-    assert built(*F1_B7, *trained(H200)).parts[0].top.kind == "speedup"  # type: ignore[union-attr]
-    counted = result(status="out_of_memory", readings=())
-    assert built(counted).parts[0].top is None
-
-
-def test_a_figure_says_what_it_shows_and_of_which_data() -> None:
-    top = built(result("resnet50"), result("nfnet-f0")).parts[0].top
-    assert top is not None
-    assert top.alt.startswith("Measured time of a step of each net, on A CPU, of ")
-    assert "nfnet-f0" in top.alt and "resnet50" in top.alt and "Across: step time, ms" in top.alt
+def test_the_figure_at_the_top_is_the_first_that_the_results_hold_and_does_not_stand_twice() -> None:
+    kinds = {}
+    for name, results in {
+        "steps": [result(), result("nfnet-f0")],
+        "trained": trained(),
+        "all": [*F1_B7, *trained(H200)],
+        "none": [result(status="out_of_memory", readings=())],
+    }.items():
+        (part,) = built(*results, path=f"{name}.jsonl", figures=True).parts
+        kinds[name] = part.top.kind if part.top is not None else None
+        names = [(picture.kind, picture.name) for study in part.studies for picture in study.pictures]
+        assert part.top is None or ((part.top.kind, part.top.name) not in names and names)
+    assert kinds == {"steps": "step-time", "trained": "accuracy-vs-flops", "all": "speedup", "none": None}
 
 
 def test_of_many_figures_of_a_kind_some_are_drawn_and_the_others_counted() -> None:
     nets = ("tiny-nfnet", "tiny-resnet", "tiny-nf-resnet", "tiny-efficientnet", "tiny-nfnet-s", "tiny-resnet-s")
-    runs = [accuracy(net, (0.5, 0.9), agc=agc, run={"agc": agc}) for net in nets for agc in (0.01, 0.02)]
-    study = built(*runs).parts[0].studies[0]
+    runs = [accuracy(net, agc=agc, run={"agc": agc}) for net in nets for agc in (0.01, 0.02)]
+    study = study_of(*runs, figures=True)
     assert sum(picture.kind == "agc-heatmap" for picture in study.pictures) == 4
-    said = "agc-heatmap: 4 of its 6 figures are in this report; nfbench plot draws all 6"
-    assert said in study.left_out
+    assert "agc-heatmap: 4 of its 6 figures are in this report; nfbench plot draws all 6" in study.left_out
 
 
-def test_the_figure_at_the_top_does_not_stand_twice() -> None:
-    for results in ([result(), result("nfnet-f0")], F1_B7):
-        alts = [picture.alt for picture in built(*results).pictures]
-        assert len(alts) == len(set(alts)) > 1
+# the command
+
+
+@pytest.mark.parametrize(
+    ("words", "stored"),
+    [
+        (["run", "claims", "--set", "scale=tiny"], "run claims --set scale=tiny"),
+        (["compare", "nfnet-f1@px=224", "b; rm -rf x"], "compare nfnet-f1@px=224 'b; rm -rf x'"),
+        (["--out", "/srv/acme/x.jsonl", "--out=/srv/acme/x/"], "--out x.jsonl --out=x"),
+        (["imagefolder:/data/cats", "data=../cats", "--a=/x/y"], "imagefolder:cats data=cats --a=y"),
+        (["~/x/w.pt", r"C:\x\w.pt", "{home}/x/w.pt", "{home}"], "w.pt w.pt w.pt '~'"),
+        (["--against", "origin/main", "a/mine.toml", "--against=/x/y"], "--against origin/main mine.toml --against=y"),
+        (["--ray", "auto", "--ray", "10.0.0.1:6379", "--ray=head:1"], "--ray auto --ray ADDRESS --ray=ADDRESS"),
+        (["cuda:GPU-8a5bcd12-3456-7890-abcd-ef0123456789"], "'cuda:…'"),
+    ],
+)  # fmt: skip
+def test_a_stored_command_names_no_folder_no_address_and_no_card(words: list[str], stored: str) -> None:
+    assert typed(word.format(home=Path.home()) for word in words) == stored
+
+
+def test_each_result_has_the_command_that_measured_it_and_the_report_shows_it(cli: Cli, tmp_path: Path) -> None:
+    given = ("--device", "fake", "--max-time", 1, "--quiet", "--out", tmp_path / "data" / "a.jsonl")
+    assert cli("step-time", "--model", "tiny-nfnet", *given).exit_code == 0
+    assert cli("compare", "tiny-nfnet", "tiny-resnet", "--rounds", 1, *given).exit_code == 0
+    commands = [r.command for r in load([Path("data")]).results]
+    end = "--device fake --max-time 1 --quiet --out a.jsonl"
+    step, compare = (
+        f"nfbench step-time --model tiny-nfnet {end}",
+        f"nfbench compare tiny-nfnet tiny-resnet --rounds 1 {end}",
+    )
+    assert commands[0] == step and len(commands) > 1 and set(commands[1:]) == {compare}
+    assert cli("report", "data", "-o", "r.md").exit_code == 0
+    assert f"```sh\n{step}\n```" in Path("r.md").read_text() and f"```sh\n{compare}\n```" in Path("r.md").read_text()
+
+
+def test_of_many_commands_a_few_stand_there_and_of_older_files_none() -> None:
+    many = study_of(*(result(command=f"nfbench step-time --batch {i}", seed=i) for i in range(8)), result(seed=8))
+    lines = markdown(built(*many.group.results)).split("```")[1].splitlines()
+    assert lines[1:3] == ["nfbench step-time --batch 0", "nfbench step-time --batch 1"] and len(lines) == 8
+    assert lines[-1] == "# and 2 more"
+    assert "The command of 1 result is not recorded." in markdown(built(*many.group.results))
+    assert "The command is not recorded." in markdown(built(result()))
+
+
+# what anybody may have put into results
+
+
+class Elements(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.all: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.all.append((tag, dict(attrs)))
+
+
+def named(names: Sequence[str], device: str, study: str) -> list[Result]:
+    """Results whose models, data sets, software, commands and messages are ``names``, in turn, on ``device`` and of
+    ``study``."""
+    machine = Machine(device="cpu", name=device, cpu=study, driver=device)
+    results = []
+    for place, name in enumerate(names):
+        software = msgspec.structs.replace(SOFTWARE, torch=name, commit=name)
+        common = {"machine": machine, "software": software, "study": study, "message": name, "notes": {"norm": name}}
+        common |= {"command": name}
+        results += turns(name, f"{name} {place}", 2.0, **common)
+        results.append(result(name, status="error", readings=(), workload=StepTime(model=name, batch=7), **common))
+        results.append(accuracy(name, run={"dataset": names[-1 - place % 2]}, **common))
+    return results
+
+
+def check_page(text: str) -> None:
+    """Nothing in it but what the template makes, and a policy that lets nothing else through."""
+    elements = Elements(text).all
+    tags = [tag for tag, _ in elements]
+    assert (tags.count("script"), tags.count("style"), tags.count("h1"), tags.count("html")) == (1, 1, 1, 1)
+    assert not set(tags) & {"iframe", "object", "embed", "link", "form", "base", "svg", "foreignobject"}
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in elements:
+        assert not [name for name in attributes if name.startswith("on") or name in ("style", "xlink:href")], tag
+        target = attributes.get("href") or "#"
+        assert target.startswith("#") or re.fullmatch(r"[\w%./~-]+", target), target
+        source = attributes.get("src")
+        assert source is None or (tag == "img" and re.fullmatch(r"data:image/svg\+xml;base64,[\w+/=]+", source)), tag
+    (policy,) = [attributes["content"] for _, attributes in elements if "http-equiv" in attributes]
+    hashes = []
+    for tag in ("style", "script"):
+        (held,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        hashes.append(base64.b64encode(hashlib.sha256(held.encode()).digest()).decode())
+    assert policy == (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def check_markdown(text: str) -> None:
+    """Every cell is in its table, and no markup but the template's is in it."""
+    outside = re.sub(r"^(`{3,})sh\n.*?\n\1$", "", text, flags=re.DOTALL | re.MULTILINE)
+    tags = set(re.findall(r"(?<!\\)<[^>]*>", outside))
+    assert tags <= {"<details>", "</details>", "<summary>", "</summary>"}
+    assert not re.search(r"(?<!\\)`(?!nfbench report`)[^`\n]*$", re.sub(r"`nfbench report`", "", outside), re.MULTILINE)
+    assert not re.search(r"(?<!\\)\]\((?!data/|r-figures/)", outside)
+    width = 0
+    for line in outside.split("\n"):
+        cells = len(re.findall(r"(?<!\\)\|", line))
+        assert not cells or not width or cells == width, line
+        width = cells
+    assert all(c.isprintable() or c == "\n" for c in text)
+
+
+MARKUP = [*named(HOSTILE, HOSTILE[0], HOSTILE[1]), *named(["a"], "../../etc/x", "../../etc/y")]
+LONG = named(["x" * 10**5], "y " * 10**5, "z" * 10**5)
+
+
+@pytest.mark.parametrize("results", [MARKUP, LONG], ids=["markup and paths", "long"])
+def test_hostile_names_neither_break_a_report_nor_write_outside_of_its_folder(
+    results: list[Result], tmp_path: Path
+) -> None:
+    made = built(*results, path="data/a.jsonl", figures=True)
+    before = tree(tmp_path)
+    for ending in ("html", "md"):
+        report.write(Path(f"out/here/r.{ending}"), made)
+    written = {name: held for name, held in tree(tmp_path).items() if name not in before}
+    assert all(name.startswith("out/here/r") for name in written)
+    assert sum(map(len, written.values())) < 8 * 2**20
+    check_page(written["out/here/r.html"].decode())
+    check_markdown(written["out/here/r.md"].decode())
+
+
+def test_a_hostile_folder_is_quoted_in_links() -> None:
+    made = built(result(), path="data/javascript:alert(1) )](x)/a.jsonl")
+    assert '<a href="data/javascript%3Aalert%281%29%20%29%5D%28x%29/a.jsonl">' in page(made)
+    assert "[a.jsonl](data/javascript%3Aalert%281%29%20%29%5D%28x%29/a.jsonl)" in markdown(made)
 
 
 # where it is written
@@ -255,76 +573,50 @@ def test_a_page_is_one_file_and_markdown_has_its_figures_beside_it(cli: Cli, tmp
     assert set(tree(tmp_path)) - before == {"out/mine.html"} and done.stdout == "out/mine.html\n"
     assert "NFNet-F1 trains 5." in done.stderr
     done = cli("report", "elsewhere", "-o", "out/mine.md")
-    made = set(tree(tmp_path)) - before - {"out/mine.html"}
-    assert done.exit_code == 0 and "out/mine.md" in made
-    assert made - {"out/mine.md"} and all(name.startswith("out/mine-figures/") for name in made - {"out/mine.md"})
-    linked = re.findall(r"!\[.*\]\((.*)\)", Path("out/mine.md").read_text())
-    assert {f"out/{name}" for name in linked} == made - {"out/mine.md"}
-
-
-def test_figures_of_a_study_below_the_reports_folder_stand_in_the_study() -> None:
-    keep("d/quick/a.jsonl", FREE)
-    report = report_build.build(report_sources.read([Path("d")]))
-    found = report_write.markdown(report, Path("d/README.md"))
-    assert set(found.figures) == {f"figures/{report.pictures[0].name}.svg"} | {
-        f"quick/figures/{picture.name}.svg" for picture in report.pictures[1:]
-    }
-    assert "[a.jsonl](quick/a.jsonl)" in found.text
-    elsewhere = report_write.markdown(report, Path("o/README.md"))
-    assert all(name.startswith("README-figures/") for name in elsewhere.figures)
-    assert "a.jsonl" in elsewhere.text and "](../" not in elsewhere.text
+    made = set(tree(tmp_path)) - before - {"out/mine.html", "out/mine.md"}
+    assert done.exit_code == 0 and made and all(name.startswith("out/mine-figures/") for name in made)
+    text = Path("out/mine.md").read_text()
+    assert {f"out/{name}" for name in re.findall(r"!\[.*\]\((.*)\)", text)} == made
+    assert done.stderr.startswith(f"With {len(made)} figures in out/mine-figures.\n")
+    # what lies elsewhere is named and not linked: its path tells more of a disk than a report should
+    assert "runs.jsonl" in words_of_markdown(text) and "](../" not in text
 
 
 def test_the_page_of_a_device_is_that_of_its_studies_without_one_off_runs(cli: Cli) -> None:
     keep("results/h/quick/a.jsonl", FREE)
     assert cli("report", "results/h", "-o", "results/h/README.md").exit_code == 0
     whole = tree(Path("results/h"))
+    assert b"[a.jsonl](quick/a.jsonl)" in whole["README.md"]
     keep("results/h/step-time/b.jsonl", [result("nfnet-f5", machine=H200)])
-    report = report_write.device(Path("results/h"))
-    assert report is not None
-    report_write.to(Path("results/h/README.md"), report)
+    made = report.of_device(Path("results/h"))
+    assert made is not None
+    report.write(Path("results/h/README.md"), made)
     assert {n: b for n, b in tree(Path("results/h")).items() if not n.startswith("step-time/")} == whole
     cli("report", "results/h", "-o", "all.md")
     assert "nfnet-f5" in Path("all.md").read_text() and "nfnet-f5" not in Path("results/h/README.md").read_text()
-
-
-def test_a_folder_without_studies_has_no_page() -> None:
-    keep("results/h/step-time/b.jsonl", [result()])
-    assert report_write.device(Path("results/h")) is None
+    keep("results/without/step-time/b.jsonl", [result()])
+    assert report.of_device(Path("results/without")) is None
 
 
 @pytest.mark.parametrize(
-    ("out", "message"),
+    ("paths", "out", "message"),
     [
         (
+            "a.jsonl",
             "r.pdf",
             "-o r.pdf names no kind of report.\nA report is Markdown or a page for a browser, told apart by the file's "
             "name.\nTry: -o report.md, or -o report.html\n",
         ),
-        ("folder.md", "-o folder.md is a folder.\nTry: -o folder.md/report.html\n"),
-        ("file/r.md", "file cannot be made: File exists.\nTry: -o with a folder that you may write to\n"),
+        ("a.jsonl", "folder.md", "-o folder.md is a folder.\nTry: -o folder.md/report.html\n"),
+        ("a.jsonl", "file/r.md", "file cannot be made: File exists.\nTry: -o with a folder that you may write to\n"),
+        ("nowhere", "r.md", "There is no file or folder nowhere.\n"),
+        ("folder.md", "r.md", "No result in folder.md: no .jsonl file with a line in it.\n"),
     ],
-)  # fmt: skip
-def test_a_file_that_cannot_be_is_worded(out: str, message: str, cli: Cli) -> None:
+)
+def test_what_cannot_be_read_or_written_is_worded(paths: str, out: str, message: str, cli: Cli) -> None:
     Path("folder.md").mkdir()
     Path("file").write_text("")
     keep("a.jsonl", [result()])
-    done = cli("report", "a.jsonl", "-o", out)
-    assert (done.exit_code, done.stderr) == (1, message)
-
-
-def test_results_that_are_missing_are_worded(cli: Cli) -> None:
-    done = cli("report", "nowhere", "-o", "r.md")
-    assert done.exit_code == 1 and done.stderr.startswith("There is no file or folder nowhere.\n")
-    Path("empty").mkdir()
-    done = cli("report", "empty", "-o", "r.md")
-    assert done.exit_code == 1 and done.stderr.startswith("No result in empty: no .jsonl file with a line in it.\n")
-    assert not Path("r.md").exists()
-
-
-def test_a_report_is_the_same_each_time_it_is_made() -> None:
-    for name in ("a", "b"):
-        keep(f"{name}/runs.jsonl", [*F1_B7, result(resolved=BF16)])
-    one, other = (report_build.build(report_sources.read([Path(name)])) for name in ("a", "b"))
-    assert markdown(one, "a/r.md") == markdown(other, "b/r.md")
-    assert report_render.page(one, Path("a")) == report_render.page(other, Path("b"))
+    done = cli("report", paths, "-o", out)
+    assert done.exit_code == 1 and done.stderr.startswith(message)
+    assert not Path(out).is_file()

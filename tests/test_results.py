@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 import nfbench
-from nfbench.analysis.loading import TRACKED
-from nfbench.analysis.store import load
-from nfbench.showing import answers, report_build, report_sources, report_write
+from nfbench.analysis.store import TRACKED, load
+from nfbench.showing import answers, report
 
 ROOT = Path(nfbench.__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -46,7 +45,7 @@ def committed() -> list[Path]:
 
 FILES = committed() if RESULTS.is_dir() else []
 STUDIES = sorted({path.parent for path in FILES if path.suffix == ".jsonl"})
-DEVICES = sorted(path.parent for path in FILES if path.relative_to(RESULTS).parts[2:] == (report_write.PAGE,))
+DEVICES = sorted(path.parent for path in FILES if path.relative_to(RESULTS).parts[2:] == (report.PAGE,))
 
 
 def test_git_tracks_a_readme_published_measurements_and_evidence_about_nfbench() -> None:
@@ -76,10 +75,10 @@ def test_the_tables_of_a_study_follow_from_its_results(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", DEVICES, ids=lambda p: p.name)
 def test_the_page_of_a_device_follows_from_its_results(folder: Path) -> None:
-    path = folder / report_write.PAGE
-    page = report_write.markdown(report_build.build(report_sources.read([folder])), path)
-    assert path.read_text(encoding="utf-8") == page.text
-    assert [name for name in page.figures if folder / name not in FILES] == []
+    path = folder / report.PAGE
+    text, figures = report.markdown(report.build([folder]), path)
+    assert path.read_text(encoding="utf-8") == text
+    assert [name for name in figures if folder / name not in FILES] == []
 
 
 def test_nothing_timed_on_a_cpu_is_published_as_a_measurement_of_a_device() -> None:

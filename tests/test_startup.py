@@ -15,33 +15,21 @@ import nfbench
 CHECK = """
 import sys
 from nfbench.cli import main
-try:
-    main({args!r}, prog_name="nfbench")
-except SystemExit as end:
-    assert not end.code, end.code
-heavy = sorted(m for m in ("torch", "timm", "torchvision", "pandas", "matplotlib", "scipy", "rich") if m in sys.modules)
-print("HEAVY", heavy)
+for line in ("--version", "--help", "models", "run --list", *(f"{name} --help" for name in sys.argv[1:])):
+    try:
+        main(line.split(), prog_name="nfbench")
+    except SystemExit as end:
+        assert not end.code, (line, end.code)
+    heavy = {"torch", "timm", "torchvision", "pandas", "matplotlib", "scipy", "rich"} & set(sys.modules)
+    assert not heavy, (line, heavy)
 """
 
 
-@pytest.mark.parametrize(
-    "args",
-    [
-        ["--help"],
-        ["models"],
-        ["table", "--help"],
-        ["plot", "--help"],
-        ["step-time", "--help"],
-        ["accuracy", "--help"],
-        ["run", "--help"],
-        ["run", "--list"],
-        ["--version"],
-    ],
-    ids=" ".join,
-)
-def test_looking_things_up_imports_nothing_heavy(args: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-c", CHECK.format(args=args)], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[-1] == "HEAVY []", done.stdout + done.stderr
+def test_looking_things_up_imports_nothing_heavy() -> None:
+    commands = ("table", "plot", "step-time", "accuracy", "run")
+    command = [sys.executable, "-c", CHECK, *commands]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_help_fits_a_terminal_of_24_lines(cli: Cli) -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 from pathlib import Path
 
@@ -110,20 +108,6 @@ def test_results_are_in_order_of_their_start_and_copies_count_once(tmp_path: Pat
     loaded = load([tmp_path])
     assert loaded.results == [early, other, late]
     assert loaded.repeated == 1
-
-
-@pytest.mark.parametrize("collects", [True, False])
-@pytest.mark.parametrize("content", [to_json(result()), b"nonsense"], ids=["sound", "broken"])
-def test_reading_leaves_the_collection_of_garbage_as_it_was(tmp_path: Path, collects: bool, content: bytes) -> None:
-    (tmp_path / "some.jsonl").write_bytes(content)
-    before = gc.isenabled()
-    (gc.enable if collects else gc.disable)()
-    try:
-        with contextlib.suppress(BadResults):
-            load([tmp_path])
-        assert gc.isenabled() == collects
-    finally:
-        (gc.enable if before else gc.disable)()
 
 
 def test_a_missing_path_says_how_to_make_results(tmp_path: Path) -> None:

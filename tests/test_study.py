@@ -355,7 +355,12 @@ def test_a_limit_leaves_the_rest_for_the_next_run_and_a_dry_run_says_what_that_i
     ("text", "flags", "code", "words"),
     [
         (WRONG[0][0], (), 1, WRONG[0][1]),
-        ('figures = ["step-tiem"]\n' + NET, (), 1, "mine.toml: there is no figure called 'step-tiem'.\nThere are: "),
+        (
+            'figures = ["step-tiem"]\n' + NET,
+            (),
+            1,
+            "mine.toml: there is no figure called 'step-tiem'.\nThe nearest is step-time.",
+        ),
         (NET, ("--fresh", "--retry", "failed"), 1, "--fresh runs again what failed too.\nTry: one of --fresh and"),
         (NET, ("--ray", "auto", "--shard", "1/2"), 1, "--ray shares out all workloads by itself."),
         (NET, ("--out", ""), 2, "Usage: "),

@@ -17,15 +17,15 @@ from make import CPU, H200, SOFTWARE, result
 from msgspec.structs import replace
 
 from nfbench.analysis import store
-from nfbench.analysis.compare import sentence
 from nfbench.analysis.rows import rows
 from nfbench.analysis.sessions import current
 from nfbench.analysis.store import Writer, load, mend
+from nfbench.analysis.turn_ratios import sentence
 from nfbench.commands._landing import Landing
 from nfbench.commands.batch_sweep import enough
 from nfbench.devices.fake import FakeDevice
 from nfbench.records import Accuracy, Result, Sampling, StepTime, to_json
-from nfbench.showing import answers, report_write
+from nfbench.showing import answers, report
 from nfbench.showing import study as show
 from nfbench.studies.entries import Entry, Task
 from nfbench.studies.processes import Group
@@ -390,12 +390,11 @@ def test_the_page_of_a_device_leads_with_the_claims_and_names_each_study(cli: Cl
     assert "only a part" not in done.stdout and "rounds are needed" not in done.stdout
     assert "it says nothing about a GPU" in done.stdout.splitlines()[-1]
     run(cli, HEAD + '[[step-time]]\nmodel = "tiny-nfnet"\nmax_time = 1\n')
-    report = report_write.device(Path("results/fake"))
-    assert report is not None
-    text = report_write.markdown(report, Path("results/fake/README.md")).text
+    made = report.of_device(Path("results/fake"))
+    assert made is not None
+    text, _ = report.markdown(made, Path("results/fake/README.md"))
     assert text.index("## Claims, tiny scale") < text.index("## mine")
-    assert "nfbench run claims --set scale=tiny" in text
-    assert "This is no GPU: it says nothing about one" in text
+    assert "nfbench run claims --set scale=tiny --device fake --quiet" in text
 
 
 # several sessions, seeds, machines and versions in one folder

@@ -3,26 +3,31 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from typing import Any
 
 import pandas as pd
 import pytest
-from make import CPU, H200
+from make import CPU, H200, reading, result
+from make import accuracy as training
 from sweep_cases import BATCHES, GIB, agc_results, batch_results, norm_results, run, step
 
-from nfbench.analysis import accuracy, rows, sweeps
-from nfbench.records import Result
+from nfbench.analysis import rows, sweeps, training_runs
+from nfbench.records import AgcCost, Resolved, Result, StepTime
+from nfbench.showing import answers
 from nfbench.showing import sweeps as showing
+from nfbench.showing.study import shown
 
 STEPS = batch_results()
 RUNS = agc_results()
 
 
 def batches(*results: Result) -> pd.DataFrame:
-    return sweeps.batch_sweep(rows.rows(results)[0], accuracy.rows(results)[0])
+    return sweeps.batch_sweep(rows.rows(results)[0], training_runs.rows(results)[0])
 
 
 def clips(*results: Result) -> pd.DataFrame:
-    return sweeps.agc_sweep(accuracy.rows(results)[0])
+    return sweeps.agc_sweep(training_runs.rows(results)[0])
 
 
 def cell(frame: pd.DataFrame, **where: object) -> dict[str, object]:
@@ -36,7 +41,7 @@ def test_a_batch_sweep_has_a_row_for_each_net_and_batch_also_where_it_failed() -
     assert len(frame) == len(STEPS) == 3 * len(BATCHES)
     assert list(frame["net"].unique()) == ["nfnet-f0", "nf-resnet50", "resnet50"]
     assert cell(frame, net="nfnet-f0", batch=256)["status"] == "out_of_memory"
-    trained = accuracy.rows(RUNS)[0]
+    trained = training_runs.rows(RUNS)[0]
     both = sweeps.batch_sweep(rows.rows(STEPS)[0], trained)
     assert both["status"].notna().sum() == len(STEPS) and both["trained_status"].notna().sum() == len(trained)
 
@@ -215,3 +220,66 @@ def test_numbers_that_no_type_holds_stay_in_the_table_and_a_time_that_is_not_fin
     assert sorted(frame["batch"]) == [8, 2**64]
     row = cell(frame, batch=8)
     assert "step_time" not in row and "throughput" not in row
+
+
+# what studies that sweep answer
+
+
+def clip(impl: Any, turn: int, time: float, clipped: float) -> Result:
+    readings = (reading("clip", "s", "step", "test", [time]),)
+    workload = AgcCost(model="nfnet-f0", impl=impl, clipped=clipped)
+    return result(workload=workload, session="s", turn=turn, readings=readings)
+
+
+COST = [
+    clip(impl, turn, time, share)
+    for turn in range(4)
+    for share in (0.0, 0.5, 1.0)
+    for impl, time in (("timm", 0.03 + 0.001 * turn), ("reference", 0.1), ("foreach", 0.01 * (1 + share)))
+]
+
+
+def clipping(batch: int, impl: Any, share: float) -> Result:
+    """A step of 0.1 s of which the clip takes a ``share``."""
+    phases = (*result().readings, reading("clip", "s", "step", "test", [0.1 * share] * 20))
+    resolved = Resolved(px=192, micro_batch=batch, precision="fp32", layout="nhwc", agc=0.01, agc_impl=impl)
+    workload = StepTime(model="nfnet-f0", batch=batch, agc_impl=impl)
+    return result("nfnet-f0", workload=workload, readings=phases, resolved=resolved)
+
+
+def test_the_cost_of_agc_is_its_share_of_a_step_and_how_long_timms_loop_takes() -> None:
+    steps = [clipping(1, "foreach", 0.04), clipping(4, "foreach", 0.015), clipping(1, "timm", 0.13)]
+    (sentence,) = answers.sentences("agc-cost", shown([*COST, *steps]))
+    assert sentence.startswith(
+        "On A CPU: the clip by foreach is 4.0 % of nfnet-f0's step at batch 1 and 1.5 % at batch 4. timm's loop takes "
+    )
+    assert re.search(
+        r"takes 3\.\d+ times as long on nfnet-f0 with 0 % of the units over their limit, 1\.\d+ with 100 %\. "
+        r"This is a CPU: it says nothing about a GPU\.$",
+        sentence,
+    )
+
+
+def over_batches(model: str, batch: int, tops: tuple[float, ...]) -> list[Result]:
+    return [training(model, (0.3, top), seed, run={"batch": batch}, agc=0.01) for seed, top in enumerate(tops)]
+
+
+def test_over_batches_the_smallest_is_set_against_the_largest_with_intervals() -> None:
+    gone = training("tiny-nfnet", (0.1,), 5, status="diverged", run={"batch": 4, "epochs": 2})
+    runs = [
+        *over_batches("tiny-resnet", 4, (0.40, 0.41, 0.42)),
+        *over_batches("tiny-resnet", 8, (0.10, 0.11, 0.12)),
+        *over_batches("tiny-resnet", 32, (0.80, 0.81, 0.82)),
+        *over_batches("tiny-nfnet", 4, (0.80, 0.81, 0.85)),
+        *over_batches("tiny-nfnet", 32, (0.79, 0.82, 0.84)),
+    ]
+    sentence = answers.sentences("small-batch", shown(runs))[0]
+    assert sentence.startswith("On A CPU: top-1 on digits of ")
+    assert "tiny-resnet: 41 ± 2 % at batch 4 and 81 ± 2 % at 32, which is higher" in sentence.replace(".0 ", " ")
+    assert re.search(r"tiny-nfnet: 82 ± \d+ % at batch 4 and 82 ± \d+ % at 32, not told apart", sentence)
+    # what diverged is said beside the top-1 that it is not in
+    sentence = answers.sentences("mine", shown([*runs, gone]))[0]
+    assert re.search(r"tiny-nfnet: \d+ ± \d+ % \(1 of 4 diverged\) at batch 4 and \d+ ± \d+ % at 32", sentence)
+    # a threshold's sweep has an answer of its own
+    limits = [training("tiny-nfnet", run={"batch": b, "agc": a}, agc=a) for b in (4, 8) for a in (0.01, 0.02, 0.04)]
+    assert not [line for line in answers.sentences("mine", shown(limits)) if "top-1 on" in line]

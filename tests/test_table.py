@@ -21,8 +21,7 @@ from nfbench.analysis import rows
 from nfbench.analysis.metrics import METRICS
 from nfbench.analysis.store import Writer, load
 from nfbench.records import Conditions, Resolved, Result, Software, StepTime
-from nfbench.showing.results import step_time
-from nfbench.showing.sheet import sheet
+from nfbench.showing.results import sheet, step_time
 
 NEWER = Software(nfbench="0.2.0", torch="2.16.0")
 TIMES = (0.1, 0.11, 0.12, 0.105)

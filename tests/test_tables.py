@@ -11,18 +11,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from make import H200, accuracy, once, result
-from report_cases import HOSTILE, turns
+from make import H200, HOSTILE, accuracy, once, result, turns
 from sweep_cases import agc_results, batch_results
 
-from nfbench.analysis import accuracy as runs
-from nfbench.analysis import clips, compare, counted, relative, rows, sweeps
+from nfbench.analysis import relative, rows, sweeps, turn_ratios
+from nfbench.analysis import training_runs as runs
+from nfbench.analysis.rows import clip_rows, count_rows
 from nfbench.records import AgcCost, Dependence, Flops, Resolved, Result, StepTime, reading
 from nfbench.showing import accuracy as show_accuracy
 from nfbench.showing import comparison, results, views
 from nfbench.showing import sweeps as show_sweeps
 from nfbench.showing.relative import differences
-from nfbench.showing.sheet import sheet
+from nfbench.showing.results import sheet
 from nfbench.showing.study import ratios
 from nfbench.showing.tables import Column, Format, render
 from nfbench.showing.views import Kinds
@@ -53,9 +53,9 @@ def of_names(*names: str) -> Kinds:
     return Kinds(
         rows.rows(steps)[0],
         views.of_ratios(ratios(pairs)),
-        clips.rows(costs),
+        clip_rows(costs),
         runs.rows(trained)[0],
-        counted.rows(counts),
+        count_rows(counts),
     )
 
 
@@ -75,7 +75,7 @@ def compared(kinds: Kinds, format: Format) -> str:
     models = [row["model"] for row in kinds.steps if row["batch"] == 8]
     measured = [timed(model, session="s", round=n, times=(0.1 + 0.01 * n,) * 10) for n in range(4) for model in models]
     of_each = [[r for r in measured if r.workload.model == model] for model in models]
-    pairs = [compare.paired(measured, of_each[0][0].step, other[0].step) for other in of_each[1:]]
+    pairs = [turn_ratios.paired(measured, of_each[0][0].step, other[0].step) for other in of_each[1:]]
     return comparison.table([rows.row(group) for group in of_each], pairs, format)
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import gc
+import re
 from collections.abc import Callable
 
 import pytest
 
 from nfbench import units
+from nfbench.errors import BadStudy
 
 
 @pytest.mark.parametrize(
@@ -82,3 +85,66 @@ def test_what_is_no_number_is_absent(value: float | None, unit: Callable[[float 
 )
 def test_beyond_the_prefixes_there_is_an_exponent(shown: str, wanted: str) -> None:
     assert shown == wanted
+
+
+def test_names_and_counts_read_as_a_person_would_write_them() -> None:
+    assert [units.plural(n, "row") for n in (0, 1, 2, 3.0)] == ["0 rows", "1 row", "2 rows", "3 rows"]
+    assert units.first_few(["a", "b"], 2) == "a, b"
+    assert units.first_few([*"abcd"], 2) == "a, b and 2 more"
+
+
+@pytest.mark.parametrize("longest", [7, 80])
+def test_a_strangers_text_is_one_short_line_with_both_its_ends(longest: int) -> None:
+    shown = units.shorten("a\x1b\n" + "x" * 10**6 + "z", longest)
+    assert len(shown) == longest and shown.isprintable()
+    assert shown[0] == "a" and "…" in shown and shown[-1] == "z"
+    assert units.shorten("x" * longest, longest) == "x" * longest
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("NVIDIA H200", "nvidia-h200"),
+        ("NVIDIA H200 MIG 1g.18gb", "nvidia-h200-mig-1g-18gb"),
+        ("AMD EPYC™ 9654", "amd-epyctm-9654"),
+        ("", "unknown"),
+        ("..", "unknown"),
+        ("../../etc", "etc"),
+        ("a/b\\c:d\0e\nf", "a-b-c-d-e-f"),
+        ("Привет", "unknown"),
+        ("-" * 300, "unknown"),
+        ("x" * 59 + " y" * 100, "x" * 59),
+    ],
+)
+def test_a_slug_is_a_safe_folder_name(name: str, folder: str) -> None:
+    assert units.slug(name) == folder
+    assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", units.slug("!a" * 100))
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_or_with_those_that_there_are() -> None:
+    names = ("speedup", "phases")
+    units.known("phases", names, BadStudy, "unused")
+    with pytest.raises(BadStudy) as near:
+        units.known("speedpu", names, BadStudy, "There is no figure 'speedpu'.")
+    assert str(near.value) == "There is no figure 'speedpu'.\nThe nearest is speedup.\nTry: speedup"
+    with pytest.raises(BadStudy) as far:
+        units.known("x" * 10**6, names, BadStudy, "No.", "nfbench plot")
+    assert str(far.value) == "No.\nThere are: speedup, phases.\nTry: nfbench plot"
+
+
+def test_what_is_grouped_keeps_its_order() -> None:
+    assert units.grouped([3, 1, 4, 6, 5], lambda n: n % 2) == {1: [3, 1, 5], 0: [4, 6]}
+    assert list(units.grouped([4, 1, 3], lambda n: n % 2)) == [0, 1]
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_not_collected_inside_and_after_it_as_before(collects: bool) -> None:
+    assert gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        with pytest.raises(KeyError), units.no_collection(collect=True):
+            assert not gc.isenabled()
+            raise KeyError
+        assert gc.isenabled() == collects
+    finally:
+        gc.enable()

@@ -10,9 +10,9 @@ from conftest import Cli
 from make import accuracy, result
 from test_table import cells, kept
 
-from nfbench.analysis import columns
+from nfbench.analysis import query
 from nfbench.analysis.findings import Finding
-from nfbench.analysis.where import parse, select
+from nfbench.analysis.query import parse, select
 from nfbench.errors import BadResults
 from nfbench.records import StepTime
 
@@ -140,7 +140,7 @@ def test_the_condition_that_is_suggested_is_a_whole_one_with_the_right_key(typed
     assert refused(typed).try_ == suggested
     # what is suggested is no slip itself, though it may leave nothing
     (condition,) = parse(shlex.split(suggested)[1:])
-    columns.check([condition.key], ROWS, "--where")
+    query.check([condition.key], ROWS, "--where")
 
 
 @pytest.mark.parametrize("typed", ["foo", "nope", "x", "zzz", "stop"])
@@ -152,7 +152,7 @@ def test_what_is_near_nothing_has_no_suggestion(typed: str) -> None:
 def test_of_many_columns_those_are_told_that_are_asked_for_most() -> None:
     rows = [{"model": "a", "step_time": 1.0} | {f"column_{i}": i for i in range(200)}]
     with pytest.raises(BadResults) as told:
-        columns.check(["top"], rows, "--columns", known=("top5", "top1"))
+        query.check(["top"], rows, "--columns", known=("top5", "top1"))
     assert told.value.why.startswith("The nearest: top1, top5. They hold model, step_time, column_0, ")
     assert told.value.why.endswith(" and 190 more. `nfbench table … --format csv` has all of them.")
     assert told.value.try_ == "--columns top1"

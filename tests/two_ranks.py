@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from nfbench.catalog.models import find
 from nfbench.cli import main
-from nfbench.devices import open_device, world
+from nfbench.devices import base, open_device
 from nfbench.learning.data import ArraySet
 from nfbench.learning.trainer import LearningStep, RankedLearningStep
 from nfbench.nets.build import awaken, build
@@ -175,7 +175,7 @@ def failures() -> None:
         if not (child := os.fork()):
             for name in [name for name in os.environ if name.startswith("TORCHELASTIC")]:
                 del os.environ[name]
-            os.environ["MASTER_PORT"], world.OTHERS_END = port, 1.0
+            os.environ["MASTER_PORT"], base.OTHERS_END = port, 1.0
             for number, file in ((1, "out"), (2, "err")):
                 os.dup2(os.open(f"{how}-{RANK}.{file}", os.O_WRONLY | os.O_CREAT), number)
             net = ("--model", f"two_ranks:{how}", "--batch", "8", "--micro-batch", "4", "--layout", "nhwc")
@@ -216,7 +216,7 @@ def commands() -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("error")
-    world.OTHERS_END = 0.0  # torchrun names whom it ends, and here nobody reads that
+    base.OTHERS_END = 0.0  # torchrun names whom it ends, and here nobody reads that
     failures()
     torch.set_num_threads(1)
     open_device("cpu")
@@ -224,6 +224,6 @@ if __name__ == "__main__":
     ascents()
     buffers()
     streams()
-    world.leave()
+    base.leave_world()
     commands()
     Path(f"found-{RANK}.json").write_text(json.dumps(found | {"said": said}), encoding="utf-8")

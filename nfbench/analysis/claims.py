@@ -24,11 +24,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from nfbench import units
-from nfbench.analysis import compare, gate, metrics, sessions, stats
-from nfbench.analysis.accuracy import norm_of, of_each_seed
-from nfbench.analysis.accuracy_metrics import final_top1
+from nfbench.analysis import gate, metrics, sessions, stats, turn_ratios
 from nfbench.analysis.rows import choose, family_of
 from nfbench.analysis.stats import LEAST_ROUNDS, Estimate
+from nfbench.analysis.training_runs import final_top1, norm_of, of_each_seed
 from nfbench.catalog import published
 from nfbench.catalog.models import NETS, batch_normalized, find, lookup
 from nfbench.records import Accuracy, Machine, Result, StepTime, key
@@ -161,7 +160,7 @@ class Pair(NamedTuple):
 
     net: StepTime
     baseline: StepTime
-    ratio: compare.Ratio
+    ratio: turn_ratios.Ratio
     rows: Sequence[Result]
     doubt: str = ""
 
@@ -173,7 +172,7 @@ class Pair(NamedTuple):
     def figure(self, about: str = "", *notes: str, doubt: str = "", times: float = 1.0, less: float = 0.0) -> Figure:
         """A figure of the ratio, ``times`` a number and ``less`` another."""
         about = about or f"{self.net.model}'s step over {self.baseline.model}'s"
-        on = "; ".join(filter(None, [compare.where(self.ratio, True), *notes, self.doubt]))
+        on = "; ".join(filter(None, [turn_ratios.where(self.ratio, True), *notes, self.doubt]))
         value, low, high = (None if v is None else v * times - less for v in self.ratio.estimate)
         assert value is not None
         figure = _figure(about, on, Estimate(value, low, high), "×", self.rows, self.ratio.rounds)
@@ -238,7 +237,7 @@ class Evidence:
         for rows in sessions.measurements(self.steps):
             workloads = list({key(r.workload): r.step for r in rows}.values())
             for net, baseline in itertools.permutations(workloads, 2):
-                ratio = compare.paired(rows, net, baseline)
+                ratio = turn_ratios.paired(rows, net, baseline)
                 if ratio is None or any(r.resolved is None for r in ratio[:2]):
                     continue
                 keys = key(net), key(baseline)
@@ -665,7 +664,7 @@ def _gap(about: str, parts: Sequence[tuple[float, Cell]]) -> Figure:
     """A sum of weighted top-1, with Welch's interval over seeds; what has the weight 0 stands beside it."""
     cells, run = [cell for _, cell in parts], parts[0][1].run
     weights = "" if run.weights == "none" else ", from released weights"
-    on = f"{run.dataset}, {run.epochs} epoch{'s'[: run.epochs != 1]}{weights}; {'; '.join(map(str, cells))}"
+    on = f"{run.dataset}, {units.plural(run.epochs, 'epoch')}{weights}; {'; '.join(map(str, cells))}"
     value = stats.contrast([(weight, cell.values) for weight, cell in parts if weight])
     seeds = min(len(cell.values) for weight, cell in parts if weight)
     runs = [r for cell in cells for r in cell.results]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nfbench import units
-from nfbench.analysis import accuracy_metrics, metrics, shape
+from nfbench.analysis import metrics, stats, training_runs
 from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.records import Accuracy, Result, StepTime, accumulation_steps
 
@@ -99,7 +99,7 @@ def disturbed(left_out: int, windows: int) -> Finding:
 
 
 def noisy(reason: str) -> Finding:
-    """That a row is noisy, for the ``reason`` of `nfbench.analysis.noise`."""
+    """That a row is noisy, for the ``reason`` of `nfbench.analysis.metrics`."""
     text = f"Noisy: {reason}. No figure, ratio or verdict uses it."
     return Finding("noisy", text, "Time again on a quiet machine, or use it all the same with --noisy.")
 
@@ -202,16 +202,16 @@ def _width(result: Result) -> tuple[str, ...] | None:
     if half is not None and half <= result.sampling.within * estimate.value:
         return None
     steps = round(result.value("steps") or 0)
-    unit = ("short update" if result.composed else "step") + "s"[: steps != 1]
+    counted = units.plural(steps, "short update" if result.composed else "step")
     width = "no interval yet" if half is None else f"± {_share(half / estimate.value)}"
-    return units.seconds(result.sampling.max_time, 2), f"{steps} {unit}", width
+    return units.seconds(result.sampling.max_time, 2), counted, width
 
 
 def _clock_drift(result: Result) -> Finding | None:
     """The clock of the multiprocessors changed during the window, and the step time with it."""
     clock = result.reading("sm_clock")
     with np.errstate(all="ignore"):
-        drift = None if clock is None else shape.drift(shape.finite(clock.values), LEAST_CLOCKS)
+        drift = None if clock is None else stats.drift(stats.finite(clock.values), LEAST_CLOCKS)
     if drift is None:
         return None
     way, do = (
@@ -229,23 +229,23 @@ def _of_steps(result: Result) -> list[Finding]:
     reading = result.reading("step_time")
     if reading is None or result.composed or result.status not in ("ok", "interrupted"):
         return []
-    times = shape.finite(reading.values)
+    times = stats.finite(reading.values)
     if not times.size:
         return []
     ordered = np.sort(times)
-    median = shape.middle(ordered)
+    median = stats.middle(ordered)
     # times near the ends of what a float holds are nobody's, and no reason for a warning of numpy's
     with np.errstate(all="ignore"):
         checks = (*_shape(times, ordered), _first_step(result, median), _launch_bound(result, median))
     return [finding for finding in checks if finding is not None]
 
 
-def _shape(times: shape.Array, ordered: shape.Array) -> Iterator[Finding | None]:
+def _shape(times: stats.Array, ordered: stats.Array) -> Iterator[Finding | None]:
     """A drift or two kinds, never both of the same steps, and then what strays from them."""
     enough = len(times) >= LEAST_STEPS
-    kinds = shape.kinds(ordered) if enough else None
+    kinds = stats.kinds(ordered) if enough else None
     # two kinds in turns make the thirds differ by chance, a change for good makes two kinds of the steps
-    drift = shape.drift(times, LEAST_STEPS) if kinds is None else shape.moved(times, kinds)
+    drift = stats.drift(times, LEAST_STEPS) if kinds is None else stats.moved(times, kinds)
     if drift is not None:
         text = (
             f"The steps became {_share(abs(drift.change))} {'slower' if drift.change > 0 else 'faster'} during the "
@@ -260,11 +260,11 @@ def _shape(times: shape.Array, ordered: shape.Array) -> Iterator[Finding | None]
         )
         do = "The median stands for the larger kind alone: see whether the clock or another process changes, "
         yield Finding("bimodal_steps", text, f"{do}and time again.")
-    yield _outliers(ordered, shape.straggling(ordered, kinds), enough)
+    yield _outliers(ordered, stats.straggling(ordered, kinds), enough)
 
 
-def _outliers(ordered: shape.Array, count: int, enough: bool) -> Finding | None:
-    steps, worst = len(ordered), float(ordered[-1]) / shape.middle(ordered)
+def _outliers(ordered: stats.Array, count: int, enough: bool) -> Finding | None:
+    steps, worst = len(ordered), float(ordered[-1]) / stats.middle(ordered)
     many = enough and count >= LEAST_STRAGGLERS and count > MANY_STRAGGLERS * steps
     if worst <= PAUSE and not many:
         return None
@@ -330,7 +330,7 @@ def _lowered_limit(result: Result) -> tuple[str, ...] | None:
 
 
 def _data(result: Result) -> Finding | None:
-    share = accuracy_metrics.data_share(result)
+    share = training_runs.data_share(result)
     if share is None or share <= MUCH_DATA:
         return None
     text = f"Making batches took {_share(share)} of the training time: no time here is the net's alone."
@@ -340,7 +340,7 @@ def _data(result: Result) -> Finding | None:
 
 def _unreadable(result: Result) -> tuple[str, ...] | None:
     count, names = result.value("unreadable_images"), result.notes.get("unreadable")
-    return (_count(count), "s"[: count != 1], f": {names}" if names else "") if count else None
+    return (units.plural(count, "image"), f": {names}" if names else "") if count else None
 
 
 GRAVE: tuple[Check, ...] = (
@@ -382,7 +382,7 @@ TRAINED: tuple[Check, ...] = (
     _where(
         _unreadable,
         "unreadable_images",
-        "{} image{} of the data could not be read{}.",
+        "{} of the data could not be read{}.",
         "Download or copy the data again.",
     ),
     _noted("share", "shared_device", "It had {}: no time and no energy of it is the net's alone."),
@@ -429,7 +429,7 @@ SLIGHT: tuple[Check, ...] = (
     _over(
         "nonfinite_units",
         0,
-        lambda count: f"{count:.0f} unit{'s'[: count != 1]}",
+        lambda count: units.plural(count, "unit"),
         "nonfinite_units",
         "The gradients of {} held NaN or inf; AGC leaves such units as they are.",
         "Try --precision bf16 or fp32.",

@@ -4,7 +4,8 @@ A metric is a function of one `Result`, absent (None) where what it needs is, or
 it is not `ok`. All are in SI units.
 
 Of several ranks the slowest decides: they wait for each other in every update. Phases are rank 0's. Step times are of
-whole steps, or composed from the passes of shorter ones.
+whole steps, or composed from the passes of shorter ones. Which steps were measured too badly to be drawn or compared
+(`noise_reason`) is worked out when a row is shown, so for old files too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import TypeVar
 
+from nfbench import units
 from nfbench.analysis import stats
 from nfbench.analysis.stats import Estimate
 from nfbench.catalog import gpus
@@ -322,3 +324,58 @@ def by_session(rounds: Mapping[tuple[str, int], float]) -> list[list[float]]:
 def _by_name(result: Result) -> dict[str, Reading]:
     """The first reading of each name, as `Result.reading` finds it."""
     return {r.name: r for r in reversed(result.readings)}
+
+
+MOST_OTHERS = 0.20
+"""Share of the host's CPU time that other processes may take."""
+WIDEST = 0.25
+"""Half-width of the step time's 95 % interval as a share of it."""
+LEAST_STEPS = 5
+
+
+def undisturbed(results: Sequence[Result]) -> list[Result]:
+    """The results of one timed step without those of sessions that other work disturbed, where others are left."""
+    sessions = units.grouped(results, lambda r: r.session or r.id)
+    calm = {name for name, rows in sessions.items() if _disturbance(rows) is None}
+    return [r for r in results if (r.session or r.id) in calm] or list(results)
+
+
+def noise_reason(results: Sequence[Result], known: Estimate | None) -> str | None:
+    """Why the row of these replicates of one timed step is noisy, in a clause; None where it is not.
+
+    ``results`` are those that have a rate and ``known`` is the row's step time, in seconds. Where the row has no
+    interval, that within the run, or the spread of two or three rounds, is as good a sign.
+    """
+    if not results or known is None:
+        return None
+    if (disturbance := _disturbance(results)) is not None:
+        return disturbance
+    width = _half_width(results, known)
+    if width > WIDEST:
+        return f"its steps are known to ± {units.percent(width, 2)} only"
+    steps = sum(r.value("steps") or len(step_times(r)) for r in results)
+    if steps < LEAST_STEPS and not any(r.composed for r in results):
+        return f"only {units.plural(steps, 'step')} {'was' if steps == 1 else 'were'} timed"
+    return None
+
+
+def _disturbance(results: Sequence[Result]) -> str | None:
+    """What other work did meanwhile, where that is too much."""
+    others = [share for r in results if (share := r.value("others_cpu")) is not None]
+    if others and (share := statistics.median(others)) > MOST_OTHERS:
+        return f"other processes took {units.percent(share, 2)} of the CPU"
+    if any(r.conditions.other_processes for r in results):
+        return "other processes used the GPU"
+    return None
+
+
+def _half_width(results: Sequence[Result], known: Estimate) -> float:
+    """Half of the width of what is known of the step time, as a share of it; 0 where nothing tells it."""
+    half = known.half_width
+    if half is None and len(results) == 1:
+        within = step_time(results[0])
+        half = None if within is None else within.half_width
+    elif half is None:
+        times = [time for r in results if (time := seconds(r)) is not None]
+        half = (max(times) - min(times)) / 2
+    return 0.0 if half is None else half / known.value

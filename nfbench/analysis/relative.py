@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from nfbench.analysis import accuracy
-from nfbench.analysis.columns import natural, nearest, short
-from nfbench.analysis.pair_ratios import Of, in_turns, timed, trained
+from nfbench.analysis import training_runs
+from nfbench.analysis.query import natural
 from nfbench.analysis.rows import Row, choose
+from nfbench.analysis.turn_ratios import Of, in_turns, timed, trained
 from nfbench.catalog.models import fold, spellings
 from nfbench.errors import BadResults
 from nfbench.records import Accuracy, Machine, Result, StepTime
+from nfbench.units import first_few, nearest, shorten
 
 KEYS = (
     *("baseline_model", "how", "interval_over", "turns", "step_time_ratio", "step_time_ratio_low"),
@@ -40,12 +41,12 @@ _MORE = ("norm", "agc", "agc_impl", "sam", "sam_fraction", "sam_scope", "ema", "
 
 
 def of(results: Iterable[Result], everything: bool, steps: Sequence[Row], runs: Sequence[Row]) -> list[Of]:
-    """The rows of `rows.rows` and `accuracy.rows`, made of ``results`` with the same ``everything``, and theirs."""
+    """Pair the rows of `rows` and `training_runs`, made of ``results`` with the same ``everything``, with theirs."""
     results = list(results)
     timings, trainings = ([r for r in results if isinstance(r.workload, kind)] for kind in (StepTime, Accuracy))
     groups = [
         *choose(timings, everything).groups,
-        *map(accuracy.of_each_seed, choose(trainings, everything).groups),
+        *map(training_runs.of_each_seed, choose(trainings, everything).groups),
     ]
     return [Of(row, group) for row, group in zip((*steps, *runs), groups, strict=True)]
 
@@ -130,20 +131,19 @@ def _raise(model: str, wanted: Mapping[str, Any], rows: Sequence[Row]) -> None:
     models = sorted(dict.fromkeys(str(row["model"]) for row in rows), key=natural)
     own = [row for row in rows if _is(row, model, {})]
     if not own:
-        near = nearest(model, models)
+        names = list(map(shorten, models))
+        near = nearest(shorten(model), names)
         raise BadResults(
-            f"--baseline {short(model)}: no timed step and no training run here is of that net.",
-            why=f"There are: {', '.join(map(short, models[:30]))}{', …' if len(models) > 30 else ''}."
-            if models
-            else "",
-            try_=f"--baseline {(near or [*map(short, models), 'resnet50'])[0]}",
+            f"--baseline {shorten(model)}: no timed step and no training run here is of that net.",
+            why=f"There are: {first_few(names, 30)}." if names else "",
+            try_=f"--baseline {(near or [*names, 'resnet50'])[0]}",
         )
     asked = ",".join(f"{name}={value}" for name, value in wanted.items())
     there = {name: sorted({row[name] for row in own if name in row}, key=natural) for name in wanted}
     raise BadResults(
-        f"--baseline {short(model)}@{asked}: no result of that net has these settings.",
+        f"--baseline {shorten(model)}@{asked}: no result of that net has these settings.",
         why="There are: "
         + "; ".join(f"{name} {', '.join(map(str, v)) or 'unknown'}" for name, v in there.items())
         + ".",
-        try_=f"--baseline {short(model)}",
+        try_=f"--baseline {shorten(model)}",
     )

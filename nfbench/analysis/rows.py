@@ -1,4 +1,7 @@
-"""Stored results as rows of raw values: one row a workload, machine and software, its replicates taken together."""
+"""Stored results as rows of raw values: one row a workload, machine and software, its replicates taken together.
+
+Results of `agc-cost` and those that were only counted have rows of their own.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from nfbench import units
-from nfbench.analysis import findings, metrics, noise, stats
+from nfbench.analysis import findings, metrics, stats
 from nfbench.catalog import published
 from nfbench.catalog.models import lookup
-from nfbench.records import Machine, Resolved, Result, Software, Status, StepTime, accumulation_steps, key
+from nfbench.records import (
+    AgcCost,
+    Dependence,
+    Flops,
+    Machine,
+    Resolved,
+    Result,
+    Software,
+    Status,
+    StepTime,
+    Workload,
+    accumulation_steps,
+    key,
+)
+from nfbench.units import grouped
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 _MACHINE: dict[str, Callable[[Any], str]] = {
     "mig_profile": str,
@@ -26,8 +47,6 @@ _MACHINE: dict[str, Callable[[Any], str]] = {
 }
 _ALWAYS = ("mig_profile",)
 
-if TYPE_CHECKING:
-    import pandas as pd
 
 Row = dict[str, Any]
 
@@ -71,13 +90,13 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
     """One row of raw SI values; what is absent has no entry.
 
     Quantities are medians over the replicates that have a rate; the step time has its interval, and images/s are those
-    of the step time. ``noisy`` says why the row is used nowhere but in tables (`noise.reason`). Reported figures stand
-    under ``reported_`` and only where batch and px are the paper's. A ``brief`` row has neither the other metrics nor
-    findings, which are most of the work.
+    of the step time. ``noisy`` says why the row is used nowhere but in tables (`metrics.noise_reason`). Reported
+    figures stand under ``reported_`` and only where batch and px are the paper's. A ``brief`` row has neither the other
+    metrics nor findings, which are most of the work.
     """
     last = group[-1]
     replicates = _rated(group)
-    rated = noise.undisturbed(replicates)
+    rated = metrics.undisturbed(replicates)
     shown = rated or [last]
     result = shown[-1]
     workload, resolved = result.step, result.resolved
@@ -109,7 +128,7 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
     found |= _trials(shown)
     if (time := metrics.across(rated)) is not None:
         found |= {"step_time": time.value, "step_time_low": time.low, "step_time_high": time.high}
-    found["noisy"] = noise.reason(rated, time)
+    found["noisy"] = metrics.noise_reason(rated, time)
     steps = [r.value("steps") for r in rated]
     found["steps"] = sum(s for s in steps if s is not None) or None
     found |= ({} if brief else _measured(shown)) | _reported(result)
@@ -135,8 +154,8 @@ def quiet(results: Iterable[Result]) -> list[Result]:
     noisy: set[int] = set()
     for group in steps.groups:
         rated = _rated(group)
-        calm = noise.undisturbed(rated)
-        if noise.reason(calm, metrics.across(calm)):
+        calm = metrics.undisturbed(rated)
+        if metrics.noise_reason(calm, metrics.across(calm)):
             noisy |= set(map(id, group))
         else:
             noisy |= set(map(id, rated)) - set(map(id, calm))
@@ -280,4 +299,154 @@ def _reported(result: Result) -> Row:
         for name, value in (("v100", paper.v100_step_ms), ("tpuv3", paper.tpuv3_step_ms)):
             if value is not None:
                 found[f"reported_{name}_step_time"] = value / 1000
+    return found
+
+
+_WORDS = {"agc": "λ {}", "agc_impl": "clip by {}", "px": "{} px", "norm": "{} norm", "impl": "{}", "sam": "SAM {}"}
+_UNSAID = ("model", "broadcast_buffers")
+
+
+def settings_in_words(workload: Workload) -> list[str]:
+    """The settings of a workload that are not at their default, and its batch, in words."""
+    found = []
+    for field in msgspec.structs.fields(type(workload)):
+        value = getattr(workload, field.name)
+        if field.name in _UNSAID or (value == field.default and field.name not in ("batch", "impl")):
+            continue
+        if field.name == "impl" and isinstance(workload, AgcCost):
+            continue
+        if field.name == "clipped":
+            found.append(f"{value:.0%} of the units over their limit")
+            continue
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        found.append(_WORDS.get(field.name, field.name.replace("_", " ") + " {}").format(text))
+    return found
+
+
+CLIP_BASELINE = "timm"
+
+_ClipPlace = tuple[str, str, float, Machine, Software]
+
+
+def clip_rows(results: Iterable[Result]) -> list[Row]:
+    """One row for each net, share of clipped units and implementation, of the newest run of each, in its order.
+
+    All in SI units. ``time`` is the geometric mean over turns of the median call, with Student's t over the turns;
+    ``speedup`` how many times as long timm's loop takes, paired turn by turn. ``bandwidth`` is the
+    bytes that must move (W, G, and what is clipped of G again) over the time, ``copy_bandwidth`` that of a copy in the
+    same turns, ``floor`` the time that those bytes take at it and ``over_floor`` time / floor, paired turn by turn.
+    The two ratios have no interval: the turns of one process are one round.
+    """
+    turns: dict[tuple[_ClipPlace, str], dict[int, Result]] = {}
+    newest: dict[tuple[object, ...], str | None] = {}
+    for result in sorted(results, key=lambda r: r.start):
+        workload = result.workload
+        if not isinstance(workload, AgcCost):
+            continue
+        place = (workload.model, workload.layout, workload.clipped, result.machine, result.software)
+        # another run is another interleaving, which pairs with nothing of this one
+        if newest.setdefault(place[:4], result.session) != result.session:
+            newest[place[:4]] = result.session
+            turns = {key: group for key, group in turns.items() if key[0][:4] != place[:4]}
+        turns.setdefault((place, workload.impl), {})[result.turn] = result
+    machines = machine_names(place[3] for place, _ in turns)
+    return [
+        _clip_row(place, impl, group, turns.get((place, CLIP_BASELINE), {}), turns.get((place, "copy"), {}))
+        | {"machine": machines[place[3]], "software": software_name(place[4])}
+        for (place, impl), group in turns.items()
+        if impl != "copy"
+    ]
+
+
+def _clip_row(
+    place: _ClipPlace,
+    impl: str,
+    group: dict[int, Result],
+    baseline: dict[int, Result],
+    copies: dict[int, Result],
+) -> Row:
+    last = list(group.values())[-1]
+    times = {turn: time for turn, r in group.items() if (time := _call_time(r)) is not None}
+    found: Row = {
+        "kind": "agc-cost",
+        "model": place[0],
+        "layout": place[1],
+        "clipped": place[2],
+        "impl": impl,
+        "status": "ok" if times else last.status,
+        "message": last.message,
+        "turns": len(times) or None,
+        "units": last.value("units"),
+        "clipped_units": last.value("clipped_units"),
+        "operators": last.value("operators"),
+        "launches": last.value("launches"),
+    }
+    if times:
+        estimate = stats.mean_of_logs(list(times.values()))
+        found |= {"time": estimate.value, "time_low": estimate.low, "time_high": estimate.high}
+        found |= _against_timm(times, baseline)
+        found |= _bandwidth(times, estimate.value, last, copies)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _call_time(result: Result) -> float | None:
+    """Seconds of one call: the median of a turn."""
+    calls = result.reading("clip")
+    return statistics.median(calls.finite) if result.status == "ok" and calls and calls.finite else None
+
+
+def _against_timm(times: dict[int, float], baseline: dict[int, Result]) -> Row:
+    pairs = [(its, mine) for turn, mine in times.items() if turn in baseline and (its := _call_time(baseline[turn]))]
+    if not pairs:
+        return {}
+    return {"speedup": stats.mean_of_logs([its / mine for its, mine in pairs]).value}
+
+
+def _bandwidth(times: dict[int, float], time: float, result: Result, copies: dict[int, Result]) -> Row:
+    moved = result.value("moved_bytes")
+    if moved is None:
+        return {}
+    found: Row = {"moved_bytes": moved, "bandwidth": moved / time}
+    rates = {turn: b / t for turn, r in copies.items() if (t := _call_time(r)) and (b := r.value("moved_bytes"))}
+    pairs = [(its, rates[turn]) for turn, its in times.items() if turn in rates]
+    if pairs:
+        found["copy_bandwidth"] = stats.mean_of_logs([rate for _, rate in pairs]).value
+        found["floor"] = moved / found["copy_bandwidth"]
+        found["over_floor"] = stats.mean_of_logs([its * rate / moved for its, rate in pairs]).value
+    return found
+
+
+def clip_shares(rows: Sequence[Row]) -> list[Row]:
+    """Of rows of steps: what share of the step the clip is, over the batch sizes of each net."""
+    return [
+        {**row, "share": row["clip"] / row["step_time"]} for row in rows if row.get("clip") and row.get("step_time")
+    ]
+
+
+def count_rows(results: Iterable[Result]) -> list[Row]:
+    """One row each of raw values: the settings, the status, and every reading under its name, the mean over seeds."""
+    counts = [r for r in results if isinstance(r.workload, Flops | Dependence)]
+    groups = grouped(counts, lambda r: (key(r.workload), r.machine))
+    names = machine_names(machine for _, machine in groups)
+    found = []
+    for (_, machine), group in groups.items():
+        latest = max(group, key=lambda r: r.start)
+        sound = [r for r in group if r.software == latest.software]
+        row: Row = {
+            "kind": latest.workload.__struct_config__.tag,
+            "model": latest.workload.model,
+            "family": family_of(latest.workload.model),
+            "status": latest.status,
+            "machine": names[machine],
+            "software": software_name(latest.software),
+            **{k: v for k, v in msgspec.structs.asdict(latest.workload).items() if k != "model"},
+        }
+        for reading in latest.readings:
+            if reading.unit == "s":
+                continue
+            values = [v for r in sound if (v := r.value(reading.name)) is not None]
+            if values:
+                mean = sum(values) / len(values)
+                row[reading.name] = int(mean) if mean == int(mean) and reading.name in ("px", "batch") else mean
+        found.append({k: v for k, v in row.items() if v is not None})
     return found

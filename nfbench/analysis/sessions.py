@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from nfbench.analysis import compare, metrics, noise
+from nfbench.analysis import metrics, turn_ratios
 from nfbench.analysis.stats import Estimate
 from nfbench.records import Result, StepTime, key
 
@@ -54,7 +54,7 @@ def current(results: Sequence[Result]) -> list[Result]:
     added later, join those that were there. A round that failed, or in which the GPU was slowed down, is replaced by
     the next of its number.
 
-    Of timed steps a quiet measurement goes before a noisy one (`nfbench.analysis.noise`). Of those the newest is shown
+    Of timed steps a quiet measurement goes before a noisy one (`metrics.noise_reason`). Of those the newest is shown
     whose interval is at most `WIDER` times as wide as the narrowest one's: the interval of the ratio where a pair took
     turns over enough rounds, else the widest of the step times', each as a share of its value. An interval over rounds
     and one within a run are not the same thing: a measurement without the former replaces none that has it. Results
@@ -173,7 +173,7 @@ def _noisy(rows: Sequence[Result]) -> str:
     """Why a measurement is noisy; empty where it is not."""
     for name in dict.fromkeys(key(r.workload) for r in rows):
         rated = [r for r in rows if key(r.workload) == name and metrics.seconds(r) is not None]
-        if why := noise.reason(rated, metrics.across(rated)):
+        if why := metrics.noise_reason(rated, metrics.across(rated)):
             return why
     return ""
 
@@ -182,7 +182,7 @@ def _width(rows: Sequence[Result]) -> tuple[int, float]:
     """How well the step times of a measurement are known, and the width of the interval as a share of the value."""
     steps = {key(r.workload): r.step for r in rows}
     if len(steps) == 2:
-        ratio = compare.paired(rows, *steps.values())
+        ratio = turn_ratios.paired(rows, *steps.values())
         if ratio is not None and ratio.rounds > 1 and (width := _relative(ratio.estimate)) is not None:
             return _RATIO, width
     each = [_of_one([r for r in rows if key(r.workload) == name]) for name in steps]

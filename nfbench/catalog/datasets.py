@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
 from nfbench.catalog.models import fold
 from nfbench.errors import BadData
+from nfbench.units import nearest
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def find(name: str) -> Dataset:
         return DATASETS["imagefolder"]
     if row := _BY_NAME.get(fold(name)):
         return row
-    near = [_BY_NAME[found].name for found in difflib.get_close_matches(fold(name), _BY_NAME, n=3, cutoff=0.6)]
+    near = [_BY_NAME[key].name for key in nearest(fold(name), _BY_NAME, 3)]
     raise BadData(
         f"There is no data set called {name!r}.",
         why=f"The nearest: {', '.join(near)}." if near else "No name of the catalogue is near it.",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import difflib
 import importlib
 import re
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from nfbench.errors import UnknownModel, UnsupportedWorkload, reason
+from nfbench.units import nearest
 
 Norm = Literal["none", "batch"]
 RecipeName = Literal["nfnet", "bn-resnet", "efficientnet"]
@@ -237,9 +237,7 @@ def find(name: str) -> Net:
         return Net(name=name, family="factory", config=name, source="factory")
     if net := _BY_NAME.get(fold(name)):
         return net
-    # what is longer is near none of them, and a name from anybody's results may be very long
-    near = difflib.get_close_matches(fold(name[:200]), _BY_NAME, n=3, cutoff=0.6)
-    names = list(dict.fromkeys(_BY_NAME[n].name for n in near))
+    names = list(dict.fromkeys(_BY_NAME[key].name for key in nearest(fold(name[:200]), _BY_NAME, 3)))
     raise UnknownModel(
         f"There is no net called {name!r}.",
         why=f"The nearest: {', '.join(names)}." if names else "No name of the catalogue is near it.",
@@ -282,7 +280,7 @@ def family(name: str) -> tuple[Net, ...]:
         raise UnknownModel(
             f"There is no family called {name!r}.",
             why=f"The families are {', '.join(FAMILIES)}.",
-            try_=f"nfbench models --family {(difflib.get_close_matches(name, FAMILIES, 1, 0.3) or FAMILIES)[0]}",
+            try_=f"nfbench models --family {(nearest(name, FAMILIES, cutoff=0.3) or FAMILIES)[0]}",
         )
     return nets
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nfbench.records import Result
+from nfbench.units import plural
 
 if TYPE_CHECKING:
     from nfbench.studies.entries import Task
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | None, kind: str, format: Any) -> None:
     """List every task, whether it is done, and whether it would run now."""
     from nfbench.analysis.store import load
-    from nfbench.devices import about, nvml
+    from nfbench.devices import host, nvml
     from nfbench.errors import BadResults
     from nfbench.showing.tables import Column, render
 
@@ -29,7 +30,7 @@ def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | N
     except BadResults:
         known = []
     # opening the device would take seconds, and stand beside what is timed on it
-    names = {"fake": {"fake"}, "cpu": {about.cpu_name()}}.get(kind) or {card.name for card in nvml.cards()}
+    names = {"fake": {"fake"}, "cpu": {host.cpu_name()}}.get(kind) or {card.name for card in nvml.cards()}
     here = [r for r in known if r.machine.device == kind and r.machine.name in names]
     states = _states(tasks, [r for r in here if out is not None or r.study == found.name])
     to_do = [
@@ -55,14 +56,14 @@ def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | N
         Column("runs", "would run", lambda runs: "yes" if runs else "", right=False),
     ]
     click.echo(render(columns, rows, format), nl=False)
-    click.echo(f"{len(to_do)} of {len(tasks)} workload{'s'[: len(tasks) != 1]} would run.", err=True)
+    click.echo(f"{len(to_do)} of {plural(len(tasks), 'workload')} would run.", err=True)
     click.echo("Next: the same without --dry-run", err=True)
 
 
 def _states(tasks: Sequence[Task], known: Sequence[Result]) -> list[str]:
     """``done``, ``failed`` or ``missing``, told from results of this machine with the software that is installed."""
     from nfbench.analysis.sessions import failed
-    from nfbench.devices.about import software
+    from nfbench.devices.host import software
     from nfbench.studies.run import Done
 
     now = software(with_torch=False)

@@ -7,18 +7,25 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from nfbench.analysis.rows import Row
 from nfbench.analysis.store import Broken, Writer, check_writable, load, lock, mend, own_files
-from nfbench.devices.about import slug
-from nfbench.errors import BadResults, Failed
+from nfbench.devices.base import place
+from nfbench.errors import BadResults, Failed, NfbenchError, Stop
+from nfbench.measuring.outcome import typed
 from nfbench.records import Machine, Result, to_json
 from nfbench.showing.links import linked
 from nfbench.showing.results import findings
+from nfbench.units import plural, slug
+
+if TYPE_CHECKING:
+    from nfbench.showing.live import Live
 
 FAKE = "These are figures of the fake device, which times nothing."
 
@@ -27,7 +34,7 @@ class Landing:
     """Keeps each result: on disk first, then for the table. The default folder is known with the first result."""
 
     def __init__(self, out: Path | None, what: str) -> None:
-        self.out, self.what = out, what
+        self.out, self.what, self.command = out, what, _command()
         self.results: list[Result] = []
         self.unwritten: list[Result] = []
         self.made: list[Path] = []
@@ -126,7 +133,8 @@ class Landing:
             return []
 
     def keep(self, *results: Result) -> None:
-        """Write ``results`` to the disk, all or none."""
+        """Write ``results`` to the disk, all or none, each with the command that was typed."""
+        results = tuple(msgspec.structs.replace(r, command=self.command) for r in results)
         if self.writer is None:
             self.writer = Writer(self.folder(results[0].machine))
         try:
@@ -156,14 +164,25 @@ class Landing:
 
     def say(self) -> None:
         """Where the results are, on stderr."""
-        if self.path is None:
-            # nothing has come of it
-            for folder in self.made:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
-        else:
-            count = len(self.results)
-            click.echo(f"{count} result{'s'[: count != 1]} in {linked(self.path, sys.stderr)}", err=True)
+        if self.path is not None:
+            click.echo(f"{plural(len(self.results), 'result')} in {linked(self.path, sys.stderr)}", err=True)
+            return
+        # nothing has come of it
+        for folder in self.made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    @contextlib.contextmanager
+    def live(self, quiet: bool, brief: bool = False) -> Iterator[Live]:
+        """A live line around what is measured; where that ends early, say where the results are."""
+        from nfbench.showing.live import Live
+
+        try:
+            with Live(quiet, brief=brief) as line:
+                yield line
+        except (Stop, KeyboardInterrupt, NfbenchError):
+            self.say()
+            raise
 
     def close(self, rows: Sequence[Row], counting: Sequence[Result] | None = None) -> None:
         """Findings, where the results landed and what to type next, on stderr.
@@ -183,10 +202,22 @@ class Landing:
         if failed:
             models = ", ".join(dict.fromkeys(r.workload.model for r in failed))
             count, asked = len({r.workload for r in failed}), len({r.workload for r in results})
-            raise Failed(f"{count} of {asked} workload{'s'[: asked != 1]} failed: {models}.")
+            raise Failed(f"{count} of {plural(asked, 'workload')} failed: {models}.")
         if self.path is not None:
             path = shlex.quote(str(self.path))
             click.echo(f"Next: nfbench table {path} · nfbench plot {path}", err=True)
+
+
+def _command() -> str | None:
+    """What was typed, as it is stored; None where no command line is behind this."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.obj is None:
+        return None
+    words, here = ["nfbench", *context.obj], place()
+    if here is not None:
+        nodes = ["--nnodes", str(here.nodes)] if here.nodes > 1 else []
+        words = ["torchrun", *nodes, "--nproc-per-node", str(here.local_size), "-m", *words]
+    return typed(words)
 
 
 def say_broken(broken: Sequence[Broken]) -> None:

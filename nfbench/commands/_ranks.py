@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from nfbench.commands._landing import Landing
-from nfbench.devices.world import place
+from nfbench.devices.base import place
 from nfbench.errors import UnsupportedWorkload
 from nfbench.records import Accuracy, Machine, Result, Sampling, StepTime
 

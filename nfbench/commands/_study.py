@@ -14,6 +14,7 @@ import click
 from nfbench import options
 from nfbench.errors import BadStudy, Failed, NfbenchError, Stop, UnsupportedWorkload
 from nfbench.records import Machine, Result, StepTime
+from nfbench.units import known, plural
 
 if TYPE_CHECKING:
     from nfbench.studies.entries import Task
@@ -72,7 +73,7 @@ def perform(
     from nfbench.commands._dry_run import would_run
     from nfbench.commands._landing import Landing
     from nfbench.devices import kind_of
-    from nfbench.showing.board import Board
+    from nfbench.showing.live import Board
     from nfbench.studies import entries, run
 
     if ray is not None and shard is not None:
@@ -124,7 +125,7 @@ def _run(
         landing.make(machine)
         landing.hold(machine, shard or "")
         if cut := landing.mend(machine):
-            board.note(f"Cut off {cut} half-written line{'s'[: cut != 1]} of a run that was killed.")
+            board.note(f"Cut off {plural(cut, 'half-written line')} of a run that was killed.")
         return Home(landing.folder(machine), landing.earlier(machine))
 
     made: Callable[..., Session] = Execution
@@ -155,17 +156,14 @@ def _check_figures(found: Study) -> None:
     from nfbench.showing.figures.table import KINDS
 
     for kind in found.figures:
-        if kind not in KINDS:
-            raise BadStudy(
-                f"{found.path.name}: there is no figure called {kind!r}.", why=f"There are: {', '.join(KINDS)}."
-            )
+        known(kind, KINDS, BadStudy, f"{found.path.name}: there is no figure called {kind!r}.")
 
 
 def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, format: Any, noisy: bool) -> None:
     """Tables on stdout; on stderr all else, and the answer last."""
     from nfbench.analysis.sessions import failed
     from nfbench.showing import accuracy as show_accuracy
-    from nfbench.showing import answers, report_write
+    from nfbench.showing import answers, report
     from nfbench.showing import study as show
     from nfbench.showing.figures import driver
     from nfbench.showing.figures.prepared import Held
@@ -187,7 +185,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, form
         click.echo(f"Left out: {tasks[place].name}: {why}.", err=True)
     if done.before:
         count = done.before
-        click.echo(f"{count} workload{'s'[: count != 1]} had been done before; --fresh runs all again.", err=True)
+        click.echo(f"{plural(count, 'workload')} had been done before; --fresh runs all again.", err=True)
     missing = sum(rows is None for rows in done.results) - len(done.passed_over)
     if missing:
         click.echo(f"{missing} workload{'s are' if missing != 1 else ' is'} still missing: run it again.", err=True)
@@ -197,8 +195,8 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, form
     if paths := show.write(folder, made):
         click.echo(f"Tables in {linked(folder, sys.stderr)}: {_names(paths)}", err=True)
     own = landing.out is None and results[-1].machine.device != "fake"
-    if own and (report := report_write.device(folder.parent)) is not None:
-        page = report_write.to(folder.parent / report_write.PAGE, report)[0]
+    if own and (made_report := report.of_device(folder.parent)) is not None:
+        page = report.write(folder.parent / report.PAGE, made_report)[0]
         click.echo(f"The device's page: {linked(page, sys.stderr)}", err=True)
     whole = show.shown(every, everything=False, noisy=noisy)
     held = Held(whole.steps, whole.results, whole.trained, whole.ratios, noisy=noisy)
@@ -210,14 +208,14 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, form
     try:
         new = {r.id for r in landing.results}
         if before := sum(failed(rows) and rows[0].id not in new for rows in done.results if rows is not None):
-            said = f"{before} workload{'s' if before != 1 else ''} had failed before; --retry failed runs them again."
+            said = f"{plural(before, 'workload')} had failed before; --retry failed runs them again."
             click.echo(said, err=True)
         landing.close([*seen.steps, *seen.trained], counting=[])
         # runs that diverged have found something
         bad = [task for task, rows in zip(tasks, done.results, strict=True) if rows is not None and failed(rows)]
         if bad:
             models = ", ".join(dict.fromkeys(task.workload.model for task in bad))
-            raise Failed(f"{len(bad)} of {len(tasks)} workload{'s'[: len(tasks) != 1]} failed: {models}.")
+            raise Failed(f"{len(bad)} of {plural(len(tasks), 'workload')} failed: {models}.")
         _check_caps(landing.results)
     finally:
         for line in answers.sentences(found.name, seen):

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from nfbench.analysis.verdicts import SLOWER, UNDECIDED, Row, exit_code
+from nfbench.analysis.gate import SLOWER, UNDECIDED, Row, exit_code
 from nfbench.errors import BadResults, Slower, Undecided
-from nfbench.showing import github, verdicts
-from nfbench.showing import junit as xml
+from nfbench.showing import ci, verdicts
+from nfbench.showing import ci as xml
 
 
 def show(
@@ -39,14 +39,14 @@ def show(
     for line in [*(verdicts.reasons(rows) if format == "rich" else ()), *said]:
         click.echo(line, err=True)
     markdown = verdicts.table(rows, "md", title=title, timed=timed)
-    trouble = github.summarize("\n".join([markdown, *(f"- {line}" for line in (*heading, *said))]))
+    trouble = ci.summarize("\n".join([markdown, *(f"- {line}" for line in (*heading, *said))]))
     if junit is not None:
         try:
             xml.write(junit, study, rows, inconclusive)
         except BadResults as error:
             # a verdict is not lost for it
             trouble = f"{trouble}\n{error}" if trouble else str(error)
-    for line in [*([trouble] if trouble else ()), *github.commands(rows, inconclusive)]:
+    for line in [*([trouble] if trouble else ()), *ci.commands(rows, inconclusive)]:
         click.echo(line, err=True)
 
 

@@ -60,7 +60,7 @@ def command(
 
     torchrun --nproc-per-node 8 -m nfbench accuracy … trains one net on eight GPUs: --batch is of all of them.
     """
-    from nfbench.analysis.accuracy import rows
+    from nfbench.analysis.training_runs import rows
     from nfbench.commands import _ranks as ranks
     from nfbench.devices import open_device
     from nfbench.learning.fit import Run

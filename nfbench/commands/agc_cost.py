@@ -8,7 +8,7 @@ from typing import Any, get_args
 import click
 
 from nfbench import options
-from nfbench.errors import NfbenchError, Stop, UnsupportedWorkload
+from nfbench.errors import NfbenchError, UnsupportedWorkload
 from nfbench.records import AgcImpl
 
 SHARES = (0.0, 0.5, 1.0)
@@ -58,8 +58,7 @@ def command(
     """
     if no_steps and batches:
         raise NfbenchError("--batch is of the steps that --no-steps leaves out.", try_="one of the two")
-    from nfbench.analysis import clips as analysis
-    from nfbench.analysis.rows import rows
+    from nfbench.analysis.rows import clip_rows, clip_shares, rows
     from nfbench.catalog.models import find
     from nfbench.commands._landing import Landing
     from nfbench.devices import open_device
@@ -67,7 +66,6 @@ def command(
     from nfbench.measuring.measure import measure
     from nfbench.records import AgcCost
     from nfbench.showing import clips as show
-    from nfbench.showing.live import Live
     from nfbench.showing.views import Kinds, texts
     from nfbench.studies import entries
 
@@ -88,23 +86,19 @@ def command(
         for batch in ([] if no_steps else batches or BATCHES[opened.machine.device])
         for impl in ("auto", "timm")
     ]
-    try:
-        with Live(quiet) as live:
-            for model in names:
-                costs = ClipCosts(opened, sampling, landing.keep, live, seed)
-                for share in SHARES:
-                    live.about(f"{model}, {share:.0%} of the units over their limit")
-                    each = [AgcCost(model=model, impl=impl, clipped=share, layout=layout) for impl in asked]
-                    costs.run([*each, AgcCost(model=model, impl="copy", clipped=share, layout=layout)])
-            for step in steps:
-                live.about(f"{step.model}, a step of {step.batch}, {step.agc_impl}")
-                measure(opened, step, sampling, landing.keep, seed=seed, watch=live)
-    except (Stop, KeyboardInterrupt, NfbenchError):
-        landing.say()
-        raise
+    with landing.live(quiet) as live:
+        for model in names:
+            costs = ClipCosts(opened, sampling, landing.keep, live, seed)
+            for share in SHARES:
+                live.about(f"{model}, {share:.0%} of the units over their limit")
+                each = [AgcCost(model=model, impl=impl, clipped=share, layout=layout) for impl in asked]
+                costs.run([*each, AgcCost(model=model, impl="copy", clipped=share, layout=layout)])
+        for step in steps:
+            live.about(f"{step.model}, a step of {step.batch}, {step.agc_impl}")
+            measure(opened, step, sampling, landing.keep, seed=seed, watch=live)
     table, _ = rows(landing.results, everything=True)
-    clips = analysis.rows(landing.results)
-    click.echo(texts(Kinds(steps=analysis.shares(table), clips=clips), format)["clips"], nl=False)
+    clips = clip_rows(landing.results)
+    click.echo(texts(Kinds(steps=clip_shares(table), clips=clips), format)["clips"], nl=False)
     for line in show.legend(clips):
         click.echo(line, err=True)
     for impl, why in runs.items():

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nfbench import options
-from nfbench.errors import BadStudy, NfbenchError, Stop
+from nfbench.errors import BadStudy, NfbenchError
+from nfbench.units import known
 
 if TYPE_CHECKING:
-    from nfbench.analysis.acceptance import Accept
+    from nfbench.analysis.gate import Accept
     from nfbench.records import StepTime
 
 
@@ -70,9 +71,8 @@ def command(
     from nfbench.devices import kind_of
     from nfbench.measuring.outcome import Labels
     from nfbench.records import key
-    from nfbench.showing import github, verdicts
-    from nfbench.showing import junit as xml
-    from nfbench.showing.live import Live
+    from nfbench.showing import ci, verdicts
+    from nfbench.showing import ci as xml
     from nfbench.studies.against import opened
     from nfbench.studies.check import Case, Check, limit_of, missing_row, row_of
     from nfbench.studies.study import find_study
@@ -112,7 +112,7 @@ def command(
             heading = [*base.notes, *_unmatched(found.accepts, list(asked))]
             for line in (title, *heading):
                 click.echo(line, err=True)
-            with Live(quiet, brief=True) as live:
+            with landing.live(quiet, brief=True) as live:
                 check = Check(
                     cases,
                     base.sides,
@@ -127,15 +127,11 @@ def command(
                     objection=base.objection,
                     base_may_be_new=base.may_be_new,
                 )
-                try:
-                    check.run()
-                except (Stop, KeyboardInterrupt, NfbenchError):
-                    landing.say()
-                    raise
+                check.run()
     except NfbenchError as error:
-        for line in github.trouble(str(error)):
+        for line in ci.trouble(str(error)):
             click.echo(line, err=True)
-        github.summarize(f"**nfbench check {study}**: {error}")
+        ci.summarize(f"**nfbench check {study}**: {error}")
         raise
     rows = [row_of(case, threshold, found.accepts, today, len(cases)) for case in cases]
     have = {key(w) for w in asked}
@@ -170,12 +166,10 @@ def _allowed(allow: str) -> tuple[str, ...]:
     """The keys of --allow, each of which a machine must have."""
     from nfbench.records import Machine
 
-    keys = Machine.__struct_fields__
-    found = tuple(filter(None, (name.strip() for name in allow.split(","))))
-    for name in found:
-        if name not in keys:
-            raise NfbenchError(f"--allow {name}: a machine has no such key.", try_=f"of {', '.join(keys)}")
-    return found
+    names = tuple(filter(None, (name.strip() for name in allow.split(","))))
+    for name in names:
+        known(name, Machine.__struct_fields__, NfbenchError, f"--allow {name}: a machine has no such key.")
+    return names
 
 
 def _unmatched(accepts: Sequence[Accept], workloads: Sequence[StepTime]) -> list[str]:

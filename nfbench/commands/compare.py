@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nfbench import options
-from nfbench.errors import Failed, NfbenchError, Stop, Undecided, UnsupportedWorkload
+from nfbench.errors import Failed, Undecided, UnsupportedWorkload
 
 if TYPE_CHECKING:
-    from nfbench.analysis.compare import Ratio
     from nfbench.analysis.rows import Row
+    from nfbench.analysis.turn_ratios import Ratio
 
 
 @click.command("compare")
@@ -64,14 +64,13 @@ def command(
     is over rounds, and after 4, 8 or 16 of them it is narrow enough or the time is up. The last line says the answer
     in a sentence.
     """
-    from nfbench.analysis import compare
+    from nfbench.analysis import turn_ratios
     from nfbench.analysis.rows import row as row_of
     from nfbench.analysis.rows import without_noise
     from nfbench.catalog.nearest import nearest
     from nfbench.commands._landing import Landing
     from nfbench.records import key
     from nfbench.showing import comparison
-    from nfbench.showing.live import Live
     from nfbench.studies import entries, runner
 
     entries.positive("within", within)
@@ -96,20 +95,16 @@ def command(
             try_=f"compare {again} {again}@px={_px(again)}, or {again} {again}@layout=nchw",
         )
     landing = Landing(out, "compare")
-    try:
-        with Live(quiet, brief=True) as live:
-            sampling = runner.sampling_against(rounds, within, max_time, len(workloads))
-            kept = runner.Versus(
-                workloads, sampling, max_time, device=device, seed=seed, keep=landing.keep, watch=live
-            ).run()
-    except (Stop, KeyboardInterrupt, NfbenchError):
-        landing.say()
-        raise
+    with landing.live(quiet, brief=True) as live:
+        sampling = runner.sampling_against(rounds, within, max_time, len(workloads))
+        kept = runner.Versus(
+            workloads, sampling, max_time, device=device, seed=seed, keep=landing.keep, watch=live
+        ).run()
     rows = [row_of([r for r in kept if key(r.workload) == k]) for k in keys]
     if noisy:
         rows = without_noise(rows)
     ratios = [
-        None if "noisy" in rows[0] or "noisy" in row else compare.paired(kept, workloads[0], other)
+        None if "noisy" in rows[0] or "noisy" in row else turn_ratios.paired(kept, workloads[0], other)
         for row, other in zip(rows[1:], workloads[1:], strict=True)
     ]
     click.echo(comparison.table(rows, ratios, format), nl=False)

@@ -11,7 +11,7 @@ import click
 from nfbench import units
 from nfbench.analysis.findings import Finding
 from nfbench.devices import nvml
-from nfbench.devices.seen import Seen, look
+from nfbench.devices.host import MachineState, look
 from nfbench.options import format_option
 from nfbench.showing.tables import Column, Format, render
 
@@ -72,7 +72,7 @@ def command(device: str, format: Format) -> None:
     click.echo("Next: nfbench run quick", err=True)
 
 
-def lines(seen: Seen) -> Iterator[Line]:
+def lines(seen: MachineState) -> Iterator[Line]:
     """The table's rows; what is hidden is absent, and its note says by what."""
     yield Line("device", "device", seen.device, note="cannot be used; see below" if seen.problem else "")
     if seen.card is None:
@@ -96,7 +96,7 @@ def lines(seen: Seen) -> Iterator[Line]:
     yield Line("timm", "timm", s.timm)
 
 
-def _card_lines(seen: Seen, card: nvml.Card) -> Iterator[Line]:
+def _card_lines(seen: MachineState, card: nvml.Card) -> Iterator[Line]:
     silent = "NVML does not say"
     whole = "a MIG slice shows no figure of its own" if card.mig_enabled else silent
 
@@ -132,12 +132,12 @@ def _size(key: str, title: str, value: int | None, note: str) -> Line:
     return Line(key, title, value, "B", units.bytes_(value), note)
 
 
-def doubts(seen: Seen) -> list[Finding]:
+def doubts(seen: MachineState) -> list[Finding]:
     """What makes timings on this machine doubtful now."""
     return [*_device_doubts(seen), *_host_doubts(seen)]
 
 
-def _device_doubts(seen: Seen) -> Iterator[Finding]:
+def _device_doubts(seen: MachineState) -> Iterator[Finding]:
     if seen.problem is not None:
         text = " ".join(filter(None, (seen.problem.what, seen.problem.why)))
         yield Finding("device_unavailable", text, f"Try: {seen.problem.try_}")
@@ -169,7 +169,7 @@ def _device_doubts(seen: Seen) -> Iterator[Finding]:
         yield Finding("hot", f"The GPU is at {seen.temperature:.0f} °C before any timing.", "Let it cool.")
 
 
-def _host_doubts(seen: Seen) -> Iterator[Finding]:
+def _host_doubts(seen: MachineState) -> Iterator[Finding]:
     if seen.load is not None and seen.load > BUSY_CPU * seen.host_cores:
         text = f"The load average is {seen.load:.1f} on {seen.host_cores} cores."
         yield Finding("busy_cpu", text, "End what else runs here, or compare only what is timed in turns.")

@@ -15,7 +15,7 @@ from nfbench import options
 from nfbench.showing.figures.table import KINDS
 
 if TYPE_CHECKING:
-    from nfbench.analysis.where import Condition
+    from nfbench.analysis.query import Condition
     from nfbench.records import Result
 
 _FORMATS = ("png", "svg", "pdf")
@@ -44,10 +44,10 @@ def command(
     the figures go to `figures` beside the results, those of results/reference and results/validation to
     results/figures.
     """
-    from nfbench.analysis import accuracy
+    from nfbench.analysis import training_runs
+    from nfbench.analysis.query import parse, select
     from nfbench.analysis.rows import quiet, rows
     from nfbench.analysis.store import beside, load
-    from nfbench.analysis.where import parse, select
     from nfbench.commands._landing import newest, say_broken
     from nfbench.errors import BadResults
     from nfbench.showing.figures import driver
@@ -62,7 +62,7 @@ def command(
         click.echo(loaded.note, err=True)
     results, replaced = newest(loaded.results)
     steps, aside = rows(results, everything, noisy=noisy)
-    trained, trained_aside = accuracy.rows(results, everything)
+    trained, trained_aside = training_runs.rows(results, everything)
     turns = of_ratios(ratios(results if noisy else quiet(results), everything))
     # a step has no data set, but the runs of one are set against steps
     known = [c for c in conditions if any(c.key in row for row in steps)]
@@ -101,13 +101,13 @@ def command(
 def _met(conditions: Iterable[Condition], results: Sequence[Result]) -> list[Result]:
     """The results but for those of steps and of training runs whose row, by whatever software, does not meet all
     conditions."""
-    from nfbench.analysis import accuracy, rows
+    from nfbench.analysis import rows, training_runs
     from nfbench.analysis.rows import choose
     from nfbench.records import Accuracy, StepTime
 
     conditions = list(conditions)
     unmet: set[int] = set()
-    for kind, rows_of in ((StepTime, rows.rows), (Accuracy, accuracy.rows)):
+    for kind, rows_of in ((StepTime, rows.rows), (Accuracy, training_runs.rows)):
         alike = [r for r in results if isinstance(r.workload, kind)]
         both = zip(rows_of(alike, everything=True)[0], choose(alike, everything=True).groups, strict=True)
         unmet |= {id(r) for row, group in both if not all(c.holds(row) for c in conditions) for r in group}

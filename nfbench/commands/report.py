@@ -20,22 +20,18 @@ def command(paths: tuple[Path, ...], out: Path, everything: bool, noisy: bool) -
     """Tell what results found: files, or folders that are read recursively.
 
     The answer in a sentence, the verdicts on the claims and a figure stand first, then each study with its question,
-    tables, figures, findings, machine and the command that makes it again. A .html is one page that loads nothing; a
-    .md has its figures in a folder of its name, but for results/DEVICE/README.md, whose are the studies' own.
+    tables, figures, findings, machine and the command that was typed. A .html is one page that loads nothing; a .md has
+    its figures in a folder of its name.
     """
-    from nfbench.commands._landing import say_broken
-    from nfbench.showing import report_build, report_sources, report_write
+    from nfbench.showing import report
 
-    report_write.check(out)
-    sources = report_sources.read(paths)
-    if sources.note:
-        click.echo(sources.note, err=True)
-    report = report_build.build(sources, everything, noisy)
-    written = report_write.to(out, report)
+    report.check(out)
+    made = report.build(paths, everything, noisy)
+    for note in made.notes:
+        click.echo(note, err=True)
+    written = report.write(out, made)
     click.echo(written[0])
     if figures := len(written) - 1:
-        folders = ", ".join(dict.fromkeys(str(path.parent) for path in written[1:]))
-        click.echo(f"With {figures} figure{'s'[: figures != 1]} in {folders}.", err=True)
-    say_broken(sources.broken)
-    for part in report.parts:
+        click.echo(f"With {figures} figure{'s'[: figures != 1]} in {written[1].parent}.", err=True)
+    for part in made.parts:
         click.echo(part.answer, err=True)

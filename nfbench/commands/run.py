@@ -49,8 +49,7 @@ def command(
     found = find_study(study)
     if found.counts_only:
         raise NfbenchError(f"{found.name} counts and times nothing.", try_=f"nfbench check {study}")
-    found = with_settings(found, assignments)
-    perform(found, only=only, **flags)
+    perform(with_settings(found, assignments), only=only, **flags)
 
 
 def _list(format: Any) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from nfbench import options
-from nfbench.errors import NfbenchError, Stop
 
 
 @click.command("step-time")
@@ -39,8 +38,7 @@ def command(
     """
     from nfbench.analysis.rows import rows
     from nfbench.commands import _ranks as ranks
-    from nfbench.showing.live import Live
-    from nfbench.showing.sheet import sheet
+    from nfbench.showing.results import sheet
     from nfbench.studies import entries, runner
 
     sampling = entries.sampling_of({name: settings.pop(name) for name in ("within", "min_steps", "rounds", "max_time")})
@@ -49,15 +47,11 @@ def command(
         ranks.shared(entries.step_time_of({"model": model, **settings}), broadcast_buffers) for model in models
     ]
     landing = ranks.landing(out, "step-time")
-    try:
-        with Live(quiet) as live:
-            if sampling.rounds > 1:
-                runner.in_rounds(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
-            else:
-                runner.here(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
-    except (Stop, KeyboardInterrupt, NfbenchError):
-        landing.say()
-        raise
+    with landing.live(quiet) as live:
+        if sampling.rounds > 1:
+            runner.in_rounds(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
+        else:
+            runner.here(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
     table, _ = rows(landing.results, everything=True)
     click.echo(sheet(table, format), nl=False)
     landing.close(table)

@@ -46,9 +46,9 @@ def command(
 
     Of each workload on each machine the newest software is shown, its replicates taken together.
     """
-    from nfbench.analysis import columns as asked
+    from nfbench.analysis import query as asked
+    from nfbench.analysis.query import parse, select
     from nfbench.analysis.store import load
-    from nfbench.analysis.where import parse, select
     from nfbench.commands._landing import FAKE, newest, say_broken
     from nfbench.showing import accuracy, clips, relative, views
     from nfbench.showing.results import findings
@@ -110,7 +110,7 @@ def _against(kinds: Kinds, results: Sequence[Result], everything: bool, net: str
 
 def _echo_columns(kinds: Kinds, keys: Sequence[str], format: Format, order: Sequence[str]) -> None:
     """The columns that were asked for, and on stderr the kinds that hold none of what they tell."""
-    from nfbench.analysis.columns import ordered
+    from nfbench.analysis.query import ordered
     from nfbench.showing import views
     from nfbench.showing.relative import with_ratios
 
@@ -126,7 +126,7 @@ def _echo_columns(kinds: Kinds, keys: Sequence[str], format: Format, order: Sequ
 
 
 def _check_columns(kinds: Kinds, keys: Sequence[str], order: Sequence[str], ratios: bool) -> None:
-    from nfbench.analysis.columns import check
+    from nfbench.analysis.query import check
     from nfbench.analysis.relative import KEYS
     from nfbench.showing.views import KNOWN
 

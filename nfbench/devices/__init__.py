@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from nfbench.devices.base import Device
-from nfbench.devices.world import place
+from nfbench.devices.base import Device, place
 
 
 def open_device(wanted: str) -> Device:
     """The device that ``--device`` names: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``fake``, which imports no torch.
 
-    Under torchrun each process gets a device of its own, and they join one `nfbench.devices.world.World`.
+    Under torchrun each process gets a device of its own, and they join one `nfbench.devices.base.World`.
 
     Raises:
         DeviceUnavailable: it is not there, or torch cannot use it.
     """
     if (here := place()) is not None:
-        from nfbench.devices.several import open_on_ranks
+        from nfbench.devices.ranks import open_on_ranks
 
         return open_on_ranks(wanted, here)
     if wanted == "fake":

@@ -7,31 +7,15 @@ from pathlib import Path
 
 import torch
 
-from nfbench.devices import about
-from nfbench.devices.base import Steps
-from nfbench.devices.fit import shares
-from nfbench.devices.torch_device import TorchDevice, TorchSteps, share_of
+from nfbench.devices import host
+from nfbench.devices.base import HostRecorder, Steps
+from nfbench.devices.torch_device import TorchDevice, TorchSteps, share_of, shares
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.agc_fused import refusal
 from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Resolved, StepTime, reading
 
 FILLED = 0.60
 """Share of the free memory that an update may fill: torch's workspaces come on top of what is counted."""
-_STATUS = Path("/proc/self/status")
-
-
-class CpuRecorder:
-    """Stamps of ``time.perf_counter``."""
-
-    def __init__(self) -> None:
-        self.taken: list[float] = []
-
-    def stamp(self) -> None:
-        self.taken.append(time.perf_counter())
-
-    def times(self) -> list[float]:
-        taken, self.taken = self.taken, []
-        return [t - taken[0] for t in taken]
 
 
 class Cpu(TorchDevice):
@@ -40,14 +24,14 @@ class Cpu(TorchDevice):
     torch_device = torch.device("cpu")
 
     def __init__(self) -> None:
-        name = about.cpu_name()
+        name = host.cpu_name()
         self.machine = Machine(
-            device="cpu", name=name, memory=about.memory_total(), cpu=name, cpu_cores=about.cpu_cores()
+            device="cpu", name=name, memory=host.memory_total(), cpu=name, cpu_cores=host.cpu_cores()
         )
         self.peak_is_fresh = False
 
     def conditions(self) -> Conditions:
-        return Conditions(load=about.load())
+        return Conditions(load=host.load())
 
     def fit(self, workload: StepTime, resolved: Resolved, steps: Steps, seed: int) -> int:
         """The whole batch where what an update needs fits in `FILLED` of the free memory, else the largest share of
@@ -69,11 +53,11 @@ class Cpu(TorchDevice):
         weights = sum(p.numel() * p.element_size() for p in steps.step.net.parameters())
         copies = 2 + (workload.optimizer == "recipe") + (workload.ema != "none") + 2 * (workload.sam != "none")
         fixed = copies * weights + saved[0] - sizes[0] * an_image
-        room = FILLED * about.memory_available() / workload.world_size
+        room = FILLED * host.memory_available() / workload.world_size
         return next((n for n in candidates if fixed + n * an_image <= room), candidates[-1])
 
-    def recorder(self, stamps: int) -> CpuRecorder:
-        return CpuRecorder()
+    def recorder(self, stamps: int) -> HostRecorder:
+        return HostRecorder(time.perf_counter)
 
     def synchronize(self) -> None:
         return None
@@ -86,7 +70,7 @@ class Cpu(TorchDevice):
             self.peak_is_fresh = False
 
     def peaks(self) -> list[Reading]:
-        peak = peak_resident()
+        peak = host.peak_resident()
         source = "peak since the window began" if self.peak_is_fresh else "peak since the process began"
         return [] if peak is None else [reading("peak_rss", "B", "window", source, [peak])]
 
@@ -123,25 +107,3 @@ class Cpu(TorchDevice):
             raise UnsupportedWorkload(
                 "--precision tf32 is an arithmetic of NVIDIA GPUs; this is a CPU.", try_="--precision fp32"
             )
-
-
-def peak_resident() -> int | None:
-    """The most that was resident, in bytes, since `Cpu.reset_peaks` or the start of the process."""
-    return _status("VmHWM")
-
-
-def swapped() -> int | None:
-    """Bytes of this process that lie in swap now; None where the kernel does not say."""
-    return _status("VmSwap")
-
-
-def _status(field: str) -> int | None:
-    try:
-        # the process's name stands in it too, in whatever encoding
-        text = _STATUS.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    for line in text.splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    return None

@@ -1,26 +1,43 @@
-"""An NVIDIA GPU: events on the stream, the caching allocator, NVML for what torch does not know."""
+"""An NVIDIA GPU: events on the stream, the caching allocator, NVML for what torch does not know.
+
+Run as a program it finds the micro-batch in a process of its own, so that a failed try leaves nothing behind.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
-from typing import Any
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import msgspec
 import psutil
 import torch
 
-from nfbench.devices import about, nvml
-from nfbench.devices.base import RUNNER, Steps
-from nfbench.devices.fit import LEFT_FREE, Use, predicted
-from nfbench.devices.torch_device import TorchDevice, TorchSteps, share_of
+from nfbench.devices import host, nvml
+from nfbench.devices.base import RUNNER, Steps, child_environment
+from nfbench.devices.torch_device import TorchDevice, TorchSteps, share_of, shares
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.agc_fused import refusal
-from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Resolved, StepTime, reading
+from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Record, Resolved, StepTime, reading
 
 SAFE_WITHOUT_PROBE = 0.5
+LEFT_FREE = 0.10
+MOST_RESERVED = 0.92
 _NO_MEMORY = re.compile(r"CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|cudaErrorMemoryAllocation")
+
+
+class Use(NamedTuple):
+    """What passes of some size took at their peak: bytes in use, bytes that the allocator held for them, and how often
+    it had to try again."""
+
+    peak: int
+    reserved: int
+    retries: int = 0
 
 
 class CudaRecorder:
@@ -68,8 +85,8 @@ class Cuda(TorchDevice):
             mig_profile=card.mig_profile if card else None,
             power_limit=card.power_limit if card else None,
             driver=card.driver if card else None,
-            cpu=about.cpu_name(),
-            cpu_cores=about.cpu_cores(),
+            cpu=host.cpu_name(),
+            cpu_cores=host.cpu_cores(),
         )
 
     def resolve(self, workload: StepTime) -> Resolved:
@@ -80,9 +97,9 @@ class Cuda(TorchDevice):
     def conditions(self) -> Conditions:
         card = self.card
         if card is None:
-            return Conditions(load=about.load())
+            return Conditions(load=host.load())
         return Conditions(
-            load=about.load(),
+            load=host.load(),
             other_processes=card.other_processes(_ours()),
             sm_clock_max=card.max_sm_clock(),
             temperature=card.temperature(),
@@ -93,8 +110,6 @@ class Cuda(TorchDevice):
     def fit(self, workload: StepTime, resolved: Resolved, steps: Steps, seed: int) -> int:
         """The whole batch where two small passes foretell that it takes less than half of the free memory; else a
         process of its own probes upwards, so that nothing of what fails is left behind."""
-        from nfbench.devices.probe import in_own_process
-
         assert isinstance(steps, TorchSteps)
         room = torch.cuda.mem_get_info(self.torch_device)[0] + torch.cuda.memory_reserved(self.torch_device)
         share = share_of(workload)
@@ -225,3 +240,104 @@ def _foretold(batch: int, resolved: Resolved, steps: TorchSteps) -> float:
 
 def _nothing() -> None:
     return None
+
+
+def predicted(images: int, small: tuple[int, Use], large: tuple[int, Use]) -> float:
+    """Bytes for ``images``, on the line through two sizes that were tried."""
+    (a, use_a), (b, use_b) = small, large
+    slope = max(0.0, (use_b.peak - use_a.peak) / (b - a))
+    return use_b.peak + slope * (images - b)
+
+
+def largest(batch: int, room: int, tried: Callable[[int], Use | None]) -> int | None:
+    """The largest share of ``batch`` that was tried and held, or None where not even the smallest did.
+
+    ``room`` is what the device has for it, in bytes; ``tried`` runs a whole update with passes of that size and is
+    None where memory ran out. Two small sizes foretell the others, the foretold size is then tried, and halved while
+    it takes more than 92 % of the room or makes the allocator retry.
+    """
+    candidates = shares(batch)
+    upward = candidates[::-1]
+    known: list[tuple[int, Use]] = []
+    for size in upward:
+        use = tried(size)
+        if use is None or not _holds(use, room):
+            return known[-1][0] if known else None
+        known.append((size, use))
+        if len(known) == 2:
+            break
+    if len(known) < 2:
+        return known[-1][0]
+    limit = (1 - LEFT_FREE) * room
+    for size in candidates:
+        if size <= known[-1][0]:
+            break
+        if predicted(size, known[0], known[-1]) <= limit:
+            use = tried(size)
+            if use is not None and _holds(use, room):
+                return size
+    return known[-1][0]
+
+
+def _holds(use: Use, room: int) -> bool:
+    return use.retries == 0 and use.reserved <= MOST_RESERVED * room
+
+
+class Request(Record, frozen=True, kw_only=True):
+    """What to probe, and on which of the cards that torch sees."""
+
+    workload: StepTime
+    resolved: Resolved
+    seed: int
+    index: int
+
+
+def in_own_process(workload: StepTime, resolved: Resolved, seed: int, index: int) -> int:
+    """The largest micro-batch that a fresh process could run.
+
+    Raises:
+        UnsupportedWorkload: not even the smallest pass fits.
+        RuntimeError: the search itself failed.
+    """
+    request = Request(workload=workload, resolved=resolved, seed=seed, index=index)
+    done = subprocess.run(
+        [sys.executable, "-m", "nfbench.devices.cuda"],
+        input=msgspec.json.encode(request),
+        env=child_environment(),
+        capture_output=True,
+        check=False,
+    )
+    held = [json.loads(line)["holds"] for line in done.stdout.splitlines() if line.startswith(b'{"holds"')]
+    if not held:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        raise RuntimeError(f"the search for a micro-batch ended with exit code {done.returncode}: {last[0]}")
+    if held[-1] is None:
+        raise UnsupportedWorkload(
+            f"{workload.model} at {resolved.px} px does not fit on the card with one image a pass.",
+            try_="a smaller --px",
+        )
+    return int(held[-1])
+
+
+def probe() -> None:
+    """Read a `Request` on standard input; write the largest size that holds, or null."""
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+    device = Cuda(request.index)
+    room = torch.cuda.mem_get_info(device.torch_device)[0]
+    steps = device.build(request.workload, request.resolved, request.seed)
+
+    def tried(images: int) -> Use | None:
+        try:
+            return use_of(steps, request.resolved, images, device.torch_device)
+        except Exception as error:
+            if not device.out_of_memory(error):
+                raise
+            return None
+
+    with steps.step.eager():
+        found = largest(request.workload.batch, room, tried)
+    sys.stdout.write(json.dumps({"holds": found}) + "\n")
+
+
+if __name__ == "__main__":
+    probe()

@@ -14,9 +14,8 @@ from typing import ClassVar
 
 from nfbench import __version__
 from nfbench.catalog.models import call_factory, find
-from nfbench.devices.about import commit_of
-from nfbench.devices.base import Stamp
-from nfbench.devices.world import World
+from nfbench.devices.base import HostRecorder, Stamp, World
+from nfbench.devices.host import commit_of
 from nfbench.errors import UnsupportedWorkload
 from nfbench.records import (
     AgcCost,
@@ -47,21 +46,6 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-
-
-class FakeRecorder:
-    """Stamps read off a `FakeClock`."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.clock = clock
-        self.taken: list[float] = []
-
-    def stamp(self) -> None:
-        self.taken.append(self.clock.seconds)
-
-    def times(self) -> list[float]:
-        taken, self.taken = self.taken, []
-        return [t - taken[0] for t in taken]
 
 
 class FakeSteps:
@@ -232,8 +216,8 @@ class FakeDevice:
         self.peak = micro_batch * IMAGE_BYTES
         return micro_batch
 
-    def recorder(self, stamps: int) -> FakeRecorder:
-        return FakeRecorder(self.clock)
+    def recorder(self, stamps: int) -> HostRecorder:
+        return HostRecorder(self.now)
 
     def synchronize(self) -> None:
         return None

@@ -74,12 +74,8 @@ class Card:
         degrees = _ask("nvmlDeviceGetTemperature", self._board, _GPU_TEMPERATURE)
         return None if degrees is None else float(degrees)
 
-    def throttle(self) -> tuple[str, ...]:
-        """What holds the clocks down now, by name; empty where nothing does or NVML does not say."""
-        return self.throttle_reasons() or ()
-
-    def throttle_reasons(self) -> tuple[str, ...] | None:
-        """As `throttle`, but None where NVML does not say."""
+    def throttle(self) -> tuple[str, ...] | None:
+        """What holds the clocks down now, by name; None where NVML does not say."""
         reasons = _ask("nvmlDeviceGetCurrentClocksEventReasons", self._board)
         if reasons is None:  # a driver before 535 knows the older name only
             reasons = _ask("nvmlDeviceGetCurrentClocksThrottleReasons", self._board)
@@ -138,13 +134,8 @@ def look() -> Sight:
 
 
 def cards() -> list[Card]:
-    """Every card and MIG slice; empty where there is none or NVML is absent, and `why_absent` says which."""
+    """Every card and MIG slice; empty where there is none or NVML is absent, and `look` says which."""
     return list(look().cards)
-
-
-def why_absent() -> str | None:
-    """Why `cards` is empty, in NVML's own words; None where it is not."""
-    return look().why
 
 
 def card_of(uuid: str) -> Card | None:

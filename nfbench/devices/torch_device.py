@@ -13,16 +13,15 @@ import torch
 
 import nfbench
 from nfbench.catalog.models import Net, RecipeName, find
-from nfbench.devices import counting
-from nfbench.devices.about import software
-from nfbench.devices.base import Stamp
-from nfbench.devices.world import World
+from nfbench.devices.base import Stamp, World
+from nfbench.devices.host import software
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.agc import DEFAULT_CLIPPING, default_impl
 from nfbench.nets.agc_fused import refusal
 from nfbench.nets.agc_trial import ClipTrial
 from nfbench.nets.build import awaken, build, px_of
-from nfbench.nets.flops import count
+from nfbench.nets.dependence import dependence_of
+from nfbench.nets.flops import Count, count
 from nfbench.nets.norm import norm_of
 from nfbench.nets.optimizer import build_optimizer, optimizer_name
 from nfbench.nets.ranked_step import RankedStep
@@ -191,10 +190,19 @@ class TorchDevice:
         return {"timm": None, "reference": None, "foreach": None, "fused": refusal(self.torch_device)}
 
     def flops(self, workload: Flops) -> list[Reading]:
-        return counting.flops(workload)
+        net = find(workload.model)
+        sides = dict(zip(("train", "test"), px_of(net), strict=True))
+        px = sides[workload.px] if isinstance(workload.px, str) else workload.px
+        counts = count(build(net, num_classes=CLASSES, device="meta"), px, train=True, name=net.name)
+        return _flop_readings(counts, ("activations", "1", counts.activations), ("px", "px", px))
 
     def dependence(self, workload: Dependence, seed: int) -> list[Reading]:
-        return counting.dependence(workload, seed)
+        px = None if workload.px == "auto" else workload.px
+        figures = dependence_of(find(workload.model), batch=workload.batch, px=px, agc=workload.agc, seed=seed)
+        return [
+            reading(name, "px" if name == "px" else "1", "run", "float32 on the CPU", [value])
+            for name, value in figures.items()
+        ]
 
     def now(self) -> float:
         return time.perf_counter()
@@ -240,6 +248,15 @@ def share_of(workload: StepTime) -> int:
     return workload.batch // workload.world_size
 
 
+def shares(batch: int) -> list[int]:
+    """Micro-batches that divide ``batch``, largest first: its power-of-two shares, then divisors of the odd rest."""
+    halves = [batch]
+    while halves[-1] % 2 == 0:
+        halves.append(halves[-1] // 2)
+    odd = halves[-1]
+    return halves + [d for d in range(odd // 2, 0, -1) if odd % d == 0]
+
+
 @functools.cache
 def _software(code: Path) -> Software:
     """Read once: what is loaded stays what it was, whatever is committed meanwhile."""
@@ -278,17 +295,18 @@ def _counts(net: Net, px: int, norm: str) -> list[Reading]:
         UnsupportedWorkload: a net of the catalogue or of timm does not run at that px.
     """
     try:
-        found = count(build(net, num_classes=CLASSES, device="meta", norm=norm), px, train=True, name=net.name)
+        counts = count(build(net, num_classes=CLASSES, device="meta", norm=norm), px, train=True, name=net.name)
     except UnsupportedWorkload:
         if net.source != "factory":
             raise
         return []
+    return _flop_readings(counts)
+
+
+def _flop_readings(counts: Count, *more: tuple[str, str, float]) -> list[Reading]:
+    named = [("macs", "MAC", counts.macs), ("train_macs", "MAC", counts.train_macs), ("params", "1", counts.params)]
     return [
-        reading("macs", "MAC", "run", "flop counter", [found.macs]),
-        *(
-            []
-            if found.train_macs is None
-            else [reading("train_macs", "MAC", "run", "flop counter", [found.train_macs])]
-        ),
-        reading("params", "1", "run", "flop counter", [found.params]),
+        reading(name, unit, "run", "flop counter", [value])
+        for name, unit, value in (*named, *more)
+        if value is not None
     ]

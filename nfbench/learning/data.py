@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from nfbench.catalog.datasets import DATASETS, Dataset, find
 from nfbench.errors import BadData
+from nfbench.units import first_few, plural
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -341,8 +342,8 @@ def read_folders(root: Path, row: Dataset = DATASETS["imagefolder"]) -> Parts[Pi
     if classes != test_classes:
         more, fewer = sorted(set(test_classes) - set(classes)), sorted(set(classes) - set(test_classes))
         differences = [
-            f"only {test_folder.name} has {_listed(more)}" if more else "",
-            f"only train has {_listed(fewer)}" if fewer else "",
+            f"only {test_folder.name} has {first_few(more)}" if more else "",
+            f"only train has {first_few(fewer)}" if fewer else "",
         ]
         raise BadData(
             f"The classes of {root / 'train'} and {test_folder} differ: {'; '.join(filter(None, differences))}.",
@@ -356,10 +357,6 @@ def read_folders(root: Path, row: Dataset = DATASETS["imagefolder"]) -> Parts[Pi
     return Parts(classes, train, test)
 
 
-def _listed(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
-
-
 def _pictures(folder: Path, row: Dataset) -> tuple[tuple[str, ...], Pictures]:
     from torchvision.datasets import ImageFolder
 
@@ -368,8 +365,10 @@ def _pictures(folder: Path, row: Dataset) -> tuple[tuple[str, ...], Pictures]:
     pictures = ImageFolder(str(folder), allow_empty=True)
     filled = {label for _, label in pictures.samples}
     if empty := [name for label, name in enumerate(pictures.classes) if label not in filled]:
-        folders = f"class folder{'s'[: len(empty) != 1]} {_listed(empty)}"
-        raise BadData(f"{folder}: no picture in {folders}.", try_="pictures in each, or without that folder")
+        raise BadData(
+            f"{folder}: no picture in {plural(len(empty), 'class folder')}: {first_few(empty)}.",
+            try_="pictures in each, or without that folder",
+        )
     return tuple(pictures.classes), Pictures(folder, pictures.samples)
 
 
@@ -462,7 +461,8 @@ class PictureSet:
         names, total = self.unreadable(), len(self)
         if len(names) > MOST_UNREADABLE * total:
             raise BadData(
-                f"{len(names):,} of the {total:,} pictures in {self.pictures.folder} cannot be read: {_listed(names)}.",
+                f"{len(names):,} of the {total:,} pictures in {self.pictures.folder} cannot be read: "
+                f"{first_few(names)}.",
                 why=f"At most {MOST_UNREADABLE:.0%} may be.",
                 try_="mend or remove them",
             )

@@ -19,14 +19,10 @@ from nfbench.devices.base import Device
 from nfbench.errors import BadResults, NfbenchError, Stop
 from nfbench.learning.learner import Learner, Sources
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.merged import merged
-from nfbench.measuring.meters.energy import Energy
-from nfbench.measuring.outcome import Keep, Labels, failure, frame, scrubbed
-from nfbench.measuring.watch import Silent, Watch
+from nfbench.measuring.meters import Energy
+from nfbench.measuring.outcome import Keep, Labels, Silent, Watch, begun, failure, merged, scrubbed
 from nfbench.records import Accuracy, Reading, Result, Sampling, Status, reading
-
-NAMED = 5
-"""Images that a result names."""
+from nfbench.units import first_few
 
 EPOCH_UNITS = {"train_time": "s", "data_time": "s", "evaluation_time": "s", "energy": "J"}
 """The readings of an epoch that are no shares or counts, and that each rank has of its own."""
@@ -135,16 +131,7 @@ class Run:
                 of several ranks failed; its row is kept.
             Stop, KeyboardInterrupt: raised again after what was measured has been kept as `interrupted`.
         """
-        result = frame(
-            self.device.machine,
-            self.device.software(self.workload.model),
-            self.workload,
-            self.sampling,
-            seed=self.seed,
-            round=0,
-            turn=0,
-            labels=self.labels,
-        )
+        result = begun(self.device, self.workload, self.sampling, seed=self.seed, labels=self.labels)
         self.result, world, failed = result, self.world, False
         try:
             try:
@@ -307,7 +294,7 @@ class Run:
         scores = learner.scores()
         if unreadable := learner.unreadable():
             self.totals["unreadable_images"] = len(unreadable)
-            self.notes["unreadable"] = ", ".join(unreadable[:NAMED]) + (" …" if len(unreadable) > NAMED else "")
+            self.notes["unreadable"] = first_few(unreadable)
         if self.workload.epochs == 0:
             self.totals |= scores
         return scores

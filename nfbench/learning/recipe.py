@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,6 +20,7 @@ from nfbench.catalog.recipes import RECIPES
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.optimizer import parameter_groups
 from nfbench.records import Accuracy, Augment, RecipeName, Schedule
+from nfbench.units import known
 
 WARMUP_SHARE = 0.1
 LR_BATCH = 256
@@ -217,12 +217,6 @@ def _check_used(workload: Accuracy, optimizer: str, schedule: Schedule) -> None:
 
 
 def _optimizer(name: str) -> str:
-    known = list_optimizers()
-    if name in known:
-        return name
-    near = difflib.get_close_matches(name, known, 1)
-    raise UnsupportedWorkload(
-        f"timm has no optimizer called {name!r}.",
-        why=f"The nearest is {near[0]}." if near else "",
-        try_=f"--optimizer {near[0] if near else 'sgd'}",
-    )
+    what = f"timm has no optimizer called {name!r}."
+    known(name, [*map(str, list_optimizers())], UnsupportedWorkload, what, "--optimizer {}", "sgd")
+    return name

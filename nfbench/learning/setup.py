@@ -32,7 +32,7 @@ from nfbench.learning.feed import (
     stays,
 )
 from nfbench.learning.learner import Sources
-from nfbench.measuring.watch import Watch
+from nfbench.measuring.outcome import Watch
 from nfbench.nets.build import build, px_of
 from nfbench.nets.flops import count
 from nfbench.records import Accuracy, Machine, Reading, RecipeName, Resolved, StepTime, Training, key, reading

@@ -23,7 +23,7 @@ from nfbench.learning.evaluate import Scores, evaluate, evaluating, norms
 from nfbench.learning.feed import mixed_seed, seed_all
 from nfbench.learning.learner import Epoch
 from nfbench.learning.setup import Setup
-from nfbench.measuring.watch import Watch
+from nfbench.measuring.outcome import Watch
 from nfbench.nets import agc
 from nfbench.nets.agc_units import Units, unitwise_norm
 from nfbench.nets.ranked_step import RankedStep

@@ -26,6 +26,7 @@ from nfbench.catalog.models import NETS, Net
 from nfbench.errors import BadWeights, reason
 from nfbench.learning.learner import digest
 from nfbench.nets.build import build, head_names
+from nfbench.units import first_few
 
 PUBLISHED = "published"
 PATIENCE_S = 5.0
@@ -89,7 +90,7 @@ def put(loaded: LoadedWeights, module: nn.Module, net: Net, *, fresh_head: bool)
         differences = ((missing, "missing"), (unexpected, "unexpected"), (misshapen, "of another shape"))
         raise BadWeights(
             f"{loaded.source}: these are weights of another net than {net.name}.",
-            why="\n".join(f"{len(names)} {what}: {_first(names)}." for names, what in differences if names),
+            why="\n".join(f"{len(names)} {what}: {first_few(names, _SHOWN)}." for names, what in differences if names),
             try_="the net that they were trained for: `nfbench models`",
         )
     module.load_state_dict(given, strict=False)
@@ -226,7 +227,7 @@ def _read(path: Path) -> _File:
     shown = _with_tilde(path)
     if path.is_dir():
         inside = sorted(p.name for p in path.iterdir() if p.suffix in (".safetensors", ".pth", ".pt", ".bin"))
-        advice = f"a file in it: {_first(inside)}" if inside else "the path of a .safetensors or .pth file"
+        advice = f"a file in it: {first_few(inside, _SHOWN)}" if inside else "the path of a .safetensors or .pth file"
         raise BadWeights(f"{shown} is a folder, not a file of weights.", try_=advice)
     if not path.exists():
         raise BadWeights(f"There is no file {shown}.", try_=f"--weights {PUBLISHED}, or a .safetensors or .pth file")
@@ -276,10 +277,6 @@ def _unpickled(path: Path) -> object:
 
 def _sides(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "scalar"
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
 
 
 def _with_tilde(path: Path) -> str:

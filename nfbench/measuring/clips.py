@@ -14,10 +14,10 @@ from nfbench.analysis.store import new_id
 from nfbench.devices.base import Clips, Device
 from nfbench.errors import NfbenchError
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.outcome import Keep, Labels, failure, frame
-from nfbench.measuring.watch import Watch
-from nfbench.measuring.window import SOURCES, no_collection
+from nfbench.measuring.outcome import Keep, Labels, Watch, begun, failure
+from nfbench.measuring.window import SOURCES
 from nfbench.records import AgcCost, Reading, Result, Sampling, reading
+from nfbench.units import no_collection
 
 TURN = 0.1
 LEAST_CALLS, MOST_CALLS = 3, 200
@@ -55,7 +55,7 @@ class ClipCosts:
             if not times:
                 return
             self.watch.phase("timing")
-            with no_collection():
+            with no_collection(collect=True):
                 self._turns(clips, described, times)
 
     def _turns(self, clips: Clips, described: dict[AgcCost, list[Reading]], times: dict[AgcCost, list[float]]) -> None:
@@ -121,17 +121,7 @@ class ClipCosts:
         return [after - before for before, after in zip(times[::2], times[1::2], strict=True)]
 
     def _frame(self, workload: AgcCost, turn: int) -> Result:
-        device = self.device
-        return frame(
-            device.machine,
-            device.software(workload.model),
-            workload,
-            self.sampling,
-            seed=self.seed,
-            round=0,
-            turn=turn,
-            labels=self.labels,
-        )
+        return begun(self.device, workload, self.sampling, seed=self.seed, turn=turn, labels=self.labels)
 
     def _left(self, began: float) -> float:
         return self.sampling.max_time - (self.device.now() - began)

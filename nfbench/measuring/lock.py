@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nfbench.devices.world import World
-from nfbench.measuring.watch import Watch
+from nfbench.devices.base import World
+from nfbench.measuring.outcome import Watch
 
 POLL = 0.2
 SHARED = "NFBENCH_SHARED_DEVICE"

@@ -18,16 +18,14 @@ import msgspec
 from nfbench.analysis.stats import median
 from nfbench.devices.base import Device, Steps
 from nfbench.errors import NfbenchError, Stop
-from nfbench.measuring.communication import communication
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.merged import merged
 from nfbench.measuring.meters import meters
-from nfbench.measuring.outcome import Keep, Labels, failure, frame
+from nfbench.measuring.outcome import Keep, Labels, Silent, Watch, begun, failure, merged
 from nfbench.measuring.prepare import Preparation
 from nfbench.measuring.stopping import Reason, block_steps, enough
-from nfbench.measuring.watch import Silent, Watch
-from nfbench.measuring.window import SOURCES, Window, no_collection
+from nfbench.measuring.window import SOURCES, Window, communication
 from nfbench.records import MAX_KEPT_STEPS, Reading, Result, Sampling, Status, StepTime, accumulation_steps
+from nfbench.units import no_collection
 
 LONG_STEP = 1.0
 """Seconds from which a step outlasts any refill of the launch queue, so that none is run for nothing."""
@@ -69,15 +67,8 @@ class Measurement:
         return self._kept(round, 0, self._counted)
 
     def _kept(self, round: int, turn: int, measured: Callable[[Result], Result]) -> Result:
-        result = frame(
-            self.device.machine,
-            self.device.software(self.workload.model),
-            self.workload,
-            self.sampling,
-            seed=self.seed,
-            round=round,
-            turn=turn,
-            labels=self.labels,
+        result = begun(
+            self.device, self.workload, self.sampling, seed=self.seed, round=round, turn=turn, labels=self.labels
         )
         self.window, world, failed = None, self.world, False
         try:
@@ -144,7 +135,7 @@ class Measurement:
         reason: Reason | None = None
         found: list[Reading] = []
         try:
-            with no_collection():
+            with no_collection(collect=True):
                 while reason is None:
                     reason = self._block(window, prepared, began)
             busy = sum(window.block_time) / (device.now() - began)

@@ -1,19 +1,38 @@
-"""The frame of a result, and what a failure becomes in it."""
+"""The frame of a result, what a failure becomes in it, the one result of several ranks, and who looks on."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
+import msgspec
+
+from nfbench.analysis.stats import Estimate
 from nfbench.analysis.store import new_id
-from nfbench.devices.base import Device
-from nfbench.records import SCHEMA_VERSION, Machine, Record, Result, Sampling, Software, Status, Workload
+from nfbench.devices.base import Device, World
+from nfbench.records import (
+    SCHEMA_VERSION,
+    Machine,
+    Reading,
+    Record,
+    Result,
+    Sampling,
+    Software,
+    Status,
+    Workload,
+    from_json,
+    to_json,
+)
 
 Keep = Callable[[Result], None]
 LONGEST_MESSAGE = 500
 _PATH = re.compile(r"(?<![\w./\\])(?:[A-Za-z]:|~)?(?:[/\\][^\s/\\:'\"]+)+[/\\](?=[^\s/\\])")
+_PREFIX = re.compile(r"(?:[\w-]+=)?(?:imagefolder:)?")
+"""What stands before the value in one word of a command: ``--dataset=imagefolder:``."""
 _UUID = re.compile(r"\b(?:(?:GPU|MIG)-)?[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
 
 
@@ -56,6 +75,29 @@ def frame(
     )
 
 
+def begun(
+    device: Device,
+    workload: Workload,
+    sampling: Sampling,
+    *,
+    seed: int,
+    round: int = 0,
+    turn: int = 0,
+    labels: Labels | None = None,
+) -> Result:
+    """The `frame` of a result of this process's ``device``."""
+    return frame(
+        device.machine,
+        device.software(workload.model),
+        workload,
+        sampling,
+        seed=seed,
+        round=round,
+        turn=turn,
+        labels=labels or Labels(),
+    )
+
+
 def failure(error: Exception, device: Device) -> tuple[Status, str]:
     """The status and message that ``error`` gives a result."""
     lines = str(error).strip().splitlines() or [""]
@@ -68,3 +110,119 @@ def scrubbed(message: str) -> str:
     home = str(Path.home())
     message = _PATH.sub("", message.replace(home, "~") if len(home) > 1 else message)
     return _UUID.sub("…", message)[:LONGEST_MESSAGE]
+
+
+SHARED = frozenset(
+    {
+        "macs",
+        "train_macs",
+        "params",
+        "steps",
+        "passes",
+        "operators",
+        "saved_bytes",
+        "inspected_images",
+        "zero_gradients",
+        "clipped_units",
+        "nonfinite_units",
+        "skipped_updates",
+        "gradient_bytes",
+    }
+)
+"""What is the same on every rank by its nature, and stands once: counts, and what is read off reduced gradients."""
+
+
+def _of_each(name: str) -> bool:
+    return name not in SHARED
+
+
+def merged(world: World, result: Result, of_each: Callable[[str], bool] = _of_each) -> Result:
+    """On rank 0 the result of all ranks, with those readings of others that are ``of_each``; on others ``result``.
+
+    It is `diverged` where one is. Throttling of any card counts; machines that differ are named in a note.
+    """
+    if world.size == 1:
+        return result
+    found = [from_json(line) for line in world.gather(to_json(result))]
+    if not found:
+        return result
+    readings: list[Reading] = list(result.readings)
+    for rank, other in enumerate(found[1:], 1):
+        readings += [msgspec.structs.replace(r, rank=rank) for r in other.readings if of_each(r.name)]
+    throttle = sorted({reason for other in found for reason in other.conditions.throttle})
+    names = dict.fromkeys(other.machine.name for other in found)
+    notes = result.notes if len(names) == 1 else {**result.notes, "machines": ", ".join(names)}
+    return msgspec.structs.replace(
+        result,
+        status=next((other.status for other in found if other.status != "ok"), result.status),
+        conditions=msgspec.structs.replace(result.conditions, throttle=tuple(throttle)),
+        notes=notes,
+        readings=tuple(readings),
+    )
+
+
+class Watch(Protocol):
+    """Told what runs. Nothing it does may reach into a timed block."""
+
+    def phase(self, what: str) -> None:
+        """What runs now, in words."""
+
+    def progress(self, steps: int, estimate: Estimate, left: float) -> None:
+        """Steps counted, the running step time, and the seconds left to the cap."""
+
+    def going(self, text: str) -> None:
+        """How far a long piece of work is; may be passed over."""
+
+    def note(self, text: str) -> None:
+        """Something the user should read, kept on the screen."""
+
+    def waits(self, text: str) -> None:
+        """Nothing goes on, for the reason given, until anything else is told."""
+
+    def failed(self, error: Exception, result: Result) -> None:
+        """The workload failed; ``result`` is the row that will say so."""
+
+
+class Silent:
+    """Looks away."""
+
+    def phase(self, what: str) -> None:
+        return None
+
+    def progress(self, steps: int, estimate: Estimate, left: float) -> None:
+        return None
+
+    def going(self, text: str) -> None:
+        return None
+
+    def note(self, text: str) -> None:
+        return None
+
+    def waits(self, text: str) -> None:
+        self.note(text)
+
+    def failed(self, error: Exception, result: Result) -> None:
+        return None
+
+
+def typed(words: Iterable[str]) -> str:
+    """The command of these ``words`` fit to be stored: a path is given by its last component, and neither the home
+    folder nor a UUID nor the address of a cluster is in it."""
+    home = str(Path.home())
+    stored: list[str] = []
+    flag = ""
+    for word in words:
+        prefix = "" if (match := _PREFIX.match(word)) is None else match[0]
+        flag = prefix.partition("=")[0] if prefix.startswith("--") else flag
+        value = word[len(prefix) :]
+        value = value.replace(home, "~") if len(home) > 1 else value
+        parts = re.split(r"[/\\]", value)
+        # "origin/main" is no path
+        ref = flag == "--against" and parts[0] not in ("", "~", "..")
+        if flag == "--ray" and value != "auto":
+            value = "ADDRESS"
+        elif not ref:
+            value = next((part for part in reversed(parts) if part), value)
+        stored.append(_UUID.sub("…", prefix + value))
+        flag = word
+    return shlex.join(stored)

@@ -6,9 +6,9 @@ import msgspec
 
 from nfbench.analysis.stats import apart, median
 from nfbench.devices.base import Device, Steps
+from nfbench.measuring.outcome import Watch
 from nfbench.measuring.stopping import block_steps, short_passes, steady, whole_steps_fit
-from nfbench.measuring.watch import Watch
-from nfbench.measuring.window import SOURCES, Window, no_collection
+from nfbench.measuring.window import SOURCES, Window
 from nfbench.records import (
     MAX_KEPT_STEPS,
     Layout,
@@ -19,6 +19,7 @@ from nfbench.records import (
     accumulation_steps,
     reading,
 )
+from nfbench.units import no_collection
 
 TRIAL_SHARE = 0.1
 WARM_UP_SHARE = 0.2
@@ -186,7 +187,7 @@ class Preparation:
         self.watch.phase("warming up")
         began, cap = self.device.now(), WARM_UP_SHARE * self.sampling.max_time
         window = Window(self.device, steps, self.passes, self.passes)
-        with no_collection():
+        with no_collection(collect=True):
             while steps_now := self.world.agree(self._warm_up_steps(window, cap - (self.device.now() - began))):
                 window.block(steps_now, refills=0)
                 self.step_time = median(window.step[-max(3, len(window.step) // 3) :]).value

@@ -8,30 +8,22 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from typing import cast
 
 from nfbench.analysis.stats import Estimate, composed, composed_parts, median
-from nfbench.devices.base import Device, Steps
-from nfbench.records import MAX_KEPT_STEPS, Phase, Reading, Scope, reading
+from nfbench.devices.base import Device, Reduced, Steps
+from nfbench.records import MAX_KEPT_STEPS, Phase, Reading, Sampling, Scope, reading
+from nfbench.units import no_collection
 
 SOURCES = {"cuda": "cuda events", "cpu": "perf_counter", "fake": "fake"}
 """Where the stamps of each kind of device come from."""
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Python's garbage collector is off inside, whatever happens."""
-    enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+MOST_REDUCTIONS, LEAST_REDUCTIONS = 20, 3
+REDUCING_SHARE = 0.05
+"""Of the cap on the whole timing, for reductions and for steps without."""
+FIRST_REDUCTIONS = 2
+"""Those that only make connections and buffers."""
 
 
 class Window:
@@ -136,3 +128,51 @@ class Window:
         if tail:
             found.append(reading("tail", "s", "block", "host clock", self.tail[:MAX_KEPT_STEPS]))
         return found
+
+
+def communication(device: Device, steps: Steps, passes: int, step_time: float, sampling: Sampling) -> list[Reading]:
+    """Time what reducing the gradients over the ranks takes, by itself and of a step that does without.
+
+    `all_reduce` (s), of as many bytes as the gradients have and of nothing else; `unsynchronized_step` (s), of
+    updates of ``passes`` passes whose gradients stay on their rank; `gradient_bytes` (B).
+
+    The weights of the ranks are no longer the same afterwards. With ``sync_batch`` the statistics of the batches are
+    still exchanged in both passes.
+    """
+    world, source = device.world, SOURCES[device.machine.device]
+    reduced = cast(Reduced, steps)
+    with no_collection(collect=True):
+        once = _reductions(device, reduced, FIRST_REDUCTIONS)[-1]
+        reductions = _reductions(device, reduced, world.agree(_fitting(once, sampling)))
+        window = Window(device, cast(Steps, _Alone(reduced)), passes, passes)
+        window.block(world.agree(_fitting(step_time, sampling)))
+    return [
+        reading("gradient_bytes", "B", "step", "count", [reduced.gradient_bytes()]),
+        reading("all_reduce", "s", "step", source, reductions),
+        reading("unsynchronized_step", "s", "step", source, window.step),
+    ]
+
+
+def _fitting(seconds: float, sampling: Sampling) -> int:
+    return max(LEAST_REDUCTIONS, min(MOST_REDUCTIONS, int(REDUCING_SHARE * sampling.max_time / max(seconds, 1e-6))))
+
+
+def _reductions(device: Device, steps: Reduced, count: int) -> list[float]:
+    recorder = device.recorder(1 + count)
+    device.synchronize()
+    # who comes late is not what is timed here
+    device.world.barrier()
+    recorder.stamp()
+    for _ in range(count):
+        steps.reduce()
+        recorder.stamp()
+    device.synchronize()
+    times = recorder.times()
+    return [b - a for a, b in itertools.pairwise(times)]
+
+
+class _Alone:
+    """Steps whose update reduces nothing."""
+
+    def __init__(self, steps: Reduced) -> None:
+        self.phases, self.update = steps.phases, steps.alone

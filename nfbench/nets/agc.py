@@ -9,7 +9,6 @@ G · max_norm / max(‖G‖, 1e-6).
 
 from __future__ import annotations
 
-import difflib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from nfbench.nets import agc_fused
 from nfbench.nets.agc_units import LEAST_NORM, SPARSE, Clip, Units, foreach, unitwise_norm
 from nfbench.nets.build import head_names
+from nfbench.units import nearest
 
 __all__ = [
     "DEFAULT_CLIPPING",
@@ -168,7 +168,7 @@ def agc_parameters(model: nn.Module, ignore: Iterable[str] | None = None) -> lis
     known = [*(n for n, _ in model.named_modules() if n), *(n for n, _ in model.named_parameters())]
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1, 0.3) or known[-1:]
+            near = nearest(name, known, cutoff=0.3) or known[-1:]
             raise ValueError(
                 f"The model has no module or parameter called {name!r}. The nearest is {', '.join(near)}; "
                 "`[name for name, _ in model.named_modules()]` lists them all."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, cast, get_args
 
 import timm
@@ -15,6 +14,7 @@ from nfbench.catalog.models import Net, call_factory, factory_example, find, fol
 from nfbench.errors import UnknownModel, UnsupportedWorkload, reason
 from nfbench.nets.norm import Kind, with_norm
 from nfbench.nets.twin import batchnorm_twin
+from nfbench.units import nearest
 
 DEFAULT_PX = 224
 
@@ -140,7 +140,7 @@ def _timm_name(name: str) -> str:
     if not timm.is_model(base):
         spelled = {fold(known): known for known in timm.list_models()}
         if fold(base) not in spelled:
-            near = [spelled[n] for n in difflib.get_close_matches(fold(base), spelled, n=3)]
+            near = [spelled[n] for n in nearest(fold(base), spelled, 3)]
             raise UnknownModel(
                 f"timm {timm.__version__} has no model called {base!r}.",
                 why=f"The nearest: {', '.join(near)}." if near else "None of its names is near it.",

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from nfbench import units
-from nfbench.analysis import accuracy
-from nfbench.analysis.columns import grouped
+from nfbench.analysis import training_runs
+from nfbench.analysis.query import grouped
 from nfbench.analysis.rows import Row
 from nfbench.records import Result
 from nfbench.showing import tables
@@ -166,9 +166,9 @@ def laid(rows: Sequence[Row]) -> Laid:
 
 def epochs(results: Sequence[Result], format: Format) -> str:
     """One line an epoch: of one result, or the mean over several, such as seeds. CSV and JSON hold all, raw."""
-    rows = accuracy.epochs(results)
+    rows = training_runs.epochs(results)
     if format in ("csv", "json"):
-        keys = ("epoch", "runs", "throughput", "data_share", "gap", *accuracy.EPOCH)
+        keys = ("epoch", "runs", "throughput", "data_share", "gap", *training_runs.EPOCH)
         return render(keyed(keys), rows, format)
     columns = [c for c in telling(_EPOCH, rows) if c.key != "runs" or _differ(rows, "runs")]
     title = f"Each epoch, means of {len(results)} runs" if len(results) > 1 else None
@@ -203,7 +203,7 @@ def on_front(rows: Sequence[Row], cost: str) -> list[Row]:
     and weights. A row that lacks the cost or a top-1 has none and stands last."""
     key = COSTS[cost][0]
     places = grouped(rows, ("machine", "dataset", "px", "test_px", "weights"))
-    best = {id(row) for place in places for row in accuracy.front(place, key)}
+    best = {id(row) for place in places for row in training_runs.front(place, key)}
     ordered = sorted(rows, key=lambda row: (not _has([row], key, "top1"), row.get(key, 0.0)))
     return [row | ({"front": id(row) in best} if _has([row], key, "top1") else {}) for row in ordered]
 
@@ -229,7 +229,7 @@ def _title(row: Row, above: Sequence[str]) -> str:
 def _tells_apart(rows: Sequence[Row], key: str) -> bool:
     """Whether a setting tells rows apart that nothing else does."""
     if key == "norm":
-        return any(row.get("norm") != accuracy.norm_of(row["model"]) for row in rows)
+        return any(row.get("norm") != training_runs.norm_of(row["model"]) for row in rows)
     if key == "test_px":
         return _differ(rows, key) or any(row.get(key) != row.get("px") for row in rows)
     if key == "agc_impl":

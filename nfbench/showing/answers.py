@@ -5,21 +5,28 @@ Which of them there are follows from the results and from the figures that the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from nfbench.analysis import claims, compare, sweeps
-from nfbench.analysis.claims import Verdict
-from nfbench.analysis.columns import short
-from nfbench.analysis.rows import quiet
-from nfbench.records import Result
+from nfbench import units
+from nfbench.analysis import claims, sweeps, turn_ratios
+from nfbench.analysis.claims import Verdict, reduced
+from nfbench.analysis.rows import CLIP_BASELINE, Row, clip_shares, machine_names, quiet, settings_in_words
+from nfbench.analysis.training_runs import norm_of
+from nfbench.analysis.turn_ratios import Ratio
+from nfbench.catalog import published
+from nfbench.catalog.models import find
+from nfbench.errors import UnknownModel
+from nfbench.records import Machine, Result, StepTime, key
 from nfbench.showing import accuracy as show_accuracy
 from nfbench.showing import claims as show_claims
-from nfbench.showing import sweep_answers, views
+from nfbench.showing import comparison, views
 from nfbench.showing import sweeps as show_sweeps
+from nfbench.showing.figures.style import plain
 from nfbench.showing.study import Shown, shown
 from nfbench.showing.tables import Format
 from nfbench.studies.study import Study
+from nfbench.units import shorten
 
 CLAIMS = "claims"
 """The study whose results are judged claim by claim."""
@@ -85,16 +92,16 @@ def verdicts(results: Sequence[Result], noisy: bool = False) -> list[list[Verdic
 
 def sentences(name: str, seen: Shown) -> list[str]:
     """The answers, one a line; noisy steps are in none, and where that leaves no ratio it is said."""
-    noisy = list(dict.fromkeys(short(row["model"]) for row in seen.steps if "noisy" in row))
+    noisy = list(dict.fromkeys(shorten(row["model"]) for row in seen.steps if "noisy" in row))
     seen = seen.quiet()
     if name == CLAIMS:
         return [show_claims.summary(each) for each in verdicts(seen.results, seen.noisy)]
     machines = dict.fromkeys(ratio.net.machine for ratio in seen.ratios)
-    found = [compare.sentence([r for r in seen.ratios if r.net.machine == machine]) for machine in machines]
-    found += sweep_answers.cost_of_clip(seen)
+    found = [turn_ratios.sentence([r for r in seen.ratios if r.net.machine == machine]) for machine in machines]
+    found += cost_of_clip(seen)
     # the sweeps of a batch or a threshold have a sentence of their own
     if several(seen._replace(steps=[]), "batch"):
-        found += sweep_answers.over_batches(seen)
+        found += over_batches(seen)
     swept = several(seen, "batch") or several(seen, "agc", steps=False)
     if seen.trained and not swept and (answer := show_accuracy.answer(show_accuracy.on_front(seen.trained, "macs"))):
         found.append(answer)
@@ -134,3 +141,282 @@ def several(seen: Shown, name: str, steps: bool = True) -> bool:
     for row in [*(seen.steps if steps else ()), *seen.trained]:
         values.setdefault(row["model"], set()).add(row.get(name))
     return any(len(found) > 1 for found in values.values())
+
+
+_NAME = 60
+"""Characters of a net."""
+_FEW = 2
+"""Thresholds of a net up to which it is no sweep of them: with the clip and without."""
+
+
+def cost_of_clip(seen: Shown) -> list[str]:
+    """What share of a step the clip takes at each batch, and how many times as long timm's loop takes: a line a
+    machine, of the quickest clip of each net."""
+    found = []
+    for machine, name in _machines(seen):
+        rows = [row for row in seen.clips if row.get("machine") == name]
+        steps = [row for row in clip_shares(seen.steps) if row.get("machine") == name]
+        shares, loops = list[str](), list[str]()
+        for net in dict.fromkeys(row["model"] for row in rows):
+            own = [row for row in rows if row["model"] == net and row["impl"] != CLIP_BASELINE and "time" in row]
+            if not own:
+                continue
+            impl = min(own, key=lambda row: (-row["clipped"], row["time"]))["impl"]
+            shares += _shares(impl, net, [row for row in steps if row["model"] == net])
+            loops += _loops(net, [row for row in own if row["impl"] == impl and "speedup" in row])
+        parts = ["; ".join(shares), f"{CLIP_BASELINE}'s loop takes {'; '.join(loops)}" if loops else ""]
+        if said := ". ".join(filter(None, parts)):
+            found.append(turn_ratios.on(machine, None, said))
+    return found
+
+
+def _shares(impl: str, net: str, steps: Sequence[Row]) -> list[str]:
+    """ "the clip by foreach is 4.2 % of nfnet-f0's step at batch 1 and 1.5 % at batch 4"."""
+    own = sorted((row for row in steps if row.get("agc_impl") == impl), key=lambda row: int(row["batch"]))
+    each = [f"{units.percent(row['share'], 2)} at batch {row['batch']}" for row in own]
+    if not each:
+        return []
+    first, *others = [each[0].replace(" at", f" of {plain(net, _NAME)}'s step at", 1), *each[1:]]
+    return [f"the clip by {impl} is {' and '.join([first, *others])}"]
+
+
+def _loops(net: str, rows: Sequence[Row]) -> list[str]:
+    """ "3.71 times as long on nfnet-f0 with 0 % of the units over their limit, 2.68 with 100 %"."""
+    ordered = sorted(rows, key=lambda row: float(row["clipped"]))
+    # between none and all it is between
+    ends = ordered[:: max(1, len(ordered) - 1)]
+    times = [units.interval(row["speedup"], None, None) for row in ends]
+    limits = [units.percent(row["clipped"]) for row in ends]
+    if not ends:
+        return []
+    first = f"{times[0]} times as long on {plain(net, _NAME)} with {limits[0]} of the units over their limit"
+    return [", ".join([first, *(f"{time} with {limit}" for time, limit in zip(times[1:], limits[1:], strict=True))])]
+
+
+def over_batches(seen: Shown) -> list[str]:
+    """The top-1 of each net at its smallest and at its largest batch, and whether they are told apart: a line a machine
+    and data set."""
+    found: list[str] = []
+    if any(len(limits) > _FEW for limits in _limits(seen).values()):
+        # that is a sweep of thresholds, which has an answer of its own
+        return found
+    rows = [row for row in sweeps.records(sweeps.batch_sweep([], seen.trained)) if "batch" in row]
+    for machine, name in _machines(seen):
+        own = [row for row in rows if row.get("machine") == name]
+        for dataset in dict.fromkeys(str(row["dataset"]) for row in own if "dataset" in row):
+            there = [row for row in own if str(row.get("dataset")) == dataset]
+            nets = dict.fromkeys(str(row["net"]) for row in there)
+            parts = [_ends([row for row in there if row["net"] == net]) for net in nets]
+            if said := [part for part in parts if part]:
+                found.append(turn_ratios.on(machine, None, f"top-1 on {plain(dataset, 40)} of {'; '.join(said)}"))
+    return found
+
+
+def _limits(seen: Shown) -> dict[str, set[object]]:
+    """The thresholds of each model."""
+    found: dict[str, set[object]] = {}
+    for row in seen.trained:
+        found.setdefault(row["model"], set()).add(row.get("agc"))
+    return found
+
+
+def _ends(rows: Sequence[Row]) -> str:
+    """ "tiny-resnet: 91 ± 2 % at batch 4 and 74 ± 3 % at 32, which is lower"; empty of a single batch."""
+    ordered = sorted(rows, key=lambda row: int(row["batch"]))
+    small, large = ordered[0], ordered[-1]
+    if small["batch"] == large["batch"]:
+        return ""
+    ends = f"{_top1(small)} at batch {small['batch']} and {_top1(large)} at {large['batch']}"
+    return f"{plain(str(small['net']), _NAME)}: {ends}{_apart(small, large)}"
+
+
+def _top1(row: Row) -> str:
+    """The cell of a table, worded for a sentence: "35 ± 26 % (1 of 5 diverged)"."""
+    aside, _, value = sweeps.top1(row).rpartition("; ")
+    value = value.replace("diverged at", "diverged at update")
+    return f"{value} ({aside})" if aside else value
+
+
+def _apart(small: Row, large: Row) -> str:
+    if not all(key in row for row in (small, large) for key in ("top1_low", "top1_high")):
+        return ""
+    if large["top1_high"] < small["top1_low"]:
+        return ", which is lower"
+    return ", which is higher" if large["top1_low"] > small["top1_high"] else ", not told apart"
+
+
+def _machines(seen: Shown) -> Iterator[tuple[Machine, str]]:
+    """Each machine with the name that its rows bear."""
+    yield from machine_names(r.machine for r in seen.results).items()
+
+
+FAKE = "These are figures of the fake device, which times nothing."
+_PAIR = ("nfnet-f1", "efficientnet-b7")
+_OWN = "λ 0.01"
+"""What `auto` is for a net without normalization."""
+_SPELT = {"nfnet": "NFNet", "efficientnet": "EfficientNet", "nf": "NF", "bn": "BN", "resnet": "ResNet"}
+
+
+def answer(seen: Shown, claims: str = "") -> str:
+    """The answer of what was ``seen`` on one device; ``claims`` is the verdicts' summary, which stands in for one."""
+    machine = seen.results[-1].machine
+    if machine.device == "fake":
+        return FAKE
+    if (ratio := headline(seen.ratios)) is not None:
+        return sentence(ratio)
+    machines = {r.machine for r in seen.results}
+    if len(machines) == 1 and (best := show_accuracy.answer(show_accuracy.on_front(seen.trained, "macs"))):
+        return turn_ratios.on(machine, None, best[:1].lower() + best[1:].rstrip("."))
+    if claims:
+        return claims
+    rows = {"step time": seen.steps, "training result": seen.trained, "clip": seen.clips, "count": seen.counted}
+    counts = [f"{len(of)} {what}{'s'[: len(of) != 1]}" for what, of in rows.items() if of]
+    if noisy := sum("noisy" in row for row in seen.steps):
+        counts[0] += f" ({noisy} noisy)"
+    nets = len({r.workload.model for r in seen.results})
+    text = f"{' and '.join(counts) or 'nothing'} of {nets} net{'s'[: nets != 1]}, and no ratio measured in turns"
+    return turn_ratios.on(machine, None, text)
+
+
+def doubts(seen: Shown) -> list[str]:
+    """What is doubtful about the ratio in the `answer`."""
+    if seen.results[-1].machine.device == "fake" or (ratio := headline(seen.ratios)) is None:
+        return []
+    return list(map(str, comparison.findings(ratio, ratio.net.sampling.within)))
+
+
+def headline(ratios: Sequence[Ratio]) -> Ratio | None:
+    """The ratio of a normalizer-free net to one with batch normalization that says most, the former on top.
+
+    Batches and ranks that both sides share go before others; then NFNet-F1 to EfficientNet-B7, the paper's own; then
+    what it reports of; full-size nets and images before small ones; a net with its own λ before one with another; of
+    one pair the newest software; of equals one that is clear of 1, and then the one with the most turns.
+    """
+    turned = [ratio for ratio in map(_normalizer_free_first, ratios) if ratio is not None]
+
+    def pair(ratio: Ratio) -> tuple[str, str]:
+        return key(ratio.net.workload), key(ratio.baseline.workload)
+
+    def last(ratio: Ratio) -> str:
+        return max(ratio.net.start, ratio.baseline.start)
+
+    newest = {pair(ratio): last(ratio) for ratio in sorted(turned, key=last)}
+
+    def rank(ratio: Ratio) -> tuple[bool | int, ...]:
+        models = turn_ratios.catalogued(ratio.net.workload.model), turn_ratios.catalogued(ratio.baseline.workload.model)
+        return (
+            len({(r.step.batch, r.step.world_size) for r in ratio[:2]}) > 1,
+            models != _PAIR,
+            not published.ratios(*models),
+            bool(reduced(*ratio[:2])),
+            bool(_other_clip(ratio)),
+            last(ratio) < newest[pair(ratio)],
+            not _clear(ratio),
+            -ratio.turns,
+        )
+
+    return min(turned, key=rank, default=None)
+
+
+def _other_clip(ratio: Ratio) -> str:
+    """The λ of the normalizer-free net, "λ none", where it is not its own, at which the paper's clip."""
+    return next((part for part in settings_in_words(ratio.net.workload) if part.startswith("λ ") and part != _OWN), "")
+
+
+def _clear(ratio: Ratio) -> bool:
+    """Whether the whole interval is on one side of 1."""
+    _, low, high = ratio.speedup
+    return low is not None and high is not None and not low <= 1 <= high
+
+
+def sentence(ratio: Ratio) -> str:
+    """ "On NVIDIA H200, bf16: NFNet-F1 trains 5.2 ± 0.1 times as fast as EfficientNet-B7 (…); the paper says 8.81 on
+    TPUv3". Of an interval that reaches over 1 it names neither net as the faster one."""
+    precisions = {r.resolved.precision for r in (ratio.net, ratio.baseline) if r.resolved is not None}
+    precision = precisions.pop() if len(precisions) == 1 else None
+    shown = units.interval(*ratio.speedup)
+    # a step of one batch against a step of another is no speed
+    images = ratio.net.step.batch == ratio.baseline.step.batch
+    net, baseline = (spelt(name) for name in _named(ratio))
+    if ratio.no_interval:
+        text = f"{net} against {baseline}: {shown} times as fast, without an interval"
+    elif ratio.open:
+        does = "trains" if images else "takes steps"
+        text = f"cannot tell which {does} faster, {net} or {baseline}: {shown} times"
+    elif not _clear(ratio):
+        does = "train" if images else "take steps"
+        text = f"{net} and {baseline} {does} about equally fast, {shown} times"
+    else:
+        does = "trains {} times as fast as" if images else "takes steps {} times as fast as those of"
+        text = f"{net} {does.format(shown)} {baseline}"
+    text += f" ({turn_ratios.circumstances(ratio, precision is None)})"
+    return turn_ratios.on(ratio.net.machine, precision, text + _paper(ratio))
+
+
+def _named(ratio: Ratio) -> tuple[str, str]:
+    """The two nets as `turn_ratios.named` tells them, each also with a λ that both have and that is not its own."""
+    names = []
+    for name, result in zip(turn_ratios.named(ratio), ratio[:2], strict=True):
+        own = "λ none" if _norm(result) == "batch" else _OWN
+        settings = name.partition(" with ")[2].split(", ")
+        clip = [s for s in settings_in_words(result.workload) if s.startswith("λ ") and s != own and s not in settings]
+        more = ", ".join(clip)
+        names.append(f"{name}{', ' if settings[0] else ' with '}{more}" if more else name)
+    return names[0], names[1]
+
+
+def _paper(ratio: Ratio) -> str:
+    """What the paper says about the same pair, and where its step was another."""
+    reported = turn_ratios.reported(ratio.net, ratio.baseline)
+    places = {"TPUv3": "on TPUv3", "V100": "on V100"}
+    values = {
+        places.get(r.source.rpartition(" ")[2], "in its text"): units.significant(r.value)
+        for r in reported
+        if r.source.startswith(("Brock", published.PAPER))
+    }
+    if not values:
+        return ""
+    # its figures come from measurements, its text from one of them
+    ordered = sorted(values, key=lambda place: place == "in its text")
+    theirs = all(r.step.batch == 32 * r.step.world_size and _full(r) for r in (ratio.net, ratio.baseline))
+    where = ", with its clip on" if _other_clip(ratio) else ""
+    where += "" if theirs else ", at batch 32 a device and the px that each net trains at"
+    return f"; the paper says {', '.join(f'{values[place]} {place}' for place in ordered)}{where}"
+
+
+def _full(result: Result) -> bool:
+    try:
+        return result.resolved is not None and result.resolved.px == find(result.workload.model).train_px
+    except UnknownModel:
+        return False
+
+
+def _normalizer_free_first(ratio: Ratio) -> Ratio | None:
+    norms = [_norm(r) for r in (ratio.net, ratio.baseline)]
+    if norms == ["none", "batch"]:
+        return ratio
+    if norms == ["batch", "none"]:
+        return ratio._replace(net=ratio.baseline, baseline=ratio.net, estimate=ratio.speedup)
+    return None
+
+
+def _norm(result: Result) -> str | None:
+    """What a net normalizes with; None where that is not known to be its own."""
+    asked = result.workload.norm if isinstance(result.workload, StepTime) else "auto"
+    built = norm_of(result.workload.model)
+    return built if asked in ("auto", built) else None
+
+
+def spelt(model: str) -> str:
+    """A net as its authors write it: "nfnet-f1" → "NFNet-F1"; a name that is not the catalogue's stays."""
+    name, _, rest = model.partition(" ")
+    try:
+        find(name)
+    except UnknownModel:
+        return model
+    parts = []
+    for part in name.split("-"):
+        word = part.rstrip("0123456789")
+        short = len(part) == 2 and part[1].isdigit()
+        parts.append(_SPELT[word] + part[len(word) :] if word in _SPELT else part.upper() if short else part)
+    return "-".join(parts) + (f" {rest}" if rest else "")

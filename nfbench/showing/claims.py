@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nfbench import units
-from nfbench.analysis import compare
+from nfbench.analysis import turn_ratios
 from nfbench.analysis.claims import Outcome, Verdict
 from nfbench.analysis.rows import machine_names
 from nfbench.showing.tables import Column, Format, render
@@ -61,7 +61,7 @@ def summary(verdicts: Sequence[Verdict]) -> str:
         f"{n} {several if n > 1 else singular.get(v, v)}" for v, several in _WORDS.items() if (n := counts[v])
     )
     machine = next((v.machine for v in verdicts if v.machine is not None), None)
-    return compare.on(machine, None, text) if machine is not None else f"Nothing was measured: {text}."
+    return turn_ratios.on(machine, None, text) if machine is not None else f"Nothing was measured: {text}."
 
 
 def rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nfbench import units
-from nfbench.analysis import clips
-from nfbench.analysis.rows import Row
+from nfbench.analysis.rows import Row, clip_shares
 from nfbench.showing import tables
 from nfbench.showing.results import count, si
 from nfbench.showing.tables import Column, Laid, keyed, telling, with_ends
@@ -59,7 +58,7 @@ RAW = keyed(_RAW.split())
 
 def laid(rows: Sequence[Row], steps: Sequence[Row]) -> list[Laid]:
     """The tables for a person of clips and of ``steps``, of which each is left out where it has no row."""
-    parts = ("The clip by itself", CLIPS, rows), ("The clip in a step", STEPS, clips.shares(steps))
+    parts = ("The clip by itself", CLIPS, rows), ("The clip in a step", STEPS, clip_shares(steps))
     return [Laid(telling(columns, part), part, title) for title, columns, part in parts if part]
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nfbench import units
-from nfbench.analysis import compare
-from nfbench.analysis.compare import Ratio
+from nfbench.analysis import turn_ratios
 from nfbench.analysis.findings import Finding
-from nfbench.analysis.rows import Row
+from nfbench.analysis.rows import Row, machine_names, software_name
+from nfbench.analysis.turn_ratios import FEW_ROUNDS, Ratio, named, where
 from nfbench.catalog import published
-from nfbench.showing.names import labels
-from nfbench.showing.ratios import times
+from nfbench.records import StepTime
+from nfbench.showing import tables
 from nfbench.showing.results import IMPLEMENTATION, SETTINGS, si, step_time
-from nfbench.showing.tables import Column, Format, keyed, plain, render, telling
+from nfbench.showing.tables import Column, Format, Laid, keyed, plain, render, telling, with_ends
 
 _DIFFERING = tuple(c for c in (*SETTINGS, *IMPLEMENTATION) if c.key != "model")
 
@@ -56,7 +56,7 @@ def _line(row: Row, first: Row, ratio: Ratio | None) -> Row:
     line = {**row, "differs": "; ".join(differences(first, row)) or None}
     if ratio is None:
         return line
-    if reported := compare.reported(ratio.net, ratio.baseline):
+    if reported := turn_ratios.reported(ratio.net, ratio.baseline):
         line |= {"reported": [r._asdict() for r in reported], "reported_text": _paper(reported) or "see below"}
     speedup = ratio.speedup
     line |= {"speedup": speedup.value, "speedup_low": speedup.low, "speedup_high": speedup.high}
@@ -89,7 +89,7 @@ def sentence(ratios: Sequence[Ratio]) -> str:
     assert first.resolved is not None
     precisions = {r.resolved.precision for ratio in ratios for r in (ratio.net, ratio.baseline) if r.resolved}
     clauses = [_clause(ratio, len(precisions) > 1) for ratio in ratios]
-    return compare.on(first.machine, first.resolved.precision if len(precisions) == 1 else None, "; ".join(clauses))
+    return turn_ratios.on(first.machine, first.resolved.precision if len(precisions) == 1 else None, "; ".join(clauses))
 
 
 def _clause(ratio: Ratio, with_precision: bool) -> str:
@@ -97,11 +97,11 @@ def _clause(ratio: Ratio, with_precision: bool) -> str:
     few = f"; {ratio.no_interval}" if ratio.no_interval else ""
     text = (
         f"a step of {names[0]} is {units.interval(*ratio.speedup)} times as fast as one of {names[1]} "
-        f"({compare.where(ratio, with_precision)}{few})"
+        f"({turn_ratios.where(ratio, with_precision)}{few})"
     )
     if ratio.open:
         text += ", which does not tell the faster one"
-    if reported := _paper(compare.reported(ratio.net, ratio.baseline)):
+    if reported := _paper(turn_ratios.reported(ratio.net, ratio.baseline)):
         text += f", where the paper reports {reported}"
     return text
 
@@ -110,8 +110,8 @@ def reported(ratios: Sequence[Ratio]) -> list[str]:
     """Every reported figure of the same pairs, with its source: a line a pair."""
     lines = []
     for ratio in ratios:
-        names = [compare.catalogued(r.workload.model) for r in (ratio.net, ratio.baseline)]
-        if found := compare.reported(ratio.net, ratio.baseline):
+        names = [turn_ratios.catalogued(r.workload.model) for r in (ratio.net, ratio.baseline)]
+        if found := turn_ratios.reported(ratio.net, ratio.baseline):
             figures = "; ".join(f"{units.significant(r.value, 3)} ({r.source})" for r in found)
             lines.append(f"Reported for {' against '.join(names)} (the paper at batch 32 a device): {figures}")
     return lines
@@ -136,3 +136,75 @@ def findings(ratio: Ratio, within: float) -> list[Finding]:
         text = f"{names}: {ratio.voided} turn{'s'[: ratio.voided != 1]} left out, the GPU was slowed down."
         found.append(Finding("void_turns", text, "Cool it or lock its clocks, and compare again."))
     return found
+
+
+def times(row: tables.Row) -> str:
+    """How many times as fast, with the interval, or why there is none: a row of `rows` in words."""
+    value, low, high = with_ends(row, "speedup")
+    if value is None:
+        return units.ABSENT
+    return units.interval(value, low, high) + ("" if low is not None else f" ({FEW_ROUNDS})")
+
+
+COLUMNS = (
+    Column("net", "net", right=False),
+    Column("baseline", "baseline", right=False),
+    Column("settings", "settings", right=False),
+    Column("speedup", "times as fast", cell=times),
+    Column("turns", "turns", spare=3),
+    Column("rounds", "rounds", spare=2),
+    Column("reported", "reported", right=False),
+    Column("machine", "machine", right=False),
+)
+RAW = keyed(
+    (
+        *("net", "baseline", "settings", "turns", "rounds", "reported"),
+        *("speedup", "speedup_low", "speedup_high", "machine", "software"),
+    )
+)
+
+
+def rows(ratios: Sequence[Ratio]) -> list[Row]:
+    """A row of raw values for each: how many times as long the baseline's step takes, with its 95 % interval."""
+    names = machine_names(ratio.net.machine for ratio in ratios)
+    found = []
+    for ratio in ratios:
+        net, baseline = named(ratio)
+        value, low, high = ratio.speedup
+        reported = turn_ratios.reported(ratio.net, ratio.baseline)
+        row: Row = {
+            "net": net,
+            "baseline": baseline,
+            "settings": where(ratio, True),
+            "speedup": value,
+            "speedup_low": low,
+            "speedup_high": high,
+            "turns": f"{ratio.turns} of {ratio.asked}" if ratio.asked > ratio.turns else ratio.turns,
+            "rounds": ratio.rounds,
+            "reported": "; ".join(f"{r.value:.3g} ({r.source})" for r in reported) or None,
+            "machine": names[ratio.net.machine],
+            "software": software_name(ratio.net.software),
+        }
+        found.append({k: v for k, v in row.items() if v is not None})
+    return found
+
+
+def laid(rows: Sequence[Row]) -> Laid:
+    """The rows for a person, with the machine where there are several."""
+    return Laid(telling(COLUMNS, rows, always=[c.key for c in COLUMNS if c.key != "machine"]), rows)
+
+
+def labels(nets: Sequence[tuple[str, Mapping[str, object]]]) -> list[str]:
+    """Each by its model, with the settings in which those of the same model differ: "nfnet-f1 (px 192)"."""
+    texts = []
+    for model, settings in nets:
+        alike = [other for name, other in nets if name == model]
+        telling = [key for key in settings if len({other[key] for other in alike}) > 1]
+        text = ", ".join(f"{key} {settings[key]}" for key in telling)
+        texts.append(f"{model} ({text})" if text else model)
+    return texts
+
+
+def names(workloads: Sequence[StepTime]) -> list[str]:
+    """The `labels` of workloads."""
+    return labels([(w.model, {name: getattr(w, name) for name in StepTime.__struct_fields__}) for w in workloads])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from nfbench.analysis.columns import grouped
+from nfbench.analysis.query import grouped
 from nfbench.analysis.rows import Row
 from nfbench.showing import tables
 from nfbench.showing.tables import Column, Laid, upright

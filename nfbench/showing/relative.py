@@ -8,13 +8,14 @@ from functools import partial
 from operator import itemgetter
 
 from nfbench import units
-from nfbench.analysis import lines
-from nfbench.analysis.columns import grouped, short
+from nfbench.analysis import sweeps
+from nfbench.analysis.query import grouped
 from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row
 from nfbench.catalog.published import PAPER
 from nfbench.showing import accuracy, comparison, results, tables
 from nfbench.showing.tables import Column, Format, Laid, plain, telling, with_ends
+from nfbench.units import shorten
 
 _TRAINED = ("dataset", "epochs", "recipe", "weights", "test_px", "lr", "augment")
 _UNBROKEN = 32
@@ -27,7 +28,7 @@ UNEQUAL = "≠"
 _NAMED = {
     "dataset": "{}",
     "batch": "batch {}",
-    **lines.TEXT,
+    **sweeps.TEXT,
     "micro_batch": "passes of {}",
     "lr": "lr {}",
     "software": "{}",
@@ -47,7 +48,7 @@ def differences(base: Row, row: Row) -> list[str]:
     versions = [str(r["software"]).split(", ") for r in (row, base)]
     only = [", ".join(part for part in one if part not in other) for one, other in (versions, versions[::-1])]
     pairs.append(("software", only[0] or units.ABSENT, only[1] or units.ABSENT))
-    return [*parts, *(f"{short(key)} {short(a)} against {short(b)}" for key, a, b in pairs if a != b)]
+    return [*parts, *(f"{shorten(key)} {shorten(a)} against {shorten(b)}" for key, a, b in pairs if a != b)]
 
 
 def laid(rows: Sequence[Row]) -> list[Laid]:
@@ -59,7 +60,7 @@ def laid(rows: Sequence[Row]) -> list[Laid]:
 def legend(rows: Sequence[Row]) -> list[str]:
     """What the columns of `laid` mean that need saying."""
     hows = {row.get("how") for row in rows}
-    base = next((short(str(row["baseline_model"])) for row in rows if "baseline_model" in row), "")
+    base = next((shorten(str(row["baseline_model"])) for row in rows if "baseline_model" in row), "")
     reported = "reported: at the train px of each and batch 32 a device."
     without = sum("baseline_model" not in row for row in rows)
     alone = (
@@ -125,7 +126,7 @@ def _differs(row: tables.Row) -> str:
 
 
 _NET = Column("model", "net", right=False, cell=itemgetter("net"))
-_MACHINE = Column("machine", "machine", short, right=False)
+_MACHINE = Column("machine", "machine", shorten, right=False)
 _STATUS = Column("status", "status", right=False)
 _DIFFERS = Column("differs", "differs in", right=False, cell=_differs)
 _HOW = Column("how", "how", right=False, cell=_how)
@@ -163,7 +164,7 @@ COLUMNS = tuple(replace(c, title=c.key.replace("_", " ")) for c in (*_STEPS, *_R
 def _laid(rows: Sequence[Row], columns: Sequence[Column]) -> Laid:
     named = [{**row, "net": name} for row, name in zip(rows, _names(rows), strict=True)]
     shown = telling(columns, named)
-    bases = dict.fromkeys(short(str(row["baseline_model"])) for row in rows if "baseline_model" in row)
+    bases = dict.fromkeys(shorten(str(row["baseline_model"])) for row in rows if "baseline_model" in row)
     whose = f"{next(iter(bases))}'s" if len(bases) == 1 else "baseline's"
     shown = [replace(c, title=c.title.replace("baseline's", whose)) for c in shown]
     if max(len(row["net"]) for row in named) > _UNBROKEN:
@@ -176,7 +177,7 @@ def _names(rows: Sequence[Row]) -> list[str]:
     telling_of = {alike[0]["model"]: _telling_settings(alike) for alike in grouped(rows, ["model"])}
     return [
         ", ".join(
-            short(text)
+            shorten(text)
             for text in (
                 str(row["model"]),
                 *(

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from nfbench import units
-from nfbench.analysis.columns import short
-from nfbench.showing.tables import Column, Laid, Row, printable, telling, with_ends
+from nfbench.catalog.published import PAPER
+from nfbench.records import PHASES
+from nfbench.showing.tables import (
+    Column,
+    Format,
+    Laid,
+    Line,
+    Row,
+    plain,
+    printable,
+    raw,
+    render,
+    telling,
+    upright,
+    with_ends,
+)
+from nfbench.units import shorten
 
 
 def count(value: Any) -> str:
@@ -136,10 +153,97 @@ def findings(rows: Sequence[Row]) -> list[str]:
     about: dict[str, list[str]] = {}
     for row in rows:
         for finding in row.get("findings", ()):
-            about.setdefault(printable(str(finding)), []).append(short(row["model"]))
+            about.setdefault(printable(str(finding)), []).append(shorten(row["model"]))
     return [f"{', '.join(dict.fromkeys(models))}: {text}" for text, models in about.items()]
 
 
 def accumulates(row: Row) -> bool:
     """Whether an update has several passes."""
     return bool(row.get("accumulation_steps", 1) > 1)
+
+
+_ASKED = ("sam", "sam_fraction", "sam_scope", "ema", "world_size", "broadcast_buffers")
+"""Settings that a sheet shows only where they were asked for."""
+_REPORTED = tuple(c for c in QUANTITIES if c.key.startswith("reported_"))
+_TITLE = f"Reported, not measured here: a step of batch 32 a device ({PAPER})"
+_ENDS = ("step_time_low", "step_time_high")
+"""What stands in the line of the step time."""
+
+
+def sheet(rows: Sequence[Row], format: Format) -> str:
+    """One column a row and one line a quantity, for a few models side by side, and what is reported of them in a table
+    of its own; CSV and JSON as `ALL` has it."""
+    if format in ("csv", "json"):
+        return raw(ALL, rows, format)
+    measured = upright("", [plain(row.get("model")) for row in rows], _lines(rows), rows).text(format)
+    return "\n".join([measured, *_reported(rows, format)])
+
+
+def _lines(rows: Sequence[Row]) -> Iterator[Line]:
+    yield from (("precision", _precision), ("layout", _layout), ("batch", _batch))
+    for column in (*SETTINGS, *IMPLEMENTATION):
+        held = any(column.key in row for row in rows)
+        named = column.key in ("px", "norm", "agc", "optimizer", "compile")
+        if named or (held and (column.key in _ASKED or column in IMPLEMENTATION)):
+            yield column.title, column.text
+    yield "step time", step_time
+    for column in QUANTITIES[1:]:
+        if column not in _REPORTED and column.key not in _ENDS and any(column.key in row for row in rows):
+            yield column.title, partial(_cell, column=column)
+    yield "steps timed", _steps
+
+
+def _reported(rows: Sequence[Row], format: Format) -> list[str]:
+    """What the paper reports of the nets, a column a source, where it does."""
+    reported = {row["model"]: row for row in rows if any(c.holds(row) for c in _REPORTED)}
+    if not reported:
+        return []
+    columns = [replace(c, title=c.title.removeprefix("reported: ")) for c in _REPORTED]
+    columns = [Column("model", "model", right=False), *columns]
+    return [render(telling(columns, [*reported.values()]), [*reported.values()], format, _TITLE)]
+
+
+def _precision(row: Row) -> str:
+    precision = plain(row.get("precision"))
+    return f"auto → {precision}" if row.get("asked_precision") == "auto" else precision
+
+
+def _layout(row: Row) -> str:
+    """'nhwc (nchw 1.4× the time)' where both were tried and one is quicker beyond doubt."""
+    layout = row.get("layout")
+    trials = {name: row.get(f"trial_{name}") for name in ("nchw", "nhwc")}
+    if layout is None or row.get("asked_layout") != "best":
+        return plain(layout)
+    if "layout_trial" in row:
+        return f"{layout} (trial {row['layout_trial']})"
+    other = "nchw" if layout == "nhwc" else "nhwc"
+    time, other_time = trials[layout], trials[other]
+    if time and other_time:
+        return f"{layout} ({other} {other_time / time:.2f}× the time)"
+    return f"{layout} ({other} does not fit)" if time else str(layout)
+
+
+def _batch(row: Row) -> str:
+    parts = [f"{row['world_size']} ranks"] if "world_size" in row else []
+    parts += [str(row["accumulation_steps"])] if accumulates(row) else []
+    text = plain(row.get("batch"))
+    return f"{text} ({' × '.join(parts)} × {row['micro_batch']})" if parts and "micro_batch" in row else text
+
+
+def _cell(row: Row, column: Column) -> str:
+    text = column.text(row)
+    step_time = row.get("step_time")
+    if column.key == "clipped_units" and row.get("inspected_images", row["batch"]) < row["batch"]:
+        text += f" (over {row['inspected_images']:.0f} images)"
+    if column.key in PHASES and step_time and column.key in row:
+        text += f" ({100 * row[column.key] / step_time:.0f} %)"
+    return text
+
+
+def _steps(row: Row) -> str:
+    why = {"within": "narrow enough", "max_time": "at the cap", "turn_time": "end of turn"}.get(
+        row.get("stopped_by", "")
+    )
+    steps = row.get("steps")
+    unit = f" of {row['passes']:.0f} passes" if row.get("composed") and "passes" in row else ""
+    return count(steps) + unit + (f" ({why})" if why else "")

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nfbench.analysis import accuracy, clips, compare, counted
-from nfbench.analysis.compare import Ratio
-from nfbench.analysis.rows import Row, quiet, rows
+from nfbench.analysis import training_runs, turn_ratios
+from nfbench.analysis.rows import Row, clip_rows, count_rows, quiet, rows
 from nfbench.analysis.sessions import current
+from nfbench.analysis.turn_ratios import Ratio
 from nfbench.errors import BadResults
 from nfbench.records import Result, StepTime, key
 from nfbench.showing import views
@@ -53,12 +53,12 @@ def shown(
     """
     newest = current(results)
     steps, steps_aside = rows(newest, everything, noisy=noisy)
-    trained, trained_aside = accuracy.rows(newest, everything, target)
+    trained, trained_aside = training_runs.rows(newest, everything, target)
     return Shown(
         steps,
         trained,
-        clips.rows(newest),
-        counted.rows(newest),
+        clip_rows(newest),
+        count_rows(newest),
         ratios(newest if noisy else quiet(newest), everything),
         newest,
         noisy,
@@ -92,7 +92,7 @@ def ratios(results: Sequence[Result], everything: bool = True) -> list[Ratio]:
     found = []
     for pair, group in pairs.items():
         net, baseline = (next(r.step for r in group if key(r.workload) == side) for side in pair[:2])
-        if (ratio := compare.paired(group, net, baseline)) is not None:
+        if (ratio := turn_ratios.paired(group, net, baseline)) is not None:
             found.append(ratio)
     return found
 

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from nfbench import units
 from nfbench.analysis import gate
+from nfbench.analysis.gate import COUNTS, Row
 from nfbench.analysis.stats import Estimate
-from nfbench.analysis.verdicts import COUNTS, Row
 from nfbench.records import key
-from nfbench.showing.names import names
+from nfbench.showing.comparison import names
 from nfbench.showing.tables import Column, Format, plain, render
 
 _USELESS = 4.0

@@ -9,15 +9,16 @@ from functools import partial
 from typing import Any
 
 from nfbench import units
-from nfbench.analysis.columns import LONGEST, is_number, ordered, short, values
-from nfbench.analysis.compare import Ratio
+from nfbench.analysis.query import is_number, ordered, values
 from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row, family_of
-from nfbench.showing import accuracy, clips, counted, ratios, relative, results, tables
+from nfbench.analysis.turn_ratios import Ratio
+from nfbench.showing import accuracy, clips, comparison, counted, relative, results, tables
 from nfbench.showing.tables import Column, Format, Laid, keyed, plain
+from nfbench.units import LONGEST, shorten
 
 _RAW = keyed(("train_macs", "activations", *KEYS))
-_SHOWN = (*ratios.COLUMNS, *clips.STEPS, *clips.CLIPS, *accuracy.COLUMNS, *results.ALL, *relative.COLUMNS)
+_SHOWN = (*comparison.COLUMNS, *clips.STEPS, *clips.CLIPS, *accuracy.COLUMNS, *results.ALL, *relative.COLUMNS)
 KNOWN: dict[str, Column] = {c.key: c for c in (*accuracy.RAW, *clips.RAW, *_RAW, *_SHOWN)}
 """What rows are known to have, by key, with its heading and how it is shown."""
 _HEADINGS = {
@@ -64,9 +65,9 @@ class OfRatio(Row):
 
 
 def of_ratios(measured: Sequence[Ratio]) -> list[Row]:
-    """`ratios.rows` with the kind, the model and the settings of the net, so that they are chosen like other rows."""
+    """Give `comparison.rows` the kind, the model and the settings of the net, so that they are chosen like other rows."""
     rows: list[Row] = []
-    for ratio, row in zip(measured, ratios.rows(measured), strict=True):
+    for ratio, row in zip(measured, comparison.rows(measured), strict=True):
         net, model = ratio.net.resolved, ratio.net.workload.model
         about: Row = {"kind": "ratio", "model": model, "family": family_of(model), "batch": ratio.net.step.batch}
         if net is not None:
@@ -109,7 +110,7 @@ def laid(kinds: Kinds) -> dict[str, list[Laid]]:
         name: made
         for name, rows, made in (
             ("steps", kinds.steps, [results.laid(kinds.steps)]),
-            ("ratios", kinds.ratios, [ratios.laid(kinds.ratios)]),
+            ("ratios", kinds.ratios, [comparison.laid(kinds.ratios)]),
             ("clips", kinds.clips, clips.laid(kinds.clips, kinds.steps)),
             ("accuracy", kinds.trained, [accuracy.laid(kinds.trained)]),
             ("counted", kinds.counted, counted.laid(kinds.counted)),
@@ -124,7 +125,7 @@ def texts(kinds: Kinds, format: Format) -> dict[str, str]:
         return {name: "\n".join(part.text(format) for part in parts) for name, parts in laid(kinds).items()}
     made = {
         "steps": (results.ALL, kinds.steps),
-        "ratios": (ratios.RAW, kinds.ratios),
+        "ratios": (comparison.RAW, kinds.ratios),
         "clips": (clips.RAW, [*kinds.clips, *kinds.steps] if kinds.clips else ()),
         "accuracy": (accuracy.RAW, kinds.trained),
         "counted": (counted.columns(kinds.counted), kinds.counted),
@@ -183,7 +184,7 @@ def chosen(rows: Sequence[Row], keys: Sequence[str]) -> Laid:
 
 def _chosen(key: str, right: bool) -> Column:
     column = KNOWN.get(key)
-    title = short(key).replace("_", " ") if column is None or column.title == key else column.title
+    title = shorten(key).replace("_", " ") if column is None or column.title == key else column.title
     return Column(key, _HEADINGS.get(key, title), right=right, cell=partial(_text, key=key))
 
 
@@ -192,13 +193,13 @@ def _text(row: tables.Row, key: str) -> str:
     if value is None:
         return units.ABSENT
     if column is not None and column.cell is not None:
-        return short(column.cell(row), _SENTENCE)
+        return shorten(column.cell(row), _SENTENCE)
     if is_number(value):
         if column is not None and column.show is not plain:
             return column.show(value)
         forms = [show for pattern, show in _FORMS if re.fullmatch(pattern, key)]
         return forms[0](value) if forms else f"{value:.4g}" if isinstance(value, float) else str(value)
-    return short(", ".join(str(one) for one in values(value)), _SENTENCE if key in _SENTENCES else LONGEST)
+    return shorten(", ".join(str(one) for one in values(value)), _SENTENCE if key in _SENTENCES else LONGEST)
 
 
 def without(kinds: Kinds, keys: Sequence[str]) -> list[str]:

@@ -11,17 +11,16 @@ from typing import NamedTuple
 
 import msgspec
 
-from nfbench.analysis import acceptance, findings, gate, metrics, stats, verdicts
-from nfbench.analysis.acceptance import Accept
+from nfbench.analysis import findings, gate, metrics, stats
 from nfbench.analysis.baseline import Stored
 from nfbench.analysis.findings import Finding
-from nfbench.analysis.gate import Tally, Verdict
+from nfbench.analysis.gate import Accept, Outcome, Row, Tally, Verdict
 from nfbench.analysis.stats import Estimate
-from nfbench.analysis.verdicts import Outcome, Row
 from nfbench.measuring.outcome import Keep, Labels
 from nfbench.records import Resolved, Result, Sampling, Side, Status, StepTime
 from nfbench.studies.entries import TURN_TIME
 from nfbench.studies.processes import TOGETHER, Group, Place, Process, Seat, Unstarted, Watcher, crowded, running, start
+from nfbench.units import plural
 
 
 def _turns(sampling: Sampling) -> Sampling:
@@ -278,7 +277,7 @@ class Check:
         elif (wrong := self.objection(case)) is not None:
             case.end("incomparable", wrong)
         elif self.counts:
-            case.end(verdicts.counted(verdicts.counts(case.base[-1], case.head[-1])))
+            case.end(gate.counted(gate.counts(case.base[-1], case.head[-1])))
         else:
             self._add(case, found)
             case.verdict = case.tally.verdict
@@ -321,13 +320,13 @@ _OF_ONE_RUN = ("wide_interval", "slow_first_step")
 
 def limit_of(workload: StepTime, slower_than: float, accepts: tuple[Accept, ...], today: date) -> float:
     """The slowdown that is not called one: the threshold, or what is accepted today where that is more."""
-    accept = acceptance.of(workload, accepts, today)
+    accept = gate.of(workload, accepts, today)
     return slower_than if accept is None or accept.expired(today) else max(slower_than, accept.slower)
 
 
 def row_of(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: date, rows: int) -> Row:
     """The row of ``case``, of ``rows`` in all; ``slower_than`` is the threshold of the check."""
-    accept = acceptance.of(case.workload, accepts, today)
+    accept = gate.of(case.workload, accepts, today)
     expired = accept is not None and accept.expired(today)
     base, head = _last(case.base), _last(case.head)
     if case.stored is not None:
@@ -348,7 +347,7 @@ def row_of(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: d
             elif looked.value <= 1 + slower_than:
                 why.append(f"not needed: {accept.said()}")
     if base is not None and head is not None:
-        why += [f"what auto became differs: {text}" for text in verdicts.differences(base.resolved, head.resolved)]
+        why += [f"what auto became differs: {text}" for text in gate.differences(base.resolved, head.resolved)]
         if base.composed != head.composed:
             why.append("one side is composed from shorter updates, the other is not")
     if case.stored is not None and case.stored.uneven:
@@ -365,7 +364,7 @@ def row_of(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: d
         void=len(case.tally.voids),
         noise=gate.noise(case.tally.values),
         not_slower=_not_slower(case),
-        counts=verdicts.counts(base, head) if head is not None and base is not None else (),
+        counts=gate.counts(base, head) if head is not None and base is not None else (),
         accept=accept,
         accepted=accepted,
         expired=expired,
@@ -396,7 +395,7 @@ def _findings(case: Case, estimate: Estimate | None, rows: int) -> list[Finding]
     timed = [r for r in (*case.base, *case.head) if r.reading("step_time") is not None or r.composed]
     found = [f for f in findings.of_all(timed) if f.code not in _OF_ONE_RUN]
     if voids := case.tally.voids:
-        text = f"{len(voids)} round{'s'[: len(voids) != 1]} did not count: {'; '.join(dict.fromkeys(voids))}."
+        text = f"{plural(len(voids), 'round')} did not count: {'; '.join(dict.fromkeys(voids))}."
         do = "Lock the clocks (nvidia-smi -lgc) or let the card cool; the rounds were run again."
         found.append(Finding("void_rounds", text, do))
     if case.verdict == "inconclusive" and estimate is not None and estimate.low is not None:

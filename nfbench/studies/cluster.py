@@ -21,6 +21,7 @@ from nfbench.studies.processes import held_back
 from nfbench.studies.ray import Asked, Broken, Lost, Need, Node, Nodes, Report, Seen, decoded, greeted
 from nfbench.studies.run import Done, Session, folder_of, row_of_error, software_of
 from nfbench.studies.worker import Hello
+from nfbench.units import plural
 
 SHARE = 0.5
 """What a training run or a count takes of a GPU, or of a CPU: two go on one. A timing takes a whole one."""
@@ -185,7 +186,7 @@ class Distribution(Session):
         """How many run, where that is another number than before."""
         count, nodes = len(self.running), self.fleet.count
         if self.said != (count, nodes):
-            self.board.going(f"{count} workload{'s'[: count != 1]} on {nodes} node{'s'[: nodes != 1]}")
+            self.board.going(f"{plural(count, 'workload')} on {plural(nodes, 'node')}")
             self.said = count, nodes
 
     def _with_checkpoint(self, task: Task) -> Task:

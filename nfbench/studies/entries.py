@@ -5,20 +5,20 @@ A setting's name is the field that it fills; a message names it as the flag that
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from nfbench.analysis.asked import said
+from nfbench.analysis.rows import settings_in_words
 from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.catalog import datasets, published
 from nfbench.catalog.models import find
 from nfbench.errors import BadData, BadStudy, NfbenchError, UnsupportedWorkload
 from nfbench.learning.learner import Sources, digest
 from nfbench.records import Accuracy, AgcCost, AgcImpl, Dependence, Flops, Sampling, StepTime, Workload, key
+from nfbench.units import known
 
 
 class Entry(NamedTuple):
@@ -73,9 +73,9 @@ class Task(NamedTuple):
         """The task in a few words: "nfnet-f0, batch 64, λ 0.02, seed 1"."""
         first = self.workload
         parts = [" against ".join(dict.fromkeys(w.model for w in self.entry.workloads))]
-        parts += said(first)
+        parts += settings_in_words(first)
         if (pair := self.entry.compared) is not None:
-            other = [part for part in said(pair[1]) if part not in parts]
+            other = [part for part in settings_in_words(pair[1]) if part not in parts]
             if other or pair[0].model == pair[1].model:
                 parts.append(f"against {', '.join(other) or 'without'}")
         if self.round or self.entry.sampling.rounds > 1:
@@ -172,9 +172,7 @@ def entry_of(table: str, point: Mapping[str, Any], about: Mapping[str, Any]) -> 
     if limit is not None and (not isinstance(limit, (int, float)) or isinstance(limit, bool) or not limit > 0):
         raise BadStudy(f"time_limit is {limit!r}.", try_="time_limit = 600, in seconds")
     for claim in claims:
-        if claim not in _CLAIMS:
-            near = difflib.get_close_matches(claim, _CLAIMS, 1)
-            raise BadStudy(f"There is no claim {claim!r}.", try_=near[0] if near else f"one of {', '.join(_CLAIMS)}")
+        known(claim, _CLAIMS, BadStudy, f"There is no claim {claim!r}.")
     made = _MAKERS[table](dict(point))
     return made._replace(table=table, time_limit=limit, claims=tuple(claims))
 
@@ -184,19 +182,13 @@ def excluding(table: str, exclude: Any) -> None:
     if not isinstance(exclude, list) or not all(isinstance(one, dict) and one for one in exclude):
         raise BadStudy("exclude is no list of tables.", try_='exclude = [{ model = "nfnet-f6", batch = 4096 }]')
     for one in exclude:
-        known(one, tuple(k for k in TABLES[table] if k not in ABOUT), "exclude", "a table")
+        check_keys(one, tuple(k for k in TABLES[table] if k not in ABOUT), "exclude", "a table")
 
 
-def known(table: Mapping[str, Any], keys: tuple[str, ...], file: str, place: str) -> None:
+def check_keys(table: Mapping[str, Any], keys: tuple[str, ...], file: str, place: str) -> None:
     """Raise `BadStudy` where ``table`` has a key that is none of ``keys``."""
     for name in table:
-        if name not in keys:
-            near = difflib.get_close_matches(name, keys, 1)
-            raise BadStudy(
-                f"{file}, {place}: unknown key {name!r}.",
-                why=f"The keys here are {', '.join(keys)}.",
-                try_=near[0] if near else "",
-            )
+        known(name, keys, BadStudy, f"{file}, {place}: unknown key {name!r}.")
 
 
 def _step(point: dict[str, Any]) -> Entry:
@@ -215,7 +207,7 @@ def _compare(point: dict[str, Any]) -> Entry:
         own = point.get(f"{side}_settings", {})
         if not isinstance(own, dict):
             raise BadStudy(f"{side}_settings is no table.", try_=f"{side}_settings = {{ sam = 0.05 }}")
-        known(own, WORKLOAD, f"{side}_settings", "the table")
+        check_keys(own, WORKLOAD, f"{side}_settings", "the table")
         shared = {k: v for k, v in point.items() if k in WORKLOAD}
         sides.append(step_time_of({**shared, "model": point[side], **own}))
     if sides[0] == sides[1]:

@@ -24,8 +24,7 @@ from nfbench.analysis.stats import Estimate
 from nfbench.devices.base import OTHER_TREE, RUNNER, child_environment
 from nfbench.errors import NfbenchError, Stop
 from nfbench.learning.learner import Sources
-from nfbench.measuring.outcome import Keep, Labels, frame
-from nfbench.measuring.watch import Watch
+from nfbench.measuring.outcome import Keep, Labels, Watch, frame
 from nfbench.records import AgcCost, Resolved, Result, Sampling, Side, Status, StepTime, Workload
 from nfbench.studies.worker import Answer, Hello, Message, Request, Said, encoder, messages
 

@@ -23,12 +23,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 import nfbench
-from nfbench.devices import about, nvml
+from nfbench.devices import host, nvml
 from nfbench.errors import NfbenchError
 from nfbench.learning.learner import Sources
 from nfbench.measuring.lock import SHARED
-from nfbench.measuring.outcome import scrubbed
-from nfbench.measuring.watch import Silent
+from nfbench.measuring.outcome import Silent, scrubbed
 from nfbench.records import Record, Result, Software, StepTime
 from nfbench.studies.entries import Task, check_sources
 from nfbench.studies.processes import Process, Unstarted, greeting, restored
@@ -394,7 +393,7 @@ def machine_name(device: str) -> str:
     if device == "fake":
         return "fake"
     if device == "cpu":
-        return about.cpu_name()
+        return host.cpu_name()
     cards = nvml.cards()
     return cards[0].name if cards else ""
 
@@ -403,7 +402,7 @@ def software(device: str) -> bytes:
     """The `Software` of this node as JSON, as it is in results on such a device, without opening it."""
     # nothing of the fake device is torch's, and importing that takes seconds
     return msgspec.json.encode(
-        Software(nfbench=nfbench.__version__) if device == "fake" else about.software(with_torch=True)
+        Software(nfbench=nfbench.__version__) if device == "fake" else host.software(with_torch=True)
     )
 
 

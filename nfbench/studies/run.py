@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import importlib.util
@@ -21,7 +20,7 @@ from nfbench.analysis import metrics
 from nfbench.analysis.sessions import CUT_OFF, cut_short, failed, of_sessions
 from nfbench.analysis.store import new_id
 from nfbench.catalog.models import find
-from nfbench.devices.about import commit_of
+from nfbench.devices.host import commit_of
 from nfbench.errors import BadStudy, NfbenchError
 from nfbench.learning.learner import Sources
 from nfbench.measuring.outcome import Labels, frame
@@ -43,8 +42,7 @@ from nfbench.studies.processes import (
 )
 from nfbench.studies.study import value_of
 from nfbench.studies.worker import Hello
-
-MOST_NAMES = 30
+from nfbench.units import known
 
 
 def select(tasks: Sequence[Task], only: Sequence[str]) -> list[Task]:
@@ -60,15 +58,8 @@ def select(tasks: Sequence[Task], only: Sequence[str]) -> list[Task]:
         places = {place for place, task in enumerate(tasks) if _is(task, wanted)}
         if not places:
             names = dict.fromkeys(name for task in tasks for name in _names(task))
-            near = [] if "=" in wanted else difflib.get_close_matches(wanted, list(names), 1)
-            more = ", …" if len(names) > MOST_NAMES else ""
-            raise BadStudy(
-                f"--only {wanted} names nothing of this study.",
-                why=f"The nearest is {near[0]}."
-                if near
-                else f"There are: {', '.join(list(names)[:MOST_NAMES])}{more}.",
-                try_=f"--dry-run, which lists all; --only model={tasks[0].workload.model},batch=8 for settings",
-            )
+            try_ = f"--dry-run, which lists all; --only model={tasks[0].workload.model},batch=8 for settings"
+            known(wanted, names, BadStudy, f"--only {wanted} names nothing of this study.", try_)
         found |= places
     return [task for place, task in enumerate(tasks) if place in found]
 

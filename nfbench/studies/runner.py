@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nfbench.analysis import compare, gate, metrics, stats
+from nfbench.analysis import gate, metrics, stats, turn_ratios
 from nfbench.analysis.store import new_id
 from nfbench.devices import open_device
 from nfbench.measuring.measure import measure
@@ -186,6 +186,6 @@ class Versus:
         """Whether each ratio's interval is as narrow as wanted."""
         first, *others = self.workloads
         there = [other for place, other in enumerate(others, 1) if place not in self.failed]
-        ratios = [compare.paired(self.results, first, other) for other in there]
+        ratios = [turn_ratios.paired(self.results, first, other) for other in there]
         widths = [(r.estimate.half_width, r.estimate.value) for r in ratios if r is not None]
         return bool(widths) and all(half is not None and half <= self.sampling.within * value for half, value in widths)

@@ -47,7 +47,6 @@ decide.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import math
@@ -61,12 +60,12 @@ from typing import Any
 import msgspec
 
 import nfbench
-from nfbench.analysis.acceptance import Accept
-from nfbench.analysis.verdicts import COUNTS
+from nfbench.analysis.gate import COUNTS, Accept
 from nfbench.catalog.models import find
 from nfbench.errors import BadStudy, NfbenchError
 from nfbench.records import Record, Sampling, StepTime
-from nfbench.studies.entries import ABOUT, TABLES, WORKLOAD, Entry, entry_of, excluding, known, settings_of
+from nfbench.studies.entries import ABOUT, TABLES, WORKLOAD, Entry, check_keys, entry_of, excluding, settings_of
+from nfbench.units import known
 
 TOP = ("title", "question", "figures", "counts_only", "settings", "models", *TABLES, "accept")
 DEVICES = ("cpu", "cuda")
@@ -181,7 +180,7 @@ def study(raw: Mapping[str, Any], path: Path, strict: bool = True) -> Study:
     Where ``strict``, what matches nothing is an error too: settings of a net that is in no table, points to exclude
     that no grid has.
     """
-    known(raw, TOP, path.name, "the file")
+    check_keys(raw, TOP, path.name, "the file")
     for name in ("title", "question"):
         if not isinstance(raw.get(name), str):
             raise BadStudy(f'{path.name} has no {name}: it needs a line {name} = "…".')
@@ -221,11 +220,8 @@ def _check_models(found: Study) -> None:
         for name in axis(key, raw.get(key, []))
     }
     for model in found.tables.get("models", {}):
-        if model not in named:
-            near = difflib.get_close_matches(model, [name for name in named if isinstance(name, str)], 1)
-            raise BadStudy(
-                f"{found.path.name}: [models.{model!r}] is of a net that is in no table.", try_=near[0] if near else ""
-            )
+        names = sorted(name for name in named if isinstance(name, str))
+        known(model, names, BadStudy, f"{found.path.name}: [models.{model!r}] is of a net that is in no table.")
 
 
 def _typed(raw: Mapping[str, Any], file: str) -> None:
@@ -235,18 +231,18 @@ def _typed(raw: Mapping[str, Any], file: str) -> None:
     for name, pattern in (("settings", "[settings]"), ("models", '[models."nfnet-f0"]')):
         if not isinstance(raw.get(name, {}), dict):
             raise BadStudy(f"{file}: {name} has the wrong type.", try_=pattern)
-    known(raw.get("settings", {}), settings, file, "settings")
+    check_keys(raw.get("settings", {}), settings, file, "settings")
     for model, own in raw.get("models", {}).items():
         if not isinstance(own, dict):
             raise BadStudy(f"{file}: models has the wrong type.", try_='[models."nfnet-f0"]')
-        known(own, settings, file, f"models.{model}")
+        check_keys(own, settings, file, f"models.{model}")
     for table, keys in every.items():
         held = raw.get(table, [])
         if not isinstance(held, list) or not all(isinstance(t, dict) for t in held):
             raise BadStudy(f"{file}: {table} has the wrong type.", try_=f"[[{table}]]")
         for index, entry in enumerate(held):
             place = f"{table}[{index}]"
-            known(entry, keys, file, place)
+            check_keys(entry, keys, file, place)
             if not isinstance(entry.get("scale", FULL), str):
                 raise BadStudy(f"{file}, {place}: scale is {entry['scale']!r}.", try_='scale = "tiny"')
             if entry.get("device", "cpu") not in DEVICES:
@@ -276,15 +272,9 @@ def find_study(name: str) -> Study:
         if not path.is_file():
             raise BadStudy(f"There is no study file {name}.", try_="nfbench run --list, or the path of a .toml file")
         return read(path)
-    known = shipped()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        raise BadStudy(
-            f"There is no study called {name!r}.",
-            why=f"The nearest is {near[0]}." if near else f"There are: {', '.join(known)}.",
-            try_="nfbench run --list, or the path of a .toml file",
-        )
-    return read(known[name])
+    studies, what = shipped(), f"There is no study called {name!r}."
+    known(name, studies, BadStudy, what, "nfbench run --list, or the path of a .toml file")
+    return read(studies[name])
 
 
 def with_settings(asked: Study, assignments: Sequence[str]) -> Study:
@@ -342,13 +332,8 @@ def _check_setting(asked: Study, table: str, key: str, assignment: str) -> None:
     if table and table not in kinds:
         raise BadStudy(f"--set {assignment}: {asked.name} has no [[{table}]].", try_=f"one of {', '.join(kinds)}")
     keys = [k for kind in ([table] if table else kinds) for k in TABLES[kind] if k not in ABOUT or k == "time_limit"]
-    if key not in keys:
-        near = difflib.get_close_matches(key, keys, 1)
-        raise BadStudy(
-            f"--set {assignment}: nothing of {asked.name} has a setting {key!r}.",
-            why=f"The nearest is {near[0]}." if near else "",
-            try_="--dry-run, which lists what runs",
-        )
+    what = f"--set {assignment}: nothing of {asked.name} has a setting {key!r}."
+    known(key, keys, BadStudy, what, "--dry-run, which lists what runs")
 
 
 BY_MODEL = "by model"

@@ -96,7 +96,7 @@ encoder = msgspec.json.Encoder()
 
 
 class Pipe:
-    """Implements `nfbench.measuring.watch.Watch` by telling the runner."""
+    """Implements `nfbench.measuring.outcome.Watch` by telling the runner."""
 
     def __init__(self, out: BinaryIO) -> None:
         self.out = out
@@ -189,7 +189,7 @@ class Worker:
         ).run()
 
     def _count(self, request: Request, workload: Flops | Dependence) -> None:
-        from nfbench.measuring.counted import count
+        from nfbench.measuring.counts import count
 
         count(self.device, workload, self._keep, seed=request.seed, watch=self.pipe, labels=request.labels)
 

@@ -154,15 +154,15 @@ def test_a_gradient_on_another_stream_is_clipped_there() -> None:
 
 
 def test_the_fused_clip_beside_the_copy_bandwidth() -> None:
-    from nfbench.analysis import clips
+    from nfbench.analysis.rows import clip_rows
     from nfbench.devices.cuda import Cuda
     from nfbench.measuring.clips import ClipCosts
-    from nfbench.measuring.watch import Silent
+    from nfbench.measuring.outcome import Silent
     from nfbench.records import AgcCost, Result, Sampling
 
     kept: list[Result] = []
     costs = ClipCosts(Cuda(0), Sampling(within=0.05, max_time=3), kept.append, Silent(), 0)
     costs.run([AgcCost(model="nf-resnet50", impl=impl, clipped=0.5) for impl in ("timm", "foreach", "fused", "copy")])
-    found = {row["impl"]: row for row in clips.rows(kept)}
+    found = {row["impl"]: row for row in clip_rows(kept)}
     assert found["fused"]["launches"] < found["foreach"]["launches"] < found["timm"]["launches"]
     assert found["fused"]["time"] < found["timm"]["time"]

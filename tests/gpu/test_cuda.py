@@ -32,17 +32,23 @@ def timed(device: Any, sampling: Sampling | None = None, **settings: Any) -> Res
     return measure(device, workload, sampling or Sampling(max_time=10), kept.append)
 
 
-def test_phases_add_up_to_the_step(cuda: Any) -> None:
+def test_a_timing_has_phases_precision_energy_clocks_and_memory(cuda: Any) -> None:
     result = timed(cuda)
     assert result.status == "ok"
     phases = [metrics.phase_time(result, p) for p in ("forward", "backward", "clip", "update")]
     assert math.isclose(sum(p or 0 for p in phases), metrics.seconds(result) or 0, rel_tol=0.1)
-
-
-def test_auto_is_the_gpu_and_its_precision(cuda: Any) -> None:
-    result = timed(cuda)
     assert result.machine.device == "cuda" and result.resolved is not None
     assert result.resolved.precision == ("bf16" if cuda.capability >= (8, 0) else "fp16")
+    assert result.value("peak_allocated") and result.value("peak_reserved")
+    if cuda.card is None:
+        return
+    assert (metrics.sm_clock(result) or 0) > 1e8
+    if cuda.card.energy() is not None:
+        assert (metrics.image_energy(result) or 0) > 0
+    default, limit = result.conditions.default_power_limit, result.machine.power_limit
+    if default is not None:
+        assert default > 1 and limit is not None
+        assert ("power_limit" in [f.code for f in findings.of(result)]) == (limit < default - 1)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16"])
@@ -68,25 +74,6 @@ def test_fp32_is_fp32_in_convolutions_too(cuda: Any) -> None:
         assert float(coarse) > 5 * float(plain)
 
 
-def test_energy_clocks_and_memory_are_read(cuda: Any) -> None:
-    result = timed(cuda)
-    assert result.value("peak_allocated") and result.value("peak_reserved")
-    if cuda.card is None:
-        pytest.skip("NVML does not see this card")
-    assert (metrics.sm_clock(result) or 0) > 1e8
-    if cuda.card.energy() is not None:
-        assert (metrics.image_energy(result) or 0) > 0
-
-
-def test_the_default_power_limit_is_read_and_a_lower_one_is_a_finding(cuda: Any) -> None:
-    if cuda.card is None or cuda.card.default_power_limit is None:
-        pytest.skip("NVML does not tell this card's default power limit")
-    result = timed(cuda, Sampling(max_time=4))
-    default, limit = result.conditions.default_power_limit, result.machine.power_limit
-    assert default is not None and default > 1 and limit is not None
-    assert ("power_limit" in [f.code for f in findings.of(result)]) == (limit < default - 1)
-
-
 def test_the_window_is_not_synchronized_inside(cuda: Any) -> None:
     from nfbench.measuring.window import Window
 
@@ -107,7 +94,7 @@ def test_the_window_is_not_synchronized_inside(cuda: Any) -> None:
 
 
 def test_the_probe_finds_a_micro_batch_in_a_process_of_its_own(cuda: Any) -> None:
-    from nfbench.devices.probe import in_own_process
+    from nfbench.devices.cuda import in_own_process
 
     workload = StepTime(model="tiny-nfnet", batch=64, layout="nhwc")
     assert in_own_process(workload, cuda.resolve(workload), seed=0, index=0) == 64
@@ -121,8 +108,7 @@ def test_a_batch_larger_than_the_card_is_accumulated(cuda: Any) -> None:
 
 
 def test_out_of_memory_is_a_status(cuda: Any) -> None:
-    result = timed(cuda, model="nfnet-f0", batch=65536, micro_batch=65536)
-    assert result.status == "out_of_memory"
+    assert timed(cuda, model="nfnet-f0", batch=65536, micro_batch=65536).status == "out_of_memory"
 
 
 def test_compiled_steps_run(cuda: Any) -> None:

@@ -28,10 +28,10 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullLocator
 
 from nfbench import units
-from nfbench.analysis.loading import no_collection
 from nfbench.analysis.rows import Row
 from nfbench.errors import BadResults
 from nfbench.showing.figures.style import FORMATS, REPORTED, STYLE, look, plain, series
+from nfbench.units import no_collection
 
 LETTERS = 18.5
 """Letters of 7 points that an inch has room for."""

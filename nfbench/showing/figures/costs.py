@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nfbench import units
-from nfbench.analysis import lines
-from nfbench.analysis.accuracy import front
+from nfbench.analysis import sweeps
 from nfbench.analysis.rows import Row
+from nfbench.analysis.training_runs import front
 from nfbench.catalog import published
 from nfbench.catalog.models import FAMILIES, NETS, Net, counted
 from nfbench.showing.figures.canvas import (
@@ -238,7 +238,7 @@ def _all_named(rows: Sequence[Row]) -> bool:
 
 def _names(rows: Sequence[Row]) -> dict[int, str]:
     """What each row, by its id, differs in from the others; of tiny nets without that word where all are."""
-    names = lines.names(rows, swept=())
+    names = sweeps.names(rows, swept=())
     batches = len({row["batch"] for row in rows}) > 1
     if _all_named(rows):
         texts = {id(r): f"{n}, batch {r['batch']}" if batches else n for r, n in zip(rows, names, strict=True)}

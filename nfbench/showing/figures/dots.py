@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
 from nfbench import units
-from nfbench.analysis import compare, lines
+from nfbench.analysis import sweeps, turn_ratios
 from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import LEAST_ROUNDS, Estimate
 from nfbench.catalog import published
@@ -134,7 +134,7 @@ def speedup(rows: list[Row], notes: list[str]) -> Figure:
         family = series(row["model"], row.get("family"))[1]
         ends = (row.get("speedup_low"), row.get("speedup_high"))
         sound = ends if all(map(drawable, ends)) else (None, None)
-        reported = compare.reported(ratio.net, ratio.baseline)
+        reported = turn_ratios.reported(ratio.net, ratio.baseline)
         shown = units.interval(*ratio.speedup)
         label = wrapped(str(row["settings"]))
         entry = f"measured: {plain(family, 40) or 'other'}"
@@ -241,7 +241,7 @@ def _why(row: Row) -> str:
 
 
 def _norm_dots(rows: Sequence[Row]) -> list[Dot]:
-    names = lines.names(rows, swept=("norm", "agc", "agc_impl"))
+    names = sweeps.names(rows, swept=("norm", "agc", "agc_impl"))
     batches = len({row["batch"] for row in rows}) > 1
     ordered = sorted(
         zip(rows, names, strict=True),

@@ -16,11 +16,11 @@ from typing import NamedTuple, cast
 from matplotlib.figure import Figure
 
 from nfbench.analysis.rows import Row, quiet
-from nfbench.devices.about import slug
 from nfbench.showing.figures.canvas import looks, save
 from nfbench.showing.figures.prepared import READERS, Held, grouped
 from nfbench.showing.figures.style import FORMATS, distinct, endings, in_order, plain, subject
 from nfbench.showing.figures.table import KINDS, Kind, Room
+from nfbench.units import slug
 
 _NAMED = 3
 """Rows of one reason that a line names."""

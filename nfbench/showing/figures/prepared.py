@@ -8,16 +8,16 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from nfbench.analysis import accuracy, lines, metrics
+from nfbench.analysis import metrics, sweeps, training_runs
 from nfbench.analysis import rows as steps_as_rows
-from nfbench.analysis.accuracy import norm_of
-from nfbench.analysis.compare import Ratio
 from nfbench.analysis.rows import Row, choose, machine_names, software_name
 from nfbench.analysis.sweeps import step
+from nfbench.analysis.training_runs import norm_of
+from nfbench.analysis.turn_ratios import Ratio
 from nfbench.catalog.models import find, normalizer_free
 from nfbench.errors import UnknownModel
 from nfbench.records import PHASES, Accuracy, Result, StepTime, key
-from nfbench.showing import ratios
+from nfbench.showing import comparison
 from nfbench.showing.figures.style import drawable, plain, subject
 
 LARGEST = 2.0**62
@@ -67,7 +67,7 @@ def grouped(values: Iterable[_T], by: Callable[[_T], Hashable]) -> dict[Any, lis
 def in_turns(held: Held) -> list[Row]:
     """The ratios as rows, each with its ``ratio`` and the model of its net."""
     rows = []
-    for row, ratio in zip(ratios.rows(held.ratios), held.ratios, strict=True):
+    for row, ratio in zip(comparison.rows(held.ratios), held.ratios, strict=True):
         model = ratio.net.workload.model
         rows.append(row | {"ratio": ratio, "model": model, "family": steps_as_rows.family_of(model)})
     return rows
@@ -97,8 +97,8 @@ def of_seeds(held: Held) -> list[Row]:
     runs = [r for r in held.results if isinstance(r.workload, Accuracy)]
     groups = choose(runs, held.everything).groups
     rows = []
-    for place, (row, group) in enumerate(zip(accuracy.rows(runs, held.everything)[0], groups, strict=True)):
-        shown = {id(r) for r in accuracy.of_each_seed(group)}
+    for place, (row, group) in enumerate(zip(training_runs.rows(runs, held.everything)[0], groups, strict=True)):
+        shown = {id(r) for r in training_runs.of_each_seed(group)}
         for result in group:
             common = {name: row[name] for name in ("batch", "agc", "dataset") if name in row}
             more = {"of": place, "row": row, "shown": id(result) in shown, "diverged_in": _diverged_in(result)}
@@ -156,13 +156,13 @@ def named(rows: Sequence[Row], swept: Sequence[str]) -> list[Row]:
     leads from one to another.
     """
     settled = ("model", "machine", "dataset", "batch")
-    same = grouped(rows, lambda row: (*(row.get(k) for k in settled), tuple(lines.settings(row).items())))
+    same = grouped(rows, lambda row: (*(row.get(k) for k in settled), tuple(sweeps.settings(row).items())))
     several = {place[0] for place, alike in same.items() if len({row.get("software") for row in alike}) > 1}
     parts = grouped(rows, lambda row: row.get("software") if row["model"] in several else None)
     with_names: list[Row] = []
     for software, part in parts.items():
         suffix = f", {plain(str(software), 44)}" if software is not None else ""
-        with_names += [row | {"net": name + suffix} for row, name in zip(part, lines.names(part, swept), strict=True)]
+        with_names += [row | {"net": name + suffix} for row, name in zip(part, sweeps.names(part, swept), strict=True)]
     return with_names
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Any
 
-from nfbench.analysis import lines
+from nfbench.analysis import sweeps
 from nfbench.analysis.rows import Row
 from nfbench.catalog.models import FAMILIES
-from nfbench.devices.about import slug
+from nfbench.units import slug
 
 # Okabe and Ito's colours and Tol's: told apart with any kind of colour vision, none of them `REPORTED`
 COLOURS = (
@@ -155,8 +155,8 @@ def apart(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
 
 def _worded(row: Row, key: str, text: str) -> str:
     value = row[key]
-    if key in lines.SAM:
-        return lines.sam(row)
+    if key in sweeps.SAM:
+        return sweeps.sam(row)
     words = plain(text.format(("off", "on")[value] if isinstance(value, bool) else value), 90)
     return words.removesuffix("s") if value == 1 and not isinstance(value, bool) and text.startswith("{} ") else words
 

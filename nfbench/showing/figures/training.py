@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nfbench.analysis import lines
+from nfbench.analysis import sweeps
 from nfbench.analysis.rows import Row
 from nfbench.showing.figures.canvas import Label, bare, frame, log_axis, place
 from nfbench.showing.figures.prepared import by_epoch, grouped
@@ -78,7 +78,7 @@ def _nets(rows: Sequence[Row]) -> list[_Net]:
     batches = len({row["batch"] for row in made}) > 1
     names = [
         f"{plain(text)}, batch {row['batch']}" if batches else plain(text)
-        for row, text in zip(made, lines.names(made, swept=()), strict=True)
+        for row, text in zip(made, sweeps.names(made, swept=()), strict=True)
     ]
     families = [look(series(row["model"], row.get("family"))[1]) for row in made]
     free = [colour for colour in COLOURS if colour not in dict(families)]

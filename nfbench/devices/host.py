@@ -1,18 +1,24 @@
-"""What this process may use of the host, and which software it runs. Names no host, user or path."""
+"""What this process may use of its host, which software it runs, and how the machine fares.
+
+Names no host, user or path.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 import sys
-import unicodedata
+import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import nfbench
+from nfbench.devices import nvml
+from nfbench.devices.choose import card_at, choose
+from nfbench.errors import DeviceUnavailable
 from nfbench.records import Software
 
 _PROC = Path("/proc")
@@ -70,6 +76,16 @@ def memory_available() -> int:
     return min([int(psutil.virtual_memory().available), *free])
 
 
+def peak_resident() -> int | None:
+    """The most of this process that was resident, in bytes, since that was reset or the process began."""
+    return _status("VmHWM")
+
+
+def swapped() -> int | None:
+    """Bytes of this process that lie in swap now; None where the kernel does not say."""
+    return _status("VmSwap")
+
+
 def load() -> float | None:
     """The load average of the last minute over the host's cores: 1 where each had work. None where none is kept."""
     cores = os.cpu_count()
@@ -115,10 +131,75 @@ def commit_of(file: Path) -> tuple[str | None, bool | None]:
     return commit or None, None if changes is None else bool(changes)
 
 
-def slug(name: str) -> str:
-    """``name`` as a folder: "NVIDIA H200" → "nvidia-h200". Safe and not empty for any input."""
-    ascii_ = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", ascii_)[:60].strip("-") or "unknown"
+@dataclass(frozen=True, kw_only=True)
+class MachineState:
+    """What was read of the machine. ``busy`` (0–1) and ``held`` (bytes) are the card's before torch touched it."""
+
+    device: str | None
+    problem: DeviceUnavailable | None = None
+    card: nvml.Card | None = None
+    cards: int = 0
+    no_card: str | None = None
+    busy: float | None = None
+    held: int | None = None
+    others: int | None = None
+    clock: float | None = None
+    clock_max: float | None = None
+    temperature: float | None = None
+    power: float | None = None
+    throttle: tuple[str, ...] | None = None
+    cpu: str
+    cores: int
+    allowed: int
+    quota: float | None = None
+    host_cores: int
+    load: float | None = None
+    governor: str | None = None
+    memory: int
+    available: int
+    software: Software
+
+
+def look(wanted: str) -> MachineState:
+    """Read everything about the device ``wanted`` and the host."""
+    sight = nvml.look()
+    before = {card.uuid: (card.utilization(), card.memory_used()) for card in sight.cards}
+    device, problem, card = None, None, None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            kind, index = choose(wanted)
+            device = "cpu" if kind == "cpu" else f"cuda:{index}"
+            card = None if kind == "cpu" else card_at(index)
+        except DeviceUnavailable as error:
+            problem, card = error, (sight.cards or (None,))[0]
+        versions = software(with_torch=True)
+    busy, held = before.get(card.uuid, (None, None)) if card else (None, None)
+    return MachineState(
+        device=device,
+        problem=problem,
+        card=card,
+        cards=len(sight.cards),
+        no_card="not looked at: --device cpu" if wanted == "cpu" else sight.why,
+        busy=busy,
+        held=held,
+        others=card.other_processes() if card else None,
+        clock=card.clocks() if card else None,
+        clock_max=card.max_sm_clock() if card else None,
+        temperature=card.temperature() if card else None,
+        power=card.power() if card else None,
+        throttle=card.throttle() if card else None,
+        cpu=cpu_name(),
+        cores=cpu_cores(),
+        allowed=allowed_cores(),
+        quota=cpu_quota(),
+        host_cores=os.cpu_count() or 1,
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        governor=governor(),
+        memory=memory_total(),
+        available=memory_available(),
+        software=versions,
+    )
 
 
 def _torch() -> tuple[str | None, str | None, str | None]:
@@ -182,6 +263,12 @@ def _cgroups(controller: str) -> Iterator[Path]:
             below = [part for part in path.split("/") if part not in ("", "..")]
             for root in dict.fromkeys(roots):
                 yield from (root.joinpath(*below[:depth]) for depth in range(len(below) + 1))
+
+
+def _status(field: str) -> int | None:
+    """Bytes of a field of this process's own status, which is in KiB."""
+    value = dict(_pairs(_read(_PROC / "self" / "status"))).get(field)
+    return int(value.split()[0]) * 1024 if value else None
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:

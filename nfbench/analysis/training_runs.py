@@ -1,18 +1,20 @@
-"""Training runs as rows of raw values: one row a workload, machine and software, its seeds taken together."""
+"""Training runs as rows of raw values: one row a workload, machine and software, its seeds taken together.
+
+Their metrics are functions of one `Result`, in SI units, as those of steps are.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
+from operator import methodcaller
 
 import msgspec
 
-from nfbench.analysis import accuracy_metrics as metrics
 from nfbench.analysis import findings, stats
-from nfbench.analysis.accuracy_metrics import final_top1, time_to
 from nfbench.analysis.rows import Row, choose, family_of, machine_names, software_name, status_of
 from nfbench.catalog.models import batch_normalized, lookup
 from nfbench.records import Accuracy, Result
@@ -90,7 +92,7 @@ def _epoch(result: Result, place: int) -> Row:
     found: Row = {
         name: values[place] for name, values in readings.items() if place < len(values) and values[place] is not None
     }
-    time, images = found.get("train_time"), metrics.epoch_images(result)
+    time, images = found.get("train_time"), epoch_images(result)
     if time and images:
         found["throughput"] = images / time
     if time and "data_time" in found:
@@ -133,7 +135,7 @@ def _row(group: Sequence[Result]) -> Row:
     if top1 := [value for r in ok if (value := final_top1(r)) is not None]:
         estimate = stats.mean(top1)
         found |= {"top1": estimate.value, "top1_low": estimate.low, "top1_high": estimate.high}
-    for name, metric in metrics.METRICS.items():
+    for name, metric in METRICS.items():
         values = [value for r in shown if (value := metric(r)) is not None]
         # figures that no run has had overflow on the way
         if values and math.isfinite(mean := sum(values) / len(values)):
@@ -215,3 +217,137 @@ def _place(row: Row) -> tuple[object, ...]:
 
 def _common(row: Row) -> list[object]:
     return [row.get(key) for key in ("batch", "px", "precision", "augment", "software")]
+
+
+def final_top1(result: Result) -> float | None:
+    """Top-1 after the last epoch."""
+    return _last(result, "top1")
+
+
+def best_top1(result: Result) -> float | None:
+    """The highest top-1 of any epoch. The test set chose the epoch, so it flatters."""
+    found = result.reading("top1")
+    ended = result.status == "ok" and result.run.epochs > 0
+    return max(found.finite) if ended and found and found.finite else None
+
+
+def batch_gap(result: Result) -> float | None:
+    """Top-1 with the test batches' own statistics less that with the running ones, after the last epoch."""
+    batch, running = _last(result, "batch_top1"), final_top1(result)
+    return None if batch is None or running is None else batch - running
+
+
+def training_flops(result: Result) -> float | None:
+    """FLOPs of forward and backward by count: 2 · train MACs of an image · images, with SAM those of its ascent too."""
+    macs, images = result.value("train_macs"), result.value("images_seen")
+    if not macs or not images:
+        return None
+    ascent = 0.0
+    if result.run.sam != "none" and result.resolved is not None:
+        passed = result.resolved.micro_batch if result.run.sam_scope == "micro-batch" else result.run.batch
+        # 0.2 · 15 is a little above 3 in floating point, and is 3
+        ascent = max(1, math.ceil(round(result.run.sam_fraction * passed, 9))) / passed
+    return 2 * macs * images * (1 + ascent)
+
+
+def wall_time(result: Result) -> float | None:
+    """Seconds from the first update to the end of the last epoch: training, evaluation, checkpoints."""
+    if (measured := result.value("wall_time")) is not None:
+        return measured
+    times = [sum(r.finite) for name in ("train_time", "evaluation_time") if (r := result.reading(name)) is not None]
+    return sum(times) or None
+
+
+def throughput(result: Result) -> float | None:
+    """Training images per second of training time, data included."""
+    images, time = result.value("images_seen"), _train_time(result)
+    return images / time if images and time else None
+
+
+def train_step_time(result: Result) -> float | None:
+    """Seconds of one update, data included: the training time over the updates."""
+    updates, time = result.value("updates"), _train_time(result)
+    return time / updates if updates and time else None
+
+
+def image_energy(result: Result) -> float | None:
+    """Joules of one training image on all ranks, over the epochs whose energy is known of each of them."""
+    ranks, per_epoch = result.each("energy"), epoch_images(result)
+    if not per_epoch or len(ranks) != result.run.world_size:
+        return None
+    energies = [
+        sum(v for v in epoch if v is not None)
+        for epoch in zip(*(r.values for r in ranks), strict=False)
+        if None not in epoch
+    ]
+    return sum(energies) / (len(energies) * per_epoch) or None if energies else None
+
+
+def data_share(result: Result) -> float | None:
+    """The share of the training time that went into making batches."""
+    data, train = result.reading("data_time"), result.reading("train_time")
+    if data is None or train is None:
+        return None
+    both = [(d, t) for d, t in zip(data.values, train.values, strict=False) if d is not None and t is not None]
+    whole = sum(t for _, t in both)
+    return sum(d for d, _ in both) / whole if whole > 0 else None
+
+
+def time_to(result: Result, target: float) -> float | None:
+    """Seconds of training until the end of the first epoch with a top-1 of ``target`` (0 to 1); None if never."""
+    top1, train = result.reading("top1"), result.reading("train_time")
+    if top1 is None or train is None:
+        return None
+    passed = 0.0
+    for reached, time in zip(top1.values, train.values, strict=False):
+        if time is None:
+            return None
+        passed += time
+        if reached is not None and reached >= target:
+            return passed
+    return None
+
+
+def epoch_images(result: Result) -> float | None:
+    """Training images of one epoch; absent where the run broke off in the midst of one."""
+    images, train = result.value("images_seen"), result.reading("train_time")
+    return images / len(train.values) if result.status == "ok" and images and train and train.values else None
+
+
+def _last_of(name: str) -> Callable[[Result], float | None]:
+    return lambda result: _last(result, name)
+
+
+METRICS: dict[str, Callable[[Result], float | None]] = {
+    "best_top1": best_top1,
+    **{name: _last_of(name) for name in ("top5", "ema_top1", "ema_top5")},
+    "gap": batch_gap,
+    **{name: _last_of(name) for name in ("train_loss", "test_loss", "clipped_units")},
+    "training_flops": training_flops,
+    "wall_time": wall_time,
+    "throughput": throughput,
+    "data_share": data_share,
+    "train_step_time": train_step_time,
+    "image_energy": image_energy,
+    **{
+        name: methodcaller("value", name)
+        for name in (
+            *("macs", "train_macs", "params", "updates", "images_seen"),
+            *("skipped_updates", "unreadable_images", "deterministic_cost"),
+        )
+    },
+}
+"""Every metric but the top-1, which has an interval over seeds, by the key of its column."""
+
+
+def _last(result: Result, name: str) -> float | None:
+    found = result.reading(name)
+    return found.values[-1] if result.status == "ok" and found and found.values else None
+
+
+def _train_time(result: Result) -> float | None:
+    """Seconds of all epochs, each of the slowest rank."""
+    ranks = [r.values for r in result.each("train_time")] if result.status == "ok" else []
+    slowest = [max((t for t in epoch if t is not None), default=None) for epoch in zip(*ranks, strict=False)]
+    times = [t for t in slowest if t is not None]
+    return sum(times) or None if len(times) == len(slowest) else None

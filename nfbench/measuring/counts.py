@@ -9,8 +9,7 @@ import msgspec
 from nfbench.devices.base import Device
 from nfbench.errors import NfbenchError, Stop
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.outcome import Keep, Labels, failure, frame
-from nfbench.measuring.watch import Silent, Watch
+from nfbench.measuring.outcome import Keep, Labels, Silent, Watch, begun, failure
 from nfbench.records import Dependence, Flops, Resolved, Result, Sampling
 
 
@@ -34,16 +33,7 @@ def count(
     """
     watch = watch or Silent()
     timed = isinstance(workload, Dependence)
-    result = frame(
-        device.machine,
-        device.software(workload.model),
-        workload,
-        Sampling(),
-        seed=seed,
-        round=0,
-        turn=0,
-        labels=labels or Labels(),
-    )
+    result = begun(device, workload, Sampling(), seed=seed, labels=labels)
     try:
         with only_one(device.lock_name(), watch) if timed else contextlib.nullcontext():
             watch.phase("measuring dependence" if timed else "counting")
