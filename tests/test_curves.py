@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from figure_cases import axes_of, drawn, foot, legend, marked, only, points, texts, why
-from make import CPU, SOFTWARE, accuracy
+from make import CPU, SOFTWARE
 from matplotlib.axes import Axes
 from sweep_cases import BATCHES, GIB, agc_results, batch_results, run, step
 
@@ -98,13 +98,6 @@ def test_nets_come_before_their_clips_and_those_without_one_stand_beside() -> No
     assert {text for text in legend(figure) if "reported" not in text} == {*wanted, "tiny-resnet", "tiny-resnet-s"}
     assert {m.row["agc"] for m in made.missing} == {0.01, 0.04} and len(made.missing) == 16
     assert why(made) == {"a figure has room for 10 lines: draw fewer at once, with --where"}
-
-
-def test_runs_of_other_epochs_have_a_figure_of_their_own() -> None:
-    longer = [accuracy(run={"batch": b, "agc": 0.01}) for b in (32, 64)]
-    made = drawn("batch-accuracy", *(run("tiny-nfnet", b) for b in (32, 64)), *longer)
-    assert [figure.get_label() for _, figure in made.figures] == ["2-epochs", "3-epochs"]
-    assert ["after 2 epochs" in figure.get_suptitle() for _, figure in made.figures] == [True, False]
 
 
 def test_thresholds_are_places_in_order_and_no_clip_stands_apart() -> None:

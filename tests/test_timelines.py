@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from sweep_cases import run as swept
 
 from nfbench.analysis.metrics import step_time
-from nfbench.analysis.rows import rows
 from nfbench.records import Conditions, Reading, Resolved, Result, Software, reading
 from nfbench.showing.figures.history import ticks
 
@@ -218,18 +217,6 @@ def test_each_workload_has_a_panel_with_a_point_for_each_software_in_the_order_o
         assert axes.get_ylabel() == "step time, ms"
     assert xticks(figure.axes[1]) == ["0000007", "0000003", "0000001"]
     assert "only `nfbench check` decides" in foot(figure)
-
-
-def test_the_bars_are_the_intervals_of_the_rows_and_noise_of_a_per_cent_does_not_fill_the_panel() -> None:
-    found = [at(0), *(at(1, scale=scale, round=n) for n, scale in enumerate((1, 1.2, 1.1, 1.15)))]
-    axes = axes_of("history", *found)
-    bars = [[tuple(end) for end in bar] for c in axes.collections for bar in c.get_segments()]  # type: ignore[attr-defined]
-    assert bars == [
-        [(i, pytest.approx(1e3 * row["step_time_low"])), (i, pytest.approx(1e3 * row["step_time_high"]))]
-        for i, row in enumerate(rows(found, everything=True)[0])
-    ]
-    low, high = axes_of("history", at(0), at(1, scale=1.005)).get_ylim()
-    assert high - low > 8 and low > 50
 
 
 def test_points_that_differ_in_what_an_auto_became_are_not_joined() -> None:

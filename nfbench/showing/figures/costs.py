@@ -56,7 +56,7 @@ _MEANS = "Accuracies are means over seeds, bars 95 % intervals of Student's t ov
 _APART = "ImageNet, reported: not measured here"
 
 
-class Panel(NamedTuple):
+class Cost(NamedTuple):
     """A cost: its key in a row, its unit, the label of its axis and its name in a sentence."""
 
     key: str
@@ -65,15 +65,13 @@ class Panel(NamedTuple):
     name: str
 
 
-_PANELS = (
-    Panel("macs", "", "MACs of one image at {macs_px}, forward", "MACs"),
-    Panel("params", "", "parameters", "parameters"),
-    Panel("train_step_time", "s", "training step time, data included, {batch}", "training step time"),
-    Panel("image_energy", "J", "energy of training on one image, {batch}", "energy"),
+_COSTS = (
+    Cost("macs", "", "MACs of one image at {macs_px}, forward", "MACs"),
+    Cost("params", "", "parameters", "parameters"),
+    Cost("train_step_time", "s", "training step time, data included, {batch}", "training step time"),
+    Cost("image_energy", "J", "energy of training on one image, {batch}", "energy"),
 )
-_IMAGE_TIME = Panel(
-    "image_time", "s", "training time of one image, data included, {batch}", "training time of an image"
-)
+_IMAGE_TIME = Cost("image_time", "s", "training time of one image, data included, {batch}", "training time of an image")
 """Takes the place of the step time where batches differ: a step of few images is short."""
 
 
@@ -84,24 +82,24 @@ def accuracy_vs_flops(rows: list[Row], notes: list[str]) -> Figure:
     imagenet = rows[0]["dataset"] == "imagenet"
     shown, at, several = _at_test_px(rows) if imagenet else (rows, f"{rows[0].get('px')} px", False)
     beside = _beside(shown, several) if imagenet and all(r.get("px") == r.get("test_px") for r in shown) else []
-    panels = [panel for panel in _PANELS if any(on_log_axis(row.get(panel.key)) for row in shown)]
+    panels = [cost for cost in _COSTS if any(on_log_axis(row.get(cost.key)) for row in shown)]
     if len({row["batch"] for row in rows}) > 1:
-        panels = [_IMAGE_TIME if panel.key == "train_step_time" else panel for panel in panels]
+        panels = [_IMAGE_TIME if cost.key == "train_step_time" else cost for cost in panels]
     number = len(panels) + (not beside)
     high = math.ceil(number / 2)
     figure = Figure(figsize=(PAGE, 2.7 * high), layout="constrained")
     grid = figure.add_gridspec(high, 2)
     cells: list[Axes] = []
     wanted: dict[Axes, list[Label]] = {}
-    for i, panel in enumerate(panels):
+    for i, cost in enumerate(panels):
         axes = figure.add_subplot(grid[i // 2, i % 2], sharey=cells[0] if cells else None)
         cells.append(axes)
-        wanted[axes] = _draw(axes, panel, [row for row in shown if on_log_axis(row.get(panel.key))], shown)
-        if panel.key == "macs" and beside:
+        wanted[axes] = _draw(axes, cost, [row for row in shown if on_log_axis(row.get(cost.key))], shown)
+        if cost.key == "macs" and beside:
             wanted[axes] += _draw_beside(axes, beside)
-        axes.set_xlabel(panel.label.format(macs_px=at, batch=_batch(rows)), fontsize=8)
+        axes.set_xlabel(cost.label.format(macs_px=at, batch=_batch(rows)), fontsize=8)
         if i % 2 == 0:
-            axes.set_ylabel("ImageNet top-1, %" if beside and panel.key == "macs" else "measured top-1, %")
+            axes.set_ylabel("ImageNet top-1, %" if beside and cost.key == "macs" else "measured top-1, %")
         else:
             axes.tick_params(labelleft=False)
     # shared by all panels
@@ -128,7 +126,7 @@ def _lacking(rows: Sequence[Row]) -> list[str]:
     """How many of the rows a panel lacks that others are in."""
     first = rows[0]
     where = f"{plain(first['dataset'], 40)} on {plain(first['machine'])}"
-    number = {panel.name: sum(on_log_axis(row.get(panel.key)) for row in rows) for panel in _PANELS}
+    number = {cost.name: sum(on_log_axis(row.get(cost.key)) for row in rows) for cost in _COSTS}
     return [
         f"{len(rows) - there} of {len(rows)} runs on {where} have no {name}: they are in the other panels only"
         for name, there in number.items()
@@ -189,16 +187,16 @@ def _extent(rows: Sequence[Row]) -> list[float]:
     return [top for row in rows for top in (top1(row), *(top1_ends(row) or ())) if top is not None]
 
 
-def _draw(axes: Axes, panel: Panel, here: Sequence[Row], rows: Sequence[Row]) -> list[Label]:
+def _draw(axes: Axes, cost: Cost, here: Sequence[Row], rows: Sequence[Row]) -> list[Label]:
     """Draw points, intervals, lines through sizes and the front of one panel; the labels that it wants.
 
     The front is of runs of the epochs that most ``rows`` have.
     """
     epochs = _common_epochs(rows)
-    best = front((row for row in here if row.get("epochs") == epochs), panel.key)
+    best = front((row for row in here if row.get("epochs") == epochs), cost.key)
     # the corners of the steps too, so that labels keep off them
-    corners = [(row[panel.key], top1(before)) for before, row in zip(best[:1] + best, best, strict=False)]
-    ends = [(row[panel.key], top1(row)) for row in best]
+    corners = [(row[cost.key], top1(before)) for before, row in zip(best[:1] + best, best, strict=False)]
+    ends = [(row[cost.key], top1(row)) for row in best]
     places = [place for pair in zip(corners, ends, strict=True) for place in pair]
     axes.plot(
         *(zip(*places, strict=True) if places else ([], [])),
@@ -211,10 +209,10 @@ def _draw(axes: Axes, panel: Panel, here: Sequence[Row], rows: Sequence[Row]) ->
         zorder=1,
         label="_front",
     )
-    _sizes(axes, here, lambda row: row[panel.key], lambda row: (row.get("macs", 0), row[panel.key]))
-    _log(axes, [row[panel.key] for row in here], panel.unit)
+    _sizes(axes, here, lambda row: row[cost.key], lambda row: (row.get("macs", 0), row[cost.key]))
+    _log(axes, [row[cost.key] for row in here], cost.unit)
     names = _names(rows)
-    return [_label(row, row[panel.key], names[id(row)]) for row in here if id(row) in names]
+    return [_label(row, row[cost.key], names[id(row)]) for row in here if id(row) in names]
 
 
 def _label(row: Row, x: float, text: str) -> Label:
@@ -260,7 +258,7 @@ def _log(axes: Axes, values: Sequence[float], unit: str) -> None:
 # what was reported
 
 
-class Reported(NamedTuple):
+class ReportedNet(NamedTuple):
     """A net's reported ImageNet top-1 in per cent and its counted GMACs, both at ``px``."""
 
     net: Net
@@ -269,15 +267,15 @@ class Reported(NamedTuple):
     px: int
 
 
-def _families() -> dict[str, list[Reported]]:
+def _families() -> dict[str, list[ReportedNet]]:
     """The nets of each family that have a reported top-1 and counted MACs at its px, by their MACs."""
-    points: list[Reported] = []
+    points: list[ReportedNet] = []
     for net in (net for net in NETS if net.family not in _OTHERWISE):
         top = published.top1(net)
         px = (top.px if top else None) or net.test_px
         count = counted(net.name, px) if top and px else None
         if top and px and count:
-            points.append(Reported(net, count.macs / 1e9, top.top1, px))
+            points.append(ReportedNet(net, count.macs / 1e9, top.top1, px))
     points.sort(key=lambda point: (FAMILIES.index(point.net.family), point.gmacs))
     return grouped(points, lambda point: point.net.family)
 
@@ -287,13 +285,13 @@ def _variant(net: Net) -> str:
     return net.name.rpartition("-")[2].upper() if net.family in _VARIANTS else net.name
 
 
-def _beside(rows: Sequence[Row], several: bool) -> list[Reported]:
+def _beside(rows: Sequence[Row], several: bool) -> list[ReportedNet]:
     """What was reported at the one px of the rows, or, of nets that are each at their own, of the same families."""
     px, of = {row.get("px") for row in rows}, {row.get("family") for row in rows}
     return [p for family, points in _families().items() for p in points if (family in of if several else p.px in px)]
 
 
-def _draw_beside(axes: Axes, points: Sequence[Reported]) -> list[Label]:
+def _draw_beside(axes: Axes, points: Sequence[ReportedNet]) -> list[Label]:
     """Draw what was reported at these px, hollow and grey; the labels that it wants."""
     for net, gmacs, top, _ in points:
         axes.plot([gmacs * 1e9], [top], **hollow(look(net.family)[1], linestyle="none", markersize=6, zorder=2))

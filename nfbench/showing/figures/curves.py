@@ -36,7 +36,7 @@ from nfbench.showing.figures.canvas import (
     value_axis,
 )
 from nfbench.showing.figures.prepared import clip_place, grouped, lost, top1, top1_ends, unclipped
-from nfbench.showing.figures.style import COLOURS, COLUMN, MARKERS, look, plain, series
+from nfbench.showing.figures.style import COLOURS, COLUMN, MARKERS, in_order, look, plain, series
 
 _ACROSS = COLUMN - 0.9
 """Inches that an axis is about wide."""
@@ -67,7 +67,7 @@ class Point(NamedTuple):
     half: bool = False
 
 
-class Failed(NamedTuple):
+class Mark(NamedTuple):
     """What has no value at ``x``, or only some seeds have: ``what`` for the legend, ``text`` beside the mark."""
 
     x: float
@@ -75,13 +75,13 @@ class Failed(NamedTuple):
     text: str = ""
 
 
-class Line(NamedTuple):
+class Curve(NamedTuple):
     """A net over the sweep."""
 
     name: str
     look: Look
     points: Sequence[Point]
-    failed: Sequence[Failed] = ()
+    failed: Sequence[Mark] = ()
 
 
 class Scale(NamedTuple):
@@ -116,8 +116,8 @@ def _over_batches(rows: Sequence[Row], key: str, scale: Scale, whose: str = "") 
     looks = _looks(nets)
     for net, alike in nets.items():
         points = [_point(row, key) for row in alike if key in row]
-        failed = [Failed(row["batch"], row["status"].replace("_", " ")) for row in alike if key not in row]
-        lines.append(Line(net, looks[net], points, failed))
+        failed = [Mark(row["batch"], row["status"].replace("_", " ")) for row in alike if key not in row]
+        lines.append(Curve(net, looks[net], points, failed))
     figure, handles = draw(lines, scale, _batch_axis)
     if any(point.half for line in lines for point in line.points):
         entry = Line2D([], [], color="black", marker="o", fillstyle="bottom", linestyle="none", label=_HALF)
@@ -154,9 +154,9 @@ def _looks(nets: Mapping[str, Sequence[Row]]) -> dict[str, Look]:
 
 def batch_accuracy(rows: list[Row], notes: list[str]) -> Figure:
     """Top-1 against batch, a line a net and λ; below what the paper reports (its Figure 2a)."""
-    nets = grouped(rows, lambda row: row["net"])
+    nets = dict(sorted(grouped(rows, lambda row: row["net"]).items(), key=lambda pair: (in_order(pair[1][0]), pair[0])))
     looks = _looks(nets)
-    lines = [Line(net, looks[net], *_trained(alike, lambda row: row["batch"])) for net, alike in nets.items()]
+    lines = [Curve(net, looks[net], *_trained(alike, lambda row: row["batch"])) for net, alike in nets.items()]
     notes.extend(lost(rows))
     figure, handles = draw(lines, Scale("measured top-1, %", number, 100), _batch_axis, more=2.1)
     handles += _reported(figure.axes[-1])
@@ -168,7 +168,7 @@ def batch_accuracy(rows: list[Row], notes: list[str]) -> Figure:
     return figure
 
 
-def _trained(rows: Sequence[Row], x: Callable[[Row], float], aside: float = 0.0) -> tuple[list[Point], list[Failed]]:
+def _trained(rows: Sequence[Row], x: Callable[[Row], float], aside: float = 0.0) -> tuple[list[Point], list[Mark]]:
     """The points of training runs, and what of their seeds diverged or failed."""
     points, failed = [], []
     for row in rows:
@@ -177,9 +177,9 @@ def _trained(rows: Sequence[Row], x: Callable[[Row], float], aside: float = 0.0)
         runs, diverged = row["runs"], row.get("diverged", 0)
         if diverged:
             text = str(min(row.get("diverged_at") or [""])) if diverged == runs else f"{diverged} of {runs}"
-            failed.append(Failed(x(row), "diverged", text))
+            failed.append(Mark(x(row), "diverged", text))
         elif row["status"] != "ok":
-            failed.append(Failed(x(row), str(row["status"]).replace("_", " ")))
+            failed.append(Mark(x(row), str(row["status"]).replace("_", " ")))
     return points, failed
 
 
@@ -222,7 +222,7 @@ def agc_lines(rows: list[Row], notes: list[str]) -> Figure:
         # side by side, since bars at one place hide each other
         aside = (i - (len(batches) - 1) / 2) * min(0.06, 0.5 / len(batches))
         style = Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
-        lines.append(Line(f"batch {number(batch)}", style, *_trained(alike, lambda row: places[row["agc"]], aside)))
+        lines.append(Curve(f"batch {number(batch)}", style, *_trained(alike, lambda row: places[row["agc"]], aside)))
     texts = [clip_text(clip) for clip in clips]
 
     def across(axes: Axes, values: Sequence[float]) -> str:
@@ -277,7 +277,7 @@ def _ends(values: Sequence[int]) -> str:
 
 
 def draw(
-    lines: Sequence[Line], scale: Scale, across: Callable[[Axes, Sequence[float]], str], more: float = 0.0
+    lines: Sequence[Curve], scale: Scale, across: Callable[[Axes, Sequence[float]], str], more: float = 0.0
 ) -> tuple[Figure, list[Artist]]:
     """The lines, below them a strip of what failed, and the entries of their legend.
 
@@ -315,12 +315,12 @@ def draw(
     return figure, handles
 
 
-def _with_several(note: str, lines: Sequence[Line]) -> str:
+def _with_several(note: str, lines: Sequence[Curve]) -> str:
     several = any(len({point.x for point in line.points}) < len(line.points) for line in lines)
     return f"{note} {_SEVERAL}".strip() if several else note
 
 
-def _line(axes: Axes, line: Line) -> None:
+def _line(axes: Axes, line: Curve) -> None:
     points = sorted(line.points, key=lambda point: (point.x, point.y))
     colour, marker, dash, fill = line.look
     once = list({p.x: p for p in reversed(points)}.values())[::-1]
@@ -357,7 +357,7 @@ def _mark(marks: Sequence[str], what: str) -> dict[str, Any]:
     return {"marker": ("x", "+", "1", "2", "3", "4")[marks.index(what) % 6], "markersize": 6}
 
 
-def _strip(axes: Axes, lines: Sequence[Line], marks: Sequence[str]) -> None:
+def _strip(axes: Axes, lines: Sequence[Curve], marks: Sequence[str]) -> None:
     """A row for each line, told by a piece of it at the left, since names are long."""
     beside = axes.get_yaxis_transform()
     for place, line in enumerate(lines):

@@ -16,7 +16,7 @@ from matplotlib.ticker import MultipleLocator
 from nfbench import units
 from nfbench.analysis import sweeps, turn_ratios
 from nfbench.analysis.rows import Row
-from nfbench.analysis.stats import LEAST_ROUNDS
+from nfbench.analysis.stats import LEAST_ROUNDS, Estimate
 from nfbench.catalog import published
 from nfbench.showing.figures import prepared
 from nfbench.showing.figures.canvas import ENTRY, bare, dark, frame, hollow, log_axis, value_axis
@@ -49,14 +49,6 @@ _TURNS = f"Bars: 95 % intervals over rounds; a point without one was measured in
 _REPORTS = "Reported: on the devices and at the settings of the source, which are not those measured here."
 
 
-class Value(NamedTuple):
-    """A value with its interval."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-
 class Dot(NamedTuple):
     """A row of the figure: its label, what it is drawn as and named in the legend, if at all, and a value a panel or
     why there is none. Beside it stand values that were ``reported``, each with its source, and at its end a text."""
@@ -65,7 +57,7 @@ class Dot(NamedTuple):
     colour: str
     marker: str
     named: str
-    values: Sequence[Value | None]
+    values: Sequence[Estimate | None]
     why: str = ""
     reported: Sequence[published.ReportedRatio] = ()
     text: str = ""
@@ -108,7 +100,7 @@ def _by_model(rows: Sequence[Row], panel: Panel, value: Callable[[float, Row], f
     for row, label in zip(rows, labels(rows), strict=True):
         ends = sorted(value(end, row) for end in interval(row) or ())
         family = look(series(row["model"], row.get("family"))[1])
-        dots.append(Dot(label, *family, "", [Value(value(row["step_time"], row), *ends)]))
+        dots.append(Dot(label, *family, "", [Estimate(value(row["step_time"], row), *ends)]))
     return draw([("", dots)], [panel], f"{plain(rows[0]['machine'], 44)}: measured {panel.label.partition(',')[0]}")
 
 
@@ -146,7 +138,7 @@ def speedup(rows: list[Row], notes: list[str]) -> Figure:
         shown = units.interval(*ratio.speedup)
         label = wrapped(str(row["settings"]))
         entry = f"measured: {plain(family, 40) or 'other'}"
-        dot = Dot(label, *look(family), entry, [Value(row["speedup"], *sound)], "", reported, shown)
+        dot = Dot(label, *look(family), entry, [Estimate(row["speedup"], *sound)], "", reported, shown)
         pairs.append((f"{plain(str(row['net']), 30)}\nagainst {plain(str(row['baseline']), 30)}", [dot]))
     note = f"{_TURNS} {_REPORTS}" if any(dot.reported for _, dots in pairs for dot in dots) else _TURNS
     panel = Panel(_RATIO, lambda v: units.significant(v, 1))
@@ -237,10 +229,10 @@ def _source(reported: published.ReportedRatio) -> str:
     return re.sub(r"(Table \d+) (?=TPUv3|V100)", r"\1, ", reported.source.replace(f" and {work}, ", " and "))
 
 
-def _time(row: Row, share: float = 1.0) -> Value | None:
+def _time(row: Row, share: float = 1.0) -> Estimate | None:
     if not drawable(row.get("step_time")):
         return None
-    return Value(*(end * share for end in (row["step_time"], *(interval(row) or ()))))
+    return Estimate(*(end * share for end in (row["step_time"], *(interval(row) or ()))))
 
 
 def _why(row: Row) -> str:
@@ -265,7 +257,7 @@ def _norm_dots(rows: Sequence[Row]) -> list[Dot]:
         memory = None if row.get("peak_memory_of") == "process" else row.get("memory_image")
         values = (
             _time(row, 1 / row["batch"]) if row["batch"] > 0 else None,
-            Value(memory) if memory is not None and 1 <= memory < 1e18 else None,
+            Estimate(memory) if memory is not None and 1 <= memory < 1e18 else None,
         )
         dots.append(Dot(label, COLOURS[place], _NORMS.get(norm(row), "X"), _normed(row), values, _why(row)))
     return dots

@@ -110,7 +110,7 @@ def _draw(axes: Axes, result: Result, line: Timeline, colour: str) -> list[Artis
     return handles
 
 
-class Point(NamedTuple):
+class Update(NamedTuple):
     """An update, or a pass, by its number in the window (0 and below: before it), and its seconds."""
 
     x: float
@@ -121,9 +121,9 @@ class Timeline(NamedTuple):
     """A window: what was timed, what was kept apart (the first of each block), the warm-up before it, the places where
     a block or a composed update begins, the number of the last update, and the middle of what was timed."""
 
-    timed: list[Point]
-    apart: list[Point]
-    warm_up: list[Point]
+    timed: list[Update]
+    apart: list[Update]
+    warm_up: list[Update]
     begins: list[float]
     end: float
     middle: Estimate
@@ -155,10 +155,10 @@ def _steps(result: Result) -> Timeline | None:
         first = len(refills) // len(counts)
         for number, count in enumerate(counts):
             begins.append(float(at))
-            apart += [Point(at + i, t) for i, t in enumerate(refills[number * first : (number + 1) * first])]
+            apart += [Update(at + i, t) for i, t in enumerate(refills[number * first : (number + 1) * first])]
             places += [float(at + first + i) for i in range(count)]
             at += first + count
-    timed = [Point(x, t) for x, t in zip(places, slowest, strict=True) if t is not None and drawable(t)]
+    timed = [Update(x, t) for x, t in zip(places, slowest, strict=True) if t is not None and drawable(t)]
     notes = [f"Of {result.value('steps') or 0:,.0f} steps one in {every} was kept."] if every > 1 else []
     if counts is None and refills:
         notes.append("The first step of each block is not drawn: where the blocks begin is not known.")
@@ -170,7 +170,7 @@ def _steps(result: Result) -> Timeline | None:
 def _passes(result: Result) -> Timeline | None:
     phases = [r for r in result.readings if r.rank == 0 and r.name in PHASES and r.scope == "micro_step"]
     times = [sum(t) for t in zip(*(r.finite for r in phases), strict=False)]
-    timed = [Point(i, t) for i, t in enumerate(times, 1) if drawable(t)]
+    timed = [Update(i, t) for i, t in enumerate(times, 1) if drawable(t)]
     passes = round(result.value("passes") or 0)
     if step_time(result) is None or not timed or passes < 1:
         return None
@@ -179,12 +179,12 @@ def _passes(result: Result) -> Timeline | None:
     return Timeline(timed, [], [], begins, len(times), stats.median([p.seconds for p in timed]), notes)
 
 
-def _warm_up(result: Result, window: int, notes: list[str]) -> list[Point]:
+def _warm_up(result: Result, window: int, notes: list[str]) -> list[Update]:
     times = _values(result, "warm_up")
     drawn = times[-max(_WARM_UP, window // 2) :]
     if len(drawn) < len(times):
         notes.append(f"Of {len(times)} steps of the warm-up the last {len(drawn)} are drawn.")
-    return [Point(i - len(drawn) + 1, t) for i, t in enumerate(drawn) if drawable(t)]
+    return [Update(i - len(drawn) + 1, t) for i, t in enumerate(drawn) if drawable(t)]
 
 
 def _every(result: Result, count: int) -> int:

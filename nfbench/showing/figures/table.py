@@ -286,7 +286,7 @@ KINDS = {
     "phases": Kind(
         "bars:phases",
         "steps",
-        "a stacked bar a net, and a rank: measured time of the phases of a step; measured energy of an image",
+        "a stacked bar a net, or a rank: measured time of the phases of a step, and energy where it was read",
         _no_bar,
         (Room(30, "rows"),),
         prepared=prepared.with_ranks,
