@@ -298,7 +298,7 @@ def load(paths: Sequence[Path]) -> Loaded:
             try_="nfbench step-time --model tiny-nfnet",
         )
     unique = once(results)
-    return Loaded(sorted(unique, key=lambda r: (r.start, r.id)), broken, len(results) - len(unique), listed.note)
+    return Loaded(sorted(unique, key=lambda r: r.start), broken, len(results) - len(unique), listed.note)
 
 
 def once(results: Iterable[Result]) -> list[Result]:
