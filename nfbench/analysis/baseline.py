@@ -11,6 +11,7 @@ import msgspec
 from nfbench.analysis import metrics, stats
 from nfbench.errors import BadResults
 from nfbench.records import Machine, Resolved, Result, Software, StepTime, key
+from nfbench.units import grouped
 
 
 class Stored(NamedTuple):
@@ -36,12 +37,9 @@ def stored(results: Sequence[Result], study: str | None) -> dict[str, Stored]:
     Raises:
         BadResults: two rows say that they are the same turn of the same run.
     """
-    groups: dict[str, list[Result]] = {}
-    for result in results:
-        if isinstance(result.workload, StepTime) and result.side != "base" and result.study in (None, study):
-            groups.setdefault(key(result.workload), []).append(result)
+    steps = (r for r in results if isinstance(r.workload, StepTime) and r.side != "base" and r.study in (None, study))
     _unrepeated(results)
-    return {place: _stored(group) for place, group in groups.items()}
+    return {place: _stored(group) for place, group in grouped(steps, lambda r: key(r.workload)).items()}
 
 
 def _unrepeated(results: Sequence[Result]) -> None:

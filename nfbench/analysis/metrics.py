@@ -314,10 +314,7 @@ def rounds(
 
 def by_session(rounds: Mapping[tuple[str, int], float]) -> list[list[float]]:
     """The values of `rounds`, those of each session together."""
-    sessions: dict[str, list[float]] = {}
-    for (session, _), value in rounds.items():
-        sessions.setdefault(session, []).append(value)
-    return list(sessions.values())
+    return [[rounds[place] for place in places] for places in units.grouped(rounds, lambda place: place[0]).values()]
 
 
 @kept

@@ -70,8 +70,8 @@ def texts(results: Sequence[Result]) -> dict[str, str]:
     for format in formats:
         made |= {f"{name}.{format}": text for name, text in views.texts(found.kinds, format).items()}
         if several(found, "batch"):
-            frame = sweeps.batch_sweep(found.steps, found.trained)
-            made[f"batch-sweep.{format}"] = show_sweeps.batch_sweep(frame, format)
+            batches = sweeps.batch_sweep(found.steps, found.trained)
+            made[f"batch-sweep.{format}"] = show_sweeps.batch_sweep(batches, format)
         if several(found, "agc", steps=False):
             made[f"agc-sweep.{format}"] = show_sweeps.agc_sweep(sweeps.agc_sweep(found.trained), format)
         judged = [r for r in found.results if r.study == CLAIMS]
@@ -200,7 +200,7 @@ def over_batches(seen: Shown) -> list[str]:
     if any(len(limits) > _FEW for limits in _limits(seen).values()):
         # that is a sweep of thresholds, which has an answer of its own
         return found
-    rows = [row for row in sweeps.records(sweeps.batch_sweep([], seen.trained)) if "batch" in row]
+    rows = [row for row in sweeps.batch_sweep([], seen.trained) if "batch" in row]
     for machine, name in _machines(seen):
         own = [row for row in rows if row.get("machine") == name]
         for dataset in dict.fromkeys(str(row["dataset"]) for row in own if "dataset" in row):
@@ -270,11 +270,11 @@ def answer(seen: Shown, claims: str = "") -> str:
     if claims:
         return claims
     rows = {"step time": seen.steps, "training result": seen.trained, "clip": seen.clips, "count": seen.counted}
-    counts = [f"{len(of)} {what}{'s'[: len(of) != 1]}" for what, of in rows.items() if of]
+    counts = [units.plural(len(of), what) for what, of in rows.items() if of]
     if noisy := sum("noisy" in row for row in seen.steps):
         counts[0] += f" ({noisy} noisy)"
     nets = len({r.workload.model for r in seen.results})
-    text = f"{' and '.join(counts) or 'nothing'} of {nets} net{'s'[: nets != 1]}, and no ratio measured in turns"
+    text = f"{' and '.join(counts) or 'nothing'} of {units.plural(nets, 'net')}, and no ratio measured in turns"
     return turn_ratios.on(machine, None, text)
 
 

@@ -68,10 +68,8 @@ def laid(rows: Sequence[Row], steps: Sequence[Row]) -> list[Laid]:
 
 def legend(rows: Sequence[Row]) -> list[str]:
     """What the columns mean that need saying, with the measured bandwidth."""
-    rates: dict[str, list[float]] = {}
-    for row in rows:
-        if "copy_bandwidth" in row:
-            rates.setdefault(row["machine"], []).append(row["copy_bandwidth"])
+    copied = units.grouped((row for row in rows if "copy_bandwidth" in row), lambda row: str(row["machine"]))
+    rates = {machine: [row["copy_bandwidth"] for row in alike] for machine, alike in copied.items()}
     lines = (
         ["± is half of the 95 % interval over turns, within this run; a ratio of one process has none."] if rows else []
     )

@@ -17,14 +17,13 @@ from nfbench.showing.tables import (
     Line,
     Row,
     plain,
-    printable,
     raw,
     render,
     telling,
     upright,
     with_ends,
 )
-from nfbench.units import shorten
+from nfbench.units import printable, shorten
 
 
 def count(value: Any) -> str:

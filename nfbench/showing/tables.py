@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from nfbench.units import ABSENT
+from nfbench.units import ABSENT, shorten
 
 Format = Literal["rich", "md", "csv", "json"]
 Row = Mapping[str, Any]
@@ -33,11 +33,6 @@ _FOLDED = 9
 def plain(value: Any) -> str:
     """``str``, with a dash for what is absent."""
     return ABSENT if value is None else str(value)
-
-
-def printable(text: str) -> str:
-    """``text`` without what would move a terminal's cursor or change its colours: results may come from anybody."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 @dataclass(frozen=True)
@@ -149,7 +144,7 @@ class _Lines(list[str]):
 
 def _cell(text: str) -> str:
     """``text`` as a person can read it: a name of 10^6 characters would make every line as long."""
-    return printable(text if len(text) <= _LONGEST else f"{text[: _LONGEST * 2 // 3]}…{text[-_LONGEST // 3 :]}")
+    return shorten(text, _LONGEST)
 
 
 def _markdown(columns: Sequence[Column], rows: Sequence[Row], title: str | None) -> str:

@@ -123,11 +123,8 @@ _RAW = (
 
 def reasons(rows: Sequence[Row]) -> list[str]:
     """Why each verdict is what it is, equal reasons once."""
-    about: dict[str, list[str]] = {}
-    for row in rows:
-        if text := why(row):
-            about.setdefault(text, []).append(label(row, rows))
-    return [f"{', '.join(models)}: {text}" for text, models in about.items()]
+    about = units.grouped((row for row in rows if why(row)), why)
+    return [f"{', '.join(label(row, rows) for row in alike)}: {text}" for text, alike in about.items()]
 
 
 def _raw(row: Row, inconclusive: Literal["fail", "pass"]) -> dict[str, Any]:
@@ -165,12 +162,11 @@ def findings(rows: Sequence[Row]) -> list[str]:
 
 def sentence(rows: Sequence[Row]) -> str:
     """ "3 workloads: 2 same, 1 slower." with what is worse among the counts."""
-    count = len(rows)
     words = Counter(f"{row.verdict}, as accepted" if row.accepted else row.verdict for row in rows)
     text = ", ".join(f"{number} {verdict}" for verdict, number in words.items())
     worse = sum(bool(row.worse_counts) for row in rows)
     more = f"; {worse} with more of what is counted" if worse else ""
-    return f"{count} workload{'s'[: count != 1]}: {text}{more}."
+    return f"{units.plural(len(rows), 'workload')}: {text}{more}."
 
 
 def ending(rows: Sequence[Row], inconclusive: Literal["fail", "pass"]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from nfbench.analysis import sweeps
 from nfbench.analysis.rows import Row
 from nfbench.catalog.models import FAMILIES
-from nfbench.units import slug
+from nfbench.units import grouped, plural, slug
 
 # Okabe and Ito's colours and Tol's: told apart with any kind of colour vision, none of them `REPORTED`
 COLOURS = (
@@ -112,7 +112,7 @@ def subject(row: Row, machine: bool = True, epochs: bool = False) -> str:
         parts = [f"{parts[0]} against {plain(str(row['baseline']))}"]
     settings = [f"batch {row['batch']}"] if "batch" in row else []
     settings += [f"λ {row['agc']}"] if "agc" in row and "dataset" in row else []
-    settings += [f"{row['epochs']} epoch{'s'[: row['epochs'] != 1]}"] if epochs and row.get("epochs") else []
+    settings += [plural(row["epochs"], "epoch")] if epochs and row.get("epochs") else []
     parts += [text for text in settings if text not in parts[0].split(", ")]
     parts += [plain(str(row["dataset"]), 40)] if "dataset" in row else []
     return ", ".join(parts) + (f" on {plain(str(row.get('machine', '?')))}" if machine else "")
@@ -141,9 +141,7 @@ def names(rows: Sequence[Row]) -> list[str]:
 
 def apart(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
     """``labels`` of the rows, those that are equal with every setting in which their rows differ, or else a number."""
-    same: dict[str, list[int]] = {}
-    for place, label in enumerate(labels):
-        same.setdefault(label, []).append(place)
+    same = grouped(range(len(labels)), lambda place: labels[place])
     texts = list(labels)
     for places in (places for places in same.values() if len(places) > 1):
         for key, text in (*_FIRST, *_MORE, *_LAST):
@@ -205,12 +203,10 @@ def endings(keys: Sequence[tuple[object, ...]]) -> list[str]:
         for i in range(1, len(key)):
             within.setdefault(key[:i], set()).add(key[i])
     endings = [""] * len(keys)
-    machines: dict[object, list[int]] = {}
     for place, key in enumerate(keys):
         words = (slug(str(key[i])) for i in range(1, len(key)) if len(within[key[:i]]) > 1)
         endings[place] = "-".join(words)[:_ENDING].strip("-")
-        machines.setdefault(key[0], []).append(place)
-    for places in machines.values():
+    for places in grouped(range(len(keys)), lambda place: keys[place][0]).values():
         for place, name in zip(places, distinct(endings[p] for p in places), strict=True):
             endings[place] = name.strip("-")
     return endings
