@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from nfbench import units
-from nfbench.analysis.rows import Row
+from nfbench.analysis.rows import WORDS, Row
 from nfbench.catalog.models import FAMILIES
 
 _NET = ("machine", "net", "model", "family", "norm", "px", "precision", "layout", "compile", "optimizer", "agc")
@@ -183,28 +183,11 @@ def places(key: str) -> Callable[[Any], Any]:
     )
 
 
-TEXT = {
-    "px": "{} px",
-    "norm": "{} norm",
-    "precision": "{}",
-    "layout": "{}",
-    "compile": "compile {}",
-    "optimizer": "{}",
-    "agc": "λ {}",
-    "agc_impl": "clip by {}",
-    "sam": "SAM {}",
-    "sam_fraction": "SAM on {}",
-    "sam_scope": "SAM of {}",
-    "ema": "EMA {}",
-    "world_size": "{} devices",
-    "test_px": "tested at {} px",
-    "weights": "{} weights",
-    "epochs": "{} epochs",
-    "recipe": "{} recipe",
-    "schedule": "{}",
-    "augment": "augment {}",
-}
-"""Settings in words, in the order in which a name tells them."""
+TOLD = (
+    *("px", "norm", "precision", "layout", "compile", "optimizer", "agc", "agc_impl", "sam", "sam_fraction"),
+    *("sam_scope", "ema", "world_size", "test_px", "weights", "epochs", "recipe", "schedule", "augment"),
+)
+"""Settings in the order in which a name tells them."""
 SAM = ("sam", "sam_fraction", "sam_scope")
 SHARED = ("px", "norm", "precision", "agc", "sam")
 """Settings that mean the same of a timed step and of a training run."""
@@ -215,7 +198,7 @@ _NONE = {"sam": "none", "ema": "none", "world_size": 1}
 def settings(row: Row) -> Row:
     """What tells one net from another: as asked where what `auto` became depends on the batch. Unknown ones have no
     entry, such as of a step that failed before they were settled."""
-    found = {key: row[key] for key in TEXT if row.get(key) is not None}
+    found = {key: row[key] for key in TOLD if row.get(key) is not None}
     if row.get("asked_layout") == "best":
         found["layout"] = "best"
     if row.get("kind") == "step-time":
@@ -240,7 +223,7 @@ def names(rows: Sequence[Row], swept: Sequence[str] = ("batch",)) -> list[str]:
     for model, places in models.items():
         known = {place: settings(rows[place]) for place in places}
         kinds = {place: rows[place].get("kind") for place in places}
-        differ = [key for key in TEXT if key not in swept and _differs([(kinds[p], known[p]) for p in places], key)]
+        differ = [key for key in TOLD if key not in swept and _differs([(kinds[p], known[p]) for p in places], key)]
         whole = {place: {k: known[place][k] for k in differ if k in known[place]} for place in places}
         nets: dict[str, Row] = {}
         for place in places:
@@ -297,7 +280,7 @@ def _said(key: str, value: object) -> str:
         return "not compiled"
     if value == "best" and key == "layout":
         return "best layout"
-    text = TEXT[key].format(value)
+    text = WORDS[key].format(value)
     return text.removesuffix("s") if value == 1 and key in ("epochs", "world_size") else text
 
 
