@@ -25,15 +25,7 @@ _ASKED = ("auto", "best", "train")
 """Values that ask for whatever was chosen."""
 _PLACE = {
     "step-time": (
-        "batch",
-        "precision",
-        "px",
-        "layout",
-        "compile",
-        "optimizer",
-        "world_size",
-        "micro_batch",
-        "composed",
+        *("batch", "precision", "px", "layout", "compile", "optimizer", "world_size", "micro_batch", "composed"),
     ),
     "accuracy": ("px", "epochs", "weights", "batch", "test_px", "precision", "optimizer", "lr", "augment"),
 }

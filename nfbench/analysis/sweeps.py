@@ -217,10 +217,7 @@ def names(rows: Sequence[Row], swept: Sequence[str] = ("batch",)) -> list[str]:
     A row whose settings are not all known has the name of the one net that it can be, where there is only one.
     """
     found: list[str] = [""] * len(rows)
-    models: dict[str, list[int]] = {}
-    for place, row in enumerate(rows):
-        models.setdefault(row["model"], []).append(place)
-    for model, places in models.items():
+    for model, places in units.grouped(range(len(rows)), lambda place: str(rows[place]["model"])).items():
         known = {place: settings(rows[place]) for place in places}
         kinds = {place: rows[place].get("kind") for place in places}
         differ = [key for key in TOLD if key not in swept and _differs([(kinds[p], known[p]) for p in places], key)]

@@ -137,10 +137,13 @@ def swept(found: Study, seen: Shown) -> list[str]:
 
 def several(seen: Shown, name: str, steps: bool = True) -> bool:
     """Whether one net was measured at several values of a setting."""
-    values: dict[str, set[object]] = {}
-    for row in [*(seen.steps if steps else ()), *seen.trained]:
-        values.setdefault(row["model"], set()).add(row.get(name))
-    return any(len(found) > 1 for found in values.values())
+    return _most_values([*(seen.steps if steps else ()), *seen.trained], name) > 1
+
+
+def _most_values(rows: Sequence[Row], name: str) -> int:
+    """The most values of a setting that a net has."""
+    models = units.grouped(rows, lambda row: str(row["model"]))
+    return max((len({row.get(name) for row in alike}) for alike in models.values()), default=0)
 
 
 _NAME = 60
@@ -196,28 +199,18 @@ def _loops(net: str, rows: Sequence[Row]) -> list[str]:
 def over_batches(seen: Shown) -> list[str]:
     """The top-1 of each net at its smallest and at its largest batch, and whether they are told apart: a line a machine
     and data set."""
-    found: list[str] = []
-    if any(len(limits) > _FEW for limits in _limits(seen).values()):
+    if _most_values(seen.trained, "agc") > _FEW:
         # that is a sweep of thresholds, which has an answer of its own
-        return found
+        return []
+    lines: list[str] = []
     rows = [row for row in sweeps.batch_sweep([], seen.trained) if "batch" in row]
     for machine, name in _machines(seen):
-        own = [row for row in rows if row.get("machine") == name]
-        for dataset in dict.fromkeys(str(row["dataset"]) for row in own if "dataset" in row):
-            there = [row for row in own if str(row.get("dataset")) == dataset]
-            nets = dict.fromkeys(str(row["net"]) for row in there)
-            parts = [_ends([row for row in there if row["net"] == net]) for net in nets]
-            if said := [part for part in parts if part]:
-                found.append(turn_ratios.on(machine, None, f"top-1 on {plain(dataset, 40)} of {'; '.join(said)}"))
-    return found
-
-
-def _limits(seen: Shown) -> dict[str, set[object]]:
-    """The thresholds of each model."""
-    found: dict[str, set[object]] = {}
-    for row in seen.trained:
-        found.setdefault(row["model"], set()).add(row.get("agc"))
-    return found
+        trained = [row for row in rows if row.get("machine") == name and "dataset" in row]
+        for dataset, alike in units.grouped(trained, lambda row: str(row["dataset"])).items():
+            nets = units.grouped(alike, lambda row: str(row["net"]))
+            if parts := list(filter(None, map(_ends, nets.values()))):
+                lines.append(turn_ratios.on(machine, None, f"top-1 on {plain(dataset, 40)} of {'; '.join(parts)}"))
+    return lines
 
 
 def _ends(rows: Sequence[Row]) -> str:

@@ -21,15 +21,11 @@ def _times(value: float | None) -> str:
     return units.ABSENT if value is None else f"{units.significant(value, 3)} ×"
 
 
-def _call(row: tables.Row) -> str:
-    return units.seconds_interval(*with_ends(row, "time"))
-
-
 CLIPS: tuple[Column, ...] = (
     Column("model", "model", right=False),
     Column("clipped", "over the limit", units.percent),
     Column("impl", "clip by", right=False),
-    Column("time", "a call", cell=_call),
+    Column("time", "a call", cell=lambda row: units.seconds_interval(*with_ends(row, "time"))),
     Column("speedup", "timm's takes", _times),
     Column("launches", "launches", count, spare=3),
     Column("operators", "operators", count, spare=5),

@@ -424,18 +424,15 @@ def _draw(
         for kind, _, figure, name in driver.named(held, made):
             numbers[kind] += 1
             if numbers[kind] <= _most(kind):
-                pictures.append(Picture(kind, name, _caption(kind), figure, made[kind].drawn))
+                words = KINDS[kind].shows
+                caption = f"{words[:1].upper()}{words[1:]}."
+                pictures.append(Picture(kind, name, caption, figure, made[kind].drawn))
     return made, pictures, numbers
 
 
 def _most(kind: str) -> int:
     """The figures of a kind that have room in a study: fewer where there is one for each run."""
     return 2 if KINDS[kind].reads in ("timed", "seeds") else 4
-
-
-def _caption(kind: str) -> str:
-    words = KINDS[kind].shows
-    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _svg(figure: Figure) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from nfbench.units import ABSENT, shorten
+from nfbench.units import ABSENT, grouped, shorten
 
 Format = Literal["rich", "md", "csv", "json"]
 Row = Mapping[str, Any]
@@ -67,6 +67,12 @@ def with_ends(row: Row, key: str) -> tuple[Any, Any, Any]:
 def keyed(keys: Iterable[str]) -> tuple[Column, ...]:
     """Columns of a raw table, whose headings are their keys."""
     return tuple(Column(key, key) for key in dict.fromkeys(keys))
+
+
+def about_each(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Each text of (text, name) once, after the names that it is about."""
+    about = grouped(pairs, lambda pair: pair[0])
+    return [f"{', '.join(dict.fromkeys(name for _, name in alike))}: {text}" for text, alike in about.items()]
 
 
 class Laid(NamedTuple):

@@ -14,17 +14,8 @@ from nfbench.units import grouped, plural, slug
 
 # Okabe and Ito's colours and Tol's: told apart with any kind of colour vision, none of them `REPORTED`
 COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-    "#332288",
-    "#8C6D31",
-    "#882255",
-    "#44AA99",
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
+    *("#332288", "#8C6D31", "#882255", "#44AA99"),
 )
 REPORTED = "#6B6B6B"
 """The colour of whatever was reported in a figure that holds measurements too: families are told by marker there."""
