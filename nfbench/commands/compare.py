@@ -30,14 +30,8 @@ if TYPE_CHECKING:
     metavar="N",
     help="So many fresh processes of each net.  [default: 4, 8 or 16, as --within needs]",
 )
-@click.option("--within", type=options.Share(), default="1%", show_default=True, help="Stop at ratios ± this narrow.")
-@click.option(
-    "--max-time",
-    type=options.Duration(),
-    default="2m",
-    show_default=True,
-    help="Of timing, over all rounds; starting processes comes on top.",
-)
+@options.within_option("Stop at ratios ± this narrow.")
+@options.max_time_option(options.Duration(), "2m", "Of timing, over all rounds; starting processes comes on top.")
 @options.device_option
 @options.seed_option
 @options.out_option
