@@ -20,7 +20,7 @@ from nfbench.devices.base import Device, Steps
 from nfbench.errors import NfbenchError, Stop
 from nfbench.measuring.lock import only_one
 from nfbench.measuring.meters import meters
-from nfbench.measuring.outcome import Keep, Labels, Silent, Watch, begun, failure, merged
+from nfbench.measuring.outcome import Keep, Labels, Turn, Watch, begun, failure, merged
 from nfbench.measuring.prepare import Preparation
 from nfbench.measuring.stopping import Reason, block_steps, enough
 from nfbench.measuring.window import SOURCES, Window, communication
@@ -46,7 +46,7 @@ class Measurement:
         labels: Labels | None = None,
     ) -> None:
         self.device, self.workload, self.sampling = device, workload, sampling
-        self.world, self.keep, self.seed, self.watch = device.world, keep, seed, watch or Silent()
+        self.world, self.keep, self.seed, self.watch = device.world, keep, seed, watch or Watch()
         self.labels = labels or Labels()
         self.prepared: Preparation | None = None
         self.steps: Steps | None = None
@@ -67,9 +67,15 @@ class Measurement:
         return self._kept(round, 0, self._counted)
 
     def _kept(self, round: int, turn: int, measured: Callable[[Result], Result]) -> Result:
-        result = begun(
-            self.device, self.workload, self.sampling, seed=self.seed, round=round, turn=turn, labels=self.labels
+        asked = Turn(
+            workload=self.workload,
+            sampling=self.sampling,
+            seed=self.seed,
+            round=round,
+            turn=turn,
+            labels=self.labels,
         )
+        result = begun(self.device, asked)
         self.window, world, failed = None, self.world, False
         try:
             try:

@@ -16,10 +16,10 @@ from nfbench.analysis.baseline import Stored
 from nfbench.analysis.findings import Finding
 from nfbench.analysis.gate import Accept, Outcome, Row, Tally, Verdict
 from nfbench.analysis.stats import Estimate
-from nfbench.measuring.outcome import Keep, Labels
+from nfbench.measuring.outcome import Keep, Labels, Watch
 from nfbench.records import Resolved, Result, Sampling, Side, Status, StepTime
 from nfbench.studies.entries import TURN_TIME
-from nfbench.studies.processes import TOGETHER, Group, Place, Process, Seat, Unstarted, Watcher, crowded, running, start
+from nfbench.studies.processes import TOGETHER, Group, Place, Process, Seat, Unstarted, crowded, running
 from nfbench.units import plural
 
 
@@ -110,7 +110,7 @@ class Check:
         seed: int,
         labels: Labels,
         keep: Keep,
-        watch: Watcher,
+        watch: Watch,
         until: float,
         kind: str | None = None,
         counts: bool = False,
@@ -146,8 +146,7 @@ class Check:
     def _count(self) -> None:
         """Each case once, all in the same two processes: counts do not depend on what was counted before."""
         first = self._group(self.cases[0])
-        with running([first], self.keep) as state:
-            start([first], self.watch, self.kind, self.until)
+        with running([first], self.keep, self.watch, self.kind, self.until) as state:
             for case in self.cases:
                 state.current = self._group(case, first.processes)
                 self._time(case, state.current)
@@ -162,12 +161,9 @@ class Check:
 
     def _round(self, batch: Sequence[Case]) -> None:
         groups = [self._group(case) for case in batch]
-        with running(groups, self.keep) as state:
-            start(groups, self.watch, self.kind, self.until)
-            for case, group in zip(batch, groups, strict=True):
-                state.current = group
+        with running(groups, self.keep, self.watch, self.kind, self.until) as state:
+            for case, group in zip(batch, state.each(), strict=True):
                 self._time(case, group)
-                group.close()
 
     def _group(self, case: Case, processes: Sequence[Process] = ()) -> Group:
         seats = [Seat(case.workload, self.sides.head, "head")]

@@ -27,7 +27,7 @@ from nfbench.devices import host, nvml
 from nfbench.errors import NfbenchError
 from nfbench.learning.learner import Sources
 from nfbench.measuring.lock import SHARED
-from nfbench.measuring.outcome import Silent, scrubbed
+from nfbench.measuring.outcome import Watch, scrubbed
 from nfbench.records import Record, Result, Software, StepTime
 from nfbench.studies.entries import Task, check_sources
 from nfbench.studies.processes import Process, Unstarted, greeting, restored
@@ -375,14 +375,11 @@ def decoded(content: bytes) -> Report:
     return _decoder.decode(content)
 
 
-class Listener(Silent):
+class Listener(Watch):
     """Keeps the notes of a task for the report."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-
-    def about(self, subject: str) -> None:
-        return None
 
     def note(self, text: str) -> None:
         self.notes.append(text)
