@@ -78,6 +78,7 @@ def perform(study: Study, flags: Flags, only: Sequence[str] = (), skip: Skip | N
     """
     from nfbench.commands._dry_run import would_run
     from nfbench.commands._landing import Landing
+    from nfbench.showing.figures.table import KINDS
     from nfbench.showing.live import Board
     from nfbench.studies import entries, run
 
@@ -89,7 +90,8 @@ def perform(study: Study, flags: Flags, only: Sequence[str] = (), skip: Skip | N
     tasks = run.select(entries.tasks(study.entries(kind), flags.seed), only)
     if flags.shard is not None:
         tasks = run.shard(tasks, flags.shard)
-    _check_figures(study)
+    for figure in study.figures:
+        known(figure, KINDS, BadStudy, f"{study.path.name}: there is no figure called {figure!r}.")
     if flags.dry_run:
         would_run(study, tasks, wanted, flags.out, kind, flags.format)
         return
@@ -139,13 +141,6 @@ def _run(study: Study, tasks: Sequence[Task], landing: Any, board: Board, flags:
     )
     session.run()
     return session
-
-
-def _check_figures(study: Study) -> None:
-    from nfbench.showing.figures.table import KINDS
-
-    for kind in study.figures:
-        known(kind, KINDS, BadStudy, f"{study.path.name}: there is no figure called {kind!r}.")
 
 
 def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flags: Flags) -> None:

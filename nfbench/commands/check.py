@@ -68,7 +68,6 @@ def command(
     from nfbench.measuring.outcome import Labels
     from nfbench.records import key
     from nfbench.showing import ci, verdicts
-    from nfbench.showing import ci as xml
     from nfbench.studies.against import opened
     from nfbench.studies.check import Case, Check, limit_of, missing_row, row_of
     from nfbench.studies.study import find_study
@@ -79,7 +78,7 @@ def command(
         if not 0 < slower_than < 1:
             raise NfbenchError(f"--slower-than {slower_than:g} is not between 0 and 1.", try_="--slower-than 3%")
         if junit is not None:
-            xml.check(junit)
+            ci.check(junit)
         landing = Landing(out, "check")
         until = time.monotonic() + max_time
         kind = kind_of(device)

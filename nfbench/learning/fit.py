@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ class Judge:
             raise Diverged(update, f"{how} at update {update}: top-1 {units.percent(top1)} of {self.classes} classes")
 
 
+@dataclass
 class Run:
     """One training run of one seed.
 
@@ -100,22 +102,18 @@ class Run:
     files.
     """
 
-    def __init__(
-        self,
-        device: Device,
-        workload: Accuracy,
-        sampling: Sampling,
-        keep: Keep,
-        *,
-        seed: int = 0,
-        watch: Watch | None = None,
-        labels: Labels | None = None,
-        sources: Sources | None = None,
-    ) -> None:
-        self.device, self.workload, self.sampling, self.keep = device, workload, sampling, keep
-        self.world = device.world
-        self.seed, self.watch, self.labels = seed, watch or Watch(), labels or Labels()
-        self.sources = sources or Sources()
+    device: Device
+    workload: Accuracy
+    sampling: Sampling
+    keep: Keep
+    _: KW_ONLY
+    seed: int = 0
+    watch: Watch = field(default_factory=Watch)
+    labels: Labels = field(default_factory=Labels)
+    sources: Sources = field(default_factory=Sources)
+
+    def __post_init__(self) -> None:
+        self.world = self.device.world
         self.learner: Learner | None = None
         self.log: dict[str, list[float | None]] = {}
         self.totals: dict[str, float] = {}

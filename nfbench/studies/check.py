@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from datetime import date
 from functools import partial
 from typing import NamedTuple
@@ -94,6 +95,7 @@ class Sides(NamedTuple):
     head: Place
 
 
+@dataclass
 class Check:
     """Measures cases round by round, all open ones in each, and looks after 4, 8 and 16 sound rounds of a case.
 
@@ -101,26 +103,21 @@ class Check:
     whose worker does not start makes a row new, or is an error unless ``base_may_be_new``.
     """
 
-    def __init__(
-        self,
-        cases: Sequence[Case],
-        sides: Sides,
-        *,
-        device: str,
-        seed: int,
-        labels: Labels,
-        keep: Keep,
-        watch: Watch,
-        until: float,
-        kind: str | None = None,
-        counts: bool = False,
-        objection: Callable[[Case], str | None] = lambda case: None,
-        base_may_be_new: bool = True,
-    ) -> None:
-        self.cases, self.sides, self.device, self.seed = list(cases), sides, device, seed
-        self.labels, self.keep, self.watch, self.kind = labels, keep, watch, kind
-        self.until, self.counts, self.objection = until, counts, objection
-        self.base_may_be_new = base_may_be_new
+    cases: Sequence[Case]
+    sides: Sides
+    _: KW_ONLY
+    device: str
+    seed: int
+    labels: Labels
+    keep: Keep
+    watch: Watch
+    until: float
+    kind: str | None = None
+    counts: bool = False
+    objection: Callable[[Case], str | None] = lambda case: None
+    base_may_be_new: bool = True
+
+    def __post_init__(self) -> None:
         self.round_time: float | None = None
         self.unstarted: dict[Side | None, str] = {}
 

@@ -465,7 +465,12 @@ def start_all(processes: Sequence[Process], watch: Watch, kind: str | None = Non
         process.start()
     for process in processes:
         process.ready(until)
-        _check_kind(process, kind)
+        opened = kind if process.hello is None else process.hello.machine.device
+        if kind is not None and opened != kind:
+            raise NfbenchError(
+                f"The study was laid out for {kind}, but torch sees a {opened} device that NVML does not.",
+                try_=f"--device {opened}",
+            )
 
 
 def greeting(process: Process, workload: Workload, watch: Watch) -> Hello:
@@ -481,15 +486,6 @@ def greeting(process: Process, workload: Workload, watch: Watch) -> Hello:
         group.turn(0, 0, Sampling(), lambda result: None, watch)
         raise AssertionError("a worker that has not opened its device has answered")
     return process.hello
-
-
-def _check_kind(process: Process, kind: str | None) -> None:
-    if kind is not None and process.hello is not None and process.hello.machine.device != kind:
-        found = process.hello.machine.device
-        raise NfbenchError(
-            f"The study was laid out for {kind}, but torch sees a {found} device that NVML does not.",
-            try_=f"--device {found}",
-        )
 
 
 FULL = 0.9

@@ -367,12 +367,7 @@ class Report(Record, frozen=True, kw_only=True):
     died: str | None = None
 
 
-_decoder = msgspec.json.Decoder(Report)
-
-
-def decoded(content: bytes) -> Report:
-    """The report of a node."""
-    return _decoder.decode(content)
+reports = msgspec.json.Decoder(Report)
 
 
 class Listener(Watch):
@@ -436,7 +431,7 @@ def greeted(content: bytes) -> Hello:
     try:
         return msgspec.json.decode(content, type=Hello)
     except msgspec.ValidationError:
-        refused = decoded(content).refused
+        refused = reports.decode(content).refused
     assert refused is not None
     what, why, try_ = refused
     raise NfbenchError(what, why=why, try_=try_)

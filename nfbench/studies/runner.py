@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 
 from nfbench.analysis import gate, metrics, stats, turn_ratios
 from nfbench.analysis.store import new_id
@@ -79,6 +80,7 @@ def sampling_against(rounds: int | None, within: float, max_time: float, nets: i
     )
 
 
+@dataclass
 class Versus:
     """Workloads timed against the first of them, round after round, until the ratios are known well enough.
 
@@ -87,19 +89,16 @@ class Versus:
     A round in which the GPU was slowed down is run again, up to `gate.MOST_VOID` times.
     """
 
-    def __init__(
-        self,
-        workloads: Sequence[StepTime],
-        sampling: Sampling,
-        max_time: float,
-        *,
-        device: str,
-        seed: int,
-        keep: Keep,
-        watch: Watch,
-    ) -> None:
-        self.workloads, self.sampling, self.max_time = list(workloads), sampling, max_time
-        self.device, self.seed, self.keep, self.watch = device, seed, keep, watch
+    workloads: Sequence[StepTime]
+    sampling: Sampling
+    max_time: float
+    _: KW_ONLY
+    device: str
+    seed: int
+    keep: Keep
+    watch: Watch
+
+    def __post_init__(self) -> None:
         self.labels = Labels(session=new_id())
         self.settled: list[Resolved | None] = [None] * len(self.workloads)
         self.failed: set[int] = set()
