@@ -19,7 +19,7 @@ from nfbench.catalog.models import find
 from nfbench.devices import cpu
 from nfbench.devices.fake import FakeClips, FakeDevice
 from nfbench.measuring.clips import LEAST_TURNS, ClipCosts
-from nfbench.measuring.outcome import Silent
+from nfbench.measuring.outcome import Watch
 from nfbench.nets.agc_trial import ClipTrial
 from nfbench.records import AgcCost, Result, Sampling, Software, StepTime, reading
 
@@ -32,7 +32,7 @@ def workloads(share: float = 0.0, model: str = "tiny-nfnet-s") -> list[AgcCost]:
 
 def timed(device: FakeDevice, share: float = 0.0) -> list[Result]:
     kept: list[Result] = []
-    ClipCosts(device, Sampling(), kept.append, Silent(), 0).run(workloads(share))
+    ClipCosts(device, Sampling(), kept.append, Watch(), 0).run(workloads(share))
     return kept
 
 
@@ -82,7 +82,7 @@ def test_turns_go_on_until_the_intervals_are_narrow_or_time_is_up() -> None:
 
     def turns(within: float, max_time: float) -> int:
         kept: list[Result] = []
-        ClipCosts(Jittery(), Sampling(within=within, max_time=max_time), kept.append, Silent(), 0).run(workloads())
+        ClipCosts(Jittery(), Sampling(within=within, max_time=max_time), kept.append, Watch(), 0).run(workloads())
         return max(r.turn for r in kept) + 1
 
     assert turns(1.0, 1e9) == LEAST_TURNS < turns(0.05, 1e9)

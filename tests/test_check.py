@@ -16,7 +16,7 @@ from nfbench.analysis.gate import Accept, Row, exit_code
 from nfbench.errors import NfbenchError
 from nfbench.measuring.outcome import Labels
 from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime, reading
-from nfbench.studies import check
+from nfbench.studies import check, processes
 from nfbench.studies.check import Case, Check, Sides
 from nfbench.studies.processes import Group, Place, Unstarted
 
@@ -77,7 +77,7 @@ class Scripted(Group):
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Row]:
     """Check a workload whose two sides follow a script."""
     monkeypatch.setattr(check, "Group", Scripted)
-    monkeypatch.setattr(check, "start", lambda *args: None)
+    monkeypatch.setattr(processes, "start_all", lambda *args: None)
 
     def run(
         base: Side = 1.0,

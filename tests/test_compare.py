@@ -24,7 +24,7 @@ from nfbench.errors import NfbenchError, UnsupportedWorkload
 from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime, reading
 from nfbench.showing import comparison
 from nfbench.showing import comparison as show_ratios
-from nfbench.studies import runner
+from nfbench.studies import processes, runner
 from nfbench.studies.processes import Group, Seat
 
 A, B, C = StepTime(model="nfnet-f1"), StepTime(model="efficientnet-b7"), StepTime(model="resnet50")
@@ -230,7 +230,7 @@ def run(
             )
 
     monkeypatch.setattr(runner, "Group", Scripted)
-    monkeypatch.setattr(runner, "start", lambda *args: None)
+    monkeypatch.setattr(processes, "start_all", lambda *args: None)
     kept: list[Result] = []
     watch = Quiet()
     wanted = runner.sampling_against(rounds, within, time, len(nets))

@@ -321,7 +321,7 @@ def test_paths_of_a_training_run_are_absolute_and_its_checkpoints_one_net_s(run:
 
 
 def reported(task: Task, name: str = "fake", share: float = 1.0) -> Report:
-    return ray.decoded(ray.measure(Asked(task, "fake", "s", name, share)))
+    return ray.reports.decode(ray.measure(Asked(task, "fake", "s", name, share)))
 
 
 def trained(**sources: str) -> Task:
@@ -343,7 +343,7 @@ def test_what_a_node_raises_is_a_row_and_not_the_end_of_the_study(run: Run, monk
 
     def answer(asked: Asked) -> Report:
         monkeypatch.setattr(ray, "measured_once", full if batch_of(asked) == 2 else real)
-        report = ray.decoded(ray.measure(asked))
+        report = ray.reports.decode(ray.measure(asked))
         same = (msgspec.structs.replace(r, software=SOFTWARE) for r in report.results)
         return msgspec.structs.replace(report, results=tuple(same))
 

@@ -54,7 +54,8 @@ def run(
     workload = Accuracy(**{"model": "tiny-nfnet-s", "epochs": 3, "batch": QUARTERS} | settings)
     sampling = Sampling(max_time=max_time)
     sources = Sources(checkpoint=folder, weights=weights)
-    return Run(device or FakeDevice(), workload, sampling, kept.append, seed=seed, watch=watch, sources=sources)
+    place = device or FakeDevice()
+    return Run(place, workload, sampling, kept.append, seed=seed, watch=watch or Quiet(), sources=sources)
 
 
 def trained(device: Device | None = None, **settings: Any) -> Result:
