@@ -239,16 +239,6 @@ def test_a_table_of_training_runs_shows_per_cent_with_their_interval(cli: Cli) -
     assert "! tiny-resnet: Diverged at update 12: the loss is nan." in done.stderr
 
 
-def test_settings_that_differ_are_columns() -> None:
-    one, other = accuracy(), accuracy(run={"dataset": "mnist", "batch": 100}, agc=0.16)
-    heads = show.laid(rows(one, other)).text("rich").splitlines()[1]
-    assert {"dataset", "batch"} <= set(heads.split())
-    assert "norm" not in heads
-    grouped = accuracy("tiny-resnet", notes={"norm": "group"})
-    assert "norm" in show.laid(rows(grouped)).text("rich").splitlines()[1]
-    assert "augment" in show.laid(rows(one, accuracy(training={"augment": "flip"}))).text("rich")
-
-
 def test_raw_formats_hold_every_key_in_si_units(cli: Cli) -> None:
     folder = kept(*seeds(0.90, 0.91, 0.92), DIVERGED)
     nf, bn = json.loads(cli("table", folder, "--format", "json").stdout)

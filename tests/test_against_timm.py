@@ -124,26 +124,6 @@ def test_without_a_checkout_one_message_says_where_to_get_one(tmp_path: Path, th
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--only", "vgg"], "the nets are resnet18"),
-        (["--precision", "bf16"], "fp32 on a CPU"),
-        (["--device", "cuda", "--precision", "fp32"], "benchmark.py turns TF32 on"),
-        (["--rounds", "0"], "--rounds must be over 0"),
-        (["--seconds", "0"], "--seconds must be over 0"),
-    ],
-)
-def test_wrong_arguments_are_refused(
-    checkout: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
-) -> None:
-    with pytest.raises(SystemExit) as error:
-        run(checkout, *words)
-    assert error.value.code == 2
-    assert message in capsys.readouterr().err
-    assert FakeProcesses.started == []
-
-
-@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "wrote no result"),
@@ -244,13 +224,6 @@ def test_a_round_is_counted_only_whole_and_undisturbed_and_measured_differences_
     assert timm.ratio.value == pytest.approx(1.25) and within(timm.ratio) == "no"
     assert timm.expected == pytest.approx(1.25) and bare.expected == 1.0
     assert timm.explained.value == pytest.approx(1.0) and within(timm.explained) == "yes"
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "word"), [(0.951, 1.049, "yes"), (0.949, 1.0, "no"), (1.0, 1.051, "no"), (1.06, 1.08, "no")]
-)
-def test_an_interval_is_within_only_as_a_whole(low: float, high: float, word: str) -> None:
-    assert within(Estimate((low + high) / 2, low, high)) == word
 
 
 def test_the_tables_show_ratio_interval_machine_and_differences_and_no_path(tmp_path: Path) -> None:

@@ -221,14 +221,3 @@ def test_it_runs_for_real_on_a_cpu(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     # far fewer operators than one unit norm after the other
     assert 4 * found["foreach", 1.0]["operators"] < found["timm", 1.0]["operators"]
     assert {r.step.agc_impl for r in results if isinstance(r.workload, StepTime)} == {"auto", "timm"}
-
-
-def test_a_clip_on_a_gpu_shows_its_launches() -> None:
-    times = reading("clip", "s", "step", "cuda events", [1e-4] * 3)
-    one = result(
-        machine=H200,
-        workload=AgcCost(model="nfnet-f0", impl="fused"),
-        readings=(times, once("launches", 4), once("moved_bytes", 5e8, "B")),
-    )
-    (row,) = clip_rows([one])
-    assert row["launches"] == 4 and row["bandwidth"] == pytest.approx(5e12) and "floor" not in row

@@ -79,12 +79,6 @@ def test_the_paper_s_baseline_has_resnet_widths_and_no_second_3x3_convolution() 
     assert all(block.conv2b is None for net in (baseline, width) for stage in net.stages for block in stage)
 
 
-def test_a_deep_nf_resnet_has_the_depths_of_its_resnet() -> None:
-    free, normalized = build("nf-resnet200", device="meta"), build("resnet200", device="meta")
-    assert [len(stage) for stage in free.stages] == [3, 24, 36, 3]
-    assert [len(getattr(normalized, f"layer{i}")) for i in range(1, 5)] == [3, 24, 36, 3]
-
-
 def test_a_factory_in_the_working_directory_is_built_and_takes_another_norm_too(factories: Path) -> None:
     assert build("users_nets:small", num_classes=5)(torch.zeros(1, 3, 2, 2)).shape == (1, 5)
     net = build("users_nets:normalized", num_classes=5, norm="group")
@@ -98,19 +92,6 @@ def test_a_factory_in_the_working_directory_is_built_and_takes_another_norm_too(
 )
 def test_the_norm_in_the_catalogue_is_that_of_the_built_net(net: object) -> None:
     assert norm_of(build(net, device="meta")) == net.norm  # type: ignore[arg-type, attr-defined]
-
-
-@pytest.mark.parametrize(
-    ("name", "head"),
-    [
-        ("nfnet-f0", {"head.fc.weight", "head.fc.bias"}),
-        ("resnet50", {"fc.weight", "fc.bias"}),
-        ("efficientnet-b0", {"classifier.weight", "classifier.bias"}),
-        ("timm:vit_tiny_patch16_224", {"head.weight", "head.bias"}),
-    ],
-)
-def test_the_classifier_is_found_by_name(name: str, head: set[str]) -> None:
-    assert head_names(build(name, device="meta")) == head
 
 
 def test_the_classifier_of_any_other_net_is_its_last_linear_layer() -> None:

@@ -152,10 +152,3 @@ def test_a_kind_that_holds_none_of_the_columns_is_left_out_and_a_near_column_is_
     done = cli("table", folder, "--columns", "model,peak_allocated")
     assert "No peak_allocated in timed steps (1); they have peak_rss." in done.stderr
     assert "No peak" not in cli("table", folder, "--columns", "model,peak_allocated,peak_rss").stderr
-
-
-def test_order_columns_and_front_go_together(cli: Cli) -> None:
-    folder = kept(accuracy("tiny-nfnet", id="a", macs=2e7), accuracy("tiny-resnet", id="b", macs=1e7, top1=(0.95,)))
-    asked = ("--front", "macs", "--columns", "model,front", "--sort", "-macs", "--format", "csv")
-    rows = cells(cli("table", folder, *asked).stdout)
-    assert [(row["model"], row["front"]) for row in rows] == [("tiny-nfnet", "False"), ("tiny-resnet", "True")]

@@ -45,14 +45,6 @@ def rounds(*times: Sequence[float], turns: int = 2, **fields: Any) -> list[Resul
     ]
 
 
-def test_the_ratio_is_paired_round_by_round() -> None:
-    # both take twice as long in every second round, which is not noise of their ratio
-    ratio = turn_ratios.paired(rounds((1.0, 8.0), (2.0, 16.0), (1.0, 8.0), (2.0, 16.0)), A, B)
-    assert ratio is not None
-    assert ratio.speedup == (pytest.approx(8.0),) * 3
-    assert (ratio.rounds, ratio.turns) == (4, 8)
-
-
 def test_the_interval_is_students_t_over_the_log_ratios_of_the_rounds() -> None:
     times = [(1.0, 1.1), (1.0, 1.2), (1.0, 1.3), (1.0, 1.15), (1.0, 1.25)]
     logs = [math.log(b / a) for a, b in times]
@@ -124,18 +116,6 @@ def test_a_round_that_is_not_whole_was_slowed_down_or_resolved_otherwise_does_no
 
 
 NO_GPU = "This is a CPU: it says nothing about a GPU."
-
-
-def test_settings_that_differ_stand_in_the_answer() -> None:
-    other = Resolved(px=256, micro_batch=16, precision="fp32", layout="nchw")
-    small = StepTime(model="nfnet-f1", px=192)
-    net, baseline = result(workload=small, times=(1.2,) * 10), result(workload=A, times=(1.0,) * 10, resolved=other)
-    ratio = turn_ratios.paired([net, baseline], small, A)
-    assert ratio is not None
-    assert turn_ratios.sentence([ratio]) == (
-        "On A CPU, fp32: nfnet-f1 takes 1.20 of nfnet-f1's step (224 px against 256 px, nhwc against nchw, "
-        f"batch 32 against batch 32 as 2 × 16; 4 rounds are needed for an interval: --rounds 4). {NO_GPU}"
-    )
 
 
 def test_the_reported_figures_stand_beside_it_with_their_sources() -> None:
@@ -285,25 +265,6 @@ def test_a_number_of_rounds_is_kept_to_and_its_interval_is_not_corrected(
     assert ratio is not None and ratio.rounds == number
     assert {r.sampling.looks for r in counted} == {()}
     assert (ratio.estimate.low is None) == (number < 4)
-
-
-def test_what_auto_became_in_the_first_round_holds_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def script(seat: Seat, round: int, turn: int) -> Result:
-        layout: Any = "nhwc" if round == 0 else "nchw"
-        return result(resolved=Resolved(px=224, micro_batch=32, precision="fp32", layout=layout))
-
-    pinned = Group._pinned
-
-    def seen(self: Group, index: int) -> Any:
-        asked.append(pinned(self, index))
-        return asked[-1]
-
-    monkeypatch.setattr(Group, "_pinned", seen)
-    run(monkeypatch, script)
-    layouts = [w.layout for w in asked]
-    assert layouts == ["best"] * 4 + ["nhwc"] * 12  # a process is asked the same while it lives
 
 
 def test_a_round_in_which_the_gpu_was_slowed_down_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,15 +114,6 @@ def test_without_a_gpu_auto_is_the_cpu_and_says_why() -> None:
     assert done.stderr == "Next: nfbench run quick\n"
 
 
-@pytest.mark.parametrize("wanted", ["cuda", "cuda:2"])
-@pytest.mark.usefixtures("no_gpu")
-def test_cuda_where_there_is_none_is_shown_and_then_an_error(wanted: str) -> None:
-    done = env("--device", wanted)
-    assert done.exit_code == 1
-    assert done.stderr == "There is no NVIDIA GPU here: NVML Shared Library Not Found.\nTry: --device cpu\n"
-    assert "timm" in done.stdout
-
-
 def test_csv_has_one_row_a_quantity_and_one_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, Board(limit=500_000))
     torch_sees(monkeypatch, Board())

@@ -135,8 +135,3 @@ def test_software_names_torchs_build_and_imports_torch_only_where_asked_to() -> 
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout == "False True None None\n"
-
-
-@pytest.mark.parametrize(("number", "version"), [(92600, "9.26.0"), (91002, "9.10.2"), (8902, "8.9.2"), (None, None)])
-def test_cudnns_number_is_read_as_a_version(number: int | None, version: str | None) -> None:
-    assert host._cudnn(number) == version

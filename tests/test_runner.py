@@ -19,7 +19,6 @@ from make import Quiet
 import nfbench
 from nfbench.analysis.sessions import current
 from nfbench.analysis.store import load
-from nfbench.errors import NfbenchError
 from nfbench.records import Result, Sampling, StepTime, key
 from nfbench.studies import runner
 from nfbench.studies.processes import Died, Group, Place, Process, TooLong
@@ -80,18 +79,6 @@ def test_turns_go_a_b_b_a_and_what_auto_became_first_holds_for_all(monkeypatch: 
     assert len({r.session for r in kept}) == 1 and {r.status for r in kept} == {"ok"}
     # while a process lives it is asked the same
     assert asked == ["best"] * 4 + ["nhwc"] * 4
-
-
-@pytest.mark.usefixtures("workers_in_process")
-def test_what_cannot_run_is_a_row_and_a_device_that_is_not_there_ends_the_run() -> None:
-    kept = turns("tiny-nfnet", "tiny-resnet", batch=4095 * 3)
-    assert [(r.workload.model, r.status) for r in kept] == [
-        ("tiny-nfnet", "unsupported"),
-        ("tiny-resnet", "unsupported"),
-    ]
-    assert kept[0].message is not None and kept[0].message.startswith("A batch of 12285 has no power-of-two share")
-    with pytest.raises(NfbenchError, match="There is no device 'tpu'"):
-        turns("tiny-nfnet", device="tpu")
 
 
 # one process

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from nfbench.analysis.sessions import OLDER, current
 from nfbench.analysis.store import Writer, beside, files, load
-from nfbench.commands._study import _same as same
 from nfbench.records import AgcCost, Result, StepTime
 
 
@@ -116,14 +115,6 @@ def test_a_row_says_which_session_was_taken_and_the_newer_one_s_file_shows_it(cl
     assert "is shown" not in cli("table", "mine/new.jsonl").stderr
     # nothing of it is stored
     assert all(OLDER not in r.notes for r in load([Path("mine")]).results)
-
-
-def test_a_study_shows_on_the_screen_the_session_that_its_tables_show() -> None:
-    old, new, other = rounds(1, NARROW), rounds(2, WIDEST), rounds(3, NARROW, workload=StepTime(model="vgg11"))
-    seen = same(new, [*old, *other, *new])
-    assert seen == [r for pair in zip(old, new, strict=True) for r in pair]
-    assert current(seen) == current([*old, *new])
-    assert {r.start[8:10] for r in current(seen)} == {"01"}
 
 
 def test_other_machines_software_studies_and_workloads_are_other_measurements() -> None:

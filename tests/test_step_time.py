@@ -315,14 +315,6 @@ def test_bad_input_gets_one_worded_message(args: list[object], words: str, cli: 
     assert not Path("results").exists()
 
 
-def test_cuda_asked_for_where_there_is_none_says_what_to_type(cli: Cli) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
-    done = cli("step-time", "--model", "resnet50", "--device", "cuda")
-    assert done.exit_code == 1
-    assert "--device cpu" in done.stderr
-
-
 @pytest.mark.parametrize(
     ("flags", "words"),
     [(("--out", "results/sub"), "--out"), ((), "Results cannot be written to results: results is no folder.")],

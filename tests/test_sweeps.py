@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from typing import Any
@@ -58,11 +56,6 @@ def test_values_are_raw_in_si_units_and_what_is_absent_is_nan_never_zero() -> No
     assert all(pd.isna(failed[key]) for key in ("step_time", "throughput", "peak_memory", "image_energy", "top1"))
 
 
-def test_memory_on_a_cpu_is_that_of_the_process() -> None:
-    row = cell(batches(step("resnet50", 8, 0.5, memory=GIB, machine=CPU)))
-    assert (row["peak_memory"], row["peak_memory_of"]) == (GIB, "process")
-
-
 def test_top1_stands_in_the_row_of_the_step_of_its_net_batch_and_machine() -> None:
     timed = [step("tiny-nf-resnet", b, 0.1, px=32, machine=CPU) for b in (32, 64)]
     frame = batches(*timed, run(batch=64, top1=0.9), run(batch=64, top1=0.92, seed=1), run(batch=128, top1=None))
@@ -110,12 +103,6 @@ def test_an_agc_sweep_has_a_row_for_each_threshold_and_batch() -> None:
     assert cell(frame, agc=0.01, batch=64)["lr"] == pytest.approx(0.1 * 64 / 256)
 
 
-def test_thresholds_go_down_with_none_last_and_batches_across() -> None:
-    grid = sweeps.grid(clips(*reversed(RUNS)), "top1", "agc", "batch")
-    assert list(grid.index) == [0.01, 0.02, 0.04, 0.08, 0.16, "none"]
-    assert list(grid.columns) == [32, 64, 128, 256]
-
-
 def test_cells_say_what_diverged_what_failed_and_what_is_absent() -> None:
     frame = clips(
         run(batch=32, agc=0.01, top1=0.98), run(batch=32, agc=0.01, top1=0.984, seed=1),
@@ -128,23 +115,6 @@ def test_cells_say_what_diverged_what_failed_and_what_is_absent() -> None:
     assert grid.loc["none"].tolist() == ["diverged at 25", "out of memory", "–"]
     failed = clips(run(top1=0.97), run(seed=1, status="error", top1=0.5))
     assert sweeps.grid(failed, "top1", "agc", "batch").loc[0.01].tolist() == ["1 of 2 failed; 97.00 %"]
-
-
-def test_a_step_that_did_not_fit_is_a_cell_of_the_table() -> None:
-    grid = sweeps.grid(batches(*STEPS), "step_time")
-    assert list(grid.index) == ["nfnet-f0", "nf-resnet50", "resnet50"] and list(grid.columns) == list(BATCHES)
-    assert grid.loc["nfnet-f0", 256] == "out of memory"
-    assert grid.loc["nfnet-f0", 2] == "32.64 ms"
-
-
-def test_csv_and_json_hold_the_long_form() -> None:
-    frame = batches(*STEPS)
-    table = list(csv.DictReader(io.StringIO(showing.batch_sweep(frame, "csv"))))
-    assert len(table) == len(STEPS) and tuple(table[0]) == sweeps.BATCHES
-    assert (table[0]["batch"], table[0]["micro_batch"], table[-1]["status"]) == ("2", "2", "ok")
-    found = json.loads(showing.agc_sweep(clips(*RUNS), "json"))
-    assert len(found) == 24 and found[0]["agc"] == 0.01
-    assert "top1" not in found[-1] and found[-1]["diverged_at"] == 25
 
 
 def test_people_get_one_wide_table_a_quantity_below_the_answer() -> None:
