@@ -85,14 +85,6 @@ def test_a_run_that_diverged_is_an_outcome_and_no_failure(cli: Cli) -> None:
     assert cli("accuracy", "--model", "tiny-nfnet", *FAKE, "--agc", "none", "--lr", 0.1, "--seeds", 2).exit_code == 0
 
 
-def test_the_time_s_end_keeps_the_epochs_before_it(cli: Cli) -> None:
-    done = cli("accuracy", "--model", "tiny-nfnet", *FAKE, "--max-time", "2s")
-    (result,) = stored()
-    assert (result.status, result.message) == ("timeout", "--max-time was reached after 2 of 3 epochs")
-    assert result.reading("train_time").values == (1.0, 1.0)  # type: ignore[union-attr]
-    assert (done.exit_code, result.value("updates")) == (5, 32)
-
-
 @pytest.mark.parametrize(
     ("error", "code", "status", "message", "words"),
     [
@@ -228,7 +220,7 @@ class Evil:
         ("--norm sync_batch", "--norm sync_batch does not run on a CPU."),
     ],
 )
-def test_what_the_data_the_weights_or_the_net_cannot_do_is_worded_too(
+def test_what_data_weights_or_net_cannot_do_is_worded(
     flags: str, words: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu.Cpu, "lock_name", lambda self: None)

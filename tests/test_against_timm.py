@@ -171,26 +171,6 @@ def test_the_same_command_goes_on_where_it_was_stopped(checkout: Path, monkeypat
     assert len(FakeProcesses.started) == len(figures)
 
 
-def test_a_disturbed_round_is_measured_again_at_most_as_often_as_rounds_were_asked(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shares = iter([0.5, 0.0, 0.0, *[0.0] * 6])
-    monkeypatch.setattr(against_timm, "_others", lambda before, after: next(shares))
-    run(checkout, "--only", "resnet18", "--rounds", "2")
-    log = Log(checkout.parent / "out" / "timm.ndjson", _settings(checkout))
-    assert sorted(log.rounds(CASE)) == [0, 1, 2]
-    assert len(log.counted(CASE)) == 2
-    monkeypatch.setattr(against_timm, "_others", lambda before, after: 0.9)
-    FakeProcesses.started.clear()
-    run(checkout, "--only", "resnet50", "--rounds", "2")
-    assert len(FakeProcesses.started) == 4 * 3 + 1
-
-
-def _settings(checkout: Path) -> Settings:
-    first = (checkout.parent / "out" / "timm.ndjson").read_bytes().splitlines()[0]
-    return msgspec.json.decode(first, type=Settings)
-
-
 def test_figures_of_other_software_are_not_mixed_in(tmp_path: Path) -> None:
     log_of(tmp_path, *a_round(0, 100.0))
     with pytest.raises(NfbenchError, match=r"software: torch 2\.15, now torch 2\.16") as error:
@@ -244,9 +224,7 @@ def test_the_tables_show_ratio_interval_machine_and_differences_and_no_path(tmp_
     assert table[0]["explained_within"] == "yes" and table[0]["others_cpu_most"] == "0.07"
 
 
-def test_nfbenchs_figure_is_from_the_mean_of_its_stored_steps_and_their_median_stands_beside_it(
-    checkout: Path, tmp_path: Path
-) -> None:
+def test_nfbenchs_figure_is_the_mean_of_its_steps_with_their_median_beside_it(checkout: Path, tmp_path: Path) -> None:
     uneven = (0.08, 0.08, 0.32)
 
     class Uneven(FakeProcesses):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from all_sorts import in_turns
-from figure_cases import axes_of, drawn, foot, legend, marked, only, points, texts, ticks
-from make import CPU, H200, result
+from figure_cases import axes_of, foot, legend, marked, only, points, texts, ticks
+from make import H200, result
 from sweep_cases import GIB, layout_results, norm_results
 
 from nfbench import units
@@ -52,13 +52,6 @@ def test_norms_of_a_net_stand_together_with_its_counterpart_and_twin() -> None:
     assert len(places) == 5 and texts(time) == ["out of memory"]
     assert {ticks(time)[round(y)]: x for x, y in points(memory)}["resnet50, batch norm"] == 9 * GIB / 64
     assert {"no norm", "batch norm", "group norm", "frozen norm"} == set(legend(figure))
-
-
-def test_memory_of_the_whole_process_is_no_cost_of_a_norm() -> None:
-    made = drawn("norm-cost", *norm_results(CPU))
-    ((_, figure),) = made.figures
-    assert [axes.get_xlabel() for axes in figure.axes] == ["time an image"] and "Memory" not in foot(figure)
-    assert made.notes == ["peak memory on A CPU: it is of the whole process, Python and torch included"]
 
 
 def test_layouts_precisions_and_compile_modes_are_dots_below_their_model() -> None:

@@ -75,9 +75,7 @@ def test_a_cgroups_limit_bounds_memory_and_its_page_cache_can_be_had_back(root: 
         ("CPU implementer\t: 0x41\nCPU part\t: 0xfff\n", os.uname().machine),
     ],
 )
-def test_the_cpu_is_named_or_its_architecture_is(
-    root: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str, name: str
-) -> None:
+def test_the_cpu_or_its_kind_is_named(root: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str, name: str) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     put(root, "proc/cpuinfo", cpuinfo)
     assert host.cpu_name() == name
@@ -101,9 +99,7 @@ def git(folder: Path, *command: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_commit_of_a_tracked_file_and_whether_its_folder_differs(
-    code: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_commit_of_a_tracked_file_and_whether_it_differs(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repository = code.parents[1]
     head = git(repository, "rev-parse", "HEAD")
     assert host.commit_of(code) == (head, False)

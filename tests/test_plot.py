@@ -173,9 +173,7 @@ def test_of_more_rows_than_there_is_room_for_those_at_the_batch_that_most_have_s
         ("phases", [result()], "no time of a phase, as under a CUDA graph, and no energy"),
     ],
 )
-def test_what_is_nothing_to_compare_or_to_draw_is_no_figure_and_says_why(
-    kind: str, results: list[Result], reason: str
-) -> None:
+def test_what_is_nothing_to_draw_is_no_figure_and_says_why(kind: str, results: list[Result], reason: str) -> None:
     made = drawn(kind, *results)
     assert made.figures == made.drawn == [] and why(made) == {reason}
 

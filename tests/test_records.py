@@ -21,10 +21,6 @@ def test_a_key_leaves_out_what_stands_at_its_default() -> None:
     assert key(StepTime(model="nfnet-f0", agc=0.02)) == '{"kind":"step-time","model":"nfnet-f0","agc":0.02}'
 
 
-def test_a_workload_can_be_a_dictionary_key() -> None:
-    assert len({StepTime(model="a"), StepTime(model="a"), StepTime(model="b")}) == 2
-
-
 def test_values_that_are_not_finite_are_null() -> None:
     found = reading("loss", "1", "run", "test", [1.0, math.nan, math.inf])
     assert found.values == (1.0, None, None)
@@ -51,8 +47,3 @@ def test_a_newer_schema_is_refused_with_what_to_type() -> None:
 def test_a_field_that_a_later_nfbench_added_is_passed_over() -> None:
     line = to_json(result()).replace(b'{"schema"', b'{"later_field":3,"schema"', 1)
     assert from_json(line) == result()
-
-
-def test_an_absent_quantity_is_none_and_not_zero() -> None:
-    assert result().reading("energy") is None
-    assert result().value("energy") is None

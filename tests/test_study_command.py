@@ -101,9 +101,7 @@ def test_rows_of_one_task_are_written_together_and_a_part_of_them_does_not_count
     assert next(csv.DictReader(io.StringIO(Path("results/fake/mine/ratios.csv").read_text())))["turns"] == "4"
 
 
-def test_rounds_of_a_pair_go_a_b_b_a_and_take_what_auto_became_in_the_first_also_when_that_was_measured_before(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rounds_go_a_b_b_a_with_what_auto_became_in_the_first(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     ask = Group._ask
 

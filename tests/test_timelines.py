@@ -69,12 +69,6 @@ def test_the_warm_up_stands_before_the_first_step_and_may_be_cut() -> None:
     assert "Of 50 steps of the warm-up the last 20 are drawn." in foot(long)
 
 
-def test_of_many_steps_those_that_were_kept_stand_at_their_own_numbers() -> None:
-    figure = of(once("steps", 2500.0), step_times(*(0.1,) * 834))
-    places = [x for x, _ in labelled(figure.axes[0], "step")]
-    assert places[:3] == [1, 4, 7] and places[-1] == 2500 and "Of 2,500 steps one in 3 was kept." in foot(figure)
-
-
 def test_of_several_ranks_the_slowest_counts_and_a_throttled_run_says_why() -> None:
     why = Conditions(throttle=("sw_power_cap", "hw_slowdown"))
     figure = only("steps", on_ranks(2, conditions=why))
