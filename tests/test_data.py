@@ -422,7 +422,7 @@ def differing_in_many(root: Path) -> None:
 )
 def test_each_defect_of_a_folder_of_pictures_is_named(tmp_path: Path, make: Callable[[Path], Any], words: str) -> None:
     make(tmp_path / "pets")
-    assert refusal(f"imagefolder:{tmp_path / 'pets'}").what == words.format(root=tmp_path / "pets")
+    assert refusal(f"imagefolder:{tmp_path / 'pets'}").what.startswith(words.format(root=tmp_path / "pets"))
     error = refusal("imagefolder:")
     assert error.what == "imagefolder: names no folder."
     assert error.try_ == "imagefolder:PATH with PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg"
