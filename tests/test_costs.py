@@ -98,14 +98,6 @@ def test_the_front_is_a_step_line_of_runs_of_as_many_epochs_as_most_have_and_say
     assert "The front is of" not in foot(of(*shorter))
 
 
-def test_where_batches_differ_time_is_of_an_image_since_a_step_of_few_is_short() -> None:
-    figure = of(accuracy("tiny-nfnet", train_time=4.0), accuracy("tiny-nfnet", train_time=0.8, run={"batch": 10}))
-    axes = panel(figure, "training time of one image, data included, each at its batch")
-    # 20 updates an epoch, of 50 images and of 10
-    assert [x for x, _ in points(axes)] == pytest.approx([0.004, 0.004])
-    assert not any("step time" in a.get_xlabel() for a in figure.axes)
-
-
 def test_accuracy_never_crosses_data_sets_px_or_machines() -> None:
     places = (
         accuracy(),

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from typing import Any
@@ -58,11 +56,6 @@ def test_values_are_raw_in_si_units_and_what_is_absent_has_no_entry() -> None:
     assert (row["micro_batch"], row["accumulation_steps"]) == (16, 4)
     assert (row["peak_memory"], row["peak_memory_of"], row["memory_image"]) == (4 * GIB, "allocated", GIB / 4)
     assert not {"step_time", "throughput", "peak_memory", "image_energy", "top1"} & set(cell(frame, batch=128))
-
-
-def test_memory_on_a_cpu_is_that_of_the_process() -> None:
-    row = cell(batches(step("resnet50", 8, 0.5, memory=GIB, machine=CPU)))
-    assert (row["peak_memory"], row["peak_memory_of"]) == (GIB, "process")
 
 
 def test_top1_stands_in_the_row_of_the_step_of_its_net_batch_and_machine() -> None:

@@ -332,9 +332,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Whole:
     return Whole(folder, cpu(**ALL, folder=str(folder)), held(folder))
 
 
-def test_a_run_that_is_stopped_after_an_epoch_ends_as_one_that_is_not(
-    whole: Whole, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_is_stopped_ends_as_one_that_is_not(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
     class Stopping(Checkpoints):
         def save(self, resolved: Resolved, state: dict[str, Any]) -> None:
             super().save(resolved, state)
