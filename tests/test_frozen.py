@@ -17,7 +17,7 @@ from messy import messy
 from sweep_cases import agc_results, batch_results, latency_results, layout_results, norm_results
 
 from nfbench.cli import main
-from nfbench.records import Dependence, Flops, Result, key, to_json
+from nfbench.records import Dependence, Flops, Result, to_json
 
 FROZEN = Path(__file__).parent / "frozen"
 LONGEST = 1000
@@ -78,8 +78,3 @@ def test_the_report_stays(folder: Path, tmp_path: Path) -> None:
 def test_the_list_of_figures_stays(folder: Path, tmp_path: Path) -> None:
     run("plot", str(folder), "--noisy", "--all", "--format", "svg", "-o", str(tmp_path / "figures"))
     hold("figures.txt", "".join(f"{path.name}\n" for path in sorted((tmp_path / "figures").glob("*.svg"))))
-
-
-def test_keys_stay() -> None:
-    """A resume hangs on them: this test is no scaffolding."""
-    hold("keys.txt", "".join(f"{key(r.workload)}\n" for r in every_kind()))

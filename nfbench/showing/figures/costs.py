@@ -352,8 +352,8 @@ def _joined(rows: Sequence[Row]) -> str:
     evaluated = any(not row.get("epochs") for row in rows)
     runs = "weights that were evaluated" if evaluated else "training runs"
     parts = [
-        f"Joined by model, precision and batch: the top-1 is of {runs}, the time of separately timed steps, without"
-        " data, the quickest of each net.",
+        f"Joined by model, precision{' and batch' if evaluated else ', batch, px and λ'}: the top-1 is of {runs}, the"
+        " time of separately timed steps, without data, the quickest of each net.",
         "Bars: 95 % intervals.",
         "" if rows[0]["dataset"] == "imagenet" else "That does not carry over to ImageNet.",
     ]

@@ -27,6 +27,7 @@ BESIDE_LAYOUT = (
 )
 """Settings in which rows must be equal to be compared by layout, precision and compile mode."""
 _JOINED = ("machine", "model", "precision", "batch")
+_TRAINED = ("px", "agc")
 _TIMES = ("step_time", "step_time_low", "step_time_high")
 _T = TypeVar("_T")
 
@@ -203,8 +204,8 @@ def _worth(rows: Sequence[Row]) -> tuple[float, ...]:
 
 
 def joined(held: Held, runs: Sequence[Row]) -> list[Row]:
-    """The runs with the step time of the quickest step of the same net on one device of the same machine, at the same
-    precision and batch, and of what was trained at the same px, where there is one."""
+    """Give each run the step time of the quickest step of the same net on one device of the same machine, at the same
+    precision and batch, where there is one. What was trained takes only a step at its px and with its clip."""
     steps = grouped(
         (
             row
@@ -217,7 +218,7 @@ def joined(held: Held, runs: Sequence[Row]) -> list[Row]:
     with_times = []
     for run in runs:
         same = steps.get(tuple(run.get(k) for k in _JOINED), ())
-        same = [row for row in same if not run.get("epochs") or row.get("px") == run.get("px")]
+        same = [row for row in same if not run.get("epochs") or all(row.get(k) == run.get(k) for k in _TRAINED)]
         quickest = min(same, key=lambda row: float(row["step_time"]), default={})
         times = {name: quickest[name] for name in _TIMES if name in quickest}
         with_times.append(run | times | {"gpu": run.get("device") in gpus})

@@ -134,7 +134,9 @@ def _no_cost(row: Row) -> str:
 def _no_join(row: Row) -> str:
     if prepared.top1(row) is None:
         return without(row, "top-1")
-    return "" if "step_time" in row else "no step of that net was timed on that machine at its precision and batch"
+    return (
+        "" if "step_time" in row else "no step of that net was timed on that machine at its precision, batch, px and λ"
+    )
 
 
 def _no_curve(row: Row) -> str:
