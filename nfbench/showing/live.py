@@ -15,8 +15,8 @@ from nfbench.analysis import findings, metrics, training_metrics
 from nfbench.analysis.sessions import failed
 from nfbench.analysis.stats import Estimate
 from nfbench.records import Accuracy, Result, StepTime
-from nfbench.showing.tables import printable
 from nfbench.studies.entries import Task
+from nfbench.units import printable
 
 PLAIN_EVERY = 5.0
 
@@ -60,7 +60,7 @@ class Live:
 
     def progress(self, steps: int, estimate: Estimate, left: float) -> None:
         time = units.seconds_interval(*estimate)
-        self._show(f"{steps} step{'s'[: steps != 1]}, {time}, at most {units.seconds(max(left, 0), 2)} left")
+        self._show(f"{units.plural(steps, 'step')}, {time}, at most {units.seconds(max(left, 0), 2)} left")
 
     def going(self, text: str) -> None:
         self._show(text)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from nfbench.analysis import metrics, sweeps, training_runs
 from nfbench.analysis import rows as steps_as_rows
@@ -19,6 +19,7 @@ from nfbench.errors import UnknownModel
 from nfbench.records import PHASES, Accuracy, Result, StepTime, key
 from nfbench.showing import comparison
 from nfbench.showing.figures.style import drawable, plain, subject
+from nfbench.units import grouped
 
 LARGEST = 2.0**62
 """A batch that no axis can hold."""
@@ -29,7 +30,6 @@ BESIDE_LAYOUT = (
 _JOINED = ("machine", "model", "precision", "batch")
 _TRAINED = ("px", "agc")
 _TIMES = ("step_time", "step_time_low", "step_time_high")
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,6 @@ class Held:
     def steps(self) -> list[Result]:
         """The timed steps among the results."""
         return [r for r in self.results if isinstance(r.workload, StepTime)]
-
-
-def grouped(values: Iterable[_T], by: Callable[[_T], Hashable]) -> dict[Any, list[_T]]:
-    """The values by what ``by`` says of each, in the order in which that comes first."""
-    groups: dict[Any, list[_T]] = {}
-    for value in values:
-        groups.setdefault(by(value), []).append(value)
-    return groups
 
 
 # what is read

@@ -13,6 +13,7 @@ from nfbench.records import PHASES
 from nfbench.showing.figures import prepared
 from nfbench.showing.figures.prepared import Held
 from nfbench.showing.figures.style import drawable
+from nfbench.units import plural
 
 Read = Literal["steps", "trained", "ratios", "timed", "softwares", "seeds"]
 """What a kind draws or lists each of: the rows of steps, those of training runs, the ratios that were measured in
@@ -160,8 +161,7 @@ def _trained_at(row: Row) -> tuple[object, ...]:
 
 
 def _after_epochs(row: Row) -> tuple[object, ...]:
-    epochs = row.get("epochs")
-    return row["machine"], row["dataset"], f"{epochs}-epoch{'s'[: epochs != 1]}"
+    return row["machine"], row["dataset"], plural(row.get("epochs", 0), "epoch").replace(" ", "-")
 
 
 def _batches(most: int, first: Callable[[Sequence[Row]], Any] = _in_order) -> Room:
