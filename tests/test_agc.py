@@ -17,7 +17,7 @@ import torch
 from clip_cases import EPS, Whole, ratio, twin, units_of
 from torch import Tensor, nn
 
-from nfbench.catalog.models import find
+from nfbench.catalog.models import Net, find
 from nfbench.nets import agc, agc_fused
 from nfbench.nets.agc import adaptive_clip_grad_, agc_parameters, unitwise_norm
 from nfbench.nets.agc_units import Units, foreach
@@ -286,29 +286,62 @@ def test_every_distinct_row_of_whole_nets_agrees_with_the_reference(dtype: torch
         same_gradients(ours, truth)
 
 
+def learned(net: str | Net, px: int) -> Whole:
+    """The clipped parameters of a net, gains woken, with the gradients of one backward pass."""
+    module = build(net)
+    awaken(module)
+    nn.functional.cross_entropy(module(torch.randn(2, 3, px, px)), torch.randint(1000, (2,))).backward()
+    return Whole(agc_parameters(module))
+
+
+def without_gains(*sides: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """The parameters of each side but for gains of several dimensions."""
+    for side in sides:
+        yield [p for p in side if p.dim() == 1 or units_of(p) > 1]
+
+
+def untouched_below(whole: Whole, factor: float, clipped: list[nn.Parameter], before: list[nn.Parameter]) -> None:
+    """Units of ``whole`` that, scaled by ``factor``, are under the limit have the very gradients that they had."""
+    for p, q, ratios in zip(clipped, before, whole.ratios, strict=True):
+        under = ratios * factor < 0.01 * (1 - 1e-6)
+        assert torch.equal(gradient(p).reshape(units_of(p), -1)[under], gradient(q).reshape(units_of(p), -1)[under])
+
+
 @pytest.mark.parametrize("share", ["none", "half", "all"])
 def test_every_implementation_agrees_on_a_tiny_net_whole_and_the_fused_one_in_two_launches(share: str) -> None:
     # the interpreter takes milliseconds a unit, so the net is narrower still
-    net = build(replace(find("tiny-nfnet-s"), kwargs=(("channels", (8, 8, 16, 16)), ("stem_chs", 16))))
-    awaken(net)
-    nn.functional.cross_entropy(net(torch.randn(2, 3, 64, 64)), torch.randint(1000, (2,))).backward()
-    whole = Whole(agc_parameters(net))
-    truth, _ = whole.scaled(0.01, share)
+    whole = learned(replace(find("tiny-nfnet-s"), kwargs=(("channels", (8, 8, 16, 16)), ("stem_chs", 16))), px=64)
+    truth, factor = whole.scaled(0.01, share)
     before, ours, theirs, fused = (twin(truth) for _ in range(4))
     expected, alive = clip(truth, "reference"), len(whole.alive)
     assert {"none": expected == 0, "half": 0.4 * alive < expected < 0.6 * alive, "all": expected == alive}[share]
     assert abs(clip(ours, "foreach") - expected) <= 1  # one may lie on its limit
     same_gradients(ours, truth)
-    assert share != "none" or all(torch.equal(gradient(p), gradient(q)) for p, q in zip(ours, before, strict=True))
     agc.clipper(theirs, 0.01, "timm")()
     # timm takes each element of a gain for a unit
-    pairs = [(p, q) for p, q in zip(theirs, truth, strict=True) if p.dim() == 1 or units_of(p) > 1]
-    same_gradients(*(list(side) for side in zip(*pairs, strict=True)))
+    same_gradients(*without_gains(theirs, truth))
+    for clipped in (truth, ours):
+        untouched_below(whole, factor, clipped, before)
     if "fused" in OURS and share == "half":
         plan = agc_fused.Fused(fused)
         assert abs(int(plan(0.01, EPS).clipped) - expected) <= 1
         same_gradients(fused, truth)
+        untouched_below(whole, factor, fused, before)
         assert len(plan.launches) == 2 and not plan.rest
+
+
+def test_every_parameter_of_an_efficientnet_agrees_with_the_reference() -> None:
+    whole = learned("efficientnet-b0", px=32)
+    truth, factor = whole.scaled(0.01, "half")
+    before, ours, theirs = (twin(truth) for _ in range(3))
+    expected, alive = clip(truth, "reference"), len(whole.alive)
+    assert 0.4 * alive < expected < 0.6 * alive
+    assert abs(clip(ours, "foreach") - expected) <= 1  # one may lie on its limit
+    same_gradients(ours, truth)
+    agc.clipper(theirs, 0.01, "timm")()
+    same_gradients(theirs, truth)
+    for clipped in (truth, ours, theirs):
+        untouched_below(whole, factor, clipped, before)
 
 
 def test_norms_have_the_shape_that_broadcasts() -> None:

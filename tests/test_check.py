@@ -135,6 +135,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     # that count; how why or a finding begins
     "the same": ({}, "same 0/0 4", ""),
     "slower": ({"head": 1.05}, "slower 3/3 4", ""),
+    "slower in noise": ({"head": by_turns(1.08, 1.05)}, "slower 3/3 8", ""),
     "faster": ({"head": 0.9}, "faster 0/0 4", ""),
     "within the threshold": ({"head": 1.029}, "same 0/0 4", ""),
     "throttled twice": ({"head": lambda r: HOT if r in (1, 3) else 1.0}, "same 0/0 4", "2 rounds did not count: the"),

@@ -311,6 +311,17 @@ def test_stored_results_are_a_tripwire_at_twice_the_threshold(check: Check, time
 
 
 @in_process
+def test_an_alarm_of_one_row_alone_is_none_where_it_is_one_of_two(check: Check, repository: Repository) -> None:
+    repository.write("mynet.py", (repository.folder / "mynet.py").read_text() + "twin = net\n")
+    fast = [share / 32 / 1.12 for share in (0.989, 1.0, 1.011)]
+    stored("base.jsonl", *fast)
+    assert str(check("--against", "base.jsonl")) == "slower 3"
+    stored("base.jsonl", *fast, workload=StepTime(model="mynet:twin"))
+    repository.write("gate.toml", STUDY.replace('"mynet:net"', '["mynet:net", "mynet:twin"]'))
+    assert str(check("--against", "base.jsonl")) == "inconclusive inconclusive 4"
+
+
+@in_process
 def test_a_baseline_of_another_machine_names_the_keys_and_how_to_compare_all_the_same(check: Check) -> None:
     machine = Machine(device="fake", name="another", memory=2**30, driver="1")
     stored("base.jsonl", 1 / 32, 1 / 32, machine=machine)

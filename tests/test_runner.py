@@ -213,7 +213,7 @@ if runner and point:
 
     if point in ("worker", "runner"):
         fake.FakeSteps.update = updating
-elif point == "half of a line":
+elif point in ("half of a line", "a whole line"):
     from nfbench.analysis import store
 
     class Os:
@@ -221,7 +221,7 @@ elif point == "half of a line":
             return getattr(os, name)
 
         def write(self, handle, line):
-            os.write(handle, line[: len(line) // 2])
+            os.write(handle, line if point == "a whole line" else line[: len(line) // 2])
             end(os.getpid())
 
     store.os = Os()
@@ -263,6 +263,8 @@ def test_a_study_that_is_killed_at_any_moment_ends_with_every_row_once(monkeypat
     assert code == -signal.SIGKILL and "Cut off 1 half-written line of a run that was killed." in said
     # a runner outlives its worker, and says that a workload failed
     assert run("worker", "--limit", "1")[0] == 5
+    # the row is there, though nothing else knows of it yet
+    assert run("a whole line")[0] == -signal.SIGKILL
     assert run("after a training run")[0] == -signal.SIGKILL
     assert len(list(Path("here/.checkpoints").rglob("*.pt"))) == 1
     code, said = run("")

@@ -25,6 +25,25 @@ def test_no_file_appears_before_there_is_a_result(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*.jsonl")) == []
 
 
+def test_a_result_and_the_name_of_a_new_file_are_synced_once_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out" / "named.jsonl"
+    synced: list[tuple[Path, bytes]] = []
+
+    def sync(handle: int) -> None:
+        (place,) = (place for place in (path, path.parent) if os.path.samestat(os.fstat(handle), place.stat()))
+        synced.append((place, path.read_bytes()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    writer = Writer(path)
+    writer.write(result("resnet26"))
+    one = path.read_bytes()
+    assert one and synced == [(path, one), (path.parent, one)]
+    writer.write(result("resnet50"), result("resnet101"))
+    assert synced[2:] == [(path, path.read_bytes())] != [(path, one)]
+
+
 def test_results_cut_at_every_byte_of_the_last_line_lose_no_sound_row(tmp_path: Path) -> None:
     lines = [to_json(result(model, id=model)) + b"\n" for model in ("resnet26", "resnet50", "resnet101")]
     whole = b"".join(lines)
