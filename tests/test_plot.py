@@ -16,9 +16,9 @@ from nfbench.analysis.store import Writer
 from nfbench.records import AgcCost, Resolved, Result, StepTime
 from nfbench.showing.figures import driver
 from nfbench.showing.figures.driver import Drawing
+from nfbench.showing.figures.kinds import KINDS
 from nfbench.showing.figures.prepared import Held
 from nfbench.showing.figures.style import distinct, endings
-from nfbench.showing.figures.table import KINDS
 
 
 def write(*results: Result) -> None:

@@ -153,7 +153,7 @@ def kind_there(device: str) -> str:
 
 
 def _check_figures(found: Study) -> None:
-    from nfbench.showing.figures.table import KINDS
+    from nfbench.showing.figures.kinds import KINDS
 
     for kind in found.figures:
         known(kind, KINDS, BadStudy, f"{found.path.name}: there is no figure called {kind!r}.")
