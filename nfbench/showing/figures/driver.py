@@ -120,7 +120,7 @@ def drawing(kind: Kind, held: Held) -> Drawing:
             made.figures.append((str(place[0]), figure))
             made.drawn.extend(shown)
             places.append(place)
-    for (_, figure), ending in zip(made.figures, endings(places), strict=True):
+    for (_, figure), ending in zip(made.figures, endings(places, kind.named), strict=True):
         figure.set_label(ending)
     return made
 

@@ -52,8 +52,9 @@ class Kind(NamedTuple):
     of notes. The rows are those that the kind ``reads``, as the function named ``prepared`` makes them, without those
     that the one named ``lacks`` says a word of; either may be empty. Rows that are equal in ``place`` share a figure,
     as far as the ``rooms`` go; of those that are equal in ``line`` there must be ``enough``, else they are left out as
-    too ``few``, and a figure takes one row that has a ``value``. ``shows`` holds for every figure of the kind. A kind
-    that may have several panels is ``wide``: a page, not a column.
+    too ``few``, and a figure takes one row that has a ``value``. ``shows`` holds for every figure of the kind. Of
+    what follows the machine in ``place`` the first ``named`` are in every file's name, the others where they tell it
+    from another. A kind that may have several panels is ``wide``: a page, not a column.
     """
 
     drawn_by: str
@@ -68,6 +69,7 @@ class Kind(NamedTuple):
     few: str = ""
     value: Callable[[Row], bool] = lambda row: True
     figures: Room = Room(12, "figures", where="there is")
+    named: int = 0
     wide: bool = False
 
 
@@ -249,6 +251,7 @@ KINDS = {
         (),
         place=_of("machine", "model", "number"),
         figures=Room(2, "figures of one run each, the newest", where="there is"),
+        named=1,
         wide=True,
     ),
     "training-curves": Kind(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -74,8 +75,8 @@ def in_turns(held: Held) -> list[Row]:
 
 
 def timed(held: Held) -> list[Row]:
-    """Every timed ``result`` by itself, with its ``seconds`` and a ``number``: the newest of each group of replicates
-    first, what failed last."""
+    """Every timed ``result`` by itself, with its ``seconds`` and its ``number`` among those of its net that can be
+    drawn: the newest of each group of replicates first, what failed last."""
     groups = choose(held.steps(), held.everything).groups
     names = machine_names(group[-1].machine for group in groups)
     placed = []
@@ -84,11 +85,14 @@ def timed(held: Held) -> list[Row]:
         placed += list(enumerate(newest))
     placed.sort(key=lambda one: one[1].start, reverse=True)
     placed.sort(key=lambda one: (one[0], one[1].status != "ok"))
-    return [
-        _single(result, names[result.machine])
-        | {"batch": result.step.batch, "seconds": metrics.seconds(result), "number": number}
-        for number, (_, result) in enumerate(placed, 1)
-    ]
+    numbers = Counter[object]()
+    rows = []
+    for _, result in placed:
+        row = _single(result, names[result.machine])
+        seconds, net = metrics.seconds(result), (row["machine"], row["model"])
+        numbers[net] += drawable(seconds)
+        rows.append(row | {"batch": result.step.batch, "seconds": seconds, "number": numbers[net]})
+    return rows
 
 
 def of_seeds(held: Held) -> list[Row]:
