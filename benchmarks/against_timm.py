@@ -44,7 +44,7 @@ from timm_tables import (
 from nfbench.devices.host import commit_of, cpu_cores, cpu_name, load, software
 from nfbench.errors import NfbenchError
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.outcome import Silent
+from nfbench.measuring.outcome import Watch
 from nfbench.records import Result
 
 HERE = Path(__file__).parent
@@ -168,7 +168,7 @@ class Processes:
 
     def _device(self) -> Any:
         """Hold the lock that nfbench's own process takes by itself."""
-        return only_one("cpu" if self.settings.device == "cpu" else None, Silent())
+        return only_one("cpu" if self.settings.device == "cpu" else None, Watch())
 
     def _measure(self, tool: Tool, case: Case, number: int) -> Line:
         before, at_start, began = _processor_times(), load(), time.perf_counter()

@@ -13,7 +13,7 @@ from evidence import add_out, add_rounds, in_processes, print_round, write_ratio
 from nfbench.devices.cpu import Cpu
 from nfbench.devices.host import cpu_name
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.outcome import Silent
+from nfbench.measuring.outcome import Watch
 from nfbench.measuring.window import Window
 from nfbench.records import StepTime
 from nfbench.units import no_collection
@@ -41,7 +41,7 @@ def one_round(number: int) -> None:
     device = Cpu()
     workload = StepTime(model=MODEL, px=PX, batch=BATCH, micro_batch=MICRO_BATCH, layout="nchw")
     accumulation_steps = BATCH // MICRO_BATCH
-    with only_one(device.lock_name(), Silent()), no_collection():
+    with only_one(device.lock_name(), Watch()), no_collection():
         steps = device.build(workload, device.resolve(workload), seed=0)
 
         def composed() -> float:

@@ -14,7 +14,7 @@ from evidence import add_out, add_rounds, in_processes, print_round, write_ratio
 from nfbench.devices.cpu import Cpu
 from nfbench.devices.host import cpu_name
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.outcome import Silent
+from nfbench.measuring.outcome import Watch
 from nfbench.measuring.window import Window
 from nfbench.records import StepTime
 from nfbench.units import no_collection
@@ -41,7 +41,7 @@ def one_round(number: int) -> None:
     """Hold the CPU and time both sides in turns."""
     device = Cpu()
     workload = StepTime(model=MODEL, px=PX, batch=BATCH, micro_batch=BATCH, layout="nchw", agc=CLIPPING)
-    with only_one(device.lock_name(), Silent()):
+    with only_one(device.lock_name(), Watch()):
         steps = device.build(workload, device.resolve(workload), seed=0)
         bare = bare_loop(MODEL.replace("-", "_"), PX, BATCH, CLIPPING, torch.contiguous_format)
 

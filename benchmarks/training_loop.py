@@ -31,7 +31,7 @@ from nfbench.learning.recipe import build_loss
 from nfbench.learning.setup import Setup
 from nfbench.learning.trainer import Trainer
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.outcome import Silent
+from nfbench.measuring.outcome import Watch
 from nfbench.nets.agc import adaptive_clip_grad_, agc_parameters
 from nfbench.nets.optimizer import parameter_groups
 from nfbench.records import Accuracy
@@ -47,15 +47,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes of the reference's DataLoader")
     args = parser.parse_args()
     device = Cpu()
-    with only_one(device.lock_name(), Silent()):
+    with only_one(device.lock_name(), Watch()):
         compare(device, args)
 
 
 def compare(device: Cpu, args: argparse.Namespace) -> None:
     """Print each turn, then the paired ratio of images/s, which has no interval: one process is one round."""
     workload = Accuracy(model=args.model, dataset="fashion-mnist", batch=args.batch, ema="none", augment="flip")
-    setup = Setup(device, workload, 0, Sources(), Silent())
-    trainer = Trainer(setup, Silent())
+    setup = Setup(device, workload, 0, Sources(), Watch())
+    trainer = Trainer(setup, Watch())
     theirs = reference(setup, args.workers, args.updates)
     images = args.updates * args.batch
 

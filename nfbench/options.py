@@ -6,7 +6,7 @@ makes the records, for flags and study files alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -32,36 +32,6 @@ else:  # not generic before click 8.3
     _ParamType = click.ParamType
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-format_option = click.option(
-    "--format",
-    "format",
-    type=click.Choice(["rich", "md", "csv", "json"]),
-    default="rich",
-    show_default=True,
-    help="csv and json hold raw values in SI units.",
-)
-
-device_option = click.option(
-    "--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N."
-)
-
-seed_option = click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of weights, inputs and targets."
-)
-
-where_option = click.option(
-    "--where",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Only rows where this holds: batch=32,64 or step_time<100ms; = != < <= > >= ~.",
-)
-
-noisy_option = click.option(
-    "--noisy", is_flag=True, help="Use noisy rows in ratios, figures and verdicts like any other."
-)
-
-quiet_option = click.option("--quiet", is_flag=True, help="No live line.")
 
 
 class NumberOr(_ParamType):
@@ -144,144 +114,163 @@ def _choice(literal: Any, *words: str) -> click.Choice[str]:
     return click.Choice([*words, *get_args(literal)])
 
 
+def _option(flag: str, type: Any, default: Any, help: str | None = None, **more: Any) -> Decorator:
+    """An option whose help ends with its default."""
+    return click.option(flag, type=type, default=default, show_default=True, help=help, **more)
+
+
+def _auto(flag: str, kind: type[int] | type[float], help: str, *words: str) -> Decorator:
+    return _option(flag, NumberOr(kind, "auto", *words), "auto", help)
+
+
+def _by_name(group: Iterable[Decorator]) -> dict[str, Decorator]:
+    return {str(param.name): option for option in group for param in click.command()(option(lambda **_: None)).params}
+
+
+def _named(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """A variable that is not set would put results wherever the command was typed."""
+    source = ctx.get_parameter_source(str(param.name))
+    if value == Path() and source is click.core.ParameterSource.COMMANDLINE:
+        raise click.BadParameter("it is empty or the current folder; name a folder or a .jsonl file.", ctx, param)
+    return value
+
+
+def _top1(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value <= 1:
+        raise click.BadParameter("a top-1 is over 0 and up to 100 %; type 90% or 0.9.", param_hint="--target")
+    return value
+
+
+def target_option(help: str) -> Decorator:
+    """``--target``, a top-1 that is reached in training."""
+    return click.option("--target", type=Share(), callback=_top1, metavar="SHARE", help=help)
+
+
+def seed_of(help: str) -> Decorator:
+    """``--seed``, of what ``help`` says."""
+    return _option("--seed", click.IntRange(0, 2**63 - 1), 0, help)
+
+
+def within_option(help: str) -> Decorator:
+    """``--within``, as narrow as ``help`` says."""
+    return _option("--within", Share(), "1%", help)
+
+
+def max_time_option(kind: click.ParamType[Any] | type[float], default: str | float, help: str) -> Decorator:
+    """``--max-time``, the cap of what ``help`` says."""
+    return _option("--max-time", kind, default, help)
+
+
+results_argument = click.argument(
+    "paths", nargs=-1, required=True, metavar="RESULTS...", type=click.Path(path_type=Path)
+)
+model_option = click.option(
+    "--model", "models", multiple=True, required=True, metavar="M", help="A net; repeat for more of them."
+)
+format_option = _option(
+    "--format", click.Choice(["rich", "md", "csv", "json"]), "rich", "csv and json hold raw values in SI units."
+)
+device_option = _option("--device", str, "auto", "auto, cpu, cuda or cuda:N.", metavar="D")
+seed_option = seed_of("Of weights, inputs and targets.")
+where_option = click.option(
+    "--where",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Only rows where this holds: batch=32,64 or step_time<100ms; = != < <= > >= ~.",
+)
+older_option = click.option("--all", "everything", is_flag=True, help="Also results by older software.")
+noisy_option = click.option(
+    "--noisy", is_flag=True, help="Use noisy rows in ratios, figures and verdicts like any other."
+)
+quiet_option = click.option("--quiet", is_flag=True, help="No live line.")
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    callback=_named,
+    metavar="PATH",
+    help="A folder for a new file, or a .jsonl file to append to; else results/<device>/<command>/.",
+)
+run_time_option = max_time_option(Duration(), "24h", "Of each run, from its first update.")
+LANDING_OPTIONS: tuple[Decorator, ...] = (out_option, format_option, quiet_option)
+
 WORKLOAD_OPTIONS: tuple[Decorator, ...] = (
-    click.option("--batch", type=int, default=32, show_default=True, help="Images an update."),
-    click.option(
+    _option("--batch", int, 32, "Images an update."),
+    _auto(
         "--micro-batch",
-        type=NumberOr(int, "auto"),
-        default="auto",
-        show_default=True,
-        help="Images a pass. auto: the whole batch, or the largest share of it that fits in the memory.",
+        int,
+        "Images a pass. auto: the whole batch, or the largest share of it that fits in the memory.",
     ),
-    click.option("--px", type=NumberOr(int, "train"), default="train", show_default=True, help="Side of the input."),
-    click.option(
-        "--precision",
-        type=_choice(Precision, "auto"),
-        default="auto",
-        show_default=True,
-        help="auto: bf16 from sm_80, fp16 on sm_70/75, fp32 on a CPU.",
+    _option("--px", NumberOr(int, "train"), "train", "Side of the input."),
+    _option(
+        "--precision", _choice(Precision, "auto"), "auto", "auto: bf16 from sm_80, fp16 on sm_70/75, fp32 on a CPU."
     ),
-    click.option(
+    _option(
         "--layout",
-        type=_choice(Layout, "best"),
-        default="best",
-        show_default=True,
-        help="best: the quicker one in a trial; where that cannot tell, nhwc on a GPU and nchw on a CPU.",
+        _choice(Layout, "best"),
+        "best",
+        "best: the quicker one in a trial; where that cannot tell, nhwc on a GPU and nchw on a CPU.",
     ),
-    click.option("--compile", type=_choice(CompileMode), default="none", show_default=True, help="torch.compile mode."),
-    click.option(
-        "--agc",
-        type=NumberOr(float, "auto", "none"),
-        default="auto",
-        show_default=True,
-        help="Clipping threshold λ. auto: 0.01 for nets without normalization, none for others.",
-    ),
-    click.option(
-        "--agc-impl",
-        type=_choice(AgcImpl, "auto"),
-        default="auto",
-        show_default=True,
-        help="auto: fused on CUDA where its kernel runs, else foreach.",
-    ),
-    click.option(
+    _option("--compile", _choice(CompileMode), "none", "torch.compile mode."),
+    _auto("--agc", float, "Clipping threshold λ. auto: 0.01 for nets without normalization, none for others.", "none"),
+    _option("--agc-impl", _choice(AgcImpl, "auto"), "auto", "auto: fused on CUDA where its kernel runs, else foreach."),
+    _option(
         "--norm",
-        type=_choice(Norm, "auto"),
-        default="auto",
-        show_default=True,
-        help="In the place of batch normalization; frozen: for time and memory only.",
+        _choice(Norm, "auto"),
+        "auto",
+        "In the place of batch normalization; frozen: for time and memory only.",
     ),
-    click.option(
-        "--optimizer",
-        type=_choice(Optimizer),
-        default="sgd",
-        show_default=True,
-        help="sgd: one Nesterov SGD for all; recipe: the family's own.",
-    ),
-    click.option(
-        "--sam",
-        type=NumberOr(float, "none"),
-        default="none",
-        show_default=True,
-        help="Radius ρ of sharpness-aware minimization, such as 0.05.",
-    ),
-    click.option(
-        "--sam-fraction", type=Share(), default="0.2", show_default=True, help="Share of the images its ascent sees."
-    ),
-    click.option(
-        "--sam-scope",
-        type=_choice(SamScope),
-        default="micro-batch",
-        show_default=True,
-        help="One ascent for each pass, or one for the batch.",
-    ),
-    click.option(
-        "--ema",
-        type=NumberOr(float, "none"),
-        default="none",
-        show_default=True,
-        help="Decay of a moving average of the weights, such as 0.99999.",
-    ),
+    _option("--optimizer", _choice(Optimizer), "sgd", "sgd: one Nesterov SGD for all; recipe: the family's own."),
+    _option("--sam", NumberOr(float, "none"), "none", "Radius ρ of sharpness-aware minimization, such as 0.05."),
+    _option("--sam-fraction", Share(), "0.2", "Share of the images its ascent sees."),
+    _option("--sam-scope", _choice(SamScope), "micro-batch", "One ascent for each pass, or one for the batch."),
+    _option("--ema", NumberOr(float, "none"), "none", "Decay of a moving average of the weights, such as 0.99999."),
 )
 
-
-def _auto(name: str, kind: type[int] | type[float], help: str, *words: str) -> Decorator:
-    return click.option(f"--{name}", type=NumberOr(kind, "auto", *words), default="auto", show_default=True, help=help)
-
-
-BY_NAME = {
-    str(param.name): option for option in WORKLOAD_OPTIONS for param in click.command()(option(lambda **_: None)).params
-}
+BY_NAME = _by_name(WORKLOAD_OPTIONS)
 
 RUN_OPTIONS: tuple[Decorator, ...] = (
-    click.option("--dataset", default="digits", show_default=True, metavar="D", help="See above."),
-    click.option("--epochs", type=int, default=10, show_default=True, help="0 only evaluates --weights."),
-    click.option("--batch", type=int, default=64, show_default=True, help="Images an update."),
+    _option("--dataset", str, "digits", "See above.", metavar="D"),
+    _option("--epochs", int, 10, "0 only evaluates --weights."),
+    _option("--batch", int, 64, "Images an update."),
     *(BY_NAME[name] for name in ("micro_batch", "px")),
-    _auto("test-px", int, "Side of the input in evaluation."),
+    _auto("--test-px", int, "Side of the input in evaluation."),
     BY_NAME["precision"],
-    click.option("--layout", type=_choice(Layout), default="nhwc", show_default=True),
+    _option("--layout", _choice(Layout), "nhwc"),
     *(BY_NAME[name] for name in ("compile", "agc", "agc_impl", "norm", "sam", "sam_fraction", "sam_scope")),
-    _auto("ema", float, "Decay of a moving average of the weights. auto: the recipe's.", "none"),
-    click.option(
-        "--recipe",
-        type=_choice(RecipeName, "auto"),
-        default="auto",
-        show_default=True,
-        help="auto: the family's own. It gives each auto below.",
-    ),
-    click.option("--optimizer", default="auto", show_default=True, metavar="NAME", help="One of timm's."),
-    _auto("lr", float, "Peak rate at this batch. auto: the recipe's × batch / 256."),
-    click.option("--schedule", type=_choice(Schedule, "auto"), default="auto", show_default=True),
-    _auto("warmup-epochs", float, "auto: the recipe's, at most 10 % of the run."),
-    _auto("decay-epochs", float, "An exponential schedule falls at this interval."),
-    _auto("decay-rate", float, "By this factor."),
-    _auto("momentum", float, "Of the optimizer."),
-    _auto("alpha", float, "RMSProp's decay."),
-    _auto("eps", float, "RMSProp's ε."),
-    _auto("weight-decay", float, "Of weights; gains, biases and norms have none."),
-    _auto("label-smoothing", float, "0 to 1."),
-    click.option(
+    _auto("--ema", float, "Decay of a moving average of the weights. auto: the recipe's.", "none"),
+    _option("--recipe", _choice(RecipeName, "auto"), "auto", "auto: the family's own. It gives each auto below."),
+    _option("--optimizer", str, "auto", "One of timm's.", metavar="NAME"),
+    _auto("--lr", float, "Peak rate at this batch. auto: the recipe's × batch / 256."),
+    _option("--schedule", _choice(Schedule, "auto"), "auto"),
+    _auto("--warmup-epochs", float, "auto: the recipe's, at most 10 % of the run."),
+    _auto("--decay-epochs", float, "An exponential schedule falls at this interval."),
+    _auto("--decay-rate", float, "By this factor."),
+    _auto("--momentum", float, "Of the optimizer."),
+    _auto("--alpha", float, "RMSProp's decay."),
+    _auto("--eps", float, "RMSProp's ε."),
+    _auto("--weight-decay", float, "Of weights; gains, biases and norms have none."),
+    _auto("--label-smoothing", float, "0 to 1."),
+    _option(
         "--augment",
-        type=_choice(Augment, "auto"),
-        default="auto",
-        show_default=True,
-        help="auto: none for digits and the MNISTs, flip (and crop) for CIFAR, else the recipe's.",
+        _choice(Augment, "auto"),
+        "auto",
+        "auto: none for digits and the MNISTs, flip (and crop) for CIFAR, else the recipe's.",
     ),
-    _auto("randaugment-layers", int, "Operations an image."),
-    _auto("randaugment-magnitude", int, "On timm's scale."),
-    _auto("mixup", float, "α, on half of a batch; 0 for none."),
-    _auto("cutmix", float, "α, on the other half; 0 for none."),
-    _auto("drop-rate", float, "Dropout before the classifier. auto: the net's own."),
-    _auto("drop-path", float, "Stochastic depth of the last block. auto: the net's own."),
-    click.option(
-        "--weights", default="none", show_default=True, metavar="W", help="published, or a file: where to start."
-    ),
+    _auto("--randaugment-layers", int, "Operations an image."),
+    _auto("--randaugment-magnitude", int, "On timm's scale."),
+    _auto("--mixup", float, "α, on half of a batch; 0 for none."),
+    _auto("--cutmix", float, "α, on the other half; 0 for none."),
+    _auto("--drop-rate", float, "Dropout before the classifier. auto: the net's own."),
+    _auto("--drop-path", float, "Stochastic depth of the last block. auto: the net's own."),
+    _option("--weights", str, "none", "published, or a file: where to start.", metavar="W"),
     click.option("--deterministic", is_flag=True, help="On CUDA too the seed decides all; times what that costs."),
     click.option(
         "--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where data sets are.  [default: data]"
     ),
     click.option("--workers", type=click.IntRange(0), help="Processes that read what does not stay on the device."),
 )
+
+RUN_BY_NAME = _by_name(RUN_OPTIONS)
 
 RANK_OPTIONS: tuple[Decorator, ...] = (
     click.option(
@@ -291,43 +280,23 @@ RANK_OPTIONS: tuple[Decorator, ...] = (
     ),
 )
 
-RUN_BY_NAME = {
-    str(param.name): option for option in RUN_OPTIONS for param in click.command()(option(lambda **_: None)).params
-}
-
 DATA_OPTIONS: tuple[Decorator, ...] = (
-    click.option(
-        "--dataset", default="digits", show_default=True, metavar="D", help="digits, fashion-mnist, cifar10, imagenet …"
-    ),
-    click.option("--epochs", type=click.IntRange(1), default=10, show_default=True),
-    click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each."),
+    _option("--dataset", str, "digits", "digits, fashion-mnist, cifar10, imagenet …", metavar="D"),
+    _option("--epochs", click.IntRange(1), 10),
+    _option("--seeds", click.IntRange(1), 1, "Runs of each."),
     RUN_BY_NAME["data_dir"],
 )
 """What commands that train at several settings share."""
 
 SAMPLING_OPTIONS: tuple[Decorator, ...] = (
-    click.option(
-        "--within",
-        type=Share(),
-        default="1%",
-        show_default=True,
-        help="Stop when the median's 95 % interval is ± this narrow.",
-    ),
-    click.option("--min-steps", type=int, default=10, show_default=True, help="Time at least so many steps."),
-    click.option(
-        "--rounds",
-        type=int,
-        default=1,
-        show_default=True,
-        help="From 2: fresh processes each, in the order A B B A; from 4 on ± is over rounds.",
-    ),
-    click.option(
-        "--max-time", type=float, default=60.0, show_default=True, help="Seconds a model, from its first step on."
-    ),
+    within_option("Stop when the median's 95 % interval is ± this narrow."),
+    _option("--min-steps", int, 10, "Time at least so many steps."),
+    _option("--rounds", int, 1, "From 2: fresh processes each, in the order A B B A; from 4 on ± is over rounds."),
+    max_time_option(float, 60.0, "Seconds a model, from its first step on."),
 )
 
 
-def options(*groups: tuple[Decorator, ...]) -> Decorator:
+def options(*groups: Iterable[Decorator]) -> Decorator:
     """All options of ``groups`` on one command, in the order in which they stand."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -368,20 +337,3 @@ def net_and_settings(text: str) -> tuple[str, dict[str, Any]]:
     if not model:
         raise UnsupportedWorkload(f"{text!r} names no net.", try_="nfnet-f1@px=224")
     return model, found
-
-
-def _named(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    """A variable that is not set would put results wherever the command was typed."""
-    source = ctx.get_parameter_source(str(param.name))
-    if value == Path() and source is click.core.ParameterSource.COMMANDLINE:
-        raise click.BadParameter("it is empty or the current folder; name a folder or a .jsonl file.", ctx, param)
-    return value
-
-
-out_option = click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    callback=_named,
-    metavar="PATH",
-    help="A folder for a new file, or a .jsonl file to append to; else results/<device>/<command>/.",
-)

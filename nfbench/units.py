@@ -55,6 +55,11 @@ def si(value: float | None, unit: str, digits: int = 3) -> str:
     return f"{significant(value, digits)} {unit}"
 
 
+def counted(value: float | None) -> str:
+    """A count in four digits: "12.35 G"."""
+    return si(value, "", 4).rstrip()
+
+
 def seconds(value: float | None, digits: int = 4) -> str:
     """A duration: µs, ms or s below a minute, then '2 min 05 s'; None and what is not finite is '–'."""
     if value is None or value < 60 or not math.isfinite(value):

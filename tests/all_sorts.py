@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import msgspec
-from make import CPU, FAKE, H200, SOFTWARE, accuracy, each_epoch, once, result, step_times
+from make import SOFTWARE, once, result, step_times
 
-from nfbench.records import Accuracy, Resolved, Result, Sampling, StepTime, reading
+from nfbench.records import Resolved, Result, Sampling, StepTime, reading
 
 OLDER = msgspec.structs.replace(SOFTWARE, nfbench="0.0.9")
 HOSTILE = (
@@ -81,52 +79,3 @@ def composed(**fields: object) -> Result:
         "readings": (once("passes", 4.0), *passes, *tails),
     }
     return timed(**(given | fields))
-
-
-def results() -> list[Result]:
-    """Steps, pairs and training runs of all sorts, on several machines and by two softwares."""
-    batches = [timed(second=i, workload=StepTime(model="nf-resnet50", batch=i)) for i in range(1, 60)]
-    return [
-        *batches,
-        *(timed(name, second=i, machine=H200) for i, name in enumerate(HOSTILE)),
-        *(timed("nfnet-f0", time, i) for i, time in enumerate((1e300, 1e-300, 1e-12, 3600.0, 1e11))),
-        timed("nfnet-f1", readings=(step_times(math.nan, 0.1, math.inf, 0.2),)),
-        timed("nfnet-f2", readings=(step_times(-0.1, 0.0, 0.2),)),
-        timed("nfnet-f3", readings=(*phases(1e290), step_times(0.1, 0.1), once("energy", 1e300))),
-        *(timed("nfnet-f4", status=s, readings=(), workload=StepTime(model="nfnet-f4", batch=b), resolved=None)
-          for b, s in ((1, "out_of_memory"), (2, "diverged"), (4, "error"), (8, "timeout"), (16, "unsupported"))),
-        timed("nfnet-f5", status="interrupted"),
-        timed("resnet26", software=OLDER),
-        timed("resnet26", second=9),
-        timed("resnet26", second=10, round=1),
-        timed("resnet26", machine=FAKE),
-        on_ranks(second=20),
-        on_ranks(8, second=21, machine=H200),
-        on_ranks(4, second=22, status="error", readings=()),
-        composed(second=23),
-        *in_turns("nfnet-f1", "efficientnet-b7", (0.1, 0.5), machine=H200),
-        *in_turns("resnet101", "nf-resnet101", (0.1, 0.11), rounds=1),
-        *in_turns("resnet152", HOSTILE[1], (0.1, 1e11)),
-        *(accuracy(seed=seed) for seed in range(3)),
-        accuracy(seed=2, start="2026-01-01T00:01:00.000Z"),
-        accuracy(seed=3, software=OLDER, start="2025-01-01T00:00:00.000Z"),
-        accuracy("tiny-resnet", (0.1,), run={"epochs": 3}, status="diverged", more=(once("diverged_at", 7.0),)),
-        accuracy("tiny-resnet", (), seed=1, run={"epochs": 3}, status="diverged", more=(once("diverged_at", 1e300),)),
-        accuracy("tiny-nf-resnet", (), run={"epochs": 3}, status="out_of_memory", resolved=None),
-        accuracy("tiny-efficientnet", (), run={"epochs": 0, "weights": "published"}),
-        accuracy("tiny-nfnet-s", (0.5,)),
-        accuracy("tiny-nfnet-l", (math.nan, 2.0, -1.0), more=(each_epoch("train_loss", 1e300, 0.0, math.nan),)),
-        *(accuracy(name, run={"dataset": f"imagefolder:{name}"}, machine=H200) for name in HOSTILE),
-        *(accuracy("tiny-nfnet", run={"batch": b, "dataset": "many"}) for b in range(2, 20)),
-    ]  # fmt: skip
-
-
-def seeds(every: list[Result]) -> int:
-    """How many training runs of the newest software there are."""
-    return sum(isinstance(r.workload, Accuracy) and r.software == SOFTWARE for r in every)
-
-
-def steps(every: list[Result]) -> int:
-    """How many timed steps of the newest software, on no fake device, there are."""
-    fresh = (r for r in every if isinstance(r.workload, StepTime) and r.machine in (CPU, H200))
-    return sum(r.software == SOFTWARE for r in fresh)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nfbench.measuring.outcome import Silent
 from nfbench.records import (
     SCHEMA_VERSION,
     Accuracy,
@@ -23,9 +22,10 @@ from nfbench.records import (
     reading,
     to_json,
 )
+from nfbench.studies.run import Board
 
 if TYPE_CHECKING:
-    from nfbench.studies.entries import Task
+    pass
 
 CPU = Machine(device="cpu", name="A CPU", memory=2**34, cpu="A CPU", cpu_cores=2)
 H200 = Machine(device="cuda", name="NVIDIA H200", memory=2**37, compute_capability="9.0", driver="580.1")
@@ -177,23 +177,11 @@ def trained(machine: Machine = CPU) -> list[Result]:
     ]
 
 
-class Quiet(Silent):
-    """A watch, and a board, that only keeps the notes."""
+class Quiet(Board):
+    """A board that only keeps the notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def about(self, subject: str) -> None:
-        return None
-
     def note(self, text: str) -> None:
         self.notes.append(text)
-
-    def planned(self, tasks: Sequence[Task], found: Sequence[Sequence[Result] | None], to_do: Sequence[int]) -> None:
-        return None
-
-    def begun(self, place: int) -> None:
-        return None
-
-    def ended(self, place: int, results: Sequence[Result], seconds: float) -> None:
-        return None

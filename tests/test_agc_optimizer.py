@@ -116,7 +116,7 @@ SCHEDULERS: dict[str, Callable[[torch.optim.Optimizer], LRScheduler]] = {
 
 
 @pytest.mark.parametrize("make", SCHEDULERS.values(), ids=SCHEDULERS)
-def test_a_scheduler_on_the_wrapper_drives_the_wrapped_optimizer(
+def test_a_scheduler_on_the_wrapper_drives_the_wrapped_one(
     make: Callable[[torch.optim.Optimizer], LRScheduler],
 ) -> None:
     wrapped, bare = net(), net()

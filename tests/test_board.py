@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from make import accuracy, result
 
 from nfbench.records import StepTime
-from nfbench.showing.live import Board, duration, outcome
+from nfbench.showing.live import Board
 from nfbench.studies.entries import Entry, Task
 
 
@@ -52,17 +51,3 @@ def test_the_last_finding_stands_below() -> None:
     shown.begun(0)
     shown.ended(0, [result(status="error", message="it broke")], 1.0)
     assert shown.lines()[-1].startswith("last finding: timm:net_0: ")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (7200, "2 h"), (7800, "2 h 10 min"), (2e5, "2 d 7 h")],
-)
-def test_a_time_is_said_as_a_person_plans_with_it(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
-def test_an_outcome_is_said_in_a_few_words() -> None:
-    assert outcome([result(times=(0.1,) * 5)]) == "100.0 ms a step"
-    assert outcome([accuracy()]) == "top-1 90.0 %"
-    assert outcome([result(status="timeout", message="no answer")]) == "timeout: no answer"

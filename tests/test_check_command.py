@@ -84,9 +84,7 @@ def test_without_a_base_it_prints_the_noise_and_the_smallest_slowdown_that_shows
 # a git ref, with workers in processes of their own: each side imports its own code
 
 
-def test_a_counts_study_counts_in_two_processes_and_times_nothing(
-    cli: Cli, check: Check, repository: Repository
-) -> None:
+def test_a_counts_study_counts_in_two_processes_and_is_untimed(cli: Cli, check: Check, repository: Repository) -> None:
     repository.write("gate.toml", COUNTS)
     repository.write(".gitignore", "o.jsonl\n")
     repository.commit("clean")
@@ -149,7 +147,7 @@ def test_a_base_that_ran_other_code_than_its_own_is_no_pass(
     assert words in done.why
 
 
-def test_a_base_without_the_workload_is_new_and_a_workload_that_the_head_took_out_is_missing(
+def test_a_workload_of_the_head_alone_is_new_and_of_the_base_alone_missing(
     check: Check, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -199,7 +197,7 @@ def test_a_signal_keeps_what_was_measured_and_leaves_no_worktree(repository: Rep
 # its merge base
 
 
-def test_the_worktree_holds_the_merge_base_and_is_gone_afterwards(
+def test_the_worktree_holds_the_merge_base(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = repository.git("rev-parse", "base")
@@ -238,7 +236,7 @@ def test_what_is_installed_is_named_where_it_differs_committed_or_not(repository
     assert changed() == ("pyproject.toml",)
 
 
-def test_what_has_no_merge_base_says_why(
+def test_without_a_merge_base_it_says_why(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def trouble(ref: str) -> NfbenchError:
@@ -350,9 +348,7 @@ def test_rows_that_are_no_longer_there_twice_there_or_one_round_only_are_named(c
     ],
     ids=["blank", "broken", "no common row"],
 )
-def test_results_that_cannot_be_a_base_end_before_anything_is_measured(
-    check: Check, content: bytes, words: str
-) -> None:
+def test_results_that_cannot_be_a_base_end_it_before_anything_runs(check: Check, content: bytes, words: str) -> None:
     Path("base.jsonl").write_bytes(content)
     done = check("--against", "base.jsonl")
     assert str(done) == "1" and words in done.said
@@ -372,7 +368,7 @@ def test_every_format_ends_with_the_same_verdict(cli: Cli, repository: Repositor
 
 
 @in_process
-def test_an_acceptance_is_in_the_summary_until_its_day_and_named_where_it_fits_nothing(
+def test_an_acceptance_is_in_the_summary_until_its_day(
     check: Check, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accept = STUDY + '[[accept]]\nmodel = "{}"\nslower = "6%"\nuntil = "{}-01-31"\nreason = "exact softmax"\n'

@@ -13,7 +13,7 @@ from make import accuracy, once, result
 from test_table import cells, kept
 
 from nfbench.analysis.query import ordered
-from nfbench.records import Flops, Result, StepTime
+from nfbench.records import Result, StepTime
 from nfbench.showing import views
 
 
@@ -84,9 +84,7 @@ def test_any_column_is_shown_to_people_with_its_unit(key: str, value: float, tex
 
 
 @pytest.mark.parametrize("flag", ["--columns", "--sort"])
-def test_a_column_that_no_result_has_is_said_with_the_nearest_and_those_that_there_are(
-    flag: str, several: Path, cli: Cli
-) -> None:
+def test_a_column_that_no_result_has_is_said_with_the_nearest(flag: str, several: Path, cli: Cli) -> None:
     done = cli("table", several, flag, "model,bacth")
     first, second, third = done.stderr.splitlines()
     assert done.exit_code == 1 and done.stdout == ""
@@ -122,20 +120,6 @@ def test_numbers_come_before_words_and_hostile_text_is_no_number() -> None:
     assert [row["agc"] for row in ordered(rows, ["agc"])][:2] == [0.01, 0.04]
 
 
-def test_all_kinds_are_shown_also_what_was_counted_and_what_took_turns(cli: Cli) -> None:
-    counted = result("resnet50", workload=Flops(model="resnet50"), readings=(once("macs", 4e9),), id="count")
-    folder = kept(*turns("resnet50", "nf-resnet50"), counted, accuracy("tiny-resnet", id="run"))
-    screen = cli("table", folder).stdout
-    assert all(part in screen for part in ("times as fast", "MACs", "4.000 G", "Training: "))
-    found = json.loads(cli("table", folder, "--format", "json", "--sort", "-batch").stdout)
-    assert [row["kind"] for row in found] == ["accuracy", "step-time", "step-time", "ratio", "flops"]
-    assert (found[3]["net"], found[3]["baseline"], found[3]["speedup"]) == (
-        "resnet50",
-        "nf-resnet50",
-        pytest.approx(2.0),
-    )
-
-
 def test_a_kind_that_holds_none_of_the_columns_is_left_out_and_a_near_column_is_named(cli: Cli) -> None:
     timed = result("tiny-resnet", readings=(*result().readings, once("peak_rss", 2.0**30, "B")))
     folder = kept(timed, accuracy("tiny-resnet", id="run"))
@@ -152,10 +136,3 @@ def test_a_kind_that_holds_none_of_the_columns_is_left_out_and_a_near_column_is_
     done = cli("table", folder, "--columns", "model,peak_allocated")
     assert "No peak_allocated in timed steps (1); they have peak_rss." in done.stderr
     assert "No peak" not in cli("table", folder, "--columns", "model,peak_allocated,peak_rss").stderr
-
-
-def test_order_columns_and_front_go_together(cli: Cli) -> None:
-    folder = kept(accuracy("tiny-nfnet", id="a", macs=2e7), accuracy("tiny-resnet", id="b", macs=1e7, top1=(0.95,)))
-    asked = ("--front", "macs", "--columns", "model,front", "--sort", "-macs", "--format", "csv")
-    rows = cells(cli("table", folder, *asked).stdout)
-    assert [(row["model"], row["front"]) for row in rows] == [("tiny-nfnet", "False"), ("tiny-resnet", "True")]

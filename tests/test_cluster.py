@@ -135,9 +135,7 @@ def run(cli: Cli, address: str, device: str = "fake") -> str:
 
 
 @needs_ray
-def test_an_address_at_which_nothing_listens_or_nobody_answers_is_not_waited_for(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_address_at_which_nobody_answers_is_not_waited_for(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -277,9 +277,7 @@ def test_a_branch_gain_of_zero_starts_each_block_as_its_shortcut() -> None:
     ],
     ids=["no convolution", "fan-in 1", "gamma 0", "gamma inf", "branch gain", "activation", "wrapped"],
 )
-def test_what_cannot_be_converted_is_answered_in_words_and_stays_as_it_was(
-    net: nn.Module, options: dict[str, Any], said: str
-) -> None:
+def test_what_cannot_be_converted_is_said_and_stays(net: nn.Module, options: dict[str, Any], said: str) -> None:
     before = repr(net)
     with pytest.raises(ValueError, match=said):
         normalizer_free(net, **options)
@@ -320,9 +318,7 @@ def test_a_convolution_that_sees_a_pooled_input_is_left_alone_but_for_the_head(n
     ],
     ids=["mnasnet0_5", "resnet32ts", "regnetz_b16", "repvgg_a0"],
 )
-def test_the_ends_of_other_kinds_of_branches_are_told_and_where_there_is_none_the_list_says_so(
-    make: Callable[[], nn.Module], ends: int
-) -> None:
+def test_the_ends_of_other_branches_are_told_or_that_there_are_none(make: Callable[[], nn.Module], ends: int) -> None:
     with torch.device("meta"):
         net = make()
     changes = normalizer_free(net)

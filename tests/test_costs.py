@@ -98,14 +98,6 @@ def test_the_front_is_a_step_line_of_runs_of_as_many_epochs_as_most_have_and_say
     assert "The front is of" not in foot(of(*shorter))
 
 
-def test_where_batches_differ_time_is_of_an_image_since_a_step_of_few_is_short() -> None:
-    figure = of(accuracy("tiny-nfnet", train_time=4.0), accuracy("tiny-nfnet", train_time=0.8, run={"batch": 10}))
-    axes = panel(figure, "training time of one image, data included, each at its batch")
-    # 20 updates an epoch, of 50 images and of 10
-    assert [x for x, _ in points(axes)] == pytest.approx([0.004, 0.004])
-    assert not any("step time" in a.get_xlabel() for a in figure.axes)
-
-
 def test_accuracy_never_crosses_data_sets_px_or_machines() -> None:
     places = (
         accuracy(),
@@ -191,7 +183,9 @@ def test_accuracy_against_step_time_joins_runs_and_steps_and_says_how() -> None:
         look(family) for family in ("nfnet", "nf-resnet", "resnet", "efficientnet")
     }
     assert set(texts(axes)) == {f.removeprefix("tiny-") + size for f in FAMILIES for size in ("-s", "", "-l")}
-    assert foot(figure).startswith("Joined by model, precision and batch: the top-1 is of training runs, the time of")
+    assert foot(figure).startswith(
+        "Joined by model, precision, batch, px and λ: the top-1 is of training runs, the time of"
+    )
     upright = {(round(low, 6), round(high, 6)) for low, high in bars(axes) if low != high}
     assert upright == {(round(100 * r["top1_low"], 6), round(100 * r["top1_high"], 6)) for r in rows(LATENCY)[0]}
 
@@ -207,13 +201,14 @@ def test_a_run_joins_the_quickest_step_of_its_machine_model_precision_and_batch_
         *(run("tiny-nfnet", 32), timed("tiny-nfnet", 0.1)),
         *(run("tiny-nfnet-s"), timed("tiny-nfnet-s", 0.1, precision="bf16")),
         *(run("tiny-nfnet-l"), timed("tiny-nfnet-l", 0.1, px=64)),
+        *(run("tiny-nf-resnet-s", 64, "none"), timed("tiny-nf-resnet-s", 0.1)),
         *(run("tiny-efficientnet"), timed("tiny-efficientnet", 0.1, machine=H200)),
         *(run("tiny-resnet-l"), timed("tiny-resnet-l", 0.1, asked={"world_size": 2}, micro_batch=32)),
     )  # fmt: skip
     ((_, figure),) = made.figures
     assert points(figure.axes[0]) == [(pytest.approx(0.102), 97.0), (pytest.approx(0.051), 90.0)]
-    assert len(made.missing) == 5
-    assert why(made) == {"no step of that net was timed on that machine at its precision and batch"}
+    assert len(made.missing) == 6
+    assert why(made) == {"no step of that net was timed on that machine at its precision, batch, px and λ"}
     alone = drawn("accuracy-vs-latency", timed("tiny-resnet", 0.05), run("tiny-resnet", 64, "none", 0.9))
     assert alone.figures == [] and why(alone) == {"one net only; it takes two"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from figure_cases import axes_of, drawn, foot, legend, marked, only, points, texts, why
-from make import CPU, SOFTWARE
+from make import CPU
 from matplotlib.axes import Axes
 from sweep_cases import BATCHES, GIB, agc_results, batch_results, run, step
 
@@ -53,15 +53,6 @@ def test_intervals_are_bars_from_end_to_end() -> None:
     bars = [segment for some in axes.collections for segment in some.get_segments()]  # type: ignore[attr-defined]
     ends = {(float(low[0]), float(low[1]), float(high[1])) for low, high in bars}
     assert ends == {(row["batch"], row["step_time_low"], row["step_time_high"]) for row in rows(results)[0]}
-
-
-def test_softwares_have_lines_of_their_own_where_they_timed_the_same() -> None:
-    older = msgspec.structs.replace(SOFTWARE, nfbench="0.0.9")
-    results = [step(batch=b, seconds=b / 100) for b in (8, 16)]
-    results += [msgspec.structs.replace(r, software=older) for r in results]
-    ((_, figure),) = drawn("batch-throughput", *results, everything=True).figures
-    assert len(legend(figure)) == 2 and all(text.startswith("resnet50, nfbench 0.") for text in legend(figure))
-    assert "several values at one place" not in foot(figure)
 
 
 def test_accuracy_over_batches_has_a_line_for_each_net_and_clip_and_marks_what_diverged() -> None:

@@ -210,7 +210,7 @@ def under_torchrun(monkeypatch: pytest.MonkeyPatch, rank: int = 0) -> None:
         (("step-time", "--device", "fake"), "The fake device is one process.", "nfbench without torchrun"),
     ],
 )
-def test_what_ranks_cannot_share_is_refused_in_words(
+def test_what_ranks_cannot_share_is_refused(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, args: tuple[object, ...], said: str, try_: str
 ) -> None:
     under_torchrun(monkeypatch)
@@ -371,9 +371,7 @@ class Late:
 
 
 @pytest.mark.parametrize("error", [None, MemoryError(), Terminated(), UnsupportedWorkload("no")], ids=repr)
-def test_who_comes_to_the_end_after_the_guard_keeps_no_second_row(
-    monkeypatch: pytest.MonkeyPatch, error: BaseException | None
-) -> None:
+def test_who_ends_after_the_guard_keeps_no_row(monkeypatch: pytest.MonkeyPatch, error: BaseException | None) -> None:
     late = Late(monkeypatch, error)
     late.run()
     assert (late.kept, late.codes) == (["guard: out_of_memory"], [5])

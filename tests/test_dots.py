@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from all_sorts import in_turns
-from figure_cases import axes_of, drawn, foot, legend, marked, only, points, texts, ticks
-from make import CPU, H200, result
+from figure_cases import axes_of, foot, legend, marked, only, points, texts, ticks
+from make import H200, result
 from sweep_cases import GIB, layout_results, norm_results
 
 from nfbench import units
@@ -16,7 +16,6 @@ from nfbench.showing.study import ratios
 
 NETS = [result(model, times=(time,) * 10) for model, time in (("nf-resnet50", 0.12), ("resnet50", 0.1))]
 F1 = in_turns("nfnet-f1", "efficientnet-b7", (0.1, 0.5), machine=H200)
-PLAIN = in_turns("resnet101", "nf-resnet101", (0.1, 0.12), machine=H200)
 
 
 def test_every_measured_model_is_a_point_at_its_step_time_and_throughput() -> None:
@@ -55,13 +54,6 @@ def test_norms_of_a_net_stand_together_with_its_counterpart_and_twin() -> None:
     assert {"no norm", "batch norm", "group norm", "frozen norm"} == set(legend(figure))
 
 
-def test_memory_of_the_whole_process_is_no_cost_of_a_norm() -> None:
-    made = drawn("norm-cost", *norm_results(CPU))
-    ((_, figure),) = made.figures
-    assert [axes.get_xlabel() for axes in figure.axes] == ["time an image"] and "Memory" not in foot(figure)
-    assert made.notes == ["peak memory on A CPU: it is of the whole process, Python and torch included"]
-
-
 def test_layouts_precisions_and_compile_modes_are_dots_below_their_model() -> None:
     figure = only("layouts", *layout_results())
     axes = figure.axes[0]
@@ -90,13 +82,3 @@ def test_a_ratio_is_a_dot_with_its_interval_and_the_reported_ones_stand_hollow_i
     sources = {text.removeprefix("reported: ").replace(",", "") for text in legend(figure)[1:]}
     assert sources == {r.source.replace(",", "") for r in known}
     assert "Reported: on the devices and at the settings of the source" in foot(figure)
-
-
-@pytest.mark.parametrize("rounds", [1, 3])
-def test_fewer_than_four_rounds_have_a_filled_point_without_a_bar_and_that_is_said(rounds: int) -> None:
-    figure = only("speedup", *in_turns("resnet101", "nf-resnet101", (0.1, 0.12), rounds))
-    axes = figure.axes[0]
-    ((x, y),) = points(axes)
-    assert x == pytest.approx(1.2, rel=0.02) and texts(axes) == [units.significant(x, 3)]
-    assert not [line for line in axes.lines if list(line.get_ydata()) == [y, y]]
-    assert "a point without one was measured in fewer than 4 rounds" in foot(figure)

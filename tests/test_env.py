@@ -114,15 +114,6 @@ def test_without_a_gpu_auto_is_the_cpu_and_says_why() -> None:
     assert done.stderr == "Next: nfbench run quick\n"
 
 
-@pytest.mark.parametrize("wanted", ["cuda", "cuda:2"])
-@pytest.mark.usefixtures("no_gpu")
-def test_cuda_where_there_is_none_is_shown_and_then_an_error(wanted: str) -> None:
-    done = env("--device", wanted)
-    assert done.exit_code == 1
-    assert done.stderr == "There is no NVIDIA GPU here: NVML Shared Library Not Found.\nTry: --device cpu\n"
-    assert "timm" in done.stdout
-
-
 def test_csv_has_one_row_a_quantity_and_one_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, Board(limit=500_000))
     torch_sees(monkeypatch, Board())
@@ -182,17 +173,9 @@ def test_a_quiet_machine_has_no_finding() -> None:
         ({"throttle": ("sw_power_cap",)}, "power_cap", "The GPU runs at its power limit before any timing."),
         ({"temperature": 82.0}, "hot", "The GPU is at 82 °C before any timing. Let it cool."),
         ({"load": 9.0}, "busy_cpu", "The load average is 9.0 on 16 cores. End what else runs here"),
-        (
-            {"quota": 2.5, "cores": 2},
-            "cpu_quota",
-            "A cgroup quota grants the time of 2.5 of 16 cores and pauses what goes beyond. OMP_NUM_THREADS=2",
-        ),
+        ({"quota": 2.5, "cores": 2}, "cpu_quota", "A cgroup quota grants the time of 2.5 of 16 cores and pauses"),
         ({"governor": "powersave"}, "governor", 'The CPU frequency governor is "powersave". sudo cpupower'),
-        (
-            {"software": Software(nfbench="0.1.0", dirty=True)},
-            "dirty",
-            "The code differs from its commit. Commit before",
-        ),
+        ({"software": Software(nfbench="0.1.0", dirty=True)}, "dirty", "The code differs from its commit. Commit"),
         (
             {"card": Card(index=0, name="NVIDIA H200", uuid="", power_limit=500.0, default_power_limit=700.0)},
             "power_limit",
@@ -201,9 +184,7 @@ def test_a_quiet_machine_has_no_finding() -> None:
         ),
     ],
 )
-def test_each_thing_that_makes_timings_doubtful_is_a_finding_with_what_to_do(
-    changes: dict[str, Any], code: str, words: str
-) -> None:
+def test_what_makes_timings_doubtful_is_a_finding(changes: dict[str, Any], code: str, words: str) -> None:
     (found,) = doubts(seen(**changes))
     assert found.code == code
     assert str(found).startswith(words)

@@ -244,13 +244,6 @@ def test_gray_images_take_the_three_means_of_a_net_that_was_trained_on_colors() 
     torch.testing.assert_close(images[0, :, 0, 0], torch.tensor([1.0, 0.0, -0.4]))
 
 
-@pytest.mark.parametrize("px", [5, 8, 12])
-def test_an_image_of_one_value_keeps_it_at_any_size(px: int) -> None:
-    feed = resident(plain(np.arange(0, 250, 10)), batch=5, px=px, test_px=px, mean=(0.0,), std=(1.0,))
-    for images, labels in (*feed.train(0), *feed.test()):
-        torch.testing.assert_close(images * 255, labels.view(-1, 1, 1, 1).expand_as(images).float())
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_test_set_is_the_same_whether_it_stays_or_streams(channels: int) -> None:
     test = numbered(21, side=16, channels=channels)

@@ -37,7 +37,7 @@ UNIT = re.compile(
     r"|images|parameters|λ|batch|rank|epoch|update|step of the window|pass of the window|loss|times as fast"
 )
 """What an axis counts, in its label or its ticks."""
-COLLECTIONS = {"messy": messy, "all sorts": all_sorts.results, "sweeps": sweep_cases.mess}
+COLLECTIONS = {"messy": messy, "sweeps": sweep_cases.mess}
 CASES = [(collection, kind) for collection in COLLECTIONS for kind in KINDS]
 every_case = pytest.mark.parametrize(("collection", "kind"), CASES)
 

@@ -62,9 +62,7 @@ class Card:
         (1, Card(10_000, fixed=0, each=10), 1, [1]),
     ],
 )
-def test_the_largest_share_that_holds_is_found_in_few_tries(
-    batch: int, card: Card, size: int | None, tried: list[int]
-) -> None:
+def test_the_largest_share_is_found_in_few_tries(batch: int, card: Card, size: int | None, tried: list[int]) -> None:
     assert cuda.largest(batch, 10_000, card) == size
     assert card.sizes == tried
 
@@ -109,9 +107,7 @@ def counted(images: int, copies: int = 2, batch: int = 64) -> int:
     return saved + copies * sum(p.numel() * p.element_size() for p in steps.step.net.parameters())
 
 
-def test_the_cpu_takes_the_whole_batch_where_it_fits_in_sixty_per_cent_of_the_free_memory(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_cpu_takes_what_fits_in_sixty_per_cent_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     # gradients and momentum are as large as the weights each
     for size in (64, 32, 8):
         assert fitted(monkeypatch, 1.01 * counted(size) / 0.6) == size
@@ -122,9 +118,7 @@ def test_the_cpu_takes_the_whole_batch_where_it_fits_in_sixty_per_cent_of_the_fr
 @pytest.mark.parametrize(
     ("settings", "copies"), [({}, 2), ({"ema": 0.99}, 3), ({"optimizer": "recipe"}, 3), ({"sam": 0.05}, 4)]
 )
-def test_all_copies_of_the_weights_are_counted(
-    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], copies: int
-) -> None:
+def test_all_copies_of_weights_count(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], copies: int) -> None:
     for size in (32, 2):
         need = counted(size, copies, batch=size)
         assert fitted(monkeypatch, 1.01 * need / 0.6, batch=size, **settings) == size
@@ -135,8 +129,6 @@ def test_where_not_even_an_image_fits_the_cpu_takes_one(monkeypatch: pytest.Monk
     assert fitted(monkeypatch, 2**10) == fitted(monkeypatch, 2**10, batch=1) == 1
 
 
-def test_a_batch_with_no_even_share_is_taken_whole_or_by_a_share_that_divides_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_odd_batch_is_taken_whole_or_by_a_share_that_divides_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fitted(monkeypatch, 2**60, batch=27) == 27
     assert fitted(monkeypatch, counted(12, batch=27) / 0.6, batch=27) == 9

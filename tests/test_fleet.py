@@ -6,7 +6,6 @@ import fcntl
 import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -23,7 +22,7 @@ from nfbench.showing.live import Board
 from nfbench.studies import cluster, ray
 from nfbench.studies.cluster import Fleet
 from nfbench.studies.entries import Entry, Task, tasks
-from nfbench.studies.ray import Asked, Lost, Need, Node, Nodes, Report, Seen
+from nfbench.studies.ray import Asked, Lost, Need, Node, Report, Seen
 from nfbench.studies.run import WHAT_IS_MISSING, Home, Session, Wanted
 from nfbench.studies.worker import Hello
 
@@ -321,7 +320,7 @@ def test_paths_of_a_training_run_are_absolute_and_its_checkpoints_one_net_s(run:
 
 
 def reported(task: Task, name: str = "fake", share: float = 1.0) -> Report:
-    return ray.decoded(ray.measure(Asked(task, "fake", "s", name, share)))
+    return ray.reports.decode(ray.measure(Asked(task, "fake", "s", name, share)))
 
 
 def trained(**sources: str) -> Task:
@@ -343,7 +342,7 @@ def test_what_a_node_raises_is_a_row_and_not_the_end_of_the_study(run: Run, monk
 
     def answer(asked: Asked) -> Report:
         monkeypatch.setattr(ray, "measured_once", full if batch_of(asked) == 2 else real)
-        report = ray.decoded(ray.measure(asked))
+        report = ray.reports.decode(ray.measure(asked))
         same = (msgspec.structs.replace(r, software=SOFTWARE) for r in report.results)
         return msgspec.structs.replace(report, results=tuple(same))
 
@@ -354,24 +353,7 @@ def test_what_a_node_raises_is_a_row_and_not_the_end_of_the_study(run: Run, monk
     assert "of-somebody" not in row.message
 
 
-def test_what_a_task_raises_on_its_node_is_a_loss_that_says_what() -> None:
-    class TaskError(Exception):
-        """Stands for Ray's own."""
-
-        cause = OSError(28, "No space left on device")
-
-    def get(ref: object, timeout: float) -> None:
-        raise TaskError
-
-    nodes = Nodes.__new__(Nodes)
-    nodes.ray = SimpleNamespace(get=get, exceptions=SimpleNamespace(RayError=TaskError, RayTaskError=TaskError))
-    with pytest.raises(Lost, match=r"OSError: \[Errno 28\] No space left on device"):
-        nodes.result(None)
-
-
-def test_runs_on_shares_of_a_device_say_so_go_side_by_side_and_keep_a_timing_off(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_runs_on_shares_of_a_device_go_side_by_side_and_keep_a_timing_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(lock.SHARED, "")
     (row,) = reported(trained(), share=0.5).results
     assert os.environ[lock.SHARED] == "1"

@@ -53,9 +53,7 @@ def test_a_name_that_is_only_alike_has_no_peak(name: str) -> None:
         *(("NVIDIA H200", precision, None) for precision in ("names", "source", "fp8", "")),
     ],
 )
-def test_a_mig_slice_units_that_a_card_lacks_and_an_unknown_precision_have_no_peak(
-    name: str, precision: str, mig_profile: str | None
-) -> None:
+def test_what_a_card_lacks_and_a_mig_slice_have_no_peak(name: str, precision: str, mig_profile: str | None) -> None:
     assert peak(name, precision, mig_profile) is None
 
 

@@ -75,9 +75,7 @@ def test_a_cgroups_limit_bounds_memory_and_its_page_cache_can_be_had_back(root: 
         ("CPU implementer\t: 0x41\nCPU part\t: 0xfff\n", os.uname().machine),
     ],
 )
-def test_the_cpu_is_named_or_its_architecture_is(
-    root: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str, name: str
-) -> None:
+def test_the_cpu_or_its_kind_is_named(root: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str, name: str) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     put(root, "proc/cpuinfo", cpuinfo)
     assert host.cpu_name() == name
@@ -101,9 +99,7 @@ def git(folder: Path, *command: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_commit_of_a_tracked_file_and_whether_its_folder_differs(
-    code: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_commit_of_a_tracked_file_and_whether_it_differs(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repository = code.parents[1]
     head = git(repository, "rev-parse", "HEAD")
     assert host.commit_of(code) == (head, False)
@@ -135,8 +131,3 @@ def test_software_names_torchs_build_and_imports_torch_only_where_asked_to() -> 
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout == "False True None None\n"
-
-
-@pytest.mark.parametrize(("number", "version"), [(92600, "9.26.0"), (91002, "9.10.2"), (8902, "8.9.2"), (None, None)])
-def test_cudnns_number_is_read_as_a_version(number: int | None, version: str | None) -> None:
-    assert host._cudnn(number) == version

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nfbench.learning.trainer import LearningStep, norm
+from nfbench.learning.trainer import LearningStep
 from nfbench.nets import agc
 from nfbench.nets.optimizer import build_optimizer
 from nfbench.nets.train_step import TrainStep
@@ -155,9 +155,3 @@ def test_in_fp16_norms_are_those_of_the_unscaled_gradient_and_the_scale_rises_ag
     assert norms[0] == pytest.approx(norms[1], rel=1e-2) and math.isfinite(norms[0])
     assert step_of(precision="fp16").scaler.get_growth_interval() < 10_000
     assert step_of(TrainStep, precision="fp16").scaler.get_growth_interval() > 10**9
-
-
-def test_the_norm_is_that_of_all_gradients_in_a_row() -> None:
-    torch.manual_seed(0)
-    gradients = [torch.randn(3, 4), torch.randn(5), torch.randn(())]
-    torch.testing.assert_close(norm(gradients), torch.cat([g.flatten() for g in gradients]).norm())

@@ -42,9 +42,7 @@ def test_a_link_points_to_the_file_whatever_its_name_which_cannot_end_it(name: s
 
 
 @pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("TERM", "unknown"), ("CI", "true")])
-def test_a_terminal_without_links_a_job_of_ci_and_a_pipe_get_the_path_and_nothing_else(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_links_the_path_is_all_there_is(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert linked(Path("a b"), io.StringIO()) == "a b" != linked(Path("a b"), Terminal())
     monkeypatch.setenv(name, value)
     assert linked(Path("a b"), Terminal()) == "a b"

@@ -12,10 +12,10 @@ import pytest
 
 from nfbench.devices.base import World
 from nfbench.measuring.lock import lock_file, only_one
-from nfbench.measuring.outcome import Silent
+from nfbench.measuring.outcome import Watch
 
 
-class Notes(Silent):
+class Notes(Watch):
     def __init__(self) -> None:
         self.said: list[str] = []
 
@@ -50,7 +50,7 @@ def test_the_second_waits_and_says_for_whom() -> None:
 
 
 def test_two_devices_do_not_wait_for_each_other_and_no_name_needs_no_lock(tmp_path: Path) -> None:
-    with only_one("GPU-1234", Silent()), only_one("b", Silent()), only_one(None, Silent()):
+    with only_one("GPU-1234", Watch()), only_one("b", Watch()), only_one(None, Watch()):
         names = [path.name for path in tmp_path.iterdir()]
     assert len(names) == 2 and not any("1234" in name for name in names)
 
@@ -75,7 +75,7 @@ def test_a_rank_has_its_lock_before_the_next_takes_its_turn() -> None:
                 os.close(handle)
 
     turns = Turns()
-    with only_one("card", Silent(), turns):
+    with only_one("card", Watch(), turns):
         assert turns.taken == [True]
 
 

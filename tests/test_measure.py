@@ -239,9 +239,7 @@ class Disturbed(FakeSteps):
 
 @pytest.mark.parametrize(("machine", "usual"), [(H200, "nhwc"), (CPU, "nchw"), (FAKE, "nhwc")])
 @pytest.mark.parametrize("kind", [FakeSteps, Disturbed])
-def test_a_trial_that_tells_neither_layout_apart_takes_the_usual_one_and_says_so(
-    machine: Machine, usual: Layout, kind: type[FakeSteps]
-) -> None:
+def test_an_undecided_trial_takes_the_usual_layout(machine: Machine, usual: Layout, kind: type[FakeSteps]) -> None:
     result = timed(device=Of(kind, machine), batch=32)
     assert result.resolved is not None and result.resolved.layout == usual
     assert result.notes["layout_trial"].startswith(f"neither layout was quicker beyond doubt, so {usual}")

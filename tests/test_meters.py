@@ -8,17 +8,10 @@ from pathlib import Path
 import pytest
 
 from nfbench.devices import host
-from nfbench.devices.cpu import Cpu
-from nfbench.devices.fake import FakeDevice
 from nfbench.measuring import meters
-from nfbench.measuring.meters import Clocks, Energy, Memory, Others, Swap
+from nfbench.measuring.meters import Clocks, Energy, Others, Swap
 
 PERIOD = 0.001
-
-
-def test_a_host_is_metered_for_memory_others_and_swap_and_the_fake_device_for_memory_alone() -> None:
-    assert [type(meter) for meter in meters.meters(Cpu())] == [Memory, Others, Swap]
-    assert [type(meter) for meter in meters.meters(FakeDevice())] == [Memory]
 
 
 def test_what_this_process_burns_is_not_counted_as_others() -> None:

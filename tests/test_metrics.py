@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from make import H200, accuracy, each_epoch, once, result
 
-from nfbench.analysis import findings, metrics, stats, training_metrics
+from nfbench.analysis import findings, metrics, training_metrics
 from nfbench.catalog import gpus
 from nfbench.records import Accuracy, Reading, Resolved, Result, StepTime, accumulation_steps, reading
 
@@ -103,11 +103,6 @@ def test_the_exposed_share_of_a_composed_step_is_that_of_its_short_updates() -> 
     one = msgspec.structs.replace(composed(), readings=(*composed().readings, *alone))
     # rank 1's short updates take 3 · 2 + 2.5 + 0.5 s
     assert metrics.exposed(one) == pytest.approx((9.0 - 8.5) / 21.0)
-
-
-def test_the_last_pass_of_a_step_that_is_reduced_is_apart() -> None:
-    assert stats.composed_parts([[1.0, 2.0, 3.0]], [4.0], 8, reduced=False) == ([1.0], [2.0, 3.0], [4.0], 8)
-    assert stats.composed_parts([[1.0, 2.0, 3.0]], [4.0], 8, reduced=True) == ([1.0], [2.0], [7.0], 7)
 
 
 def test_batch_normalization_on_ranks_sees_a_share_of_the_batch() -> None:

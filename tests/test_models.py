@@ -72,9 +72,7 @@ def test_the_nearest_name_is_of_the_family_that_was_typed(typed: str, nearest: s
         ("timm:resnet50", None),
     ],
 )
-def test_a_normalized_net_pairs_with_the_nf_net_that_it_is_a_twin_or_the_original_of(
-    normalized: str, free: str | None
-) -> None:
+def test_a_normalized_net_pairs_with_its_nf_net(normalized: str, free: str | None) -> None:
     found = normalizer_free(normalized)
     assert (found and found.name) == free
 
@@ -104,14 +102,6 @@ def test_a_name_near_to_nothing_says_where_the_names_are(name: str) -> None:
         find(name)
 
 
-@pytest.mark.parametrize("family", ["tiny-nfnet", "tiny-nf-resnet", "tiny-resnet", "tiny-efficientnet"])
-def test_tiny_nets_are_about_four_fold_apart_in_macs(family: str) -> None:
-    counts = [counted(f"{family}{size}", 32) for size in ("-s", "", "-l")]
-    small, middle, large = [count.macs for count in counts if count]
-    assert 3 < middle / small < 5
-    assert 3 < large / middle < 5
-
-
 def test_every_net_is_counted_at_both_sizes_and_has_a_recipe() -> None:
     for net in NETS:
         assert counted(net.name, net.train_px) and counted(net.name, net.test_px)
@@ -136,13 +126,7 @@ def test_a_family_lists_its_nets_alone() -> None:
 @pytest.mark.parametrize(
     ("args", "answer"),
     [
-        (
-            "--family resnets",
-            "There is no family called 'resnets'.\n"
-            "The families are nfnet, nfnet-light, nf-regnet, nf-resnet, resnet, resnetv2, senet, efficientnet, "
-            "efficientnet-timm, bn-nfnet, bn-nf-resnet, nfnet-ladder, tiny.\n"
-            "Try: nfbench models --family resnet\n",
-        ),
+        ("--family resnets", "There is no family called 'resnets'.\nThe families are nfnet, nfnet-light, nf-regnet,"),
         ("nfnet-f0 --family nfnet", "A NAME and a --family were given.\nTry: nfbench models nfnet-f0\n"),
         ("nfnet-f9", "There is no net called 'nfnet-f9'.\nThe nearest: nfnet-f"),
     ],

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import Cli
-from make import CPU, H200, once, result, step_times
+from make import H200, once, result, step_times
 
 from nfbench.analysis.rows import quiet, row, rows
 from nfbench.analysis.sessions import current
@@ -129,18 +129,6 @@ def test_no_figure_draws_it_and_the_reason_is_listed(kind: str) -> None:
     told = [*(missing.why for missing in made.missing), *made.notes]
     assert any("noisy" in why for why in told)
     assert not any("noisy" in missing.why for missing in all_the_same.missing)
-
-
-def test_table_baseline_gives_no_ratio_to_it(cli: Cli) -> None:
-    Path("r.jsonl").write_bytes(b"\n".join(map(to_json, [*pair(loaded=True), timed("resnet50", machine=CPU)])))
-    done = cli("table", "r.jsonl", "--baseline", "nfnet-f0", "--format", "csv")
-    assert done.exit_code == 0 and "step_time_ratio" in done.stdout and "noisy" in done.stdout
-    lines = done.stdout.splitlines()
-    ratio = lines[0].split(",").index("step_time_ratio")
-    assert [line.split(",")[ratio] for line in lines[1:]].count("") == len(lines) - 1
-    used = cli("table", "r.jsonl", "--baseline", "nfnet-f0", "--format", "csv", "--noisy").stdout.splitlines()
-    ratio = used[0].split(",").index("step_time_ratio")
-    assert any(line.split(",")[ratio] for line in used[1:] if "bn-nfnet-f0" in line)
 
 
 def test_plot_and_report_take_the_flag(cli: Cli) -> None:

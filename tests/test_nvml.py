@@ -40,9 +40,7 @@ def test_every_quantity_is_in_si_units(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("harmless", [0x0, 0x1, 0x2, 0x100])
-def test_an_idle_card_or_clocks_set_on_purpose_are_no_throttling(
-    monkeypatch: pytest.MonkeyPatch, harmless: int
-) -> None:
+def test_an_idle_card_or_clocks_that_were_set_are_no_throttling(monkeypatch: pytest.MonkeyPatch, harmless: int) -> None:
     install(monkeypatch, Board(reasons=harmless))
     (card,) = nvml.cards()
     assert card.throttle() == ()
@@ -119,9 +117,7 @@ def test_other_processes_leave_out_our_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert card.other_processes(own=[os.getpid(), 4_000_001]) == 1
 
 
-def test_a_container_or_a_system_without_process_namespaces_hides_other_processes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_container_hides_other_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     install(monkeypatch, Board(pids=[4_000_001]))
     _namespace(monkeypatch, tmp_path, "pid:[4026532999]")
     assert nvml.cards()[0].other_processes() is None
@@ -129,9 +125,7 @@ def test_a_container_or_a_system_without_process_namespaces_hides_other_processe
     assert nvml.pids_are_hidden()
 
 
-def test_no_driver_is_no_card_in_nvmls_own_words_and_one_updated_under_us_is_broken(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_no_driver_is_no_card_and_one_updated_under_us_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, fails=fake_pynvml.LIBRARY_NOT_FOUND)
     assert nvml.look() == nvml.Sight((), "NVML Shared Library Not Found", broken=False)
     install(monkeypatch, Board(), fails=fake_pynvml.MISMATCH)

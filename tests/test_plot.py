@@ -18,7 +18,6 @@ from nfbench.showing.figures import driver
 from nfbench.showing.figures.driver import Drawing
 from nfbench.showing.figures.kinds import KINDS
 from nfbench.showing.figures.prepared import Held
-from nfbench.showing.figures.style import distinct, endings
 
 
 def write(*results: Result) -> None:
@@ -164,26 +163,6 @@ def test_data_sets_whose_names_are_one_in_a_file_name_have_a_figure_each(kind: s
     assert labels == ["imagefolder-a-b", "imagefolder-a-b-2"]
 
 
-@pytest.mark.parametrize(
-    ("keys", "wanted"),
-    [
-        ([("m", "digits", "2 epochs")], [""]),
-        ([("m", "a.b", "1"), ("m", "a-b", "1")], ["a-b", "a-b-2"]),
-        # each machine has names of its own
-        ([("m", "a"), ("n", "a")], ["", ""]),
-        ([("m", "a", "1"), ("m", "a", "2"), ("m", "b", "3")], ["a-1", "a-2", "b"]),
-        # a name that looks like another's number
-        ([("m", "a.b"), ("m", "a b 2"), ("m", "a-b")], ["a-b", "a-b-2", "a-b-3"]),
-        ([("m", "x" * 300), ("m", "x" * 301)], ["x" * 60, "x" * 60 + "-2"]),
-    ],
-)
-def test_an_ending_has_what_tells_a_figure_from_others_and_no_two_are_the_same(
-    keys: list[tuple[str, ...]], wanted: list[str]
-) -> None:
-    assert endings(keys) == wanted
-    assert distinct(["a", "a", "a-2", "a-2"]) == ["a", "a-2", "a-2-2", "a-2-3"]
-
-
 # what there is no room for
 
 ROOM = "a figure has room for {}: draw fewer at once, with --where"
@@ -195,24 +174,6 @@ def test_of_more_rows_than_there_is_room_for_those_at_the_batch_that_most_have_s
     made = drawn("step-time", *rare, *(msgspec.structs.replace(r, machine=H200) for r in common))
     assert (len(made.drawn), len(made.missing), why(made)) == (40, 10, {ROOM.format("40 rows")})
     assert sum(row["batch"] == 32 for row in made.drawn) >= 30
-
-
-def test_nets_batches_and_figures_that_have_no_room_are_left_out() -> None:
-    nets = [step(f"timm:net{i:02}", b, 0.1) for i in range(13) for b in (8, 16)]
-    made = drawn("batch-throughput", *nets)
-    assert (len(made.drawn), len(made.missing), why(made)) == (24, 2, {ROOM.format("12 lines")})
-    many = [step("nfnet-f1", 2**i, 0.1) for i in range(30)]
-    made = drawn("batch-throughput", *many, *(step("nfnet-f0", 2**i, 0.2) for i in (28, 29)))
-    kept = {row["batch"] for row in made.drawn if row["net"] == "nfnet-f1"}
-    assert kept == {*(2**i for i in range(22)), 2**28, 2**29} and why(made) == {ROOM.format("24 batches")}
-    made = drawn("agc-heatmap", *(run("tiny-nfnet", 2**i, clip) for i in range(3, 12) for clip in (0.01, 0.02)))
-    assert {row["batch"] for row in made.drawn} == {2**i for i in range(5, 12)}
-    clips = [run("tiny-nfnet", 64, clip / 100) for clip in range(1, 15)]
-    made = drawn("agc-heatmap", *clips, run("tiny-nfnet", 64, "none"))
-    assert len(made.drawn) == 12 and "none" in {row["agc"] for row in made.drawn}
-    made = drawn("agc-lines", *(run(f"timm:net{i:02}", 64, clip) for i in range(13) for clip in (0.01, 0.02)))
-    assert len(made.figures) == 12 and {m.row["model"] for m in made.missing} == {"timm:net12"}
-    assert why(made) == {"there is room for 12 figures: draw fewer at once, with --where"}
 
 
 @pytest.mark.parametrize(
@@ -231,9 +192,7 @@ def test_nets_batches_and_figures_that_have_no_room_are_left_out() -> None:
         ("phases", [result()], "no time of a phase, as under a CUDA graph, and no energy"),
     ],
 )
-def test_what_is_nothing_to_compare_or_to_draw_is_no_figure_and_says_why(
-    kind: str, results: list[Result], reason: str
-) -> None:
+def test_what_is_nothing_to_draw_is_no_figure_and_says_why(kind: str, results: list[Result], reason: str) -> None:
     made = drawn(kind, *results)
     assert made.figures == made.drawn == [] and why(made) == {reason}
 

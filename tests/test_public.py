@@ -7,7 +7,6 @@ import subprocess
 import sys
 from typing import Any, NamedTuple
 
-import pytest
 import torch
 import torchvision
 from sklearn.datasets import load_digits
@@ -93,10 +92,3 @@ def test_every_public_name_is_found_and_importing_or_listing_them_imports_no_tor
     check = "import sys, nfbench; dir(nfbench); print(nfbench.__version__, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
     assert done.stdout == f"{nfbench.__version__} False\n", done.stderr
-
-
-def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="module 'nfbench' has no attribute 'agc_parameter'"):
-        nfbench.agc_parameter  # noqa: B018
-    with pytest.raises(ImportError, match="cannot import name 'Agc'"):
-        from nfbench import Agc  # type: ignore[attr-defined]  # noqa: F401

@@ -149,8 +149,3 @@ def test_a_newer_schema_is_refused_with_what_to_type() -> None:
 def test_a_field_that_a_later_nfbench_added_is_passed_over() -> None:
     line = to_json(result()).replace(b'{"schema"', b'{"later_field":3,"schema"', 1)
     assert from_json(line) == result()
-
-
-def test_an_absent_quantity_is_none_and_not_zero() -> None:
-    assert result().reading("energy") is None
-    assert result().value("energy") is None

@@ -164,13 +164,6 @@ def test_a_ratio_that_is_asked_for_as_a_column_brings_how_and_what_differs(cli: 
     assert done.stderr.startswith("--columns step_time_ratio: no result here has such a column.")
 
 
-def test_what_is_chosen_and_sorted_may_be_a_ratio_and_need_not_hold_the_baseline(cli: Cli) -> None:
-    folder = kept(step("nfnet-f0", time=0.4), step("nf-resnet50", time=0.2), step("resnet50"))
-    asked = ("table", folder, "--baseline", "ResNet50", "--columns", "model", "--format", "csv")
-    done = cli(*asked, "--where", "step_time_ratio>1", "--sort", "step_time_ratio")
-    assert [row["model"] for row in cells(done.stdout)] == ["nf-resnet50", "nfnet-f0"]
-
-
 @pytest.mark.parametrize(
     ("baseline", "said"),
     [

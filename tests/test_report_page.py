@@ -79,9 +79,7 @@ def button(table: Any, title: str) -> Any:
     return next(b for b in table.find_elements("css selector", "thead button") if b.text.startswith(title))
 
 
-def test_the_page_shows_the_numbers_of_the_results_without_a_word_in_the_console_or_a_request(
-    browser: Any, pages: dict[str, Path]
-) -> None:
+def test_the_page_shows_the_results_without_a_word_in_the_console(browser: Any, pages: dict[str, Path]) -> None:
     browser.get_log("browser")
     table = steps(opened(browser, pages["good"]))
     assert browser.get_log("browser") == []
@@ -183,9 +181,7 @@ def test_nothing_is_wider_than_the_screen(browser: Any, pages: dict[str, Path]) 
             assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
-def test_on_a_phone_a_row_is_a_card_that_still_sorts_and_a_figure_can_be_read(
-    browser: Any, pages: dict[str, Path]
-) -> None:
+def test_on_a_phone_a_row_is_a_card_that_sorts_and_a_figure_readable(browser: Any, pages: dict[str, Path]) -> None:
     table = steps(opened(browser, pages["good"], 390))
     cards = table.find_elements("css selector", "tbody tr")
     assert all(card.size["width"] <= 390 for card in cards)
@@ -214,9 +210,7 @@ def test_paper_has_everything_unfolded_on_white_and_no_buttons(browser: Any, pag
     assert base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {})["data"]).startswith(b"%PDF")
 
 
-def test_what_anybody_put_into_the_results_does_not_run_and_the_policy_stops_what_gets_in_all_the_same(
-    browser: Any, pages: dict[str, Path]
-) -> None:
+def test_nothing_in_the_results_runs_and_the_policy_stops_what_gets_in(browser: Any, pages: dict[str, Path]) -> None:
     browser.get_log("browser")
     opened(browser, pages["bad"])
     assert browser.get_log("browser") == []

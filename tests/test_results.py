@@ -18,7 +18,6 @@ from nfbench.showing import answers, report
 ROOT = Path(nfbench.__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from coverage import Compare, read, table, write  # type: ignore[import-not-found] # noqa: E402
-from evidence import in_processes, print_round, write_ratio  # type: ignore[import-not-found] # noqa: E402
 
 RESULTS = ROOT / "results"
 CONSTRAINTS = ROOT / "constraints.txt"
@@ -98,23 +97,6 @@ def test_what_is_committed_names_no_host_home_address_or_card(path: Path) -> Non
     assert len(host) < 5 or host not in text
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "/home/ada/nfbench",
-        "/home/ada/x",
-        "C:\\\\Users\\\\ada",
-        "GPU-8a5bcd12-3456-7890-abcd-ef0123456789",
-        "10.1.2.3:6379",
-        "ada@example.org",
-        "node7.cluster",
-        "ip-10-0",
-    ],
-)
-def test_the_scan_finds_what_it_looks_for(text: str) -> None:
-    assert any(re.search(pattern, f'{{"message": "{text}"}}') for pattern in PRIVATE.values())
-
-
 def test_constraints_pin_each_dependency_and_name_no_index_hash_or_path() -> None:
     lines = [line for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     pins = [re.fullmatch(r"([a-z0-9-]+)==[0-9][0-9A-Za-z.]*(?: ; [^/@\\]+)?", line) for line in lines]
@@ -123,30 +105,6 @@ def test_constraints_pin_each_dependency_and_name_no_index_hash_or_path() -> Non
     wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
     names = {re.split(r"[^A-Za-z0-9-]", line)[0].lower() for line in wanted}
     assert names - {pin[1] for pin in pins if pin} == set()
-
-
-def test_a_script_writes_its_ratio_as_markdown_and_its_rounds_as_csv(capsys: pytest.CaptureFixture[str]) -> None:
-    write_ratio(Path("out/mine"), "mine", "A title", "a net, a machine", ("ours", "theirs"), [(1.0, 2.0), (2.0, 4.0)])
-    assert "| 1.5000 s | 3.0000 s | 0.500 (0.500 to 0.500) |" in Path("out/mine/mine.md").read_text()
-    assert Path("out/mine/mine.csv").read_text() == "round,ours (s),theirs (s)\n1,1.0,2.0\n2,2.0,4.0\n"
-    assert capsys.readouterr().out.splitlines()[-2:] == ["out/mine/mine.md", "out/mine/mine.csv"]
-
-
-def test_a_round_of_a_script_is_a_fresh_process_that_times_both_sides_a_b_b_a(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    taken: list[str] = []
-    for number, order in ((0, "abba"), (1, "baab")):
-        taken.clear()
-        print_round(number, lambda: (taken.append("a"), 1.0)[1], lambda: (taken.append("b"), 4.0)[1])
-        assert "".join(taken) == order
-    assert capsys.readouterr().out.splitlines() == ["[1.0, 4.0]"] * 2
-    script = Path("script.py")
-    script.write_text("import os, sys; print([float(sys.argv[2]) + 1, os.getpid() * 1.0])")
-    pairs = in_processes(str(script), 4)
-    assert [a for a, _ in pairs] == [1, 2, 3, 4] and len({process for _, process in pairs}) == 4
-    with pytest.raises(SystemExit, match="--rounds 4"):
-        in_processes(str(script), 3)
 
 
 def compared(pair: str, number: int, speedup: float, low: float | None, high: float | None, noisy: str = "") -> Compare:

@@ -90,12 +90,6 @@ def test_rows_that_differ_in_one_setting_have_different_labels(where: str, field
     assert len(set(told)) == len(told) == 2
 
 
-@pytest.mark.parametrize(("where", "field"), [case for case in CASES if case != ("resolved", "layout")])
-def test_dots_by_layout_that_differ_in_one_more_setting_have_different_labels(where: str, field: str) -> None:
-    told = labels("layouts", [r for layout in ("nchw", "nhwc") for r in pair(where, field, layout=layout)])
-    assert len(set(told)) == len(told) == 4
-
-
 def test_a_setting_that_follows_from_another_is_not_told() -> None:
     made = [
         steps("resnet50", 32, 0.1, resolved=Resolved(px=224, micro_batch=32, precision=p, layout="nhwc", tf32=t))

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 from conftest import Cli
-from make import CPU, SOFTWARE, accuracy, result
+from make import CPU, SOFTWARE, result
 from msgspec.structs import replace
 
 from nfbench.analysis.sessions import OLDER, current
 from nfbench.analysis.store import Writer, beside, files, load
-from nfbench.commands._study import _same as same
-from nfbench.records import AgcCost, Result, StepTime
+from nfbench.records import Result, StepTime
 
 
 def rounds(day: int, times: tuple[float, ...], numbers: tuple[int, ...] = (0, 1, 2, 3), **fields: Any) -> list[Result]:
@@ -66,11 +65,7 @@ BROKEN = [r if r.round != 2 else replace(r, status="error", readings=()) for r i
         # a newer one replaces an older one where its interval is at most twice as wide
         ([*rounds(1, NARROW), *rounds(2, WIDER)], "02", ""),
         ([*rounds(1, WIDEST), *rounds(2, NARROW)], "02", ""),
-        (
-            [*rounds(1, NARROW), *rounds(2, WIDEST)],
-            "01",
-            "a newer one's interval is 5.0 times as wide as the narrowest",
-        ),
+        ([*rounds(1, NARROW), *rounds(2, WIDEST)], "01", "a newer one's interval is 5.0 times as wide as the"),
         # as the narrowest: intervals do not grow by that from session to session
         ([*rounds(1, NARROW), *rounds(2, WIDER), *rounds(3, (0.1, 0.1028, 0.0972, 0.1))], "02", "2.8 times as wide"),
         # rounds of one entry are one measurement whenever they were measured, and again once they all were
@@ -93,9 +88,7 @@ BROKEN = [r if r.round != 2 else replace(r, status="error", readings=()) for r i
         ([*pair(1, RATIOS), *pair(2, (1.9, 2.1, 1.95, 2.05))], "01", "times as wide"),
     ],
 )
-def test_of_several_measurements_one_is_shown_and_says_why_where_it_is_not_the_newest(
-    results: list[Result], days: str, why: str
-) -> None:
+def test_of_several_measurements_one_is_shown(results: list[Result], days: str, why: str) -> None:
     shown = current(results)
     assert sorted({r.start[8:10] for r in shown}) == days.split()
     assert all(why in r.notes.get(OLDER, "") and bool(why) == (OLDER in r.notes) for r in shown)
@@ -118,14 +111,6 @@ def test_a_row_says_which_session_was_taken_and_the_newer_one_s_file_shows_it(cl
     assert all(OLDER not in r.notes for r in load([Path("mine")]).results)
 
 
-def test_a_study_shows_on_the_screen_the_session_that_its_tables_show() -> None:
-    old, new, other = rounds(1, NARROW), rounds(2, WIDEST), rounds(3, NARROW, workload=StepTime(model="vgg11"))
-    seen = same(new, [*old, *other, *new])
-    assert seen == [r for pair in zip(old, new, strict=True) for r in pair]
-    assert current(seen) == current([*old, *new])
-    assert {r.start[8:10] for r in current(seen)} == {"01"}
-
-
 def test_other_machines_software_studies_and_workloads_are_other_measurements() -> None:
     old = rounds(1, NARROW)
     for change in (
@@ -137,22 +122,6 @@ def test_other_machines_software_studies_and_workloads_are_other_measurements() 
     ):
         both = [*old, *rounds(2, WIDEST, **change)]
         assert current(both) == both
-
-
-def test_of_training_runs_and_clips_the_newest_of_each_seed_is_shown() -> None:
-    def trained(day: int, *top1: float) -> list[Result]:
-        return [
-            accuracy(top1=(t,), seed=seed, session=f"{day}-{seed}", start=f"2026-01-0{day}T00:00:0{seed}.000Z")
-            for seed, t in enumerate(top1)
-        ]
-
-    old, new = trained(1, 0.9, 0.91, 0.92), trained(2, 0.2, 0.99)
-    assert current([*old, *new]) == [old[2], *new]
-    clips = [
-        result(workload=AgcCost(model="resnet50", impl="timm"), session=day, start=f"2026-01-{day}T00:00:00.000Z")
-        for day in ("01", "02")
-    ]
-    assert current(clips) == clips[1:]
 
 
 def put(*paths: str) -> list[Path]:

@@ -119,9 +119,7 @@ def test_the_net_the_batch_and_its_form_reach_the_step(run: Run, seen: Seen) -> 
 
 
 @covers("compile")
-def test_compile_is_torch_s_in_the_mode_that_is_asked_for(
-    run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compile_is_torchs_in_the_mode_asked_for(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[str | None] = []
 
     def compiled(net: nn.Module, mode: str | None, dynamic: bool) -> Callable[[Tensor], Tensor]:
@@ -283,10 +281,7 @@ def test_no_option_is_left_out_here() -> None:
     ("args", "words"),
     [
         (["--model", "nfnet-f00"], r"There is no net called 'nfnet-f00'\.\nThe nearest: nfnet-f0"),
-        (
-            ["--model", "resnet50", "--micro-batch", 12],
-            r"does not divide --batch 32\.\n.*\nTry: --micro-batch 8, or --mic",
-        ),
+        (["--model", "resnet50", "--micro-batch", 12], r"does not divide --batch 32\.\n.*\nTry: --micro-batch 8,"),
         (["--model", "resnet50", "--batch", -1], r"--batch -1 is not positive\.\nTry: --batch 32"),
         (["--model", "resnet50", "--agc", 0], r"--agc 0 is not positive\.\nTry: --agc 0.01, or --agc none"),
         (["--model", "resnet50", "--max-time", 0], r"--max-time 0 is not positive\."),
@@ -315,33 +310,15 @@ def test_bad_input_gets_one_worded_message(args: list[object], words: str, cli: 
     assert not Path("results").exists()
 
 
-def test_cuda_asked_for_where_there_is_none_says_what_to_type(cli: Cli) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
-    done = cli("step-time", "--model", "resnet50", "--device", "cuda")
-    assert done.exit_code == 1
-    assert "--device cpu" in done.stderr
-
-
 @pytest.mark.parametrize(
     ("flags", "words"),
     [(("--out", "results/sub"), "--out"), ((), "Results cannot be written to results: results is no folder.")],
 )
-def test_a_folder_that_cannot_be_written_stops_before_anything_runs(
-    flags: tuple[str, ...], words: str, cli: Cli
-) -> None:
+def test_a_folder_that_cannot_be_written_stops_it_at_once(flags: tuple[str, ...], words: str, cli: Cli) -> None:
     Path("results").write_text("")
     done = cli("step-time", "--model", "tiny-nfnet", "--device", "fake", *flags)
     assert done.exit_code == 1 and done.stdout == ""
     assert "cannot be written" in done.stderr and words in done.stderr and "building" not in done.stderr
-
-
-def test_results_land_in_a_folder_of_the_device_and_the_screen_says_where(cli: Cli) -> None:
-    assert cli("step-time", "--model", "resnet50", "--batch", "many").exit_code == 2
-    done = cli("step-time", "--model", "tiny-nfnet", "--device", "fake")
-    (path,) = Path("results/fake/step-time").glob("*.jsonl")
-    assert f"1 result in {path}" in done.stderr
-    assert f"Next: nfbench table {path}" in done.stderr
 
 
 def test_a_factory_that_exits_or_prints_does_neither_to_nfbench(cli: Cli) -> None:
@@ -370,9 +347,7 @@ class Bad(nn.Module):
 """
 
 
-def test_a_factory_of_ones_own_is_timed_and_the_commit_recorded_is_that_of_its_code(
-    run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_factory_of_ones_own_is_timed_with_its_commit(run: Run, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("theirs").mkdir()
     Path("theirs/committed_nets.py").write_text(NET)
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]

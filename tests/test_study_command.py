@@ -101,9 +101,7 @@ def test_rows_of_one_task_are_written_together_and_a_part_of_them_does_not_count
     assert next(csv.DictReader(io.StringIO(Path("results/fake/mine/ratios.csv").read_text())))["turns"] == "4"
 
 
-def test_rounds_of_a_pair_go_a_b_b_a_and_take_what_auto_became_in_the_first_also_when_that_was_measured_before(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rounds_go_a_b_b_a_with_what_auto_became_in_the_first(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     ask = Group._ask
 
@@ -425,30 +423,6 @@ def test_a_ratio_is_of_one_session_and_says_which_of_its_turns_are_missing() -> 
     assert "nfnet-f0 with SAM 0.05 takes 1.30 of nfnet-f0's step" in sentence(show.ratios(own))
 
 
-def test_a_session_that_was_cut_off_takes_no_other_s_place() -> None:
-    whole = pair(0.13, 0.10)
-    later = {"session": "s2", "start": "2026-01-02T00:00:00.000Z"}
-    cut = [
-        result("nfnet-f0", (0.5,) * 20, workload=StepTime(model="nfnet-f0"), study="mine", **later),
-        result("resnet50", (0.5,), workload=StepTime(model="resnet50"), study="mine", status="interrupted", **later),
-    ]
-    noted = result("nfnet-f0", workload=StepTime(model="nfnet-f0"), study="mine", notes={"cut_off": "a part"}, **later)
-    for part in (cut, cut[1:], [noted]):
-        assert current([*whole, *part]) == whole
-    again = pair(0.14, 0.10, **later)
-    assert current([*whole, *again]) == again
-
-
 def test_what_was_cut_short_is_no_replicate_of_what_was_not() -> None:
     (row,) = rows([result(), result(times=(9.0,), status="interrupted")])[0]
     assert row["step_time"] == pytest.approx(0.1) and row["rounds"] == 1
-
-
-def test_only_the_newest_software_s_ratio_stands_beside_results_and_each_machine_has_its_own() -> None:
-    old = pair(0.2, 0.10)
-    new = pair(0.13, 0.10, session="s2", start="2026-01-02T00:00:00.000Z", software=SOFTWARE.__class__(nfbench="9"))
-    other = pair(0.3, 0.10, session="s3", machine=H200)
-    found = show.ratios([*old, *new, *other], everything=False)
-    assert sorted(round(r.estimate.value, 2) for r in found) == [1.3, 3.0]
-    said = answers.sentences("mine", show.shown([*new, *other]))
-    assert [line.split(",")[0] for line in said] == ["On A CPU", "On NVIDIA H200"]

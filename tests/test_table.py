@@ -18,9 +18,8 @@ from make import FAKE, H200, once, result
 
 from nfbench import units
 from nfbench.analysis import rows
-from nfbench.analysis.metrics import METRICS
 from nfbench.analysis.store import Writer, load
-from nfbench.records import Conditions, Resolved, Result, Software, StepTime
+from nfbench.records import Resolved, Result, Software, StepTime
 from nfbench.showing.results import sheet, step_time
 
 NEWER = Software(nfbench="0.2.0", torch="2.16.0")
@@ -98,17 +97,6 @@ def test_results_that_resolved_differently_are_rows_of_their_own_and_a_copy_is_n
     assert len(load([folder]).results) == 1
 
 
-def test_a_brief_row_and_a_frame_hold_what_a_row_does() -> None:
-    given = [result(conditions=Conditions(other_processes=1)), result("resnet26", times=())]
-    whole = rows.rows(given)[0]
-    for row, brief in zip(whole, rows.rows(given, brief=True)[0], strict=True):
-        # images/s are those of the step time and cost nothing
-        assert brief == {k: v for k, v in row.items() if k == "throughput" or k not in (*METRICS, "findings")}
-    assert "throughput" in whole[0] and whole[0]["findings"]
-    frame = rows.frame(whole)
-    assert list(frame["model"]) == ["resnet50", "resnet26"] and frame["step_time"].tolist()[0] == 0.1
-
-
 @pytest.mark.parametrize("turns", [1, 2])
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_replicates_are_one_row_with_their_spread_over_four_rounds_or_none(count: int, turns: int, cli: Cli) -> None:
@@ -179,15 +167,6 @@ def test_reported_figures_stand_only_where_batch_px_and_device_are_the_papers_an
     assert "reported" not in measured and "56.70 ms" not in measured and "100.0 ms" in measured
     assert "V100, fp16" in reported and "TPUv3, bf16" in reported and "56.70 ms" in reported
     assert "Reported" not in sheet([on_cpu], "rich")
-
-
-def test_broken_lines_are_skipped_counted_and_said(cli: Cli) -> None:
-    folder = kept(result())
-    (path,) = folder.glob("*.jsonl")
-    path.write_bytes(path.read_bytes() + b"{broken\n{also\n")
-    done = cli("table", folder)
-    assert done.exit_code == 0
-    assert f"Skipped 2 lines that hold no result: {path}, line 2: broken or cut off" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["table", "plot"])

@@ -129,9 +129,7 @@ def test_each_row_is_shown_once_and_the_same_in_csv_and_json(view: str) -> None:
 
 
 @pytest.mark.parametrize(("view", "width"), [*((view, 80) for view in VIEWS), ("all", 20), ("all", 120)])
-def test_no_line_is_wider_than_the_terminal_and_no_name_steers_it(
-    view: str, width: int, terminal: Callable[[int], None]
-) -> None:
+def test_no_line_is_too_wide_and_no_name_steers_it(view: str, width: int, terminal: Callable[[int], None]) -> None:
     kinds = of_names(*HOSTILE[:6], LONG)
     in_a_file = {format: VIEWS[view](kinds, format) for format in ("md", "csv", "json")}
     terminal(width)
@@ -154,9 +152,7 @@ def test_wide_tables_of_sweeps_and_epochs_keep_to_the_width_too(width: int, term
         assert all(len(line) <= width and line.isprintable() for line in lines(text))
 
 
-def test_a_narrow_terminal_does_without_the_columns_to_spare_says_which_and_then_folds(
-    terminal: Callable[[int], None],
-) -> None:
+def test_a_narrow_terminal_drops_columns_to_spare_and_then_folds(terminal: Callable[[int], None]) -> None:
     columns = [Column("a", "a"), Column("b", "bb", spare=1), Column("c", "cc", spare=2)]
     row = {"a": "x" * 20, "b": "y" * 6, "c": "z" * 6}
     terminal(300)
@@ -180,13 +176,6 @@ def test_a_narrow_terminal_keeps_what_names_a_row_and_its_rate(width: int, termi
     trained = [accuracy(agc=c, run={"dataset": d, "batch": b}) for c, d, b in settings]
     head = lines(show_accuracy.laid(runs.rows(trained)[0]).text("rich"))[1]
     assert all(title in head for title in ("model", "dataset", "batch", "agc λ", "top-1"))
-
-
-def test_a_noisy_row_is_grey_in_a_terminal_and_nowhere_else(terminal: Callable[[int], None]) -> None:
-    columns, noisy = [Column("a", "a")], [{"a": 1, "noisy": "others ran"}, {"a": 2}]
-    assert "\x1b" not in render(columns, noisy, "rich")
-    terminal(80)
-    assert render(columns, noisy, "rich").splitlines()[2:] == ["\x1b[2m1\x1b[22m", "2"]
 
 
 def test_markdown_escapes_what_would_end_a_cell() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import combinations
 
 import pytest
 from all_sorts import OLDER, composed, in_turns, on_ranks, timed
@@ -69,12 +67,6 @@ def test_the_warm_up_stands_before_the_first_step_and_may_be_cut() -> None:
     long = of(step_times(*TIMES), per("step", "warm_up", *(0.1,) * 50))
     assert len(labelled(long.axes[0], "warm-up")) == 20
     assert "Of 50 steps of the warm-up the last 20 are drawn." in foot(long)
-
-
-def test_of_many_steps_those_that_were_kept_stand_at_their_own_numbers() -> None:
-    figure = of(once("steps", 2500.0), step_times(*(0.1,) * 834))
-    places = [x for x, _ in labelled(figure.axes[0], "step")]
-    assert places[:3] == [1, 4, 7] and places[-1] == 2500 and "Of 2,500 steps one in 3 was kept." in foot(figure)
 
 
 def test_of_several_ranks_the_slowest_counts_and_a_throttled_run_says_why() -> None:
@@ -264,19 +256,3 @@ def test_labels_tell_what_differs_from_the_neighbour() -> None:
     assert axes.get_xlabel().replace("\n", " ").endswith("; at first nfbench 0.1.0, torch 2.15.0, timm none")
     alike = axes_of("history", at(0), at(1, software=software(1, commit=None, dirty=None)))
     assert xticks(alike) == ["0000000", "nfbench 0.1.0"]
-
-
-@pytest.mark.parametrize(("models", "count"), [(2, 3), (5, 40), (12, 3), (1, 300)])
-def test_no_label_of_many_softwares_overlaps_another_and_a_change_is_named_at_the_next_one(
-    models: int, count: int
-) -> None:
-    softwares = [software(i, torch="2.15.0" if i <= count // 2 else "2.16.0") for i in range(count)]
-    found = [at(i, f"net{j}", 4**j, software=s) for i, s in enumerate(softwares) for j in range(models)]
-    figure = only("history", *found)
-    figure.draw_without_rendering()
-    for axes in figure.axes:
-        boxes = [t.label1.get_window_extent() for t in axes.xaxis.get_major_ticks() if t.label1.get_visible()]
-        assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
-    assert len(lines(figure.axes[0])[0]) == count
-    shown: Sequence[str] = xticks(figure.axes[-1])
-    assert shown[-1].startswith(f"{count - 1:07x}") and sum("torch 2.16.0" in text for text in shown) == 1

@@ -54,7 +54,8 @@ def run(
     workload = Accuracy(**{"model": "tiny-nfnet-s", "epochs": 3, "batch": QUARTERS} | settings)
     sampling = Sampling(max_time=max_time)
     sources = Sources(checkpoint=folder, weights=weights)
-    return Run(device or FakeDevice(), workload, sampling, kept.append, seed=seed, watch=watch, sources=sources)
+    place = device or FakeDevice()
+    return Run(place, workload, sampling, kept.append, seed=seed, watch=watch or Quiet(), sources=sources)
 
 
 def trained(device: Device | None = None, **settings: Any) -> Result:
@@ -331,9 +332,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Whole:
     return Whole(folder, cpu(**ALL, folder=str(folder)), held(folder))
 
 
-def test_a_run_that_is_stopped_after_an_epoch_ends_as_one_that_is_not(
-    whole: Whole, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_is_stopped_ends_as_one_that_is_not(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
     class Stopping(Checkpoints):
         def save(self, resolved: Resolved, state: dict[str, Any]) -> None:
             super().save(resolved, state)

@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import Cli
 from make import Quiet
 
-from nfbench.analysis.store import load
 from nfbench.errors import NfbenchError
 from nfbench.learning.learner import Sources
 from nfbench.records import Accuracy, Machine, Result
-from nfbench.showing.figures import driver
 from nfbench.studies import study
 from nfbench.studies.entries import Entry, Task, tasks
 from nfbench.studies.run import Execution, Home, Wanted
@@ -40,14 +37,6 @@ def entries(text: str) -> list[Entry]:
 # the file
 
 
-def test_lists_make_a_grid_and_each_point_has_all_seeds_and_may_take_a_day() -> None:
-    grid = entries(HEAD + '[[accuracy]]\nmodel = ["tiny-nfnet", "tiny-resnet"]\nlr = [0.1, 0.2]\nseeds = 3\nseed = 5\n')
-    assert [one.workloads[0] for one in grid] == [
-        Accuracy(model=model, lr=lr) for model in ("tiny-nfnet", "tiny-resnet") for lr in (0.1, 0.2)
-    ]
-    assert {(one.seeds, one.sampling.max_time) for one in grid} == {((5, 6, 7), 86400)}
-
-
 def test_a_table_may_hold_every_setting_of_the_command_beside_what_is_timed() -> None:
     (one,) = entries(
         NET + 'dataset = "imagefolder:pictures"\nepochs = 3\nagc = "none"\ndrop_path = 0.1\ndeterministic = true\n'
@@ -68,32 +57,6 @@ def test_a_table_may_hold_every_setting_of_the_command_beside_what_is_timed() ->
     assert (one.sampling.max_time, one.seeds) == (600.0, (0,))
 
 
-@pytest.mark.parametrize(
-    ("lines", "words"),
-    [
-        ("within = 0.1", "unknown key 'within'."),
-        ("lr = []", "an empty list or range leaves nothing to run."),
-        ("seeds = 0", "seeds is 0.\nTry: seeds = 3"),
-        ("seeds = true", "seeds is True."),
-        ("seed = -1", "seed is -1."),
-        ('lr = "quick"', "A setting has a wrong value: "),
-        ("dataset = 3", "A setting has a wrong value: "),
-        ("weights = 3", "A setting has a wrong value: "),
-        ("workers = -1", "--workers -1 is negative.\nTry: --workers 2"),
-        ("data_dir = 3", "A setting has a wrong value: Expected `str | null`"),
-        ('max_time = "1h"', "A setting has a wrong value: "),
-        ("epochs = 0", "--epochs 0 evaluates weights, and none are given."),
-        ('weights = "none.pth"', "There is no file of weights none.pth."),
-    ],
-)
-def test_a_wrong_table_names_its_place_and_nothing_runs(lines: str, words: str, cli: Cli) -> None:
-    written(f"{NET}{lines}\n")
-    done = cli("run", "mine.toml", "--device", "fake")
-    assert done.exit_code == 1, done.output
-    assert done.stderr.startswith(f"mine.toml, accuracy[0]: {words}"), done.stderr
-    assert not Path("results").exists()
-
-
 def test_check_says_what_to_type_for_a_study_that_times_nothing(cli: Cli) -> None:
     written(NET)
     done = cli("check", "mine.toml", "--device", "fake")
@@ -103,54 +66,6 @@ def test_check_says_what_to_type_for_a_study_that_times_nothing(cli: Cli) -> Non
 
 
 # the command
-
-
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than all that is trained here."""
-    monkeypatch.setattr(driver, "draw", lambda *_, **__: SimpleNamespace(files=[]))
-
-
-def test_a_study_is_trained_once_and_then_only_what_is_missing(cli: Cli, no_figures: None) -> None:
-    # runs that diverge are finished, and no failures
-    nets = '["tiny-nfnet-s", "tiny-resnet-s"]'
-    written(f'{HEAD}[[accuracy]]\nmodel = {nets}\nepochs = 3\nseeds = 2\nagc = "none"\nlr = 0.1\n')
-    command = ("run", "mine.toml", "--device", "fake", "--format", "json")
-    folder = Path("results/fake/mine")
-
-    def rows() -> list[tuple[str, int, str]]:
-        return sorted((r.workload.model, r.seed, r.status) for r in load([folder]).results)
-
-    first = cli(*command)
-    assert first.exit_code == 0, first.output
-    (path,) = folder.glob("*.jsonl")
-    ends = (("tiny-nfnet-s", "diverged"), ("tiny-resnet-s", "ok"))
-    every = [(model, seed, status) for model, status in ends for seed in (0, 1)]
-    assert rows() == every
-    results = load([path]).results
-    assert {r.study for r in results} == {"mine"} and len({r.session for r in results}) == 4
-    assert "tiny-resnet-s, seed 1 (2 of 2): epoch 3 of 3" in first.stderr
-    assert "done before" not in first.stderr
-    assert not (folder / ".checkpoints").exists()
-
-    again = cli(*command)
-    assert again.exit_code == 0
-    assert "4 workloads had been done before; --fresh runs all again." in again.stderr
-    assert "epoch" not in again.stderr and again.stdout == first.stdout
-    assert list(folder.glob("*.jsonl")) == [path]
-
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(lines[:2] + lines[3:]))
-    missing = cli(*command)
-    assert missing.exit_code == 0
-    assert "3 workloads had been done before" in missing.stderr
-    (new,) = set(folder.glob("*.jsonl")) - {path}
-    assert [(r.workload.model, r.seed) for r in load([new]).results] == [("tiny-resnet-s", 0)]
-    assert rows() == every
-
-    fresh = cli(*command, "--fresh")
-    assert fresh.exit_code == 0 and "done before" not in fresh.stderr
-    assert rows() == sorted(every * 2)
 
 
 # sessions, in this process

@@ -48,9 +48,7 @@ def test_quantities_read_as_a_person_would_write_them(shown: str, wanted: str) -
         ((-4.2, -6.2, -2.2), "−4 ± 2"),
     ],
 )
-def test_an_interval_that_is_no_plus_minus_is_told_by_its_ends(
-    ends: tuple[float, float | None, float | None], wanted: str
-) -> None:
+def test_an_uneven_interval_is_told_by_its_ends(ends: tuple[float, float | None, float | None], wanted: str) -> None:
     assert units.interval(*ends) == wanted
 
 

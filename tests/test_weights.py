@@ -172,14 +172,6 @@ def test_each_defect_of_a_file_is_worded(name: str, make: Callable[[], Any], wor
     assert str(refused.value).startswith(words)
 
 
-@pytest.mark.skipif(sys.platform == "win32" or (hasattr(os, "geteuid") and os.geteuid() == 0), reason="root reads all")
-def test_a_file_that_may_not_be_read_says_so() -> None:
-    torch.save(tiny(), "w.pth")
-    Path("w.pth").chmod(0)
-    with pytest.raises(BadWeights, match=r"w\.pth cannot be read\.\nPermission denied"):
-        load(TINY, "w.pth")
-
-
 # put in a net
 
 
@@ -378,17 +370,13 @@ def test_a_hub_that_answers_is_asked_for_the_file_which_is_then_in_the_cache(hub
         (502, r"does not answer: status 502\."),
     ],
 )
-def test_a_hub_without_the_file_is_quoted_and_a_proxy_or_server_that_refuses_is_no_hub(
-    hub: type[Hub], status: int, words: str
-) -> None:
+def test_a_hub_without_the_file_is_quoted_and_one_that_refuses_is_none(hub: type[Hub], status: int, words: str) -> None:
     hub.refusal = status
     with pytest.raises(BadWeights, match=words):
         load(find("timm:test_nfnet"), "published")
 
 
-def test_a_hub_that_is_not_there_or_never_answers_costs_seconds(
-    online: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_that_never_answers_costs_seconds(online: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
     online(1)
     with pytest.raises(BadWeights, match=r"does not answer: .*refused\."):
         load(find("timm:test_nfnet"), "published")

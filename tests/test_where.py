@@ -119,14 +119,6 @@ def test_units_beyond_the_plain_ones_are_no_numbers_and_are_said(unit: str) -> N
     )
 
 
-def test_a_column_that_no_row_has_is_said_with_the_nearest() -> None:
-    assert str(refused("step_tim<1")) == (
-        "--where step_tim: no result here has such a column.\n"
-        "The nearest: step_time. They hold model, batch, agc, step_time, top1, composed, diverged_at, layout, peak, "
-        "start.\nTry: --where 'step_time<1'"
-    )
-
-
 @pytest.mark.parametrize(
     ("typed", "suggested"),
     [
@@ -147,15 +139,6 @@ def test_the_condition_that_is_suggested_is_a_whole_one_with_the_right_key(typed
 def test_what_is_near_nothing_has_no_suggestion(typed: str) -> None:
     error = refused(f"{typed}=1", rows=[{"floor": 1, "nodes": 2, "model": "a", "top1": 0.5}])
     assert error.try_ == "" and "nearest" not in error.why
-
-
-def test_of_many_columns_those_are_told_that_are_asked_for_most() -> None:
-    rows = [{"model": "a", "step_time": 1.0} | {f"column_{i}": i for i in range(200)}]
-    with pytest.raises(BadResults) as told:
-        query.check(["top"], rows, "--columns", known=("top5", "top1"))
-    assert told.value.why.startswith("The nearest: top1, top5. They hold model, step_time, column_0, ")
-    assert told.value.why.endswith(" and 190 more. `nfbench table … --format csv` has all of them.")
-    assert told.value.try_ == "--columns top1"
 
 
 def test_the_condition_that_leaves_none_is_named_with_the_values_that_there_are() -> None:

@@ -11,6 +11,7 @@ import msgspec
 from nfbench.analysis import metrics, stats
 from nfbench.errors import BadResults
 from nfbench.records import Machine, Resolved, Result, Software, StepTime, key
+from nfbench.units import grouped
 
 
 class Stored(NamedTuple):
@@ -36,12 +37,9 @@ def stored(results: Sequence[Result], study: str | None) -> dict[str, Stored]:
     Raises:
         BadResults: two rows say that they are the same turn of the same run.
     """
-    groups: dict[str, list[Result]] = {}
-    for result in results:
-        if isinstance(result.workload, StepTime) and result.side != "base" and result.study in (None, study):
-            groups.setdefault(key(result.workload), []).append(result)
+    steps = (r for r in results if isinstance(r.workload, StepTime) and r.side != "base" and r.study in (None, study))
     _unrepeated(results)
-    return {place: _stored(group) for place, group in groups.items()}
+    return {place: _stored(group) for place, group in grouped(steps, lambda r: key(r.workload)).items()}
 
 
 def _unrepeated(results: Sequence[Result]) -> None:
@@ -65,7 +63,8 @@ def _stored(group: Sequence[Result]) -> Stored:
     if failed:
         words = ", ".join(f"{count} {status}" for status, count in failed.items())
         return Stored(last, problem=f"the base's rows hold {words}")
-    if any(_unsound(r) for r in group):
+    times = [value for r in group if (reading := r.reading("step_time")) for value in reading.values]
+    if any(value is None or value <= 0 for value in times):
         return Stored(last, problem="the base's times hold NaN, infinity or zero")
     sound = [r for r in group if not metrics.voided(r)]
     if not sound:
@@ -73,16 +72,11 @@ def _stored(group: Sequence[Result]) -> Stored:
     turns, rounds = metrics.turns(sound), metrics.rounds(sound)
     if not rounds:
         return Stored(last, problem="the base has no step times")
-    sessions = tuple(stats.mean_of_logs(times).value for times in metrics.by_session(rounds))
+    sessions = tuple(stats.mean_of_logs(each).value for each in metrics.by_session(rounds))
     problem = "the base has one round, which tells nothing about its noise" if len(rounds) < 2 else None
     counts = sorted(map(len, turns.values()))
     uneven = (counts[0], counts[-1]) if counts[0] != counts[-1] else None
     return Stored(last, tuple(rounds.values()), sessions, problem, uneven)
-
-
-def _unsound(result: Result) -> bool:
-    times = result.reading("step_time")
-    return times is not None and any(value is None or value <= 0 for value in times.values)
 
 
 def machine_keys(base: Machine, head: Machine, allowed: Sequence[str]) -> list[str]:

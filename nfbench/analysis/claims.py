@@ -94,7 +94,7 @@ class Figure(NamedTuple):
     @property
     def conditions(self) -> str:
         """The settings, and over how many rounds or seeds the value is: "batch 32, 2 devices; 4 rounds"."""
-        return f"{self.on}; {self.rounds} {self.each}{'s'[: self.rounds != 1]}"
+        return f"{self.on}; {units.plural(self.rounds, self.each)}"
 
     @property
     def answer(self) -> bool | None:
@@ -326,7 +326,7 @@ def _agc_large_batch(evidence: Evidence) -> Iterator[Figure]:
     evidence. The claim's own setting is batch 4096 for 90 epochs on ImageNet.
     """
     largest: dict[tuple[str, str, int], tuple[Cell, Cell]] = {}
-    for group in _grouped(evidence.cells, lambda cell: cell.place(*_CLIP)):
+    for group in units.grouped(evidence.cells, lambda cell: cell.place(*_CLIP)).values():
         run, on, off = group[0].run, _best(group, clipped=True), _best(group, clipped=False)
         resnet = family_of(run.model) == "nf-resnet" or run.model.startswith("tiny-nf-resnet")
         if not resnet or run.batch < 256 or on is None or off is None or (on.mean < COLLAPSED and run.epochs < 3):
@@ -699,13 +699,6 @@ def _score(result: Result) -> float | None:
     return None if training is None else training.majority or 1 / training.classes
 
 
-def _grouped(cells: Iterable[Cell], by: Callable[[Cell], str]) -> list[list[Cell]]:
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(by(cell), []).append(cell)
-    return list(groups.values())
-
-
 def _best(cells: Iterable[Cell], clipped: bool | None = None) -> Cell | None:
     among = [cell for cell in cells if clipped is None or clipped == (cell.clip is not None)]
     return max(among, key=attrgetter("mean"))._replace(of=len(among)) if among else None
@@ -715,8 +708,8 @@ def _partners(cells: Sequence[Cell], *free: str) -> list[tuple[list[Cell], list[
     """Of ``cells`` that are equal but for what is ``free`` those of each normalizer-free net, with those of its twin or
     else of the batch-normalized net that is nearest in MACs."""
     partners = []
-    for group in _grouped(cells, lambda cell: cell.place(*free)):
-        nets = {same[0].model: same for same in _grouped(group, attrgetter("model"))}
+    for group in units.grouped(cells, lambda cell: cell.place(*free)).values():
+        nets = units.grouped(group, lambda cell: cell.model)
         others = [model for model in nets if norm_of(model) == "batch"]
         for name in (model for model in nets if norm_of(model) == "none" and others):
             twin = batch_normalized(name)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import TypeVar
 
 from nfbench import units
@@ -243,15 +243,11 @@ def most(name: str) -> Callable[[Result], float | None]:
     return lambda result: max((r.finite[0] for r in result.each(name) if r.finite), default=None)
 
 
-def _phase(phase: Phase) -> Callable[[Result], float | None]:
-    return lambda result: phase_time(result, phase)
-
-
 METRICS: dict[str, Callable[[Result], float | None]] = {
     "throughput": throughput,
     "p5": lambda r: percentile(r, 0.05),
     "p95": lambda r: percentile(r, 0.95),
-    **{phase: _phase(phase) for phase in PHASES},
+    **{phase: partial(phase_time, phase=phase) for phase in PHASES},
     **{name: once(name) for name in ("first_step", "first_short_step", "passes")},
     "all_reduce": all_reduce,
     "exposed": exposed,
@@ -314,10 +310,7 @@ def rounds(
 
 def by_session(rounds: Mapping[tuple[str, int], float]) -> list[list[float]]:
     """The values of `rounds`, those of each session together."""
-    sessions: dict[str, list[float]] = {}
-    for (session, _), value in rounds.items():
-        sessions.setdefault(session, []).append(value)
-    return list(sessions.values())
+    return [[rounds[place] for place in places] for places in units.grouped(rounds, lambda place: place[0]).values()]
 
 
 @kept

@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from nfbench import units
 from nfbench.analysis.findings import Finding
 from nfbench.analysis.rows import Row
 from nfbench.catalog.models import fold, spellings
@@ -300,11 +301,8 @@ def ordered(rows: Sequence[Row], keys: Sequence[str]) -> list[Row]:
 
 def grouped(rows: Sequence[Row], keys: Sequence[str]) -> list[list[Row]]:
     """The rows that are equal in all ``keys`` together, groups in the order of their first; without keys one group."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        place = tuple(values(row[key]) if _has(row, key) else None for key in keys)
-        groups.setdefault(place, []).append(row)
-    return list(groups.values())
+    places = units.grouped(rows, lambda row: tuple(values(row[key]) if _has(row, key) else None for key in keys))
+    return list(places.values())
 
 
 def _has(row: Row, key: str) -> bool:

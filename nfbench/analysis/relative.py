@@ -12,7 +12,7 @@ from nfbench.analysis.turn_ratios import Of, in_turns, timed, trained
 from nfbench.catalog.models import fold, spellings
 from nfbench.errors import BadResults
 from nfbench.records import Accuracy, Machine, Result, StepTime
-from nfbench.units import first_few, nearest, shorten
+from nfbench.units import first_few, grouped, nearest, shorten
 
 KEYS = (
     *("baseline_model", "how", "interval_over", "turns", "step_time_ratio", "step_time_ratio_low"),
@@ -25,15 +25,7 @@ _ASKED = ("auto", "best", "train")
 """Values that ask for whatever was chosen."""
 _PLACE = {
     "step-time": (
-        "batch",
-        "precision",
-        "px",
-        "layout",
-        "compile",
-        "optimizer",
-        "world_size",
-        "micro_batch",
-        "composed",
+        *("batch", "precision", "px", "layout", "compile", "optimizer", "world_size", "micro_batch", "composed"),
     ),
     "accuracy": ("px", "epochs", "weights", "batch", "test_px", "precision", "optimizer", "lr", "augment"),
 }
@@ -74,9 +66,7 @@ def against(
     if not bases:
         _raise(model, wanted, [o.row for o in held])
     own = {id(base.row) for base in bases}
-    places: dict[tuple[object, ...], list[Of]] = {}
-    for base in sorted(bases, key=_start, reverse=True):
-        places.setdefault(_place(base), []).append(base)
+    places = grouped(sorted(bases, key=_start, reverse=True), _place)
     found = []
     for mine in held:
         if id(mine.row) in own:

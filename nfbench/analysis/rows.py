@@ -302,7 +302,52 @@ def _reported(result: Result) -> Row:
     return found
 
 
-_WORDS = {"agc": "λ {}", "agc_impl": "clip by {}", "px": "{} px", "norm": "{} norm", "impl": "{}", "sam": "SAM {}"}
+WORDS = {
+    "px": "{} px",
+    "batch": "batch {}",
+    "norm": "{} norm",
+    "precision": "{}",
+    "layout": "{}",
+    "compile": "compile {}",
+    "optimizer": "{}",
+    "agc": "λ {}",
+    "agc_impl": "clip by {}",
+    "sam": "SAM {}",
+    "sam_fraction": "SAM on {}",
+    "sam_scope": "SAM of {}",
+    "ema": "EMA {}",
+    "micro_batch": "passes of {}",
+    "world_size": "{} devices",
+    "nodes": "on {} machines",
+    "backend": "{}",
+    "broadcast_buffers": "shared buffers {}",
+    "tf32": "TF32 {}",
+    "cudnn_benchmark": "cuDNN benchmark {}",
+    "allocator": "allocator {}",
+    "optimizer_impl": "{} optimizer",
+    "threads": "{} threads",
+    "test_px": "tested at {} px",
+    "weights": "{} weights",
+    "epochs": "{} epochs",
+    "recipe": "{} recipe",
+    "lr": "lr {:g}",
+    "schedule": "{}",
+    "weight_decay": "weight decay {:g}",
+    "label_smoothing": "smoothing {}",
+    "augment": "augment {}",
+    "mixup": "MixUp {}",
+    "cutmix": "CutMix {}",
+    "drop_rate": "dropout {}",
+    "drop_path": "drop path {}",
+    "asked_precision": "asked for {}",
+    "asked_layout": "asked for {}",
+    "software": "{}",
+    "dataset": "{}",
+    "impl": "{}",
+}
+"""Settings in words, by the key of a row."""
+_SPELT_OUT = ("agc", "agc_impl", "px", "norm", "impl", "sam")
+"""Settings of a workload that `WORDS` tell in a sentence; the others stand there by their name."""
 _UNSAID = ("model", "broadcast_buffers")
 
 
@@ -319,7 +364,8 @@ def settings_in_words(workload: Workload) -> list[str]:
             found.append(f"{value:.0%} of the units over their limit")
             continue
         text = f"{value:g}" if isinstance(value, float) else str(value)
-        found.append(_WORDS.get(field.name, field.name.replace("_", " ") + " {}").format(text))
+        spelt_out = field.name in _SPELT_OUT
+        found.append(WORDS[field.name].format(text) if spelt_out else f"{field.name.replace('_', ' ')} {text}")
     return found
 
 

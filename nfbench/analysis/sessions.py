@@ -10,6 +10,7 @@ import msgspec
 from nfbench.analysis import metrics, turn_ratios
 from nfbench.analysis.stats import Estimate
 from nfbench.records import Result, StepTime, key
+from nfbench.units import grouped
 
 CUT_OFF = "cut_off"
 """The note of results that are a part of what should have been measured together: a signal ended it."""
@@ -63,12 +64,9 @@ def current(results: Sequence[Result]) -> list[Result]:
     each round and seed is shown. One that was cut off replaces no other, and goes once there is one that was not.
     """
     together = of_sessions(results)
-    places: dict[tuple[object, ...], dict[tuple[str, int], list[Result]]] = {}
-    for r in results:
-        place = r.machine, r.software, r.study, r.seed
-        places.setdefault(place, {}).setdefault((r.session or r.id, r.round), []).append(r)
     shown: dict[int, str] = {}
-    for rounds in places.values():
+    for alike in grouped(results, lambda r: (r.machine, r.software, r.study, r.seed)).values():
+        rounds = grouped(alike, lambda r: (r.session or r.id, r.round))
         whole: dict[frozenset[str], list[_Round]] = {}
         cut: dict[tuple[frozenset[str], int], _Round] = {}
         for (session, number), rows in rounds.items():
@@ -156,13 +154,11 @@ def measurements(results: Iterable[Result]) -> list[list[Result]]:
     """
     steps = [r for r in results if isinstance(r.workload, StepTime) and r.session is not None]
     together = of_sessions(steps)
-    places: dict[tuple[object, ...], dict[tuple[str, int], list[Result]]] = {}
-    for r in steps:
-        place = r.machine, r.software, r.study, r.seed, together[str(r.session)]
-        places.setdefault(place, {}).setdefault((str(r.session), r.round), []).append(r)
+    places = grouped(steps, lambda r: (r.machine, r.software, r.study, r.seed, together[str(r.session)]))
     lists = []
-    for sessions in places.values():
-        rounds = sorted((_Round(*where, rows) for where, rows in sessions.items()), key=lambda one: one.time)
+    for alike in places.values():
+        each = grouped(alike, lambda r: (str(r.session), r.round))
+        rounds = sorted((_Round(*where, rows) for where, rows in each.items()), key=lambda one: one.time)
         whole = {one.number for one in rounds if not one.cut}
         rounds = [one for one in rounds if not one.cut or one.number not in whole]
         lists += [[r for one in several for r in one.rows] for several in _measurements(rounds)]

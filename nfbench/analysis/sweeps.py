@@ -1,6 +1,6 @@
-"""Rows of a sweep as pandas tables: long, one row a cell, and wide, as text.
+"""Rows of a sweep, one row a cell.
 
-All is in SI units, shares are 0 to 1, and what is absent is NaN. What failed or diverged is a row like any other.
+All is in SI units, shares are 0 to 1, and what is absent has no entry. What failed or diverged is a row like any other.
 A net is named by its model, with the settings in which its rows differ beside the one that is swept.
 """
 
@@ -8,15 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nfbench import units
-from nfbench.analysis.rows import Row
+from nfbench.analysis.rows import WORDS, Row
 from nfbench.catalog.models import FAMILIES
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 _NET = ("machine", "net", "model", "family", "norm", "px", "precision", "layout", "compile", "optimizer", "agc")
 _RUN = ("dataset", "epochs", "lr", "trained_status", "runs", "seeds", "diverged", "diverged_at")
@@ -35,12 +31,9 @@ CLIPS = (
     *("status", "runs", "seeds", "diverged", "diverged_at", *_TOP1, "best_top1", "clipped_units"),
 )
 """The columns of `agc_sweep`."""
-_WHOLE = frozenset(
-    ("px", "batch", "micro_batch", "accumulation_steps", "rounds", "epochs", "runs", "seeds", "diverged", "diverged_at")
-)
 
 
-def batch_sweep(steps: Iterable[Row], trained: Iterable[Row] = ()) -> pd.DataFrame:
+def batch_sweep(steps: Iterable[Row], trained: Iterable[Row] = ()) -> list[Row]:
     """One row a net, batch and machine, from `rows.rows` and `accuracy.rows`.
 
     A training run stands in the row of the step of its machine, model and batch where there is one such run and one
@@ -57,44 +50,15 @@ def batch_sweep(steps: Iterable[Row], trained: Iterable[Row] = ()) -> pd.DataFra
     found += [_shared(row) | _run(row) for row in alone]
     named = names([*steps, *alone])
     rows = [row | {"net": name} for row, name in zip(found, named, strict=True)]
-    return _frame(sorted(rows, key=_order("machine", "net", "batch")), BATCHES)
+    return _held(sorted(rows, key=_order("machine", "net", "batch")), BATCHES)
 
 
-def agc_sweep(trained: Iterable[Row]) -> pd.DataFrame:
+def agc_sweep(trained: Iterable[Row]) -> list[Row]:
     """One row a net, data set, batch, λ (``agc``) and machine, from `accuracy.rows`; ``net`` as in `batch_sweep`."""
     trained = list(trained)
     named = names(trained, swept=("batch", "agc"))
     rows = [row | _run(row) | {"net": name, "status": row["status"]} for row, name in zip(trained, named, strict=True)]
-    return _frame(sorted(rows, key=_order("machine", "dataset", "net", "agc", "batch")), CLIPS)
-
-
-def grid(frame: pd.DataFrame, value: str, index: str = "net", columns: str = "batch") -> pd.DataFrame:
-    """A wide table of texts for people: ``index`` down, ``columns`` across, both in order, λ with ``none`` last.
-
-    ``value`` is a key of `CELLS`. Where several rows share a cell, all stand in it.
-    """
-    import pandas as pd
-
-    rows, cells = records(frame), dict[tuple[Any, Any], list[str]]()
-    for row in rows:
-        cells.setdefault((row.get(index), row.get(columns)), []).append(CELLS[value](row))
-    down, across = (sorted(dict.fromkeys(row.get(key) for row in rows), key=_places(key)) for key in (index, columns))
-    # what lacks this quantity in one row may have it in another
-    texts = [
-        [" / ".join([t for t in cells.get((i, c), ()) if t != units.ABSENT] or [units.ABSENT]) for c in across]
-        for i in down
-    ]
-    return pd.DataFrame(
-        texts, index=pd.Index(down, name=index, dtype=object), columns=pd.Index(across, name=columns, dtype=object)
-    )
-
-
-def records(frame: pd.DataFrame) -> list[Row]:
-    """The rows of a frame as dictionaries in which what is absent has no entry."""
-    return [
-        {key: int(v) if key in _WHOLE else v for key, v in row.items() if not _absent(v)}
-        for row in frame.to_dict("records")
-    ]
+    return _held(sorted(rows, key=_order("machine", "dataset", "net", "agc", "batch")), CLIPS)
 
 
 def top1(row: Row) -> str:
@@ -139,17 +103,11 @@ CELLS: Mapping[str, Callable[[Row], str]] = {
     "image_energy": _timed("image_energy", lambda value: units.si(value, "J")),
     "top1": top1,
 }
-"""The quantities that `grid` shows, and how a row's reads."""
+"""The quantities that wide tables show, and how a row's reads."""
 
 
 def _worded(status: str) -> str:
     return status.replace("_", " ")
-
-
-def _absent(value: Any) -> bool:
-    import pandas as pd
-
-    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
 
 
 def step(row: Row) -> Row:
@@ -200,38 +158,23 @@ def _place(row: Row) -> tuple[object, ...]:
     return tuple(row.get(key) for key in ("machine", "model", "batch"))
 
 
-def _frame(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
-    import pandas as pd
-
-    table = [[row.get(c) for c in columns] for row in rows]
-    frame = pd.DataFrame(table, columns=list(columns), dtype=object)
-    # a file may hold any number, and this type has a largest
-    whole = {
-        c: "Int64" for i, c in enumerate(columns) if c in _WHOLE and all(abs(row[i] or 0) < 2**63 for row in table)
-    }
-    shares = {c: "float64" for c in columns if c in _MEASURED}
-    return frame.astype(whole | shares)
-
-
-_MEASURED = frozenset(
-    key
-    for key in (*BATCHES, *CLIPS)
-    if key.startswith(("step_time", "throughput", "top1", "best", "clipped", "memory", "image_energy", "lr"))
-    or key == "peak_memory"
-)
+def _held(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:
+    """The rows with those of ``columns`` that they hold a value in."""
+    # NaN is not equal to itself
+    return [{key: v for key in columns if (v := row.get(key)) is not None and v == v} for row in rows]
 
 
 def _order(*keys: str) -> Callable[[Row], tuple[Any, ...]]:
     def order(row: Row) -> tuple[Any, ...]:
         family = row.get("family")
         place = FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
-        parts = ((place, row["model"], row["net"]) if key == "net" else _places(key)(row.get(key)) for key in keys)
+        parts = ((place, row["model"], row["net"]) if key == "net" else places(key)(row.get(key)) for key in keys)
         return tuple(parts)
 
     return order
 
 
-def _places(key: str) -> Callable[[Any], Any]:
+def places(key: str) -> Callable[[Any], Any]:
     """How values of ``key`` are sorted: numbers, then words; what has no order of its own stays as it is."""
     if key not in ("agc", "batch", "machine", "dataset"):
         return lambda value: 0
@@ -240,28 +183,11 @@ def _places(key: str) -> Callable[[Any], Any]:
     )
 
 
-TEXT = {
-    "px": "{} px",
-    "norm": "{} norm",
-    "precision": "{}",
-    "layout": "{}",
-    "compile": "compile {}",
-    "optimizer": "{}",
-    "agc": "λ {}",
-    "agc_impl": "clip by {}",
-    "sam": "SAM {}",
-    "sam_fraction": "SAM on {}",
-    "sam_scope": "SAM of {}",
-    "ema": "EMA {}",
-    "world_size": "{} devices",
-    "test_px": "tested at {} px",
-    "weights": "{} weights",
-    "epochs": "{} epochs",
-    "recipe": "{} recipe",
-    "schedule": "{}",
-    "augment": "augment {}",
-}
-"""Settings in words, in the order in which a name tells them."""
+TOLD = (
+    *("px", "norm", "precision", "layout", "compile", "optimizer", "agc", "agc_impl", "sam", "sam_fraction"),
+    *("sam_scope", "ema", "world_size", "test_px", "weights", "epochs", "recipe", "schedule", "augment"),
+)
+"""Settings in the order in which a name tells them."""
 SAM = ("sam", "sam_fraction", "sam_scope")
 SHARED = ("px", "norm", "precision", "agc", "sam")
 """Settings that mean the same of a timed step and of a training run."""
@@ -272,7 +198,7 @@ _NONE = {"sam": "none", "ema": "none", "world_size": 1}
 def settings(row: Row) -> Row:
     """What tells one net from another: as asked where what `auto` became depends on the batch. Unknown ones have no
     entry, such as of a step that failed before they were settled."""
-    found = {key: row[key] for key in TEXT if row.get(key) is not None}
+    found = {key: row[key] for key in TOLD if row.get(key) is not None}
     if row.get("asked_layout") == "best":
         found["layout"] = "best"
     if row.get("kind") == "step-time":
@@ -291,13 +217,10 @@ def names(rows: Sequence[Row], swept: Sequence[str] = ("batch",)) -> list[str]:
     A row whose settings are not all known has the name of the one net that it can be, where there is only one.
     """
     found: list[str] = [""] * len(rows)
-    models: dict[str, list[int]] = {}
-    for place, row in enumerate(rows):
-        models.setdefault(row["model"], []).append(place)
-    for model, places in models.items():
+    for model, places in units.grouped(range(len(rows)), lambda place: str(rows[place]["model"])).items():
         known = {place: settings(rows[place]) for place in places}
         kinds = {place: rows[place].get("kind") for place in places}
-        differ = [key for key in TEXT if key not in swept and _differs([(kinds[p], known[p]) for p in places], key)]
+        differ = [key for key in TOLD if key not in swept and _differs([(kinds[p], known[p]) for p in places], key)]
         whole = {place: {k: known[place][k] for k in differ if k in known[place]} for place in places}
         nets: dict[str, Row] = {}
         for place in places:
@@ -354,7 +277,7 @@ def _said(key: str, value: object) -> str:
         return "not compiled"
     if value == "best" and key == "layout":
         return "best layout"
-    text = TEXT[key].format(value)
+    text = WORDS[key].format(value)
     return text.removesuffix("s") if value == 1 and key in ("epochs", "world_size") else text
 
 

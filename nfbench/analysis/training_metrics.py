@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from operator import methodcaller
 
 from nfbench.records import Result
@@ -108,15 +109,16 @@ def epoch_images(result: Result) -> float | None:
     return images / len(train.values) if result.status == "ok" and images and train and train.values else None
 
 
-def _last_of(name: str) -> Callable[[Result], float | None]:
-    return lambda result: _last(result, name)
+def _last(result: Result, name: str) -> float | None:
+    found = result.reading(name)
+    return found.values[-1] if result.status == "ok" and found and found.values else None
 
 
 METRICS: dict[str, Callable[[Result], float | None]] = {
     "best_top1": best_top1,
-    **{name: _last_of(name) for name in ("top5", "ema_top1", "ema_top5")},
+    **{name: partial(_last, name=name) for name in ("top5", "ema_top1", "ema_top5")},
     "gap": batch_gap,
-    **{name: _last_of(name) for name in ("train_loss", "test_loss", "clipped_units")},
+    **{name: partial(_last, name=name) for name in ("train_loss", "test_loss", "clipped_units")},
     "training_flops": training_flops,
     "wall_time": wall_time,
     "throughput": throughput,
@@ -132,11 +134,6 @@ METRICS: dict[str, Callable[[Result], float | None]] = {
     },
 }
 """Every metric but the top-1, which has an interval over seeds, by the key of its column."""
-
-
-def _last(result: Result, name: str) -> float | None:
-    found = result.reading(name)
-    return found.values[-1] if result.status == "ok" and found and found.values else None
 
 
 def _train_time(result: Result) -> float | None:

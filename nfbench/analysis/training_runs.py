@@ -101,10 +101,8 @@ def _epoch(result: Result, place: int) -> Row:
 
 def of_each_seed(group: Sequence[Result]) -> list[Result]:
     """The newest run of each seed, since the same seed again tells nothing of the spread; one that ended goes first."""
-    found: dict[int, Result] = {}
-    for result in sorted(group, key=lambda r: (r.status in ("ok", "diverged"), r.start)):
-        found[result.seed] = result
-    return [found[seed] for seed in sorted(found)]
+    ordered = sorted(group, key=lambda r: (r.status in ("ok", "diverged"), r.start))
+    return [result for _, result in sorted({r.seed: r for r in ordered}.items())]
 
 
 def _row(group: Sequence[Result]) -> Row:

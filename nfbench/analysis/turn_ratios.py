@@ -119,13 +119,15 @@ def _clocked(seconds: float | None) -> bool:
 def sentence(ratios: Sequence[Ratio]) -> str:
     """ "On NVIDIA H200, bf16: nf-resnet50 takes 1.12 ± 0.01 of resnet50's step (both 224 px, nhwc)"."""
     first = ratios[0].net
-    precision = _only([_resolved(r).precision for ratio in ratios for r in ratio[:2]])
+    precisions = {_resolved(r).precision for ratio in ratios for r in ratio[:2]}
+    precision = precisions.pop() if len(precisions) == 1 else None
     return on(first.machine, precision, "; ".join(_clause(ratio, precision is None) for ratio in ratios))
 
 
 def on(machine: Machine, precision: str | None, text: str) -> str:
     """``text`` as a sentence that says on what, and where that is no GPU, that it says nothing about one."""
-    head = f"On {_device(machine)}{f', {precision}' if precision else ''}: {text}"
+    device = f"{machine.name} ({machine.mig_profile})" if machine.mig_profile else machine.name
+    head = f"On {device}{f', {precision}' if precision else ''}: {text}"
     if machine.device == "cuda":
         return head + "."
     kind = {"cpu": "a CPU", "fake": "a fake device"}[machine.device]
@@ -205,17 +207,9 @@ def _settings(result: Result, with_precision: bool) -> list[str]:
     ]
 
 
-def _device(machine: Machine) -> str:
-    return f"{machine.name} ({machine.mig_profile})" if machine.mig_profile else machine.name
-
-
 def _resolved(result: Result) -> Resolved:
     assert result.resolved is not None
     return result.resolved
-
-
-def _only(values: Sequence[str]) -> str | None:
-    return values[0] if len(set(values)) == 1 else None
 
 
 class Of(NamedTuple):

@@ -50,9 +50,7 @@ def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | N
     ]
     columns = [
         Column("number", "#"),
-        Column("kind", "kind", right=False),
-        Column("workload", "workload", right=False),
-        Column("state", "state", right=False),
+        *(Column(name, name, right=False) for name in ("kind", "workload", "state")),
         Column("runs", "would run", lambda runs: "yes" if runs else "", right=False),
     ]
     click.echo(render(columns, rows, format), nl=False)

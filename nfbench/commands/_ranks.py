@@ -12,6 +12,7 @@ from nfbench.commands._landing import Landing
 from nfbench.devices.base import place
 from nfbench.errors import UnsupportedWorkload
 from nfbench.records import Accuracy, Machine, Result, Sampling, StepTime
+from nfbench.studies.entries import check_passes
 
 _W = TypeVar("_W", StepTime, Accuracy)
 
@@ -97,11 +98,4 @@ def _check_batch(workload: StepTime | Accuracy, ranks: int) -> None:
             try_=f"--batch {below} or {above}" if below else f"--batch {above}",
         )
     share = batch // ranks
-    if micro_batch != "auto" and share % micro_batch:
-        near = max(d for d in range(1, min(micro_batch, share) + 1) if share % d == 0)
-        raise UnsupportedWorkload(
-            f"--micro-batch {micro_batch} does not divide the {share} images of --batch {batch} that each of {ranks} "
-            "ranks takes.",
-            why="Every pass of an update takes the same number of images.",
-            try_=f"--micro-batch {near}, or --micro-batch auto",
-        )
+    check_passes(micro_batch, share, f"the {share} images of --batch {batch} that each of {ranks} ranks takes")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -33,37 +33,43 @@ RUN: tuple[options.Decorator, ...] = (
     options.noisy_option,
     options.device_option,
     options.seed_option,
-    options.out_option,
-    options.format_option,
-    options.quiet_option,
+    *options.LANDING_OPTIONS,
 )
 """Options of every command that runs a study."""
-_FLAGS = ("dry_run", "limit", "retry", "fresh", "shard", "ray", "noisy", "device", "seed", "out", "format", "quiet")
 
 
-def take_flags(given: dict[str, Any]) -> dict[str, Any]:
-    """Take the values of `RUN`, which `perform` wants, out of those of all options of a command."""
-    return {name: given.pop(name) for name in _FLAGS}
+class Flags(NamedTuple):
+    """The values of the options `RUN`."""
+
+    dry_run: bool
+    limit: int | None
+    retry: str | None
+    fresh: bool
+    shard: str | None
+    ray: str | None
+    noisy: bool
+    device: str
+    seed: int
+    out: Path | None
+    format: Any
+    quiet: bool
+
+    @property
+    def kind(self) -> str:
+        """The kind of device that is asked for, here or of a cluster, whose cards this machine cannot see."""
+        from nfbench.devices import kind_of
+
+        if self.ray:
+            return {"auto": "cuda"}.get(self.device, self.device.partition(":")[0])
+        return kind_of(self.device)
 
 
-def perform(
-    found: Study,
-    *,
-    device: str,
-    seed: int,
-    out: Path | None,
-    format: Any,
-    quiet: bool,
-    dry_run: bool,
-    limit: int | None,
-    retry: str | None,
-    fresh: bool,
-    shard: str | None,
-    ray: str | None,
-    noisy: bool,
-    only: Sequence[str] = (),
-    skip: Skip | None = None,
-) -> None:
+def take_flags(given: dict[str, Any]) -> Flags:
+    """Take the values of `RUN` out of those of all options of a command."""
+    return Flags(**{name: given.pop(name) for name in Flags._fields})
+
+
+def perform(study: Study, flags: Flags, only: Sequence[str] = (), skip: Skip | None = None) -> None:
     """Run a study, or list what would run, and show what it found.
 
     Raises:
@@ -72,31 +78,31 @@ def perform(
     """
     from nfbench.commands._dry_run import would_run
     from nfbench.commands._landing import Landing
-    from nfbench.devices import kind_of
+    from nfbench.showing.figures.kinds import KINDS
     from nfbench.showing.live import Board
     from nfbench.studies import entries, run
 
-    if ray is not None and shard is not None:
+    if flags.ray is not None and flags.shard is not None:
         raise BadStudy("--ray shares out all workloads by itself.", try_="one of --ray and --shard")
-    if fresh and retry:
+    if flags.fresh and flags.retry:
         raise BadStudy("--fresh runs again what failed too.", try_="one of --fresh and --retry failed")
-    kind = kind_there(device) if ray else kind_of(device)
-    tasks = run.select(entries.tasks(found.entries(kind), seed), only)
-    if shard is not None:
-        tasks = run.shard(tasks, shard)
-    _check_figures(found)
-    if dry_run:
-        would_run(found, tasks, run.Wanted(fresh, retry is not None, limit), out, kind, format)
+    kind, wanted = flags.kind, run.Wanted(flags.fresh, flags.retry is not None, flags.limit, skip)
+    tasks = run.select(entries.tasks(study.entries(kind), flags.seed), only)
+    if flags.shard is not None:
+        tasks = run.shard(tasks, flags.shard)
+    for figure in study.figures:
+        known(figure, KINDS, BadStudy, f"{study.path.name}: there is no figure called {figure!r}.")
+    if flags.dry_run:
+        would_run(study, tasks, wanted, flags.out, kind, flags.format)
         return
     for task in tasks:
         entries.check_sources(task.entry.sources)
-    landing = Landing(out, found.folder)
-    click.echo(f"{found.title}: {found.question}", err=True)
-    wanted = run.Wanted(fresh, retry is not None, limit, skip)
+    landing = Landing(flags.out, study.folder)
+    click.echo(f"{study.title}: {study.question}", err=True)
     try:
-        board = Board(quiet)
+        board = Board(flags.quiet)
         with board:
-            done = _run(found, tasks, landing, board, device, kind, wanted, shard, ray)
+            done = _run(study, tasks, landing, board, flags, wanted)
     except (Stop, KeyboardInterrupt, NfbenchError) as error:
         landing.say()
         landing.rescue()
@@ -105,61 +111,39 @@ def perform(
         raise
     finally:
         landing.release()
-    _show(found, tasks, done, landing, format, noisy)
+    _show(study, tasks, done, landing, flags)
 
 
-def _run(
-    found: Study,
-    tasks: Sequence[Task],
-    landing: Any,
-    board: Board,
-    device: str,
-    kind: str,
-    wanted: Wanted,
-    shard: str | None,
-    ray: str | None,
-) -> Session:
+def _run(study: Study, tasks: Sequence[Task], landing: Any, board: Board, flags: Flags, wanted: Wanted) -> Session:
     from nfbench.studies.run import Execution, Home
 
     def home(machine: Machine) -> Home:
         landing.make(machine)
-        landing.hold(machine, shard or "")
+        landing.hold(machine, flags.shard or "")
         if cut := landing.mend(machine):
             board.note(f"Cut off {plural(cut, 'half-written line')} of a run that was killed.")
         return Home(landing.folder(machine), landing.earlier(machine))
 
     made: Callable[..., Session] = Execution
-    if ray is not None:
+    if flags.ray is not None:
         from nfbench.studies.cluster import Distribution
 
-        made = partial(Distribution, address=ray)
+        made = partial(Distribution, address=flags.ray)
     session = made(
         tasks=tasks,
-        device=device,
+        device=flags.device,
         keep=lambda results: landing.keep(*results),
         board=board,
         home=home,
-        study=found.name,
-        kind=kind,
+        study=study.name,
+        kind=flags.kind,
         wanted=wanted,
     )
     session.run()
     return session
 
 
-def kind_there(device: str) -> str:
-    """The kind of device that is asked of a cluster, whose cards this machine cannot see."""
-    return {"auto": "cuda"}.get(device, device.partition(":")[0])
-
-
-def _check_figures(found: Study) -> None:
-    from nfbench.showing.figures.kinds import KINDS
-
-    for kind in found.figures:
-        known(kind, KINDS, BadStudy, f"{found.path.name}: there is no figure called {kind!r}.")
-
-
-def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, format: Any, noisy: bool) -> None:
+def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flags: Flags) -> None:
     """Tables on stdout; on stderr all else, and the answer last."""
     from nfbench.analysis.sessions import failed
     from nfbench.showing import accuracy as show_accuracy
@@ -169,6 +153,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, form
     from nfbench.showing.figures.prepared import Held
     from nfbench.showing.links import linked
 
+    format, noisy = flags.format, flags.noisy
     person = format in ("rich", "md")
     results = [r for rows in done.results if rows is not None for r in rows]
     if not results:

@@ -11,7 +11,6 @@ import click
 from nfbench.analysis.gate import SLOWER, UNDECIDED, Row, exit_code
 from nfbench.errors import BadResults, Slower, Undecided
 from nfbench.showing import ci, verdicts
-from nfbench.showing import ci as xml
 
 
 def show(
@@ -42,7 +41,7 @@ def show(
     trouble = ci.summarize("\n".join([markdown, *(f"- {line}" for line in (*heading, *said))]))
     if junit is not None:
         try:
-            xml.write(junit, study, rows, inconclusive)
+            ci.write(junit, study, rows, inconclusive)
         except BadResults as error:
             # a verdict is not lost for it
             trouble = f"{trouble}\n{error}" if trouble else str(error)

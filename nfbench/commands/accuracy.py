@@ -12,30 +12,20 @@ from nfbench.errors import NfbenchError, Stop
 
 
 @click.command("accuracy")
-@click.option("--model", "models", multiple=True, required=True, metavar="M", help="A net; repeat for more of them.")
+@options.model_option
 @options.options(options.RUN_OPTIONS, options.RANK_OPTIONS)
 @options.device_option
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each net.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**63 - 1),
-    default=0,
-    show_default=True,
-    help="The first; of weights, order and augmentation.",
-)
+@options.seed_of("The first; of weights, order and augmentation.")
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Save each epoch there, and go on from what it holds.",
 )
-@click.option("--target", type=options.Share(), metavar="SHARE", help="Show the time until this top-1, such as 90%.")
-@click.option(
-    "--max-time", type=options.Duration(), default="24h", show_default=True, help="Of each run, from its first update."
-)
-@options.out_option
-@options.format_option
-@options.quiet_option
+@options.target_option("Show the time until this top-1, such as 90%.")
+@options.run_time_option
+@options.options(options.LANDING_OPTIONS)
 def command(
     models: tuple[str, ...],
     broadcast_buffers: bool | None,
@@ -69,8 +59,6 @@ def command(
     from nfbench.showing.views import Kinds, text
     from nfbench.studies import entries
 
-    if target is not None and not 0 < target <= 1:
-        raise click.BadParameter("a top-1 is over 0 and up to 100 %; type 90% or 0.9.", param_hint="--target")
     checkpoint = settings.pop("checkpoint")
     asked = [
         entries.accuracy_of({"model": model, "checkpoint": _folder(checkpoint, model, models), **settings})

@@ -24,18 +24,10 @@ BATCHES = {"cpu": (1, 4), "cuda": (8, 32, 128), "fake": (8, 32)}
 @click.option("--batch", "batches", multiple=True, type=int, help="Batches of the steps.  [default: a few]")
 @click.option("--no-steps", is_flag=True, help="Time the clip by itself only.")
 @options.device_option
-@click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of weights and gradients."
-)
-@click.option(
-    "--within", type=options.Share(), default="1%", show_default=True, help="Stop when each interval is ± this narrow."
-)
-@click.option(
-    "--max-time", type=float, default=20.0, show_default=True, help="Seconds a share of clipped units, and a step."
-)
-@options.out_option
-@options.format_option
-@options.quiet_option
+@options.seed_of("Of weights and gradients.")
+@options.within_option("Stop when each interval is ± this narrow.")
+@options.max_time_option(float, 20.0, "Seconds a share of clipped units, and a step.")
+@options.options(options.LANDING_OPTIONS)
 def command(
     models: tuple[str, ...],
     impls: tuple[AgcImpl, ...],

@@ -15,7 +15,7 @@ RATE_OF = 256
 
 
 @click.command("agc-sweep")
-@click.option("--model", "models", multiple=True, required=True, metavar="M", help="A net; repeat for more of them.")
+@options.model_option
 @click.option(
     "--agc",
     type=options.Values(float, "none"),
@@ -32,9 +32,7 @@ RATE_OF = 256
     help="Peak rate at batch 256, scaled linearly to each batch.  [default: the recipe's]",
 )
 @options.options(tuple(options.RUN_BY_NAME[name] for name in ("px", "precision", "layout", "agc_impl", "augment")))
-@click.option(
-    "--max-time", type=options.Duration(), default="24h", show_default=True, help="Of each run, from its first update."
-)
+@options.run_time_option
 @options.options(RUN)
 def command(
     models: tuple[str, ...],
@@ -57,7 +55,7 @@ def command(
     run = {
         "model": list(models),
         "agc": agc,
-        "seed": flags["seed"],
+        "seed": flags.seed,
         **given,
         **({} if data_dir is None else {"data_dir": str(data_dir)}),
     }
@@ -75,4 +73,4 @@ def command(
         },
         Path("agc-sweep"),
     )
-    perform(found, **flags)
+    perform(found, flags)

@@ -23,7 +23,7 @@ _SETTINGS = ("px", "micro_batch", "precision", "layout", "compile", "agc", "agc_
 
 
 @click.command("batch-sweep")
-@click.option("--model", "models", multiple=True, required=True, metavar="M", help="A net; repeat for more of them.")
+@options.model_option
 @click.option(
     "--batch",
     type=options.Values(int, "auto"),
@@ -32,8 +32,8 @@ _SETTINGS = ("px", "micro_batch", "precision", "layout", "compile", "agc", "agc_
     help="Such as 2,4,8. auto: 2, 4, 8 ... until an update takes 4 passes.",
 )
 @options.options(tuple(options.BY_NAME[name] for name in _SETTINGS))
-@click.option("--within", type=options.Share(), default="1%", show_default=True, help="As in step-time.")
-@click.option("--max-time", type=float, default=20.0, show_default=True, help="Seconds a model and batch.")
+@options.within_option("As in step-time.")
+@options.max_time_option(float, 20.0, "Seconds a model and batch.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Fresh processes each.")
 @click.option("--accuracy", is_flag=True, help="Train each net at each batch too, up to 256 unless --batch says more.")
 @options.options(options.DATA_OPTIONS)
@@ -53,15 +53,13 @@ def command(
     Small batches are where batch normalization does worst: --accuracy trains at each batch, with each family's recipe
     and its rate scaled linearly, and shows what becomes of the top-1. Where it is stopped, the same command goes on.
     """
-    from nfbench.commands._study import kind_there, perform, take_flags
-    from nfbench.devices import kind_of
+    from nfbench.commands._study import perform, take_flags
     from nfbench.studies.study import study
 
     flags = take_flags(given)
     sampling = {name: given.pop(name) for name in ("within", "max_time", "rounds")}
-    kind = kind_there(flags["device"]) if flags["ray"] else kind_of(flags["device"])
     automatic = batch == "auto"
-    timed: Any = {"from": 2, "to": LARGEST[kind], "factor": 2} if automatic else batch
+    timed: Any = {"from": 2, "to": LARGEST[flags.kind], "factor": 2} if automatic else batch
     trained: Any = {"from": 2, "to": LARGEST_TRAINED, "factor": 2} if automatic else batch
     settings = {name: value for name, value in given.items() if _given(name)}
     tables: dict[str, Any] = {"step-time": [{"model": list(models), "batch": timed, **settings, **sampling}]}
@@ -70,7 +68,7 @@ def command(
         # the best layout is one to be tried, and a recipe brings its own optimizer
         shared = {name: value for name, value in settings.items() if name != "optimizer" and value != "best"}
         paths = {} if data_dir is None else {"data_dir": str(data_dir)}
-        tables["accuracy"] = [run | shared | {"seed": flags["seed"]} | paths]
+        tables["accuracy"] = [run | shared | {"seed": flags.seed} | paths]
     elif _given("dataset", "epochs", "seeds", "data_dir"):
         raise BadStudy("--dataset, --epochs and --seeds are of training.", try_="--accuracy with them")
     figures = ["batch-throughput", "batch-step-time", "batch-memory", *(["batch-accuracy"] if accuracy else [])]
@@ -83,7 +81,7 @@ def command(
         },
         Path("batch-sweep"),
     )
-    perform(found, skip=enough if automatic else None, **flags)
+    perform(found, flags, skip=enough if automatic else None)
 
 
 def enough(task: Task, found: Sequence[Result]) -> str | None:

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     "--against", metavar="BASE", help="A git ref (its merge base with HEAD), another Python, or stored results."
 )
 @click.option("--slower-than", type=options.Share(), default="3%", show_default=True, help="Slowdowns up to this pass.")
-@click.option(
-    "--max-time", type=options.Duration(), default="20m", show_default=True, help="For all of it: 90s, 20m, 1h."
-)
+@options.max_time_option(options.Duration(), "20m", "For all of it: 90s, 20m, 1h.")
 @click.option(
     "--inconclusive",
     type=click.Choice(["fail", "pass"]),
@@ -39,9 +37,7 @@ if TYPE_CHECKING:
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Also write JUnit XML.")
 @options.device_option
 @options.seed_option
-@options.out_option
-@options.format_option
-@options.quiet_option
+@options.options(options.LANDING_OPTIONS)
 def command(
     study: str,
     against: str | None,
@@ -72,7 +68,6 @@ def command(
     from nfbench.measuring.outcome import Labels
     from nfbench.records import key
     from nfbench.showing import ci, verdicts
-    from nfbench.showing import ci as xml
     from nfbench.studies.against import opened
     from nfbench.studies.check import Case, Check, limit_of, missing_row, row_of
     from nfbench.studies.study import find_study
@@ -83,7 +78,7 @@ def command(
         if not 0 < slower_than < 1:
             raise NfbenchError(f"--slower-than {slower_than:g} is not between 0 and 1.", try_="--slower-than 3%")
         if junit is not None:
-            xml.check(junit)
+            ci.check(junit)
         landing = Landing(out, "check")
         until = time.monotonic() + max_time
         kind = kind_of(device)

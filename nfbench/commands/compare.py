@@ -30,14 +30,8 @@ if TYPE_CHECKING:
     metavar="N",
     help="So many fresh processes of each net.  [default: 4, 8 or 16, as --within needs]",
 )
-@click.option("--within", type=options.Share(), default="1%", show_default=True, help="Stop at ratios ± this narrow.")
-@click.option(
-    "--max-time",
-    type=options.Duration(),
-    default="2m",
-    show_default=True,
-    help="Of timing, over all rounds; starting processes comes on top.",
-)
+@options.within_option("Stop at ratios ± this narrow.")
+@options.max_time_option(options.Duration(), "2m", "Of timing, over all rounds; starting processes comes on top.")
 @options.device_option
 @options.seed_option
 @options.out_option
@@ -67,6 +61,7 @@ def command(
     from nfbench.analysis import turn_ratios
     from nfbench.analysis.rows import row as row_of
     from nfbench.analysis.rows import without_noise
+    from nfbench.catalog.models import find
     from nfbench.catalog.nearest import nearest
     from nfbench.commands._landing import Landing
     from nfbench.records import key
@@ -92,7 +87,8 @@ def command(
         raise UnsupportedWorkload(
             f"{again} is there twice with the same settings.",
             why="A setting that changes nothing here tells them apart: it shows the noise of the machine.",
-            try_=f"compare {again} {again}@px={_px(again)}, or {again} {again}@layout=nchw",
+            # the px at which it trains changes nothing where it is asked for
+            try_=f"compare {again} {again}@px={find(again).train_px or 224}, or {again} {again}@layout=nchw",
         )
     landing = Landing(out, "compare")
     with landing.live(quiet, brief=True) as live:
@@ -133,10 +129,3 @@ def _check(rows: Sequence[Row], known: Sequence[Ratio]) -> None:
         )
     if not known:
         raise Failed("No ratio: in every round the GPU was slowed down.", try_="Cool it or lock its clocks.")
-
-
-def _px(model: str) -> int:
-    """The px at which a net trains, which changes nothing where it is asked for."""
-    from nfbench.catalog.models import find
-
-    return find(model).train_px or 224

@@ -10,31 +10,27 @@ from typing import Any
 
 import click
 
+from nfbench import units
 from nfbench.catalog.models import NETS, Net, find
 from nfbench.catalog.published import reported_macs
 from nfbench.errors import NfbenchError, UnsupportedWorkload
 from nfbench.options import format_option
 from nfbench.showing.tables import Column, Format, render
-from nfbench.units import ABSENT, si
-
-
-def _count(value: float | None) -> str:
-    return si(value, "", 4).rstrip()
 
 
 def _signed(value: float | None) -> str:
-    return ABSENT if value is None else f"{100 * value:+.2f} %"
+    return units.ABSENT if value is None else f"{100 * value:+.2f} %"
 
 
 COLUMNS = (
     Column("model", "model", right=False),
     Column("px", "px"),
     Column("role", "px of", right=False, spare=1),
-    Column("macs", "MACs", _count),
-    Column("params", "params", _count),
-    Column("activations", "activations", _count, spare=2),
-    Column("train_macs", "MACs, forward + backward", _count),
-    Column("reported_macs", "reported MACs", _count),
+    Column("macs", "MACs", units.counted),
+    Column("params", "params", units.counted),
+    Column("activations", "activations", units.counted, spare=2),
+    Column("train_macs", "MACs, forward + backward", units.counted),
+    Column("reported_macs", "reported MACs", units.counted),
     Column("difference", "difference", _signed),
     Column("source", "source", right=False, spare=3),
 )

@@ -9,16 +9,12 @@ from typing import Any
 
 import click
 
+from nfbench import units
 from nfbench.catalog.models import NETS, Net, counted, family, find
 from nfbench.catalog.published import PAPER, TIMM_IMAGENET, top1
 from nfbench.errors import NfbenchError
 from nfbench.options import NumberOr, format_option
 from nfbench.showing.tables import Column, Format, render
-from nfbench.units import ABSENT, si
-
-
-def _count(value: float | None) -> str:
-    return si(value, "", 4).rstrip()
 
 
 def _short(source: str | None) -> str:
@@ -35,10 +31,10 @@ COLUMNS = (
     Column("norm", "norm", right=False, spare=1),
     Column("train_px", "train px"),
     Column("test_px", "test px"),
-    Column("params", "params", _count),
-    Column("train_px_macs", "MACs, train", _count, spare=2),
-    Column("test_px_macs", "MACs, test", _count),
-    Column("reported_top1", "top-1 %", lambda v: ABSENT if v is None else f"{v:.1f}"),
+    Column("params", "params", units.counted),
+    Column("train_px_macs", "MACs, train", units.counted, spare=2),
+    Column("test_px_macs", "MACs, test", units.counted),
+    Column("reported_top1", "top-1 %", lambda v: units.ABSENT if v is None else f"{v:.1f}"),
     Column("reported_px", "at px", spare=3),
     Column("source", "reported by", _short, right=False, spare=4),
 )
@@ -73,7 +69,7 @@ SHEET = (
 def _exact(value: float | None) -> str:
     if isinstance(value, int):
         return f"{value:,}" if value >= 10_000 else str(value)
-    return ABSENT if value is None else f"{value:g}"
+    return units.ABSENT if value is None else f"{value:g}"
 
 
 @click.command(short_help="The nets by name, and one net in full.")

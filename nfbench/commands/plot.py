@@ -22,12 +22,12 @@ _FORMATS = ("png", "svg", "pdf")
 
 
 @click.command("plot")
-@click.argument("paths", nargs=-1, required=True, metavar="RESULTS...", type=click.Path(path_type=Path))
+@options.results_argument
 @click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where to draw.")
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Only this; may be repeated.")
 @click.option("--format", "formats", multiple=True, type=click.Choice(_FORMATS), help="May be repeated.  [png, svg]")
 @options.where_option
-@click.option("--all", "everything", is_flag=True, help="Also results by older software.")
+@options.older_option
 @options.noisy_option
 def command(
     paths: tuple[Path, ...],

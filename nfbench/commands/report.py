@@ -10,11 +10,11 @@ from nfbench import options
 
 
 @click.command("report")
-@click.argument("paths", nargs=-1, required=True, metavar="RESULTS...", type=click.Path(path_type=Path))
+@options.results_argument
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="A .md or .html file."
 )
-@click.option("--all", "everything", is_flag=True, help="Also results by older software.")
+@options.older_option
 @options.noisy_option
 def command(paths: tuple[Path, ...], out: Path, everything: bool, noisy: bool) -> None:
     """Tell what results found: files, or folders that are read recursively.

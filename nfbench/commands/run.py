@@ -30,7 +30,7 @@ def command(
     listing: bool,
     only: tuple[str, ...],
     assignments: tuple[str, ...],
-    **flags: Any,
+    **given: Any,
 ) -> None:
     """Run STUDY, a name of --list or the path of a .toml file, each workload in a process of its own.
 
@@ -38,18 +38,19 @@ def command(
     same command goes on where it was stopped, however that happened: what is done on this machine with this software is
     not run again, and training that was cut off goes on from its last epoch.
     """
-    from nfbench.commands._study import perform
+    from nfbench.commands._study import perform, take_flags
     from nfbench.studies.study import find_study, with_settings
 
+    flags = take_flags(given)
     if listing:
-        _list(flags["format"])
+        _list(flags.format)
         return
     if study is None:
         raise NfbenchError("Which study?", try_="nfbench run quick, or nfbench run --list")
     found = find_study(study)
     if found.counts_only:
         raise NfbenchError(f"{found.name} counts and times nothing.", try_=f"nfbench check {study}")
-    perform(with_settings(found, assignments), only=only, **flags)
+    perform(with_settings(found, assignments), flags, only)
 
 
 def _list(format: Any) -> None:

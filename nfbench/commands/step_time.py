@@ -11,14 +11,11 @@ from nfbench import options
 
 
 @click.command("step-time")
-@click.option("--model", "models", multiple=True, required=True, metavar="M", help="A net; repeat for more of them.")
+@options.model_option
 @options.options(options.WORKLOAD_OPTIONS, options.RANK_OPTIONS)
 @options.device_option
 @options.seed_option
-@options.options(options.SAMPLING_OPTIONS)
-@options.out_option
-@options.format_option
-@options.quiet_option
+@options.options(options.SAMPLING_OPTIONS, options.LANDING_OPTIONS)
 def command(
     models: tuple[str, ...],
     broadcast_buffers: bool | None,

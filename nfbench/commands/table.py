@@ -20,15 +20,15 @@ _FRONTS = ("macs", "params", "step-time", "energy")
 
 
 @click.command("table")
-@click.argument("paths", nargs=-1, required=True, metavar="RESULTS...", type=click.Path(path_type=Path))
+@options.results_argument
 @click.option("--columns", multiple=True, metavar="KEY,KEY", help="Only these keys of csv, in this order.")
 @click.option("--sort", multiple=True, metavar="KEY,-KEY", help="By these; -KEY: the largest first.")
 @options.where_option
 @click.option("--baseline", metavar="NET", help="Ratios to this net, as resnet50@batch=64.")
-@click.option("--all", "everything", is_flag=True, help="Also results by older software.")
+@options.older_option
 @options.noisy_option
 @click.option("--front", type=click.Choice(_FRONTS), help="Training runs by this cost; ● no cheaper one is as good.")
-@click.option("--target", type=options.Share(), metavar="SHARE", help="Time of training until this top-1, as 90%.")
+@options.target_option("Time of training until this top-1, as 90%.")
 @options.format_option
 def command(
     paths: tuple[Path, ...],
@@ -54,8 +54,6 @@ def command(
     from nfbench.showing.results import findings
     from nfbench.showing.study import shown
 
-    if target is not None and not 0 < target <= 1:
-        raise click.BadParameter("a top-1 is over 0 and up to 100 %; type 90% or 0.9.", param_hint="--target")
     conditions, keys, order = parse(where), asked.listed(columns), asked.listed(sort)
     for flag, typed, names in (("--columns", columns, keys), ("--sort", sort, order)):
         if typed and not names:

@@ -76,7 +76,9 @@ class Checkpoints:
             BadResults: it is of another run, or no checkpoint.
         """
         if not self.path.exists():
-            self._check_others()
+            # another seed's checkpoint tells whose folder this is
+            for other in sorted(self.path.parent.glob("seed-*.pt"))[:1]:
+                self._check(self._read(other), other)
             return None
         content = self._read(self.path)
         self._check(content, self.path)
@@ -126,12 +128,6 @@ class Checkpoints:
         if not isinstance(content, dict) or not {"format", "seed", "workload", "resolved"} <= content.keys():
             raise _no_checkpoint(path)
         return content
-
-    def _check_others(self) -> None:
-        """Another seed's checkpoint tells whose folder this is."""
-        other = next(iter(sorted(self.path.parent.glob("seed-*.pt"))), None)
-        if other is not None:
-            self._check(self._read(other), other)
 
     def _check(self, content: dict[str, Any], path: Path) -> None:
         if not isinstance(content["format"], int) or content["format"] > FORMAT:

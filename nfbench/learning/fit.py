@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from nfbench.errors import BadResults, NfbenchError, Stop
 from nfbench.learning.learner import Learner, Sources
 from nfbench.measuring.lock import only_one
 from nfbench.measuring.meters import Energy
-from nfbench.measuring.outcome import Keep, Labels, Silent, Watch, begun, failure, merged, scrubbed
+from nfbench.measuring.outcome import Keep, Labels, Turn, Watch, begun, failure, merged, scrubbed
 from nfbench.records import Accuracy, Reading, Result, Sampling, Status, reading
 from nfbench.units import first_few
 
@@ -93,6 +94,7 @@ class Judge:
             raise Diverged(update, f"{how} at update {update}: top-1 {units.percent(top1)} of {self.classes} classes")
 
 
+@dataclass
 class Run:
     """One training run of one seed.
 
@@ -100,22 +102,18 @@ class Run:
     files.
     """
 
-    def __init__(
-        self,
-        device: Device,
-        workload: Accuracy,
-        sampling: Sampling,
-        keep: Keep,
-        *,
-        seed: int = 0,
-        watch: Watch | None = None,
-        labels: Labels | None = None,
-        sources: Sources | None = None,
-    ) -> None:
-        self.device, self.workload, self.sampling, self.keep = device, workload, sampling, keep
-        self.world = device.world
-        self.seed, self.watch, self.labels = seed, watch or Silent(), labels or Labels()
-        self.sources = sources or Sources()
+    device: Device
+    workload: Accuracy
+    sampling: Sampling
+    keep: Keep
+    _: KW_ONLY
+    seed: int = 0
+    watch: Watch = field(default_factory=Watch)
+    labels: Labels = field(default_factory=Labels)
+    sources: Sources = field(default_factory=Sources)
+
+    def __post_init__(self) -> None:
+        self.world = self.device.world
         self.learner: Learner | None = None
         self.log: dict[str, list[float | None]] = {}
         self.totals: dict[str, float] = {}
@@ -131,7 +129,8 @@ class Run:
                 of several ranks failed; its row is kept.
             Stop, KeyboardInterrupt: raised again after what was measured has been kept as `interrupted`.
         """
-        result = begun(self.device, self.workload, self.sampling, seed=self.seed, labels=self.labels)
+        asked = Turn(workload=self.workload, sampling=self.sampling, seed=self.seed, labels=self.labels)
+        result = begun(self.device, asked)
         self.result, world, failed = result, self.world, False
         try:
             try:
@@ -187,7 +186,8 @@ class Run:
         if self.done:
             # it may have been stopped between its checkpoint and this
             self.judge.check(self.log, self.totals["updates"], last=self.done == self.workload.epochs)
-        meter = _energy(self.device)
+        card = getattr(self.device, "card", None)
+        meter = None if card is None else Energy(card)
         began, before = self.device.now(), self.totals.get("wall_time", 0.0)
         until = began + self.sampling.max_time
         for epoch in range(self.done, self.workload.epochs):
@@ -338,8 +338,3 @@ def _learner(device: Device, workload: Accuracy, seed: int, sources: Sources, wa
 
     assert isinstance(device, (Cpu, Cuda))
     return Trainer(Setup(device, workload, seed, sources, watch), watch)
-
-
-def _energy(device: Device) -> Energy | None:
-    card = getattr(device, "card", None)
-    return None if card is None else Energy(card)

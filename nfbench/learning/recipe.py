@@ -38,7 +38,8 @@ def values(workload: Accuracy, net: Net, name: RecipeName, dataset: Dataset) -> 
         UnsupportedWorkload: no such optimizer, or mixing with an odd batch.
     """
     recipe = RECIPES[name]
-    augment: Augment = _augment(dataset, recipe.augment) if workload.augment == "auto" else workload.augment
+    by_default: Augment = recipe.augment if dataset.augment == "recipe" else dataset.augment
+    augment: Augment = _or(workload.augment, by_default)
     schedule: Schedule = _or(workload.schedule, recipe.schedule)
     layers, magnitude = recipe.randaugment
     if augment == "nfnet":
@@ -48,7 +49,9 @@ def values(workload: Accuracy, net: Net, name: RecipeName, dataset: Dataset) -> 
         magnitude = of_variant or RECIPES["nfnet"].randaugment[1]
     mixed = augment == "nfnet"
     warmup = _or(workload.warmup_epochs, min(recipe.warmup_epochs, WARMUP_SHARE * workload.epochs))
-    optimizer = _optimizer(_or(workload.optimizer, recipe.optimizer))
+    optimizer = _or(workload.optimizer, recipe.optimizer)
+    what = f"timm has no optimizer called {optimizer!r}."
+    known(optimizer, [*map(str, list_optimizers())], UnsupportedWorkload, what, "--optimizer {}", "sgd")
     _check_used(workload, optimizer, schedule)
     chosen = {
         "recipe": name,
@@ -189,10 +192,6 @@ def _or(asked: Any, default: Any) -> Any:
     return default if asked == "auto" else asked
 
 
-def _augment(dataset: Dataset, by_recipe: Augment) -> Augment:
-    return by_recipe if dataset.augment == "recipe" else dataset.augment
-
-
 def _decay_epochs(epochs: int, warmup: float) -> float:
     """The interval of the published run, with what follows its warm-up compressed to what follows this one's."""
     recipe = RECIPES["efficientnet"]
@@ -214,9 +213,3 @@ def _check_used(workload: Accuracy, optimizer: str, schedule: Schedule) -> None:
                 f"--{flag} is of {of}; the run has {optimizer} and a {schedule} schedule.",
                 try_=f"--{flag} auto, or --{'schedule exponential' if 'decay' in flag else 'optimizer rmsproptf'}",
             )
-
-
-def _optimizer(name: str) -> str:
-    what = f"timm has no optimizer called {name!r}."
-    known(name, [*map(str, list_optimizers())], UnsupportedWorkload, what, "--optimizer {}", "sgd")
-    return name

@@ -14,7 +14,7 @@ from nfbench.analysis.store import new_id
 from nfbench.devices.base import Clips, Device
 from nfbench.errors import NfbenchError
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.outcome import Keep, Labels, Watch, begun, failure
+from nfbench.measuring.outcome import Keep, Labels, Turn, Watch, begun, failure
 from nfbench.measuring.window import SOURCES
 from nfbench.records import AgcCost, Reading, Result, Sampling, reading
 from nfbench.units import no_collection
@@ -121,7 +121,8 @@ class ClipCosts:
         return [after - before for before, after in zip(times[::2], times[1::2], strict=True)]
 
     def _frame(self, workload: AgcCost, turn: int) -> Result:
-        return begun(self.device, workload, self.sampling, seed=self.seed, turn=turn, labels=self.labels)
+        asked = Turn(workload=workload, sampling=self.sampling, seed=self.seed, turn=turn, labels=self.labels)
+        return begun(self.device, asked)
 
     def _left(self, began: float) -> float:
         return self.sampling.max_time - (self.device.now() - began)

@@ -9,7 +9,7 @@ import msgspec
 from nfbench.devices.base import Device
 from nfbench.errors import NfbenchError, Stop
 from nfbench.measuring.lock import only_one
-from nfbench.measuring.outcome import Keep, Labels, Silent, Watch, begun, failure
+from nfbench.measuring.outcome import Keep, Labels, Turn, Watch, begun, failure
 from nfbench.records import Dependence, Flops, Resolved, Result, Sampling
 
 
@@ -31,9 +31,9 @@ def count(
         NfbenchError: the net cannot be had or run; nothing is kept.
         Stop, KeyboardInterrupt: raised again after an `interrupted` result has been kept.
     """
-    watch = watch or Silent()
+    watch = watch or Watch()
     timed = isinstance(workload, Dependence)
-    result = begun(device, workload, Sampling(), seed=seed, labels=labels)
+    result = begun(device, Turn(workload=workload, sampling=Sampling(), seed=seed, labels=labels or Labels()))
     try:
         with only_one(device.lock_name(), watch) if timed else contextlib.nullcontext():
             watch.phase("measuring dependence" if timed else "counting")

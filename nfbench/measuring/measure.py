@@ -12,6 +12,7 @@ Of several ranks each runs all of this, the same updates at the same places; ran
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 
 import msgspec
 
@@ -20,7 +21,7 @@ from nfbench.devices.base import Device, Steps
 from nfbench.errors import NfbenchError, Stop
 from nfbench.measuring.lock import only_one
 from nfbench.measuring.meters import meters
-from nfbench.measuring.outcome import Keep, Labels, Silent, Watch, begun, failure, merged
+from nfbench.measuring.outcome import Keep, Labels, Turn, Watch, begun, failure, merged
 from nfbench.measuring.prepare import Preparation
 from nfbench.measuring.stopping import Reason, block_steps, enough
 from nfbench.measuring.window import SOURCES, Window, communication
@@ -31,23 +32,21 @@ LONG_STEP = 1.0
 """Seconds from which a step outlasts any refill of the launch queue, so that none is run for nothing."""
 
 
+@dataclass
 class Measurement:
     """One workload on one device, prepared once and timed in one or more turns."""
 
-    def __init__(
-        self,
-        device: Device,
-        workload: StepTime,
-        sampling: Sampling,
-        keep: Keep,
-        *,
-        seed: int = 0,
-        watch: Watch | None = None,
-        labels: Labels | None = None,
-    ) -> None:
-        self.device, self.workload, self.sampling = device, workload, sampling
-        self.world, self.keep, self.seed, self.watch = device.world, keep, seed, watch or Silent()
-        self.labels = labels or Labels()
+    device: Device
+    workload: StepTime
+    sampling: Sampling
+    keep: Keep
+    _: KW_ONLY
+    seed: int = 0
+    watch: Watch = field(default_factory=Watch)
+    labels: Labels = field(default_factory=Labels)
+
+    def __post_init__(self) -> None:
+        self.world = self.device.world
         self.prepared: Preparation | None = None
         self.steps: Steps | None = None
         self.window: Window | None = None
@@ -67,9 +66,15 @@ class Measurement:
         return self._kept(round, 0, self._counted)
 
     def _kept(self, round: int, turn: int, measured: Callable[[Result], Result]) -> Result:
-        result = begun(
-            self.device, self.workload, self.sampling, seed=self.seed, round=round, turn=turn, labels=self.labels
+        asked = Turn(
+            workload=self.workload,
+            sampling=self.sampling,
+            seed=self.seed,
+            round=round,
+            turn=turn,
+            labels=self.labels,
         )
+        result = begun(self.device, asked)
         self.window, world, failed = None, self.world, False
         try:
             try:
@@ -208,14 +213,7 @@ class Measurement:
 
 
 def measure(
-    device: Device,
-    workload: StepTime,
-    sampling: Sampling,
-    keep: Keep,
-    *,
-    seed: int = 0,
-    watch: Watch | None = None,
-    labels: Labels | None = None,
+    device: Device, workload: StepTime, sampling: Sampling, keep: Keep, *, seed: int = 0, watch: Watch | None = None
 ) -> Result:
     """Measure ``workload`` once and hand the result to ``keep`` before it is returned; errors as `Measurement.turn`."""
-    return Measurement(device, workload, sampling, keep, seed=seed, watch=watch, labels=labels).turn()
+    return Measurement(device, workload, sampling, keep, seed=seed, watch=watch or Watch()).turn()

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
@@ -43,18 +42,19 @@ class Labels(Record, frozen=True, kw_only=True):
     study: str | None = None
 
 
+class Turn(Record, frozen=True, kw_only=True):
+    """What a result is asked for: a workload, measured in one turn of one round."""
+
+    workload: Workload
+    sampling: Sampling
+    seed: int = 0
+    round: int = 0
+    turn: int = 0
+    labels: Labels = Labels()
+
+
 def frame(
-    machine: Machine,
-    software: Software,
-    workload: Workload,
-    sampling: Sampling,
-    *,
-    seed: int,
-    round: int,
-    turn: int,
-    labels: Labels,
-    status: Status = "error",
-    message: str | None = None,
+    machine: Machine, software: Software, asked: Turn, status: Status = "error", message: str | None = None
 ) -> Result:
     """A result that begins now and holds everything but what is measured."""
     return Result(
@@ -63,39 +63,21 @@ def frame(
         start=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         status=status,
         message=None if message is None else scrubbed(message),
-        workload=workload,
-        sampling=sampling,
+        workload=asked.workload,
+        sampling=asked.sampling,
         machine=machine,
         software=software,
-        session=labels.session,
-        study=labels.study,
-        round=round,
-        turn=turn,
-        seed=seed,
+        session=asked.labels.session,
+        study=asked.labels.study,
+        round=asked.round,
+        turn=asked.turn,
+        seed=asked.seed,
     )
 
 
-def begun(
-    device: Device,
-    workload: Workload,
-    sampling: Sampling,
-    *,
-    seed: int,
-    round: int = 0,
-    turn: int = 0,
-    labels: Labels | None = None,
-) -> Result:
+def begun(device: Device, asked: Turn) -> Result:
     """The `frame` of a result of this process's ``device``."""
-    return frame(
-        device.machine,
-        device.software(workload.model),
-        workload,
-        sampling,
-        seed=seed,
-        round=round,
-        turn=turn,
-        labels=labels or Labels(),
-    )
+    return frame(device.machine, device.software(asked.workload.model), asked)
 
 
 def failure(error: Exception, device: Device) -> tuple[Status, str]:
@@ -161,8 +143,11 @@ def merged(world: World, result: Result, of_each: Callable[[str], bool] = _of_ea
     )
 
 
-class Watch(Protocol):
-    """Told what runs. Nothing it does may reach into a timed block."""
+class Watch:
+    """Told what runs; this one looks away. Nothing it does may reach into a timed block."""
+
+    def about(self, subject: str) -> None:
+        """What the next calls are about: a model, a place in a study."""
 
     def phase(self, what: str) -> None:
         """What runs now, in words."""
@@ -178,31 +163,10 @@ class Watch(Protocol):
 
     def waits(self, text: str) -> None:
         """Nothing goes on, for the reason given, until anything else is told."""
-
-    def failed(self, error: Exception, result: Result) -> None:
-        """The workload failed; ``result`` is the row that will say so."""
-
-
-class Silent:
-    """Looks away."""
-
-    def phase(self, what: str) -> None:
-        return None
-
-    def progress(self, steps: int, estimate: Estimate, left: float) -> None:
-        return None
-
-    def going(self, text: str) -> None:
-        return None
-
-    def note(self, text: str) -> None:
-        return None
-
-    def waits(self, text: str) -> None:
         self.note(text)
 
     def failed(self, error: Exception, result: Result) -> None:
-        return None
+        """The workload failed; ``result`` is the row that will say so."""
 
 
 def typed(words: Iterable[str]) -> str:

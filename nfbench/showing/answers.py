@@ -70,8 +70,8 @@ def texts(results: Sequence[Result]) -> dict[str, str]:
     for format in formats:
         made |= {f"{name}.{format}": text for name, text in views.texts(found.kinds, format).items()}
         if several(found, "batch"):
-            frame = sweeps.batch_sweep(found.steps, found.trained)
-            made[f"batch-sweep.{format}"] = show_sweeps.batch_sweep(frame, format)
+            batches = sweeps.batch_sweep(found.steps, found.trained)
+            made[f"batch-sweep.{format}"] = show_sweeps.batch_sweep(batches, format)
         if several(found, "agc", steps=False):
             made[f"agc-sweep.{format}"] = show_sweeps.agc_sweep(sweeps.agc_sweep(found.trained), format)
         judged = [r for r in found.results if r.study == CLAIMS]
@@ -137,10 +137,13 @@ def swept(found: Study, seen: Shown) -> list[str]:
 
 def several(seen: Shown, name: str, steps: bool = True) -> bool:
     """Whether one net was measured at several values of a setting."""
-    values: dict[str, set[object]] = {}
-    for row in [*(seen.steps if steps else ()), *seen.trained]:
-        values.setdefault(row["model"], set()).add(row.get(name))
-    return any(len(found) > 1 for found in values.values())
+    return _most_values([*(seen.steps if steps else ()), *seen.trained], name) > 1
+
+
+def _most_values(rows: Sequence[Row], name: str) -> int:
+    """The most values of a setting that a net has."""
+    models = units.grouped(rows, lambda row: str(row["model"]))
+    return max((len({row.get(name) for row in alike}) for alike in models.values()), default=0)
 
 
 _NAME = 60
@@ -196,28 +199,18 @@ def _loops(net: str, rows: Sequence[Row]) -> list[str]:
 def over_batches(seen: Shown) -> list[str]:
     """The top-1 of each net at its smallest and at its largest batch, and whether they are told apart: a line a machine
     and data set."""
-    found: list[str] = []
-    if any(len(limits) > _FEW for limits in _limits(seen).values()):
+    if _most_values(seen.trained, "agc") > _FEW:
         # that is a sweep of thresholds, which has an answer of its own
-        return found
-    rows = [row for row in sweeps.records(sweeps.batch_sweep([], seen.trained)) if "batch" in row]
+        return []
+    lines: list[str] = []
+    rows = [row for row in sweeps.batch_sweep([], seen.trained) if "batch" in row]
     for machine, name in _machines(seen):
-        own = [row for row in rows if row.get("machine") == name]
-        for dataset in dict.fromkeys(str(row["dataset"]) for row in own if "dataset" in row):
-            there = [row for row in own if str(row.get("dataset")) == dataset]
-            nets = dict.fromkeys(str(row["net"]) for row in there)
-            parts = [_ends([row for row in there if row["net"] == net]) for net in nets]
-            if said := [part for part in parts if part]:
-                found.append(turn_ratios.on(machine, None, f"top-1 on {plain(dataset, 40)} of {'; '.join(said)}"))
-    return found
-
-
-def _limits(seen: Shown) -> dict[str, set[object]]:
-    """The thresholds of each model."""
-    found: dict[str, set[object]] = {}
-    for row in seen.trained:
-        found.setdefault(row["model"], set()).add(row.get("agc"))
-    return found
+        trained = [row for row in rows if row.get("machine") == name and "dataset" in row]
+        for dataset, alike in units.grouped(trained, lambda row: str(row["dataset"])).items():
+            nets = units.grouped(alike, lambda row: str(row["net"]))
+            if parts := list(filter(None, map(_ends, nets.values()))):
+                lines.append(turn_ratios.on(machine, None, f"top-1 on {plain(dataset, 40)} of {'; '.join(parts)}"))
+    return lines
 
 
 def _ends(rows: Sequence[Row]) -> str:
@@ -270,11 +263,11 @@ def answer(seen: Shown, claims: str = "") -> str:
     if claims:
         return claims
     rows = {"step time": seen.steps, "training result": seen.trained, "clip": seen.clips, "count": seen.counted}
-    counts = [f"{len(of)} {what}{'s'[: len(of) != 1]}" for what, of in rows.items() if of]
+    counts = [units.plural(len(of), what) for what, of in rows.items() if of]
     if noisy := sum("noisy" in row for row in seen.steps):
         counts[0] += f" ({noisy} noisy)"
     nets = len({r.workload.model for r in seen.results})
-    text = f"{' and '.join(counts) or 'nothing'} of {nets} net{'s'[: nets != 1]}, and no ratio measured in turns"
+    text = f"{' and '.join(counts) or 'nothing'} of {units.plural(nets, 'net')}, and no ratio measured in turns"
     return turn_ratios.on(machine, None, text)
 
 

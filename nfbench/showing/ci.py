@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from nfbench.analysis.gate import SLOWER, Row
 from nfbench.errors import BadResults
 from nfbench.showing import verdicts
+from nfbench.units import printable
 
 
 def summarize(markdown: str) -> str | None:
@@ -85,9 +86,9 @@ def write(path: Path, study: str, rows: Sequence[Row], inconclusive: Literal["fa
     )
     for row, code in zip(rows, codes, strict=True):
         case = ElementTree.SubElement(
-            suite, "testcase", classname=f"nfbench.{study}", name=_clean(verdicts.label(row, rows))
+            suite, "testcase", classname=f"nfbench.{study}", name=printable(verdicts.label(row, rows))
         )
-        text = _clean(f"{row.verdict}: {verdicts.said(row)}")
+        text = printable(f"{row.verdict}: {verdicts.said(row)}")
         if code:
             kind = "failure" if code == SLOWER else "error"
             ElementTree.SubElement(case, kind, type=row.verdict, message=text)
@@ -101,8 +102,3 @@ def write(path: Path, study: str, rows: Sequence[Row], inconclusive: Literal["fa
         raise BadResults(
             f"{path} cannot be written: {error.strerror}.", try_="--junit with a file that you may write"
         ) from error
-
-
-def _clean(text: str) -> str:
-    """``text`` without what XML cannot hold."""
-    return "".join(c if c.isprintable() else " " for c in text)

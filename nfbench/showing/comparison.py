@@ -133,7 +133,7 @@ def findings(ratio: Ratio, within: float) -> list[Finding]:
         text = f"{names}: {ratio.rounds} rounds gave {width}, wanted were ± {units.percent(within, 2)}."
         found.append(Finding("wide_ratio", text, f"Take --rounds {2 * ratio.rounds}, or a quieter machine."))
     if ratio.voided:
-        text = f"{names}: {ratio.voided} turn{'s'[: ratio.voided != 1]} left out, the GPU was slowed down."
+        text = f"{names}: {units.plural(ratio.voided, 'turn')} left out, the GPU was slowed down."
         found.append(Finding("void_turns", text, "Cool it or lock its clocks, and compare again."))
     return found
 

@@ -21,15 +21,11 @@ def _times(value: float | None) -> str:
     return units.ABSENT if value is None else f"{units.significant(value, 3)} ×"
 
 
-def _call(row: tables.Row) -> str:
-    return units.seconds_interval(*with_ends(row, "time"))
-
-
 CLIPS: tuple[Column, ...] = (
     Column("model", "model", right=False),
     Column("clipped", "over the limit", units.percent),
     Column("impl", "clip by", right=False),
-    Column("time", "a call", cell=_call),
+    Column("time", "a call", cell=lambda row: units.seconds_interval(*with_ends(row, "time"))),
     Column("speedup", "timm's takes", _times),
     Column("launches", "launches", count, spare=3),
     Column("operators", "operators", count, spare=5),
@@ -68,10 +64,8 @@ def laid(rows: Sequence[Row], steps: Sequence[Row]) -> list[Laid]:
 
 def legend(rows: Sequence[Row]) -> list[str]:
     """What the columns mean that need saying, with the measured bandwidth."""
-    rates: dict[str, list[float]] = {}
-    for row in rows:
-        if "copy_bandwidth" in row:
-            rates.setdefault(row["machine"], []).append(row["copy_bandwidth"])
+    copied = units.grouped((row for row in rows if "copy_bandwidth" in row), lambda row: str(row["machine"]))
+    rates = {machine: [row["copy_bandwidth"] for row in alike] for machine, alike in copied.items()}
     lines = (
         ["± is half of the 95 % interval over turns, within this run; a ratio of one process has none."] if rows else []
     )

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TextIO
 
-from nfbench.showing.tables import printable
+from nfbench.units import printable
 
 
 def linked(path: Path, stream: TextIO) -> str:

@@ -14,15 +14,17 @@ from nfbench import units
 from nfbench.analysis import findings, metrics, training_metrics
 from nfbench.analysis.sessions import failed
 from nfbench.analysis.stats import Estimate
+from nfbench.measuring.outcome import Watch
 from nfbench.records import Accuracy, Result, StepTime
-from nfbench.showing.tables import printable
+from nfbench.studies import run
 from nfbench.studies.entries import Task
+from nfbench.units import printable
 
 PLAIN_EVERY = 5.0
 
 
-class Live:
-    """Implements `nfbench.measuring.outcome.Watch`. Enter it around everything that is measured.
+class Live(Watch):
+    """A live line. Enter it around everything that is measured.
 
     Where there is no terminal, a ``brief`` one prints a line a subject, and progress only of what takes long.
     """
@@ -48,7 +50,6 @@ class Live:
             self.line.stop()
 
     def about(self, subject: str) -> None:
-        """What the next calls are about: a model, a place in a study."""
         # of many short turns a log needs a line each
         if self.brief and not self.line and not self.quiet and subject not in ("", self.subject):
             print(subject, file=sys.stderr, flush=True)
@@ -60,7 +61,7 @@ class Live:
 
     def progress(self, steps: int, estimate: Estimate, left: float) -> None:
         time = units.seconds_interval(*estimate)
-        self._show(f"{steps} step{'s'[: steps != 1]}, {time}, at most {units.seconds(max(left, 0), 2)} left")
+        self._show(f"{units.plural(steps, 'step')}, {time}, at most {units.seconds(max(left, 0), 2)} left")
 
     def going(self, text: str) -> None:
         self._show(text)
@@ -70,9 +71,6 @@ class Live:
             self.console.print(text, markup=False, highlight=False)
         else:
             print(text, file=sys.stderr, flush=True)
-
-    def waits(self, text: str) -> None:
-        self.note(text)
 
     def failed(self, error: Exception, result: Result) -> None:
         handle, path = tempfile.mkstemp(prefix="nfbench-failed-", suffix=".txt")
@@ -97,8 +95,8 @@ SIGNS = {"before": "▒", "done": "█", "failed": "x", "diverged": "D", "runs":
 MOST_NETS = 12
 
 
-class Board(Live):
-    """Implements `nfbench.studies.run.Board`."""
+class Board(Live, run.Board):
+    """A live line over the grid of a study."""
 
     def __init__(self, quiet: bool = False) -> None:
         super().__init__(quiet)

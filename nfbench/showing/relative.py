@@ -11,7 +11,7 @@ from nfbench import units
 from nfbench.analysis import sweeps
 from nfbench.analysis.query import grouped
 from nfbench.analysis.relative import KEYS
-from nfbench.analysis.rows import Row
+from nfbench.analysis.rows import WORDS, Row
 from nfbench.catalog.published import PAPER
 from nfbench.showing import accuracy, comparison, results, tables
 from nfbench.showing.tables import Column, Format, Laid, plain, telling, with_ends
@@ -25,14 +25,7 @@ _EXPECTED = ("norm ", "agc λ ", "clip by ")
 _WORKLOAD = ("batch ", "px ")
 """Settings that make a step another one: what differs in them is no speed of a net."""
 UNEQUAL = "≠"
-_NAMED = {
-    "dataset": "{}",
-    "batch": "batch {}",
-    **sweeps.TEXT,
-    "micro_batch": "passes of {}",
-    "lr": "lr {}",
-    "software": "{}",
-}
+_NAMED = ("dataset", "batch", *sweeps.TOLD, "micro_batch", "lr", "software")
 """What is said of a net beside its name where nothing before it tells its rows apart."""
 
 
@@ -175,20 +168,16 @@ def _laid(rows: Sequence[Row], columns: Sequence[Column]) -> Laid:
 def _names(rows: Sequence[Row]) -> list[str]:
     """The model of each, with as many of its settings as tell the rows of that model apart."""
     telling_of = {alike[0]["model"]: _telling_settings(alike) for alike in grouped(rows, ["model"])}
-    return [
-        ", ".join(
-            shorten(text)
-            for text in (
-                str(row["model"]),
-                *(
-                    _NAMED[key].format(str(row[key]).partition(",")[0])
-                    for key in telling_of[row["model"]]
-                    if key in row
-                ),
-            )
-        )
-        for row in rows
-    ]
+    names = []
+    for row in rows:
+        parts = [_in_words(key, row[key]) for key in telling_of[row["model"]] if key in row]
+        names.append(", ".join(map(shorten, [str(row["model"]), *parts])))
+    return names
+
+
+def _in_words(key: str, value: object) -> str:
+    # of the software nfbench's version alone
+    return WORDS[key].replace("{:g}", "{}").format(str(value).partition(",")[0])
 
 
 def _telling_settings(rows: Sequence[Row]) -> list[str]:

@@ -38,7 +38,6 @@ from nfbench.errors import BadResults, BadStudy
 from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result
 from nfbench.showing import accuracy, answers, comparison, cost_tables, results, views
 from nfbench.showing import claims as show_claims
-from nfbench.showing import cost_tables as show_clips
 from nfbench.showing import sweeps as show_sweeps
 from nfbench.showing.answers import CLAIMS
 from nfbench.showing.figures import driver
@@ -51,10 +50,9 @@ from nfbench.showing.study import Shown, shown
 from nfbench.showing.study import write as write_texts
 from nfbench.showing.tables import Laid
 from nfbench.studies import study
-from nfbench.units import ABSENT, slug
+from nfbench.units import ABSENT, grouped, plural, slug
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 PAGE = "README.md"
@@ -164,9 +162,7 @@ def build(paths: Sequence[Path], everything: bool = False, noisy: bool = False) 
         BadResults: a path is missing, a newer nfbench wrote a line, or there is not one sound line.
     """
     listed = files(paths)
-    folders: dict[Path, list[Path]] = {}
-    for path in listed.paths:
-        folders.setdefault(path.parent, []).append(path)
+    folders = grouped(listed.paths, lambda path: path.parent)
     loaded: dict[Path, Loaded] = {}
     for folder, names in folders.items():
         try:
@@ -186,15 +182,14 @@ def build(paths: Sequence[Path], everything: bool = False, noisy: bool = False) 
         for folder, one in loaded.items()
         for group in _groups(folder, folders[folder], [r for r in one.results if id(r) in wanted])
     ]
-    devices: dict[str, list[Group]] = {}
-    for group in sorted(groups, key=lambda group: (not group.name.startswith(CLAIMS), group.name)):
-        devices.setdefault(group.device, []).append(group)
+    groups.sort(key=lambda group: (not group.name.startswith(CLAIMS), group.name))
+    devices = grouped(groups, lambda group: group.device)
     anchors = {"content"}
     parts = [_part(device, within, everything, noisy, anchors) for device, within in devices.items()]
     title = parts[0].title if len(parts) == 1 else f"Training steps and accuracy on {len(parts)} devices"
     notes = [listed.note] if listed.note else []
     if fake := len(single) - len(real):
-        notes.append(f"{fake} result{'s'[: fake != 1]} of the fake device set aside.")
+        notes.append(f"{plural(fake, 'result')} of the fake device set aside.")
     if broken := [line for one in loaded.values() for line in one.broken]:
         n, where = len(broken), f"{broken[0].path.name}, line {broken[0].line}: {broken[0].why}"
         notes.append(f"Skipped {n} line{'s that hold' if n != 1 else ' that holds'} no result: {where}")
@@ -207,10 +202,12 @@ def _groups(folder: Path, names: list[Path], measured: Sequence[Result]) -> list
     """The results of one folder by device and by what the folder is named after, or else by what asked for each."""
     name = folder.resolve().name
     named = _asked(name) is not None
-    apart: dict[tuple[str, str], list[Result]] = {}
-    for r in measured:
+
+    def place(r: Result) -> tuple[str, str]:
         device = clean(", ".join(filter(None, [r.machine.name, r.machine.mig_profile])), 120)
-        apart.setdefault((device, name if named else _asked_by(r)), []).append(r)
+        return device, name if named else _asked_by(r)
+
+    apart = grouped(measured, place)
     alone = folder if len({what for _, what in apart}) == 1 else None
     return [
         Group(device, what, *(_asked(what) or (clean(what, 120), "", ())), some, names, alone)
@@ -283,24 +280,29 @@ def _study(
         _anchor(group.title, anchors),
         [summary for summary, _ in judged] if of_claims else _sentences(group.name, seen, batches, thresholds),
         _tables(seen, batches, thresholds),
-        [*show_clips.legend(seen.clips), *accuracy.legend(seen.trained), *([cost_tables.CHANGES] if dependent else [])],
+        [
+            *cost_tables.legend(seen.clips),
+            *accuracy.legend(seen.trained),
+            *([cost_tables.CHANGES] if dependent else []),
+        ],
         [picture for picture in pictures if not picture.same(top)],
         [*results.findings([*seen.steps, *seen.trained]), *dict.fromkeys(doubts)],
         [line for line in (*seen.aside, aside(group.results, seen.results), *undrawn) if line],
     )
 
 
-def _sentences(name: str, seen: Shown, batches: pd.DataFrame | None, thresholds: pd.DataFrame | None) -> list[str]:
+def _sentences(name: str, seen: Shown, batches: Sequence[Row] | None, thresholds: Sequence[Row] | None) -> list[str]:
     lines = answers.sentences(name, seen)
     if batches is not None:
         # the best of one net over batches is also that over thresholds
-        repeated = thresholds is not None and batches["model"].nunique() == 1
-        lines += show_sweeps.batch_answer(batches.drop(columns="top1") if repeated else batches).split("\n")
+        repeated = thresholds is not None and len({row["model"] for row in batches}) == 1
+        timed = [{key: value for key, value in row.items() if key != "top1"} for row in batches]
+        lines += show_sweeps.batch_answer(timed if repeated else batches).split("\n")
     lines += show_sweeps.agc_answer(thresholds).split("\n") if thresholds is not None else []
     return [line for line in lines if line]
 
 
-def _tables(seen: Shown, batches: pd.DataFrame | None, thresholds: pd.DataFrame | None) -> list[Laid]:
+def _tables(seen: Shown, batches: Sequence[Row] | None, thresholds: Sequence[Row] | None) -> list[Laid]:
     """The tables that are kept beside results, with the same columns; what two of them hold stands in one."""
     made = [
         table._replace(title=table.title or _TITLES.get(name, name))
@@ -309,7 +311,7 @@ def _tables(seen: Shown, batches: pd.DataFrame | None, thresholds: pd.DataFrame 
     ]
     by_threshold = show_sweeps.agc_grids(thresholds) if thresholds is not None else []
     # at one batch the table of training says the same
-    by_threshold = [grid for grid in by_threshold if len(grid.frame.columns) > 1]
+    by_threshold = [grid for grid in by_threshold if len(grid.across) > 1]
     by_batch = show_sweeps.batch_grids(batches) if batches is not None else []
     by_batch = [grid for grid in by_batch if grid.value != "top1" or not by_threshold]
     return [*made, *(show_sweeps.laid(grid) for grid in (*by_batch, *by_threshold))]
@@ -339,8 +341,8 @@ def _made(group: Group) -> str:
     machines = map(about, dict.fromkeys(r.machine for r in group.results))
     latest = max(group.results, key=lambda r: r.start)
     older = len({software_name(r.software) for r in group.results}) - 1
-    others = f" and {older} other software{'s'[: older != 1]}" if older else ""
-    number = f"{len(group.results)} result{'s'[: len(group.results) != 1]}"
+    others = f" and {plural(older, 'other software')}" if older else ""
+    number = plural(len(group.results), "result")
     return f"{'. '.join(machines)}. {number}, {software_name(latest.software)}{others}, last {latest.start[:10]}."
 
 
@@ -351,7 +353,7 @@ def _commands(group: Group) -> tuple[list[str], str]:
         return [], "The command is not recorded."
     more = [f"# and {len(lines) - _MOST_COMMANDS} more"] if len(lines) > _MOST_COMMANDS else []
     n = sum(r.command is None for r in group.results)
-    unknown = f"The command of {n} result{'s'[: n != 1]} is not recorded." if n else ""
+    unknown = f"The command of {plural(n, 'result')} is not recorded." if n else ""
     return [*lines[:_MOST_COMMANDS], *more], unknown
 
 
@@ -422,18 +424,15 @@ def _draw(
         for kind, _, figure, name in driver.named(held, made):
             numbers[kind] += 1
             if numbers[kind] <= _most(kind):
-                pictures.append(Picture(kind, name, _caption(kind), figure, made[kind].drawn))
+                words = KINDS[kind].shows
+                caption = f"{words[:1].upper()}{words[1:]}."
+                pictures.append(Picture(kind, name, caption, figure, made[kind].drawn))
     return made, pictures, numbers
 
 
 def _most(kind: str) -> int:
     """The figures of a kind that have room in a study: fewer where there is one for each run."""
     return 2 if KINDS[kind].reads in ("timed", "seeds") else 4
-
-
-def _caption(kind: str) -> str:
-    words = KINDS[kind].shows
-    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _svg(figure: Figure) -> str:

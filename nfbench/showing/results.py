@@ -16,15 +16,15 @@ from nfbench.showing.tables import (
     Laid,
     Line,
     Row,
+    about_each,
     plain,
-    printable,
     raw,
     render,
     telling,
     upright,
     with_ends,
 )
-from nfbench.units import shorten
+from nfbench.units import printable, shorten
 
 
 def count(value: Any) -> str:
@@ -150,11 +150,7 @@ def laid(rows: Sequence[Row]) -> Laid:
 
 def findings(rows: Sequence[Row]) -> list[str]:
     """Every finding once, with the models that it is about."""
-    about: dict[str, list[str]] = {}
-    for row in rows:
-        for finding in row.get("findings", ()):
-            about.setdefault(printable(str(finding)), []).append(shorten(row["model"]))
-    return [f"{', '.join(dict.fromkeys(models))}: {text}" for text, models in about.items()]
+    return about_each((printable(str(f)), shorten(row["model"])) for row in rows for f in row.get("findings", ()))
 
 
 def accumulates(row: Row) -> bool:

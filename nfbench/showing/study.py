@@ -17,6 +17,7 @@ from nfbench.analysis.turn_ratios import Ratio
 from nfbench.errors import BadResults
 from nfbench.records import Result, StepTime, key
 from nfbench.showing import views
+from nfbench.units import grouped
 
 
 class Shown(NamedTuple):
@@ -72,12 +73,10 @@ def ratios(results: Sequence[Result], everything: bool = True) -> list[Ratio]:
     Those of the newest software of each pair and machine, unless ``everything``. The fake device's only where there is
     no other.
     """
-    sessions: dict[str, list[Result]] = {}
-    for r in [r for r in results if r.machine.device != "fake"] or results:
-        if r.session is not None and isinstance(r.workload, StepTime):
-            sessions.setdefault(r.session, []).append(r)
+    real = [r for r in results if r.machine.device != "fake"] or results
+    steps = [r for r in real if r.session is not None and isinstance(r.workload, StepTime)]
     pairs: dict[tuple[object, ...], list[Result]] = {}
-    for group in sessions.values():
+    for group in grouped(steps, lambda r: r.session).values():
         order = sorted(group, key=lambda r: (r.round, r.turn, r.start))
         sides = list(dict.fromkeys(key(r.workload) for r in order))
         if len(sides) == 2:

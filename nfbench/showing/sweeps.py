@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from nfbench import units
 from nfbench.analysis import sweeps
+from nfbench.analysis.query import grouped
 from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.catalog.datasets import DATASETS
-from nfbench.showing.tables import Column, Format, Laid, keyed, printable, render
-
-if TYPE_CHECKING:
-    import pandas as pd
+from nfbench.showing.tables import Column, Format, Laid, keyed, render
 
 _BATCHES = {
     "throughput": "images/s",
@@ -29,76 +27,81 @@ _LONGEST = 60
 
 
 class Grid(NamedTuple):
-    """A wide table of texts (`analysis.sweeps.grid`) of ``value``, and the raw values behind its cells."""
+    """A wide table of ``value``, ``down`` what ``side`` names and ``across`` the batch: texts and the values behind."""
 
     title: str
-    frame: pd.DataFrame
-    raw: Sequence[Sequence[float | None]]
     value: str
+    side: str
+    down: list[Any]
+    across: list[Any]
+    texts: list[list[str]]
+    raw: list[list[float | None]]
 
 
-def batch_grids(frame: pd.DataFrame) -> list[Grid]:
+def batch_grids(rows: Sequence[Row]) -> list[Grid]:
     """The wide tables of a `batch_sweep`: net down, batch across; one for each quantity, machine and data set."""
-    found = []
-    for where, part in _parts(frame, "machine"):
-        timed = part[part["status"].notna()]
-        rows = sweeps.records(timed)
-        accumulates = any(row.get("accumulation_steps", 1) > 1 for row in rows)
+    grids = []
+    for where, part in _parts(rows, "machine"):
+        timed = [row for row in part if "status" in row]
+        accumulates = any(row.get("accumulation_steps", 1) > 1 for row in timed)
         for value, title in _BATCHES.items():
-            needed = accumulates if value == "passes" else any(value in row for row in rows)
+            needed = accumulates if value == "passes" else any(value in row for row in timed)
             # failures alone are a result too
-            if needed or (rows and value == "throughput"):
-                found.append(_grid(f"{where}{_memory(title, rows)}, by batch", timed, value))
-    for where, part in _parts(frame[frame["trained_status"].notna()], "machine", "dataset"):
-        found.append(_grid(f"{where}top-1, by batch", part, "top1"))
-    return found
+            if needed or (timed and value == "throughput"):
+                grids.append(_grid(f"{where}{_memory(title, timed)}, by batch", timed, value))
+    for where, part in _parts([row for row in rows if "trained_status" in row], "machine", "dataset"):
+        grids.append(_grid(f"{where}top-1, by batch", part, "top1"))
+    return grids
 
 
-def agc_grids(frame: pd.DataFrame) -> list[Grid]:
+def agc_grids(rows: Sequence[Row]) -> list[Grid]:
     """The wide tables of an `agc_sweep`: λ down, batch across, top-1 in the cells, one a net, data set and machine."""
-    several = frame["machine"].nunique() > 1
-    found = []
-    for (machine, dataset, net), part in _groups(frame, "machine", "dataset", "net"):
-        title = f"{_cut(net)} on {_cut(dataset, 40)}: top-1, λ by batch"
-        title = f"{_cut(machine)}, {title}" if several else title
-        found.append(_grid(title, part, "top1", "agc"))
-    return found
+    return [_grid(f"{where}: top-1, λ by batch", part, "top1", "agc") for where, part in _nets_and_data(rows)]
 
 
-def _grid(title: str, frame: pd.DataFrame, value: str, index: str = "net") -> Grid:
-    values: dict[tuple[Any, Any], float] = {}
-    for row in sweeps.records(frame):
-        # of several that share a cell the first stands for all
-        if isinstance(row.get(value), float | int):
-            values.setdefault((row.get(index), row.get("batch")), row[value])
-    texts = sweeps.grid(frame, value, index, "batch")
-    return Grid(title, texts, [[values.get((i, c)) for c in texts.columns] for i in texts.index], value)
+def _grid(title: str, rows: Sequence[Row], value: str, side: str = "net") -> Grid:
+    """The table of a key of `sweeps.CELLS`, λ with ``none`` last. Where several rows share a cell, all stand in it."""
+    cells = units.grouped(rows, lambda row: (row.get(side), row.get("batch")))
+    down, across = (
+        sorted(dict.fromkeys(row.get(key) for row in rows), key=sweeps.places(key)) for key in (side, "batch")
+    )
+    # what lacks this quantity in one row may have it in another
+    shown = {
+        place: [text for text in map(sweeps.CELLS[value], alike) if text != units.ABSENT]
+        for place, alike in cells.items()
+    }
+    # of several that share a cell the first stands for all
+    raw = {
+        place: next((v for row in alike if isinstance(v := row.get(value), float | int)), None)
+        for place, alike in cells.items()
+    }
+    texts = [[" / ".join(shown.get((i, c)) or [units.ABSENT]) for c in across] for i in down]
+    return Grid(title, value, side, down, across, texts, [[raw.get((i, c)) for c in across] for i in down])
 
 
-def batch_sweep(frame: pd.DataFrame, format: Format) -> str:
+def batch_sweep(rows: Sequence[Row], format: Format) -> str:
     """A `batch_sweep` as text."""
     if format in ("csv", "json"):
-        return _raw(frame, format)
-    return _text(batch_answer(frame), batch_grids(frame), format)
+        return render(keyed(sweeps.BATCHES), rows, format)
+    return _text(batch_answer(rows), batch_grids(rows), format)
 
 
-def agc_sweep(frame: pd.DataFrame, format: Format) -> str:
+def agc_sweep(rows: Sequence[Row], format: Format) -> str:
     """An `agc_sweep` as text."""
     if format in ("csv", "json"):
-        return _raw(frame, format)
-    return _text(agc_answer(frame), agc_grids(frame), format)
+        return render(keyed(sweeps.CLIPS), rows, format)
+    return _text(agc_answer(rows), agc_grids(rows), format)
 
 
-def batch_answer(frame: pd.DataFrame) -> str:
+def batch_answer(rows: Sequence[Row]) -> str:
     """The largest batch that each net takes in one pass where a larger one was tried, what does not fit, and the
     quickest and most accurate net where their intervals are clear of the next; a line a machine. No noisy step is in
     it, and none is the quickest without an interval over rounds."""
     found = []
-    for where, part in _parts(frame, "machine"):
-        rows = sweeps.records(part)
-        timed = [row for row in rows if "throughput" in row]
+    for where, part in _parts(rows, "machine"):
+        timed = [row for row in part if "throughput" in row]
         whole = [row for row in timed if row.get("accumulation_steps") == 1]
-        failed = [row for row in rows if "out_of_memory" in str(row.get("status"))]
+        failed = [row for row in part if "out_of_memory" in str(row.get("status"))]
         least = {row["net"]: row["batch"] for row in sorted(failed, key=lambda row: -row["batch"])}
         over: dict[str, int] = {}
         for row in [*failed, *(row for row in timed if row.get("accumulation_steps", 1) > 1)]:
@@ -108,17 +111,17 @@ def batch_answer(frame: pd.DataFrame) -> str:
         largest = {net: batch for net, batch in largest.items() if over.get(net, 0) > batch}
         parts = []
         if largest:
-            each = ", ".join(f"{_aside(net)} {largest[net]}" for net in _nets(rows) if net in largest)
+            each = ", ".join(f"{_aside(net)} {largest[net]}" for net in _nets(part) if net in largest)
             parts.append(f"largest batch of one pass: {each}")
         if least:
-            each = ", ".join(f"{_aside(net)} at {least[net]}" for net in _nets(rows) if net in least)
+            each = ", ".join(f"{_aside(net)} at {least[net]}" for net in _nets(part) if net in least)
             parts.append(f"out of memory: {each}")
         if quiet := [_over_rounds(row) for row in timed if "noisy" not in row]:
             best, word = _best(quiet, "throughput", "quickest", f"under {LEAST_ROUNDS} rounds")
             rate = units.number(best["throughput"])
             parts.append(f"{word}: {_cut(best['net'])}, {rate} images/s at batch {best['batch']}")
-        for dataset in dict.fromkeys(row["dataset"] for row in rows if "top1" in row):
-            there = [r for r in rows if r.get("dataset") == dataset and "top1" in r]
+        for dataset in dict.fromkeys(row["dataset"] for row in part if "top1" in row):
+            there = [r for r in part if r.get("dataset") == dataset and "top1" in r]
             best, word = _best(there, "top1", "most accurate", "one seed")
             if not _near_chance(best):
                 named = f"{_cut(best['net'])}, {sweeps.top1(best)} at batch {best['batch']}"
@@ -128,27 +131,24 @@ def batch_answer(frame: pd.DataFrame) -> str:
     return "\n".join(found)
 
 
-def agc_answer(frame: pd.DataFrame) -> str:
+def agc_answer(rows: Sequence[Row]) -> str:
     """How many runs diverge without the clip and with it, and the highest top-1, with λ and batch; a line a net."""
     found = []
-    several = frame["machine"].nunique() > 1
-    for (machine, dataset, net), part in _groups(frame, "machine", "dataset", "net"):
-        rows = sweeps.records(part)
-        without = [row for row in rows if row.get("agc") == "none"]
-        clipped = [row for row in rows if isinstance(row.get("agc"), float | int)]
+    for where, part in _nets_and_data(rows):
+        without = [row for row in part if row.get("agc") == "none"]
+        clipped = [row for row in part if isinstance(row.get("agc"), float | int)]
         parts = [
             f"{words} {sum(row.get('diverged', 0) for row in some)} of {sum(row['runs'] for row in some)} runs diverge"
             for words, some in (("without the clip", without), ("with it", clipped))
             if some
         ]
-        done = [row for row in rows if "top1" in row]
+        done = [row for row in part if "top1" in row]
         if done:
             best, word = _best(done, "top1", "best", "one seed", alike=("agc", "batch"))
             clip = "without the clip" if best.get("agc") == "none" else f"at λ {best.get('agc', units.ABSENT)}"
             if not _near_chance(best):
                 parts.append(f"{word} {sweeps.top1(best)} {clip}, batch {best['batch']}")
-        where = f"{_cut(machine)}, " if several else ""
-        found.append(_sentence(f"{where}{_cut(net)} on {_cut(dataset, 40)}: ", parts))
+        found.append(_sentence(f"{where}: ", parts))
     return "\n".join(found)
 
 
@@ -183,31 +183,26 @@ def _near_chance(row: Row) -> bool:
     return bool(row["top1"] < 1.5 / classes)
 
 
-def _raw(frame: pd.DataFrame, format: Format) -> str:
-    return render(keyed(frame.columns), sweeps.records(frame), format)
-
-
 def _text(answer: str, grids: Sequence[Grid], format: Format) -> str:
     tables = [laid(grid, format).text(format) for grid in grids]
     return "\n".join([*([f"{_lines(answer)}\n"] if answer else []), *tables])
 
 
 def _lines(text: str) -> str:
-    return "\n".join(map(printable, text.split("\n")))
+    return "\n".join(map(units.printable, text.split("\n")))
 
 
 def laid(grid: Grid, format: Format = "md") -> Laid:
     """A wide table. The places of its columns are their keys, since two nets may have one name once it is cut."""
-    across, down = grid.frame.columns, grid.frame.index
     # a terminal has no room to say it in each
-    batch = "batch " if format == "md" and across.name == "batch" else ""
-    titles = ["λ" if down.name == "agc" else str(down.name), *(f"{batch}{_label(value)}" for value in across)]
+    batch = "batch " if format == "md" else ""
+    titles = ["λ" if grid.side == "agc" else grid.side, *(f"{batch}{_label(value)}" for value in grid.across)]
     columns = [
         Column(str(place), title, right=place > 0, cell=itemgetter(f"text {place}"))
         for place, title in enumerate(titles)
     ]
     rows = []
-    for name, texts, values in zip(down, grid.frame.to_numpy().tolist(), grid.raw, strict=True):
+    for name, texts, values in zip(grid.down, grid.texts, grid.raw, strict=True):
         row: Row = {f"text {place}": text for place, text in enumerate([_label(name), *texts])}
         rows.append(row | {str(place): value for place, value in enumerate([name, *values])})
     return Laid(columns, rows, grid.title)
@@ -219,8 +214,9 @@ def _label(value: object) -> str:
 
 def _cut(text: str, most: int = _LONGEST) -> str:
     """``text`` in one line, its middle left out where it is long."""
-    text = text if len(text) <= most else f"{text[: most * 2 // 3]}…{text[len(text) - most // 3 + 1 :]}"
-    return printable(text)
+    return units.printable(
+        text if len(text) <= most else f"{text[: most * 2 // 3]}…{text[len(text) - most // 3 + 1 :]}"
+    )
 
 
 def _aside(net: str) -> str:
@@ -244,12 +240,19 @@ def _nets(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row["net"] for row in rows))
 
 
-def _groups(frame: pd.DataFrame, *keys: str) -> list[tuple[tuple[str, ...], pd.DataFrame]]:
-    groups = frame.groupby(list(keys), sort=False, dropna=False)
-    return [(tuple(str(value) for value in where), part) for where, part in groups]
+def _parts(rows: Iterable[Row], *keys: str) -> list[tuple[str, list[Row]]]:
+    """The rows by the values of ``keys``, and what tells each part apart as the beginning of a title."""
+    rows = list(rows)
+    telling = [key for key in keys if key == "dataset" or len({row.get(key) for row in rows}) > 1]
+    return [("".join(f"{_cut(str(part[0][key]))}: " for key in telling), part) for part in grouped(rows, keys)]
 
 
-def _parts(frame: pd.DataFrame, *keys: str) -> list[tuple[str, pd.DataFrame]]:
-    """The frame by the values of ``keys``, and what tells each part apart as the beginning of a title."""
-    telling = [i for i, key in enumerate(keys) if key == "dataset" or frame[key].nunique(dropna=False) > 1]
-    return [("".join(f"{_cut(where[i])}: " for i in telling), part) for where, part in _groups(frame, *keys)]
+def _nets_and_data(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """The rows of each net, data set and machine, and what they are of: the machine only where there are several."""
+    several = len({row["machine"] for row in rows}) > 1
+    parts = []
+    for part in grouped(rows, ["machine", "dataset", "net"]):
+        machine, dataset, net = (str(part[0][key]) for key in ("machine", "dataset", "net"))
+        where = f"{_cut(machine)}, " if several else ""
+        parts.append((f"{where}{_cut(net)} on {_cut(dataset, 40)}", part))
+    return parts

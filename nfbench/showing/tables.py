@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from nfbench.units import ABSENT
+from nfbench.units import ABSENT, grouped, shorten
 
 Format = Literal["rich", "md", "csv", "json"]
 Row = Mapping[str, Any]
@@ -33,11 +33,6 @@ _FOLDED = 9
 def plain(value: Any) -> str:
     """``str``, with a dash for what is absent."""
     return ABSENT if value is None else str(value)
-
-
-def printable(text: str) -> str:
-    """``text`` without what would move a terminal's cursor or change its colours: results may come from anybody."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 @dataclass(frozen=True)
@@ -72,6 +67,12 @@ def with_ends(row: Row, key: str) -> tuple[Any, Any, Any]:
 def keyed(keys: Iterable[str]) -> tuple[Column, ...]:
     """Columns of a raw table, whose headings are their keys."""
     return tuple(Column(key, key) for key in dict.fromkeys(keys))
+
+
+def about_each(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Each text of (text, name) once, after the names that it is about."""
+    about = grouped(pairs, lambda pair: pair[0])
+    return [f"{', '.join(dict.fromkeys(name for _, name in alike))}: {text}" for text, alike in about.items()]
 
 
 class Laid(NamedTuple):
@@ -149,7 +150,7 @@ class _Lines(list[str]):
 
 def _cell(text: str) -> str:
     """``text`` as a person can read it: a name of 10^6 characters would make every line as long."""
-    return printable(text if len(text) <= _LONGEST else f"{text[: _LONGEST * 2 // 3]}…{text[-_LONGEST // 3 :]}")
+    return shorten(text, _LONGEST)
 
 
 def _markdown(columns: Sequence[Column], rows: Sequence[Row], title: str | None) -> str:

@@ -12,7 +12,7 @@ from nfbench.analysis.gate import COUNTS, Row
 from nfbench.analysis.stats import Estimate
 from nfbench.records import key
 from nfbench.showing.comparison import names
-from nfbench.showing.tables import Column, Format, plain, render
+from nfbench.showing.tables import Column, Format, about_each, keyed, plain, render
 
 _USELESS = 4.0
 """Ends of an interval that are so many times apart say nothing."""
@@ -99,35 +99,19 @@ def table(
     return render(columns, shown, format, title)
 
 
-_RAW = (
-    Column("model", "model"),
-    Column("workload", "workload"),
-    Column("verdict", "verdict"),
-    Column("exit_code", "exit code"),
-    Column("ratio", "ratio"),
-    Column("ratio_low", "ratio, low"),
-    Column("ratio_high", "ratio, high"),
-    Column("confidence", "confidence"),
-    Column("limit", "limit"),
-    Column("base_step_time", "base"),
-    Column("head_step_time", "head"),
-    Column("rounds", "rounds"),
-    Column("void_rounds", "void rounds"),
-    Column("noise", "noise"),
-    *(Column(f"{side}_{name}", f"{side}: {title}") for name, (title, _) in COUNTS.items() for side in ("base", "head")),
-    Column("accepted", "accepted"),
-    Column("why", "why"),
-    Column("findings", "findings"),
+_RAW = keyed(
+    (
+        *("model", "workload", "verdict", "exit_code", "ratio", "ratio_low", "ratio_high", "confidence", "limit"),
+        *("base_step_time", "head_step_time", "rounds", "void_rounds", "noise"),
+        *(f"{side}_{name}" for name in COUNTS for side in ("base", "head")),
+        *("accepted", "why", "findings"),
+    )
 )
 
 
 def reasons(rows: Sequence[Row]) -> list[str]:
     """Why each verdict is what it is, equal reasons once."""
-    about: dict[str, list[str]] = {}
-    for row in rows:
-        if text := why(row):
-            about.setdefault(text, []).append(label(row, rows))
-    return [f"{', '.join(models)}: {text}" for text, models in about.items()]
+    return about_each((text, label(row, rows)) for row in rows if (text := why(row)))
 
 
 def _raw(row: Row, inconclusive: Literal["fail", "pass"]) -> dict[str, Any]:
@@ -156,39 +140,32 @@ def _raw(row: Row, inconclusive: Literal["fail", "pass"]) -> dict[str, Any]:
 
 def findings(rows: Sequence[Row]) -> list[str]:
     """Every finding once, with the workloads that it is about."""
-    about: dict[str, list[str]] = {}
-    for row in rows:
-        for finding in row.findings:
-            about.setdefault(str(finding), []).append(label(row, rows))
-    return [f"{', '.join(dict.fromkeys(models))}: {text}" for text, models in about.items()]
+    return about_each((str(finding), label(row, rows)) for row in rows for finding in row.findings)
 
 
 def sentence(rows: Sequence[Row]) -> str:
     """ "3 workloads: 2 same, 1 slower." with what is worse among the counts."""
-    count = len(rows)
     words = Counter(f"{row.verdict}, as accepted" if row.accepted else row.verdict for row in rows)
     text = ", ".join(f"{number} {verdict}" for verdict, number in words.items())
     worse = sum(bool(row.worse_counts) for row in rows)
     more = f"; {worse} with more of what is counted" if worse else ""
-    return f"{count} workload{'s'[: count != 1]}: {text}{more}."
+    return f"{units.plural(len(rows), 'workload')}: {text}{more}."
 
 
 def ending(rows: Sequence[Row], inconclusive: Literal["fail", "pass"]) -> list[str]:
     """What fails, by its kind: "Slower: nfnet-f0.", "Does not run: resnet50."."""
-    kinds: dict[str, list[str]] = {}
-    for row in rows:
-        if not row.exit_code(inconclusive):
-            continue
-        if row.verdict == "failed":
-            kind = "Does not run"
-        elif row.verdict == "slower" and not row.accepted:
-            kind = "Slower"
-        elif row.worse_counts:
-            kind = f"More {', '.join(COUNTS[count.name][0] for count in row.worse_counts)}"
-        else:
-            kind = {"missing": "Missing", "incomparable": "Cannot be compared"}.get(row.verdict, "Cannot be said")
-        kinds.setdefault(kind, []).append(label(row, rows))
-    return [f"{kind}: {', '.join(models)}." for kind, models in kinds.items()]
+    kinds = units.grouped((row for row in rows if row.exit_code(inconclusive)), _kind)
+    return [f"{kind}: {', '.join(label(row, rows) for row in alike)}." for kind, alike in kinds.items()]
+
+
+def _kind(row: Row) -> str:
+    if row.verdict == "failed":
+        return "Does not run"
+    if row.verdict == "slower" and not row.accepted:
+        return "Slower"
+    if row.worse_counts:
+        return f"More {', '.join(COUNTS[count.name][0] for count in row.worse_counts)}"
+    return {"missing": "Missing", "incomparable": "Cannot be compared"}.get(row.verdict, "Cannot be said")
 
 
 def noise(rows: Sequence[Row], slower_than: float, rounds: int) -> list[str]:

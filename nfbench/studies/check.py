@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from datetime import date
 from functools import partial
 from typing import NamedTuple
@@ -16,10 +17,10 @@ from nfbench.analysis.baseline import Stored
 from nfbench.analysis.findings import Finding
 from nfbench.analysis.gate import Accept, Outcome, Row, Tally, Verdict
 from nfbench.analysis.stats import Estimate
-from nfbench.measuring.outcome import Keep, Labels
+from nfbench.measuring.outcome import Keep, Labels, Watch
 from nfbench.records import Resolved, Result, Sampling, Side, Status, StepTime
 from nfbench.studies.entries import TURN_TIME
-from nfbench.studies.processes import TOGETHER, Group, Place, Process, Seat, Unstarted, Watcher, crowded, running, start
+from nfbench.studies.processes import TOGETHER, Group, Place, Process, Seat, Unstarted, crowded, running
 from nfbench.units import plural
 
 
@@ -94,6 +95,7 @@ class Sides(NamedTuple):
     head: Place
 
 
+@dataclass
 class Check:
     """Measures cases round by round, all open ones in each, and looks after 4, 8 and 16 sound rounds of a case.
 
@@ -101,26 +103,21 @@ class Check:
     whose worker does not start makes a row new, or is an error unless ``base_may_be_new``.
     """
 
-    def __init__(
-        self,
-        cases: Sequence[Case],
-        sides: Sides,
-        *,
-        device: str,
-        seed: int,
-        labels: Labels,
-        keep: Keep,
-        watch: Watcher,
-        until: float,
-        kind: str | None = None,
-        counts: bool = False,
-        objection: Callable[[Case], str | None] = lambda case: None,
-        base_may_be_new: bool = True,
-    ) -> None:
-        self.cases, self.sides, self.device, self.seed = list(cases), sides, device, seed
-        self.labels, self.keep, self.watch, self.kind = labels, keep, watch, kind
-        self.until, self.counts, self.objection = until, counts, objection
-        self.base_may_be_new = base_may_be_new
+    cases: Sequence[Case]
+    sides: Sides
+    _: KW_ONLY
+    device: str
+    seed: int
+    labels: Labels
+    keep: Keep
+    watch: Watch
+    until: float
+    kind: str | None = None
+    counts: bool = False
+    objection: Callable[[Case], str | None] = lambda case: None
+    base_may_be_new: bool = True
+
+    def __post_init__(self) -> None:
         self.round_time: float | None = None
         self.unstarted: dict[Side | None, str] = {}
 
@@ -146,8 +143,7 @@ class Check:
     def _count(self) -> None:
         """Each case once, all in the same two processes: counts do not depend on what was counted before."""
         first = self._group(self.cases[0])
-        with running([first], self.keep) as state:
-            start([first], self.watch, self.kind, self.until)
+        with running([first], self.keep, self.watch, self.kind, self.until) as state:
             for case in self.cases:
                 state.current = self._group(case, first.processes)
                 self._time(case, state.current)
@@ -162,12 +158,9 @@ class Check:
 
     def _round(self, batch: Sequence[Case]) -> None:
         groups = [self._group(case) for case in batch]
-        with running(groups, self.keep) as state:
-            start(groups, self.watch, self.kind, self.until)
-            for case, group in zip(batch, groups, strict=True):
-                state.current = group
+        with running(groups, self.keep, self.watch, self.kind, self.until) as state:
+            for case, group in zip(batch, state.each(), strict=True):
                 self._time(case, group)
-                group.close()
 
     def _group(self, case: Case, processes: Sequence[Process] = ()) -> Group:
         seats = [Seat(case.workload, self.sides.head, "head")]

@@ -15,10 +15,10 @@ import nfbench
 from nfbench.catalog.models import find
 from nfbench.errors import NfbenchError
 from nfbench.learning.learner import Sources
-from nfbench.records import Accuracy, Flops, Machine, Result, Software
+from nfbench.records import Accuracy, Flops, Result, Software
 from nfbench.studies.entries import Task
 from nfbench.studies.processes import held_back
-from nfbench.studies.ray import Asked, Broken, Lost, Need, Node, Nodes, Report, Seen, decoded, greeted
+from nfbench.studies.ray import Asked, Broken, Lost, Need, Node, Nodes, Report, Seen, greeted, reports
 from nfbench.studies.run import Done, Session, folder_of, row_of_error, software_of
 from nfbench.studies.worker import Hello
 from nfbench.units import plural
@@ -139,7 +139,7 @@ class Distribution(Session):
         place, began = self.running.pop(ref)
         task = self.tasks[place]
         try:
-            report = decoded(self.nodes.result(ref))
+            report = reports.decode(self.nodes.result(ref))
         except Lost as lost:
             self.losses[place] = count = self.losses.get(place, 0) + 1
             if count < LOSSES:
@@ -210,14 +210,11 @@ def _share(task: Task) -> float:
     return SHARE if isinstance(task.workload, Accuracy | Flops) else 1.0
 
 
-def _alike(machine: Machine, other: Machine) -> bool:
-    return (machine.device, machine.name) == (other.device, other.name)
-
-
 def _done(earlier: Sequence[Result], hello: Hello, tasks: Sequence[Task]) -> list[list[Result] | None]:
     """What earlier sessions found of each task on a machine of the same name."""
     here = hello.machine
-    alike = [(r, msgspec.structs.replace(r, machine=here)) for r in earlier if _alike(r.machine, here)]
+    named = [r for r in earlier if (r.machine.device, r.machine.name) == (here.device, here.name)]
+    alike = [(r, msgspec.structs.replace(r, machine=here)) for r in named]
     done = Done([copy for _, copy in alike], here, hello.software)
     # shown under the machine that each was measured on
     own = {id(copy): r for r, copy in alike}

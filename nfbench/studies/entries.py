@@ -109,7 +109,13 @@ TURN_TIME = 3.0
 PATHS = ("data_dir", "checkpoint", "workers")
 _SHARED = ("batch", "micro_batch", "px", "agc", "agc_impl", "sam", "sam_fraction", "sam_scope")
 _SHARES = ("label_smoothing", "drop_rate", "drop_path", "momentum", "alpha")
-_POSITIVE = ("decay_epochs", "decay_rate", "eps")
+_POSITIVE = {
+    "test_px": "--test-px 224, or auto",
+    "lr": "--lr 0.1, or --lr auto",
+    "decay_epochs": "",
+    "decay_rate": "",
+    "eps": "",
+}
 _NOT_NEGATIVE = ("warmup_epochs", "weight_decay", "mixup", "cutmix")
 _DEFAULTS = {"within": "1%", "batch": 32, "px": 224, "min-steps": 10, "rounds": 4, "turns": 4, "max-time": 60}
 _BY_TORCHRUN = ("world_size", "broadcast_buffers")
@@ -231,8 +237,7 @@ def _accuracy(point: dict[str, Any]) -> Entry:
 
 def _flops(point: dict[str, Any]) -> Entry:
     workload = _plain(Flops, point)
-    if not isinstance(workload.px, str):
-        positive("px", workload.px)
+    positive("px", workload.px)
     return Entry("", (workload,))
 
 
@@ -240,10 +245,8 @@ def _dependence(point: dict[str, Any]) -> Entry:
     workload = _plain(Dependence, point)
     if workload.batch < 2:
         raise UnsupportedWorkload(f"--batch {workload.batch} has no rest for an image to depend on.", try_="--batch 8")
-    if workload.px != "auto":
-        positive("px", workload.px)
-    if not isinstance(workload.agc, str):
-        positive("agc", workload.agc, "--agc 0.01, or --agc none not to clip")
+    positive("px", workload.px)
+    positive("agc", workload.agc, "--agc 0.01, or --agc none not to clip")
     return Entry("", (workload,))
 
 
@@ -263,10 +266,7 @@ def _clips(point: dict[str, Any]) -> Entry:
 
 def _plain(kind: type[Any], point: dict[str, Any]) -> Any:
     _text(point, "model", '"nfnet-f0"')
-    try:
-        made = msgspec.convert(point, kind)
-    except msgspec.ValidationError as error:
-        raise NfbenchError(f"A setting has a wrong value: {error}.") from error
+    made = _record(kind, point)
     return msgspec.structs.replace(made, model=find(made.model).name)
 
 
@@ -301,11 +301,8 @@ def step_time_of(settings: Mapping[str, Any]) -> StepTime:
 def sampling_of(settings: Mapping[str, Any]) -> Sampling:
     """The `Sampling` of settings named like its fields; errors as `step_time_of`."""
     found: Sampling = _record(Sampling, settings)
-    positive("within", found.within)
-    positive("min-steps", found.min_steps)
-    positive("rounds", found.rounds)
-    positive("turns", found.turns)
-    positive("max-time", found.max_time)
+    for name in ("within", "min_steps", "rounds", "turns", "max_time"):
+        positive(_flag(name), getattr(found, name))
     if not 0 <= found.turn_time < float("inf"):
         raise UnsupportedWorkload(f"--turn-time {found.turn_time:g} is negative.", try_="--turn-time 3")
     return found
@@ -319,22 +316,23 @@ def checked_step(workload: StepTime) -> StepTime:
         UnknownModel: the model is not known.
     """
     positive("batch", workload.batch)
-    if workload.px != "train":
-        positive("px", workload.px)
-    if not isinstance(workload.agc, str):
-        positive("agc", workload.agc, "--agc 0.01, or --agc none not to clip")
+    positive("px", workload.px)
+    positive("agc", workload.agc, "--agc 0.01, or --agc none not to clip")
     _check_extras(workload)
-    micro_batch = workload.micro_batch
-    if micro_batch != "auto":
-        positive("micro-batch", micro_batch)
-        if workload.batch % micro_batch:
-            near = max(d for d in range(1, min(micro_batch, workload.batch) + 1) if workload.batch % d == 0)
-            raise UnsupportedWorkload(
-                f"--micro-batch {micro_batch} does not divide --batch {workload.batch}.",
-                why="Every pass of an update takes the same number of images.",
-                try_=f"--micro-batch {near}, or --micro-batch auto",
-            )
+    positive("micro-batch", workload.micro_batch)
+    check_passes(workload.micro_batch, workload.batch, f"--batch {workload.batch}")
     return msgspec.structs.replace(workload, model=find(workload.model).name)
+
+
+def check_passes(micro_batch: int | str, images: int, what: str) -> None:
+    """Raise `UnsupportedWorkload` where ``micro_batch`` does not divide ``images``, which are ``what`` in words."""
+    if not isinstance(micro_batch, str) and images % micro_batch:
+        near = max(d for d in range(1, min(micro_batch, images) + 1) if images % d == 0)
+        raise UnsupportedWorkload(
+            f"--micro-batch {micro_batch} does not divide {what}.",
+            why="Every pass of an update takes the same number of images.",
+            try_=f"--micro-batch {near}, or --micro-batch auto",
+        )
 
 
 def _check_extras(workload: StepTime) -> None:
@@ -357,9 +355,9 @@ def _check_extras(workload: StepTime) -> None:
         raise UnsupportedWorkload(f"--ema {workload.ema:g} is not between 0 and 1.", try_="--ema 0.99999")
 
 
-def positive(name: str, value: float, try_: str = "") -> None:
-    """Raise `UnsupportedWorkload` unless ``value``, of flag ``name``, is positive and finite."""
-    if not value > 0 or value == float("inf"):
+def positive(name: str, value: float | str, try_: str = "") -> None:
+    """Raise `UnsupportedWorkload` unless ``value``, of flag ``name``, is positive and finite, or a word."""
+    if not isinstance(value, str) and (not value > 0 or value == float("inf")):
         default = _DEFAULTS.get(name, "auto")
         raise UnsupportedWorkload(f"--{name} {value:g} is not positive.", try_=try_ or f"--{name} {default}")
 
@@ -393,10 +391,7 @@ def accuracy_of(given: Mapping[str, Any]) -> tuple[Accuracy, Sources]:
     if isinstance(weights, str) and weights not in ("none", "published"):
         asked["weights"] = f"file:{_digest(Path(weights))}"
         paths["weights"] = weights
-    try:
-        workload, sources = msgspec.convert(asked, Accuracy), msgspec.convert(paths, Sources)
-    except msgspec.ValidationError as error:
-        raise NfbenchError(f"A setting has a wrong value: {error}.") from error
+    workload, sources = _record(Accuracy, asked), _record(Sources, paths)
     if sources.workers is not None and sources.workers < 0:
         raise UnsupportedWorkload(f"--workers {sources.workers} is negative.", try_="--workers 2")
     return _checked_run(workload), sources
@@ -436,10 +431,6 @@ def _checked_run(run: Accuracy) -> Accuracy:
         raise UnsupportedWorkload(
             "--epochs 0 evaluates weights, and none are given.", try_="--weights published, or --weights FILE"
         )
-    if run.test_px != "auto":
-        positive("test-px", run.test_px, "--test-px 224, or auto")
-    if run.lr != "auto":
-        positive("lr", run.lr, "--lr 0.1, or --lr auto")
     for name in _SHARES:
         value = getattr(run, name)
         if value != "auto" and not 0 <= value < 1:
@@ -447,9 +438,8 @@ def _checked_run(run: Accuracy) -> Accuracy:
                 f"--{_flag(name)} {value:g} is not from 0 to below 1.",
                 try_=f"--{_flag(name)} {0.9 if name in ('momentum', 'alpha') else 0.1}",
             )
-    for name in _POSITIVE:
-        if (value := getattr(run, name)) != "auto":
-            positive(_flag(name), value)
+    for name, try_ in _POSITIVE.items():
+        positive(_flag(name), getattr(run, name), try_)
     for name in _NOT_NEGATIVE:
         value = getattr(run, name)
         if value != "auto" and not 0 <= value < float("inf"):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
@@ -225,13 +225,6 @@ def _tell(watch: Watch, said: Said) -> None:
         watch.progress(int(steps or 0), Estimate(value, low, high), left or 0.0)
 
 
-class Watcher(Watch, Protocol):
-    """A watch that can be told what the next calls are about."""
-
-    def about(self, subject: str) -> None:
-        """A model, a place in a study."""
-
-
 class Seat(NamedTuple):
     """A workload, where its process runs, which side of a comparison of code it is, a training run's paths, and the
     clips that take turns with it in that process."""
@@ -289,7 +282,7 @@ class Group:
         turn: int,
         sampling: Sampling,
         keep: Keep,
-        watch: Watcher,
+        watch: Watch,
         *,
         said: str = "",
         counts: bool = False,
@@ -412,12 +405,23 @@ class Running:
         self.groups, self.keep = list(groups), keep
         self.current: Group | None = None
 
+    def each(self) -> Iterator[Group]:
+        """The groups one after the other, each of which is closed when the next is asked for."""
+        for group in self.groups:
+            self.current = group
+            yield group
+            group.close()
+
 
 @contextmanager
-def running(groups: Sequence[Group], keep: Keep) -> Iterator[Running]:
-    """Ends all workers of the groups, whatever happens; at a signal the ``current`` group's keep what they have."""
+def running(
+    groups: Sequence[Group], keep: Keep, watch: Watch, kind: str | None = None, until: float = math.inf
+) -> Iterator[Running]:
+    """Start the workers of the groups together, as `start_all`, and end all of them, whatever happens; at a signal the
+    ``current`` group's keep what they have."""
     state = Running(groups, keep)
     try:
+        start_all([process for group in groups if not group.alone for process in group.processes], watch, kind, until)
         yield state
     except (Stop, KeyboardInterrupt):
         if state.current is not None:
@@ -440,47 +444,36 @@ def _row(request: Request, status: Status, message: str, process: Process, seat:
             "A worker ended before it had opened its device.", why=message, try_="nfbench env, which says what is there"
         )
         raise Unstarted(seat, True, error)
-    return frame(
-        hello.machine,
-        hello.software,
-        request.workload,
-        request.sampling,
-        seed=request.seed,
-        round=request.round,
-        turn=request.turn,
-        labels=request.labels,
-        status=status,
-        message=message,
-    )
+    return frame(hello.machine, hello.software, request, status, message)
 
 
 TOGETHER = 4
 """Workers that may be alive at once; an idle one holds half a GiB, and on a GPU a context."""
 
 
-def start(groups: Sequence[Group], watch: Watcher, kind: str | None = None, until: float = math.inf) -> None:
-    """Start the workers of several groups together and wait until all have opened their devices, or failed to.
+def start_all(processes: Sequence[Process], watch: Watch, kind: str | None = None, until: float = math.inf) -> None:
+    """Start workers together and wait until all have opened their devices, or failed to.
 
     It waits no longer than ``until`` on the monotonic clock.
 
     Raises:
         NfbenchError: one is not of the ``kind`` that is wanted.
     """
-    start_all([process for group in groups if not group.alone for process in group.processes], watch, kind, until)
-
-
-def start_all(processes: Sequence[Process], watch: Watcher, kind: str | None = None, until: float = math.inf) -> None:
-    """`start` for workers that are in no group yet."""
     watch.about("")
     watch.phase(f"starting {len(processes)} process{'es'[: 2 * (len(processes) != 1)]}")
     for process in processes:
         process.start()
     for process in processes:
         process.ready(until)
-        _check_kind(process, kind)
+        opened = kind if process.hello is None else process.hello.machine.device
+        if kind is not None and opened != kind:
+            raise NfbenchError(
+                f"The study was laid out for {kind}, but torch sees a {opened} device that NVML does not.",
+                try_=f"--device {opened}",
+            )
 
 
-def greeting(process: Process, workload: Workload, watch: Watcher) -> Hello:
+def greeting(process: Process, workload: Workload, watch: Watch) -> Hello:
     """What a worker says of itself once it has opened its device; ``workload`` is what it will be asked for.
 
     Raises:
@@ -493,15 +486,6 @@ def greeting(process: Process, workload: Workload, watch: Watcher) -> Hello:
         group.turn(0, 0, Sampling(), lambda result: None, watch)
         raise AssertionError("a worker that has not opened its device has answered")
     return process.hello
-
-
-def _check_kind(process: Process, kind: str | None) -> None:
-    if kind is not None and process.hello is not None and process.hello.machine.device != kind:
-        found = process.hello.machine.device
-        raise NfbenchError(
-            f"The study was laid out for {kind}, but torch sees a {found} device that NVML does not.",
-            try_=f"--device {found}",
-        )
 
 
 FULL = 0.9

@@ -27,7 +27,7 @@ from nfbench.devices import host, nvml
 from nfbench.errors import NfbenchError
 from nfbench.learning.learner import Sources
 from nfbench.measuring.lock import SHARED
-from nfbench.measuring.outcome import Silent, scrubbed
+from nfbench.measuring.outcome import Watch, scrubbed
 from nfbench.records import Record, Result, Software, StepTime
 from nfbench.studies.entries import Task, check_sources
 from nfbench.studies.processes import Process, Unstarted, greeting, restored
@@ -367,22 +367,14 @@ class Report(Record, frozen=True, kw_only=True):
     died: str | None = None
 
 
-_decoder = msgspec.json.Decoder(Report)
+reports = msgspec.json.Decoder(Report)
 
 
-def decoded(content: bytes) -> Report:
-    """The report of a node."""
-    return _decoder.decode(content)
-
-
-class Listener(Silent):
+class Listener(Watch):
     """Keeps the notes of a task for the report."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-
-    def about(self, subject: str) -> None:
-        return None
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -439,7 +431,7 @@ def greeted(content: bytes) -> Hello:
     try:
         return msgspec.json.decode(content, type=Hello)
     except msgspec.ValidationError:
-        refused = decoded(content).refused
+        refused = reports.decode(content).refused
     assert refused is not None
     what, why, try_ = refused
     raise NfbenchError(what, why=why, try_=try_)

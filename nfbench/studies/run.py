@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -23,7 +23,7 @@ from nfbench.catalog.models import find
 from nfbench.devices.host import commit_of
 from nfbench.errors import BadStudy, NfbenchError
 from nfbench.learning.learner import Sources
-from nfbench.measuring.outcome import Labels, frame
+from nfbench.measuring.outcome import Labels, Turn, Watch, frame
 from nfbench.records import Accuracy, AgcCost, Machine, Resolved, Result, Software, StepTime, Workload, key
 from nfbench.studies.entries import Task
 from nfbench.studies.processes import (
@@ -32,12 +32,10 @@ from nfbench.studies.processes import (
     Process,
     Seat,
     Unstarted,
-    Watcher,
     crowded,
     greeting,
     held_back,
     running,
-    start,
     start_all,
 )
 from nfbench.studies.study import value_of
@@ -100,7 +98,7 @@ def _names(task: Task) -> list[str]:
     return [*(w.model for w in task.entry.workloads), task.entry.table, *task.entry.claims]
 
 
-class Board(Watcher, Protocol):
+class Board(Watch):
     """A watch that sees the grid fill."""
 
     def planned(self, tasks: Sequence[Task], found: Sequence[Sequence[Result] | None], to_do: Sequence[int]) -> None:
@@ -195,7 +193,7 @@ class Session:
         self.board.ended(place, rows, seconds)
 
 
-def measured_once(task: Task, *, device: str, watch: Watcher, study: str | None = None) -> list[Result]:
+def measured_once(task: Task, *, device: str, watch: Watch, study: str | None = None) -> list[Result]:
     """The results of one task, which nothing keeps.
 
     Raises:
@@ -203,8 +201,7 @@ def measured_once(task: Task, *, device: str, watch: Watcher, study: str | None 
     """
     kept: list[Result] = []
     group = _group(task, device, study)
-    with running([group], kept.append) as state:
-        start([group], watch)
+    with running([group], kept.append, watch) as state:
         state.current = group
         _turns(task, group, kept, watch)
     return kept
@@ -246,17 +243,14 @@ class Execution(Session):
         """Tasks whose workers start together; those of one tuple share theirs."""
         groups = [_group(self.tasks[places[0]], self.device, self.study) for places in batch]
         try:
-            with running(groups, self.buffer.append) as state:
-                if self.probe is not None:
-                    # the process that told of the device is as fresh as any, and becomes the first of them
-                    groups[0].processes[0].close()
-                    groups[0].processes[0], self.probe = self.probe, None
-                start(groups, self.board, self.kind)
-                for places, group in zip(batch, groups, strict=True):
-                    state.current = group
+            if self.probe is not None:
+                # the process that told of the device is as fresh as any, and becomes the first of them
+                groups[0].processes[0].close()
+                groups[0].processes[0], self.probe = self.probe, None
+            with running(groups, self.buffer.append, self.board, self.kind) as state:
+                for places, group in zip(batch, state.each(), strict=True):
                     for place in places:
                         self._task(place, group)
-                    group.close()
         finally:
             # what was measured before a signal
             self.buffer[:] = [
@@ -335,7 +329,7 @@ def _turns(
     task: Task,
     group: Group,
     kept: list[Result],
-    watch: Watcher,
+    watch: Watch,
     unstarted: Callable[[Unstarted], None] | None = None,
 ) -> None:
     """All turns of a task; nets that do not fit in the memory together begin again, each turn in a fresh process."""
@@ -391,18 +385,14 @@ def _batches(tasks: Sequence[Task], places: Sequence[int]) -> Iterator[list[list
 
 def row_of_error(task: Task, workload: Workload, message: str, hello: Hello, study: str | None) -> Result:
     """The row of a workload that no worker could end."""
-    return frame(
-        hello.machine,
-        software_of(task, hello.software),
-        workload,
-        task.entry.sampling,
+    asked = Turn(
+        workload=workload,
+        sampling=task.entry.sampling,
         seed=task.seed,
         round=task.round,
-        turn=0,
         labels=Labels(session=new_id(), study=study),
-        status="error",
-        message=message,
     )
+    return frame(hello.machine, software_of(task, hello.software), asked, message=message)
 
 
 TIME_LIMIT = "time_limit"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 
 from nfbench.analysis import gate, metrics, stats, turn_ratios
 from nfbench.analysis.store import new_id
 from nfbench.devices import open_device
 from nfbench.measuring.measure import measure
-from nfbench.measuring.outcome import Keep, Labels
+from nfbench.measuring.outcome import Keep, Labels, Watch
 from nfbench.records import Resolved, Result, Sampling, StepTime
 from nfbench.studies.entries import TURN_TIME
-from nfbench.studies.processes import TOGETHER, Group, Seat, Watcher, crowded, running, start
+from nfbench.studies.processes import TOGETHER, Group, Seat, crowded, running
 
 
 def here(
-    workloads: Sequence[StepTime], sampling: Sampling, *, device: str, seed: int, keep: Keep, watch: Watcher
+    workloads: Sequence[StepTime], sampling: Sampling, *, device: str, seed: int, keep: Keep, watch: Watch
 ) -> None:
     """Measure the workloads in this process, one after the other.
 
@@ -29,7 +30,7 @@ def here(
 
 
 def in_rounds(
-    workloads: Sequence[StepTime], sampling: Sampling, *, device: str, seed: int, keep: Keep, watch: Watcher
+    workloads: Sequence[StepTime], sampling: Sampling, *, device: str, seed: int, keep: Keep, watch: Watch
 ) -> None:
     """Measure the workloads in turns A B B A …, each in a process of its own that lives for one round.
 
@@ -48,14 +49,12 @@ def in_rounds(
     for first in range(0, sampling.rounds, at_once):
         rounds = range(first, min(first + at_once, sampling.rounds))
         groups = [Group(seats, device=device, seed=seed, labels=labels) for _ in rounds]
-        with running(groups, keep) as state:
-            start(groups, watch)
-            for round, group in zip(rounds, groups, strict=True):
-                state.current, group.settled = group, settled
+        with running(groups, keep, watch) as state:
+            for round, group in zip(rounds, state.each(), strict=True):
+                group.settled = settled
                 for turn in range(sampling.turns):
                     place = f" ({round * sampling.turns + turn + 1}/{whole})" if whole > 1 else ""
                     group.turn(round, turn, sampling, keep, watch, said=place)
-                group.close()
 
 
 TURNS = 2
@@ -81,6 +80,7 @@ def sampling_against(rounds: int | None, within: float, max_time: float, nets: i
     )
 
 
+@dataclass
 class Versus:
     """Workloads timed against the first of them, round after round, until the ratios are known well enough.
 
@@ -89,19 +89,16 @@ class Versus:
     A round in which the GPU was slowed down is run again, up to `gate.MOST_VOID` times.
     """
 
-    def __init__(
-        self,
-        workloads: Sequence[StepTime],
-        sampling: Sampling,
-        max_time: float,
-        *,
-        device: str,
-        seed: int,
-        keep: Keep,
-        watch: Watcher,
-    ) -> None:
-        self.workloads, self.sampling, self.max_time = list(workloads), sampling, max_time
-        self.device, self.seed, self.keep, self.watch = device, seed, keep, watch
+    workloads: Sequence[StepTime]
+    sampling: Sampling
+    max_time: float
+    _: KW_ONLY
+    device: str
+    seed: int
+    keep: Keep
+    watch: Watch
+
+    def __post_init__(self) -> None:
         self.labels = Labels(session=new_id())
         self.settled: list[Resolved | None] = [None] * len(self.workloads)
         self.failed: set[int] = set()
@@ -132,14 +129,11 @@ class Versus:
     def _rounds(self, count: int, look: int) -> None:
         """Rounds whose processes start together, before any of them is timed."""
         groups = [self._group() for _ in range(count)]
-        with running(groups, self.keep) as state:
-            start(groups, self.watch)
-            for group in groups:
+        with running(groups, self.keep, self.watch) as state:
+            for group in state.each():
                 if not self._comparable():
                     return
-                state.current = group
                 self._round(group, look)
-                group.close()
 
     def _group(self) -> Group:
         return Group(

@@ -98,15 +98,16 @@ class Study(Record, frozen=True, kw_only=True):
         """What names it on the command line."""
         return self.name if shipped().get(self.name) == self.path else shlex.quote(str(self.path))
 
-    def _devices(self) -> list[str]:
-        return list(
-            dict.fromkeys(str(raw["device"]) for t in TABLES for raw in self.tables.get(t, []) if "device" in raw)
-        )
-
     @property
     def scales(self) -> list[str]:
         """The scales that its tables have."""
-        return list(dict.fromkeys(raw.get("scale", FULL) for table in TABLES for raw in self.tables.get(table, [])))
+        return list(dict.fromkeys(raw.get("scale", FULL) for _, _, raw in self.each()))
+
+    def each(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
+        """Its tables that name workloads: kind, place among those of the kind, and settings."""
+        for table in TABLES:
+            for index, raw in enumerate(self.tables.get(table, [])):
+                yield table, index, raw
 
     def entries(self, device: str) -> list[Entry]:
         """What there is to run on a kind of device (``cpu``, ``cuda`` or ``fake``, which takes the CPU's), at its
@@ -118,8 +119,7 @@ class Study(Record, frozen=True, kw_only=True):
         kind = "cpu" if device == "fake" else device
         found = [
             entry
-            for table in TABLES
-            for index, raw in enumerate(self.tables.get(table, []))
+            for table, index, raw in self.each()
             if raw.get("device", kind) == kind and raw.get("scale", FULL) == self.scale
             for entry in self._grid(table, index, raw)
         ]
@@ -127,9 +127,10 @@ class Study(Record, frozen=True, kw_only=True):
             return found
         other = [scale for scale in self.scales if scale != self.scale]
         at = f" at scale {self.scale!r}" if other else ""
+        devices = dict.fromkeys(str(raw["device"]) for _, _, raw in self.each() if "device" in raw)
         raise BadStudy(
             f"{self.path.name} has no workload for a {device} device{at}.",
-            why="" if other else f"Its tables are for {' and '.join(self._devices())}.",
+            why="" if other else f"Its tables are for {' and '.join(devices)}.",
             try_=f"nfbench run {self.typed} --set scale={other[0]}" if other else "a table without device",
         )
 
@@ -202,9 +203,8 @@ def study(raw: Mapping[str, Any], path: Path, strict: bool = True) -> Study:
         accepts=tuple(_accept(entry, f"{path.name}, accept[{i}]") for i, entry in enumerate(raw.get("accept", []))),
         counts_only=raw.get("counts_only", False),
     )
-    for table in TABLES:
-        for index, entry in enumerate(found.tables.get(table, [])):
-            found._grid(table, index, entry, strict)
+    for table, index, entry in found.each():
+        found._grid(table, index, entry, strict)
     if strict:
         _check_models(found)
     return found
@@ -214,8 +214,7 @@ def _check_models(found: Study) -> None:
     """Raise `BadStudy` where settings of a net are of one that is in no table."""
     named = {
         name
-        for table in TABLES
-        for raw in found.tables.get(table, [])
+        for _, _, raw in found.each()
         for key in ("model", "net", "baseline")
         for name in axis(key, raw.get(key, []))
     }
@@ -307,9 +306,9 @@ def with_settings(asked: Study, assignments: Sequence[str]) -> Study:
             if takes:
                 for raw in tables.get(kind, []):
                     raw[key] = value_of(text)
-    top = {"title": asked.title, "question": asked.question, **_top(asked)}
+    top = {name: getattr(asked, name) for name in ("title", "question", "counts_only")}
     # another grid may have no points that are excluded
-    made = study({**top, **tables}, asked.path, strict=not assignments)
+    made = study({**top, "figures": list(asked.figures), **tables}, asked.path, strict=not assignments)
     return msgspec.structs.replace(made, scale=scale, accepts=asked.accepts)
 
 
@@ -320,11 +319,6 @@ def value_of(text: str) -> Any:
     except tomllib.TOMLDecodeError:
         # 8,16 as a flag takes it
         return [value_of(part) for part in text.split(",")] if "," in text else text.strip()
-
-
-def _top(asked: Study) -> dict[str, Any]:
-    top: dict[str, Any] = {"counts_only": asked.counts_only}
-    return top | ({"figures": list(asked.figures)} if asked.figures else {})
 
 
 def _check_setting(asked: Study, table: str, key: str, assignment: str) -> None:

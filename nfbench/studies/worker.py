@@ -27,36 +27,18 @@ from nfbench.devices.base import OTHER_TREE, Device
 from nfbench.errors import DeviceUnavailable, NfbenchError, Terminated, UnsupportedWorkload
 from nfbench.learning.learner import Sources
 from nfbench.measuring.measure import Measurement
-from nfbench.measuring.outcome import Labels
-from nfbench.records import (
-    Accuracy,
-    AgcCost,
-    Dependence,
-    Flops,
-    Machine,
-    Record,
-    Result,
-    Sampling,
-    Software,
-    StepTime,
-    Workload,
-)
+from nfbench.measuring.outcome import Turn, Watch
+from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Record, Result, Software, StepTime
 
 
-class Request(Record, frozen=True, kw_only=True):
+class Request(Turn, frozen=True, kw_only=True):
     """A workload to be measured, a step in one turn. The worker keeps what it has built while the step stays the same.
 
     ``counts`` asks for what can be counted, and times nothing. ``sources`` are the paths of a training run, ``beside``
     the clips with which one takes turns.
     """
 
-    workload: Workload
     beside: tuple[AgcCost, ...] = ()
-    sampling: Sampling
-    seed: int = 0
-    round: int = 0
-    turn: int = 0
-    labels: Labels = Labels()
     counts: bool = False
     sources: Sources = Sources()
 
@@ -95,8 +77,8 @@ messages: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 encoder = msgspec.json.Encoder()
 
 
-class Pipe:
-    """Implements `nfbench.measuring.outcome.Watch` by telling the runner."""
+class Pipe(Watch):
+    """Tells the runner."""
 
     def __init__(self, out: BinaryIO) -> None:
         self.out = out

@@ -157,11 +157,11 @@ def test_the_fused_clip_beside_the_copy_bandwidth() -> None:
     from nfbench.analysis.rows import clip_rows
     from nfbench.devices.cuda import Cuda
     from nfbench.measuring.clips import ClipCosts
-    from nfbench.measuring.outcome import Silent
+    from nfbench.measuring.outcome import Watch
     from nfbench.records import AgcCost, Result, Sampling
 
     kept: list[Result] = []
-    costs = ClipCosts(Cuda(0), Sampling(within=0.05, max_time=3), kept.append, Silent(), 0)
+    costs = ClipCosts(Cuda(0), Sampling(within=0.05, max_time=3), kept.append, Watch(), 0)
     costs.run([AgcCost(model="nf-resnet50", impl=impl, clipped=0.5) for impl in ("timm", "foreach", "fused", "copy")])
     found = {row["impl"]: row for row in clip_rows(kept)}
     assert found["fused"]["launches"] < found["foreach"]["launches"] < found["timm"]["launches"]

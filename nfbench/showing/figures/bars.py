@@ -17,8 +17,9 @@ from nfbench.analysis.rows import Row
 from nfbench.records import PHASES
 from nfbench.showing.figures.canvas import bare, frame, number
 from nfbench.showing.figures.curves import clip_text, clips_title, runs_note
-from nfbench.showing.figures.prepared import clip_place, grouped, top1, top1_ends
+from nfbench.showing.figures.prepared import clip_place, top1, top1_ends
 from nfbench.showing.figures.style import COLUMN, PAGE, drawable, labels, plain
+from nfbench.units import grouped
 
 _FITS = 0.07
 """The share of a step from which on it can be written into its segment."""
@@ -68,8 +69,8 @@ def phases(rows: list[Row], notes: list[str]) -> Figure:
     """
     bars = _bars(rows, ranks=True)
     if len(bars) > _MOST_BARS:
-        count = sum("ranks" in row for row in rows)
-        notes.append(f"no room for the ranks of {count} row{'s'[: count != 1]}: draw fewer at once, with --where")
+        count = units.plural(sum("ranks" in row for row in rows), "row")
+        notes.append(f"no room for the ranks of {count}: draw fewer at once, with --where")
         bars = _bars(rows, ranks=False)
     widths = [1.0, 1.5, *([0.8] if any(bar.energy for bar in bars) else [])]
     lines = 1 + max(bar.label.count("\n") for bar in bars)

@@ -31,7 +31,7 @@ from nfbench import units
 from nfbench.analysis.rows import Row
 from nfbench.errors import BadResults
 from nfbench.showing.figures.style import FORMATS, REPORTED, STYLE, look, plain, series
-from nfbench.units import no_collection
+from nfbench.units import grouped, no_collection
 
 LETTERS = 18.5
 """Letters of 7 points that an inch has room for."""
@@ -124,12 +124,10 @@ def handle(name: str, look: Look, **more: Any) -> Line2D:
 
 def family_handles(rows: Sequence[Row]) -> list[Line2D]:
     """A legend's entry for each family of the rows; nets of none share a look and an entry."""
-    named: dict[tuple[str, str], list[str]] = {}
-    for text, family in dict.fromkeys(series(row["model"], row.get("family")) for row in rows):
-        named.setdefault(look(family), []).append(text)
+    named = grouped(dict.fromkeys(series(row["model"], row.get("family")) for row in rows), lambda pair: look(pair[1]))
     return [
-        handle(f"measured: {texts[0] if len(texts) == 1 else 'other nets'}", Look(*each, "-"), markersize=6)
-        for each, texts in named.items()
+        handle(f"measured: {pairs[0][0] if len(pairs) == 1 else 'other nets'}", Look(*each, "-"), markersize=6)
+        for each, pairs in named.items()
     ]
 
 

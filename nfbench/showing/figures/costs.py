@@ -32,8 +32,9 @@ from nfbench.showing.figures.canvas import (
     log_axis,
     place,
 )
-from nfbench.showing.figures.prepared import grouped, image_time, lost, on_log_axis, top1, top1_ends
+from nfbench.showing.figures.prepared import image_time, lost, on_log_axis, top1, top1_ends
 from nfbench.showing.figures.style import COLUMN, PAGE, REPORTED, interval, look, plain, series
+from nfbench.units import grouped
 
 _RUN = ("batch", "epochs", "agc", "recipe", "optimizer", "lr", "schedule", "augment", "ema", "norm", "sam", "precision")
 """Runs that differ in one of these are no sizes of one family, and no line joins them."""
@@ -174,7 +175,7 @@ def _front_of(rows: Sequence[Row]) -> str:
         return ""
     number = sum(row.get("epochs") == epochs for row in rows)
     others = sorted({row["epochs"] for row in rows if "epochs" in row} - {epochs})
-    several = f"{epochs} epoch{'s'[: epochs != 1]}"
+    several = units.plural(epochs or 0, "epoch")
     return f" The front is of the {number} runs of {several}; those of {', '.join(map(str, others))} are not in it."
 
 
@@ -221,8 +222,8 @@ def _label(row: Row, x: float, text: str) -> Label:
 
 def _sizes(axes: Axes, rows: Sequence[Row], x: Callable[[Row], float], order: Callable[[Row], object]) -> None:
     """Draw the runs with their intervals, and a line through those that are sizes of one family."""
-    families = grouped(rows, lambda row: (series(row["model"], row.get("family")), *(row.get(k) for k in _RUN)))
-    for ((_, family), *_), sizes in families.items():
+    families = grouped(rows, lambda row: (series(row["model"], row.get("family")), tuple(map(row.get, _RUN))))
+    for ((_, family), _), sizes in families.items():
         colour, marker = look(family)
         sizes.sort(key=order)  # type: ignore[arg-type]
         tops = [top1(row) for row in sizes]
@@ -352,8 +353,8 @@ def _joined(rows: Sequence[Row]) -> str:
     evaluated = any(not row.get("epochs") for row in rows)
     runs = "weights that were evaluated" if evaluated else "training runs"
     parts = [
-        f"Joined by model, precision and batch: the top-1 is of {runs}, the time of separately timed steps, without"
-        " data, the quickest of each net.",
+        f"Joined by model, precision{' and batch' if evaluated else ', batch, px and λ'}: the top-1 is of {runs}, the"
+        " time of separately timed steps, without data, the quickest of each net.",
         "Bars: 95 % intervals.",
         "" if rows[0]["dataset"] == "imagenet" else "That does not carry over to ImageNet.",
     ]

@@ -35,8 +35,9 @@ from nfbench.showing.figures.canvas import (
     number,
     value_axis,
 )
-from nfbench.showing.figures.prepared import clip_place, grouped, lost, top1, top1_ends, unclipped
+from nfbench.showing.figures.prepared import clip_place, lost, top1, top1_ends, unclipped
 from nfbench.showing.figures.style import COLOURS, COLUMN, MARKERS, in_order, look, plain, series
+from nfbench.units import grouped
 
 _ACROSS = COLUMN - 0.9
 """Inches that an axis is about wide."""
@@ -162,7 +163,7 @@ def batch_accuracy(rows: list[Row], notes: list[str]) -> Figure:
     handles += _reported(figure.axes[-1])
     epochs = rows[0].get("epochs")
     title = f"{plain(rows[0]['machine'], 44)}: measured top-1 on {plain(rows[0]['dataset'], 40)}"
-    title += f" after {epochs} epoch{'s'[: epochs != 1]}" if epochs else ""
+    title += f" after {units.plural(epochs, 'epoch')}" if epochs else ""
     title += ", the rate scaled with the batch" if _scaled(nets) else ""
     frame(figure, title, _with_several(runs_note(rows, _MEANS, _FALLEN), lines), handles)
     return figure

@@ -20,7 +20,7 @@ from nfbench.analysis.stats import LEAST_ROUNDS, Estimate
 from nfbench.catalog import published
 from nfbench.showing.figures import prepared
 from nfbench.showing.figures.canvas import ENTRY, bare, dark, frame, hollow, log_axis, value_axis
-from nfbench.showing.figures.prepared import grouped, norm, way
+from nfbench.showing.figures.prepared import norm, way
 from nfbench.showing.figures.style import (
     COLOURS,
     COLUMN,
@@ -36,6 +36,7 @@ from nfbench.showing.figures.style import (
     series,
     wrapped,
 )
+from nfbench.units import grouped
 
 _NORMS = {"none": "o", "batch": "s", "sync_batch": "P", "group": "^", "frozen": "D"}
 _LAYOUTS = {"nchw": "oD^PH", "nhwc": "sdvXp"}

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from nfbench.analysis.rows import Row, quiet
 from nfbench.showing.figures.canvas import looks, save
 from nfbench.showing.figures.kinds import KINDS, Kind, Room
-from nfbench.showing.figures.prepared import READERS, Held, grouped
+from nfbench.showing.figures.prepared import READERS, Held
 from nfbench.showing.figures.style import FORMATS, distinct, endings, in_order, plain, subject
-from nfbench.units import slug
+from nfbench.units import grouped, plural, slug
 
 _NAMED = 3
 """Rows of one reason that a line names."""
@@ -81,7 +81,7 @@ def drawings(held: Held, kinds: Iterable[str] = ()) -> dict[str, Drawing]:
             for row in noisy:
                 of_kind.leave_out([row], f"noisy: {row['noisy']}")
         elif KINDS[kind].reads == "ratios" and noisy:
-            of_kind.notes.append(f"{len(noisy)} noisy row{'s'[: len(noisy) != 1]} in no ratio, unless --noisy")
+            of_kind.notes.append(f"{plural(len(noisy), 'noisy row')} in no ratio, unless --noisy")
     return made
 
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from nfbench.analysis.rows import Row
 from nfbench.records import Software
 from nfbench.showing.figures.canvas import DASHES, bars, frame, near_axis
-from nfbench.showing.figures.prepared import grouped
 from nfbench.showing.figures.style import COLOURS, COLUMN, MARKERS, PAGE, headers, interval, names, plain
+from nfbench.units import grouped
 
 _NOTE = (
     "Points are of separate runs, not interleaved: differences of a few per cent are the machine's noise between"

@@ -101,7 +101,7 @@ def _trained_at(row: Row) -> tuple[object, ...]:
 
 
 def _after_epochs(row: Row) -> tuple[object, ...]:
-    epochs = row.get("epochs")
+    epochs = row.get("epochs", 0)
     return row["machine"], row["dataset"], f"{epochs}-epoch{'s'[: epochs != 1]}"
 
 

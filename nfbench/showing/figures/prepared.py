@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from nfbench.analysis import metrics, sweeps, training_runs
 from nfbench.analysis import rows as steps_as_rows
@@ -20,6 +20,7 @@ from nfbench.errors import UnknownModel
 from nfbench.records import PHASES, Accuracy, Result, StepTime, key
 from nfbench.showing import comparison
 from nfbench.showing.figures.style import drawable, plain, subject
+from nfbench.units import grouped
 
 LARGEST = 2.0**62
 """A batch that no axis can hold."""
@@ -28,8 +29,8 @@ BESIDE_LAYOUT = (
 )
 """Settings in which rows must be equal to be compared by layout, precision and compile mode."""
 _JOINED = ("machine", "model", "precision", "batch")
+_TRAINED = ("px", "agc")
 _TIMES = ("step_time", "step_time_low", "step_time_high")
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,6 @@ class Held:
     def steps(self) -> list[Result]:
         """The timed steps among the results."""
         return [r for r in self.results if isinstance(r.workload, StepTime)]
-
-
-def grouped(values: Iterable[_T], by: Callable[[_T], Hashable]) -> dict[Any, list[_T]]:
-    """The values by what ``by`` says of each, in the order in which that comes first."""
-    groups: dict[Any, list[_T]] = {}
-    for value in values:
-        groups.setdefault(by(value), []).append(value)
-    return groups
 
 
 # what is read
@@ -212,8 +205,8 @@ def _worth(rows: Sequence[Row]) -> tuple[float, ...]:
 
 
 def joined(held: Held, runs: Sequence[Row]) -> list[Row]:
-    """The runs with the step time of the quickest step of the same net on one device of the same machine, at the same
-    precision and batch, and of what was trained at the same px, where there is one."""
+    """Give each run the step time of the quickest step of the same net on one device of the same machine, at the same
+    precision and batch, where there is one. What was trained takes only a step at its px and with its clip."""
     steps = grouped(
         (
             row
@@ -226,7 +219,7 @@ def joined(held: Held, runs: Sequence[Row]) -> list[Row]:
     with_times = []
     for run in runs:
         same = steps.get(tuple(run.get(k) for k in _JOINED), ())
-        same = [row for row in same if not run.get("epochs") or row.get("px") == run.get("px")]
+        same = [row for row in same if not run.get("epochs") or all(row.get(k) == run.get(k) for k in _TRAINED)]
         quickest = min(same, key=lambda row: float(row["step_time"]), default={})
         times = {name: quickest[name] for name in _TIMES if name in quickest}
         with_times.append(run | times | {"gpu": run.get("device") in gpus})
@@ -436,7 +429,8 @@ def no_join(row: Row) -> str:
     """Why a training run has no place over step times."""
     if top1(row) is None:
         return without(row, "top-1")
-    return "" if "step_time" in row else "no step of that net was timed on that machine at its precision and batch"
+    timed = "step_time" in row
+    return "" if timed else "no step of that net was timed on that machine at its precision, batch, px and λ"
 
 
 def no_curve(row: Row) -> str:

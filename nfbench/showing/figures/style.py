@@ -8,23 +8,14 @@ from itertools import count
 from typing import Any
 
 from nfbench.analysis import sweeps
-from nfbench.analysis.rows import Row
+from nfbench.analysis.rows import WORDS, Row
 from nfbench.catalog.models import FAMILIES
-from nfbench.units import slug
+from nfbench.units import grouped, plural, slug
 
 # Okabe and Ito's colours and Tol's: told apart with any kind of colour vision, none of them `REPORTED`
 COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-    "#332288",
-    "#8C6D31",
-    "#882255",
-    "#44AA99",
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
+    *("#332288", "#8C6D31", "#882255", "#44AA99"),
 )
 REPORTED = "#6B6B6B"
 """The colour of whatever was reported in a figure that holds measurements too: families are told by marker there."""
@@ -51,45 +42,15 @@ PAGE = 7.2
 """Inches of a figure with several panels, as a page is wide."""
 FORMATS = ("png", "svg")
 """What is written unless another is asked for."""
-_FIRST = (("px", "{} px"), ("batch", "batch {}"), ("precision", "{}"), ("layout", "{}"), ("agc", "λ {}"))
-_MORE = (
-    ("norm", "{} norm"),
-    ("agc_impl", "clip by {}"),
-    ("sam", "SAM {}"),
-    ("sam_fraction", "SAM on {}"),
-    ("sam_scope", "SAM of {}"),
-    ("ema", "EMA {}"),
-    ("micro_batch", "passes of {}"),
-    ("optimizer", "{}"),
-    ("epochs", "{} epochs"),
-    ("recipe", "{} recipe"),
-    ("lr", "lr {:g}"),
-    ("schedule", "{}"),
-    ("weight_decay", "weight decay {:g}"),
-    ("label_smoothing", "smoothing {}"),
-    ("augment", "augment {}"),
-    ("mixup", "MixUp {}"),
-    ("cutmix", "CutMix {}"),
-    ("drop_rate", "dropout {}"),
-    ("drop_path", "drop path {}"),
-    ("compile", "compile {}"),
-    ("world_size", "{} devices"),
-    ("software", "{}"),
+_TOLD = (
+    *("px", "batch", "precision", "layout", "agc", "norm", "agc_impl", "sam", "sam_fraction", "sam_scope", "ema"),
+    *("micro_batch", "optimizer", "epochs", "recipe", "lr", "schedule", "weight_decay", "label_smoothing", "augment"),
+    *("mixup", "cutmix", "drop_rate", "drop_path", "compile", "world_size", "software"),
 )
+"""Settings in the order in which a name tells them."""
 _LAST = (
-    ("micro_batch", "passes of {}"),
-    ("nodes", "on {} machines"),
-    ("backend", "{}"),
-    ("broadcast_buffers", "shared buffers {}"),
-    ("tf32", "TF32 {}"),
-    ("cudnn_benchmark", "cuDNN benchmark {}"),
-    ("allocator", "allocator {}"),
-    ("optimizer_impl", "{} optimizer"),
-    ("threads", "{} threads"),
-    ("test_px", "tested at {} px"),
-    ("weights", "{} weights"),
-    ("asked_precision", "asked for {}"),
-    ("asked_layout", "asked for {}"),
+    *("micro_batch", "nodes", "backend", "broadcast_buffers", "tf32", "cudnn_benchmark", "allocator"),
+    *("optimizer_impl", "threads", "test_px", "weights", "asked_precision", "asked_layout"),
 )
 """Settings that follow from others mostly: told of rows that nothing else tells apart."""
 _LINE, _LINES = 32, 3
@@ -112,7 +73,7 @@ def subject(row: Row, machine: bool = True, epochs: bool = False) -> str:
         parts = [f"{parts[0]} against {plain(str(row['baseline']))}"]
     settings = [f"batch {row['batch']}"] if "batch" in row else []
     settings += [f"λ {row['agc']}"] if "agc" in row and "dataset" in row else []
-    settings += [f"{row['epochs']} epoch{'s'[: row['epochs'] != 1]}"] if epochs and row.get("epochs") else []
+    settings += [plural(row["epochs"], "epoch")] if epochs and row.get("epochs") else []
     parts += [text for text in settings if text not in parts[0].split(", ")]
     parts += [plain(str(row["dataset"]), 40)] if "dataset" in row else []
     return ", ".join(parts) + (f" on {plain(str(row.get('machine', '?')))}" if machine else "")
@@ -121,14 +82,13 @@ def subject(row: Row, machine: bool = True, epochs: bool = False) -> str:
 def name(row: Row, rows: Sequence[Row]) -> str:
     """The model, with the settings in which the rows differ."""
     parts = [plain(str(row["model"]), 40)]
-    for key, text in (*_FIRST, *_MORE):
+    for key in _TOLD:
         # a pass of the whole batch goes without saying
         matters = key != "micro_batch" or row.get("accumulation_steps", 1) > 1
         if key in row and matters and len({r.get(key) for r in rows if r["model"] == row["model"]}) > 1:
-            parts.append(_worded(row, key, text))
-    for key, text in (("px", "{} px"), ("batch", "batch {}"), ("epochs", "{} epochs")):
-        if key in row and len({r.get(key) for r in rows}) > 1:
-            parts.append(text.format(row[key]))
+            parts.append(_worded(row, key))
+    differing = [key for key in ("px", "batch", "epochs") if key in row and len({r.get(key) for r in rows}) > 1]
+    parts += [WORDS[key].format(row[key]) for key in differing]
     if row.get("composed"):
         parts.append("composed")
     return ", ".join(dict.fromkeys(parts))
@@ -141,20 +101,18 @@ def names(rows: Sequence[Row]) -> list[str]:
 
 def apart(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
     """``labels`` of the rows, those that are equal with every setting in which their rows differ, or else a number."""
-    same: dict[str, list[int]] = {}
-    for place, label in enumerate(labels):
-        same.setdefault(label, []).append(place)
+    same = grouped(range(len(labels)), lambda place: labels[place])
     texts = list(labels)
     for places in (places for places in same.values() if len(places) > 1):
-        for key, text in (*_FIRST, *_MORE, *_LAST):
+        for key in (*_TOLD, *_LAST):
             if len({rows[place].get(key) for place in places}) > 1:
                 for place in (p for p in places if key in rows[p]):
-                    texts[place] = f"{texts[place]}, {_worded(rows[place], key, text)}"
+                    texts[place] = f"{texts[place]}, {_worded(rows[place], key)}"
     return distinct(texts, "{} ({})")
 
 
-def _worded(row: Row, key: str, text: str) -> str:
-    value = row[key]
+def _worded(row: Row, key: str) -> str:
+    value, text = row[key], WORDS[key]
     if key in sweeps.SAM:
         return sweeps.sam(row)
     words = plain(text.format(("off", "on")[value] if isinstance(value, bool) else value), 90)
@@ -206,12 +164,10 @@ def endings(keys: Sequence[tuple[object, ...]], always: int = 0) -> list[str]:
         for i in range(1, len(key)):
             within.setdefault(key[:i], set()).add(key[i])
     endings = [""] * len(keys)
-    machines: dict[object, list[int]] = {}
     for place, key in enumerate(keys):
         words = (slug(str(key[i])) for i in range(1, len(key)) if i <= always or len(within[key[:i]]) > 1)
         endings[place] = "-".join(words)[:_ENDING].strip("-")
-        machines.setdefault(key[0], []).append(place)
-    for places in machines.values():
+    for places in grouped(range(len(keys)), lambda place: keys[place][0]).values():
         for place, name in zip(places, distinct(endings[p] for p in places), strict=True):
             endings[place] = name.strip("-")
     return endings

@@ -15,8 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from nfbench.analysis import sweeps
 from nfbench.analysis.rows import Row
 from nfbench.showing.figures.canvas import Label, bare, frame, log_axis, place
-from nfbench.showing.figures.prepared import by_epoch, grouped
+from nfbench.showing.figures.prepared import by_epoch
 from nfbench.showing.figures.style import COLOURS, COLUMN, MARKERS, PAGE, apart, distinct, look, plain, series
+from nfbench.units import grouped
 
 _NUMBERS = 3
 """Updates that are named beside a cross."""
