@@ -12,8 +12,8 @@ from nfbench.analysis.rows import rows
 from nfbench.records import Result
 from nfbench.showing.figures.canvas import looks
 from nfbench.showing.figures.driver import Drawing, drawing
+from nfbench.showing.figures.kinds import KINDS
 from nfbench.showing.figures.prepared import Held
-from nfbench.showing.figures.table import KINDS
 from nfbench.showing.study import ratios
 
 

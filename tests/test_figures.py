@@ -27,9 +27,9 @@ from nfbench.records import Accuracy, Result, StepTime
 from nfbench.showing.figures import driver
 from nfbench.showing.figures.canvas import settle
 from nfbench.showing.figures.driver import Drawing
+from nfbench.showing.figures.kinds import KINDS
 from nfbench.showing.figures.prepared import Held
 from nfbench.showing.figures.style import COLUMN, PAGE, STYLE
-from nfbench.showing.figures.table import KINDS
 
 LEAST_TEXT = 7.0
 UNIT = re.compile(

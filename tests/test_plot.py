@@ -16,8 +16,8 @@ from nfbench.analysis.store import Writer
 from nfbench.records import AgcCost, Resolved, Result, StepTime
 from nfbench.showing.figures import driver
 from nfbench.showing.figures.driver import Drawing
+from nfbench.showing.figures.kinds import KINDS
 from nfbench.showing.figures.prepared import Held
-from nfbench.showing.figures.table import KINDS
 
 
 def write(*results: Result) -> None:
@@ -72,7 +72,9 @@ def test_without_a_kind_only_what_no_figure_shows_is_said(cli: Cli) -> None:
     assert lines[0].startswith("Left out of step-time: 9 rows (package.net:n0, batch 32; package.net:n1, batch 32; ")
     assert not any("it takes two" in line for line in lines)
     assert "Where rows are counted, `nfbench table` lists them all." in done.stderr
-    assert names(done.stdout) == [f"{n}.{f}" for n in ("step-time", "throughput", "steps") for f in ("png", "svg")]
+    assert names(done.stdout) == [
+        f"{n}.{f}" for n in ("step-time", "throughput", "steps-resnet50") for f in ("png", "svg")
+    ]
 
 
 def test_results_that_no_figure_reads_are_not_left_out_in_silence(cli: Cli) -> None:
@@ -130,6 +132,23 @@ def test_machines_get_files_of_their_own_even_where_their_names_begin_alike() ->
     # nor where one's name ends as a kind begins
     made = {"batch-step-time": Drawing([("a", Figure())]), "step-time": Drawing([("a batch", Figure())])}
     assert [name for *_, name in driver.named(Held(), made)] == ["a-batch-step-time", "a-batch-step-time-2"]
+
+
+@pytest.mark.parametrize(
+    ("models", "wanted"),
+    [
+        (["nfnet-f0"], ["steps-nfnet-f0"]),
+        (["nfnet-f0", "nfnet-f0"], ["steps-nfnet-f0-1", "steps-nfnet-f0-2"]),
+        (["nfnet-f0", "resnet50"], ["steps-nfnet-f0", "steps-resnet50"]),
+    ],
+)
+def test_figures_of_steps_are_called_by_their_net(models: list[str], wanted: list[str]) -> None:
+    # what failed of the same net takes no number
+    workloads = [StepTime(model=model, batch=8) for model in set(models)]
+    failed = [result(workload=workload, status="out_of_memory", readings=()) for workload in workloads]
+    timed = [result(model, start=f"2026-01-01T00:00:0{second}.000Z") for second, model in enumerate(models)]
+    made = driver.draw(held(*failed, *timed), Path("f"), ["steps"], ["svg"])
+    assert sorted(path.stem for path in made.files) == wanted
 
 
 @pytest.mark.parametrize("kind", ["batch-accuracy", "training-curves"])

@@ -13,7 +13,7 @@ from conftest import Cli
 
 from nfbench.errors import BadStudy
 from nfbench.records import Accuracy, AgcCost, Dependence, Flops, StepTime
-from nfbench.showing.figures.table import KINDS
+from nfbench.showing.figures.kinds import KINDS
 from nfbench.studies import run, study
 from nfbench.studies.entries import Task, tasks
 from nfbench.studies.study import axis, points

@@ -78,7 +78,7 @@ def perform(study: Study, flags: Flags, only: Sequence[str] = (), skip: Skip | N
     """
     from nfbench.commands._dry_run import would_run
     from nfbench.commands._landing import Landing
-    from nfbench.showing.figures.table import KINDS
+    from nfbench.showing.figures.kinds import KINDS
     from nfbench.showing.live import Board
     from nfbench.studies import entries, run
 

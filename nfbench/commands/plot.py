@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nfbench import options
-from nfbench.showing.figures.table import KINDS
+from nfbench.showing.figures.kinds import KINDS
 
 if TYPE_CHECKING:
     from nfbench.analysis.query import Condition

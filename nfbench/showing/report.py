@@ -43,9 +43,9 @@ from nfbench.showing.answers import CLAIMS
 from nfbench.showing.figures import driver
 from nfbench.showing.figures.canvas import looks, settle
 from nfbench.showing.figures.driver import Drawing
+from nfbench.showing.figures.kinds import KINDS
 from nfbench.showing.figures.prepared import Held
 from nfbench.showing.figures.style import plain
-from nfbench.showing.figures.table import KINDS
 from nfbench.showing.study import Shown, shown
 from nfbench.showing.study import write as write_texts
 from nfbench.showing.tables import Laid

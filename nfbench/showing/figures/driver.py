@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from matplotlib.figure import Figure
 
 from nfbench.analysis.rows import Row, quiet
 from nfbench.showing.figures.canvas import looks, save
+from nfbench.showing.figures.kinds import KINDS, Kind, Room
 from nfbench.showing.figures.prepared import READERS, Held
 from nfbench.showing.figures.style import FORMATS, distinct, endings, in_order, plain, subject
-from nfbench.showing.figures.table import KINDS, Kind, Room
 from nfbench.units import grouped, plural, slug
 
 _NAMED = 3
@@ -99,12 +99,14 @@ def drawing(kind: Kind, held: Held) -> Drawing:
     """The figures of one kind, each drawn of the rows that are in one place and that it has room for."""
     made = Drawing()
     sound: list[Row] = []
-    for row in kind.prepared(held, READERS[kind.reads](held)):
-        if why := kind.lacks(row):
+    read = READERS[kind.reads](held)
+    lacks = _function(kind.lacks) if kind.lacks else lambda row: ""
+    for row in _function(kind.prepared)(held, read) if kind.prepared else read:
+        if why := lacks(row):
             made.leave_out([row], why)
         else:
             sound.append(row)
-    figure_of = _function(kind)
+    figure_of = _function(kind.drawn_by)
     places: list[tuple[object, ...]] = []
     for place, rows in grouped(sound, kind.place).items():
         shown = _fitting(kind, rows, made)
@@ -118,15 +120,15 @@ def drawing(kind: Kind, held: Held) -> Drawing:
             made.figures.append((str(place[0]), figure))
             made.drawn.extend(shown)
             places.append(place)
-    for (_, figure), ending in zip(made.figures, endings(places), strict=True):
+    for (_, figure), ending in zip(made.figures, endings(places, kind.named), strict=True):
         figure.set_label(ending)
     return made
 
 
-def _function(kind: Kind) -> Callable[[list[Row], list[str]], Figure | None]:
-    module, _, function = kind.drawn_by.partition(":")
-    draws = getattr(import_module(f"nfbench.showing.figures.{module}"), function)
-    return cast("Callable[[list[Row], list[str]], Figure | None]", draws)
+def _function(name: str) -> Callable[..., Any]:
+    """What a kind names as "module:function" of this package."""
+    module, _, attribute = name.partition(":")
+    return cast("Callable[..., Any]", getattr(import_module(f"nfbench.showing.figures.{module}"), attribute))
 
 
 def _fitting(kind: Kind, rows: Sequence[Row], made: Drawing) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,8 +68,8 @@ def in_turns(held: Held) -> list[Row]:
 
 
 def timed(held: Held) -> list[Row]:
-    """Every timed ``result`` by itself, with its ``seconds`` and a ``number``: the newest of each group of replicates
-    first, what failed last."""
+    """Every timed ``result`` by itself, with its ``seconds`` and its ``number`` among those of its net that can be
+    drawn: the newest of each group of replicates first, what failed last."""
     groups = choose(held.steps(), held.everything).groups
     names = machine_names(group[-1].machine for group in groups)
     placed = []
@@ -77,11 +78,14 @@ def timed(held: Held) -> list[Row]:
         placed += list(enumerate(newest))
     placed.sort(key=lambda one: one[1].start, reverse=True)
     placed.sort(key=lambda one: (one[0], one[1].status != "ok"))
-    return [
-        _single(result, names[result.machine])
-        | {"batch": result.step.batch, "seconds": metrics.seconds(result), "number": number}
-        for number, (_, result) in enumerate(placed, 1)
-    ]
+    numbers = Counter[object]()
+    rows = []
+    for _, result in placed:
+        row = _single(result, names[result.machine])
+        seconds, net = metrics.seconds(result), (row["machine"], row["model"])
+        numbers[net] += drawable(seconds)
+        rows.append(row | {"batch": result.step.batch, "seconds": seconds, "number": numbers[net]})
+    return rows
 
 
 def of_seeds(held: Held) -> list[Row]:
@@ -159,20 +163,25 @@ def named(rows: Sequence[Row], swept: Sequence[str]) -> list[Row]:
     return with_names
 
 
-def swept(rows: Sequence[Row]) -> list[Row]:
+def swept(held: Held, rows: Sequence[Row]) -> list[Row]:
     """Rows of steps over batches, with images a second and peak memory."""
     return named([step(row) for row in rows], ("batch",))
 
 
-def ranked(rows: Sequence[Row]) -> list[Row]:
-    """The rows with the ``worth`` of their line, the least for those that go first.
+def over_clips(held: Held, rows: Sequence[Row]) -> list[Row]:
+    """Rows of training runs over λs and batches, each with its net."""
+    return named(rows, ("batch", "agc"))
+
+
+def ranked(held: Held, rows: Sequence[Row]) -> list[Row]:
+    """Rows of training runs over batches, with the ``worth`` of their line, the least for those that go first.
 
     Of each net that is the λ of the most batches, of several the best; then NF nets without a clip, which is what the
     figure asks about; then other λs.
     """
     worths: dict[object, tuple[float, ...]] = {}
     place = ("machine", "dataset", "epochs")
-    by_line = grouped(rows, lambda row: (*(row.get(k) for k in place), row["net"]))
+    by_line = grouped(named(rows, ("batch",)), lambda row: (*(row.get(k) for k in place), row["net"]))
     for alike in grouped(by_line, lambda line: (*line[:-1], _without_clip(line[-1]))).values():
         ordered = sorted(alike, key=lambda line: (unclipped(by_line[line][0]), *_worth(by_line[line])))
         for rank, line in enumerate(ordered):
@@ -242,8 +251,14 @@ def _ranks(results: Sequence[Result]) -> dict[int, dict[str, float]]:
 
 
 def costed(held: Held, rows: Sequence[Row]) -> list[Row]:
-    """Rows of steps with what they cost, and the normalizer-free net that each is compared with as its ``base``."""
-    return [step(row) | {"base": _base(row["model"])} for row in rows]
+    """Rows of steps with what they cost, and what they are compared by: the normalizer-free net as their ``base``,
+    their norm also where only the catalogue tells it (``normed``), their ``way``, and what is ``beside`` it."""
+    return [
+        row
+        | {"base": _base(row["model"]), "normed": norm(row), "timed": drawable(row.get("step_time"))}
+        | {"way": way(row), "beside": tuple(row.get(k) for k in BESIDE_LAYOUT)}
+        for row in map(step, rows)
+    ]
 
 
 def _base(model: str) -> str:
@@ -259,13 +274,6 @@ def _base(model: str) -> str:
 def norm(row: Row) -> str:
     """The normalization of a row, or of its net."""
     return str(row.get("norm") or norm_of(row["model"]) or "unknown")
-
-
-def two_norms(rows: Sequence[Row]) -> bool:
-    """Whether a net is there under two norms, or beside its batch-normalized twin."""
-    norms = grouped(rows, lambda row: row["model"])
-    twin = any(name.startswith("bn-") and name.removeprefix("bn-") in norms for name in norms)
-    return twin or any(len({norm(row) for row in alike}) > 1 for alike in norms.values())
 
 
 def way(row: Row) -> tuple[object, ...]:
@@ -339,3 +347,97 @@ def lost(rows: Iterable[Row]) -> list[str]:
             count = f"{row['runs'] - row['seeds']} of {row['runs']} seeds not in the mean ({status}{at})"
             notes.append(f"{subject(row)}: {count}")
     return notes
+
+
+# why a row cannot be drawn: empty where it can be
+
+
+def without(row: Row, what: str) -> str:
+    """Why a row has no ``what``, in words: "out of memory, no step time"."""
+    status = str(row.get("status")).replace("_", " ")
+    return f"no {what}" if status == "ok" else f"{status}, no {what}"
+
+
+def no_ratio(row: Row) -> str:
+    """Why a ratio has no place on an axis."""
+    return "" if drawable(row["speedup"]) else "a ratio that no axis can hold"
+
+
+def no_seconds(row: Row) -> str:
+    """Why a timed result by itself has no time on an axis."""
+    return "" if drawable(row["seconds"]) else without(row, "step time")
+
+
+def no_step_time(row: Row) -> str:
+    """Why a step has no time on an axis."""
+    return "" if drawable(row.get("step_time")) else without(row, "step time")
+
+
+def no_time_of_an_image(row: Row) -> str:
+    """Why a step has no time of an image on an axis."""
+    return no_step_time(row) or _no_batch(row)
+
+
+def _no_batch(row: Row) -> str:
+    if row["batch"] <= 0:
+        return "no image in its batch"
+    return "" if row["batch"] < LARGEST else "a batch that no axis can hold"
+
+
+def no_bar(row: Row) -> str:
+    """Why a step has no bar of phases."""
+    if why := no_step_time(row):
+        return why
+    timed = any(drawable(row.get(key)) for key in (*PHASES, "image_energy")) or row.get("ranks")
+    return "" if timed else "no time of a phase, as under a CUDA graph, and no energy"
+
+
+def _over(key: str, what: str) -> Callable[[Row], str]:
+    def lacks(row: Row) -> str:
+        marked = key not in row and row["status"] != "ok"
+        return _no_batch(row) or ("" if marked or over_batches(row, key) else without(row, what))
+
+    return lacks
+
+
+no_throughput_over_batches = _over("throughput", "throughput")
+no_step_time_over_batches = _over("step_time", "step time")
+no_peak_memory_over_batches = _over("peak_memory", "peak memory")
+
+
+def no_top1_over_batches(row: Row) -> str:
+    """Why a training run has no place over batches."""
+    drawn = top1(row) is not None or row.get("diverged") or row["status"] != "ok"
+    return _no_batch(row) or ("" if drawn else without(row, "top-1"))
+
+
+def no_place_on_a_map(row: Row) -> str:
+    """Why a training run has no place over λs and batches."""
+    clip = row.get("agc")
+    if clip != "none" and not (isinstance(clip, float | int) and 0 < clip < 1e9):
+        return "no known λ"
+    return no_top1_over_batches(row)
+
+
+def no_cost(row: Row) -> str:
+    """Why a training run has no place over costs."""
+    drawn = top1(row) is not None and any(map(on_log_axis, costs(row)))
+    return "" if drawn else without(row, "final top-1 that could be drawn")
+
+
+def no_join(row: Row) -> str:
+    """Why a training run has no place over step times."""
+    if top1(row) is None:
+        return without(row, "top-1")
+    timed = "step_time" in row
+    return "" if timed else "no step of that net was timed on that machine at its precision, batch, px and λ"
+
+
+def no_curve(row: Row) -> str:
+    """Why a training run by itself has no curve."""
+    if not row["shown"]:
+        return "another run of that seed is shown"
+    if row["epochs"] < 2:
+        return "one epoch only, which is no curve" if row["epochs"] else "evaluated only"
+    drawn = row["diverged_in"] is not None or any(is_share(v) for v in by_epoch(row, "top1"))
+    return "" if drawn else without(row, "top-1 of an epoch")

@@ -152,11 +152,12 @@ def distinct(names: Iterable[str], form: str = "{}-{}") -> list[str]:
     return list(taken)
 
 
-def endings(keys: Sequence[tuple[object, ...]]) -> list[str]:
+def endings(keys: Sequence[tuple[object, ...]], always: int = 0) -> list[str]:
     """What ends the file names of figures of one kind, no two of a machine the same: "digits-2-epochs".
 
     Each key is the machine and then what its figure is of, in words. Of those a name has what tells the figure from
-    others that are alike in all words before; it is empty where the machine has one figure.
+    others that are alike in all words before, and the first words that it has ``always``; else it is empty where the
+    machine has one figure.
     """
     within: dict[tuple[object, ...], set[object]] = {}
     for key in keys:
@@ -164,7 +165,7 @@ def endings(keys: Sequence[tuple[object, ...]]) -> list[str]:
             within.setdefault(key[:i], set()).add(key[i])
     endings = [""] * len(keys)
     for place, key in enumerate(keys):
-        words = (slug(str(key[i])) for i in range(1, len(key)) if len(within[key[:i]]) > 1)
+        words = (slug(str(key[i])) for i in range(1, len(key)) if i <= always or len(within[key[:i]]) > 1)
         endings[place] = "-".join(words)[:_ENDING].strip("-")
     for places in grouped(range(len(keys)), lambda place: keys[place][0]).values():
         for place, name in zip(places, distinct(endings[p] for p in places), strict=True):

@@ -1,19 +1,17 @@
 """The kinds of figures: one more costs one row of `KINDS`, and a function that draws one figure of the rows it gets.
 
-Imports no matplotlib, so that the kinds are known to --help, which is fast.
+The kinds are known to --help, which is fast: whatever takes numpy or matplotlib is named as "module:function" of this
+package, and imported when a figure is drawn.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from nfbench.analysis.rows import Row
-from nfbench.records import PHASES
-from nfbench.showing.figures import prepared
-from nfbench.showing.figures.prepared import Held
-from nfbench.showing.figures.style import drawable
-from nfbench.units import plural
+if TYPE_CHECKING:
+    from nfbench.analysis.rows import Row
 
 Read = Literal["steps", "trained", "ratios", "timed", "softwares", "seeds"]
 """What a kind draws or lists each of: the rows of steps, those of training runs, the ratios that were measured in
@@ -23,6 +21,11 @@ _ROOM = "draw fewer at once, with --where"
 
 def _in_order(rows: Sequence[Row]) -> Any:
     return 0
+
+
+def _no_clip_first(rows: Sequence[Row]) -> float:
+    clip = rows[0]["agc"]
+    return -math.inf if clip == "none" else -float(clip)
 
 
 class Room(NamedTuple):
@@ -45,33 +48,29 @@ class Room(NamedTuple):
 class Kind(NamedTuple):
     """A kind of figure.
 
-    ``drawn_by`` is the module of this package and the function in it that draws one figure of the rows it gets, and
-    adds what the figure lacks to a list of notes. The rows are those that the kind ``reads``, as ``prepared`` makes
-    them, without those that ``lacks`` says a word of. Rows that are equal in ``place`` share a figure, as far as the
-    ``rooms`` go; of those that are equal in ``line`` there must be ``enough``, else they are left out as too ``few``,
-    and a figure takes one row that has a ``value``. ``shows`` holds for every figure of the kind. A kind that may have
-    several panels is ``wide``: a page, not a column.
+    ``drawn_by`` names the function that draws one figure of the rows it gets, and adds what the figure lacks to a list
+    of notes. The rows are those that the kind ``reads``, as the function named ``prepared`` makes them, without those
+    that the one named ``lacks`` says a word of; either may be empty. Rows that are equal in ``place`` share a figure,
+    as far as the ``rooms`` go; of those that are equal in ``line`` there must be ``enough``, else they are left out as
+    too ``few``, and a figure takes one row that has a ``value``. ``shows`` holds for every figure of the kind. Of
+    what follows the machine in ``place`` the first ``named`` are in every file's name, the others where they tell it
+    from another. A kind that may have several panels is ``wide``: a page, not a column.
     """
 
     drawn_by: str
     reads: Read
     shows: str
-    lacks: Callable[[Row], str]
+    lacks: str
     rooms: tuple[Room, ...]
-    prepared: Callable[[Held, Sequence[Row]], list[Row]] = lambda held, rows: list(rows)
+    prepared: str = ""
     place: Callable[[Row], tuple[object, ...]] = lambda row: (row["machine"],)
     line: Callable[[Row], Hashable] = lambda row: None
     enough: Callable[[Sequence[Row]], bool] = lambda rows: True
     few: str = ""
     value: Callable[[Row], bool] = lambda row: True
     figures: Room = Room(12, "figures", where="there is")
+    named: int = 0
     wide: bool = False
-
-
-def without(row: Row, what: str) -> str:
-    """Why a row has no ``what``, in words: "out of memory, no step time"."""
-    status = str(row.get("status")).replace("_", " ")
-    return f"no {what}" if status == "ok" else f"{status}, no {what}"
 
 
 def several(key: str) -> Callable[[Sequence[Row]], bool]:
@@ -79,74 +78,15 @@ def several(key: str) -> Callable[[Sequence[Row]], bool]:
     return lambda rows: len({row[key] for row in rows}) > 1
 
 
+def _two_norms(rows: Sequence[Row]) -> bool:
+    """Whether a net is there under two norms, or beside its batch-normalized twin."""
+    models = {row["model"] for row in rows}
+    twin = any(f"bn-{model}" in models for model in models)
+    return twin or len({(row["model"], row["normed"]) for row in rows}) > len(models)
+
+
 def _of(*keys: str) -> Callable[[Row], tuple[object, ...]]:
     return lambda row: tuple(row.get(key) for key in keys)
-
-
-# why a row cannot be drawn
-
-
-def _no_step_time(row: Row) -> str:
-    return "" if drawable(row.get("step_time")) else without(row, "step time")
-
-
-def _no_time_of_an_image(row: Row) -> str:
-    return _no_step_time(row) or _no_batch(row)
-
-
-def _no_batch(row: Row) -> str:
-    if row["batch"] <= 0:
-        return "no image in its batch"
-    return "" if row["batch"] < prepared.LARGEST else "a batch that no axis can hold"
-
-
-def _no_bar(row: Row) -> str:
-    if why := _no_step_time(row):
-        return why
-    timed = any(drawable(row.get(key)) for key in (*PHASES, "image_energy")) or row.get("ranks")
-    return "" if timed else "no time of a phase, as under a CUDA graph, and no energy"
-
-
-def _no_place_over_batches(key: str, what: str) -> Callable[[Row], str]:
-    def lacks(row: Row) -> str:
-        marked = key not in row and row["status"] != "ok"
-        return _no_batch(row) or ("" if marked or prepared.over_batches(row, key) else without(row, what))
-
-    return lacks
-
-
-def _no_top1_over_batches(row: Row) -> str:
-    drawn = prepared.top1(row) is not None or row.get("diverged") or row["status"] != "ok"
-    return _no_batch(row) or ("" if drawn else without(row, "top-1"))
-
-
-def _no_place_on_a_map(row: Row) -> str:
-    clip = row.get("agc")
-    if clip != "none" and not (isinstance(clip, float | int) and 0 < clip < 1e9):
-        return "no known λ"
-    return _no_top1_over_batches(row)
-
-
-def _no_cost(row: Row) -> str:
-    drawn = prepared.top1(row) is not None and any(map(prepared.on_log_axis, prepared.costs(row)))
-    return "" if drawn else without(row, "final top-1 that could be drawn")
-
-
-def _no_join(row: Row) -> str:
-    if prepared.top1(row) is None:
-        return without(row, "top-1")
-    return (
-        "" if "step_time" in row else "no step of that net was timed on that machine at its precision, batch, px and λ"
-    )
-
-
-def _no_curve(row: Row) -> str:
-    if not row["shown"]:
-        return "another run of that seed is shown"
-    if row["epochs"] < 2:
-        return "one epoch only, which is no curve" if row["epochs"] else "evaluated only"
-    drawn = row["diverged_in"] is not None or any(prepared.is_share(v) for v in prepared.by_epoch(row, "top1"))
-    return "" if drawn else without(row, "top-1 of an epoch")
 
 
 # where a row belongs
@@ -161,7 +101,8 @@ def _trained_at(row: Row) -> tuple[object, ...]:
 
 
 def _after_epochs(row: Row) -> tuple[object, ...]:
-    return row["machine"], row["dataset"], plural(row.get("epochs", 0), "epoch").replace(" ", "-")
+    epochs = row.get("epochs", 0)
+    return row["machine"], row["dataset"], f"{epochs}-epoch{'s'[: epochs != 1]}"
 
 
 def _batches(most: int, first: Callable[[Sequence[Row]], Any] = _in_order) -> Room:
@@ -173,9 +114,9 @@ def _over_batches(key: str, what: str) -> Kind:
         f"curves:batch_{key}",
         "steps",
         f"measured {what} against the batch",
-        _no_place_over_batches(key, what),
+        f"prepared:no_{key}_over_batches",
         (_batches(24), Room(12, "lines", _of("net"), first=lambda rows: not any(key in row for row in rows))),
-        prepared=lambda held, rows: prepared.swept(rows),
+        prepared="prepared:swept",
         line=_of("net"),
         enough=several("batch"),
         few="one batch only; it takes two",
@@ -188,13 +129,13 @@ def _over_clips(drawn_by: str, most: int, shows: str) -> Kind:
         drawn_by,
         "trained",
         shows,
-        _no_place_on_a_map,
+        "prepared:no_place_on_a_map",
         (
             _batches(most, lambda rows: -rows[0]["batch"]),
-            Room(12, "λs", _of("agc"), first=lambda rows: -prepared.clip_place(rows[0]["agc"])),
+            Room(12, "λs", _of("agc"), first=_no_clip_first),
             Room(2, "rows of one λ and batch", within=_of("agc", "batch")),
         ),
-        prepared=lambda held, rows: prepared.named(rows, ("batch", "agc")),
+        prepared="prepared:over_clips",
         place=_of("machine", "dataset", "net"),
         enough=several("agc"),
         few="one λ only; it takes two",
@@ -206,7 +147,7 @@ KINDS = {
         "dots:speedup",
         "ratios",
         "how many times as fast a net is as another, measured in turns",
-        lambda row: "" if drawable(row["speedup"]) else "a ratio that no axis can hold",
+        "prepared:no_ratio",
         # those that something was reported of say the most
         (Room(20, "rows", first=lambda rows: "reported" not in rows[0]),),
     ),
@@ -214,7 +155,7 @@ KINDS = {
         "costs:accuracy_vs_latency",
         "trained",
         "measured top-1 against the measured time of a training step",
-        _no_join,
+        "prepared:no_join",
         # times of other batches and precisions do not compare
         (
             Room(1, "batch", _of("batch")),
@@ -222,7 +163,7 @@ KINDS = {
             Room(1, "run of a net", within=_of("model"), first=lambda rows: -rows[0]["top1"]),
             Room(24, "runs"),
         ),
-        prepared=prepared.joined,
+        prepared="prepared:joined",
         place=_trained_at,
         enough=several("model"),
         few="one net only; it takes two",
@@ -231,7 +172,7 @@ KINDS = {
         "costs:accuracy_vs_flops",
         "trained",
         "measured top-1 against what an image or a step costs",
-        _no_cost,
+        "prepared:no_cost",
         (Room(60, "runs"),),
         place=_trained_at,
         wide=True,
@@ -240,9 +181,9 @@ KINDS = {
         "curves:batch_accuracy",
         "trained",
         "measured top-1 against the batch",
-        _no_top1_over_batches,
+        "prepared:no_top1_over_batches",
         (_batches(24), Room(10, "lines", _of("net"), first=lambda rows: rows[0]["worth"])),
-        prepared=lambda held, rows: prepared.ranked(prepared.named(rows, ("batch",))),
+        prepared="prepared:ranked",
         place=_after_epochs,
         line=_of("net"),
         enough=several("batch"),
@@ -255,20 +196,28 @@ KINDS = {
     "batch-step-time": _over_batches("step_time", "step time"),
     "batch-memory": _over_batches("peak_memory", "peak memory"),
     "step-time": Kind(
-        "dots:step_time", "steps", "measured time of a step of each net", _no_time_of_an_image, (Room(40, "rows"),)
+        "dots:step_time",
+        "steps",
+        "measured time of a step of each net",
+        "prepared:no_time_of_an_image",
+        (Room(40, "rows"),),
     ),
     "throughput": Kind(
-        "dots:throughput", "steps", "measured images a second of each net", _no_time_of_an_image, (Room(40, "rows"),)
+        "dots:throughput",
+        "steps",
+        "measured images a second of each net",
+        "prepared:no_time_of_an_image",
+        (Room(40, "rows"),),
     ),
     "norm-cost": Kind(
         "dots:norm_cost",
         "steps",
         "measured cost of an image by norm",
-        lambda row: "",
+        "",
         (Room(36, "rows"),),
-        prepared=prepared.costed,
+        prepared="prepared:costed",
         line=_of("base", "software"),
-        enough=prepared.two_norms,
+        enough=_two_norms,
         few="no other norm of it, nor its twin",
         value=lambda row: "step_time" in row,
         wide=True,
@@ -277,38 +226,39 @@ KINDS = {
         "dots:layouts",
         "steps",
         "measured step time by layout, precision or compile mode",
-        lambda row: "",
+        "",
         (Room(36, "rows"),),
-        prepared=prepared.costed,
-        line=_of("model", *prepared.BESIDE_LAYOUT),
-        enough=lambda rows: len({prepared.way(row) for row in rows}) > 1,
+        prepared="prepared:costed",
+        line=_of("model", "beside"),
+        enough=several("way"),
         few="one layout, precision and compile mode only",
-        value=lambda row: drawable(row.get("step_time")),
+        value=lambda row: row["timed"],
     ),
     "phases": Kind(
         "bars:phases",
         "steps",
         "a stacked bar a net, or a rank: measured time of the phases of a step, and energy where it was read",
-        _no_bar,
+        "prepared:no_bar",
         (Room(30, "rows"),),
-        prepared=prepared.with_ranks,
+        prepared="prepared:with_ranks",
         wide=True,
     ),
     "steps": Kind(
         "steps:steps",
         "timed",
         "measured time of every step of a run in order",
-        lambda row: "" if drawable(row["seconds"]) else without(row, "step time"),
+        "prepared:no_seconds",
         (),
         place=_of("machine", "model", "number"),
         figures=Room(2, "figures of one run each, the newest", where="there is"),
+        named=1,
         wide=True,
     ),
     "training-curves": Kind(
         "training:training_curves",
         "seeds",
         "measured accuracy and loss by epoch",
-        _no_curve,
+        "prepared:no_curve",
         (
             Room(24, "seeds of a net", within=_of("of")),
             Room(12, "nets", _of("of"), first=lambda rows: -len(rows)),
@@ -320,7 +270,7 @@ KINDS = {
         "history:history",
         "softwares",
         "measured time of a step over commits and versions",
-        _no_step_time,
+        "prepared:no_step_time",
         (
             Room(12, "workloads", _of("of"), first=lambda rows: -len({row["recorded"] for row in rows})),
             Room(6, "lines in a panel", _of("became"), _of("of"), lambda rows: -len(rows)),
