@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Transform = Callable[["Image"], Any]
 
 MOST_UNREADABLE = 0.01
-"""The share of a set's pictures that may be unreadable before its accuracy is that of another set."""
+"""The largest share of unreadable images: above it the accuracy would be that of another data set."""
 SYSTEM = Path("/usr/share/datasets")
 """Where Debian's dataset packages put their files."""
 

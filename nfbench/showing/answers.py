@@ -153,8 +153,8 @@ _FEW = 2
 
 
 def cost_of_clip(seen: Shown) -> list[str]:
-    """What share of a step the clip takes at each batch, and how many times as long timm's loop takes: a line a
-    machine, of the quickest clip of each net."""
+    """Say for each machine what share of a step the quickest clip of each net takes, by batch, and how many times as
+    long timm's loop takes."""
     found = []
     for machine, name in _machines(seen):
         rows = [row for row in seen.clips if row.get("machine") == name]

@@ -1,5 +1,4 @@
-"""Tables of what things cost: the clip by itself and its share of a step; MACs, parameters and activations; and how
-far images depend on each other."""
+"""Tables of what the clip takes, of counted MACs and parameters, and of how far images depend on each other."""
 
 from __future__ import annotations
 

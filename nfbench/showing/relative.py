@@ -45,7 +45,10 @@ def differences(base: Row, row: Row) -> list[str]:
 
 
 def laid(rows: Sequence[Row]) -> list[Laid]:
-    """The tables for people: a line a row, its ratios to the baseline's row, how they were come by and what differs."""
+    """Make the tables for people.
+
+    Each row is a line: its ratios to the baseline's row, how they were measured, and in what the two differ.
+    """
     kinds = {"step-time": _STEPS, "accuracy": _RUNS}
     return [_laid(part, kinds[part[0]["kind"]]) for part in grouped(rows, ["kind"])]
 
@@ -189,7 +192,7 @@ def _telling_settings(rows: Sequence[Row]) -> list[str]:
 
 
 def with_ratios(keys: Sequence[str], rows: Sequence[Row], format: Format) -> list[str]:
-    """``keys`` and, where rows have ratios and only those are asked for, how they were come by and what differs.
+    """``keys`` and, where rows have ratios and only those are asked for, how they were measured and what differs.
 
     Where no ratio is asked for, those of the step time and the top-1 follow, raw with the ends of their intervals.
     """

@@ -8,6 +8,7 @@ import importlib.util
 import math
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ WHAT_IS_MISSING = Wanted()
 
 
 @dataclass(kw_only=True)
-class Session:
+class Session(ABC):
     """What of ``tasks`` no earlier session has done on this machine with this software, while it runs and after.
 
     ``keep`` gets all results of a task at once, as soon as it ends. A task that fails leaves a row with its status, and
@@ -163,13 +164,13 @@ class Session:
         self.left: list[int] = []
         self.before = self.ran = 0
 
+    @abstractmethod
     def run(self) -> None:
         """Run them.
 
         Raises:
             NfbenchError: the device cannot be had, or is not of the ``kind``. What was measured before is kept.
         """
-        raise NotImplementedError
 
     def plan(self, results: list[list[Result] | None]) -> None:
         """Decide what is ``left``, where ``results`` holds what earlier sessions found of each task."""
