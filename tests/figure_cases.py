@@ -14,7 +14,7 @@ from nfbench.showing.figures.canvas import looks
 from nfbench.showing.figures.driver import Drawing, drawing
 from nfbench.showing.figures.kinds import KINDS
 from nfbench.showing.figures.prepared import Held
-from nfbench.showing.study import ratios
+from nfbench.showing.shown_rows import ratios
 
 
 def held(*results: Result, everything: bool = False) -> Held:

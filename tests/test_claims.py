@@ -18,7 +18,7 @@ from nfbench.analysis.claims import BY_CONSTRUCTION, RULES, Figure, Verdict, cla
 from nfbench.analysis.stats import Estimate
 from nfbench.catalog import published
 from nfbench.records import Reading, Resolved, Result, Sampling, StepTime, reading
-from nfbench.showing import claims as show
+from nfbench.showing import claim_tables
 from nfbench.studies.entries import TABLES
 from tests.make import CPU, FAKE, H200, accuracy, once, result, step_times
 
@@ -434,17 +434,17 @@ def everything(place: int) -> list[Verdict]:
 
 def test_the_summary_counts_each_verdict_and_names_the_device() -> None:
     mixed = [*everything(0), *everything(1), *everything(2)[:3], *(of(claim, r) for claim, (r, _) in ONLY.items())]
-    assert show.summary(mixed) == (
+    assert claim_tables.summary(mixed) == (
         "On NVIDIA H200: 5 hold, 5 do not hold, 1 agrees here, 1 disagrees here, 3 cannot tell, 5 measured only."
     )
-    assert show.summary(judge([])) == "Nothing was measured: 3 true by construction, 11 not run."
-    assert show.summary(judge([result()])).endswith("11 not run. This is a CPU: it says nothing about a GPU.")
+    assert claim_tables.summary(judge([])) == "Nothing was measured: 3 true by construction, 11 not run."
+    assert claim_tables.summary(judge([result()])).endswith("11 not run. This is a CPU: it says nothing about a GPU.")
 
 
 def test_each_figure_has_a_line_and_what_is_reported_never_shares_a_column_with_what_was_measured() -> None:
-    keys = [column.key for column in show.COLUMNS]
+    keys = [column.key for column in claim_tables.COLUMNS]
     assert keys == ["id", "claim", "verdict", "measured", "on", "reported", "who"]
-    text = show.table([*everything(0), *everything(2)], "md")
+    text = claim_tables.table([*everything(0), *everything(2)], "md")
     cells = [[cell.strip() for cell in line.split(" | ")] for line in text.splitlines()[2:]]
     reported = {claim.reported for claim in claims()} | {"", "–"}
     assert {line[5] for line in cells} <= reported and not {line[3] for line in cells} & (reported - {"", "–"})
@@ -452,14 +452,18 @@ def test_each_figure_has_a_line_and_what_is_reported_never_shares_a_column_with_
     for verdict in everything(2):
         assert verdict.why in text and all(f"{f.about}: {f.judged}" in text for f in verdict.figures)
     # what a GPU is reported to do stands beside no other device's figure
-    assert show.reported(of("f1-vs-b7", f1(*ABOVE, machine=CPU))) == "" != show.reported(of("f1-vs-b7", f1(*ABOVE)))
+    assert (
+        claim_tables.reported(of("f1-vs-b7", f1(*ABOVE, machine=CPU)))
+        == ""
+        != claim_tables.reported(of("f1-vs-b7", f1(*ABOVE)))
+    )
 
 
 def test_csv_and_json_hold_raw_values_one_row_a_figure_and_one_for_a_claim_without() -> None:
     verdicts = [*everything(0)[:1], *judge([])]
-    rows = json.loads(show.table(verdicts, "json"))
-    assert len(show.table(verdicts, "csv").splitlines()) - 1 == len(rows) == 1 + 14
-    first, only = rows[0], json.loads(show.table([of("bn-memory", TWINS)], "json"))[0]
+    rows = json.loads(claim_tables.table(verdicts, "json"))
+    assert len(claim_tables.table(verdicts, "csv").splitlines()) - 1 == len(rows) == 1 + 14
+    first, only = rows[0], json.loads(claim_tables.table([of("bn-memory", TWINS)], "json"))[0]
     assert (first["id"], first["verdict"], first["unit"], first["answer"]) == ("f1-vs-b7", "holds", "×", True)
     assert first["low"] < first["value"] < first["high"] and first["limit"] == 1.0 and "why" not in first
     assert only["verdict"] == "measured only" and not {"side", "limit", "answer"} & set(only)

@@ -12,7 +12,7 @@ from nfbench import units
 from nfbench.analysis.rows import rows
 from nfbench.catalog import published
 from nfbench.showing.figures.style import look
-from nfbench.showing.study import ratios
+from nfbench.showing.shown_rows import ratios
 
 NETS = [result(model, times=(time,) * 10) for model, time in (("nf-resnet50", 0.12), ("resnet50", 0.1))]
 F1 = in_turns("nfnet-f1", "efficientnet-b7", (0.1, 0.5), machine=H200)

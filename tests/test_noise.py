@@ -12,7 +12,7 @@ from make import H200, once, result, step_times
 from nfbench.analysis.rows import quiet, row, rows
 from nfbench.analysis.sessions import current
 from nfbench.records import Conditions, Resolved, Result, Sampling, StepTime, reading, to_json
-from nfbench.showing import answers, results, study, tables
+from nfbench.showing import answers, results, shown_rows, tables
 from nfbench.showing.figures import driver
 from nfbench.showing.figures.canvas import looks
 from nfbench.showing.figures.prepared import Held
@@ -102,13 +102,13 @@ def pair(loaded: bool) -> list[Result]:
 
 
 def test_it_is_no_side_of_a_ratio_of_a_claim_or_of_an_answer() -> None:
-    seen = study.shown(pair(loaded=True))
+    seen = shown_rows.shown(pair(loaded=True))
     assert len(seen.steps) == 2 and seen.ratios == []
     (sentence,) = answers.sentences("quick", seen)
     assert sentence.startswith("No ratio of nfnet-f0, bn-nfnet-f0, which are too noisy") and "--fresh" in sentence
-    seen = study.shown(pair(loaded=True), noisy=True)
+    seen = shown_rows.shown(pair(loaded=True), noisy=True)
     assert len(seen.ratios) == 1 and len(answers.sentences("quick", seen)) == 1
-    assert len(study.shown(pair(loaded=False)).ratios) == 1
+    assert len(shown_rows.shown(pair(loaded=False)).ratios) == 1
 
     def verdict(results: list[Result], noisy: bool = False) -> str:
         (judged,) = answers.verdicts(results, noisy)

@@ -16,7 +16,7 @@ from test_table import NEWER, cells, kept
 from nfbench.analysis import relative, rows, stats
 from nfbench.analysis import training_runs as accuracy_rows
 from nfbench.records import Resolved, Result
-from nfbench.showing.relative import differences
+from nfbench.showing.baseline_tables import differences
 
 ENDS = {"step_time_ratio_low", "step_time_ratio_high", "throughput_ratio_low", "interval_over"}
 

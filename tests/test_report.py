@@ -20,10 +20,9 @@ from make import CPU, FAKE, H200, HOSTILE, SOFTWARE, accuracy, keep, reading, re
 from nfbench.analysis.store import load
 from nfbench.measuring.outcome import typed
 from nfbench.records import AgcCost, Machine, Result, Sampling, StepTime
-from nfbench.showing import answers, report
-from nfbench.showing import claims as show_claims
+from nfbench.showing import answers, claim_tables, report
 from nfbench.showing.report import Report, Study
-from nfbench.showing.study import shown
+from nfbench.showing.shown_rows import shown
 from nfbench.showing.tables import Laid
 
 F1_B7 = turns("nfnet-f1", "efficientnet-b7", 5.0)
@@ -210,7 +209,7 @@ def everything(made: Report) -> list[str]:
         for summary, judged in part.judged:
             lines.append(summary)
             for v in judged:
-                lines += [v.claim.id, v.claim.text, v.claim.who, show_claims.reported(v), v.verdict, v.why]
+                lines += [v.claim.id, v.claim.text, v.claim.who, claim_tables.reported(v), v.verdict, v.why]
                 lines += [text for f in v.figures for text in (f"{f.about}: {f.judged}", f.conditions, f.scope)]
         for study in part.studies:
             lines += [study.group.title, study.group.question, *study.sentences, *study.legend]

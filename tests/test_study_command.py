@@ -25,8 +25,7 @@ from nfbench.commands._landing import Landing
 from nfbench.commands.batch_sweep import enough
 from nfbench.devices.fake import FakeDevice
 from nfbench.records import Accuracy, Result, Sampling, StepTime, to_json
-from nfbench.showing import answers, report
-from nfbench.showing import study as show
+from nfbench.showing import answers, report, shown_rows
 from nfbench.studies.entries import Entry, Task
 from nfbench.studies.processes import Group
 from nfbench.studies.run import Done
@@ -413,14 +412,14 @@ def test_a_ratio_is_of_one_session_and_says_which_of_its_turns_are_missing() -> 
     fields = {"workload": StepTime(model="resnet50"), "status": "out_of_memory"}
     failed = result("resnet50", (), session="s2", seed=1, **fields)
     alone = [r for r in pair(0.26, 9.9, session="s2", seed=1) if r.workload.model == "nfnet-f0"]
-    (ratio,) = show.ratios([*whole, *alone, failed])
+    (ratio,) = shown_rows.ratios([*whole, *alone, failed])
     assert ratio.estimate.value == pytest.approx(1.3) and ratio.turns == 4
-    (ratio,) = show.ratios([*whole[:5], result("resnet50", (), session="s1", turn=2, **fields)])
+    (ratio,) = shown_rows.ratios([*whole[:5], result("resnet50", (), session="s1", turn=2, **fields)])
     assert "; only 2 of 4 turns count; 4 rounds are needed" in sentence([ratio])
     # settings of one side only are named
     sides = {"nfnet-f0": 0.05, "resnet50": "none"}
     own = [replace(r, workload=replace(r.step, model="nfnet-f0", sam=sides[r.workload.model])) for r in whole]
-    assert "nfnet-f0 with SAM 0.05 takes 1.30 of nfnet-f0's step" in sentence(show.ratios(own))
+    assert "nfnet-f0 with SAM 0.05 takes 1.30 of nfnet-f0's step" in sentence(shown_rows.ratios(own))
 
 
 def test_what_was_cut_short_is_no_replicate_of_what_was_not() -> None:

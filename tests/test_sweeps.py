@@ -13,9 +13,8 @@ from sweep_cases import BATCHES, GIB, agc_results, batch_results, norm_results, 
 
 from nfbench.analysis import rows, sweeps, training_runs
 from nfbench.records import AgcCost, Resolved, Result, StepTime
-from nfbench.showing import answers
-from nfbench.showing import sweeps as showing
-from nfbench.showing.study import shown
+from nfbench.showing import answers, sweep_tables
+from nfbench.showing.shown_rows import shown
 
 STEPS = batch_results()
 RUNS = agc_results()
@@ -107,7 +106,7 @@ def test_an_agc_sweep_has_a_row_for_each_threshold_and_batch() -> None:
 
 
 def test_thresholds_go_down_with_none_last_and_batches_across() -> None:
-    (grid,) = showing.agc_grids(clips(*reversed(RUNS)))
+    (grid,) = sweep_tables.agc_grids(clips(*reversed(RUNS)))
     assert grid.down == [0.01, 0.02, 0.04, 0.08, 0.16, "none"]
     assert grid.across == [32, 64, 128, 256]
 
@@ -119,15 +118,15 @@ def test_cells_say_what_diverged_what_failed_and_what_is_absent() -> None:
         run(batch=64, agc=0.01, top1=None, seed=1), run(batch=64, agc=0.01, top1=None, seed=2),
         run(batch=64, agc="none", status="out_of_memory"), run(batch=128, agc=0.01, top1=0.97),
     )  # fmt: skip
-    (grid,) = showing.agc_grids(frame)
+    (grid,) = sweep_tables.agc_grids(frame)
     assert grid.texts[grid.down.index(0.01)] == ["98 ± 3 %", "2 of 3 diverged; 97.10 %", "97.00 %"]
     assert grid.texts[grid.down.index("none")] == ["diverged at 25", "out of memory", "–"]
     failed = clips(run(top1=0.97), run(seed=1, status="error", top1=0.5))
-    assert showing.agc_grids(failed)[0].texts == [["1 of 2 failed; 97.00 %"]]
+    assert sweep_tables.agc_grids(failed)[0].texts == [["1 of 2 failed; 97.00 %"]]
 
 
 def test_a_step_that_did_not_fit_is_a_cell_of_the_table() -> None:
-    (grid,) = [grid for grid in showing.batch_grids(batches(*STEPS)) if grid.value == "step_time"]
+    (grid,) = [grid for grid in sweep_tables.batch_grids(batches(*STEPS)) if grid.value == "step_time"]
     assert grid.down == ["nfnet-f0", "nf-resnet50", "resnet50"] and grid.across == list(BATCHES)
     assert grid.texts[0][grid.across.index(256)] == "out of memory"
     assert grid.texts[0][grid.across.index(2)] == "32.64 ms"
@@ -135,16 +134,16 @@ def test_a_step_that_did_not_fit_is_a_cell_of_the_table() -> None:
 
 def test_csv_and_json_hold_the_long_form() -> None:
     frame = batches(*STEPS)
-    table = list(csv.DictReader(io.StringIO(showing.batch_sweep(frame, "csv"))))
+    table = list(csv.DictReader(io.StringIO(sweep_tables.batch_sweep(frame, "csv"))))
     assert len(table) == len(STEPS) and tuple(table[0]) == sweeps.BATCHES
     assert (table[0]["batch"], table[0]["micro_batch"], table[-1]["status"]) == ("2", "2", "ok")
-    found = json.loads(showing.agc_sweep(clips(*RUNS), "json"))
+    found = json.loads(sweep_tables.agc_sweep(clips(*RUNS), "json"))
     assert len(found) == 24 and found[0]["agc"] == 0.01
     assert "top1" not in found[-1] and found[-1]["diverged_at"] == 25
 
 
 def test_people_get_one_wide_table_a_quantity_below_the_answer() -> None:
-    text = showing.batch_sweep(batches(*STEPS), "md")
+    text = sweep_tables.batch_sweep(batches(*STEPS), "md")
     assert text.splitlines()[0] == (
         "Largest batch of one pass: nfnet-f0 64, nf-resnet50 128; out of memory: nfnet-f0 at 256; "
         "highest (under 4 rounds): resnet50, 517.7 images/s at batch 256."
@@ -156,7 +155,7 @@ def test_people_get_one_wide_table_a_quantity_below_the_answer() -> None:
 
 def test_an_agc_sweep_says_how_many_runs_diverge_and_which_is_best() -> None:
     for format in ("md", "rich"):
-        text = showing.agc_sweep(clips(*RUNS), format)  # type: ignore[arg-type]
+        text = sweep_tables.agc_sweep(clips(*RUNS), format)  # type: ignore[arg-type]
         assert text.splitlines()[0] == (
             "tiny-nf-resnet on digits: without the clip 4 of 8 runs diverge; with it 1 of 40 runs diverge; "
             "highest (not clear of the next) 98 ± 3 % without the clip, batch 64."
@@ -166,7 +165,7 @@ def test_an_agc_sweep_says_how_many_runs_diverge_and_which_is_best() -> None:
 
 def test_the_answer_calls_nothing_best_that_no_interval_sets_apart() -> None:
     def said(*results: Result) -> str:
-        return showing.batch_answer(batches(*results))
+        return sweep_tables.batch_answer(batches(*results))
 
     one = [run("tiny-nf-resnet", 32, top1=0.95), run("tiny-resnet", 32, "none", 0.9)]
     assert said(*one) == "Highest (one seed) on digits: tiny-nf-resnet, 95.00 % at batch 32."
@@ -180,25 +179,25 @@ def test_the_answer_calls_nothing_best_that_no_interval_sets_apart() -> None:
 
 
 def test_the_largest_batch_that_was_listed_is_no_limit() -> None:
-    assert "largest batch" not in showing.batch_answer(batches(step(batch=8), step(batch=16))).lower()
-    text = showing.batch_answer(batches(step(batch=8), step(batch=16, micro_batch=8)))
+    assert "largest batch" not in sweep_tables.batch_answer(batches(step(batch=8), step(batch=16))).lower()
+    text = sweep_tables.batch_answer(batches(step(batch=8), step(batch=16, micro_batch=8)))
     assert text.startswith("Largest batch of one pass: resnet50 8;")
-    assert "quickest" not in showing.batch_answer(batches(step("resnet50", 8), step("nf-resnet50", 8, 0.1)))
+    assert "quickest" not in sweep_tables.batch_answer(batches(step("resnet50", 8), step("nf-resnet50", 8, 0.1)))
 
 
 def test_machines_and_data_sets_never_share_a_table() -> None:
     frame = batches(step(batch=8, machine=CPU), step(batch=8), step(batch=16), run(), run(dataset="mnist"))
-    titles = [grid.title for grid in showing.batch_grids(frame)]
+    titles = [grid.title for grid in sweep_tables.batch_grids(frame)]
     assert "A CPU: images/s, by batch" in titles and "NVIDIA H200: images/s, by batch" in titles
     assert sum("top-1" in title for title in titles) == 2
-    grids = showing.agc_grids(clips(run(), run(dataset="mnist"), run(machine=H200)))
+    grids = sweep_tables.agc_grids(clips(run(), run(dataset="mnist"), run(machine=H200)))
     assert len(grids) == 3 and grids[0].title.startswith("A CPU, ")
 
 
 def test_nothing_measured_is_an_empty_table_with_all_its_columns() -> None:
-    assert showing.batch_sweep(batches(), "csv") == ",".join(sweeps.BATCHES) + "\n"
-    assert showing.agc_sweep(clips(), "csv") == ",".join(sweeps.CLIPS) + "\n"
-    assert showing.batch_sweep(batches(), "md") == "" == showing.agc_sweep(clips(), "rich")
+    assert sweep_tables.batch_sweep(batches(), "csv") == ",".join(sweeps.BATCHES) + "\n"
+    assert sweep_tables.agc_sweep(clips(), "csv") == ",".join(sweeps.CLIPS) + "\n"
+    assert sweep_tables.batch_sweep(batches(), "md") == "" == sweep_tables.agc_sweep(clips(), "rich")
 
 
 @pytest.mark.parametrize("name", ["x" * 10**6, "<b>|[red]\x1b[31m\n$\\frac$", "nan", "a, b"])
@@ -206,10 +205,10 @@ def test_hostile_names_neither_break_a_table_nor_are_dropped(name: str) -> None:
     frame = batches(step(name, 8), step(name, 16), step(name, 32, None), run(name), run(name, agc="none"))
     assert counted(frame) == (3, 2)
     for format in ("rich", "md"):
-        text = showing.batch_sweep(frame, format)  # type: ignore[arg-type]
+        text = sweep_tables.batch_sweep(frame, format)  # type: ignore[arg-type]
         assert "out of memory" in text and len(text) < 10**4 and "\x1b" not in text
-    assert {row["model"] for row in json.loads(showing.batch_sweep(frame, "json"))} == {name}
-    assert len(json.loads(showing.agc_sweep(clips(run(name)), "json"))) == 1
+    assert {row["model"] for row in json.loads(sweep_tables.batch_sweep(frame, "json"))} == {name}
+    assert len(json.loads(sweep_tables.agc_sweep(clips(run(name)), "json"))) == 1
 
 
 def test_numbers_that_no_type_holds_stay_in_the_table_and_a_time_that_is_not_finite_is_absent() -> None:

@@ -19,11 +19,10 @@ from nfbench.analysis import training_runs as runs
 from nfbench.analysis.rows import clip_rows, count_rows
 from nfbench.records import AgcCost, Dependence, Flops, Resolved, Result, StepTime, reading
 from nfbench.showing import accuracy as show_accuracy
-from nfbench.showing import comparison, results, views
-from nfbench.showing import sweeps as show_sweeps
-from nfbench.showing.relative import differences
+from nfbench.showing import comparison, results, sweep_tables, views
+from nfbench.showing.baseline_tables import differences
 from nfbench.showing.results import sheet
-from nfbench.showing.study import ratios
+from nfbench.showing.shown_rows import ratios
 from nfbench.showing.tables import Column, Format, render
 from nfbench.showing.views import Kinds
 
@@ -145,8 +144,8 @@ def test_wide_tables_of_sweeps_and_epochs_keep_to_the_width_too(width: int, term
     terminal(width)
     steps, trained = (rows.rows(batch_results())[0], runs.rows(agc_results(HOSTILE[6]))[0])
     for text in (
-        show_sweeps.batch_sweep(sweeps.batch_sweep(steps, []), "rich").partition("\n\n")[2],
-        show_sweeps.agc_sweep(sweeps.agc_sweep(trained), "rich").partition("\n\n")[2],
+        sweep_tables.batch_sweep(sweeps.batch_sweep(steps, []), "rich").partition("\n\n")[2],
+        sweep_tables.agc_sweep(sweeps.agc_sweep(trained), "rich").partition("\n\n")[2],
         show_accuracy.epochs([accuracy(), accuracy(seed=1)], "rich"),
     ):
         assert all(len(line) <= width and line.isprintable() for line in lines(text))

@@ -147,8 +147,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
     """Tables on stdout; on stderr all else, and the answer last."""
     from nfbench.analysis.sessions import failed
     from nfbench.showing import accuracy as show_accuracy
-    from nfbench.showing import answers, report
-    from nfbench.showing import study as show
+    from nfbench.showing import answers, report, shown_rows
     from nfbench.showing.figures import driver
     from nfbench.showing.figures.prepared import Held
     from nfbench.showing.links import linked
@@ -162,7 +161,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
         return
     every = landing.earlier(results[-1].machine) or results
     # a claim is judged from all that is there, whatever was asked for now
-    seen = show.shown(every if found.name == answers.CLAIMS else _same(results, every), noisy=noisy)
+    seen = shown_rows.shown(every if found.name == answers.CLAIMS else _same(results, every), noisy=noisy)
     click.echo(answers.tables(found, seen, format), nl=False)
     for line in show_accuracy.legend(seen.trained) if person and answers.of_runs(found, seen) else []:
         click.echo(line, err=True)
@@ -177,13 +176,13 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
     folder = landing.folder(results[-1].machine)
     # beside results stands what all of them make; beside one file that --out names there may be anything
     made = {} if landing.file is not None else answers.texts(every)
-    if paths := show.write(folder, made):
+    if paths := shown_rows.write(folder, made):
         click.echo(f"Tables in {linked(folder, sys.stderr)}: {_names(paths)}", err=True)
     own = landing.out is None and results[-1].machine.device != "fake"
     if own and (made_report := report.of_device(folder.parent)) is not None:
         page = report.write(folder.parent / report.PAGE, made_report)[0]
         click.echo(f"The device's page: {linked(page, sys.stderr)}", err=True)
-    whole = show.shown(every, everything=False, noisy=noisy)
+    whole = shown_rows.shown(every, everything=False, noisy=noisy)
     held = Held(whole.steps, whole.results, whole.trained, whole.ratios, noisy=noisy)
     drawn = driver.draw(held, folder / "figures", found.figures)
     if drawn.files:

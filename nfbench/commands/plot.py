@@ -53,7 +53,7 @@ def command(
     from nfbench.showing.figures import driver
     from nfbench.showing.figures.prepared import Held
     from nfbench.showing.links import linked
-    from nfbench.showing.study import ratios
+    from nfbench.showing.shown_rows import ratios
     from nfbench.showing.views import OfRatio, of_ratios
 
     conditions = parse(where)

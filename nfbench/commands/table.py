@@ -50,9 +50,9 @@ def command(
     from nfbench.analysis.query import parse, select
     from nfbench.analysis.store import load
     from nfbench.commands._landing import FAKE, newest, say_broken
-    from nfbench.showing import accuracy, cost_tables, relative, views
+    from nfbench.showing import accuracy, baseline_tables, cost_tables, views
     from nfbench.showing.results import findings
-    from nfbench.showing.study import shown
+    from nfbench.showing.shown_rows import shown
 
     conditions, keys, order = parse(where), asked.listed(columns), asked.listed(sort)
     for flag, typed, names in (("--columns", columns, keys), ("--sort", sort, order)):
@@ -76,7 +76,7 @@ def command(
         _echo_columns(kinds, keys, format, order)
     else:
         click.echo(views.text(kinds, format, order, against=baseline is not None), nl=False)
-    legend = relative.legend(kinds.rows) if baseline is not None else []
+    legend = baseline_tables.legend(kinds.rows) if baseline is not None else []
     legend += [] if keys or baseline else [*cost_tables.legend(kinds.clips), *accuracy.legend(kinds.trained)]
     for line in legend if format in ("rich", "md") else ():
         click.echo(line, err=True)
@@ -93,8 +93,7 @@ def command(
 
 def _against(kinds: Kinds, results: Sequence[Result], everything: bool, net: str) -> Kinds:
     """The timed steps and the training runs with their ratios to ``net``; what else there is has none."""
-    from nfbench.analysis import relative
-    from nfbench.showing.relative import differences
+    from nfbench.showing.baseline_tables import differences
     from nfbench.showing.views import Kinds
 
     model, settings = options.net_and_settings(net)
@@ -110,7 +109,7 @@ def _echo_columns(kinds: Kinds, keys: Sequence[str], format: Format, order: Sequ
     """The columns that were asked for, and on stderr the kinds that hold none of what they tell."""
     from nfbench.analysis.query import ordered
     from nfbench.showing import views
-    from nfbench.showing.relative import with_ratios
+    from nfbench.showing.baseline_tables import with_ratios
 
     for line in views.instead(kinds, keys):
         click.echo(line, err=True)

@@ -19,11 +19,9 @@ from nfbench.catalog.models import find
 from nfbench.errors import UnknownModel
 from nfbench.records import Machine, Result, StepTime, key
 from nfbench.showing import accuracy as show_accuracy
-from nfbench.showing import claims as show_claims
-from nfbench.showing import comparison, views
-from nfbench.showing import sweeps as show_sweeps
+from nfbench.showing import claim_tables, comparison, sweep_tables, views
 from nfbench.showing.figures.style import plain
-from nfbench.showing.study import Shown, shown
+from nfbench.showing.shown_rows import Shown, shown
 from nfbench.showing.tables import Format
 from nfbench.studies.study import Study
 from nfbench.units import shorten
@@ -38,7 +36,7 @@ def tables(found: Study, seen: Shown, format: Format) -> str:
     if found.name == CLAIMS:
         judged = verdicts(seen.results, seen.noisy)
         if not person:
-            return show_claims.table([v for each in judged for v in each], format)
+            return claim_tables.table([v for each in judged for v in each], format)
         # a narrow terminal leaves scopes and reasons out of the table
         reasons = "".join(
             f"{v.claim.id}, {v.verdict}: {'; '.join(filter(None, (v.scope, v.why)))}\n"
@@ -46,13 +44,13 @@ def tables(found: Study, seen: Shown, format: Format) -> str:
             for v in each
             if v.scope or v.why
         )
-        parts = [show_claims.table(each, format) for each in judged]
+        parts = [claim_tables.table(each, format) for each in judged]
         return "\n".join([*parts, *([reasons] if format == "rich" else []), _rest(seen, format)])
     axes = swept(found, seen)
     if "batch" in axes and (person or "agc" not in axes):
-        return show_sweeps.batch_sweep(sweeps.batch_sweep(seen.steps, seen.trained), format)
+        return sweep_tables.batch_sweep(sweeps.batch_sweep(seen.steps, seen.trained), format)
     if "agc" in axes:
-        return show_sweeps.agc_sweep(sweeps.agc_sweep(seen.trained), format)
+        return sweep_tables.agc_sweep(sweeps.agc_sweep(seen.trained), format)
     return _rest(seen, format)
 
 
@@ -71,9 +69,9 @@ def texts(results: Sequence[Result]) -> dict[str, str]:
         made |= {f"{name}.{format}": text for name, text in views.texts(found.kinds, format).items()}
         if several(found, "batch"):
             batches = sweeps.batch_sweep(found.steps, found.trained)
-            made[f"batch-sweep.{format}"] = show_sweeps.batch_sweep(batches, format)
+            made[f"batch-sweep.{format}"] = sweep_tables.batch_sweep(batches, format)
         if several(found, "agc", steps=False):
-            made[f"agc-sweep.{format}"] = show_sweeps.agc_sweep(sweeps.agc_sweep(found.trained), format)
+            made[f"agc-sweep.{format}"] = sweep_tables.agc_sweep(sweeps.agc_sweep(found.trained), format)
         judged = [r for r in found.results if r.study == CLAIMS]
         if judged:
             made[f"claims.{format}"] = _claims(judged, format)
@@ -95,7 +93,7 @@ def sentences(name: str, seen: Shown) -> list[str]:
     noisy = list(dict.fromkeys(shorten(row["model"]) for row in seen.steps if "noisy" in row))
     seen = seen.quiet()
     if name == CLAIMS:
-        return [show_claims.summary(each) for each in verdicts(seen.results, seen.noisy)]
+        return [claim_tables.summary(each) for each in verdicts(seen.results, seen.noisy)]
     machines = dict.fromkeys(ratio.net.machine for ratio in seen.ratios)
     found = [turn_ratios.sentence([r for r in seen.ratios if r.net.machine == machine]) for machine in machines]
     found += cost_of_clip(seen)
@@ -117,8 +115,8 @@ def sentences(name: str, seen: Shown) -> list[str]:
 def _claims(results: Sequence[Result], format: Format) -> str:
     judged = verdicts(results)
     if format == "csv":
-        return show_claims.table([v for each in judged for v in each], format)
-    return "\n".join(f"{show_claims.summary(each)}\n\n{show_claims.table(each, format)}" for each in judged)
+        return claim_tables.table([v for each in judged for v in each], format)
+    return "\n".join(f"{claim_tables.summary(each)}\n\n{claim_tables.table(each, format)}" for each in judged)
 
 
 def _rest(seen: Shown, format: Format) -> str:

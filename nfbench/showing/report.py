@@ -36,9 +36,7 @@ from nfbench.analysis.sessions import aside
 from nfbench.analysis.store import Loaded, files, load, once
 from nfbench.errors import BadResults, BadStudy
 from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result
-from nfbench.showing import accuracy, answers, comparison, cost_tables, results, views
-from nfbench.showing import claims as show_claims
-from nfbench.showing import sweeps as show_sweeps
+from nfbench.showing import accuracy, answers, claim_tables, comparison, cost_tables, results, sweep_tables, views
 from nfbench.showing.answers import CLAIMS
 from nfbench.showing.figures import driver
 from nfbench.showing.figures.canvas import looks, settle
@@ -46,8 +44,8 @@ from nfbench.showing.figures.driver import Drawing
 from nfbench.showing.figures.kinds import KINDS
 from nfbench.showing.figures.prepared import Held
 from nfbench.showing.figures.style import plain
-from nfbench.showing.study import Shown, shown
-from nfbench.showing.study import write as write_texts
+from nfbench.showing.shown_rows import Shown, shown
+from nfbench.showing.shown_rows import write as write_texts
 from nfbench.showing.tables import Laid
 from nfbench.studies import study
 from nfbench.units import ABSENT, grouped, plural, slug
@@ -297,8 +295,8 @@ def _sentences(name: str, seen: Shown, batches: Sequence[Row] | None, thresholds
         # the best of one net over batches is also that over thresholds
         repeated = thresholds is not None and len({row["model"] for row in batches}) == 1
         timed = [{key: value for key, value in row.items() if key != "top1"} for row in batches]
-        lines += show_sweeps.batch_answer(timed if repeated else batches).split("\n")
-    lines += show_sweeps.agc_answer(thresholds).split("\n") if thresholds is not None else []
+        lines += sweep_tables.batch_answer(timed if repeated else batches).split("\n")
+    lines += sweep_tables.agc_answer(thresholds).split("\n") if thresholds is not None else []
     return [line for line in lines if line]
 
 
@@ -309,12 +307,12 @@ def _tables(seen: Shown, batches: Sequence[Row] | None, thresholds: Sequence[Row
         for name, tables in views.laid(seen.kinds).items()
         for table in tables
     ]
-    by_threshold = show_sweeps.agc_grids(thresholds) if thresholds is not None else []
+    by_threshold = sweep_tables.agc_grids(thresholds) if thresholds is not None else []
     # at one batch the table of training says the same
     by_threshold = [grid for grid in by_threshold if len(grid.across) > 1]
-    by_batch = show_sweeps.batch_grids(batches) if batches is not None else []
+    by_batch = sweep_tables.batch_grids(batches) if batches is not None else []
     by_batch = [grid for grid in by_batch if grid.value != "top1" or not by_threshold]
-    return [*made, *(show_sweeps.laid(grid) for grid in (*by_batch, *by_threshold))]
+    return [*made, *(sweep_tables.laid(grid) for grid in (*by_batch, *by_threshold))]
 
 
 def _judged(measured: Sequence[Result], noisy: bool) -> list[tuple[str, list[Verdict]]]:
@@ -325,7 +323,7 @@ def _judged(measured: Sequence[Result], noisy: bool) -> list[tuple[str, list[Ver
         with_figures = [verdict for verdict in verdicts if verdict.figures]
         of_the_study = any(r.study == CLAIMS and r.machine == verdicts[0].machine for r in measured)
         if with_figures:
-            judged.append((show_claims.summary(verdicts), verdicts if of_the_study else with_figures))
+            judged.append((claim_tables.summary(verdicts), verdicts if of_the_study else with_figures))
     return judged
 
 
@@ -546,7 +544,7 @@ def _environment(kind: str) -> Environment:
         "measured": _measured,
         "raw": _raw,
         "raw_files": _raw_files,
-        "reported": show_claims.reported,
+        "reported": claim_tables.reported,
     }
     return environment
 

@@ -13,7 +13,7 @@ from nfbench.analysis.query import is_number, ordered, values
 from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row, family_of
 from nfbench.analysis.turn_ratios import Ratio
-from nfbench.showing import accuracy, comparison, cost_tables, relative, results, tables
+from nfbench.showing import accuracy, baseline_tables, comparison, cost_tables, results, tables
 from nfbench.showing.tables import Column, Format, Laid, keyed, plain
 from nfbench.units import LONGEST, shorten
 
@@ -24,7 +24,7 @@ _SHOWN = (
     *cost_tables.CLIPS,
     *accuracy.COLUMNS,
     *results.ALL,
-    *relative.COLUMNS,
+    *baseline_tables.COLUMNS,
 )
 KNOWN: dict[str, Column] = {c.key: c for c in (*accuracy.RAW, *cost_tables.RAW, *_RAW, *_SHOWN)}
 """What rows are known to have, by key, with its heading and how it is shown."""
@@ -143,7 +143,7 @@ def texts(kinds: Kinds, format: Format) -> dict[str, str]:
 def text(kinds: Kinds, format: Format, order: Sequence[str] = (), against: bool = False) -> str:
     """All kinds as text, their rows by ``order``, as `columns.ordered` takes it: a table a kind, or one as CSV or JSON.
 
-    Rows that have ratios ``against`` a baseline's are shown as `relative.laid` has it.
+    Rows that have ratios ``against`` a baseline's are shown as `baseline_tables.laid` has it.
     """
     if format in ("csv", "json"):
         keys = _keys(kinds)
@@ -155,7 +155,7 @@ def text(kinds: Kinds, format: Format, order: Sequence[str] = (), against: bool 
         return raw(ordered(rows, order), keys, format)
     kinds = Kinds(*(ordered(rows, order) for rows in kinds.each.values()))
     if against:
-        return "\n".join(part.text(format) for part in relative.laid(kinds.rows))
+        return "\n".join(part.text(format) for part in baseline_tables.laid(kinds.rows))
     return "\n".join(texts(kinds, format).values())
 
 
