@@ -93,6 +93,7 @@ def command(
 
 def _against(kinds: Kinds, results: Sequence[Result], everything: bool, net: str) -> Kinds:
     """The timed steps and the training runs with their ratios to ``net``; what else there is has none."""
+    from nfbench.analysis import relative
     from nfbench.showing.baseline_tables import differences
     from nfbench.showing.views import Kinds
 
