@@ -114,3 +114,10 @@ def environment(folder: Path, **settings: object) -> dict[str, str]:
         "SIMULATED_GPU_UUID": str(number),
     }
     return variables | {f"SIMULATED_GPU_{key.upper()}": str(value) for key, value in settings.items()}
+
+
+def clean(variables: dict[str, str]) -> None:
+    """Remove the shared memory of an `environment` whose processes have ended."""
+    prefix = Path(variables["SIMULATED_GPU_SHM"])
+    for path in prefix.parent.glob(prefix.name + "-*"):
+        path.unlink()
