@@ -76,7 +76,18 @@ def _compile(folder: Path) -> None:
     flags = ["-std=gnu17", "-O1", "-g", "-fPIC", *(f"-I{path}" for path in includes), f"-I{HERE}"]
     sources = [str(HERE / name) for name in SOURCES if name.endswith(".c")]
     library = folder / "libsimulatedgpu.so"
-    command = ["gcc", "-shared", *flags, *sources, str(folder / "stubs.c"), "-o", str(library), "-ldl", "-lpthread", "-lm"]
+    command = [
+        "gcc",
+        "-shared",
+        *flags,
+        *sources,
+        str(folder / "stubs.c"),
+        "-o",
+        str(library),
+        "-ldl",
+        "-lpthread",
+        "-lm",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"The simulated GPU could not be built:\n{done.stderr}")
@@ -94,7 +105,7 @@ def _stubs(headers: Path) -> str:
         names |= {symbol.partition("@")[0] for symbol in symbols if LIBRARIES.search(symbol)}
     cuda = (headers / "cuda.h").read_text()
     names |= set(re.findall(r"CUDAAPI (cu\w+)", cuda)) | set(re.findall(r"#define cu\w+ +(cu\w+_v\d)", cuda))
-    stub = "__attribute__((weak)) void {0}(void) {{ sim_unwritten(\"{0}\"); }}\n"
+    stub = '__attribute__((weak)) void {0}(void) {{ sim_unwritten("{0}"); }}\n'
     return '#include "simulated.h"\n' + "".join(stub.format(name) for name in sorted(names - REAL))
 
 

@@ -1,4 +1,4 @@
-"""Cards that are too small: at the build, at the trial pass, in cuDNN's workspace and in the search for a micro-batch."""
+"""Cards that are too small: at the build, at the trial pass, in a workspace of cuDNN and in the search."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def test_the_search_has_the_card_to_itself(cli: Cli) -> None:
 
 
 @pytest.mark.simulated(memory=4e9, workspace=40e9)
-@pytest.mark.xfail(reason="issue 18.3: torch's 'unable to find an engine' is no row that ran out of memory", strict=True)
+@pytest.mark.xfail(
+    reason="issue 18.3: torch's 'unable to find an engine' is no row that ran out of memory", strict=True
+)
 def test_a_workspace_that_does_not_fit_is_out_of_memory(cli: Cli) -> None:
     stepped(cli, "--model", NET, "--batch", 8, "--micro-batch", 8)
     (row,) = rows()
@@ -54,7 +56,9 @@ def test_a_workspace_that_does_not_fit_is_out_of_memory(cli: Cli) -> None:
 
 
 @pytest.mark.simulated(memory=CONTEXT + 30e6)
-@pytest.mark.xfail(reason="issue 18.4: out of memory while a net is built is said to be a net that timm cannot build", strict=True)
+@pytest.mark.xfail(
+    reason="issue 18.4: out of memory while a net is built is said to be a net that timm cannot build", strict=True
+)
 def test_a_net_that_does_not_fit_is_a_row(cli: Cli) -> None:
     _, output = stepped(cli, "--model", "resnet50", "--batch", 8)
     (row,) = rows()
