@@ -78,7 +78,10 @@ columns() {
 
 resnet50() { columns "$1" "$results" --where model=resnet50,batch=256 | tail -n 1; }
 
-show_env() { sed -n 's/^\(GPU\|driver\|torch\)   */\1 /p' "$printed" | paste -sd , && [ "$code" -eq 0 ]; }
+show_env() {
+  grep -E '^(GPU|driver|torch)   ' "$printed" | tr -s ' ' | paste -sd , | sed 's/,/, /g'
+  [ "$code" -eq 0 ]
+}
 
 show_times() {
   columns model,batch,micro_batch,step_time,status "$rows" | awk -F, '{
@@ -149,7 +152,8 @@ keep
 touch "$steps"
 if [ -n "$again" ]; then : >"$steps"; fi
 # what did not pass is run again, and named once
-kept=$(grep $'^[^\t]*\tpassed\t' "$steps") && echo "$kept" >"$steps" || : >"$steps"
+grep $'^[^\t]*\tpassed\t' "$steps" >"$steps.new"
+mv "$steps.new" "$steps"
 
 step env 30 show_env "$python" -m nfbench env
 measure step-time 30 show_times 12 step-time --model resnet50 --batch 256 --layout nhwc

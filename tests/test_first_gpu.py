@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,10 @@ case $words in
     echo "{\"simulated\":${FAKE_SIMULATED:-false},\"of\":\"$words\"}" >>"$out"
     case $words in *compare*) echo "other,1.2,${FAKE_LOW:-0.9},1.3,," ;; esac ;;
 esac
-case $words in *"${FAKE_HANGS:-never}"*) exec sleep 60 ;; *"${FAKE_FAILS:-never}"*) exit 1 ;; esac
+case $words in
+  *"${FAKE_HANGS:-never}"*) touch "$FAKE/hangs" && exec sleep 60 ;;
+  *"${FAKE_FAILS:-never}"*) exit 1 ;;
+esac
 """
 
 pytestmark = pytest.mark.skipif(
@@ -121,9 +125,9 @@ def test_it_goes_on_where_it_was_and_runs_all_only_when_asked_to(runs: Runs) -> 
 
 def test_what_a_signal_stops_keeps_its_rows_and_the_table_is_printed(runs: Runs) -> None:
     process = runs.start(FAKE_HANGS="compare nfnet-f0")
-    assert process.stdout is not None
-    while not (runs.folder / "step.jsonl").exists() or "compare" not in (runs.folder / "step.jsonl").read_text():
+    while not (runs.base / "hangs").exists():
         assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     printed, _ = process.communicate(timeout=30)
     shown = table(printed)
