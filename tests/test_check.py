@@ -18,7 +18,7 @@ from nfbench.measuring.outcome import Labels
 from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime, reading
 from nfbench.studies import check, processes
 from nfbench.studies.check import Case, Check, Sides
-from nfbench.studies.processes import Group, Place, Unstarted
+from nfbench.studies.processes import Group, Place, Seat, Unstarted
 
 TODAY = date(2026, 11, 21)
 Side = float | Result | NfbenchError | Callable[[int], Any]
@@ -39,6 +39,11 @@ def ended(status: str) -> Result:
 def late(round: int) -> Result:
     time.sleep(0.3)
     return ended("timeout")
+
+
+def unanswered(round: int) -> NfbenchError:
+    time.sleep(0.3)
+    return NO_ANSWER
 
 
 def in_round(at: int, then: Side, otherwise: Side = 1.0) -> Side:
@@ -68,7 +73,7 @@ class Scripted(Group):
         while callable(answer):
             answer = answer(request.round)
         if isinstance(answer, NfbenchError):
-            raise Unstarted(seat, not answer.try_, answer)
+            raise Unstarted(seat, not answer.try_, answer, "timeout" if answer is NO_ANSWER else "error")
         answer = answer if isinstance(answer, Result) else took(answer)
         return msgspec.structs.replace(answer, workload=seat.workload, side=seat.side)
 
@@ -119,6 +124,7 @@ def counted(base: dict[str, float], head: dict[str, float], seconds: float = 1.0
 HOT = took(2.0, conditions=Conditions(throttle=("hw_thermal_slowdown",)))
 SLOW_CLOCK, CLOCK = took(1.25, clock=1.6e9), took(1.0, clock=2e9)
 CRASH = NfbenchError("A worker ended.", why="ImportError: nfbench")
+NO_ANSWER = NfbenchError("A worker ended.", why="no answer after 0 s")
 BROKE, CANNOT, DIVERGED = ended("error"), ended("unsupported"), ended("diverged")
 NO_ROOM, TIMEOUT, LATER = ended("out_of_memory"), ended("timeout"), in_round(2, BROKE)
 HEAD_LATE, BASE_LATE = ({side: late, "max_time": 0.2} for side in ("head", "base"))
@@ -168,6 +174,16 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "the head does not start": ({"head": CRASH}, "failed 3/3 0", ""),
     "the head hangs": (HEAD_LATE, "incomparable 4/4 0", "the time was up in round 1, while the head"),
     "the base hangs": (BASE_LATE, "incomparable 4/4 0", "the time was up in round 1, while the base"),
+    "the head has no time to start": (
+        {"head": unanswered, "max_time": 0.2},
+        "incomparable 4/4 0",
+        "the time was up in round 1, while the head started; --max-time is too short",
+    ),
+    "the base has no time to start": (
+        {"base": unanswered, "max_time": 0.2, "base_may_be_new": False},
+        "incomparable 4/4 0",
+        "the time was up in round 1, while the base started; --max-time is too short",
+    ),
     "both": ({"base": late, "head": BROKE, "max_time": 0.2}, "failed 3/3 0", "the head ended as error: boom"),
     # stored rounds are compared with the head alone; the noise between sessions keeps them from an alarm
     "slower than stored": ({"head": 1.1} | stored(1.0, 1.0, 1.0), "slower 3/3 4", "The stored rounds are of one"),
@@ -240,6 +256,14 @@ def test_a_device_that_is_refused_or_a_python_that_does_not_start_is_the_user_s_
         run(head=NfbenchError("A worker ended.", try_="--device cpu"))
     with pytest.raises(NfbenchError, match="A worker ended"):
         run(base=CRASH, base_may_be_new=False)
+
+
+def test_a_worker_that_has_no_time_left_to_start_is_late_and_has_not_failed() -> None:
+    group = Group([Seat(StepTime(model="tiny-nfnet"))], device="fake", seed=0, labels=Labels())
+    with pytest.raises(Unstarted) as caught:
+        group.turn(0, 0, Sampling(), lambda result: None, Quiet(), until=time.monotonic())
+    group.close()
+    assert caught.value.status == "timeout"
 
 
 def test_sides_that_do_not_fit_together_run_alone_and_it_is_said(run: Any) -> None:

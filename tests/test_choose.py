@@ -72,8 +72,13 @@ def test_a_gpu_that_torch_can_use_has_nothing_wrong(changes: dict[str, Any]) -> 
         (
             NOT_AVAILABLE | {"words": "Error 802: system not yet initialized", "visible": "0"},
             "torch 2.15.0+cu132 (CUDA 13.2) cannot use the NVIDIA H200 here (driver 580.65.06, CUDA 13.0).\ntorch "
-            "says: Error 802: system not yet initialized\nTry: nvidia-smi, to see whether the card is well; or unset "
+            "says: Error 802: system not yet initialized\nTry: sudo systemctl start nvidia-fabricmanager, which links "
+            "the cards of a machine with NVSwitch; or nvidia-smi, to see whether the card is well; or unset "
             "CUDA_VISIBLE_DEVICES, which may hide it; or --device cpu",
+        ),
+        (
+            NOT_AVAILABLE | {"words": "Error 999: unknown error"},
+            "says: Error 999: unknown error\nTry: nvidia-smi, to see whether the card is well; or --device cpu",
         ),
         (NOT_AVAILABLE | {"mig_without_slice": True}, "it is in MIG mode and has no instance"),
         (

@@ -135,6 +135,22 @@ def test_nothing_private_is_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> No
         assert [word for word in (*private, getpass.getuser()) if word in told] == []
 
 
+def test_a_cudnn_that_torch_refuses_is_a_doubt_and_costs_no_other_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def version() -> int:
+        raise RuntimeError(
+            "PyTorch was compiled  against (9, 24, 0) but found (9, 1, 0). PyTorch already comes with it."
+        )
+
+    install(monkeypatch, Board())
+    torch_sees(monkeypatch, Board())
+    monkeypatch.setattr(torch.backends.cudnn, "version", version)
+    shown = env("--format", "md").stdout
+    assert "| CUDA of torch | 13.2 |" in shown and "| cuDNN | – | torch refuses it |" in shown
+    assert "- torch refuses the cuDNN here: PyTorch was compiled against (9, 24, 0) but found (9, 1, 0). Take" in shown
+
+
 def seen(**changes: Any) -> MachineState:
     """An idle H200 in a quiet host."""
     quiet: dict[str, Any] = {
@@ -174,6 +190,11 @@ def test_a_quiet_machine_has_no_finding() -> None:
         ({"temperature": 82.0}, "hot", "The GPU is at 82 °C before any timing. Let it cool."),
         ({"load": 9.0}, "busy_cpu", "The load average is 9.0 on 16 cores. End what else runs here"),
         ({"quota": 2.5, "cores": 2}, "cpu_quota", "A cgroup quota grants the time of 2.5 of 16 cores and pauses"),
+        (
+            {"cudnn_refusal": "compiled against (9, 24, 0) but found (9, 1, 0)"},
+            "cudnn_refused",
+            "torch refuses the cuDNN here: compiled against (9, 24, 0) but found (9, 1, 0). Take cuDNN out of",
+        ),
         ({"governor": "powersave"}, "governor", 'The CPU frequency governor is "powersave". sudo cpupower'),
         ({"software": Software(nfbench="0.1.0", dirty=True)}, "dirty", "The code differs from its commit. Commit"),
         (

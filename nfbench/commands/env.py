@@ -92,7 +92,7 @@ def lines(seen: MachineState) -> Iterator[Line]:
     yield Line("python", "Python", s.python)
     yield Line("torch", "torch", s.torch)
     yield Line("cuda", "CUDA of torch", s.cuda, note="" if s.cuda else "torch is a build without CUDA")
-    yield Line("cudnn", "cuDNN", s.cudnn)
+    yield Line("cudnn", "cuDNN", s.cudnn, note="torch refuses it" if seen.cudnn_refusal else "")
     yield Line("torchvision", "torchvision", s.torchvision)
     yield Line("timm", "timm", s.timm)
 
@@ -143,6 +143,9 @@ def _device_doubts(seen: MachineState) -> Iterator[Finding]:
     if seen.problem is not None:
         text = " ".join(filter(None, (seen.problem.what, seen.problem.why)))
         yield Finding("device_unavailable", text, f"Try: {seen.problem.try_}")
+    if seen.cudnn_refusal is not None:
+        text = f"torch refuses the cuDNN here: {seen.cudnn_refusal.rstrip('.')}."
+        yield Finding("cudnn_refused", text, "Take cuDNN out of LD_LIBRARY_PATH, so that torch finds its own.")
     if seen.others:
         yield Finding(
             "shared_device",

@@ -207,11 +207,14 @@ def _not_available(facts: Facts) -> DeviceUnavailable:
             f"{torch} cannot use the {card} here: it is in MIG mode and has no instance ({driver}).",
             try_=_or_cpu("sudo nvidia-smi -mig 0", "sudo nvidia-smi mig -cgi 0 -C to make an instance"),
         )
+    # cudaErrorSystemNotReady
+    fabric = "Error 802" in facts.words or "system not yet initialized" in facts.words
+    start = ["sudo systemctl start nvidia-fabricmanager, which links the cards of a machine with NVSwitch"]
     unset = ["unset CUDA_VISIBLE_DEVICES, which may hide it"] if facts.visible else []
     return DeviceUnavailable(
         f"{torch} cannot use the {card} here ({driver}).",
         why=f"torch says: {facts.words}" if facts.words else "torch does not say why.",
-        try_=_or_cpu("nvidia-smi, to see whether the card is well", *unset),
+        try_=_or_cpu(*(start if fabric else []), "nvidia-smi, to see whether the card is well", *unset),
     )
 
 

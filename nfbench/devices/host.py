@@ -109,9 +109,14 @@ def software(with_torch: bool, code: Path = Path(nfbench.__file__)) -> Software:
 
     ``code`` is the file whose commit is the one under test.
     """
-    torch, cuda, cudnn = _torch() if with_torch else (_version("torch"), None, None)
+    return _software(with_torch, code)[0]
+
+
+def _software(with_torch: bool, code: Path = Path(nfbench.__file__)) -> tuple[Software, str | None]:
+    """As `software`, and why torch refuses its cuDNN; None where it does not. torch says it only once."""
+    torch, cuda, cudnn, refusal = _torch() if with_torch else (_version("torch"), None, None, None)
     commit, dirty = commit_of(code)
-    return Software(
+    versions = Software(
         nfbench=nfbench.__version__,
         python=platform.python_version(),
         torch=torch,
@@ -122,6 +127,7 @@ def software(with_torch: bool, code: Path = Path(nfbench.__file__)) -> Software:
         commit=commit,
         dirty=dirty,
     )
+    return versions, refusal
 
 
 def commit_of(file: Path) -> tuple[str | None, bool | None]:
@@ -165,6 +171,7 @@ class MachineState:
     memory: int
     available: int
     software: Software
+    cudnn_refusal: str | None = None
 
 
 def look(wanted: str) -> MachineState:
@@ -180,7 +187,7 @@ def look(wanted: str) -> MachineState:
             card = None if kind == "cpu" else card_at(index)
         except DeviceUnavailable as error:
             problem, card = error, (sight.cards or (None,))[0]
-        versions = software(with_torch=True)
+        versions, refusal = _software(with_torch=True)
     busy, held = before.get(card.uuid, (None, None)) if card else (None, None)
     return MachineState(
         device=device,
@@ -207,17 +214,22 @@ def look(wanted: str) -> MachineState:
         memory=memory_total(),
         available=memory_available(),
         software=versions,
+        cudnn_refusal=refusal,
     )
 
 
-def _torch() -> tuple[str | None, str | None, str | None]:
+def _torch() -> tuple[str | None, str | None, str | None, str | None]:
+    """The versions of torch, its CUDA and its cuDNN, and why it refuses the last."""
     try:
         import torch
-
+    except (ImportError, OSError):  # a broken install
+        return _version("torch"), None, None, None
+    cudnn, refusal = None, None
+    try:
         cudnn = torch.backends.cudnn.version() if torch.version.cuda else None
-    except (ImportError, OSError, RuntimeError):  # a broken install, or a cuDNN that torch refuses
-        return _version("torch"), None, None
-    return str(torch.__version__), torch.version.cuda, _cudnn(cudnn)
+    except RuntimeError as error:
+        refusal = " ".join(str(error).partition(". ")[0].split())
+    return str(torch.__version__), torch.version.cuda, _cudnn(cudnn), refusal
 
 
 def _cudnn(number: int | None) -> str | None:

@@ -119,7 +119,7 @@ class Check:
 
     def __post_init__(self) -> None:
         self.round_time: float | None = None
-        self.unstarted: dict[Side | None, str] = {}
+        self.unstarted: dict[Side | None, _End] = {}
 
     def run(self) -> None:
         """Measure until every case has its verdict, or the next round would not end in time.
@@ -222,9 +222,12 @@ class Check:
 
     def _unstarted(self, error: Unstarted) -> None:
         """A side whose worker does not start is out of the round, unless that is a user's error."""
-        if (error.seat.side == "head" and not error.died) or (error.seat.side == "base" and not self.base_may_be_new):
+        late = error.status == "timeout" and time.monotonic() >= self.until
+        new = error.seat.side == "base" and not self.base_may_be_new
+        if (error.seat.side == "head" and not error.died) or (new and not late):
             raise error
-        self.unstarted[error.seat.side] = " ".join(filter(None, (error.what, error.why)))
+        words = " ".join(filter(None, (error.what, error.why)))
+        self.unstarted[error.seat.side] = _End(error.status, words)
 
     def _failed(self, case: Case, found: Sequence[Sequence[Result]]) -> bool:
         """Whether a side failed, which closes the case."""
@@ -238,9 +241,10 @@ class Check:
         elif time.monotonic() >= self.until and "timeout" in ends:
             # a side that hangs is no noise, so that --inconclusive pass must not let it pass
             side = "head" if head is not None else "base"
+            did = "started" if side in self.unstarted else "ran"
             round = len(case.head_times) + 1
             short = "; --max-time is too short for one round" if round == 1 else ""
-            case.end("incomparable", f"the time was up in round {round}, while the {side} ran{short}")
+            case.end("incomparable", f"the time was up in round {round}, while the {side} {did}{short}")
         elif base is not None and "base" in self.unstarted and not case.base:
             case.end("new", f"the base's worker does not start: {base.words}")
         elif base is not None and base.status in CANNOT and not case.base and not case.in_base:
@@ -252,7 +256,7 @@ class Check:
     def _ended(self, side: Side, results: Sequence[Result]) -> _End | None:
         """How a side failed; None where it did not."""
         if side in self.unstarted:
-            return _End("error", self.unstarted[side])
+            return self.unstarted[side]
         failed = next((r for r in results if r.status != "ok"), None)
         if failed is None:
             return None

@@ -237,10 +237,11 @@ class Seat(NamedTuple):
 
 
 class Unstarted(NfbenchError):
-    """The worker of ``seat`` could not open its device, or ``died`` before."""
+    """The worker of ``seat`` could not open its device, or ``died`` before; ``status`` is `timeout` where it had no
+    time left to."""
 
-    def __init__(self, seat: Seat, died: bool, error: NfbenchError) -> None:
-        self.seat, self.died = seat, died
+    def __init__(self, seat: Seat, died: bool, error: NfbenchError, status: Status = "error") -> None:
+        self.seat, self.died, self.status = seat, died, status
         super().__init__(error.what, why=error.why, try_=error.try_)
 
 
@@ -443,7 +444,7 @@ def _row(request: Request, status: Status, message: str, process: Process, seat:
         error = NfbenchError(
             "A worker ended before it had opened its device.", why=message, try_="nfbench env, which says what is there"
         )
-        raise Unstarted(seat, True, error)
+        raise Unstarted(seat, True, error, status)
     return frame(hello.machine, hello.software, request, status, message)
 
 
