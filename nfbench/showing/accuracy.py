@@ -11,10 +11,11 @@ from nfbench import units
 from nfbench.analysis import training_runs
 from nfbench.analysis.query import grouped
 from nfbench.analysis.rows import Row
-from nfbench.records import Result
+from nfbench.records import Accuracy, Result
+from nfbench.settings import BY_NAME, SAM, settings_of
 from nfbench.showing import tables
 from nfbench.showing.results import si
-from nfbench.showing.tables import Column, Format, Laid, keyed, render, telling, with_ends
+from nfbench.showing.tables import Column, Format, Laid, keyed, of_settings, render, telling, with_ends
 
 COSTS = {
     "macs": ("macs", "MACs"),
@@ -25,17 +26,6 @@ COSTS = {
 """What top-1 can be set against: the key of a row and its name in a sentence."""
 _ABOVE = {"dataset": "{}", "px": "{} px", "batch": "batch {}", "epochs": "{} epochs"}
 """Where all rows are equal in one of these, it stands above the table instead of in a column."""
-_RECIPE = (
-    *("optimizer", "schedule", "warmup_epochs", "momentum", "weight_decay", "label_smoothing"),
-    *("augment", "mixup", "cutmix", "ema"),
-)
-"""What a recipe settles, so that it is shown only where runs of one recipe differ in it."""
-_MODEL = ["randaugment_layers", "randaugment_magnitude", "drop_rate", "drop_path"]
-"""What a recipe settles for each net."""
-_WORDS = ("optimizer", "schedule", "augment")
-"""Those of a recipe that are no numbers."""
-_WITHIN = dict.fromkeys(_RECIPE, ("recipe",)) | dict.fromkeys(_MODEL, ("recipe", "model"))
-"""Settings that others settle, and those others: between rows that are equal in these a difference tells."""
 
 
 def points(value: float | None) -> str:
@@ -71,18 +61,8 @@ def _updates(row: tables.Row) -> str:
 
 
 _time = partial(units.seconds, digits=3)
-_DIFFERING: tuple[Column, ...] = (
-    Column("test_px", "test px", spare=2),
-    *(Column(key, key, right=False, spare=2) for key in ("weights", "norm", "recipe")),
-    *(Column(key, key.replace("_", " "), right=key not in _WORDS, spare=10) for key in (*_RECIPE, *_MODEL)),
-    Column("sam", "SAM ρ", spare=11),
-    Column("sam_fraction", "SAM fraction", spare=12),
-    Column("sam_scope", "SAM scope", right=False, spare=12),
-    Column("micro_batch", "micro-batch", spare=3),
-    *(Column(key, key, right=False, spare=2) for key in ("precision", "layout", "compile")),
-    Column("agc_impl", "clip by", right=False, spare=3),
-    Column("deterministic", "deterministic", right=False, spare=3),
-)
+_COLUMNS = ("dataset", "px", "batch", "epochs", "lr", "agc")
+_DIFFERING = of_settings(s for s in settings_of(Accuracy) if s.name not in _COLUMNS)
 """The settings that are shown only where they tell rows apart."""
 COLUMNS: tuple[Column, ...] = (
     Column("front", "front", lambda on: "●" if on else "", right=False),
@@ -118,7 +98,7 @@ _RAW = """
 kind model family dataset px test_px batch micro_batch epochs recipe optimizer lr schedule warmup_epochs decay_epochs
 decay_rate alpha eps
 momentum weight_decay label_smoothing augment randaugment_layers randaugment_magnitude mixup cutmix drop_rate drop_path
-agc agc_impl ema sam sam_fraction sam_scope precision layout compile norm weights deterministic classes train_images
+agc agc_impl ema {sam} precision layout compile norm weights deterministic classes train_images
 test_images interpolation crop_pct crop_mode workers optimizer_impl tf32 cudnn_benchmark allocator threads
 world_size broadcast_buffers backend nodes
 status runs seeds diverged diverged_at top1 top1_low top1_high best_top1 top5 ema_top1 ema_top5 gap train_loss test_loss
@@ -126,7 +106,7 @@ clipped_units training_flops wall_time throughput data_share train_step_time ima
 images_seen skipped_updates unreadable_images deterministic_cost target time_to_target reached_target bn_model
 time_to_bn reached_bn front device machine software study start findings
 """
-RAW = keyed(_RAW.split())
+RAW = keyed([*_RAW.format(sam=" ".join(SAM)).split(), *(s.name for s in settings_of(Accuracy))])
 _EPOCH: tuple[Column, ...] = (
     Column("epoch", "epoch"),
     Column("runs", "runs"),
@@ -234,7 +214,7 @@ def _tells_apart(rows: Sequence[Row], key: str) -> bool:
         return _differ(rows, key) or any(row.get(key) != row.get("px") for row in rows)
     if key == "agc_impl":
         return _differ([row for row in rows if key in row], key)
-    return any(_differ(alike, key) for alike in grouped(rows, _WITHIN.get(key, ())))
+    return any(_differ(alike, key) for alike in grouped(rows, BY_NAME[key].settled_by))
 
 
 def _differ(rows: Sequence[Row], key: str) -> bool:

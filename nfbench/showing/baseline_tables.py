@@ -8,11 +8,11 @@ from functools import partial
 from operator import itemgetter
 
 from nfbench import units
-from nfbench.analysis import sweeps
 from nfbench.analysis.query import grouped
 from nfbench.analysis.relative import KEYS
-from nfbench.analysis.rows import WORDS, Row
+from nfbench.analysis.rows import Row
 from nfbench.catalog.published import PAPER
+from nfbench.settings import BY_NAME, SAM, text_of, told
 from nfbench.showing import accuracy, comparison, results, tables
 from nfbench.showing.tables import Column, Format, Laid, plain, telling, with_ends
 from nfbench.units import shorten
@@ -25,7 +25,7 @@ _EXPECTED = ("norm ", "agc λ ", "clip by ")
 _WORKLOAD = ("batch ", "px ")
 """Settings that make a step another one: what differs in them is no speed of a net."""
 UNEQUAL = "≠"
-_NAMED = ("dataset", "batch", *sweeps.TOLD, "micro_batch", "lr", "software")
+_NAMED = ("dataset", "batch", *told(1))
 """What is said of a net beside its name where nothing before it tells its rows apart."""
 
 
@@ -34,7 +34,7 @@ def differences(base: Row, row: Row) -> list[str]:
     parts = comparison.differences(row, base)
     # whole batches differ by their batch, and what has no SAM has no share of it
     implied = ["micro-batch "] if all(r.get("micro_batch") == r.get("batch") for r in (row, base)) else []
-    implied += [] if "sam" in row and "sam" in base else ["sam fraction ", "sam scope "]
+    implied += [] if "sam" in row and "sam" in base else [f"{BY_NAME[name].heading} " for name in SAM[1:]]
     parts = [part for part in parts if not part.startswith(tuple(implied))]
     keys = (*(_TRAINED if row["kind"] == "accuracy" else ()), "composed")
     pairs = [(key.replace("_", " "), plain(row.get(key)), plain(base.get(key))) for key in keys]
@@ -173,14 +173,10 @@ def _names(rows: Sequence[Row]) -> list[str]:
     telling_of = {alike[0]["model"]: _telling_settings(alike) for alike in grouped(rows, ["model"])}
     names = []
     for row in rows:
-        parts = [_in_words(key, row[key]) for key in telling_of[row["model"]] if key in row]
+        # of the software nfbench's version alone
+        parts = [text_of(row, key).partition(",")[0] for key in telling_of[row["model"]] if key in row]
         names.append(", ".join(map(shorten, [str(row["model"]), *parts])))
     return names
-
-
-def _in_words(key: str, value: object) -> str:
-    # of the software nfbench's version alone
-    return WORDS[key].replace("{:g}", "{}").format(str(value).partition(",")[0])
 
 
 def _telling_settings(rows: Sequence[Row]) -> list[str]:

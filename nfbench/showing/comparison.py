@@ -12,10 +12,8 @@ from nfbench.analysis.turn_ratios import FEW_ROUNDS, Ratio, named, where
 from nfbench.catalog import published
 from nfbench.records import StepTime
 from nfbench.showing import tables
-from nfbench.showing.results import IMPLEMENTATION, SETTINGS, si, step_time
+from nfbench.showing.results import SETTINGS, si, step_time
 from nfbench.showing.tables import Column, Format, Laid, keyed, plain, render, telling, with_ends
-
-_DIFFERING = tuple(c for c in (*SETTINGS, *IMPLEMENTATION) if c.key != "model")
 
 
 def table(rows: Sequence[Row], ratios: Sequence[Ratio | None], format: Format) -> str:
@@ -44,7 +42,7 @@ _RAW = keyed(
     (
         *("model", "speedup", "speedup_low", "speedup_high", "reported"),
         *("step_time", "step_time_low", "step_time_high", "throughput", "image_energy", "turns", "rounds", "noisy"),
-        *(c.key for c in _DIFFERING),
+        *(c.key for c in SETTINGS),
         *("differs", "machine", "software", "status"),
     )
 )
@@ -65,7 +63,7 @@ def _line(row: Row, first: Row, ratio: Ratio | None) -> Row:
 
 def _labels(rows: Sequence[Row]) -> list[str]:
     """The model of each, with the settings in which rows of that model differ."""
-    return labels([(row["model"], {c.title: plain(row.get(c.key)) for c in _DIFFERING}) for row in rows])
+    return labels([(row["model"], {c.title: plain(row.get(c.key)) for c in SETTINGS}) for row in rows])
 
 
 def differing(rows: Sequence[Row]) -> list[str]:
@@ -79,7 +77,7 @@ def differences(first: Row, other: Row) -> list[str]:
     """Every setting in which two rows differ: "px 224 against 600"."""
     if "px" not in first or "px" not in other:  # one that failed before anything was settled
         return []
-    pairs = [(c.title, plain(first.get(c.key)), plain(other.get(c.key))) for c in _DIFFERING]
+    pairs = [(c.title, plain(first.get(c.key)), plain(other.get(c.key))) for c in SETTINGS]
     return [f"{title} {before} against {after}" for title, before, after in pairs if before != after]
 
 

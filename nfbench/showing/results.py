@@ -9,7 +9,8 @@ from typing import Any
 
 from nfbench import units
 from nfbench.catalog.published import PAPER
-from nfbench.records import PHASES
+from nfbench.records import PHASES, Resolved, StepTime
+from nfbench.settings import settings_of
 from nfbench.showing.tables import (
     Column,
     Format,
@@ -17,6 +18,7 @@ from nfbench.showing.tables import (
     Line,
     Row,
     about_each,
+    of_settings,
     plain,
     raw,
     render,
@@ -83,24 +85,8 @@ QUANTITIES: tuple[Column, ...] = (
     Column("reported_tpuv3_step_time", "reported: TPUv3, bf16", units.seconds),
 )
 
-SETTINGS: tuple[Column, ...] = (
-    Column("model", "model", right=False),
-    Column("norm", "norm", right=False, spare=4),
-    Column("px", "px"),
-    Column("batch", "batch"),
-    Column("micro_batch", "micro-batch", spare=2),
-    Column("precision", "precision", right=False, spare=1),
-    Column("layout", "layout", right=False, spare=1),
-    Column("compile", "compile", right=False, spare=2),
-    Column("optimizer", "optimizer", right=False, spare=2),
-    Column("agc", "agc λ"),
-    Column("sam", "sam ρ", spare=11),
-    Column("sam_fraction", "sam fraction", spare=12),
-    Column("sam_scope", "sam scope", right=False, spare=12),
-    Column("ema", "ema", spare=2),
-    Column("world_size", "ranks", spare=2),
-    Column("broadcast_buffers", "buffers broadcast", right=False, spare=2),
-)
+SETTINGS = of_settings(settings_of(StepTime, Resolved))
+"""As asked, and after them how it was done."""
 
 OUTCOME: tuple[Column, ...] = (
     Column("status", "status", right=False),
@@ -116,27 +102,23 @@ OUTCOME: tuple[Column, ...] = (
     Column("start", "start", right=False),
 )
 
-IMPLEMENTATION: tuple[Column, ...] = (
-    Column("agc_impl", "clip by", right=False, spare=3),
-    Column("optimizer_impl", "update by", right=False, spare=2),
-    Column("tf32", "TF32", right=False, spare=2),
-    Column("cudnn_benchmark", "cuDNN benchmark", right=False, spare=2),
-    Column("allocator", "allocator", right=False, spare=2),
-    Column("threads", "threads", spare=2),
-    Column("backend", "reduced by", right=False, spare=2),
-    Column("nodes", "nodes", spare=2),
+ALL = (
+    Column("model", "model", right=False),
+    *SETTINGS,
+    *QUANTITIES,
+    *OUTCOME,
+    Column("findings", "findings", right=False),
 )
 
-ALL = (*SETTINGS, *IMPLEMENTATION, *QUANTITIES, *OUTCOME, Column("findings", "findings", right=False))
-
+_ALWAYS = ("px", "batch", "micro_batch", "precision", "layout", "agc")
+_FOLLOWING = ("optimizer_impl", "tf32", "cudnn_benchmark", "allocator", "threads")
+_WHERE_THEY_DIFFER = tuple(c.key for c in SETTINGS if c.key not in (*_ALWAYS, *_FOLLOWING))
 _SHOWN = (
-    *("model", "px", "batch", "micro_batch", "precision", "layout", "agc"),
-    *("norm", "compile", "optimizer", "agc_impl", "sam", "sam_fraction", "sam_scope", "ema"),
-    *("world_size", "broadcast_buffers", "backend", "nodes"),
+    *("model", *_ALWAYS),
+    *_WHERE_THEY_DIFFER,
     *("step_time", "throughput", "clip", "peak_allocated", "peak_rss", "mfu", "image_energy"),
     *("rounds", "turns", "status", "machine", "software"),
 )
-_WHERE_THEY_DIFFER = _SHOWN[_SHOWN.index("norm") : _SHOWN.index("step_time")]
 
 
 def laid(rows: Sequence[Row]) -> Laid:
@@ -158,8 +140,6 @@ def accumulates(row: Row) -> bool:
     return bool(row.get("accumulation_steps", 1) > 1)
 
 
-_ASKED = ("sam", "sam_fraction", "sam_scope", "ema", "world_size", "broadcast_buffers")
-"""Settings that a sheet shows only where they were asked for."""
 _REPORTED = tuple(c for c in QUANTITIES if c.key.startswith("reported_"))
 _TITLE = f"Reported, not measured here: a step of batch 32 a device ({PAPER})"
 _ENDS = ("step_time_low", "step_time_high")
@@ -177,10 +157,10 @@ def sheet(rows: Sequence[Row], format: Format) -> str:
 
 def _lines(rows: Sequence[Row]) -> Iterator[Line]:
     yield from (("precision", _precision), ("layout", _layout), ("batch", _batch))
-    for column in (*SETTINGS, *IMPLEMENTATION):
-        held = any(column.key in row for row in rows)
+    for column in SETTINGS:
         named = column.key in ("px", "norm", "agc", "optimizer", "compile")
-        if named or (held and (column.key in _ASKED or column in IMPLEMENTATION)):
+        held = column.key not in _ALWAYS and any(column.key in row for row in rows)
+        if named or held:
             yield column.title, column.text
     yield "step time", step_time
     for column in QUANTITIES[1:]:

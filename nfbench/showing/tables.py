@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from nfbench.settings import Setting
 from nfbench.units import ABSENT, grouped, shorten
 
 Format = Literal["rich", "md", "csv", "json"]
@@ -67,6 +68,11 @@ def with_ends(row: Row, key: str) -> tuple[Any, Any, Any]:
 def keyed(keys: Iterable[str]) -> tuple[Column, ...]:
     """Columns of a raw table, whose headings are their keys."""
     return tuple(Column(key, key) for key in dict.fromkeys(keys))
+
+
+def of_settings(settings: Iterable[Setting]) -> tuple[Column, ...]:
+    """The columns of settings."""
+    return tuple(Column(s.name, s.heading, right=s.number, spare=s.spare) for s in settings)
 
 
 def about_each(pairs: Iterable[tuple[str, str]]) -> list[str]:
