@@ -11,7 +11,7 @@ from nfbench.analysis.rows import Row, choose
 from nfbench.analysis.turn_ratios import Of, in_turns, timed, trained
 from nfbench.catalog.models import fold, spellings
 from nfbench.errors import BadResults
-from nfbench.records import Accuracy, Machine, Resolved, Result, StepTime
+from nfbench.records import Accuracy, Machine, Result, StepTime
 from nfbench.settings import settings_of
 from nfbench.units import first_few, grouped, nearest, shorten
 
@@ -30,7 +30,10 @@ _PLACE = {
     ),
     "accuracy": ("px", "epochs", "weights", "batch", "test_px", "precision", "optimizer", "lr", "augment"),
 }
-_MORE = (*(s.name for s in settings_of(StepTime, Resolved) if s.name not in _PLACE["step-time"]), "software")
+_MORE = (
+    *(s.name for s in settings_of(StepTime) if not {s.name, s.part_of} & set(_PLACE["step-time"])),
+    "software",
+)
 """What decides between rows that are as near."""
 
 

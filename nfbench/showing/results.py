@@ -102,13 +102,8 @@ OUTCOME: tuple[Column, ...] = (
     Column("start", "start", right=False),
 )
 
-ALL = (
-    Column("model", "model", right=False),
-    *SETTINGS,
-    *QUANTITIES,
-    *OUTCOME,
-    Column("findings", "findings", right=False),
-)
+_MODEL, _FINDINGS = (Column(key, key, right=False) for key in ("model", "findings"))
+ALL = (_MODEL, *SETTINGS, *QUANTITIES, *OUTCOME, _FINDINGS)
 
 _ALWAYS = ("px", "batch", "micro_batch", "precision", "layout", "agc")
 _FOLLOWING = ("optimizer_impl", "tf32", "cudnn_benchmark", "allocator", "threads")
@@ -175,8 +170,7 @@ def _reported(rows: Sequence[Row], format: Format) -> list[str]:
     if not reported:
         return []
     columns = [replace(c, title=c.title.removeprefix("reported: ")) for c in _REPORTED]
-    columns = [Column("model", "model", right=False), *columns]
-    return [render(telling(columns, [*reported.values()]), [*reported.values()], format, _TITLE)]
+    return [render(telling([_MODEL, *columns], [*reported.values()]), [*reported.values()], format, _TITLE)]
 
 
 def _precision(row: Row) -> str:
