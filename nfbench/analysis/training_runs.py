@@ -11,6 +11,7 @@ from itertools import zip_longest
 import msgspec
 
 from nfbench.analysis import findings, stats, training_metrics
+from nfbench.analysis.metrics import METRICS, keys
 from nfbench.analysis.rows import Row, choose, family_of, machine_names, software_name, status_of
 from nfbench.analysis.training_metrics import final_top1, time_to
 from nfbench.catalog.models import batch_normalized, lookup
@@ -24,11 +25,7 @@ _NOT_SHOWN = ("training", "data", "mean", "std")
 _PLACE = ("dataset", "px", "test_px", "epochs", "weights", "machine")
 """Where these are equal, one net's final top-1 may be another's target."""
 
-EPOCH = (
-    *("learning_rate", "train_loss", "test_loss", "top1", "top5", "ema_top1", "ema_top5", "batch_top1"),
-    *("gradient_norm", "clipped_gradient_norm", "clipped_units"),
-    *("train_time", "data_time", "evaluation_time", "energy"),
-)
+EPOCH = keys("epoch")
 """The readings that a run has of each epoch."""
 
 
@@ -130,11 +127,11 @@ def _row(group: Sequence[Result]) -> Row:
     if top1 := [value for r in ok if (value := final_top1(r)) is not None]:
         estimate = stats.mean(top1)
         found |= {"top1": estimate.value, "top1_low": estimate.low, "top1_high": estimate.high}
-    for name, metric in training_metrics.METRICS.items():
-        values = [value for r in shown if (value := metric(r)) is not None]
+    for metric in METRICS["accuracy"]:
+        values = [] if metric.of is None else [value for r in shown if (value := metric.of(r)) is not None]
         # figures that no run has had overflow on the way
         if values and math.isfinite(mean := sum(values) / len(values)):
-            found[name] = mean
+            found[metric.key] = mean
     few = findings.few_seeds(len(top1)) if run.epochs else None
     found["findings"] = [*findings.of_all(group), *([few] if few else [])]
     return {name: value for name, value in found.items() if value is not None}
