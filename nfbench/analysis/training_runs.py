@@ -16,6 +16,7 @@ from nfbench.analysis.rows import Row, choose, family_of, machine_names, softwar
 from nfbench.analysis.training_metrics import final_top1, time_to
 from nfbench.catalog.models import batch_normalized, lookup
 from nfbench.records import Accuracy, Result
+from nfbench.units import grouped
 
 __all__ = ["EPOCH", "epochs", "front", "norm_of", "of_each_seed", "rows"]
 
@@ -25,6 +26,13 @@ _NOT_SHOWN = ("training", "data", "mean", "std")
 _PLACE = ("dataset", "px", "test_px", "epochs", "weights", "machine")
 """Where these are equal, one net's final top-1 may be another's target."""
 
+COSTS = {
+    "macs": ("macs", "MACs"),
+    "params": ("params", "parameters"),
+    "step-time": ("train_step_time", "training step time"),
+    "energy": ("image_energy", "energy an image"),
+}
+"""What top-1 can be set against: the key of a row and its name in a sentence."""
 EPOCH = keys("epoch")
 """The readings that a run has of each epoch."""
 
@@ -64,6 +72,17 @@ def front(rows: Iterable[Row], cost: str) -> list[Row]:
         if last is None or row["top1"] > last["top1"] or all(row[k] == last[k] for k in ("top1", cost)):
             found.append(row)
     return found
+
+
+def on_front(rows: Sequence[Row], cost: str) -> list[Row]:
+    """The rows by ``cost``, a name of `COSTS`, each with ``front``: whether it is on that of its machine, data set, px
+    and weights. A row that lacks the cost or a top-1 has none and stands last."""
+    key = COSTS[cost][0]
+    names = ("machine", "dataset", "px", "test_px", "weights")
+    places = grouped(rows, lambda row: tuple(row.get(name) for name in names)).values()
+    best = {id(row) for place in places for row in front(place, key)}
+    ordered = sorted(rows, key=lambda row: (not {key, "top1"} <= row.keys(), row.get(key, 0.0)))
+    return [row | ({"front": id(row) in best} if {key, "top1"} <= row.keys() else {}) for row in ordered]
 
 
 def epochs(results: Sequence[Result]) -> list[Row]:
