@@ -108,9 +108,57 @@ _AUGMENT = "auto: none for digits and the MNISTs, flip (and crop) for CIFAR, els
 SETTINGS: tuple[Setting, ...] = (
     Setting("dataset", "{}", "See above.", metavar="D", told=2),
     Setting("epochs", "{} epochs", "0 only evaluates --weights.", check=NOT_NEGATIVE, such="10, or 0 to evaluate only"),
-    Setting("norm", "{} norm", _NORM, spare=4, instead={"none": "no norm"}),
-    Setting("px", "{} px", "Side of the input.", check=POSITIVE, such="224", spare=0),
     Setting("test_px", "tested at {} px", "Side of the input in evaluation.", check=POSITIVE, such="224, or auto"),
+    Setting("weights", "{} weights", "published, or a file: where to start.", metavar="W"),
+    Setting("norm", "{} norm", _NORM, spare=4, instead={"none": "no norm"}),
+    Setting("recipe", "{} recipe", "auto: the family's own. It gives each auto below."),
+    Setting(
+        "lr",
+        "lr {}",
+        "Peak rate at this batch. auto: the recipe's × batch / 256.",
+        check=POSITIVE,
+        such="0.1, or --lr auto",
+        told=1,
+    ),
+    Setting("schedule", "{}", **_OF_RECIPE),
+    Setting(
+        "warmup_epochs", "", "auto: the recipe's, at most 10 % of the run.", check=NOT_NEGATIVE, told=2, **_OF_RECIPE
+    ),
+    Setting(
+        "decay_epochs", "", "An exponential schedule falls at this interval.", check=POSITIVE, told=2, **_OF_RECIPE
+    ),
+    Setting("decay_rate", "", "By this factor.", check=POSITIVE, told=2, **_OF_RECIPE),
+    Setting("momentum", "", "Of the optimizer.", check=BELOW_1, such="0.9", told=2, **_OF_RECIPE),
+    Setting("alpha", "", "RMSProp's decay.", check=BELOW_1, such="0.9", told=2, **_OF_RECIPE),
+    Setting("eps", "", "RMSProp's ε.", check=POSITIVE, told=2, **_OF_RECIPE),
+    Setting(
+        "weight_decay", "", "Of weights; gains, biases and norms have none.", check=NOT_NEGATIVE, told=1, **_OF_RECIPE
+    ),
+    Setting("label_smoothing", "smoothing {}", "0 to 1.", check=BELOW_1, such="0.1", told=1, **_OF_RECIPE),
+    Setting("augment", "augment {}", _AUGMENT, **_OF_RECIPE),
+    Setting("mixup", "MixUp {}", "α, on half of a batch; 0 for none.", check=NOT_NEGATIVE, told=1, **_OF_RECIPE),
+    Setting("cutmix", "CutMix {}", "α, on the other half; 0 for none.", check=NOT_NEGATIVE, told=1, **_OF_RECIPE),
+    Setting("randaugment_layers", "", "Operations an image.", told=2, **_OF_NET),
+    Setting("randaugment_magnitude", "", "On timm's scale.", told=2, **_OF_NET),
+    Setting(
+        "drop_rate",
+        "dropout {}",
+        "Dropout before the classifier. auto: the net's own.",
+        check=BELOW_1,
+        such="0.1",
+        told=1,
+        **_OF_NET,
+    ),
+    Setting(
+        "drop_path",
+        "",
+        "Stochastic depth of the last block. auto: the net's own.",
+        check=BELOW_1,
+        such="0.1",
+        told=1,
+        **_OF_NET,
+    ),
+    Setting("px", "{} px", "Side of the input.", check=POSITIVE, such="224", spare=0),
     Setting("batch", "batch {}", "Images an update.", check=POSITIVE, such="32", spare=0, told=1),
     Setting("micro_batch", "passes of {}", _FIT, check=POSITIVE, title="micro-batch", told=1),
     Setting("precision", "{}", "auto: bf16 from sm_80, fp16 on sm_70/75, fp32 on a CPU.", spare=1),
@@ -145,54 +193,6 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("world_size", "{} devices", title="ranks", part_of="world_size"),
     Setting("broadcast_buffers", "shared buffers {}", title="buffers broadcast", part_of="world_size", told=2),
-    Setting("recipe", "{} recipe", "auto: the family's own. It gives each auto below."),
-    Setting(
-        "lr",
-        "lr {}",
-        "Peak rate at this batch. auto: the recipe's × batch / 256.",
-        check=POSITIVE,
-        such="0.1, or --lr auto",
-        told=1,
-    ),
-    Setting("schedule", "{}", **_OF_RECIPE),
-    Setting(
-        "warmup_epochs", "", "auto: the recipe's, at most 10 % of the run.", check=NOT_NEGATIVE, told=2, **_OF_RECIPE
-    ),
-    Setting(
-        "decay_epochs", "", "An exponential schedule falls at this interval.", check=POSITIVE, told=2, **_OF_RECIPE
-    ),
-    Setting("decay_rate", "", "By this factor.", check=POSITIVE, told=2, **_OF_RECIPE),
-    Setting("momentum", "", "Of the optimizer.", check=BELOW_1, such="0.9", told=2, **_OF_RECIPE),
-    Setting("alpha", "", "RMSProp's decay.", check=BELOW_1, such="0.9", told=2, **_OF_RECIPE),
-    Setting("eps", "", "RMSProp's ε.", check=POSITIVE, told=2, **_OF_RECIPE),
-    Setting(
-        "weight_decay", "", "Of weights; gains, biases and norms have none.", check=NOT_NEGATIVE, told=1, **_OF_RECIPE
-    ),
-    Setting("label_smoothing", "smoothing {}", "0 to 1.", check=BELOW_1, such="0.1", told=1, **_OF_RECIPE),
-    Setting("augment", "augment {}", _AUGMENT, **_OF_RECIPE),
-    Setting("randaugment_layers", "", "Operations an image.", told=2, **_OF_NET),
-    Setting("randaugment_magnitude", "", "On timm's scale.", told=2, **_OF_NET),
-    Setting("mixup", "MixUp {}", "α, on half of a batch; 0 for none.", check=NOT_NEGATIVE, told=1, **_OF_RECIPE),
-    Setting("cutmix", "CutMix {}", "α, on the other half; 0 for none.", check=NOT_NEGATIVE, told=1, **_OF_RECIPE),
-    Setting(
-        "drop_rate",
-        "dropout {}",
-        "Dropout before the classifier. auto: the net's own.",
-        check=BELOW_1,
-        such="0.1",
-        told=1,
-        **_OF_NET,
-    ),
-    Setting(
-        "drop_path",
-        "",
-        "Stochastic depth of the last block. auto: the net's own.",
-        check=BELOW_1,
-        such="0.1",
-        told=1,
-        **_OF_NET,
-    ),
-    Setting("weights", "{} weights", "published, or a file: where to start.", metavar="W"),
     Setting("deterministic", "", "On CUDA too the seed decides all; times what that costs.", spare=3, told=2),
     Setting(
         "agc_impl", "clip by {}", "auto: fused on CUDA where its kernel runs, else foreach.", title="clip by", spare=3
@@ -252,8 +252,9 @@ def flags_of(kind: type[msgspec.Struct]) -> list[str]:
 
 
 def told(most: int) -> tuple[str, ...]:
-    """The settings that names of nets tell up to that level of `Setting.told`."""
-    return tuple(setting.name for setting in SETTINGS if setting.told <= most)
+    """The settings that names of nets tell up to that level of `Setting.told`, those of steps before those of runs."""
+    names = [setting.name for setting in SETTINGS if setting.told <= most]
+    return tuple(sorted(names, key=lambda name: name in defaults(Accuracy) and name not in defaults(StepTime)))
 
 
 def check(workload: Workload) -> None:
@@ -267,8 +268,11 @@ def check(workload: Workload) -> None:
 
 def asked_for(workload: Workload, setting: Setting) -> bool:
     """Whether that was asked for which a setting is a part of."""
-    of = setting.part_of
-    return of is None or getattr(workload, of) != defaults(type(workload))[of]
+    if (of := setting.part_of) is None:
+        return True
+    value, usual = getattr(workload, of), defaults(type(workload))[of]
+    # a file that nfbench did not write may hold a zero
+    return bool(value > usual if isinstance(usual, int) else value != usual)
 
 
 def text_of(row: Mapping[str, Any], name: str) -> str:

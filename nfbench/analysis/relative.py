@@ -13,6 +13,7 @@ from nfbench.analysis.turn_ratios import Of, in_turns, timed, trained
 from nfbench.catalog.models import fold, spellings
 from nfbench.errors import BadResults
 from nfbench.records import Accuracy, Machine, Result, StepTime
+from nfbench.settings import settings_of
 from nfbench.units import first_few, grouped, nearest, shorten
 
 KEYS = keys("baseline")
@@ -25,7 +26,11 @@ _PLACE = {
     ),
     "accuracy": ("px", "epochs", "weights", "batch", "test_px", "precision", "optimizer", "lr", "augment"),
 }
-_MORE = ("norm", "agc", "agc_impl", "sam", "sam_fraction", "sam_scope", "ema", "software")
+_MORE = (
+    *(s.name for s in settings_of(StepTime) if not {s.name, s.part_of} & set(_PLACE["step-time"])),
+    "software",
+)
+"""What decides between rows that are as near."""
 
 
 def of(results: Iterable[Result], everything: bool, steps: Sequence[Row], runs: Sequence[Row]) -> list[Of]:

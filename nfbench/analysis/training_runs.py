@@ -16,12 +16,12 @@ from nfbench.analysis.rows import Row, choose, family_of, machine_names, softwar
 from nfbench.analysis.training_metrics import final_top1, time_to
 from nfbench.catalog.models import batch_normalized, lookup
 from nfbench.records import Accuracy, Result
+from nfbench.settings import SAM
 from nfbench.units import grouped
 
 __all__ = ["EPOCH", "epochs", "front", "norm_of", "of_each_seed", "rows"]
 
 _UNSET = ("auto", "train")
-_SAM = ("sam", "sam_fraction", "sam_scope")
 _NOT_SHOWN = ("training", "data", "mean", "std")
 _PLACE = ("dataset", "px", "test_px", "epochs", "weights", "machine")
 """Where these are equal, one net's final top-1 may be another's target."""
@@ -161,7 +161,7 @@ def _settings(result: Result) -> Row:
     run = result.run
     found = {name: value for name, value in msgspec.structs.asdict(run).items() if value not in _UNSET}
     if run.sam == "none":
-        found = {name: value for name, value in found.items() if name not in _SAM}
+        found = {name: value for name, value in found.items() if name not in SAM}
     if result.resolved is None:
         return found
     became = msgspec.structs.asdict(result.resolved)

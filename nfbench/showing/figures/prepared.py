@@ -18,15 +18,15 @@ from nfbench.analysis.turn_ratios import Ratio
 from nfbench.catalog.models import find, normalizer_free
 from nfbench.errors import UnknownModel
 from nfbench.records import PHASES, Accuracy, Result, StepTime, key
+from nfbench.settings import settings_of
 from nfbench.showing.figures.style import drawable, plain, subject
 from nfbench.showing.shown_rows import ratio_rows
 from nfbench.units import grouped
 
 LARGEST = 2.0**62
 """A batch that no axis can hold."""
-BESIDE_LAYOUT = (
-    *("batch", "px", "norm", "agc", "sam", "sam_fraction", "sam_scope", "ema", "optimizer", "world_size", "software"),
-)
+_LAYOUT = ("layout", "precision", "compile", "micro_batch", "agc_impl", "broadcast_buffers")
+BESIDE_LAYOUT = (*(s.name for s in settings_of(StepTime) if s.name not in _LAYOUT), "software")
 """Settings in which rows must be equal to be compared by layout, precision and compile mode."""
 _JOINED = ("machine", "model", "precision", "batch")
 _TRAINED = ("px", "agc")
