@@ -249,7 +249,8 @@ def _tells_apart(rows: Sequence[Row], key: str) -> bool:
         return any(row.get("norm") != training_runs.norm_of(row["model"]) for row in rows)
     if key == "test_px":
         return _differ(rows, key) or any(row.get(key) != row.get("px") for row in rows)
-    if key == "agc_impl":
+    if key == "agc_impl" or BY_NAME[key].part_of == "world_size":
+        # an evaluation has none
         return _differ([row for row in rows if key in row], key)
     return any(_differ(alike, key) for alike in grouped(rows, BY_NAME[key].settled_by))
 
