@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nfbench.analysis import training_runs
+from nfbench.analysis.metrics import keys
 from nfbench.analysis.query import natural
 from nfbench.analysis.rows import Row, choose
 from nfbench.analysis.turn_ratios import Of, in_turns, timed, trained
@@ -15,12 +16,7 @@ from nfbench.records import Accuracy, Machine, Result, StepTime
 from nfbench.settings import settings_of
 from nfbench.units import first_few, grouped, nearest, shorten
 
-KEYS = (
-    *("baseline_model", "how", "interval_over", "turns", "step_time_ratio", "step_time_ratio_low"),
-    *("step_time_ratio_high", "throughput_ratio", "throughput_ratio_low", "throughput_ratio_high"),
-    *("memory_ratio", "memory_of", "image_energy_ratio", "train_step_time_ratio"),
-    *("top1_difference", "top1_difference_low", "top1_difference_high", "reported_ratios", "differs"),
-)
+KEYS = keys("baseline")
 """What `against` adds to rows, where it is there."""
 _ASKED = ("auto", "best", "train")
 """Values that ask for whatever was chosen."""

@@ -181,8 +181,9 @@ def _trials(results: Sequence[Result]) -> Row:
 def _measured(results: Sequence[Result]) -> Row:
     found: Row = {}
     # all of one result before the next, whose step times are then worked out once
-    each = [[metric(r) for metric in metrics.METRICS.values()] for r in results]
-    for name, column in zip(metrics.METRICS, zip(*each, strict=True), strict=True):
+    functions = {m.key: m.of for m in metrics.METRICS["step-time"] if m.of is not None}
+    each = [[metric(r) for metric in functions.values()] for r in results]
+    for name, column in zip(functions, zip(*each, strict=True), strict=True):
         values = [value for value in column if value is not None]
         if values:
             found[name] = statistics.median(values)

@@ -53,8 +53,7 @@ def command(
     from nfbench.showing.figures import driver
     from nfbench.showing.figures.prepared import Held
     from nfbench.showing.links import linked
-    from nfbench.showing.shown_rows import ratios
-    from nfbench.showing.views import OfRatio, of_ratios
+    from nfbench.showing.shown_rows import ratio_rows, ratios
 
     conditions = parse(where)
     loaded = load(paths)
@@ -63,14 +62,14 @@ def command(
     results, replaced = newest(loaded.results)
     steps, aside = rows(results, everything, noisy=noisy)
     trained, trained_aside = training_runs.rows(results, everything)
-    turns = of_ratios(ratios(results if noisy else quiet(results), everything))
+    turns = ratio_rows(ratios(results if noisy else quiet(results), everything))
     # a step has no data set, but the runs of one are set against steps
     known = [c for c in conditions if any(c.key in row for row in steps)]
     partners = [row for row in steps if all(c.holds(row) for c in known)] if known != conditions else None
     # with conditions that nothing meets, this says so
     steps, trained, turns = select(conditions, steps, trained, turns)
     results = _met(conditions, results) if conditions else results
-    taken = [row.ratio for row in turns if isinstance(row, OfRatio)]
+    taken = [row.ratio for row in turns]
     held = Held(steps, results, trained, taken, everything, partners, noisy)
     folder = out or beside(paths[0]) / "figures"
     asked = list(dict.fromkeys(kinds))

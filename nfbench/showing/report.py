@@ -36,7 +36,7 @@ from nfbench.analysis.sessions import aside
 from nfbench.analysis.store import Loaded, files, load, once
 from nfbench.errors import BadResults, BadStudy
 from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result
-from nfbench.showing import accuracy, answers, claim_tables, comparison, cost_tables, results, sweep_tables, views
+from nfbench.showing import answers, claim_tables, comparison, sweep_tables, views
 from nfbench.showing.answers import CLAIMS
 from nfbench.showing.figures import driver
 from nfbench.showing.figures.canvas import looks, settle
@@ -46,7 +46,7 @@ from nfbench.showing.figures.prepared import Held
 from nfbench.showing.figures.style import plain
 from nfbench.showing.shown_rows import Shown, shown
 from nfbench.showing.shown_rows import write as write_texts
-from nfbench.showing.tables import Laid
+from nfbench.showing.tables import Laid, findings_of
 from nfbench.studies import study
 from nfbench.units import ABSENT, grouped, plural, slug
 
@@ -270,21 +270,16 @@ def _study(
     batches = sweeps.batch_sweep(seen.steps, seen.trained) if over_batches else None
     thresholds = sweeps.agc_sweep(seen.trained) if answers.several(seen, "agc", steps=False) else None
     of_claims = group.name.startswith(CLAIMS)
-    dependent = any(row["kind"] == "dependence" for row in seen.counted)
     pictures, undrawn = _of_study(seen, group, everything)
-    doubts = [str(f) for ratio in seen.ratios for f in comparison.findings(ratio, ratio.net.sampling.within)]
+    doubts = [str(f) for ratio in seen.measured for f in comparison.findings(ratio, ratio.net.sampling.within)]
     return Study(
         group,
         _anchor(group.title, anchors),
         [summary for summary, _ in judged] if of_claims else _sentences(group.name, seen, batches, thresholds),
         _tables(seen, batches, thresholds),
-        [
-            *cost_tables.legend(seen.clips),
-            *accuracy.legend(seen.trained),
-            *([cost_tables.CHANGES] if dependent else []),
-        ],
+        views.legend(seen),
         [picture for picture in pictures if not picture.same(top)],
-        [*results.findings([*seen.steps, *seen.trained]), *dict.fromkeys(doubts)],
+        [*findings_of([*seen.steps, *seen.trained]), *dict.fromkeys(doubts)],
         [line for line in (*seen.aside, aside(group.results, seen.results), *undrawn) if line],
     )
 
@@ -304,7 +299,7 @@ def _tables(seen: Shown, batches: Sequence[Row] | None, thresholds: Sequence[Row
     """The tables that are kept beside results, with the same columns; what two of them hold stands in one."""
     made = [
         table._replace(title=table.title or _TITLES.get(name, name))
-        for name, tables in views.laid(seen.kinds).items()
+        for name, tables in views.laid(seen).items()
         for table in tables
     ]
     by_threshold = sweep_tables.agc_grids(thresholds) if thresholds is not None else []
@@ -415,7 +410,7 @@ def _draw(
     seen: Shown, kinds: Sequence[str], everything: bool
 ) -> tuple[dict[str, Drawing], list[Picture], Counter[str]]:
     """What was drawn, the figures that have room in a report, and how many there are of each kind."""
-    held = Held(seen.steps, seen.results, seen.trained, seen.ratios, everything, noisy=seen.noisy)
+    held = Held(seen.steps, seen.results, seen.trained, seen.measured, everything, noisy=seen.noisy)
     pictures, numbers = [], Counter[str]()
     with looks():
         made = driver.drawings(held, kinds)

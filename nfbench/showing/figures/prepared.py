@@ -19,8 +19,8 @@ from nfbench.catalog.models import find, normalizer_free
 from nfbench.errors import UnknownModel
 from nfbench.records import PHASES, Accuracy, Result, StepTime, key
 from nfbench.settings import settings_of
-from nfbench.showing import comparison
 from nfbench.showing.figures.style import drawable, plain, subject
+from nfbench.showing.shown_rows import ratio_rows
 from nfbench.units import grouped
 
 LARGEST = 2.0**62
@@ -60,11 +60,7 @@ class Held:
 
 def in_turns(held: Held) -> list[Row]:
     """The ratios as rows, each with its ``ratio`` and the model of its net."""
-    rows = []
-    for row, ratio in zip(comparison.rows(held.ratios), held.ratios, strict=True):
-        model = ratio.net.workload.model
-        rows.append(row | {"ratio": ratio, "model": model, "family": steps_as_rows.family_of(model)})
-    return rows
+    return [row | {"ratio": row.ratio} for row in ratio_rows(held.ratios)]
 
 
 def timed(held: Held) -> list[Row]:
