@@ -17,6 +17,7 @@ import msgspec
 
 from nfbench.errors import UnsupportedWorkload
 from nfbench.records import Accuracy, Resolved, StepTime, Training, Workload
+from nfbench.units import grouped
 
 BY_TORCHRUN = ("world_size", "broadcast_buffers")
 """Settings that neither a flag nor a study file gives."""
@@ -251,10 +252,13 @@ def flags_of(kind: type[msgspec.Struct]) -> list[str]:
     return [name for name in kind.__struct_fields__ if name in BY_NAME and name not in BY_TORCHRUN]
 
 
+@cache
 def told(most: int) -> tuple[str, ...]:
-    """The settings that names of nets tell up to that level of `Setting.told`, those of steps before those of runs."""
-    names = [setting.name for setting in SETTINGS if setting.told <= most]
-    return tuple(sorted(names, key=lambda name: name in defaults(Accuracy) and name not in defaults(StepTime)))
+    """The settings that names of nets tell up to that level of `Setting.told`, level by level, of each those of steps
+    first."""
+    of_runs = defaults(Accuracy).keys() - defaults(StepTime).keys()
+    settings = sorted(SETTINGS, key=lambda setting: (setting.told, setting.name in of_runs))
+    return tuple(setting.name for setting in settings if setting.told <= most)
 
 
 def check(workload: Workload) -> None:
@@ -283,6 +287,23 @@ def text_of(row: Mapping[str, Any], name: str) -> str:
 def in_words(row: Mapping[str, Any], names: Iterable[str] | None = None) -> list[str]:
     """The settings ``names`` of a row, or all that it has, in words: those of SAM together, and nothing twice."""
     return list(dict.fromkeys(text_of(row, name) for name in (row if names is None else names)))
+
+
+def tell_apart(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings that rows need to be told apart: none that tells no more than those before it."""
+    needed: list[str] = []
+    kinds = 1
+    for name in told(2):
+        if (count := len({tuple(map(row.get, (*needed, name))) for row in rows})) > kinds:
+            needed.append(name)
+            kinds = count
+    return needed
+
+
+def beside_models(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """What each row says beside its model: the settings that tell the rows of that model apart, in words."""
+    needed = {model: tell_apart(alike) for model, alike in grouped(rows, lambda row: str(row["model"])).items()}
+    return [in_words(row, (name for name in needed[str(row["model"])] if name in row)) for row in rows]
 
 
 def told_of(workload: Workload, without: Sequence[str] = ()) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+
+import msgspec
 
 from nfbench import units
 from nfbench.analysis import turn_ratios
@@ -11,7 +13,7 @@ from nfbench.analysis.rows import Row
 from nfbench.analysis.turn_ratios import Ratio
 from nfbench.catalog import published
 from nfbench.records import StepTime
-from nfbench.settings import BY_NAME, SAM
+from nfbench.settings import BY_NAME, SAM, beside_models
 from nfbench.showing.tables import plain
 from nfbench.showing.views import SETTINGS
 from nfbench.units import shorten
@@ -24,7 +26,7 @@ def lines(rows: Sequence[Row], ratios: Sequence[Ratio | None]) -> list[Row]:
     where there is none."""
     return [
         {**_line(row, rows[0], ratio), "name": name}
-        for row, ratio, name in zip(rows, (None, *ratios), _labels(rows), strict=True)
+        for row, ratio, name in zip(rows, (None, *ratios), labels(rows), strict=True)
     ]
 
 
@@ -41,14 +43,9 @@ def _line(row: Row, first: Row, ratio: Ratio | None) -> Row:
     return line | {"turns": ratio.turns, "rounds": ratio.rounds}
 
 
-def _labels(rows: Sequence[Row]) -> list[str]:
-    """The model of each, with the settings in which rows of that model differ."""
-    return labels([(row["model"], {c.title: plain(row.get(c.key)) for c in SETTINGS}) for row in rows])
-
-
 def differing(rows: Sequence[Row]) -> list[str]:
     """Every setting in which another net differs from the first, a line a net."""
-    first, *others = _labels(rows)
+    first, *others = labels(rows)
     pairs = [(label, differences(rows[0], row)) for label, row in zip(others, rows[1:], strict=True)]
     return [f"{first} differs from {label} in: {'; '.join(parts)}" for label, parts in pairs if parts]
 
@@ -131,17 +128,12 @@ def findings(ratio: Ratio, within: float) -> list[Finding]:
     return found
 
 
-def labels(nets: Sequence[tuple[str, Mapping[str, object]]]) -> list[str]:
-    """Each by its model, with the settings in which those of the same model differ: "nfnet-f1 (px 192)"."""
-    texts = []
-    for model, settings in nets:
-        alike = [other for name, other in nets if name == model]
-        telling = [key for key in settings if len({other[key] for other in alike}) > 1]
-        text = ", ".join(f"{key} {settings[key]}" for key in telling)
-        texts.append(f"{model} ({text})" if text else model)
-    return texts
+def labels(rows: Sequence[Row]) -> list[str]:
+    """Each by its model, with the settings that tell those of the same model apart: "nfnet-f1 (192 px)"."""
+    each = zip((str(row["model"]) for row in rows), beside_models(rows), strict=True)
+    return [f"{model} ({', '.join(words)})" if words else model for model, words in each]
 
 
 def names(workloads: Sequence[StepTime]) -> list[str]:
     """The `labels` of workloads."""
-    return labels([(w.model, {name: getattr(w, name) for name in StepTime.__struct_fields__}) for w in workloads])
+    return labels([msgspec.structs.asdict(workload) for workload in workloads])
