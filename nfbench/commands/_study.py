@@ -148,7 +148,6 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
     from nfbench.analysis.sessions import failed
     from nfbench.showing import answers, report, shown_rows, views
     from nfbench.showing.figures import driver
-    from nfbench.showing.figures.prepared import Held
     from nfbench.showing.links import linked
 
     format, noisy = flags.format, flags.noisy
@@ -182,8 +181,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
         page = report.write(folder.parent / report.PAGE, made_report)[0]
         click.echo(f"The device's page: {linked(page, sys.stderr)}", err=True)
     whole = shown_rows.shown(every, everything=False, noisy=noisy)
-    held = Held(whole.steps, whole.results, whole.trained, whole.measured, noisy=noisy)
-    drawn = driver.draw(held, folder / "figures", found.figures)
+    drawn = driver.draw(whole, folder / "figures", found.figures)
     if drawn.files:
         click.echo(f"Figures in {linked(folder / 'figures', sys.stderr)}: {_names(drawn.files)}", err=True)
     for line in driver.left_out(drawn.drawings) if found.figures else ():

@@ -68,7 +68,7 @@ def command(
         _check_trained(seen.trained, paths, front)
     if baseline is not None:
         seen = _against(seen, everything, baseline)
-    seen = seen.of(*select(conditions, *seen.each.values()))
+    seen = seen.of(select(conditions, *seen.each.values()))
     if front is not None:
         seen = Shown(trained=on_front(seen.trained, front), aside=("", seen.aside[1]))
     _check_columns(seen, keys, order, against)

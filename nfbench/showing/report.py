@@ -42,7 +42,6 @@ from nfbench.showing.figures import driver
 from nfbench.showing.figures.canvas import looks, settle
 from nfbench.showing.figures.driver import Drawing
 from nfbench.showing.figures.kinds import KINDS
-from nfbench.showing.figures.prepared import Held
 from nfbench.showing.figures.style import plain
 from nfbench.showing.shown_rows import Shown, shown
 from nfbench.showing.shown_rows import write as write_texts
@@ -247,12 +246,12 @@ def _part(device: str, groups: Sequence[Group], everything: bool, noisy: bool, a
     anchor = _anchor(device, anchors)
     seen = shown(measured, everything, noisy)
     judged = _judged(seen.results, noisy)
-    top = _top(seen, everything)
+    top = _top(seen)
     studies = []
     for group in groups:
         # of one group all has been seen
         within = seen if len(groups) == 1 else shown(group.results, everything, noisy)
-        studies.append(_study(group, within, everything, anchors, judged, top))
+        studies.append(_study(group, within, anchors, judged, top))
     answer = clean(answers.answer(seen, judged[0][0] if judged else ""))
     return Part(device, anchor, answer, answers.doubts(seen), judged, top, studies)
 
@@ -260,7 +259,6 @@ def _part(device: str, groups: Sequence[Group], everything: bool, noisy: bool, a
 def _study(
     group: Group,
     seen: Shown,
-    everything: bool,
     anchors: set[str],
     judged: Sequence[tuple[str, list[Verdict]]],
     top: Picture | None,
@@ -270,7 +268,7 @@ def _study(
     batches = sweeps.batch_sweep(seen.steps, seen.trained) if over_batches else None
     thresholds = sweeps.agc_sweep(seen.trained) if answers.several(seen, "agc", steps=False) else None
     of_claims = group.name.startswith(CLAIMS)
-    pictures, undrawn = _of_study(seen, group, everything)
+    pictures, undrawn = _of_study(seen, group)
     doubts = [str(f) for ratio in seen.measured for f in comparison.findings(ratio, ratio.net.sampling.within)]
     return Study(
         group,
@@ -381,24 +379,24 @@ def _anchor(name: str, used: set[str]) -> str:
 # figures
 
 
-def _top(seen: Shown, everything: bool) -> Picture | None:
+def _top(seen: Shown) -> Picture | None:
     """The figure that says most about a device: of the kinds, which stand in that order, the first that it has.
 
     One that shows a single row, unless that is a ratio, is taken only where there is no other.
     """
     spare = None
     for kind in KINDS:
-        for picture in _draw(seen, [kind], everything)[1][:1]:
+        for picture in _draw(seen, [kind])[1][:1]:
             if len(picture.drawn) > 1 or KINDS[kind].reads == "ratios":
                 return picture
             spare = spare or picture
     return spare
 
 
-def _of_study(seen: Shown, group: Group, everything: bool) -> tuple[list[Picture], list[str]]:
+def _of_study(seen: Shown, group: Group) -> tuple[list[Picture], list[str]]:
     """The figures that a study asks for, or all that its results hold enough for, and what is in none of them."""
     wanted = [k for k in group.kinds if k in KINDS] or list(KINDS)
-    made, pictures, numbers = _draw(seen, wanted, everything)
+    made, pictures, numbers = _draw(seen, wanted)
     lines = driver.left_out(driver.heeded(made, group.kinds))
     for kind, n in numbers.items():
         if (most := _most(kind)) < n:
@@ -406,15 +404,12 @@ def _of_study(seen: Shown, group: Group, everything: bool) -> tuple[list[Picture
     return pictures, lines
 
 
-def _draw(
-    seen: Shown, kinds: Sequence[str], everything: bool
-) -> tuple[dict[str, Drawing], list[Picture], Counter[str]]:
+def _draw(seen: Shown, kinds: Sequence[str]) -> tuple[dict[str, Drawing], list[Picture], Counter[str]]:
     """What was drawn, the figures that have room in a report, and how many there are of each kind."""
-    held = Held(seen.steps, seen.results, seen.trained, seen.measured, everything, noisy=seen.noisy)
     pictures, numbers = [], Counter[str]()
     with looks():
-        made = driver.drawings(held, kinds)
-        for kind, _, figure, name in driver.named(held, made):
+        made = driver.drawings(seen, kinds)
+        for kind, _, figure, name in driver.named(seen, made):
             numbers[kind] += 1
             if numbers[kind] <= _most(kind):
                 words = KINDS[kind].shows

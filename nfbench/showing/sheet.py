@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
+from nfbench.analysis import rows as of_steps
 from nfbench.analysis.metrics import METRICS
 from nfbench.catalog.published import PAPER
 from nfbench.records import PHASES
@@ -20,7 +21,7 @@ _TITLE = f"Reported, not measured here: a step of batch 32 a device ({PAPER})"
 _NAMED, _AT_THE_TOP = ("px", "norm", "agc", "optimizer", "compile"), ("batch", "micro_batch", "precision", "layout")
 
 
-def sheet(rows: Sequence[Row], format: Format) -> str:
+def sheet(rows: Sequence[of_steps.Row], format: Format) -> str:
     """One column a row and one line a quantity, for a few models side by side, and what is reported of them in a table
     of its own; CSV and JSON as in `views`."""
     if format in ("csv", "json"):

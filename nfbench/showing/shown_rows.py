@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nfbench.analysis import training_runs, turn_ratios
 from nfbench.analysis.rows import (
@@ -37,25 +37,34 @@ class OfRatio(Row):
 
 
 class Shown(NamedTuple):
-    """The rows of each kind that results hold; ``noisy`` tells that noisy steps count as any other.
+    """The rows of each kind that results hold, and these, also those by older software.
 
-    ``aside`` says in a sentence each what was set aside of timed steps and of training runs.
+    ``everything`` tells that older software is shown too, ``noisy`` that noisy steps count as any other. ``aside`` says
+    in a sentence each what was set aside of timed steps and of training runs. ``partners`` are steps that training
+    runs may be set against though no figure is asked for that shows them; None: ``steps``.
     """
 
     steps: Sequence[Row] = ()
-    ratios: Sequence[OfRatio] = ()
+    ratios: Sequence[Row] = ()
     clips: Sequence[Row] = ()
     trained: Sequence[Row] = ()
     counted: Sequence[Row] = ()
     results: Sequence[Result] = ()
     noisy: bool = False
     aside: tuple[str, str] = ("", "")
+    everything: bool = False
+    partners: Sequence[Row] | None = None
 
     @property
     def each(self) -> dict[str, Sequence[Row]]:
         """The rows of each kind, by what a person calls them."""
-        names = ("timed steps", "ratios measured in turns", "clips", "training runs", "counts")
-        return dict(zip(names, self[: len(names)], strict=True))  # type: ignore[arg-type]
+        return {
+            "timed steps": self.steps,
+            "ratios measured in turns": self.ratios,
+            "clips": self.clips,
+            "training runs": self.trained,
+            "counts": self.counted,
+        }
 
     @property
     def rows(self) -> list[Row]:
@@ -65,11 +74,12 @@ class Shown(NamedTuple):
     @property
     def measured(self) -> list[Ratio]:
         """The ratios that rows were made of."""
-        return [row.ratio for row in self.ratios]
+        return [row.ratio for row in self.ratios if isinstance(row, OfRatio)]
 
-    def of(self, *each: Sequence[Any]) -> Shown:
+    def of(self, each: Sequence[Sequence[Row]]) -> Shown:
         """The same with other rows of `each` kind."""
-        return Shown(*each, *self[len(each) :])
+        steps, ratios, clips, trained, counted = each
+        return self._replace(steps=steps, ratios=ratios, clips=clips, trained=trained, counted=counted)
 
     def quiet(self) -> Shown:
         """The same without noisy steps."""
@@ -95,6 +105,7 @@ def shown(
         newest,
         noisy,
         (steps_aside, trained_aside),
+        everything,
     )
 
 

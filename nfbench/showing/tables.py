@@ -140,7 +140,9 @@ def raw(keys: Iterable[str], rows: Sequence[Row], format: Format) -> str:
     """The rows as CSV or JSON in SI units: of findings the codes or records, of several values words or a list."""
     columns = [Column(key, key) for key in dict.fromkeys(keys)]
     if format == "json":
-        return render(columns, [row | _told(row, lambda found: [f._asdict() for f in found]) for row in rows], format)
+        return render(
+            columns, [{**row, **_told(row, lambda found: [f._asdict() for f in found])} for row in rows], format
+        )
     words = [{key: " ".join(map(str, v)) if type(v) is tuple else v for key, v in row.items()} for row in rows]
     codes = [_told(row, lambda found: " ".join(f.code for f in found) or None) for row in rows]
     return render(columns, [row | code for row, code in zip(words, codes, strict=True)], format)

@@ -192,7 +192,7 @@ def _steps(rows: Sequence[Row]) -> Laid:
     return Laid(telling([c for c in _OF_STEPS if c.key not in hidden], rows, ("step_time", "status")), rows)
 
 
-def accumulates(row: Row) -> bool:
+def accumulates(row: tables.Row) -> bool:
     """Whether an update has several passes."""
     return bool(row.get("accumulation_steps", 1) > 1)
 
@@ -553,7 +553,7 @@ def text(seen: Shown, format: Format, order: Sequence[str] = (), against: bool =
             rows = [*seen.clips, *seen.steps]
         more = ("kind", "model", *KEYS) if against else ()
         return tables.raw([*more, *_keys(seen)], ordered(rows, order), format)
-    seen = seen.of(*(ordered(rows, order) for rows in seen.each.values()))
+    seen = seen.of([ordered(rows, order) for rows in seen.each.values()])
     if against:
         return "\n".join(_against(part).text(format) for part in grouped(seen.rows, ["kind"]))
     return "\n".join(texts(seen, format).values())
