@@ -29,7 +29,7 @@ from nfbench.records import (
     accumulation_steps,
     key,
 )
-from nfbench.settings import asked_for, settings_of
+from nfbench.settings import Setting, asked_for, settings_of
 from nfbench.units import grouped
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
         "kind": "step-time",
         "model": workload.model,
         "family": family_of(workload.model),
-        **{f: getattr(workload, f) for f in ("batch", "compile", "optimizer")},
+        # what became of others stands in the record of that
+        **{s.name: getattr(workload, s.name) for s in settings_of(StepTime) if _as_asked(workload, s)},
         "status": statuses.most_common(1)[0][0] if not rated else status_of(statuses),
         "rounds": (rounds := len(metrics.turns(rated))),
         # of a process that took turns with another, each window is a result
@@ -117,8 +118,6 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
         "software": software_name(result.software),
         "start": last.start,
         "study": result.study,
-        # only where it was asked for
-        **{s.name: getattr(workload, s.name) for s in settings_of(StepTime) if s.part_of and asked_for(workload, s)},
         "norm": result.notes.get("norm"),
     }
     if resolved is not None:
@@ -139,6 +138,10 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
     if not brief:
         found["findings"] = _doubts(group, rated, found["noisy"], len(replicates) - len(rated))
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _as_asked(workload: StepTime, setting: Setting) -> bool:
+    return setting.name not in Resolved.__struct_fields__ and asked_for(workload, setting)
 
 
 def _rated(group: Sequence[Result]) -> list[Result]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from nfbench import units
@@ -118,12 +118,12 @@ def _clocked(seconds: float | None) -> bool:
     return seconds is not None and _SHORTEST < seconds < _LONGEST
 
 
-def sentence(ratios: Sequence[Ratio]) -> str:
-    """ "On NVIDIA H200, bf16: nf-resnet50 takes 1.12 ± 0.01 of resnet50's step (both 224 px, nhwc)"."""
-    first = ratios[0].net
+def sentence(ratios: Sequence[Ratio], clause: Callable[[Ratio, bool], str] | None = None) -> str:
+    """ "On NVIDIA H200, bf16: nf-resnet50 takes 1.12 ± 0.01 of resnet50's step (both 224 px, nhwc)", or what else
+    ``clause`` says of a ratio, with its precision or without."""
     precisions = {_resolved(r).precision for ratio in ratios for r in ratio[:2]}
     precision = precisions.pop() if len(precisions) == 1 else None
-    return on(first.machine, precision, "; ".join(_clause(ratio, precision is None) for ratio in ratios))
+    return on(ratios[0].net.machine, precision, "; ".join((clause or _clause)(r, precision is None) for r in ratios))
 
 
 def on(machine: Machine, precision: str | None, text: str) -> str:
