@@ -21,7 +21,7 @@ from nfbench.analysis.rows import Row, clip_shares
 from nfbench.analysis.turn_ratios import FEW_ROUNDS
 from nfbench.catalog.published import PAPER
 from nfbench.records import Accuracy, Resolved, StepTime
-from nfbench.settings import BY_NAME, settings_of, text_of, told
+from nfbench.settings import BY_NAME, SAM, beside_models, in_words, settings_of
 from nfbench.showing import tables
 from nfbench.showing.shown_rows import Shown
 from nfbench.showing.tables import Column, Format, Laid, of_settings, telling, upright, with_ends
@@ -197,7 +197,7 @@ def accumulates(row: tables.Row) -> bool:
     return bool(row.get("accumulation_steps", 1) > 1)
 
 
-_TITLED = {"dataset": "{}", "px": "{} px", "batch": "batch {}", "epochs": "{} epochs"}
+_TITLED = ("dataset", "px", "batch", "epochs")
 """Where all training runs are equal in one of these, it stands above the table instead of in a column."""
 _COLUMNS = ("dataset", "px", "batch", "epochs", "lr", "agc")
 _TELLING = [s.name for s in settings_of(Accuracy) if s.name not in _COLUMNS]
@@ -208,10 +208,10 @@ _OF_RUNS = _taken(
     "train_step_time image_energy training_flops wall_time throughput time_to_target time_to_bn machine software "
     "status diverged_at",
 )
-_ASKED = """
+_ASKED = f"""
 kind model family dataset px test_px batch micro_batch epochs recipe optimizer lr schedule warmup_epochs decay_epochs
 decay_rate alpha eps momentum weight_decay label_smoothing augment randaugment_layers randaugment_magnitude mixup cutmix
-drop_rate drop_path agc agc_impl ema sam sam_fraction sam_scope precision layout compile norm weights deterministic
+drop_rate drop_path agc agc_impl ema {" ".join(SAM)} precision layout compile norm weights deterministic
 classes train_images test_images interpolation crop_pct crop_mode workers optimizer_impl tf32 cudnn_benchmark allocator
 threads world_size broadcast_buffers backend nodes status
 """
@@ -237,8 +237,7 @@ def _runs(rows: Sequence[Row]) -> Laid:
 
 
 def _title(row: Row, above: Sequence[str]) -> str:
-    parts = [_TITLED[key].format(row[key]) for key in above if key in row]
-    parts = ["1 epoch" if part == "1 epochs" else part for part in parts if part != "0 epochs"]
+    parts = in_words(row, (key for key in above if key in row and (key != "epochs" or row[key])))
     what = "Evaluation" if "epochs" in above and not row["epochs"] else "Training"
     return f"{what}: {', '.join(parts)}" if parts else f"{what} runs"
 
@@ -370,8 +369,6 @@ _AGAINST = {
 }
 _UNBROKEN = 32
 """Up to so many characters a net stands in one line on a narrow terminal, as ``model`` does."""
-_NAMED = ("dataset", "batch", *told(1))
-"""What is said of a net beside its name where nothing before it tells its rows apart."""
 
 
 def _against(rows: Sequence[Row]) -> Laid:
@@ -389,15 +386,12 @@ def _against(rows: Sequence[Row]) -> Laid:
 
 def _names(rows: Sequence[Row]) -> list[str]:
     """The model of each, with as many of its settings as tell the rows of that model apart."""
-    telling_of: dict[str, list[str]] = {}
-    for alike in grouped(rows, ["model"]):
-        names = telling_of[alike[0]["model"]] = list[str]()
-        for key in _NAMED:
-            if len(grouped(alike, [*names, key])) > len(grouped(alike, names)):
-                names.append(key)
     # of the software nfbench's version alone
-    parts = [[text_of(r, key).partition(",")[0] for key in telling_of[r["model"]] if key in r] for r in rows]
-    return [", ".join(map(shorten, [str(r["model"]), *words])) for r, words in zip(rows, parts, strict=True)]
+    parts = [
+        [str(row["model"]), *(word.partition(",")[0] for word in words)]
+        for row, words in zip(rows, beside_models(rows), strict=True)
+    ]
+    return [", ".join(map(shorten, each)) for each in parts]
 
 
 def _about_ratios(rows: Sequence[Row]) -> list[str]:
