@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from nfbench.analysis.rows import Row
 from nfbench.records import Software
-from nfbench.showing.figures.canvas import DASHES, bars, frame, near_axis
+from nfbench.showing.figures.canvas import DASHES, Picture, bars, near_axis
 from nfbench.showing.figures.style import COLOURS, COLUMN, MARKERS, PAGE, headers, interval, names, plain
 from nfbench.units import grouped
 
@@ -32,7 +32,7 @@ _LETTER, _LINE = 0.063, 0.13
 _VERSIONS = ("nfbench", "torch", "torchvision", "timm", "cuda", "cudnn", "python")
 
 
-def history(rows: list[Row], notes: list[str]) -> Figure:
+def history(rows: list[Row], notes: list[str]) -> Picture:
     """Step time over softwares in the order of their first result, a panel a workload."""
     panels = list(grouped(rows, lambda row: row["of"]).values())
     softwares = list(dict.fromkeys(row["recorded"] for row in sorted(rows, key=lambda row: str(row["start"]))))
@@ -61,8 +61,7 @@ def history(rows: list[Row], notes: list[str]) -> Figure:
             axes.set_xlabel("\n".join(label), fontsize=8)
         axes.set_xticks(axis.places, axis.labels, rotation=axis.rotation, fontsize=7)
     cells[0, 0].set_xlim(-0.5, len(softwares) - 0.5)
-    frame(figure, f"{plain(rows[0]['machine'], 44)}: measured step time, 95 % intervals", _NOTE)
-    return figure
+    return Picture(figure, "measured step time, 95 % intervals", _NOTE)
 
 
 def _draw(axes: Axes, panel: Sequence[Row], softwares: Sequence[Software], size: float) -> None:
@@ -78,7 +77,7 @@ def _draw(axes: Axes, panel: Sequence[Row], softwares: Sequence[Software], size:
         upright = [(place, 1e3 * each[0], 1e3 * each[1]) for place, each in ends if each is not None]
         bars(axes, upright, color=COLOURS[number], linewidth=size / 2.5)
         extent += [value for _, *values in (*points, *upright) for value in values]
-    near_axis(axes, extent, ticks=4)
+    near_axis(axes.yaxis, extent, ticks=4)
     axes.set_ylabel("step time, ms", fontsize=8)
     if len(lines) > 1:
         axes.legend(

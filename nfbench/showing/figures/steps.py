@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
@@ -20,7 +17,7 @@ from nfbench.analysis.metrics import step_time
 from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import Estimate
 from nfbench.records import MAX_KEPT_STEPS, PHASES, Result
-from nfbench.showing.figures.canvas import bare, frame, log_axis, near_axis
+from nfbench.showing.figures.canvas import Picture, bare, entry, log_axis, near_axis, panel
 from nfbench.showing.figures.style import PAGE, drawable, look, plain, series
 
 _CLOSE = 1e-3
@@ -34,20 +31,53 @@ _LOG = 4
 _GREY = "#8A8A8A"
 
 
-def steps(rows: list[Row], notes: list[str]) -> Figure | None:
+def steps(rows: list[Row], notes: list[str]) -> Picture | None:
     """Seconds of every step of a run; None without one that can be drawn."""
     result: Result = rows[0]["result"]
     line = timeline(result)
     if line is None:
         return None
-    figure = Figure(figsize=(PAGE, 2.7), layout="constrained")
-    axes = figure.add_subplot()
-    handles = _draw(axes, result, line, look(series(rows[0]["model"], rows[0].get("family"))[1])[0])
-    what = "pass" if result.composed else "step"
+    figure, axes = panel(2.7, PAGE)
+    what, whole = ("pass", "update") if result.composed else ("step", "block")
+    an = "an" if result.composed else "a"
+    colour = look(series(rows[0]["model"], rows[0].get("family"))[1])[0]
+    size = 4 if len(line.timed) <= 200 else 2 if len(line.timed) <= 500 else 1.3
+    handles: list[Artist] = []
+    for points, text, shade, marker in (
+        (line.timed, what, colour, "o"),
+        (line.apart, f"first {what} of {an} {whole} (not in the median)", "black", "^"),
+        (line.warm_up, "warm-up", _GREY, "x"),
+    ):
+        if points:
+            style = {"color": shade, "marker": marker, "linestyle": "none", "label": text, "zorder": 3}
+            x, y = [p.x for p in points], [1e3 * p.seconds for p in points]
+            handles += axes.plot(x, y, markersize=size if marker == "o" else max(size, 3), **style)  # type: ignore[arg-type]
+    value, low, high = line.middle
+    ends = [0.5, line.end + 0.5]
+    (median,) = axes.plot(ends, [1e3 * value] * 2, color="black", linewidth=1, zorder=4)
+    median.set_label(f"median {units.seconds(value, 3)}")
+    handles.insert(1, median)
+    if low is not None and high is not None:
+        axes.fill_between(ends, 1e3 * low, 1e3 * high, color=_GREY, alpha=0.35, linewidth=0, zorder=2)
+        handles.insert(2, Patch(facecolor=_GREY, alpha=0.35, label="its 95 % interval"))
+    if 0 < len(line.begins) <= _BEGINS:
+        dashed = {"color": _GREY, "linestyle": "--", "linewidth": 0.7}
+        for place in line.begins:
+            axes.axvline(place - 0.5, zorder=1, **dashed)
+        handles.append(entry(f"{an} {whole} begins", **dashed))
+    axes.grid(visible=False, axis="x")
     axes.set_xlabel(f"{what} of the window")
-    title = f"{plain(rows[0]['machine'], 44)}: every {what} of {plain(result.step.model, 40)}, measured: "
-    frame(figure, title + _settings(result), _note(result, line), handles)
-    return figure
+    axes.set_ylabel(f"time of a {what}, ms")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    first = min([1.0, *(p.x for p in line.warm_up)])
+    axes.set_xlim(first - 0.7 - 0.01 * line.end, line.end + 0.7 + 0.01 * line.end)
+    values = [1e3 * p.seconds for p in (*line.timed, *line.apart, *line.warm_up)]
+    if max(values) > _LOG * statistics.median(values):
+        log_axis(axes.yaxis, values, bare)
+    else:
+        near_axis(axes.yaxis, values)
+    title = f"every {what} of {plain(result.step.model, 40)}, measured: {_settings(result)}"
+    return Picture(figure, title, _note(result, line), handles)
 
 
 def _settings(result: Result) -> str:
@@ -67,47 +97,6 @@ def _note(result: Result, line: Timeline) -> str:
     if result.conditions.throttle:
         parts.append(f"The card was throttled: {plain(', '.join(result.conditions.throttle), 200)}.")
     return " ".join([*parts, "The y axis need not start at 0."])
-
-
-def _draw(axes: Axes, result: Result, line: Timeline, colour: str) -> list[Artist]:
-    what, whole = ("pass", "an update") if result.composed else ("step", "a block")
-    if len(line.begins) <= _BEGINS:
-        for place in line.begins:
-            axes.axvline(place - 0.5, color=_GREY, linestyle="--", linewidth=0.7, zorder=1)
-    size = 4 if len(line.timed) <= 200 else 2 if len(line.timed) <= 500 else 1.3
-    handles: list[Artist] = []
-    for points, text, shade, marker in (
-        (line.timed, what, colour, "o"),
-        (line.apart, f"first {what} of {whole} (not in the median)", "black", "^"),
-        (line.warm_up, "warm-up", _GREY, "x"),
-    ):
-        if points:
-            x, y = [p.x for p in points], [1e3 * p.seconds for p in points]
-            drawn = axes.plot(x, y, color=shade, marker=marker, linestyle="none", label=text, zorder=3)
-            drawn[0].set_markersize(size if marker == "o" else max(size, 3))
-            handles += drawn
-    value, low, high = line.middle
-    ends = [0.5, line.end + 0.5]
-    axes.plot(ends, [1e3 * value] * 2, color="black", linewidth=1, zorder=4)
-    text = f"median {units.seconds(value, 3)}"
-    if low is not None and high is not None:
-        axes.fill_between(ends, 1e3 * low, 1e3 * high, color=_GREY, alpha=0.35, linewidth=0, zorder=2)
-        handles.insert(1, Patch(facecolor=_GREY, alpha=0.35, label="its 95 % interval"))
-    handles.insert(1, Line2D([], [], color="black", linewidth=1, label=text))
-    if 0 < len(line.begins) <= _BEGINS:
-        text = "an update begins" if result.composed else "a block begins"
-        handles.append(Line2D([], [], color=_GREY, linestyle="--", linewidth=0.7, label=text))
-    axes.grid(visible=False, axis="x")
-    axes.set_ylabel(f"time of a {what}, ms")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    first = min([1.0, *(p.x for p in line.warm_up)])
-    axes.set_xlim(first - 0.7 - 0.01 * line.end, line.end + 0.7 + 0.01 * line.end)
-    values = [1e3 * p.seconds for p in (*line.timed, *line.apart, *line.warm_up)]
-    if max(values) > _LOG * statistics.median(values):
-        log_axis(axes.yaxis, values, bare, 10, least=1.0)
-    else:
-        near_axis(axes, values)
-    return handles
 
 
 class Update(NamedTuple):
