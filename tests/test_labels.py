@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from nfbench.showing.figures.canvas import Label, Picture, finish
+from nfbench.showing.figures.canvas import Label, Sheet, finish
 
 
 def axes_of(size: float) -> tuple[Figure, Axes]:
@@ -30,7 +30,7 @@ def crowd(number: int) -> list[Label]:
 
 def test_labels_of_points_that_nearly_touch_neither_cover_each_other_nor_leave_the_axes() -> None:
     figure, axes = axes_of(4)
-    assert finish(Picture(figure, "", labels={axes: crowd(20)}), "") == []
+    assert finish(Sheet(figure, "", labels={axes: crowd(20)}), "") == []
     found = boxes(figure, axes)
     assert len(found) == 20
     assert not [pair for pair in combinations(found.values(), 2) if pair[0].overlaps(pair[1])]
@@ -42,7 +42,7 @@ def test_labels_of_points_that_nearly_touch_neither_cover_each_other_nor_leave_t
 
 def test_labels_that_there_is_no_room_for_are_not_written_and_are_told() -> None:
     figure, axes = axes_of(2)
-    (note,) = finish(Picture(figure, "", labels={axes: crowd(26)}), "")
+    (note,) = finish(Sheet(figure, "", labels={axes: crowd(26)}), "")
     found = boxes(figure, axes)
     assert 0 < len(found) < 20
     assert not [pair for pair in combinations(found.values(), 2) if pair[0].overlaps(pair[1])]

@@ -14,7 +14,7 @@ from sweep_cases import run as swept
 
 from nfbench.analysis.metrics import step_time
 from nfbench.records import Conditions, Reading, Resolved, Result, Software, reading
-from nfbench.showing.figures.history import ticks
+from nfbench.showing.figures.timelines import ticks
 
 TIMES = (0.10, 0.11, 0.12, 0.13, 0.14, 0.15)
 APART = "first step of a block (not in the median)"

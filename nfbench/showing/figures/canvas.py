@@ -75,7 +75,7 @@ class Label(NamedTuple):
     colour: str
 
 
-class Picture(NamedTuple):
+class Sheet(NamedTuple):
     """A figure of panels, and what is written around them: a title, a legend, a note at the foot, and the labels of the
     points of each panel."""
 
@@ -101,13 +101,13 @@ def panel(high: float, wide: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def finish(picture: Picture, machine: str) -> list[str]:
+def finish(sheet: Sheet, machine: str) -> list[str]:
     """Write the title above, the legend below, the note at the foot and the labels, and say of those that there is no
     room for.
 
     Each text has as many lines as the width asks for, and the figure becomes so much taller.
     """
-    figure, title, note, handles, labels = picture
+    figure, title, note, handles, labels = sheet
     wide, high = figure.get_size_inches()
     above = textwrap.wrap(f"{plain(machine, 44)}: {title}", int(wide * 14.2))
     below = textwrap.wrap(note, int(wide * LETTERS))
@@ -269,7 +269,7 @@ def _place(figure: Figure, labels: Mapping[Axes, Sequence[Label]]) -> list[str]:
             force_static=(0.3, 0.3),
             # which takes longer than all else
             prevent_crossings=False,
-            # a number of rounds: a limit of time would draw another picture on another machine
+            # a number of rounds: a limit of time would draw another sheet on another machine
             iter_lim=_ROUNDS,
         )
         boxes: list[Any] = []

@@ -24,7 +24,7 @@ from nfbench.catalog.models import FAMILIES, NETS, Net, counted
 from nfbench.showing.figures.canvas import (
     DASHES,
     Label,
-    Picture,
+    Sheet,
     accuracy_axis,
     bars,
     entry,
@@ -33,7 +33,7 @@ from nfbench.showing.figures.canvas import (
     reported_line,
     reported_panel,
 )
-from nfbench.showing.figures.prepared import image_time, lost, on_log_axis, top1, top1_ends
+from nfbench.showing.figures.prepared import lost, on_log_axis, top1, top1_ends
 from nfbench.showing.figures.style import COLUMN, PAGE, REPORTED, interval, look, plain, series
 from nfbench.units import grouped
 
@@ -85,11 +85,10 @@ class ReportedNet(NamedTuple):
     px: int
 
 
-def accuracy_vs_flops(rows: list[Row], notes: list[str]) -> Picture:
+def accuracy_vs_flops(rows: list[Row], notes: list[str]) -> Sheet:
     """Top-1 against MACs, parameters, training step time and energy, with the front of each."""
     notes.extend([*lost(rows), *_lacking(rows)])
     imagenet = rows[0]["dataset"] == "imagenet"
-    rows = [row | {"image_time": image_time(row)} for row in rows]
     rows = _at_test_px(rows) if imagenet else rows
     among = _among(rows) if imagenet else []
     panels = [cost for cost in _COSTS if any(on_log_axis(row.get(cost.key)) for row in rows)]
@@ -126,7 +125,7 @@ def accuracy_vs_flops(rows: list[Row], notes: list[str]) -> Picture:
         reported_panel(axes, "", "counted MACs of one image at the test px", "reported ImageNet top-1, %")
     carry = "" if imagenet else f"Results on {plain(rows[0]['dataset'], 40)} do not carry over to ImageNet. "
     note = _OTHERS + carry + _MEANS + _front_of(rows) + ("" if _all_named(rows) else _CROWDED)
-    return Picture(figure, _title(rows), note, handles, wanted)
+    return Sheet(figure, _title(rows), note, handles, wanted)
 
 
 def _lacking(rows: Sequence[Row]) -> list[str]:
@@ -302,7 +301,7 @@ def _reported(
             wanted.setdefault(axes, []).append(Label(macs, top, text, REPORTED))
 
 
-def accuracy_vs_latency(rows: list[Row], notes: list[str]) -> Picture:
+def accuracy_vs_latency(rows: list[Row], notes: list[str]) -> Sheet:
     """Top-1 of training runs against the step time of the same nets (the paper's Figure 1), families as lines.
 
     What the paper reports stands below in a panel of its own, where a GPU was timed.
@@ -332,7 +331,7 @@ def accuracy_vs_latency(rows: list[Row], notes: list[str]) -> Picture:
     carry = "" if imagenet else " That does not carry over to ImageNet."
     note = f"Joined by model, {joined}: the top-1 is of {runs}, {_SEPARATELY}{carry}"
     title = f"measured top-1 on {plain(rows[0]['dataset'], 30)} against training step time"
-    return Picture(figure, title, note, handles, wanted)
+    return Sheet(figure, title, note, handles, wanted)
 
 
 def _reported_times(axes: Axes, handles: list[Artist], wanted: dict[Axes, list[Label]]) -> None:

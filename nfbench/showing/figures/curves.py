@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import product
-from typing import NamedTuple
+from itertools import accumulate, pairwise, product
+from typing import Any, NamedTuple
 
+from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator
 
 from nfbench import units
@@ -27,7 +29,7 @@ from nfbench.showing.figures.canvas import (
     ENTRY,
     LETTERS,
     Look,
-    Picture,
+    Sheet,
     accuracy_axis,
     bars,
     beside,
@@ -36,6 +38,7 @@ from nfbench.showing.figures.canvas import (
     handle,
     log_axis,
     number,
+    panel,
     reported_line,
     reported_panel,
     value_axis,
@@ -94,17 +97,17 @@ Laid = Callable[[Axis, Sequence[float]], None]
 """Lays an axis out over values."""
 
 
-def batch_throughput(rows: list[Row], notes: list[str]) -> Picture:
+def batch_throughput(rows: list[Row], notes: list[str]) -> Sheet:
     """Images per second against batch, a line a net."""
     return _over_batches(rows, "throughput", "throughput, images/s", partial(value_axis, text=number), _BARS)
 
 
-def batch_step_time(rows: list[Row], notes: list[str]) -> Picture:
+def batch_step_time(rows: list[Row], notes: list[str]) -> Sheet:
     """Seconds of an optimizer update against batch."""
     return _over_batches(rows, "step_time", "step time", partial(log_axis, text=lambda v: units.si(v, "s", 1)), _BARS)
 
 
-def batch_peak_memory(rows: list[Row], notes: list[str]) -> Picture:
+def batch_peak_memory(rows: list[Row], notes: list[str]) -> Sheet:
     """Peak bytes against batch: those that the allocator gave out, on a CPU those of the process."""
     kinds = dict.fromkeys(row["peak_memory_of"] for row in rows if "peak_memory_of" in row)
     words = {"allocated": ", allocated on the device", "process": " of the process"}
@@ -113,7 +116,7 @@ def batch_peak_memory(rows: list[Row], notes: list[str]) -> Picture:
     return _over_batches(rows, "peak_memory", "peak memory", axis, note, " and".join(map(words.__getitem__, kinds)))
 
 
-def _over_batches(rows: Sequence[Row], key: str, label: str, axis: Laid, note: str, whose: str = "") -> Picture:
+def _over_batches(rows: Sequence[Row], key: str, label: str, axis: Laid, note: str, whose: str = "") -> Sheet:
     lines = []
     nets = grouped(rows, lambda row: row["net"])
     for (net, alike), each in zip(nets.items(), _looks(nets), strict=True):
@@ -124,7 +127,7 @@ def _over_batches(rows: Sequence[Row], key: str, label: str, axis: Laid, note: s
     if any(point.half for line in lines for point in line.points):
         half = {"color": "black", "marker": "o", "fillstyle": "bottom", "linestyle": "none"}
         handles.insert(len(lines), entry("several passes an update", **half))
-    return Picture(figure, f"measured {label.partition(',')[0]}{whose}", _with_several(note, lines), handles)
+    return Sheet(figure, f"measured {label.partition(',')[0]}{whose}", _with_several(note, lines), handles)
 
 
 def _point(row: Row, key: str) -> Point:
@@ -151,7 +154,7 @@ def _looks(nets: Mapping[str, Sequence[Row]]) -> list[Look]:
     return looks
 
 
-def batch_accuracy(rows: list[Row], notes: list[str]) -> Picture:
+def batch_accuracy(rows: list[Row], notes: list[str]) -> Sheet:
     """Top-1 against batch, a line a net and λ; below what the paper reports (its Figure 2a)."""
     nets = dict(sorted(grouped(rows, lambda row: row["net"]).items(), key=lambda pair: (in_order(pair[1][0]), pair[0])))
     lines = [
@@ -165,7 +168,7 @@ def batch_accuracy(rows: list[Row], notes: list[str]) -> Picture:
     scaled = ", the rate scaled with the batch" if _scaled(nets) else ""
     title = f"measured top-1 on {plain(rows[0]['dataset'], 40)}{after}{scaled}"
     note = _with_several(runs_note(rows, _MEANS, _FALLEN), lines)
-    return Picture(figure, title, note, [*handles, *_reported(figure.axes[-1])])
+    return Sheet(figure, title, note, [*handles, *_reported(figure.axes[-1])])
 
 
 def _trained(rows: Sequence[Row], x: Callable[[Row], float], aside: float = 0.0) -> tuple[list[Point], list[Mark]]:
@@ -206,7 +209,7 @@ def _reported(axes: Axes) -> list[Line2D]:
     return handles
 
 
-def agc_lines(rows: list[Row], notes: list[str]) -> Picture:
+def agc_lines(rows: list[Row], notes: list[str]) -> Sheet:
     """Top-1 against λ, a line a batch."""
     clips = sorted({row["agc"] for row in rows}, key=clip_place)
     places = {clip: i + (_APART if clip == "none" and i else 0.0) for i, clip in enumerate(clips)}
@@ -227,7 +230,7 @@ def agc_lines(rows: list[Row], notes: list[str]) -> Picture:
             axis.axes.axvline(places["none"] - (1 + _APART) / 2, color="#888888", linewidth=0.8, linestyle=":")
 
     figure, handles = _draw(lines, "measured top-1, %", accuracy_axis, across, "clipping threshold λ")
-    return Picture(figure, clips_title(rows), _with_several(runs_note(rows, _MEANS, _FALLEN), lines), handles)
+    return Sheet(figure, clips_title(rows), _with_several(runs_note(rows, _MEANS, _FALLEN), lines), handles)
 
 
 def clips_title(rows: Sequence[Row]) -> str:
@@ -350,3 +353,72 @@ def _say(axes: Axes, place: int, line: Curve) -> None:
         if text and side:
             ends = "left" if side > 0 else "right"
             beside(axes, text, (x, place), 5 * side, ha=ends, color=dark(line.look.colour))
+
+
+# the map
+
+_CELL_MEANS = "Means over seeds with 95 % intervals."
+_HATCHED = "Hatched: seeds diverged, with their first update."
+_BLANK = "·"
+_WIDEST = 90.0
+"""Per cent that the palest colour stands for at most: differences of a per cent are small in every figure."""
+_TALL = 1.5
+"""Inches that the label of the y axis takes."""
+
+
+def agc_heatmap(rows: list[Row], notes: list[str]) -> Sheet:
+    """Top-1 by λ, down, and batch, across; cells that diverged are hatched and say so, never left blank."""
+    clips = sorted({row["agc"] for row in rows}, key=clip_place)
+    batches = sorted({row["batch"] for row in rows})
+    cells = grouped(rows, lambda row: (row["agc"], row["batch"]))
+    least = min(_WIDEST, 10.0 * (min((top for row in rows if (top := top1(row)) is not None), default=0.0) // 10))
+    written = {cell: "\n".join(map(_cell, alike)) for cell, alike in cells.items()}
+    # a row is as high as its fullest cell
+    deep = {clip: max(written.get((clip, b), "").count("\n") + 1 for b in batches) for clip in clips}
+    edges = [0.0, *accumulate(0.12 + 0.125 * max(2, lines) for lines in deep.values())]
+    edges = [edge * max(1.0, _TALL / edges[-1]) for edge in edges]
+    middles = [(above + below) / 2 for above, below in pairwise(edges)]
+    figure, axes = panel(0.45 + edges[-1], COLUMN)
+    for (down, clip), (across, batch) in product(enumerate(clips), enumerate(batches)):
+        alike = cells.get((clip, batch), [])
+        text = axes.text(
+            across, middles[down], written.get((clip, batch), _BLANK), ha="center", va="center", fontsize=7
+        )
+        tops = [top for row in alike if (top := top1(row)) is not None]
+        failed = any(row.get("diverged") or row["status"] != "ok" for row in alike)
+        share = (sum(tops) / len(tops) - least) / (100 - least) if tops else None
+        # light to dark reads in grey too, and leaves the ends that a text could not be read on
+        colour: Any = "white" if share is None else colormaps["Blues"](0.08 + 0.72 * share)
+        style = {"facecolor": colour, "edgecolor": "#999999", "hatch": "////" if failed else None, "linewidth": 0.5}
+        if alike:
+            axes.add_patch(Rectangle((across - 0.5, edges[down]), 1, edges[down + 1] - edges[down], **style))
+        if failed:
+            text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.0})
+        elif share is not None and share > 0.7:
+            text.set_color("white")
+    axes.set_xticks(range(len(batches)), [number(b) for b in batches])
+    axes.set_yticks(middles, [clip_text(c) for c in clips])
+    axes.set_xlim(-0.5, len(batches) - 0.5)
+    axes.set_ylim(edges[-1], 0)
+    axes.grid(False)
+    axes.set_xlabel("batch, images an update")
+    axes.set_ylabel("clipping threshold λ")
+    colours = f"Colours: from {least:.0f} %, the palest, to 100 %, the darkest."
+    blank = f"{_BLANK} not run." if len(cells) < len(clips) * len(batches) else ""
+    note = " ".join(filter(None, [runs_note(rows, _CELL_MEANS, _HATCHED), colours, blank]))
+    return Sheet(figure, clips_title(rows), note)
+
+
+def _cell(row: Row) -> str:
+    """What stands in a cell, a few short lines."""
+    runs, diverged, top, ends = row["runs"], row.get("diverged", 0), top1(row), top1_ends(row)
+    if top is None:
+        if diverged:
+            return f"diverged\nat {min(row['diverged_at'])}" if row.get("diverged_at") else "diverged"
+        return str(row["status"]).replace("_", "\n").replace(", ", "\n")
+    text = f"{top:.2f}"
+    if ends is not None and row["top1_high"] > row["top1_low"]:
+        text = units.plus_minus(top, 50 * (row["top1_high"] - row["top1_low"])).replace(" ± ", "\n± ")
+    if diverged:
+        return f"{text}\n{diverged} of {runs}\ndiverged"
+    return text if row["status"] == "ok" else f"{text}\n{runs - row['seeds']} of {runs}\nfailed"

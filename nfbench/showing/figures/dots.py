@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 
 from nfbench import units
@@ -19,9 +21,8 @@ from nfbench.analysis import sweeps, turn_ratios
 from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import LEAST_ROUNDS, Estimate
 from nfbench.catalog import published
-from nfbench.showing.figures import prepared
-from nfbench.showing.figures.canvas import Picture, bare, beside, dark, entry, hollow, log_axis, value_axis
-from nfbench.showing.figures.prepared import norm, way
+from nfbench.records import PHASES
+from nfbench.showing.figures.canvas import Sheet, bare, beside, dark, entry, hollow, log_axis, value_axis
 from nfbench.showing.figures.style import (
     COLOURS,
     COLUMN,
@@ -127,17 +128,17 @@ _STEP = Quantity("step time", _in_seconds)
 _RATIO = Quantity("times as fast as the second net (1: equally fast)", _ratio_axis)
 
 
-def step_time(rows: list[Row], notes: list[str]) -> Picture:
+def step_time(rows: list[Row], notes: list[str]) -> Sheet:
     """Milliseconds of one optimizer update per model, with intervals."""
     return _by_model(rows, "step time, ms", lambda seconds, row: 1e3 * seconds)
 
 
-def throughput(rows: list[Row], notes: list[str]) -> Picture:
+def throughput(rows: list[Row], notes: list[str]) -> Sheet:
     """Images per second per model, with the intervals of the step time."""
     return _by_model(rows, "throughput, images/s", lambda seconds, row: row["batch"] / seconds)
 
 
-def _by_model(rows: Sequence[Row], label: str, value: Callable[[float, Row], float]) -> Picture:
+def _by_model(rows: Sequence[Row], label: str, value: Callable[[float, Row], float]) -> Sheet:
     dots = []
     for row, text in zip(rows, labels(rows), strict=True):
         ends = sorted(value(end, row) for end in interval(row) or ())
@@ -147,7 +148,7 @@ def _by_model(rows: Sequence[Row], label: str, value: Callable[[float, Row], flo
     return _draw([("", dots)], [quantity], f"measured {label.partition(',')[0]}")
 
 
-def norm_cost(rows: list[Row], notes: list[str]) -> Picture:
+def norm_cost(rows: list[Row], notes: list[str]) -> Sheet:
     """Time and peak bytes of an image by model and norm; its counterpart nf-NAME stands with a net."""
     if any(row.get("peak_memory_of") == "process" for row in rows):
         whose = "it is of the whole process, Python and torch included"
@@ -158,14 +159,14 @@ def norm_cost(rows: list[Row], notes: list[str]) -> Picture:
     return _draw(list(headed), (_IMAGE, _MEMORY), "measured cost of an image, by norm")
 
 
-def layouts(rows: list[Row], notes: list[str]) -> Picture:
+def layouts(rows: list[Row], notes: list[str]) -> Sheet:
     """Step time by model, layout, precision and compile mode."""
-    groups = list(grouped(rows, lambda row: tuple(row.get(k) for k in ("model", *prepared.BESIDE_LAYOUT))).values())
+    groups = list(grouped(rows, lambda row: (row["model"], row["beside"])).values())
     headed = zip(headers(groups), map(_layout_dots, groups), strict=True)
     return _draw(list(headed), (_STEP,), "measured step time, by layout, precision and compile mode")
 
 
-def speedup(rows: list[Row], notes: list[str]) -> Picture:
+def speedup(rows: list[Row], notes: list[str]) -> Sheet:
     """The measured ratio of each pair with its interval, over 1 where the net is faster.
 
     The reported ratios of the pair stand in its row, hollow.
@@ -187,7 +188,7 @@ def speedup(rows: list[Row], notes: list[str]) -> Picture:
 
 def _draw(
     groups: Sequence[tuple[str, Sequence[Dot]]], quantities: Sequence[Quantity], title: str, note: str = _BARS
-) -> Picture:
+) -> Sheet:
     """The dots of each group below its header, in a panel for each quantity of which there is a value."""
     dots = [dot for _, of_group in groups for dot in of_group]
     looks = {dot.named: {"color": dot.look[0], "marker": dot.look[1], "markersize": 6} for dot in dots if dot.named}
@@ -198,7 +199,7 @@ def _draw(
     panels = [(q.label, 1.0, partial(_fill, dots=dots, panel=i, quantity=q, markers=markers)) for i, q in used]
     figure = below_each_other([(header, [dot.label for dot in of_group]) for header, of_group in groups], panels)
     handles = [entry(text, linestyle="none", **style) for text, style in looks.items()]
-    return Picture(figure, title, " ".join(filter(None, [note, *(q.note for _, q in used)])), handles)
+    return Sheet(figure, title, " ".join(filter(None, [note, *(q.note for _, q in used)])), handles)
 
 
 def _fill(
@@ -251,7 +252,7 @@ def _norm_dots(rows: Sequence[Row]) -> list[Dot]:
     texts = sweeps.names(rows, swept=("norm", "agc", "agc_impl"))
     batches = len({row["batch"] for row in rows}) > 1
     pairs = [(row, text) for row, text in zip(rows, texts, strict=True)]
-    pairs.sort(key=lambda pair: (norm(pair[0]) != "none", pair[1], pair[0]["batch"], norm(pair[0])))
+    pairs.sort(key=lambda pair: (pair[0]["normed"] != "none", pair[1], pair[0]["batch"], pair[0]["normed"]))
     ordered = [row for row, _ in pairs]
     named = [
         ", ".join(
@@ -261,21 +262,21 @@ def _norm_dots(rows: Sequence[Row]) -> list[Dot]:
     ]
     dots = []
     for row, label in zip(ordered, distinct(map(wrapped, apart(named, ordered)), "{} ({})"), strict=True):
-        place = list(_NORMS).index(norm(row)) if norm(row) in _NORMS else len(_NORMS)
+        place = [*_NORMS, row["normed"]].index(row["normed"])
         memory = None if row.get("peak_memory_of") == "process" else row.get("memory_image")
         peak = Estimate(memory) if memory is not None and 1 <= memory < 1e18 else None
-        marker = COLOURS[place], _NORMS.get(norm(row), "X")
+        marker = COLOURS[place], _NORMS.get(row["normed"], "X")
         dots.append(Dot(label, marker, _normed(row), (_time(row, row["batch"]), peak), _why(row)))
     return dots
 
 
 def _normed(row: Row) -> str:
-    return "no norm" if norm(row) == "none" else f"{norm(row).replace('_', ' ')} norm"
+    return "no norm" if row["normed"] == "none" else f"{row['normed'].replace('_', ' ')} norm"
 
 
 def _layout_dots(rows: Sequence[Row]) -> list[Dot]:
-    ordered = sorted(rows, key=lambda row: (*map(str, way(row)[:2]), way(row)[2] != "none", str(way(row)[2])))
-    known = [tuple(str(part or "?") for part in way(row)) for row in ordered]
+    ordered = sorted(rows, key=lambda row: (*map(str, row["way"][:2]), row["way"][2] != "none", str(row["way"][2])))
+    known = [tuple(str(part or "?") for part in row["way"]) for row in ordered]
     named = [", ".join([*each[:2], *([f"compile {each[2]}"] if each[2] != "none" else [])]) for each in known]
     dots = []
     for row, (layout, precision, _), label in zip(ordered, known, apart(named, ordered), strict=True):
@@ -283,3 +284,142 @@ def _layout_dots(rows: Sequence[Row]) -> list[Dot]:
         marker = _LAYOUTS.get(layout, "<>*h8")[place]
         dots.append(Dot(label, (COLOURS[place], marker), f"{layout}, {precision}", (_time(row),), _why(row)))
     return dots
+
+
+# phases
+
+_FITS = 0.07
+"""The share of a step from which on it can be written into its segment."""
+_REST = "rest"
+_HIGH = 0.7
+"""Of a row, how high its bar is."""
+_MOST_BARS = 60
+"""Bars below each other that a figure has room for: beyond them those of ranks are left out."""
+# colour, hatch and name: told apart in grey by how dark they are and by their hatch
+_LOOKS = {
+    "ascent": ("#CC79A7", "---", "ascent (SAM)"),
+    "forward": ("#0072B2", "", "forward"),
+    "backward": ("#56B4E9", "//", "backward"),
+    "clip": ("#D55E00", "xxxx", "clip (AGC)"),
+    "update": ("#F0E442", "..", "update"),
+    "average": ("#009E73", "++", "average (EMA)"),
+    _REST: ("white", "", "rest of the step"),
+}
+_MEDIANS = "Each phase is a median of its own: they need not add up to the step, whose median stands at the bar."
+_RANKS = "A rank's bar is of its own medians; by itself it waits for no other."
+_UNTIMED = "A white bar is of a step without timed phases, as under a CUDA graph."
+_ENERGY = "Energy of the devices' own counters over the window: without the rest of the machine, evaluation or data."
+
+
+class _Bar(NamedTuple):
+    """A bar: its label, the seconds of its step and of each phase, what stands at it, and joules of an image."""
+
+    label: str
+    step: float
+    parts: Mapping[str, float]
+    text: str
+    energy: float | None = None
+
+
+def phases(rows: list[Row], notes: list[str]) -> Sheet:
+    """Forward, backward, clip and the other phases of each step: in milliseconds, as shares, and joules of an image.
+
+    Where several devices shared a step, a bar a rank stands below it.
+    """
+    bars = _bars(rows, ranks=True)
+    if len(bars) > _MOST_BARS:
+        count = units.plural(sum("ranks" in row for row in rows), "row")
+        notes.append(f"no room for the ranks of {count}: draw fewer at once, with --where")
+        bars = _bars(rows, ranks=False)
+    letters = max(len(bar.text) for bar in bars)
+    panels = [
+        ("time of the phases, ms", 0.8 + 0.03 * letters, partial(_times, bars=bars)),
+        ("share of the step, %", 1.5, partial(_shares, bars=bars)),
+    ]
+    if energy := any(bar.energy for bar in bars):
+        panels.append(("energy, J an image", 0.8, partial(_energies, bars=bars)))
+    figure = below_each_other([("", [bar.label for bar in bars])], panels, high=0.26)
+    handles = [
+        Patch(facecolor=colour, hatch=hatch, edgecolor="black", linewidth=0.5, label=name)
+        for phase, (colour, hatch, name) in _LOOKS.items()
+        if any(phase in bar.parts for bar in bars)
+    ]
+    texts = {
+        _MEDIANS: True,
+        _UNTIMED: any(set(bar.parts) == {_REST} for bar in bars),
+        _RANKS: any("ranks" in row for row in rows),
+        _ENERGY: energy,
+    }
+    title = f"measured phases of a step{' and energy' if energy else ''}"
+    return Sheet(figure, title, " ".join(text for text, holds in texts.items() if holds), handles)
+
+
+def _bars(rows: Sequence[Row], ranks: bool) -> list[_Bar]:
+    bars = []
+    for row, label in zip(rows, labels(rows), strict=True):
+        energy = row.get("image_energy")
+        joules = energy if drawable(energy) else None
+        bars.append(_Bar(label, row["step_time"], _parts(row), units.seconds(row["step_time"], 3), joules))
+        for rank, each in row.get("ranks", {}).items() if ranks else ():
+            alone = each.get("unsynchronized_step")
+            by_itself = f" ({units.seconds(alone, 3)} by itself)" if alone else ""
+            text = f"{units.seconds(each['step_time'], 3)}{by_itself}"
+            bars.append(_Bar(f"rank {rank}", each["step_time"], _parts(each), text))
+    return bars
+
+
+def _parts(row: Row) -> dict[str, float]:
+    """Seconds of each phase that was read, and of the rest where the step takes longer than they do together."""
+    parts = {phase: row[phase] for phase in PHASES if drawable(row.get(phase))}
+    rest = row["step_time"] - sum(parts.values())
+    return parts | ({_REST: rest} if rest > 0 else {})
+
+
+def _times(axes: Axes, places: Sequence[float], bars: Sequence[_Bar]) -> None:
+    ends = _stack(axes, places, bars, lambda bar: 1e3)
+    for y, end, bar in zip(places, ends, bars, strict=True):
+        beside(axes, bar.text, (end, y))
+    axes.set_xlim(0, (1.1 + 0.03 * max(len(bar.text) for bar in bars)) * max(ends))
+    axes.xaxis.set_major_formatter(lambda value, _: bare(value))
+
+
+def _shares(axes: Axes, places: Sequence[float], bars: Sequence[_Bar]) -> None:
+    widest = max(_stack(axes, places, bars, lambda bar: 100 / bar.step))
+    for y, bar in zip(places, bars, strict=True):
+        shares = [100 * seconds / bar.step for seconds in bar.parts.values()]
+        for phase, share, end in zip(bar.parts, shares, accumulate(shares), strict=True):
+            if phase == "clip":
+                beside(axes, f"clip {units.percent(share / 100, 2) if share >= 0.05 else 'below 0.1 %'}", (widest, y))
+            elif share >= 100 * _FITS:
+                ink = "white" if phase == "forward" else "black"
+                inside = beside(axes, f"{share:.0f}", (end - share / 2, y), 0, ha="center", color=ink)
+                inside.set_bbox(None if ink == "white" else {"facecolor": "white", "edgecolor": "none", "pad": 0.6})
+    axes.set_xlim(0, 1.28 * widest)
+    axes.set_xticks(range(0, 101, 20))
+
+
+def _energies(axes: Axes, places: Sequence[float], bars: Sequence[_Bar]) -> None:
+    joules = {y: bar.energy for y, bar in zip(places, bars, strict=True) if bar.energy}
+    axes.barh(list(joules), list(joules.values()), _HIGH, color="#999999", edgecolor="black", linewidth=0.3)
+    for y, value in joules.items():
+        beside(axes, units.si(value, "J", 2), (value, y))
+    axes.set_xlim(0, 1.45 * max(joules.values()))
+    axes.xaxis.set_major_formatter(lambda value, _: bare(value))
+
+
+def _stack(axes: Axes, places: Sequence[float], bars: Sequence[_Bar], scale: Callable[[_Bar], float]) -> list[float]:
+    """Draw each bar of its parts end to end, and say where it ends: one artist a phase, since each takes its time."""
+    stacked: dict[str, list[list[tuple[float, float]]]] = {}
+    ends = []
+    for place, bar in zip(places, bars, strict=True):
+        edges = [scale(bar) * at for at in (0.0, *accumulate(bar.parts.values()))]
+        low, high = place - _HIGH / 2, place + _HIGH / 2
+        for phase, (left, right) in zip(bar.parts, pairwise(edges), strict=True):
+            stacked.setdefault(phase, []).append([(left, low), (left, high), (right, high), (right, low)])
+        ends.append(edges[-1])
+    for phase, corners in stacked.items():
+        colour, hatch, _ = _LOOKS[phase]
+        drawn = PolyCollection(corners, facecolor=colour, hatch=hatch, edgecolor="black", linewidth=0.3)
+        drawn.set_label(f"_{phase}")
+        axes.add_collection(drawn)
+    return ends

@@ -106,7 +106,7 @@ def drawing(kind: Kind, held: Held) -> Drawing:
             made.leave_out([row], why)
         else:
             sound.append(row)
-    picture_of = _function(kind.drawn_by)
+    sheet_of = _function(kind.drawn_by)
     places: list[tuple[object, ...]] = []
     for place, rows in grouped(sound, kind.place).items():
         shown = _fitting(kind, rows, made)
@@ -114,11 +114,11 @@ def drawing(kind: Kind, held: Held) -> Drawing:
             continue
         if len(places) == kind.figures.most:
             made.leave_out(shown, kind.figures.why)
-        elif (picture := picture_of(shown, made.notes)) is None:
+        elif (sheet := sheet_of(shown, made.notes)) is None:
             made.leave_out(shown, "nothing that an axis can hold")
         else:
-            made.notes.extend(finish(picture, str(place[0])))
-            made.figures.append((str(place[0]), picture.figure))
+            made.notes.extend(finish(sheet, str(place[0])))
+            made.figures.append((str(place[0]), sheet.figure))
             made.drawn.extend(shown)
             places.append(place)
     for (_, figure), ending in zip(made.figures, endings(places, kind.named), strict=True):

@@ -174,6 +174,7 @@ KINDS = {
         "measured top-1 against what an image or a step costs",
         "prepared:no_cost",
         (Room(60, "runs"),),
+        prepared="prepared:with_image_time",
         place=_trained_at,
         wide=True,
     ),
@@ -190,7 +191,7 @@ KINDS = {
         few="one batch only; it takes two",
         value=lambda row: "top1" in row,
     ),
-    "agc-heatmap": _over_clips("bars:agc_heatmap", 7, "measured top-1 by clipping threshold and batch, as a map"),
+    "agc-heatmap": _over_clips("curves:agc_heatmap", 7, "measured top-1 by clipping threshold and batch, as a map"),
     "agc-lines": _over_clips("curves:agc_lines", 12, "measured top-1 against the clipping threshold, by batch"),
     "batch-throughput": _over_batches("throughput", "throughput"),
     "batch-step-time": _over_batches("step_time", "step time"),
@@ -235,7 +236,7 @@ KINDS = {
         value=lambda row: row["timed"],
     ),
     "phases": Kind(
-        "bars:phases",
+        "dots:phases",
         "steps",
         "a stacked bar a net, or a rank: measured time of the phases of a step, and energy where it was read",
         "prepared:no_bar",
@@ -244,7 +245,7 @@ KINDS = {
         wide=True,
     ),
     "steps": Kind(
-        "steps:steps",
+        "timelines:steps",
         "timed",
         "measured time of every step of a run in order",
         "prepared:no_seconds",
@@ -255,7 +256,7 @@ KINDS = {
         wide=True,
     ),
     "training-curves": Kind(
-        "training:training_curves",
+        "timelines:training_curves",
         "seeds",
         "measured accuracy and loss by epoch",
         "prepared:no_curve",
@@ -267,7 +268,7 @@ KINDS = {
         wide=True,
     ),
     "history": Kind(
-        "history:history",
+        "timelines:history",
         "softwares",
         "measured time of a step over commits and versions",
         "prepared:no_step_time",
