@@ -23,7 +23,8 @@ from nfbench.catalog.nearest import nearest
 from nfbench.errors import NfbenchError, UnsupportedWorkload
 from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime, reading
 from nfbench.showing import comparison
-from nfbench.showing import comparison as show_ratios
+from nfbench.showing.shown_rows import ratio_rows
+from nfbench.showing.views import view
 from nfbench.studies import processes, runner
 from nfbench.studies.processes import Group, Seat
 
@@ -68,9 +69,9 @@ def test_fewer_than_four_rounds_have_no_interval_and_say_what_is_needed(number: 
     needed = "4 rounds are needed for an interval: --rounds 4"
     assert ratio.no_interval == needed and needed in turn_ratios.sentence([ratio])
     rows = [row([r for r in rounds((1.0, 2.0)) if r.workload == w]) for w in (A, B)]
-    assert needed in comparison.table(rows, [ratio], "md") and needed in show_ratios.laid(
-        show_ratios.rows([ratio])
-    ).text("md")
+    assert needed in view(comparison.lines(rows, [ratio]), "compare", "md") and needed in view(
+        ratio_rows([ratio]), "ratios", "md"
+    )
     assert "±" not in comparison.sentence([ratio])
 
 
@@ -144,7 +145,7 @@ def compared() -> tuple[list[Any], list[Any]]:
 
 def test_the_table_holds_the_ratio_the_rates_and_every_setting_that_differs() -> None:
     rows, ratios = compared()
-    first, second = json.loads(comparison.table(rows, ratios, "json"))
+    first, second = json.loads(view(comparison.lines(rows, ratios), "compare", "json"))
     assert "speedup" not in first
     assert second["speedup"] == pytest.approx(5.2, abs=0.01)
     assert second["speedup_low"] < 5.2 < second["speedup_high"]
@@ -152,7 +153,7 @@ def test_the_table_holds_the_ratio_the_rates_and_every_setting_that_differs() ->
     assert second["image_energy"] == pytest.approx(100 * 0.104 / 32, rel=0.01)
     assert second["reported"][0] == {"value": 8.7, "source": "Brock et al. 2021 text"}
     assert second["differs"] == "px 224 against 600; agc λ 0.01 against none"
-    shown = comparison.table(rows, ratios, "md")
+    shown = view(comparison.lines(rows, ratios), "compare", "md")
     assert "8.70 text, 8.81 TPUv3, 13.1 V100" in shown and "5.20 ± 0.07" in shown
 
 

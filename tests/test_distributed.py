@@ -31,7 +31,7 @@ from nfbench.devices.ranks import Guard
 from nfbench.errors import Terminated, UnsupportedWorkload
 from nfbench.measuring.outcome import merged
 from nfbench.records import Conditions, Result, StepTime, accumulation_steps, reading, to_json
-from nfbench.showing.results import sheet
+from nfbench.showing.sheet import sheet
 
 HERE = Path(__file__).parent
 ROOT = Path(nfbench.__file__).parent.parent

@@ -28,8 +28,8 @@ from nfbench.showing.figures import driver
 from nfbench.showing.figures.canvas import settle
 from nfbench.showing.figures.driver import Drawing
 from nfbench.showing.figures.kinds import KINDS
-from nfbench.showing.figures.prepared import Held
 from nfbench.showing.figures.style import COLUMN, PAGE, STYLE
+from nfbench.showing.shown_rows import Shown
 
 LEAST_TEXT = 7.0
 UNIT = re.compile(
@@ -48,7 +48,7 @@ def results(collection: str) -> list[Result]:
 
 
 @cache
-def held_of(collection: str) -> Held:
+def held_of(collection: str) -> Shown:
     return held(*results(collection))
 
 
@@ -79,7 +79,7 @@ def read(collection: str, kind: str) -> int:
         return sum(map(len, choose(r for r in of if isinstance(r.workload, workload)).groups))
 
     return {
-        "steps": lambda: len(held_of(collection).rows),
+        "steps": lambda: len(held_of(collection).steps),
         "softwares": lambda: len(rows(of, everything=True, brief=True)[0]),
         "trained": lambda: len(held_of(collection).trained),
         "ratios": lambda: len(held_of(collection).ratios),

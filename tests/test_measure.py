@@ -28,7 +28,7 @@ from nfbench.records import (
     Workload,
     reading,
 )
-from nfbench.showing.results import sheet
+from nfbench.showing.sheet import sheet
 
 
 def timed(sampling: Sampling | None = None, device: FakeDevice | None = None, **settings: Any) -> Result:
@@ -61,7 +61,7 @@ def test_a_step_takes_its_images_time_and_its_phases_add_up_to_it() -> None:
     assert metrics.step_time(result) == (0.0625, 0.0625, 0.0625)
     assert metrics.throughput(result) == 1024
     assert result.status == "ok" and result.stopped_by == "within"
-    phases = {name: metrics.METRICS[name](result) for name in ("forward", "backward", "clip", "update")}
+    phases = {name: metrics.phase_time(result, name) for name in ("forward", "backward", "clip", "update")}
     assert phases == {"forward": 0.015625, "backward": 0.03125, "clip": 0.0078125, "update": 0.0078125}
     assert result.value("peak_allocated") == 64 * 2**20
 

@@ -17,7 +17,7 @@ from nfbench.records import AgcCost, Resolved, Result, StepTime
 from nfbench.showing.figures import driver
 from nfbench.showing.figures.driver import Drawing
 from nfbench.showing.figures.kinds import KINDS
-from nfbench.showing.figures.prepared import Held
+from nfbench.showing.shown_rows import Shown
 
 
 def write(*results: Result) -> None:
@@ -131,7 +131,7 @@ def test_machines_get_files_of_their_own_even_where_their_names_begin_alike() ->
     ]
     # nor where one's name ends as a kind begins
     made = {"batch-step-time": Drawing([("a", Figure())]), "step-time": Drawing([("a batch", Figure())])}
-    assert [name for *_, name in driver.named(Held(), made)] == ["a-batch-step-time", "a-batch-step-time-2"]
+    assert [name for *_, name in driver.named(Shown(), made)] == ["a-batch-step-time", "a-batch-step-time-2"]
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_every_kind_of_table_becomes_workloads_of_its_kind() -> None:
     assert (entries[0].sampling.rounds, entries[0].sampling.turns, entries[0].sampling.turn_time) == (2, 4, 3.0)
     listed = tasks(entries, seed=7)
     assert [(t.round, t.seed) for t in listed] == [(0, 7), (1, 7), *[(0, 7)] * 6, (0, 0), (0, 1)]
-    assert listed[0].name == "nfnet-f5, batch 32, SAM 0.05, against without, round 1"
+    assert listed[0].name == "nfnet-f5, batch 32, SAM ρ 0.05, against without, round 1"
     assert listed[-1].name == "tiny-nfnet, batch 64, seed 1"
 
 

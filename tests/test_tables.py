@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from make import H200, HOSTILE, accuracy, once, result, turns
+from nfbench.showing.baseline_tables import differences
+from nfbench.showing.results import sheet
 from sweep_cases import agc_results, batch_results
 
 from nfbench.analysis import relative, rows, sweeps, turn_ratios
@@ -20,8 +22,6 @@ from nfbench.analysis.rows import clip_rows, count_rows
 from nfbench.records import AgcCost, Dependence, Flops, Resolved, Result, StepTime, reading
 from nfbench.showing import accuracy as show_accuracy
 from nfbench.showing import comparison, results, sweep_tables, views
-from nfbench.showing.baseline_tables import differences
-from nfbench.showing.results import sheet
 from nfbench.showing.shown_rows import ratios
 from nfbench.showing.tables import Column, Format, render
 from nfbench.showing.views import Kinds

@@ -8,18 +8,20 @@ from typing import NamedTuple
 
 from nfbench import units
 from nfbench.analysis import gate, metrics, stats, training_metrics
-from nfbench.analysis.rows import Row, settings_in_words
+from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import Estimate
 from nfbench.catalog import published
 from nfbench.catalog.models import lookup
 from nfbench.records import Machine, Resolved, Result, Sampling, StepTime, accumulation_steps, key
+from nfbench.settings import told_of
 
 _SHORTEST, _LONGEST = 1e-12, 1e12
 """Seconds that no clock has shown: such a file was not written by nfbench, and its ratios overflow."""
 _WIDE = 1.1
 """How many times a ratio the end of its interval may be for it to say that two nets are about equal."""
 FEW_ROUNDS = f"{stats.LEAST_ROUNDS} rounds are needed for an interval: --rounds {stats.LEAST_ROUNDS}"
-_TOLD = ("batch ", "micro batch ", "layout ", "precision ", "world size ")
+_BOTH = ("px", "batch", "micro_batch", "layout", "precision", "world_size")
+"""Settings that `where` tells of both sides."""
 
 
 class Ratio(NamedTuple):
@@ -169,10 +171,7 @@ def catalogued(model: str) -> str:
 
 def named(ratio: Ratio) -> tuple[str, str]:
     """The two nets, each with its settings that the other has not and that `where` does not tell."""
-    net, baseline = (
-        [part for part in settings_in_words(r.workload) if not part.startswith(_TOLD) and not part.endswith(" px")]
-        for r in (ratio.net, ratio.baseline)
-    )
+    net, baseline = (told_of(r.workload, without=_BOTH) for r in (ratio.net, ratio.baseline))
     return (
         _with(ratio.net.workload.model, [part for part in net if part not in baseline]),
         _with(ratio.baseline.workload.model, [part for part in baseline if part not in net]),

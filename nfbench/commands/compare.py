@@ -66,6 +66,7 @@ def command(
     from nfbench.commands._landing import Landing
     from nfbench.records import key
     from nfbench.showing import comparison
+    from nfbench.showing.views import view
     from nfbench.studies import entries, runner
 
     entries.positive("within", within)
@@ -103,7 +104,7 @@ def command(
         None if "noisy" in rows[0] or "noisy" in row else turn_ratios.paired(kept, workloads[0], other)
         for row, other in zip(rows[1:], workloads[1:], strict=True)
     ]
-    click.echo(comparison.table(rows, ratios, format), nl=False)
+    click.echo(view(comparison.lines(rows, ratios), "compare", format), nl=False)
     known = [ratio for ratio in ratios if ratio is not None]
     for line in [*(comparison.differing(rows) if format == "rich" else ()), *comparison.reported(known)]:
         click.echo(line, err=True)

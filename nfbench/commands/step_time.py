@@ -35,7 +35,7 @@ def command(
     """
     from nfbench.analysis.rows import rows
     from nfbench.commands import _ranks as ranks
-    from nfbench.showing.results import sheet
+    from nfbench.showing.sheet import sheet
     from nfbench.studies import entries, runner
 
     sampling = entries.sampling_of({name: settings.pop(name) for name in ("within", "min_steps", "rounds", "max_time")})

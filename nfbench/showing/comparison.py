@@ -1,4 +1,4 @@
-"""A comparison of nets as a table, and as the sentence that answers it."""
+"""Nets that are compared: in what they differ, what is doubtful, and the sentence that answers."""
 
 from __future__ import annotations
 
@@ -7,47 +7,25 @@ from collections.abc import Mapping, Sequence
 from nfbench import units
 from nfbench.analysis import turn_ratios
 from nfbench.analysis.findings import Finding
-from nfbench.analysis.rows import Row, machine_names, software_name
-from nfbench.analysis.turn_ratios import FEW_ROUNDS, Ratio, named, where
+from nfbench.analysis.rows import Row
+from nfbench.analysis.turn_ratios import Ratio
 from nfbench.catalog import published
 from nfbench.records import StepTime
-from nfbench.showing import tables
-from nfbench.showing.results import IMPLEMENTATION, SETTINGS, si, step_time
-from nfbench.showing.tables import Column, Format, Laid, keyed, plain, render, telling, with_ends
+from nfbench.settings import BY_NAME, SAM
+from nfbench.showing.tables import plain
+from nfbench.showing.views import SETTINGS
+from nfbench.units import shorten
 
-_DIFFERING = tuple(c for c in (*SETTINGS, *IMPLEMENTATION) if c.key != "model")
+_TRAINED = ("dataset", "epochs", "recipe", "weights", "test_px", "lr", "augment")
 
 
-def table(rows: Sequence[Row], ratios: Sequence[Ratio | None], format: Format) -> str:
-    """One line a net; ``ratios`` are those of the first to each of the others, None where there is none."""
-    lines = [
+def lines(rows: Sequence[Row], ratios: Sequence[Ratio | None]) -> list[Row]:
+    """What the table of a comparison shows, a line a net; ``ratios`` are those of the first to each of the others, None
+    where there is none."""
+    return [
         {**_line(row, rows[0], ratio), "name": name}
         for row, ratio, name in zip(rows, (None, *ratios), _labels(rows), strict=True)
     ]
-    if format in ("csv", "json"):
-        return render(_RAW, lines, format)
-    first = lines[0]["name"]
-    columns = [
-        Column("name", "model", right=False),
-        Column("speedup", f"{first} is … times as fast", cell=times),
-        Column("reported_text", "reported", right=False, spare=3),
-        Column("step_time", "step time", cell=step_time),
-        Column("throughput", "images/s", units.number),
-        Column("image_energy", "J/image", si("J"), spare=1),
-    ]
-    if format == "md":
-        columns.append(Column("differs", f"differs from {first} in", right=False))
-    return render(telling(columns, lines, always=("step_time",)), lines, format)
-
-
-_RAW = keyed(
-    (
-        *("model", "speedup", "speedup_low", "speedup_high", "reported"),
-        *("step_time", "step_time_low", "step_time_high", "throughput", "image_energy", "turns", "rounds", "noisy"),
-        *(c.key for c in _DIFFERING),
-        *("differs", "machine", "software", "status"),
-    )
-)
 
 
 def _line(row: Row, first: Row, ratio: Ratio | None) -> Row:
@@ -65,7 +43,7 @@ def _line(row: Row, first: Row, ratio: Ratio | None) -> Row:
 
 def _labels(rows: Sequence[Row]) -> list[str]:
     """The model of each, with the settings in which rows of that model differ."""
-    return labels([(row["model"], {c.title: plain(row.get(c.key)) for c in _DIFFERING}) for row in rows])
+    return labels([(row["model"], {c.title: plain(row.get(c.key)) for c in SETTINGS}) for row in rows])
 
 
 def differing(rows: Sequence[Row]) -> list[str]:
@@ -79,8 +57,23 @@ def differences(first: Row, other: Row) -> list[str]:
     """Every setting in which two rows differ: "px 224 against 600"."""
     if "px" not in first or "px" not in other:  # one that failed before anything was settled
         return []
-    pairs = [(c.title, plain(first.get(c.key)), plain(other.get(c.key))) for c in _DIFFERING]
+    pairs = [(c.title, plain(first.get(c.key)), plain(other.get(c.key))) for c in SETTINGS]
     return [f"{title} {before} against {after}" for title, before, after in pairs if before != after]
+
+
+def against_baseline(base: Row, row: Row) -> list[str]:
+    """Every setting in which ``row`` differs from its ``base``: "batch 8 against 32", the row's own first."""
+    parts = differences(row, base)
+    # whole batches differ by their batch, and what has no SAM has no share of it
+    implied = ["micro-batch "] if all(r.get("micro_batch") == r.get("batch") for r in (row, base)) else []
+    implied += [] if "sam" in row and "sam" in base else [f"{BY_NAME[name].heading} " for name in SAM[1:]]
+    parts = [part for part in parts if not part.startswith(tuple(implied))]
+    keys = (*(_TRAINED if row["kind"] == "accuracy" else ()), "composed")
+    pairs = [(key.replace("_", " "), plain(row.get(key)), plain(base.get(key))) for key in keys]
+    versions = [str(r["software"]).split(", ") for r in (row, base)]
+    only = [", ".join(part for part in one if part not in other) for one, other in (versions, versions[::-1])]
+    pairs.append(("software", only[0] or units.ABSENT, only[1] or units.ABSENT))
+    return [*parts, *(f"{shorten(key)} {shorten(a)} against {shorten(b)}" for key, a, b in pairs if a != b)]
 
 
 def sentence(ratios: Sequence[Ratio]) -> str:
@@ -136,62 +129,6 @@ def findings(ratio: Ratio, within: float) -> list[Finding]:
         text = f"{names}: {units.plural(ratio.voided, 'turn')} left out, the GPU was slowed down."
         found.append(Finding("void_turns", text, "Cool it or lock its clocks, and compare again."))
     return found
-
-
-def times(row: tables.Row) -> str:
-    """How many times as fast, with the interval, or why there is none: a row of `rows` in words."""
-    value, low, high = with_ends(row, "speedup")
-    if value is None:
-        return units.ABSENT
-    return units.interval(value, low, high) + ("" if low is not None else f" ({FEW_ROUNDS})")
-
-
-COLUMNS = (
-    Column("net", "net", right=False),
-    Column("baseline", "baseline", right=False),
-    Column("settings", "settings", right=False),
-    Column("speedup", "times as fast", cell=times),
-    Column("turns", "turns", spare=3),
-    Column("rounds", "rounds", spare=2),
-    Column("reported", "reported", right=False),
-    Column("machine", "machine", right=False),
-)
-RAW = keyed(
-    (
-        *("net", "baseline", "settings", "turns", "rounds", "reported"),
-        *("speedup", "speedup_low", "speedup_high", "machine", "software"),
-    )
-)
-
-
-def rows(ratios: Sequence[Ratio]) -> list[Row]:
-    """A row of raw values for each: how many times as long the baseline's step takes, with its 95 % interval."""
-    names = machine_names(ratio.net.machine for ratio in ratios)
-    found = []
-    for ratio in ratios:
-        net, baseline = named(ratio)
-        value, low, high = ratio.speedup
-        reported = turn_ratios.reported(ratio.net, ratio.baseline)
-        row: Row = {
-            "net": net,
-            "baseline": baseline,
-            "settings": where(ratio, True),
-            "speedup": value,
-            "speedup_low": low,
-            "speedup_high": high,
-            "turns": f"{ratio.turns} of {ratio.asked}" if ratio.asked > ratio.turns else ratio.turns,
-            "rounds": ratio.rounds,
-            "reported": "; ".join(f"{r.value:.3g} ({r.source})" for r in reported) or None,
-            "machine": names[ratio.net.machine],
-            "software": software_name(ratio.net.software),
-        }
-        found.append({k: v for k, v in row.items() if v is not None})
-    return found
-
-
-def laid(rows: Sequence[Row]) -> Laid:
-    """The rows for a person, with the machine where there are several."""
-    return Laid(telling(COLUMNS, rows, always=[c.key for c in COLUMNS if c.key != "machine"]), rows)
 
 
 def labels(nets: Sequence[tuple[str, Mapping[str, object]]]) -> list[str]:

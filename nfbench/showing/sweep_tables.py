@@ -12,7 +12,7 @@ from nfbench.analysis.query import grouped
 from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.catalog.datasets import DATASETS
-from nfbench.showing.tables import Column, Format, Laid, keyed, render
+from nfbench.showing.tables import Column, Format, Laid, raw
 
 _BATCHES = {
     "throughput": "images/s",
@@ -71,25 +71,25 @@ def _grid(title: str, rows: Sequence[Row], value: str, side: str = "net") -> Gri
         for place, alike in cells.items()
     }
     # of several that share a cell the first stands for all
-    raw = {
+    numbers = {
         place: next((v for row in alike if isinstance(v := row.get(value), float | int)), None)
         for place, alike in cells.items()
     }
     texts = [[" / ".join(shown.get((i, c)) or [units.ABSENT]) for c in across] for i in down]
-    return Grid(title, value, side, down, across, texts, [[raw.get((i, c)) for c in across] for i in down])
+    return Grid(title, value, side, down, across, texts, [[numbers.get((i, c)) for c in across] for i in down])
 
 
 def batch_sweep(rows: Sequence[Row], format: Format) -> str:
     """A `batch_sweep` as text."""
     if format in ("csv", "json"):
-        return render(keyed(sweeps.BATCHES), rows, format)
+        return raw(sweeps.BATCHES, rows, format)
     return _text(batch_answer(rows), batch_grids(rows), format)
 
 
 def agc_sweep(rows: Sequence[Row], format: Format) -> str:
     """An `agc_sweep` as text."""
     if format in ("csv", "json"):
-        return render(keyed(sweeps.CLIPS), rows, format)
+        return raw(sweeps.CLIPS, rows, format)
     return _text(agc_answer(rows), agc_grids(rows), format)
 
 

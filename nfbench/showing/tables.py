@@ -15,7 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from nfbench.units import ABSENT, grouped, shorten
+from nfbench.settings import Setting
+from nfbench.units import ABSENT, grouped, printable, shorten
 
 Format = Literal["rich", "md", "csv", "json"]
 Row = Mapping[str, Any]
@@ -39,20 +40,28 @@ def plain(value: Any) -> str:
 class Column:
     """One column: its key in a row, its heading and how it is shown to a person.
 
-    ``show`` takes the value; ``cell`` takes the row, where more of it is shown than the value. Where a terminal is too
-    narrow, columns with the highest ``spare`` are left out first, those with 0 never.
+    ``show`` takes the value, and with an ``interval`` its ends after it; ``absent`` stands in the place of none.
+    ``cell`` takes the row, where more of it is shown than the value. Where a terminal is too narrow, columns with the
+    highest ``spare`` are left out first, those with 0 never, and those that are ``wide`` are in no terminal.
     """
 
     key: str
     title: str
-    show: Callable[[Any], str] = plain
+    show: Callable[..., str] = str
     right: bool = True
     spare: int = 0
+    interval: bool = False
     cell: Callable[[Row], str] | None = None
+    absent: str = ABSENT
+    wide: bool = False
 
     def text(self, row: Row) -> str:
         """What a person sees of ``row`` in this column."""
-        return self.show(row.get(self.key)) if self.cell is None else self.cell(row)
+        if self.cell is not None:
+            return self.cell(row)
+        if (value := row.get(self.key)) is None:
+            return self.absent
+        return self.show(*with_ends(row, self.key)) if self.interval else self.show(value)
 
     def holds(self, row: Row) -> bool:
         """Whether there is anything to see of ``row``."""
@@ -64,15 +73,20 @@ def with_ends(row: Row, key: str) -> tuple[Any, Any, Any]:
     return row.get(key), row.get(f"{key}_low"), row.get(f"{key}_high")
 
 
-def keyed(keys: Iterable[str]) -> tuple[Column, ...]:
-    """Columns of a raw table, whose headings are their keys."""
-    return tuple(Column(key, key) for key in dict.fromkeys(keys))
+def of_settings(settings: Iterable[Setting]) -> tuple[Column, ...]:
+    """The columns of settings."""
+    return tuple(Column(s.name, s.heading, right=s.number, spare=s.spare) for s in settings)
 
 
 def about_each(pairs: Iterable[tuple[str, str]]) -> list[str]:
     """Each text of (text, name) once, after the names that it is about."""
     about = grouped(pairs, lambda pair: pair[0])
     return [f"{', '.join(dict.fromkeys(name for _, name in alike))}: {text}" for text, alike in about.items()]
+
+
+def findings_of(rows: Iterable[Row]) -> list[str]:
+    """Every finding of rows once, with the models that it is about."""
+    return about_each((printable(str(f)), shorten(row["model"])) for row in rows for f in row.get("findings", ()))
 
 
 class Laid(NamedTuple):
@@ -122,14 +136,22 @@ def render(columns: Sequence[Column], rows: Sequence[Row], format: Format, title
             return _rich(columns, rows, title)
 
 
-def raw(columns: Sequence[Column], rows: Sequence[Row], format: Format) -> str:
-    """The rows as CSV or JSON: of findings the codes or records, of several values in a column words or a list."""
+def raw(keys: Iterable[str], rows: Sequence[Row], format: Format) -> str:
+    """The rows as CSV or JSON in SI units: of findings the codes or records, of several values words or a list."""
+    columns = [Column(key, key) for key in dict.fromkeys(keys)]
     if format == "json":
-        coded = [{**row, "findings": [f._asdict() for f in row.get("findings", ())]} for row in rows]
-        return render(columns, coded, format)
-    words = [{key: " ".join(map(str, v)) if isinstance(v, tuple) else v for key, v in row.items()} for row in rows]
-    codes = [" ".join(f.code for f in row.get("findings", ())) or None for row in rows]
-    return render(columns, [row | {"findings": code} for row, code in zip(words, codes, strict=True)], format)
+        return render(
+            columns, [{**row, **_told(row, lambda found: [f._asdict() for f in found])} for row in rows], format
+        )
+    words = [{key: " ".join(map(str, v)) if type(v) is tuple else v for key, v in row.items()} for row in rows]
+    codes = [_told(row, lambda found: " ".join(f.code for f in found) or None) for row in rows]
+    return render(columns, [row | code for row, code in zip(words, codes, strict=True)], format)
+
+
+def _told(row: Row, findings: Callable[[Any], object]) -> dict[str, object]:
+    # the verdicts of a check hold the codes, or none
+    of = row.get("findings", ())
+    return {"findings": of if of is None or isinstance(of, str) else findings(of)}
 
 
 def _csv(columns: Sequence[Column], rows: Sequence[Row]) -> str:
@@ -178,7 +200,7 @@ def _rich(columns: Sequence[Column], rows: Sequence[Row], title: str | None) -> 
     """Aligned text. In a terminal that is too narrow for it columns are left out, and what then remains is folded by
     rich (importing it takes longer than `models` may)."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    shown = [_Texts(c, [_cell(c.title), *(_cell(c.text(row)) for row in rows)]) for c in columns]
+    shown = [_Texts(c, [_cell(c.title), *(_cell(c.text(row)) for row in rows)]) for c in columns if not c.wide]
     above = [_cell(title)] if title else []
     if width is None:
         return "\n".join([*above, *_aligned(shown, [False] * len(rows))]) + "\n"

@@ -6,7 +6,6 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from nfbench.analysis import metrics, sweeps, training_runs
@@ -14,19 +13,18 @@ from nfbench.analysis import rows as steps_as_rows
 from nfbench.analysis.rows import Row, choose, machine_names, software_name
 from nfbench.analysis.sweeps import step
 from nfbench.analysis.training_runs import norm_of
-from nfbench.analysis.turn_ratios import Ratio
 from nfbench.catalog.models import find, normalizer_free
 from nfbench.errors import UnknownModel
 from nfbench.records import PHASES, Accuracy, Result, StepTime, key
-from nfbench.showing import comparison
+from nfbench.settings import settings_of
 from nfbench.showing.figures.style import drawable, plain, subject
+from nfbench.showing.shown_rows import Shown
 from nfbench.units import grouped
 
 LARGEST = 2.0**62
 """A batch that no axis can hold."""
-BESIDE_LAYOUT = (
-    *("batch", "px", "norm", "agc", "sam", "sam_fraction", "sam_scope", "ema", "optimizer", "world_size", "software"),
-)
+_LAYOUT = ("layout", "precision", "compile", "micro_batch", "agc_impl", "broadcast_buffers")
+BESIDE_LAYOUT = (*(s.name for s in settings_of(StepTime) if s.name not in _LAYOUT), "software")
 """Settings in which rows must be equal to be compared by layout, precision and compile mode."""
 WAY = ("layout", "precision", "compile")
 COSTS = ("macs", "params", "image_time", "image_energy")
@@ -36,44 +34,23 @@ _TRAINED = ("px", "agc")
 _TIMES = ("step_time", "step_time_low", "step_time_high")
 
 
-@dataclass(frozen=True)
-class Held:
-    """What figures are drawn from: the rows of steps (``rows``) and of training runs (``trained``) that a table shows,
-    the ratios that were measured in turns, and all results, also those by older software.
-
-    ``everything`` tells that older software is shown too. ``partners`` are steps that training runs may be set against
-    though no figure is asked for that shows them; None: ``rows``. ``noisy`` tells that noisy steps are drawn too.
-    """
-
-    rows: Sequence[Row] = ()
-    results: Sequence[Result] = ()
-    trained: Sequence[Row] = ()
-    ratios: Sequence[Ratio] = ()
-    everything: bool = False
-    partners: Sequence[Row] | None = None
-    noisy: bool = False
-
-    def steps(self) -> list[Result]:
-        """The timed steps among the results."""
-        return [r for r in self.results if isinstance(r.workload, StepTime)]
+def steps_of(seen: Shown) -> list[Result]:
+    """The timed steps among the results."""
+    return [r for r in seen.results if isinstance(r.workload, StepTime)]
 
 
 # what is read
 
 
-def in_turns(held: Held) -> list[Row]:
+def in_turns(seen: Shown) -> list[Row]:
     """The ratios as rows, each with its ``ratio`` and the model of its net."""
-    rows = []
-    for row, ratio in zip(comparison.rows(held.ratios), held.ratios, strict=True):
-        model = ratio.net.workload.model
-        rows.append(row | {"ratio": ratio, "model": model, "family": steps_as_rows.family_of(model)})
-    return rows
+    return [{**row, "ratio": ratio} for row, ratio in zip(seen.ratios, seen.measured, strict=True)]
 
 
-def timed(held: Held) -> list[Row]:
+def timed(seen: Shown) -> list[Row]:
     """Every timed ``result`` by itself, with its ``seconds`` and its ``number`` among those of its net that can be
     drawn: the newest of each group of replicates first, what failed last."""
-    groups = choose(held.steps(), held.everything).groups
+    groups = choose(steps_of(seen), seen.everything).groups
     names = machine_names(group[-1].machine for group in groups)
     placed = []
     for group in groups:
@@ -91,13 +68,13 @@ def timed(held: Held) -> list[Row]:
     return rows
 
 
-def of_seeds(held: Held) -> list[Row]:
+def of_seeds(seen: Shown) -> list[Row]:
     """Every training run by itself: ``of`` which net it is, whether it is the one that is ``shown`` of its seed, the
     ``row`` of them all, and the epoch that it ``diverged_in``, where that is known (0: at its beginning)."""
-    runs = [r for r in held.results if isinstance(r.workload, Accuracy)]
-    groups = choose(runs, held.everything).groups
+    runs = [r for r in seen.results if isinstance(r.workload, Accuracy)]
+    groups = choose(runs, seen.everything).groups
     rows = []
-    for place, (row, group) in enumerate(zip(training_runs.rows(runs, held.everything)[0], groups, strict=True)):
+    for place, (row, group) in enumerate(zip(training_runs.rows(runs, seen.everything)[0], groups, strict=True)):
         shown = {id(r) for r in training_runs.of_each_seed(group)}
         for result in group:
             common = {name: row[name] for name in ("batch", "agc", "dataset") if name in row}
@@ -107,10 +84,10 @@ def of_seeds(held: Held) -> list[Row]:
     return rows
 
 
-def of_softwares(held: Held) -> list[Row]:
+def of_softwares(seen: Shown) -> list[Row]:
     """The rows of steps by whatever software, with the ``workload``, what each `auto` ``became``, the software as
     ``recorded``, and ``of`` which workload and machine they are."""
-    steps = held.steps()
+    steps = steps_of(seen)
     groups = choose(steps, everything=True).groups
     return [
         row
@@ -136,9 +113,9 @@ def _diverged_in(result: Result) -> float | None:
     return epoch if 0 <= epoch <= result.run.epochs else None
 
 
-READERS: Mapping[str, Callable[[Held], list[Row]]] = {
-    "steps": lambda held: list(held.rows),
-    "trained": lambda held: list(held.trained),
+READERS: Mapping[str, Callable[[Shown], list[Row]]] = {
+    "steps": lambda seen: list(seen.steps),
+    "trained": lambda seen: list(seen.trained),
     "ratios": in_turns,
     "timed": timed,
     "seeds": of_seeds,
@@ -166,17 +143,17 @@ def named(rows: Sequence[Row], swept: Sequence[str]) -> list[Row]:
     return with_names
 
 
-def swept(held: Held, rows: Sequence[Row]) -> list[Row]:
+def swept(seen: Shown, rows: Sequence[Row]) -> list[Row]:
     """Rows of steps over batches, with images a second and peak memory."""
     return named([step(row) for row in rows], ("batch",))
 
 
-def over_clips(held: Held, rows: Sequence[Row]) -> list[Row]:
+def over_clips(seen: Shown, rows: Sequence[Row]) -> list[Row]:
     """Rows of training runs over λs and batches, each with its net."""
     return named(rows, ("batch", "agc"))
 
 
-def ranked(held: Held, rows: Sequence[Row]) -> list[Row]:
+def ranked(seen: Shown, rows: Sequence[Row]) -> list[Row]:
     """Rows of training runs over batches, with the ``worth`` of their line, the least for those that go first.
 
     Of each net that is the λ of the most batches, of several the best; then NF nets without a clip, which is what the
@@ -207,18 +184,18 @@ def _worth(rows: Sequence[Row]) -> tuple[float, ...]:
     return -len({row["batch"] for row in rows}), -len(tops), -statistics.fmean(tops) if tops else 0.0
 
 
-def joined(held: Held, runs: Sequence[Row]) -> list[Row]:
+def joined(seen: Shown, runs: Sequence[Row]) -> list[Row]:
     """Give each run the step time of the quickest step of the same net on one device of the same machine, at the same
     precision and batch, where there is one. What was trained takes only a step at its px and with its clip."""
     steps = grouped(
         (
             row
-            for row in (held.rows if held.partners is None else held.partners)
+            for row in (seen.steps if seen.partners is None else seen.partners)
             if drawable(row.get("step_time")) and row.get("world_size", 1) == 1
         ),
         lambda row: tuple(row.get(k) for k in _JOINED),
     )
-    gpus = {r.machine.name for r in held.results if r.machine.device == "cuda"}
+    gpus = {r.machine.name for r in seen.results if r.machine.device == "cuda"}
     with_times = []
     for run in runs:
         same = steps.get(tuple(run.get(k) for k in _JOINED), ())
@@ -229,11 +206,11 @@ def joined(held: Held, runs: Sequence[Row]) -> list[Row]:
     return with_times
 
 
-def with_ranks(held: Held, rows: Sequence[Row]) -> list[Row]:
+def with_ranks(seen: Shown, rows: Sequence[Row]) -> list[Row]:
     """The rows with ``ranks`` where several devices shared the step: by rank the medians of its step, of the step that
     it takes by itself, and of its phases."""
-    shared = [r for r in held.steps() if r.step.world_size > 1]
-    groups = [(steps_as_rows.row(group, brief=True), group) for group in choose(shared, held.everything).groups]
+    shared = [r for r in steps_of(seen) if r.step.world_size > 1]
+    groups = [(steps_as_rows.row(group, brief=True), group) for group in choose(shared, seen.everything).groups]
     ranked = []
     for row in rows:
         # of machines that share a name, only a row among others says which it is of
@@ -253,13 +230,13 @@ def _ranks(results: Sequence[Result]) -> dict[int, dict[str, float]]:
     return {rank: each for rank, each in medians.items() if "step_time" in each}
 
 
-def with_image_time(held: Held, runs: Sequence[Row]) -> list[Row]:
+def with_image_time(seen: Shown, runs: Sequence[Row]) -> list[Row]:
     """The training runs with the seconds of training on an image."""
     timed = [(run, run.get("train_step_time")) for run in runs]
     return [run | ({"image_time": time / run["batch"]} if time and run["batch"] > 0 else {}) for run, time in timed]
 
 
-def costed(held: Held, rows: Sequence[Row]) -> list[Row]:
+def costed(seen: Shown, rows: Sequence[Row]) -> list[Row]:
     """Rows of steps with what they cost, and what they are compared by: the normalizer-free net as their ``base``,
     their norm also where only the catalogue tells it (``normed``), their ``way``, and what is ``beside`` it."""
     return [
