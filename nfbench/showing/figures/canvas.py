@@ -77,13 +77,14 @@ class Label(NamedTuple):
 
 class Sheet(NamedTuple):
     """A figure of panels, and what is written around them: a title, a legend, a note at the foot, and the labels of the
-    points of each panel."""
+    points of each panel. ``lacks`` are sentences on what it lacks of its rows, which no figure says."""
 
     figure: Figure
     title: str
     note: str = ""
     handles: Sequence[Artist] = ()
     labels: Mapping[Axes, Sequence[Label]] = {}
+    lacks: Sequence[str] = ()
 
 
 @contextmanager
@@ -102,12 +103,11 @@ def panel(high: float, wide: float) -> tuple[Figure, Axes]:
 
 
 def finish(sheet: Sheet, machine: str) -> list[str]:
-    """Write the title above, the legend below, the note at the foot and the labels, and say of those that there is no
-    room for.
+    """Write the title above, the legend below, the note at the foot and the labels, and say what the figure lacks.
 
     Each text has as many lines as the width asks for, and the figure becomes so much taller.
     """
-    figure, title, note, handles, labels = sheet
+    figure, title, note, handles, labels, lacks = sheet
     wide, high = figure.get_size_inches()
     above = textwrap.wrap(f"{plain(machine, 44)}: {title}", int(wide * 14.2))
     below = textwrap.wrap(note, int(wide * LETTERS))
@@ -125,7 +125,7 @@ def finish(sheet: Sheet, machine: str) -> list[str]:
     if handles:
         style = {"ncols": columns, "fontsize": 7, "frameon": False, "handlelength": 3.0, "columnspacing": 1.2}
         figure.legend(handles=handles, loc="outside lower center", borderaxespad=(0.04 + foot) * 72 / 7, **style)
-    return _place(figure, labels) if labels else []
+    return [*lacks, *(_place(figure, labels) if labels else ())]
 
 
 def entry(text: str, **style: Any) -> Line2D:
@@ -181,8 +181,8 @@ def bars(axes: Axes, ends: Sequence[tuple[float, float, float]], **style: Any) -
 
 def beside(axes: Axes, text: str, place: tuple[float, float], right: float = 3, **style: Any) -> Text:
     """Write ``text`` at a place, which the limits of the axes leave room for; ``right`` are points from there."""
-    style = {"xytext": (right, 0), "textcoords": "offset points", "va": "center", "fontsize": 7} | style
-    written = axes.annotate(text, place, **style)
+    given: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 7}
+    written = axes.annotate(text, place, xytext=(right, 0), **(given | style))
     written.set_in_layout(False)
     return written
 

@@ -85,9 +85,9 @@ class ReportedNet(NamedTuple):
     px: int
 
 
-def accuracy_vs_flops(rows: list[Row], notes: list[str]) -> Sheet:
+def accuracy_vs_flops(rows: list[Row]) -> Sheet:
     """Top-1 against MACs, parameters, training step time and energy, with the front of each."""
-    notes.extend([*lost(rows), *_lacking(rows)])
+    lacks = [*lost(rows), *_lacking(rows)]
     imagenet = rows[0]["dataset"] == "imagenet"
     rows = _at_test_px(rows) if imagenet else rows
     among = _among(rows) if imagenet else []
@@ -125,7 +125,7 @@ def accuracy_vs_flops(rows: list[Row], notes: list[str]) -> Sheet:
         reported_panel(axes, "", "counted MACs of one image at the test px", "reported ImageNet top-1, %")
     carry = "" if imagenet else f"Results on {plain(rows[0]['dataset'], 40)} do not carry over to ImageNet. "
     note = _OTHERS + carry + _MEANS + _front_of(rows) + ("" if _all_named(rows) else _CROWDED)
-    return Sheet(figure, _title(rows), note, handles, wanted)
+    return Sheet(figure, _title(rows), note, handles, wanted, lacks)
 
 
 def _lacking(rows: Sequence[Row]) -> list[str]:
@@ -301,12 +301,11 @@ def _reported(
             wanted.setdefault(axes, []).append(Label(macs, top, text, REPORTED))
 
 
-def accuracy_vs_latency(rows: list[Row], notes: list[str]) -> Sheet:
+def accuracy_vs_latency(rows: list[Row]) -> Sheet:
     """Top-1 of training runs against the step time of the same nets (the paper's Figure 1), families as lines.
 
     What the paper reports stands below in a panel of its own, where a GPU was timed.
     """
-    notes.extend(lost(rows))
     gpu = any(row["gpu"] for row in rows)
     figure = Figure(figsize=(COLUMN, 5.4 if gpu else 3.2), layout="constrained")
     axes, *below = figure.subplots(1 + gpu, 1, squeeze=False, height_ratios=[3.2, 2.2][: 1 + gpu])[:, 0]
@@ -331,7 +330,7 @@ def accuracy_vs_latency(rows: list[Row], notes: list[str]) -> Sheet:
     carry = "" if imagenet else " That does not carry over to ImageNet."
     note = f"Joined by model, {joined}: the top-1 is of {runs}, {_SEPARATELY}{carry}"
     title = f"measured top-1 on {plain(rows[0]['dataset'], 30)} against training step time"
-    return Sheet(figure, title, note, handles, wanted)
+    return Sheet(figure, title, note, handles, wanted, lost(rows))
 
 
 def _reported_times(axes: Axes, handles: list[Artist], wanted: dict[Axes, list[Label]]) -> None:

@@ -97,17 +97,17 @@ Laid = Callable[[Axis, Sequence[float]], None]
 """Lays an axis out over values."""
 
 
-def batch_throughput(rows: list[Row], notes: list[str]) -> Sheet:
+def batch_throughput(rows: list[Row]) -> Sheet:
     """Images per second against batch, a line a net."""
     return _over_batches(rows, "throughput", "throughput, images/s", partial(value_axis, text=number), _BARS)
 
 
-def batch_step_time(rows: list[Row], notes: list[str]) -> Sheet:
+def batch_step_time(rows: list[Row]) -> Sheet:
     """Seconds of an optimizer update against batch."""
     return _over_batches(rows, "step_time", "step time", partial(log_axis, text=lambda v: units.si(v, "s", 1)), _BARS)
 
 
-def batch_peak_memory(rows: list[Row], notes: list[str]) -> Sheet:
+def batch_peak_memory(rows: list[Row]) -> Sheet:
     """Peak bytes against batch: those that the allocator gave out, on a CPU those of the process."""
     kinds = dict.fromkeys(row["peak_memory_of"] for row in rows if "peak_memory_of" in row)
     words = {"allocated": ", allocated on the device", "process": " of the process"}
@@ -154,21 +154,20 @@ def _looks(nets: Mapping[str, Sequence[Row]]) -> list[Look]:
     return looks
 
 
-def batch_accuracy(rows: list[Row], notes: list[str]) -> Sheet:
+def batch_accuracy(rows: list[Row]) -> Sheet:
     """Top-1 against batch, a line a net and λ; below what the paper reports (its Figure 2a)."""
     nets = dict(sorted(grouped(rows, lambda row: row["net"]).items(), key=lambda pair: (in_order(pair[1][0]), pair[0])))
     lines = [
         Curve(net, each, *_trained(alike, lambda row: row["batch"]))
         for (net, alike), each in zip(nets.items(), _looks(nets), strict=True)
     ]
-    notes.extend(lost(rows))
     figure, handles = _draw(lines, "measured top-1, %", accuracy_axis, _batch_axis, more=2.1)
     epochs = rows[0].get("epochs")
     after = f" after {units.plural(epochs, 'epoch')}" if epochs else ""
     scaled = ", the rate scaled with the batch" if _scaled(nets) else ""
     title = f"measured top-1 on {plain(rows[0]['dataset'], 40)}{after}{scaled}"
     note = _with_several(runs_note(rows, _MEANS, _FALLEN), lines)
-    return Sheet(figure, title, note, [*handles, *_reported(figure.axes[-1])])
+    return Sheet(figure, title, note, [*handles, *_reported(figure.axes[-1])], lacks=lost(rows))
 
 
 def _trained(rows: Sequence[Row], x: Callable[[Row], float], aside: float = 0.0) -> tuple[list[Point], list[Mark]]:
@@ -209,7 +208,7 @@ def _reported(axes: Axes) -> list[Line2D]:
     return handles
 
 
-def agc_lines(rows: list[Row], notes: list[str]) -> Sheet:
+def agc_lines(rows: list[Row]) -> Sheet:
     """Top-1 against λ, a line a batch."""
     clips = sorted({row["agc"] for row in rows}, key=clip_place)
     places = {clip: i + (_APART if clip == "none" and i else 0.0) for i, clip in enumerate(clips)}
@@ -287,7 +286,9 @@ def _draw(
         _line(axes, line)
     axes.set_ylabel(label)
     axis(axes.yaxis, [v for line in lines for p in line.points for v in (p.y, p.low, p.high) if v is not None])
-    across(axes.xaxis, sorted({float(at.x) for line in lines for at in (*line.points, *line.failed)}))
+    across(
+        axes.xaxis, sorted({p.x for line in lines for p in line.points} | {f.x for line in lines for f in line.failed})
+    )
     if failing:
         last = figure.add_subplot(inner[1], sharex=axes)
         _strip(last, failing, marks)
@@ -334,7 +335,12 @@ def _strip(axes: Axes, lines: Sequence[Curve], marks: Mapping[str, str]) -> None
         axes.add_line(sample)
         for what, failed in grouped(line.failed, lambda mark: mark.what).items():
             x = sorted({mark.x for mark in failed})
-            style = {"color": line.look.colour, "linestyle": "none", "marker": marks[what], "markersize": 6}
+            style: dict[str, Any] = {
+                "color": line.look.colour,
+                "linestyle": "none",
+                "marker": marks[what],
+                "markersize": 6,
+            }
             axes.plot(x, [place] * len(x), **style)
         _say(axes, place, line)
     axes.set_yticks([])
@@ -366,7 +372,7 @@ _TALL = 1.5
 """Inches that the label of the y axis takes."""
 
 
-def agc_heatmap(rows: list[Row], notes: list[str]) -> Sheet:
+def agc_heatmap(rows: list[Row]) -> Sheet:
     """Top-1 by λ, down, and batch, across; cells that diverged are hatched and say so, never left blank."""
     clips = sorted({row["agc"] for row in rows}, key=clip_place)
     batches = sorted({row["batch"] for row in rows})

@@ -61,7 +61,8 @@ def below_each_other(
 ) -> Figure:
     """Rows by their labels, those of a group below its header if it has one, in panels with an axis each of that label
     and share of the width; a line is ``high`` inches."""
-    ticks, heads = [], set()
+    ticks: list[str] = []
+    heads: set[int] = set()
     for header, texts in groups:
         if header:
             heads.add(len(ticks))
@@ -128,12 +129,12 @@ _STEP = Quantity("step time", _in_seconds)
 _RATIO = Quantity("times as fast as the second net (1: equally fast)", _ratio_axis)
 
 
-def step_time(rows: list[Row], notes: list[str]) -> Sheet:
+def step_time(rows: list[Row]) -> Sheet:
     """Milliseconds of one optimizer update per model, with intervals."""
     return _by_model(rows, "step time, ms", lambda seconds, row: 1e3 * seconds)
 
 
-def throughput(rows: list[Row], notes: list[str]) -> Sheet:
+def throughput(rows: list[Row]) -> Sheet:
     """Images per second per model, with the intervals of the step time."""
     return _by_model(rows, "throughput, images/s", lambda seconds, row: row["batch"] / seconds)
 
@@ -148,25 +149,24 @@ def _by_model(rows: Sequence[Row], label: str, value: Callable[[float, Row], flo
     return _draw([("", dots)], [quantity], f"measured {label.partition(',')[0]}")
 
 
-def norm_cost(rows: list[Row], notes: list[str]) -> Sheet:
+def norm_cost(rows: list[Row]) -> Sheet:
     """Time and peak bytes of an image by model and norm; its counterpart nf-NAME stands with a net."""
-    if any(row.get("peak_memory_of") == "process" for row in rows):
-        whose = "it is of the whole process, Python and torch included"
-        notes.append(f"peak memory on {plain(rows[0]['machine'])}: {whose}")
     groups = grouped(rows, lambda row: (row["base"], row.get("software")))
     headers_of = names([{"model": base, "software": software} for base, software in groups])
     headed = zip(headers_of, map(_norm_dots, groups.values()), strict=True)
-    return _draw(list(headed), (_IMAGE, _MEMORY), "measured cost of an image, by norm")
+    sheet = _draw(list(headed), (_IMAGE, _MEMORY), "measured cost of an image, by norm")
+    whole = f"peak memory on {plain(rows[0]['machine'])}: it is of the whole process, Python and torch included"
+    return sheet._replace(lacks=[whole] if any(row.get("peak_memory_of") == "process" for row in rows) else [])
 
 
-def layouts(rows: list[Row], notes: list[str]) -> Sheet:
+def layouts(rows: list[Row]) -> Sheet:
     """Step time by model, layout, precision and compile mode."""
     groups = list(grouped(rows, lambda row: (row["model"], row["beside"])).values())
     headed = zip(headers(groups), map(_layout_dots, groups), strict=True)
     return _draw(list(headed), (_STEP,), "measured step time, by layout, precision and compile mode")
 
 
-def speedup(rows: list[Row], notes: list[str]) -> Sheet:
+def speedup(rows: list[Row]) -> Sheet:
     """The measured ratio of each pair with its interval, over 1 where the net is faster.
 
     The reported ratios of the pair stand in its row, hollow.
@@ -321,15 +321,15 @@ class _Bar(NamedTuple):
     energy: float | None = None
 
 
-def phases(rows: list[Row], notes: list[str]) -> Sheet:
+def phases(rows: list[Row]) -> Sheet:
     """Forward, backward, clip and the other phases of each step: in milliseconds, as shares, and joules of an image.
 
     Where several devices shared a step, a bar a rank stands below it.
     """
-    bars = _bars(rows, ranks=True)
+    bars, lacks = _bars(rows, ranks=True), []
     if len(bars) > _MOST_BARS:
         count = units.plural(sum("ranks" in row for row in rows), "row")
-        notes.append(f"no room for the ranks of {count}: draw fewer at once, with --where")
+        lacks = [f"no room for the ranks of {count}: draw fewer at once, with --where"]
         bars = _bars(rows, ranks=False)
     letters = max(len(bar.text) for bar in bars)
     panels = [
@@ -351,7 +351,7 @@ def phases(rows: list[Row], notes: list[str]) -> Sheet:
         _ENERGY: energy,
     }
     title = f"measured phases of a step{' and energy' if energy else ''}"
-    return Sheet(figure, title, " ".join(text for text, holds in texts.items() if holds), handles)
+    return Sheet(figure, title, " ".join(text for text, holds in texts.items() if holds), handles, lacks=lacks)
 
 
 def _bars(rows: Sequence[Row], ranks: bool) -> list[_Bar]:

@@ -115,7 +115,7 @@ def drawing(kind: Kind, seen: Shown) -> Drawing:
             continue
         if len(places) == kind.figures.most:
             made.leave_out(shown, kind.figures.why)
-        elif (sheet := sheet_of(shown, made.notes)) is None:
+        elif (sheet := sheet_of(shown)) is None:
             made.leave_out(shown, "nothing that an axis can hold")
         else:
             made.notes.extend(finish(sheet, str(place[0])))

@@ -48,13 +48,12 @@ class Room(NamedTuple):
 class Kind(NamedTuple):
     """A kind of figure.
 
-    ``drawn_by`` names the function that draws one figure of the rows it gets, and adds what the figure lacks to a list
-    of notes. The rows are those that the kind ``reads``, as the function named ``prepared`` makes them, without those
-    that the one named ``lacks`` says a word of; either may be empty. Rows that are equal in ``place`` share a figure,
-    as far as the ``rooms`` go; of those that are equal in ``line`` there must be ``enough``, else they are left out as
-    too ``few``, and a figure takes one row that has a ``value``. ``shows`` holds for every figure of the kind. Of
-    what follows the machine in ``place`` the first ``named`` are in every file's name, the others where they tell it
-    from another. A kind that may have several panels is ``wide``: a page, not a column.
+    ``drawn_by`` names the function that makes a sheet of the rows it gets. The rows are those that the kind ``reads``,
+    as the function named ``prepared`` makes them, without those that the one named ``lacks`` says a word of; either may
+    be empty. Rows that are equal in ``place`` share a figure, as far as the ``rooms`` go; of those that are equal in
+    ``line`` there must be ``enough``, else they are left out as too ``few``, and a figure takes one row that has a
+    ``value``. ``shows`` holds for every figure of the kind. Of what follows the machine in ``place`` the first
+    ``named`` are in every file's name, the others where they tell it from another.
     """
 
     drawn_by: str
@@ -70,7 +69,6 @@ class Kind(NamedTuple):
     value: Callable[[Row], bool] = lambda row: True
     figures: Room = Room(12, "figures", where="there is")
     named: int = 0
-    wide: bool = False
 
 
 def several(key: str) -> Callable[[Sequence[Row]], bool]:
@@ -176,7 +174,6 @@ KINDS = {
         (Room(60, "runs"),),
         prepared="prepared:with_image_time",
         place=_trained_at,
-        wide=True,
     ),
     "batch-accuracy": Kind(
         "curves:batch_accuracy",
@@ -221,7 +218,6 @@ KINDS = {
         enough=_two_norms,
         few="no other norm of it, nor its twin",
         value=lambda row: "step_time" in row,
-        wide=True,
     ),
     "layouts": Kind(
         "dots:layouts",
@@ -242,7 +238,6 @@ KINDS = {
         "prepared:no_bar",
         (Room(30, "rows"),),
         prepared="prepared:with_ranks",
-        wide=True,
     ),
     "steps": Kind(
         "timelines:steps",
@@ -253,7 +248,6 @@ KINDS = {
         place=_of("machine", "model", "number"),
         figures=Room(2, "figures of one run each, the newest", where="there is"),
         named=1,
-        wide=True,
     ),
     "training-curves": Kind(
         "timelines:training_curves",
@@ -265,7 +259,6 @@ KINDS = {
             Room(12, "nets", _of("of"), first=lambda rows: -len(rows)),
         ),
         place=_of("machine", "dataset"),
-        wide=True,
     ),
     "history": Kind(
         "timelines:history",
@@ -279,7 +272,6 @@ KINDS = {
         line=_of("of"),
         enough=several("recorded"),
         few="a step time by one software only; it takes two",
-        wide=True,
     ),
 }
 """Every kind, by its name, which its files bear."""

@@ -50,7 +50,7 @@ _LOG = 4
 _GREY = "#8A8A8A"
 
 
-def steps(rows: list[Row], notes: list[str]) -> Sheet | None:
+def steps(rows: list[Row]) -> Sheet | None:
     """Seconds of every step of a run; None without one that can be drawn."""
     result: Result = rows[0]["result"]
     line = timeline(result)
@@ -80,7 +80,7 @@ def steps(rows: list[Row], notes: list[str]) -> Sheet | None:
         axes.fill_between(ends, 1e3 * low, 1e3 * high, color=_GREY, alpha=0.35, linewidth=0, zorder=2)
         handles.insert(2, Patch(facecolor=_GREY, alpha=0.35, label="its 95 % interval"))
     if 0 < len(line.begins) <= _BEGINS:
-        dashed = {"color": _GREY, "linestyle": "--", "linewidth": 0.7}
+        dashed: dict[str, Any] = {"color": _GREY, "linestyle": "--", "linewidth": 0.7}
         for place in line.begins:
             axes.axvline(place - 0.5, zorder=1, **dashed)
         handles.append(entry(f"{an} {whole} begins", **dashed))
@@ -152,7 +152,10 @@ def _every_step(result: Result) -> Timeline | None:
     every = _every(result, len(slowest))
     refills, blocks = (_values(result, name) for name in ("refill", "block_time"))
     counts = None if every > 1 else _counts([v or 0.0 for v in ranks[0]], refills, blocks)
-    places, apart, begins, at = [], [], [], 1
+    places: list[float] = []
+    begins: list[float] = []
+    apart: Updates = []
+    at = 1
     if counts is None:
         places = [1.0 + every * i for i in range(len(slowest))]
         at += every * len(slowest)
@@ -240,16 +243,16 @@ class _Net(NamedTuple):
     marker: str
 
 
-def training_curves(rows: list[Row], notes: list[str]) -> Sheet:
+def training_curves(rows: list[Row]) -> Sheet:
     """The curves of each training run, a line a net."""
     dataset = str(rows[0]["dataset"])
-    nets = _nets(rows)
+    nets, lacks = _nets(rows), []
     for net in nets:
         failed = sum(run["status"] != "ok" for run in net.runs)
         if 0 < failed < len(net.runs):
             where = f"{net.name} on {plain(rows[0]['machine'])}, {plain(dataset, 40)}"
             are = "is" if failed == 1 else "are"
-            notes.append(f"{failed} of {len(net.runs)} seeds of {where}, {are} not in the mean")
+            lacks.append(f"{failed} of {len(net.runs)} seeds of {where}, {are} not in the mean")
     loss = any(_points(row, "train_loss") for row in rows)
     figure = Figure(figsize=(PAGE, 4.8) if loss else (COLUMN, 3.3), layout="constrained")
     panels = figure.subplots(1 + loss, 1, squeeze=False, sharex=True, height_ratios=[3.1, 1.5][: 1 + loss])
@@ -269,7 +272,7 @@ def training_curves(rows: list[Row], notes: list[str]) -> Sheet:
     end = max([1.0, *(len(by_epoch(row, "top1")) for row in rows), *diverged])
     axes.set_xlim(-0.02 * end if diverged else 1 - 0.02 * end, 1.02 * end)
     title = f"measured top-1{' and training loss' if loss else ''} on {plain(dataset, 30)}"
-    return Sheet(figure, title, beyond, _handles(nets, rows), {axes: labels})
+    return Sheet(figure, title, beyond, _handles(nets, rows), {axes: labels}, lacks)
 
 
 def _nets(rows: Sequence[Row]) -> list[_Net]:
@@ -316,7 +319,7 @@ def _curves(axes: Axes, nets: Sequence[_Net], of: str, scale: float, dash: str =
         stride = max(1, len(points) // 8)
         style = {"color": net.colour, "linestyle": dash, "marker": net.marker, "markevery": (number % stride, stride)}
         style |= {"linewidth": 1.8 if whole else 1.2, "markersize": 5 if whole else 3.5, "zorder": 3}
-        axes.plot([x for x, _ in points], [y for _, y in points], label=f"_{of} {net.name}", **style)
+        axes.plot([x for x, _ in points], [y for _, y in points], label=f"_{of} {net.name}", **style)  # type: ignore[arg-type]
 
 
 def _crosses(axes: Axes, nets: Sequence[_Net]) -> list[Label]:
@@ -386,7 +389,7 @@ _TICK_LETTER, _TICK_LINE = 0.063, 0.13
 _VERSIONS = ("nfbench", "torch", "torchvision", "timm", "cuda", "cudnn", "python")
 
 
-def history(rows: list[Row], notes: list[str]) -> Sheet:
+def history(rows: list[Row]) -> Sheet:
     """Step time over softwares in the order of their first result, a panel a workload."""
     workloads = list(grouped(rows, lambda row: row["of"]).values())
     softwares = list(dict.fromkeys(row["recorded"] for row in sorted(rows, key=lambda row: str(row["start"]))))
