@@ -230,7 +230,7 @@ def test_weights_that_were_evaluated_stand_at_the_step_time_of_their_net_at_any_
 # labels beside points
 
 
-@pytest.mark.parametrize(("number", "inches"), [(20, 4), (26, 2)])
+@pytest.mark.parametrize(("number", "inches"), [(15, 4), (26, 2)])
 def test_labels_of_points_that_nearly_touch_never_cover_each_other_and_what_has_no_room_is_said(
     number: int, inches: int
 ) -> None:

@@ -50,6 +50,8 @@ _ROUNDS = 200
 """In how many rounds labels are pushed apart."""
 _STRIDE = 12.0
 """Pixels between the places of a line that labels keep off."""
+_GRID = 4.0
+"""Pixels within which places are one."""
 _HALF = 4.0
 """Points from the middle of a marker to its edge."""
 _APART = 6
@@ -313,7 +315,10 @@ def _taken(axes: Axes, labels: Sequence[Label], half: float) -> np.ndarray:
     for path in paths:
         for start, end in pairwise(axes.transData.transform(path)):
             taken.append(np.linspace(start, end, max(2, int(np.hypot(*(end - start)) / _STRIDE))))
-    return np.asarray(axes.transData.inverted().transform(np.concatenate(taken)))
+    # once each: every round looks at every label and place
+    places = np.concatenate(taken)
+    _, first = np.unique(np.round(places / _GRID), axis=0, return_index=True)
+    return np.asarray(axes.transData.inverted().transform(places[np.sort(first)]))
 
 
 def _lead(axes: Axes, label: Label, text: Text, box: Any, half: float) -> None:
