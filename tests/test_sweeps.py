@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from typing import Any
 
@@ -132,16 +129,6 @@ def test_a_step_that_did_not_fit_is_a_cell_of_the_table() -> None:
     assert grid.texts[0][grid.across.index(2)] == "32.64 ms"
 
 
-def test_csv_and_json_hold_the_long_form() -> None:
-    frame = batches(*STEPS)
-    table = list(csv.DictReader(io.StringIO(sweep_tables.batch_sweep(frame, "csv"))))
-    assert len(table) == len(STEPS) and tuple(table[0]) == sweeps.BATCHES
-    assert (table[0]["batch"], table[0]["micro_batch"], table[-1]["status"]) == ("2", "2", "ok")
-    found = json.loads(sweep_tables.agc_sweep(clips(*RUNS), "json"))
-    assert len(found) == 24 and found[0]["agc"] == 0.01
-    assert "top1" not in found[-1] and found[-1]["diverged_at"] == 25
-
-
 def test_people_get_one_wide_table_a_quantity_below_the_answer() -> None:
     text = sweep_tables.batch_sweep(batches(*STEPS), "md")
     assert text.splitlines()[0] == (
@@ -192,23 +179,6 @@ def test_machines_and_data_sets_never_share_a_table() -> None:
     assert sum("top-1" in title for title in titles) == 2
     grids = sweep_tables.agc_grids(clips(run(), run(dataset="mnist"), run(machine=H200)))
     assert len(grids) == 3 and grids[0].title.startswith("A CPU, ")
-
-
-def test_nothing_measured_is_an_empty_table_with_all_its_columns() -> None:
-    assert sweep_tables.batch_sweep(batches(), "csv") == ",".join(sweeps.BATCHES) + "\n"
-    assert sweep_tables.agc_sweep(clips(), "csv") == ",".join(sweeps.CLIPS) + "\n"
-    assert sweep_tables.batch_sweep(batches(), "md") == "" == sweep_tables.agc_sweep(clips(), "rich")
-
-
-@pytest.mark.parametrize("name", ["x" * 10**6, "<b>|[red]\x1b[31m\n$\\frac$", "nan", "a, b"])
-def test_hostile_names_neither_break_a_table_nor_are_dropped(name: str) -> None:
-    frame = batches(step(name, 8), step(name, 16), step(name, 32, None), run(name), run(name, agc="none"))
-    assert counted(frame) == (3, 2)
-    for format in ("rich", "md"):
-        text = sweep_tables.batch_sweep(frame, format)  # type: ignore[arg-type]
-        assert "out of memory" in text and len(text) < 10**4 and "\x1b" not in text
-    assert {row["model"] for row in json.loads(sweep_tables.batch_sweep(frame, "json"))} == {name}
-    assert len(json.loads(sweep_tables.agc_sweep(clips(run(name)), "json"))) == 1
 
 
 def test_numbers_that_no_type_holds_stay_in_the_table_and_a_time_that_is_not_finite_is_absent() -> None:
