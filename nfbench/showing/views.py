@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nfbench import units
 from nfbench.analysis import training_runs
 from nfbench.analysis.gate import COUNTS
-from nfbench.analysis.metrics import METRICS, keys
+from nfbench.analysis.metrics import LEGENDS, METRICS, keys
 from nfbench.analysis.query import grouped, is_number, ordered, values
 from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row, clip_shares
@@ -269,8 +269,7 @@ def _differ(rows: Sequence[Row], key: str) -> bool:
 
 
 def _about_runs(rows: Sequence[Row]) -> list[str]:
-    ends = {"top1": "top1_low"}
-    return [m.legend for m in METRICS["accuracy"] if m.legend and any(ends.get(m.key, m.key) in row for row in rows)]
+    return [text for key, text in LEGENDS.items() if any(key in row for row in rows)]
 
 
 _OF_EPOCHS = _taken(
