@@ -76,11 +76,7 @@ def _against(pairs: Mapping[str, tuple[object, object]]) -> list[str]:
 
 def sentence(ratios: Sequence[Ratio]) -> str:
     """ "On NVIDIA H200, bf16: nfnet-f1 trains 5.2 ± 0.1 times as fast as efficientnet-b7 (…); reported: 8.7 (…)"."""
-    first = ratios[0].net
-    assert first.resolved is not None
-    precisions = {r.resolved.precision for ratio in ratios for r in (ratio.net, ratio.baseline) if r.resolved}
-    clauses = [_clause(ratio, len(precisions) > 1) for ratio in ratios]
-    return turn_ratios.on(first.machine, first.resolved.precision if len(precisions) == 1 else None, "; ".join(clauses))
+    return turn_ratios.sentence(ratios, _clause)
 
 
 def _clause(ratio: Ratio, with_precision: bool) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
 
+from nfbench.records import SIMULATED
 from nfbench.settings import Setting
 from nfbench.units import ABSENT, grouped, printable, shorten
 
@@ -109,7 +110,8 @@ def telling(columns: Sequence[Column], rows: Sequence[Row], always: Collection[s
         if column.key == "status":
             return any(row["status"] != "ok" for row in rows)
         if column.key in ("machine", "software"):
-            return len({row.get(column.key) for row in rows}) > 1
+            values = {str(row.get(column.key)) for row in rows}
+            return len(values) > 1 or any(SIMULATED in value for value in values)
         return any(map(column.holds, rows))
 
     return [column for column in columns if column.key in always or tells(column)]
