@@ -15,6 +15,7 @@ import click
 from nfbench.errors import UnsupportedWorkload
 from nfbench.records import Accuracy, StepTime
 from nfbench.settings import BY_NAME, alternatives, defaults, flags_of, hints_of
+from nfbench.units import share_of
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -43,17 +44,12 @@ class NumberOr(_ParamType):
         return f"[{self.name}]"
 
 
-class Share(_ParamType):
+def share(value: object) -> float:
     """A share given as ``1%`` or ``0.01``."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = str(value).strip()
-        try:
-            return float(text[:-1]) / 100 if text.endswith("%") else float(text)
-        except ValueError:
-            self.fail(f"{value!r} is no share; type 1% or 0.01.", param, ctx)
+    try:
+        return share_of(value)
+    except ValueError:
+        raise click.BadParameter(f"{str(value)!r} is no share; type 1% or 0.01.") from None
 
 
 class Values(_ParamType):
@@ -83,21 +79,17 @@ class Values(_ParamType):
         return "N,N..." if self.kind is int else "X,X..."
 
 
-class Duration(_ParamType):
+def duration(value: object) -> float:
     """A time given as ``90``, ``90s``, ``20m`` or ``1h``, in seconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = str(value).strip().lower()
-        scale = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
-        try:
-            seconds = float(text) if scale is None else float(text[:-1]) * scale
-        except ValueError:
-            seconds = 0.0
-        if not 0 < seconds < float("inf"):
-            self.fail(f"{value!r} is no time; type 90s, 20m or 1h.", param, ctx)
-        return seconds
+    text = str(value).strip().lower()
+    scale = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
+    try:
+        seconds = float(text) if scale is None else float(text[:-1]) * scale
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise click.BadParameter(f"{str(value)!r} is no time; type 90s, 20m or 1h.")
+    return seconds
 
 
 def _option(flag: str, type: Any, default: Any, help: str | None = None, **more: Any) -> Decorator:
@@ -121,7 +113,7 @@ def _top1(ctx: click.Context, param: click.Parameter, value: float | None) -> fl
 
 def target_option(help: str) -> Decorator:
     """``--target``, a top-1 that is reached in training."""
-    return click.option("--target", type=Share(), callback=_top1, metavar="SHARE", help=help)
+    return click.option("--target", type=share, callback=_top1, metavar="SHARE", help=help)
 
 
 def seed_of(help: str) -> Decorator:
@@ -131,12 +123,12 @@ def seed_of(help: str) -> Decorator:
 
 def within_option(help: str) -> Decorator:
     """``--within``, as narrow as ``help`` says."""
-    return _option("--within", Share(), "1%", help)
+    return _option("--within", share, "1%", help)
 
 
-def max_time_option(kind: click.ParamType[Any] | type[float], default: str | float, help: str) -> Decorator:
+def max_time_option(kind: Callable[[Any], float], default: str | float, help: str) -> Decorator:
     """``--max-time``, the cap of what ``help`` says."""
-    return _option("--max-time", kind, default, help)
+    return _option("--max-time", kind, default, help, metavar="TIME" if kind is duration else None)
 
 
 results_argument = click.argument(
@@ -168,7 +160,7 @@ out_option = click.option(
     metavar="PATH",
     help="A folder for a new file, or a .jsonl file to append to; else results/<device>/<command>/.",
 )
-run_time_option = max_time_option(Duration(), "24h", "Of each run, from its first update.")
+run_time_option = max_time_option(duration, "24h", "Of each run, from its first update.")
 LANDING_OPTIONS: tuple[Decorator, ...] = (out_option, format_option, quiet_option)
 
 
@@ -190,7 +182,7 @@ def _type_of(hint: Any) -> Any:
         return click.Choice(words)
     if words:
         return NumberOr(numbers[0], *words)
-    return Share() if numbers == [float] else numbers[0]
+    return share if numbers == [float] else numbers[0]
 
 
 TYPES: dict[type[StepTime | Accuracy], dict[str, Any]] = {

@@ -17,6 +17,7 @@ import msgspec
 
 from nfbench.errors import UnsupportedWorkload
 from nfbench.records import Accuracy, Resolved, StepTime, Training, Workload
+from nfbench.units import grouped
 
 BY_TORCHRUN = ("world_size", "broadcast_buffers")
 """Settings that neither a flag nor a study file gives."""
@@ -33,6 +34,7 @@ POSITIVE = Check(lambda value: 0 < value < float("inf"), "is not positive")
 NOT_NEGATIVE = Check(lambda value: 0 <= value < float("inf"), "is negative")
 BELOW_1 = Check(lambda value: 0 <= value < 1, "is not from 0 to below 1")
 INSIDE = Check(lambda value: 0 < value < 1, "is not between 0 and 1")
+AT_LEAST_1 = Check(lambda value: value >= 1, "is too small")
 SHARE = Check(lambda value: 0 < value <= 1, "is no share of the images")
 
 
@@ -101,9 +103,19 @@ _TRIED = "best: the quicker one in a trial; where that cannot tell, nhwc on a GP
 _LAMBDA = "Clipping threshold λ. auto: 0.01 for nets without normalization, none for others."
 _NORM = "In the place of batch normalization; frozen: for time and memory only."
 _SGD = "sgd: one Nesterov SGD for all; recipe: the family's own."
+_RADIUS = "Radius ρ of sharpness-aware minimization, such as 0.05."
+_ASCENT = "Share of the images its ascent sees."
+_NO_EMA = {"none": "no EMA"}
 _EMA = "Decay of a moving average of the weights, such as 0.99999."
 _EMA_OF_RUN = "Decay of a moving average of the weights. auto: the recipe's."
 _AUGMENT = "auto: none for digits and the MNISTs, flip (and crop) for CIFAR, else the recipe's."
+_RATE = "Peak rate at this batch. auto: the recipe's × batch / 256."
+_WARMUP = "auto: the recipe's, at most 10 % of the run."
+_DECAY = "An exponential schedule falls at this interval."
+_WEIGHTS = "Of weights; gains, biases and norms have none."
+_DROPOUT = "Dropout before the classifier. auto: the net's own."
+_DEPTH = "Stochastic depth of the last block. auto: the net's own."
+_CLIP = "auto: fused on CUDA where its kernel runs, else foreach."
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("dataset", "{}", "See above.", metavar="D", told=2),
@@ -112,52 +124,23 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("weights", "{} weights", "published, or a file: where to start.", metavar="W"),
     Setting("norm", "{} norm", _NORM, spare=4, instead={"none": "no norm"}),
     Setting("recipe", "{} recipe", "auto: the family's own. It gives each auto below."),
-    Setting(
-        "lr",
-        "lr {}",
-        "Peak rate at this batch. auto: the recipe's × batch / 256.",
-        check=POSITIVE,
-        such="0.1, or --lr auto",
-        told=1,
-    ),
+    Setting("lr", "lr {}", _RATE, check=POSITIVE, such="0.1, or --lr auto", told=1),
     Setting("schedule", "{}", **_OF_RECIPE),
-    Setting(
-        "warmup_epochs", "", "auto: the recipe's, at most 10 % of the run.", check=NOT_NEGATIVE, told=2, **_OF_RECIPE
-    ),
-    Setting(
-        "decay_epochs", "", "An exponential schedule falls at this interval.", check=POSITIVE, told=2, **_OF_RECIPE
-    ),
+    Setting("warmup_epochs", "", _WARMUP, check=NOT_NEGATIVE, told=2, **_OF_RECIPE),
+    Setting("decay_epochs", "", _DECAY, check=POSITIVE, told=2, **_OF_RECIPE),
     Setting("decay_rate", "", "By this factor.", check=POSITIVE, told=2, **_OF_RECIPE),
     Setting("momentum", "", "Of the optimizer.", check=BELOW_1, such="0.9", told=2, **_OF_RECIPE),
     Setting("alpha", "", "RMSProp's decay.", check=BELOW_1, such="0.9", told=2, **_OF_RECIPE),
     Setting("eps", "", "RMSProp's ε.", check=POSITIVE, told=2, **_OF_RECIPE),
-    Setting(
-        "weight_decay", "", "Of weights; gains, biases and norms have none.", check=NOT_NEGATIVE, told=1, **_OF_RECIPE
-    ),
+    Setting("weight_decay", "", _WEIGHTS, check=NOT_NEGATIVE, told=1, **_OF_RECIPE),
     Setting("label_smoothing", "smoothing {}", "0 to 1.", check=BELOW_1, such="0.1", told=1, **_OF_RECIPE),
     Setting("augment", "augment {}", _AUGMENT, **_OF_RECIPE),
     Setting("mixup", "MixUp {}", "α, on half of a batch; 0 for none.", check=NOT_NEGATIVE, told=1, **_OF_RECIPE),
     Setting("cutmix", "CutMix {}", "α, on the other half; 0 for none.", check=NOT_NEGATIVE, told=1, **_OF_RECIPE),
-    Setting("randaugment_layers", "", "Operations an image.", told=2, **_OF_NET),
-    Setting("randaugment_magnitude", "", "On timm's scale.", told=2, **_OF_NET),
-    Setting(
-        "drop_rate",
-        "dropout {}",
-        "Dropout before the classifier. auto: the net's own.",
-        check=BELOW_1,
-        such="0.1",
-        told=1,
-        **_OF_NET,
-    ),
-    Setting(
-        "drop_path",
-        "",
-        "Stochastic depth of the last block. auto: the net's own.",
-        check=BELOW_1,
-        such="0.1",
-        told=1,
-        **_OF_NET,
-    ),
+    Setting("randaugment_layers", "", "Operations an image.", check=AT_LEAST_1, such="2", told=2, **_OF_NET),
+    Setting("randaugment_magnitude", "", "On timm's scale.", check=NOT_NEGATIVE, told=2, **_OF_NET),
+    Setting("drop_rate", "dropout {}", _DROPOUT, check=BELOW_1, such="0.1", told=1, **_OF_NET),
+    Setting("drop_path", "", _DEPTH, check=BELOW_1, such="0.1", told=1, **_OF_NET),
     Setting("px", "{} px", "Side of the input.", check=POSITIVE, such="224", spare=0),
     Setting("batch", "batch {}", "Images an update.", check=POSITIVE, such="32", spare=0, told=1),
     Setting("micro_batch", "passes of {}", _FIT, check=POSITIVE, title="micro-batch", told=1),
@@ -166,37 +149,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("compile", "compile {}", "torch.compile mode.", instead={"none": "not compiled"}),
     Setting("optimizer", "optimizer {}", _SGD, "One of timm's.", settled_by=("recipe",), metavar="NAME"),
     Setting("agc", "λ {}", _LAMBDA, check=POSITIVE, such="0.01, or --agc none not to clip", title="agc λ", spare=0),
-    Setting(
-        "sam",
-        "",
-        "Radius ρ of sharpness-aware minimization, such as 0.05.",
-        title="sam ρ",
-        part_of="sam",
-        check=POSITIVE,
-        such="0.05, or --sam none",
-        spare=11,
-    ),
-    Setting(
-        "sam_fraction", "", "Share of the images its ascent sees.", part_of="sam", check=SHARE, such="0.2", spare=12
-    ),
+    Setting("sam", "", _RADIUS, check=POSITIVE, such="0.05, or --sam none", title="sam ρ", spare=11, part_of="sam"),
+    Setting("sam_fraction", "", _ASCENT, check=SHARE, such="0.2", spare=12, part_of="sam"),
     Setting("sam_scope", "", "One ascent for each pass, or one for the batch.", part_of="sam", spare=12),
     Setting(
-        "ema",
-        "EMA {}",
-        _EMA,
-        _EMA_OF_RUN,
-        check=INSIDE,
-        such="0.99999",
-        instead={"none": "no EMA"},
-        part_of="ema",
-        settled_by=("recipe",),
+        "ema", "EMA {}", _EMA, _EMA_OF_RUN, INSIDE, "0.99999", instead=_NO_EMA, part_of="ema", settled_by=("recipe",)
     ),
     Setting("world_size", "{} devices", title="ranks", part_of="world_size"),
     Setting("broadcast_buffers", "shared buffers {}", title="buffers broadcast", part_of="world_size", told=2),
     Setting("deterministic", "", "On CUDA too the seed decides all; times what that costs.", spare=3, told=2),
-    Setting(
-        "agc_impl", "clip by {}", "auto: fused on CUDA where its kernel runs, else foreach.", title="clip by", spare=3
-    ),
+    Setting("agc_impl", "clip by {}", _CLIP, title="clip by", spare=3),
     Setting("optimizer_impl", "{} optimizer", title="update by", told=2),
     Setting("tf32", title="TF32", told=2),
     Setting("cudnn_benchmark", title="cuDNN benchmark", told=2),
@@ -251,10 +213,13 @@ def flags_of(kind: type[msgspec.Struct]) -> list[str]:
     return [name for name in kind.__struct_fields__ if name in BY_NAME and name not in BY_TORCHRUN]
 
 
+@cache
 def told(most: int) -> tuple[str, ...]:
-    """The settings that names of nets tell up to that level of `Setting.told`, those of steps before those of runs."""
-    names = [setting.name for setting in SETTINGS if setting.told <= most]
-    return tuple(sorted(names, key=lambda name: name in defaults(Accuracy) and name not in defaults(StepTime)))
+    """The settings that names of nets tell up to that level of `Setting.told`, level by level, of each those of steps
+    first."""
+    of_runs = defaults(Accuracy).keys() - defaults(StepTime).keys()
+    settings = sorted(SETTINGS, key=lambda setting: (setting.told, setting.name in of_runs))
+    return tuple(setting.name for setting in settings if setting.told <= most)
 
 
 def check(workload: Workload) -> None:
@@ -283,6 +248,23 @@ def text_of(row: Mapping[str, Any], name: str) -> str:
 def in_words(row: Mapping[str, Any], names: Iterable[str] | None = None) -> list[str]:
     """The settings ``names`` of a row, or all that it has, in words: those of SAM together, and nothing twice."""
     return list(dict.fromkeys(text_of(row, name) for name in (row if names is None else names)))
+
+
+def tell_apart(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings that rows need to be told apart: none that tells no more than those before it."""
+    needed: list[str] = []
+    kinds = 1
+    for name in told(2):
+        if (count := len({tuple(map(row.get, (*needed, name))) for row in rows})) > kinds:
+            needed.append(name)
+            kinds = count
+    return needed
+
+
+def beside_models(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """What each row says beside its model: the settings that tell the rows of that model apart, in words."""
+    needed = {model: tell_apart(alike) for model, alike in grouped(rows, lambda row: str(row["model"])).items()}
+    return [in_words(row, (name for name in needed[str(row["model"])] if name in row)) for row in rows]
 
 
 def told_of(workload: Workload, without: Sequence[str] = ()) -> list[str]:

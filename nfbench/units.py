@@ -104,6 +104,16 @@ def share(value: float | None, low: float | None = None, high: float | None = No
     return f"{100 * value:.2f} %" if value is not None and abs(value) < 1e6 else percent(value)
 
 
+def share_of(text: object) -> float:
+    """A share typed as "6%", "0.06" or 0.06.
+
+    Raises:
+        ValueError: it is none.
+    """
+    words = str(text).strip()
+    return float(words[:-1]) / 100 if words.endswith("%") else float(words)
+
+
 def signed_percent(value: float | None, digits: int = 2) -> str:
     """A change as per cent with its sign: 0.051 → '+5.1 %', zero without one."""
     if value is None:

@@ -11,6 +11,7 @@ import msgspec
 from nfbench.records import (
     SCHEMA_VERSION,
     Accuracy,
+    AgcImpl,
     Machine,
     Reading,
     Resolved,
@@ -42,6 +43,16 @@ HOSTILE = (
     "{{ 7*7 }}{% raw %}$\\frac{1}{0}$",
 )
 SOFTWARE = Software(nfbench="0.1.0", torch="2.15.0", timm="1.0.31")
+
+
+def asked_and_settled(
+    batch: int, px: int, clipping: float | None = None, impl: AgcImpl = "foreach", **settings: Any
+) -> tuple[StepTime, Resolved]:
+    """What a `TrainStep` is made from, in fp32 and of the whole batch at a time unless ``settings`` say otherwise."""
+    workload = StepTime(model="a net", batch=batch, **settings)
+    precision: Any = "fp32" if workload.precision == "auto" else workload.precision
+    resolved = Resolved(px=px, micro_batch=batch, precision=precision, layout="nchw", agc=clipping, agc_impl=impl)
+    return workload, resolved
 
 
 def step_times(*values: float) -> Reading:

@@ -3,18 +3,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from pathlib import Path
 
 import msgspec
 import pytest
 from conftest import Cli
 from make import FAKE, H200, SOFTWARE, accuracy, each_epoch, once, result
+from test_table import kept
 
 from nfbench.analysis import findings, stats
 from nfbench.analysis import training_metrics as metrics
 from nfbench.analysis import training_runs as analysis
 from nfbench.analysis.rows import Row
-from nfbench.analysis.store import Writer
 from nfbench.records import Reading, Result
 from nfbench.showing.views import RUN_KEYS, view
 
@@ -26,13 +25,6 @@ def rows(*results: Result, target: float | None = None) -> list[Row]:
 def only(*results: Result, target: float | None = None) -> Row:
     (row,) = rows(*results, target=target)
     return row
-
-
-def kept(*results: Result) -> Path:
-    writer = Writer(Path("results"))
-    for r in results:
-        writer.write(r)
-    return Path("results")
 
 
 def seeds(*top1: float, model: str = "tiny-nfnet", **fields: object) -> list[Result]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from make import asked_and_settled
 from torch import Tensor, nn
 
 from nfbench.learning.trainer import LearningStep
@@ -33,20 +34,10 @@ def step_of(kind: type[TrainStep] = LearningStep, micro_batch: int = PARTS, **se
     with torch.no_grad():
         for p in net.parameters():
             p *= torch.logspace(-2, 0.5, len(p)).view(-1, *(1,) * (p.dim() - 1))
-    precision = settings.pop("precision", "fp32")
-    step = kind(
-        net,
-        build_optimizer(net, "sgd", "nfnet", 0.05),
-        device=torch.device("cpu"),
-        batch=BATCH,
-        px=PX,
-        classes=CLASSES,
-        precision=precision,
-        compile="none",
-        seed=0,
-        **({"clipping": CLIPPING} | settings),
-    )
-    if precision == "fp32":
+    workload, resolved = asked_and_settled(BATCH, PX, **({"clipping": CLIPPING} | settings))
+    optimizer = build_optimizer(net, "sgd", "nfnet", 0.05)
+    step = kind(net, optimizer, workload, resolved, device=torch.device("cpu"), classes=CLASSES, seed=0)
+    if resolved.precision == "fp32":
         net.double()
     step.arrange("nchw", micro_batch)
     return step

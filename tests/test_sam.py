@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from make import asked_and_settled
 from torch import Tensor, nn
 
 from nfbench.catalog.models import RecipeName
@@ -30,22 +31,14 @@ def step_of(model: str, recipe: RecipeName, batch: int, px: int, **settings: Any
     torch.manual_seed(0)
     net = build(model, num_classes=10)
     awaken(net)
-    return TrainStep(
-        net,
-        build_optimizer(net, "sgd", recipe, RATE),
-        device=torch.device("cpu"),
-        batch=batch,
-        px=px,
-        classes=10,
-        compile="none",
-        seed=0,
-        **settings,
-    )
+    workload, resolved = asked_and_settled(batch, px, **settings)
+    optimizer = build_optimizer(net, "sgd", recipe, RATE)
+    return TrainStep(net, optimizer, workload, resolved, device=torch.device("cpu"), classes=10, seed=0)
 
 
 def double_step(model: str, micro_batch: int, **settings: Any) -> TrainStep:
     """A step of eight images whose net and inputs are float64."""
-    step = step_of(model, "nfnet", batch=8, px=32, precision="fp32", **settings)
+    step = step_of(model, "nfnet", batch=8, px=32, **settings)
     step.net.double()
     step.arrange("nchw", micro_batch)
     step.inputs = [x.double() for x in step.inputs]

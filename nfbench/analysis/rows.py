@@ -29,7 +29,7 @@ from nfbench.records import (
     accumulation_steps,
     key,
 )
-from nfbench.settings import asked_for, settings_of
+from nfbench.settings import Setting, asked_for, settings_of
 from nfbench.units import grouped
 
 if TYPE_CHECKING:
@@ -105,20 +105,19 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
         "kind": "step-time",
         "model": workload.model,
         "family": family_of(workload.model),
-        **{f: getattr(workload, f) for f in ("batch", "compile", "optimizer")},
+        # what became of others stands in the record of that
+        **{s.name: getattr(workload, s.name) for s in settings_of(StepTime) if _as_asked(workload, s)},
         "status": statuses.most_common(1)[0][0] if not rated else status_of(statuses),
         "rounds": (rounds := len(metrics.turns(rated))),
         # of a process that took turns with another, each window is a result
         "turns": len(rated) if len(rated) > rounds else None,
         "composed": result.composed or None,
         "stopped_by": result.stopped_by,
-        "device": result.machine.name,
+        "device": result.machine.title,
         "machine": machine_names([result.machine])[result.machine],
         "software": software_name(result.software),
         "start": last.start,
         "study": result.study,
-        # only where it was asked for
-        **{s.name: getattr(workload, s.name) for s in settings_of(StepTime) if s.part_of and asked_for(workload, s)},
         "norm": result.notes.get("norm"),
     }
     if resolved is not None:
@@ -139,6 +138,10 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
     if not brief:
         found["findings"] = _doubts(group, rated, found["noisy"], len(replicates) - len(rated))
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _as_asked(workload: StepTime, setting: Setting) -> bool:
+    return setting.name not in Resolved.__struct_fields__ and asked_for(workload, setting)
 
 
 def _rated(group: Sequence[Result]) -> list[Result]:
@@ -241,7 +244,7 @@ def machine_names(machines: Iterable[Machine]) -> dict[Machine, str]:
         for field in _MACHINE:
             values[field].add(getattr(machine, field))
     for machine in distinct:
-        parts = [machine.name]
+        parts = [machine.title]
         for field, text in _MACHINE.items():
             value = getattr(machine, field)
             if value is not None and (field in _ALWAYS or len(same[machine.name][field]) > 1):
@@ -281,7 +284,7 @@ def family_of(model: str) -> str | None:
 
 def _reported(result: Result) -> Row:
     net = lookup(result.workload.model)
-    if net is None:
+    if net is None or result.machine.simulated:
         return {}
     top1, paper = published.top1(net), published.paper(net.name)
     found: Row = {"reported_top1": top1.top1 / 100} if top1 else {}

@@ -232,11 +232,11 @@ def names(rows: Sequence[Row], swept: Sequence[str] = ("batch",)) -> list[str]:
             if not missing:
                 continue
             own = whole[place]
-            if (told := tuple(own.items())) not in may:
-                may[told] = [n for n, net in nets.items() if len(net) > len(own) and agree(own, net)]
+            if (settled := tuple(own.items())) not in may:
+                may[settled] = [n for n, net in nets.items() if len(net) > len(own) and agree(own, net)]
             there = tuple(rows[place].get(key) for key in swept)
             # more than one is as good as many
-            free = list(islice((n for n in may[told] if (n, *there) not in taken), 2))
+            free = list(islice((n for n in may[settled] if (n, *there) not in taken), 2))
             if len(free) == 1:
                 found[place] = free[0]
                 taken.add((free[0], *there))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from nfbench import units
@@ -118,17 +118,17 @@ def _clocked(seconds: float | None) -> bool:
     return seconds is not None and _SHORTEST < seconds < _LONGEST
 
 
-def sentence(ratios: Sequence[Ratio]) -> str:
-    """ "On NVIDIA H200, bf16: nf-resnet50 takes 1.12 ± 0.01 of resnet50's step (both 224 px, nhwc)"."""
-    first = ratios[0].net
+def sentence(ratios: Sequence[Ratio], clause: Callable[[Ratio, bool], str] | None = None) -> str:
+    """ "On NVIDIA H200, bf16: nf-resnet50 takes 1.12 ± 0.01 of resnet50's step (both 224 px, nhwc)", or what else
+    ``clause`` says of a ratio, with its precision or without."""
     precisions = {_resolved(r).precision for ratio in ratios for r in ratio[:2]}
     precision = precisions.pop() if len(precisions) == 1 else None
-    return on(first.machine, precision, "; ".join(_clause(ratio, precision is None) for ratio in ratios))
+    return on(ratios[0].net.machine, precision, "; ".join((clause or _clause)(r, precision is None) for r in ratios))
 
 
 def on(machine: Machine, precision: str | None, text: str) -> str:
     """``text`` as a sentence that says on what, and where that is no GPU, that it says nothing about one."""
-    device = f"{machine.name} ({machine.mig_profile})" if machine.mig_profile else machine.name
+    device = f"{machine.title} ({machine.mig_profile})" if machine.mig_profile else machine.title
     head = f"On {device}{f', {precision}' if precision else ''}: {text}"
     if machine.device == "cuda":
         return head + "."
@@ -158,7 +158,7 @@ def circumstances(ratio: Ratio, with_precision: bool) -> str:
 def reported(net: Result, baseline: Result) -> list[published.ReportedRatio]:
     """What is published of the two nets, on GPUs and TPUs: nothing where no GPU has measured them here, so that no
     other device's figure stands beside it."""
-    if any(r.machine.device != "cuda" for r in (net, baseline)):
+    if not (net.machine.is_real_gpu and baseline.machine.is_real_gpu):
         return []
     return published.ratios(catalogued(net.workload.model), catalogued(baseline.workload.model))
 

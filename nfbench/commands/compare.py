@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     help="So many fresh processes of each net.  [default: 4, 8 or 16, as --within needs]",
 )
 @options.within_option("Stop at ratios ± this narrow.")
-@options.max_time_option(options.Duration(), "2m", "Of timing, over all rounds; starting processes comes on top.")
+@options.max_time_option(options.duration, "2m", "Of timing, over all rounds; starting processes comes on top.")
 @options.device_option
 @options.seed_option
 @options.out_option
@@ -91,7 +91,7 @@ def command(
             # the px at which it trains changes nothing where it is asked for
             try_=f"compare {again} {again}@px={find(again).train_px or 224}, or {again} {again}@layout=nchw",
         )
-    landing = Landing(out, "compare")
+    landing = Landing(out, "compare", device)
     with landing.live(quiet, brief=True) as live:
         sampling = runner.sampling_against(rounds, within, max_time, len(workloads))
         kept = runner.Versus(

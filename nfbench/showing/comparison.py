@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
 
 from nfbench import units
 from nfbench.analysis import turn_ratios
@@ -11,7 +13,7 @@ from nfbench.analysis.rows import Row
 from nfbench.analysis.turn_ratios import Ratio
 from nfbench.catalog import published
 from nfbench.records import StepTime
-from nfbench.settings import BY_NAME, SAM
+from nfbench.settings import SAM, beside_models
 from nfbench.showing.tables import plain
 from nfbench.showing.views import SETTINGS
 from nfbench.units import shorten
@@ -24,7 +26,7 @@ def lines(rows: Sequence[Row], ratios: Sequence[Ratio | None]) -> list[Row]:
     where there is none."""
     return [
         {**_line(row, rows[0], ratio), "name": name}
-        for row, ratio, name in zip(rows, (None, *ratios), _labels(rows), strict=True)
+        for row, ratio, name in zip(rows, (None, *ratios), labels(rows), strict=True)
     ]
 
 
@@ -41,52 +43,44 @@ def _line(row: Row, first: Row, ratio: Ratio | None) -> Row:
     return line | {"turns": ratio.turns, "rounds": ratio.rounds}
 
 
-def _labels(rows: Sequence[Row]) -> list[str]:
-    """The model of each, with the settings in which rows of that model differ."""
-    return labels([(row["model"], {c.title: plain(row.get(c.key)) for c in SETTINGS}) for row in rows])
-
-
 def differing(rows: Sequence[Row]) -> list[str]:
     """Every setting in which another net differs from the first, a line a net."""
-    first, *others = _labels(rows)
+    first, *others = labels(rows)
     pairs = [(label, differences(rows[0], row)) for label, row in zip(others, rows[1:], strict=True)]
     return [f"{first} differs from {label} in: {'; '.join(parts)}" for label, parts in pairs if parts]
 
 
-def differences(first: Row, other: Row) -> list[str]:
-    """Every setting in which two rows differ: "px 224 against 600"."""
-    if "px" not in first or "px" not in other:  # one that failed before anything was settled
+def differences(row: Row, base: Row, without: Collection[str] = ()) -> list[str]:
+    """Every setting, but for some, in which two rows differ: "px 224 against 600"."""
+    if "px" not in row or "px" not in base:  # one that failed before anything was settled
         return []
-    pairs = [(c.title, plain(first.get(c.key)), plain(other.get(c.key))) for c in SETTINGS]
-    return [f"{title} {before} against {after}" for title, before, after in pairs if before != after]
+    return _against({c.title: (row.get(c.key), base.get(c.key)) for c in SETTINGS if c.key not in without})
 
 
 def against_baseline(base: Row, row: Row) -> list[str]:
     """Every setting in which ``row`` differs from its ``base``: "batch 8 against 32", the row's own first."""
-    parts = differences(row, base)
     # whole batches differ by their batch, and what has no SAM has no share of it
-    implied = ["micro-batch "] if all(r.get("micro_batch") == r.get("batch") for r in (row, base)) else []
-    implied += [] if "sam" in row and "sam" in base else [f"{BY_NAME[name].heading} " for name in SAM[1:]]
-    parts = [part for part in parts if not part.startswith(tuple(implied))]
-    keys = (*(_TRAINED if row["kind"] == "accuracy" else ()), "composed")
-    pairs = [(key.replace("_", " "), plain(row.get(key)), plain(base.get(key))) for key in keys]
+    implied = ["micro_batch"] if all(r.get("micro_batch") == r.get("batch") for r in (row, base)) else []
+    implied += [] if "sam" in row and "sam" in base else SAM[1:]
+    names = (*(_TRAINED if row["kind"] == "accuracy" else ()), "composed")
+    pairs: dict[str, tuple[object, object]] = {n.replace("_", " "): (row.get(n), base.get(n)) for n in names}
     versions = [str(r["software"]).split(", ") for r in (row, base)]
-    only = [", ".join(part for part in one if part not in other) for one, other in (versions, versions[::-1])]
-    pairs.append(("software", only[0] or units.ABSENT, only[1] or units.ABSENT))
-    return [*parts, *(f"{shorten(key)} {shorten(a)} against {shorten(b)}" for key, a, b in pairs if a != b)]
+    of_row, of_base = (", ".join(p for p in a if p not in b) for a, b in (versions, versions[::-1]))
+    return [*differences(row, base, implied), *_against(pairs | {"software": (of_row or None, of_base or None)})]
+
+
+def _against(pairs: Mapping[str, tuple[object, object]]) -> list[str]:
+    texts = {title: [shorten(plain(value)) for value in both] for title, both in pairs.items()}
+    return [f"{title} {first} against {second}" for title, (first, second) in texts.items() if first != second]
 
 
 def sentence(ratios: Sequence[Ratio]) -> str:
     """ "On NVIDIA H200, bf16: nfnet-f1 trains 5.2 ± 0.1 times as fast as efficientnet-b7 (…); reported: 8.7 (…)"."""
-    first = ratios[0].net
-    assert first.resolved is not None
-    precisions = {r.resolved.precision for ratio in ratios for r in (ratio.net, ratio.baseline) if r.resolved}
-    clauses = [_clause(ratio, len(precisions) > 1) for ratio in ratios]
-    return turn_ratios.on(first.machine, first.resolved.precision if len(precisions) == 1 else None, "; ".join(clauses))
+    return turn_ratios.sentence(ratios, _clause)
 
 
 def _clause(ratio: Ratio, with_precision: bool) -> str:
-    names = [r.workload.model for r in (ratio.net, ratio.baseline)]
+    names = turn_ratios.named(ratio)
     few = f"; {ratio.no_interval}" if ratio.no_interval else ""
     text = (
         f"a step of {names[0]} is {units.interval(*ratio.speedup)} times as fast as one of {names[1]} "
@@ -131,17 +125,12 @@ def findings(ratio: Ratio, within: float) -> list[Finding]:
     return found
 
 
-def labels(nets: Sequence[tuple[str, Mapping[str, object]]]) -> list[str]:
-    """Each by its model, with the settings in which those of the same model differ: "nfnet-f1 (px 192)"."""
-    texts = []
-    for model, settings in nets:
-        alike = [other for name, other in nets if name == model]
-        telling = [key for key in settings if len({other[key] for other in alike}) > 1]
-        text = ", ".join(f"{key} {settings[key]}" for key in telling)
-        texts.append(f"{model} ({text})" if text else model)
-    return texts
+def labels(rows: Sequence[Row]) -> list[str]:
+    """Each by its model, with the settings that tell those of the same model apart: "nfnet-f1 (192 px)"."""
+    each = zip((str(row["model"]) for row in rows), beside_models(rows), strict=True)
+    return [f"{model} ({', '.join(words)})" if words else model for model, words in each]
 
 
 def names(workloads: Sequence[StepTime]) -> list[str]:
     """The `labels` of workloads."""
-    return labels([(w.model, {name: getattr(w, name) for name in StepTime.__struct_fields__}) for w in workloads])
+    return labels([msgspec.structs.asdict(workload) for workload in workloads])

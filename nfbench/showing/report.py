@@ -33,8 +33,8 @@ from nfbench.analysis import sweeps
 from nfbench.analysis.claims import Verdict
 from nfbench.analysis.rows import Row, software_name
 from nfbench.analysis.sessions import aside
-from nfbench.analysis.store import Loaded, files, load, once
-from nfbench.errors import BadResults, BadStudy
+from nfbench.analysis.store import Loaded, check_unmixed, files, load, once
+from nfbench.errors import BadResults, BadStudy, RefusedResults
 from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result
 from nfbench.showing import answers, claim_tables, comparison, sweep_tables, views
 from nfbench.showing.answers import CLAIMS
@@ -164,11 +164,13 @@ def build(paths: Sequence[Path], everything: bool = False, noisy: bool = False) 
     for folder, names in folders.items():
         try:
             loaded[folder] = load(names)
-        except BadResults as error:
-            if "newer nfbench" in error.what:
-                raise
+        except RefusedResults:
+            raise
+        except BadResults:
+            pass
     if not loaded:
         load(paths)  # says what is wrong with all of them
+    check_unmixed((folders[folder][0], one.results) for folder, one in loaded.items())
     every = [r for one in loaded.values() for r in one.results]
     # a result that was copied into another folder is still one
     single = once(every)
@@ -201,7 +203,7 @@ def _groups(folder: Path, names: list[Path], measured: Sequence[Result]) -> list
     named = _asked(name) is not None
 
     def place(r: Result) -> tuple[str, str]:
-        device = clean(", ".join(filter(None, [r.machine.name, r.machine.mig_profile])), 120)
+        device = clean(", ".join(filter(None, [r.machine.title, r.machine.mig_profile])), 120)
         return device, name if named else _asked_by(r)
 
     apart = grouped(measured, place)
@@ -302,10 +304,10 @@ def _tables(seen: Shown, batches: Sequence[Row] | None, thresholds: Sequence[Row
     ]
     by_threshold = sweep_tables.agc_grids(thresholds) if thresholds is not None else []
     # at one batch the table of training says the same
-    by_threshold = [grid for grid in by_threshold if len(grid.across) > 1]
+    by_threshold = [table for table in by_threshold if len(table.columns) > 2]
     by_batch = sweep_tables.batch_grids(batches) if batches is not None else []
-    by_batch = [grid for grid in by_batch if grid.value != "top1" or not by_threshold]
-    return [*made, *(sweep_tables.laid(grid) for grid in (*by_batch, *by_threshold))]
+    by_batch = [t for t in by_batch if not (by_threshold and str(t.title).endswith("top-1, by batch"))]
+    return [*made, *by_batch, *by_threshold]
 
 
 def _judged(measured: Sequence[Result], noisy: bool) -> list[tuple[str, list[Verdict]]]:
@@ -357,7 +359,7 @@ def _raw_files(group: Group) -> list[Path]:
 def about(machine: Machine) -> str:
     """A machine in a line."""
     parts = [
-        machine.name,
+        machine.title,
         machine.mig_profile,
         f"{machine.memory / 2**30:.0f} GiB" if machine.memory else "",
         f"{machine.power_limit:.0f} W" if machine.power_limit else "",

@@ -9,7 +9,7 @@ from functools import partial
 from nfbench.analysis import rows as of_steps
 from nfbench.analysis.metrics import METRICS
 from nfbench.catalog.published import PAPER
-from nfbench.records import PHASES
+from nfbench.records import PHASES, SIMULATED
 from nfbench.showing import views
 from nfbench.showing.tables import Column, Format, Line, Row, plain, render, telling, upright
 from nfbench.showing.views import SETTINGS, accumulates, step_time
@@ -31,6 +31,8 @@ def sheet(rows: Sequence[of_steps.Row], format: Format) -> str:
 
 
 def _lines(rows: Sequence[Row]) -> Iterator[Line]:
+    if any(SIMULATED in str(row.get("machine")) for row in rows):
+        yield "machine", lambda row: plain(row.get("machine"))
     yield from (("precision", _precision), ("layout", _layout), ("batch", _batch))
     for column in SETTINGS:
         held = column.key not in _AT_THE_TOP and any(column.key in row for row in rows)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import msgspec
 
@@ -19,6 +19,8 @@ from nfbench.learning.learner import Sources, digest
 from nfbench.records import Accuracy, AgcCost, AgcImpl, Dependence, Flops, Sampling, StepTime, Workload, key
 from nfbench.settings import BY_NAME, BY_TORCHRUN, check, defaults, parts_of, told_of
 from nfbench.units import known
+
+_W = TypeVar("_W", StepTime, Accuracy)
 
 
 class Entry(NamedTuple):
@@ -282,28 +284,36 @@ def step_time_of(settings: Mapping[str, Any]) -> StepTime:
     Raises:
         NfbenchError: a value has the wrong type or range, or the model is unknown; the message names the setting.
     """
-    return checked_step(_record(StepTime, settings))
+    step: StepTime = _record(StepTime, settings)
+    return checked(step)
 
 
 def sampling_of(settings: Mapping[str, Any]) -> Sampling:
     """The `Sampling` of settings named like its fields; errors as `step_time_of`."""
     found: Sampling = _record(Sampling, settings)
     for name in ("within", "min_steps", "rounds", "turns", "max_time"):
-        positive(_flag(name), getattr(found, name))
+        positive(name.replace("_", "-"), getattr(found, name))
     if not 0 <= found.turn_time < float("inf"):
         raise UnsupportedWorkload(f"--turn-time {found.turn_time:g} is negative.", try_="--turn-time 3")
     return found
 
 
-def checked_step(workload: StepTime) -> StepTime:
+def checked(workload: _W) -> _W:
     """``workload`` with its model under the catalogue's name.
 
     Raises:
-        UnsupportedWorkload: a value that no device could run.
+        UnsupportedWorkload: a value that no device could run, or that is of what another one leaves out.
         UnknownModel: the model is not known.
     """
     check(workload)
-    _check_together(workload)
+    if workload.agc == "none" and workload.agc_impl != "auto":
+        raise UnsupportedWorkload(
+            f"--agc-impl {workload.agc_impl} is of a clip that --agc none leaves out.", try_="one of the two"
+        )
+    parts, usual = parts_of("sam")[1:], defaults(type(workload))
+    if workload.sam == "none" and any(getattr(workload, name) != usual[name] for name in parts):
+        flags = " and ".join(f"--{BY_NAME[name].flag}" for name in parts)
+        raise UnsupportedWorkload(f"{flags} are of an ascent that was not asked for.", try_="--sam 0.05 with them")
     check_passes(workload.micro_batch, workload.batch, f"--batch {workload.batch}")
     return msgspec.structs.replace(workload, model=find(workload.model).name)
 
@@ -317,18 +327,6 @@ def check_passes(micro_batch: int | str, images: int, what: str) -> None:
             why="Every pass of an update takes the same number of images.",
             try_=f"--micro-batch {near}, or --micro-batch auto",
         )
-
-
-def _check_together(run: StepTime | Accuracy) -> None:
-    """Raise `UnsupportedWorkload` where a setting is of what another one leaves out."""
-    if run.agc == "none" and run.agc_impl != "auto":
-        raise UnsupportedWorkload(
-            f"--agc-impl {run.agc_impl} is of a clip that --agc none leaves out.", try_="one of the two"
-        )
-    parts, usual = parts_of("sam")[1:], defaults(type(run))
-    if run.sam == "none" and any(getattr(run, name) != usual[name] for name in parts):
-        flags = " and ".join(f"--{BY_NAME[name].flag}" for name in parts)
-        raise UnsupportedWorkload(f"{flags} are of an ascent that was not asked for.", try_="--sam 0.05 with them")
 
 
 def positive(name: str, value: float | str, try_: str = "") -> None:
@@ -384,9 +382,7 @@ def check_sources(sources: Sources) -> None:
 
 
 def _checked_run(run: Accuracy) -> Accuracy:
-    check(run)
-    _check_together(run)
-    check_passes(run.micro_batch, run.batch, f"--batch {run.batch}")
+    run = checked(run)
     if run.norm == "frozen":
         raise UnsupportedWorkload(
             "--norm frozen trains nothing worth an accuracy: it is for time and memory only.", try_="--norm group"
@@ -400,14 +396,12 @@ def _checked_run(run: Accuracy) -> Accuracy:
             "--epochs 0 evaluates weights, and none are given.", try_="--weights published, or --weights FILE"
         )
     for name in ("randaugment_layers", "randaugment_magnitude"):
-        value = getattr(run, name)
-        if value != "auto" and run.augment not in ("randaugment", "nfnet"):
+        if getattr(run, name) != "auto" and run.augment not in ("randaugment", "nfnet"):
             raise UnsupportedWorkload(
-                f"--{_flag(name)} is of an augmentation that was not asked for.", try_="--augment randaugment with it"
+                f"--{BY_NAME[name].flag} is of an augmentation that was not asked for.",
+                try_="--augment randaugment with it",
             )
-        if value != "auto" and value < (name == "randaugment_layers"):
-            raise UnsupportedWorkload(f"--{_flag(name)} {value} is too small.", try_=f"--{_flag(name)} 2")
-    return msgspec.structs.replace(run, model=find(run.model).name)
+    return run
 
 
 def _dataset(name: str) -> tuple[str, str | None]:
@@ -438,7 +432,3 @@ def _digest(path: Path) -> str:
         ) from error
     except OSError as error:
         raise NfbenchError(f"--weights {path} cannot be read: {error.strerror}.") from error
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
