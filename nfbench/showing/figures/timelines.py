@@ -21,7 +21,7 @@ from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import Estimate
 from nfbench.records import MAX_KEPT_STEPS, PHASES, Result, Software
 from nfbench.showing.figures.canvas import DASHES, Label, Sheet, bare, bars, entry, log_axis, near_axis, panel
-from nfbench.showing.figures.prepared import by_epoch
+from nfbench.showing.figures.prepared import by_epoch, lost
 from nfbench.showing.figures.style import (
     COLOURS,
     COLUMN,
@@ -246,13 +246,8 @@ class _Net(NamedTuple):
 def training_curves(rows: list[Row]) -> Sheet:
     """The curves of each training run, a line a net."""
     dataset = str(rows[0]["dataset"])
-    nets, lacks = _nets(rows), []
-    for net in nets:
-        failed = sum(run["status"] != "ok" for run in net.runs)
-        if 0 < failed < len(net.runs):
-            where = f"{net.name} on {plain(rows[0]['machine'])}, {plain(dataset, 40)}"
-            are = "is" if failed == 1 else "are"
-            lacks.append(f"{failed} of {len(net.runs)} seeds of {where}, {are} not in the mean")
+    nets = _nets(rows)
+    lacks = lost(net.runs[0]["row"] for net in nets)
     loss = any(_points(row, "train_loss") for row in rows)
     figure = Figure(figsize=(PAGE, 4.8) if loss else (COLUMN, 3.3), layout="constrained")
     panels = figure.subplots(1 + loss, 1, squeeze=False, sharex=True, height_ratios=[3.1, 1.5][: 1 + loss])
