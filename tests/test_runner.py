@@ -20,8 +20,8 @@ import nfbench
 from nfbench.analysis.sessions import current
 from nfbench.analysis.store import load
 from nfbench.records import Result, Sampling, StepTime, key
-from nfbench.studies import runner
 from nfbench.studies.processes import Died, Group, Place, Process, TooLong
+from nfbench.studies.rounds import in_rounds
 from nfbench.studies.worker import Request
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'
@@ -62,7 +62,7 @@ def turns(*models: str, device: str = "fake", sampling: Sampling | None = None, 
     kept: list[Result] = []
     workloads = [StepTime(model=model, **settings) for model in models]
     sampling = sampling or Sampling(turns=2, turn_time=1)
-    runner.in_rounds(workloads, sampling, device=device, seed=0, keep=kept.append, watch=Quiet())
+    in_rounds(workloads, sampling, device=device, seed=0, keep=lambda *rows: kept.extend(rows), board=Quiet())
     return kept
 
 
