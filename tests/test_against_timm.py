@@ -23,7 +23,6 @@ from nfbench.records import Resolved
 sys.path.insert(0, str(Path(nfbench.__file__).parent.parent / "benchmarks"))
 import against_timm  # type: ignore[import-not-found]
 from bare_loop import bare_loop  # type: ignore[import-not-found]
-from timm_differences import Differences as Measured  # type: ignore[import-not-found]
 from timm_tables import (  # type: ignore[import-not-found]
     Case,
     Differences,
@@ -115,12 +114,6 @@ def a_round(number: int, timm: float, others: float = 0.0) -> list[Line]:
 
 def four_rounds(timm: float, others: float = 0.0) -> list[Line]:
     return [entry for number in range(4) for entry in a_round(number, timm, others)]
-
-
-@pytest.mark.parametrize("there", [False, True])
-def test_without_a_checkout_one_message_says_where_to_get_one(tmp_path: Path, there: bool) -> None:
-    with pytest.raises(SystemExit, match=r"git clone https://github\.com/huggingface/pytorch-image-models"):
-        against_timm.main([str(tmp_path)] if there else [])
 
 
 @pytest.mark.parametrize(
@@ -249,18 +242,3 @@ def test_the_bare_loop_imports_nothing_of_nfbench_and_trains() -> None:
     assert not [name for name in imported if name.startswith("nfbench")]
     assert bare_loop("test_resnet", 32, 2, None, torch.channels_last)(1) > 0
     assert bare_loop("test_nfnet", 32, 2, 0.01, torch.contiguous_format, precision="bf16")(1) > 0
-
-
-def test_each_difference_is_measured_by_itself() -> None:
-    both = Measured("test_resnet", 32, 2, "nchw", "fp32", "cpu")
-    step, parts = both.parts(2)
-    assert step > 0
-    assert sorted(parts) == ["garbage collection", "label smoothing", "new targets each step", "optimizer"]
-    assert both.gains
-    for gain in both.gains:
-        torch.testing.assert_close(gain.data, torch.ones_like(gain), atol=0.01, rtol=0)
-    both.zero_gains(1)
-    assert both.smooth.label_smoothing == 0.1 and both.plain.label_smoothing == 0.0
-    # what benchmark.py makes of its defaults: torch's own choice of implementation, Nesterov, and no decay
-    (group,) = both.timm.param_groups
-    assert (group["nesterov"], group["momentum"], group["weight_decay"], group["fused"]) == (True, 0.9, 0, None)

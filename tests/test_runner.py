@@ -1,4 +1,4 @@
-"""Workers in processes of their own, on the fake device: turns, failures, signals, kills, shards, Slurm's scripts."""
+"""Workers in processes of their own, on the fake device: failures, signals, kills, shards, Slurm's scripts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from make import Quiet
 import nfbench
 from nfbench.analysis.sessions import current
 from nfbench.analysis.store import load
-from nfbench.records import Result, Sampling, StepTime, key
-from nfbench.studies.processes import Died, Group, Place, Process, TooLong
-from nfbench.studies.rounds import in_rounds
+from nfbench.records import Sampling, StepTime, key
+from nfbench.studies.processes import Died, Place, Process, TooLong
 from nfbench.studies.worker import Request
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'
@@ -53,32 +52,6 @@ def workers() -> list[int]:
         except OSError:
             continue
     return pids
-
-
-# turns
-
-
-def turns(*models: str, device: str = "fake", sampling: Sampling | None = None, **settings: Any) -> list[Result]:
-    kept: list[Result] = []
-    workloads = [StepTime(model=model, **settings) for model in models]
-    sampling = sampling or Sampling(turns=2, turn_time=1)
-    in_rounds(workloads, sampling, device=device, seed=0, keep=lambda *rows: kept.extend(rows), board=Quiet())
-    return kept
-
-
-def test_turns_go_a_b_b_a_and_what_auto_became_first_holds_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    pinned = Group._pinned
-    monkeypatch.setattr(Group, "_pinned", lambda *args: asked.append((made := pinned(*args)).layout) or made)  # type: ignore
-    kept = turns("tiny-nfnet", "tiny-resnet", sampling=Sampling(rounds=2, turns=2, turn_time=1))
-    first, second = (0, "tiny-nfnet"), (0, "tiny-resnet")
-    assert [(r.round, r.workload.model) for r in kept] == [
-        *(first, second, second, first),
-        *((1, model) for _, model in (second, first, first, second)),
-    ]
-    assert len({r.session for r in kept}) == 1 and {r.status for r in kept} == {"ok"}
-    # while a process lives it is asked the same
-    assert asked == ["best"] * 4 + ["nhwc"] * 4
 
 
 # one process

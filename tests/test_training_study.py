@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli
 from make import Quiet
 
 from nfbench.errors import NfbenchError
@@ -55,17 +54,6 @@ def test_a_table_may_hold_every_setting_of_the_command_beside_what_is_timed() ->
     folder = str(Path("pictures").resolve())
     assert one.sources == Sources(data_dir="data", folder=folder, checkpoint="ck", workers=0)
     assert (one.sampling.max_time, one.seeds) == (600.0, (0,))
-
-
-def test_check_says_what_to_type_for_a_study_that_times_nothing(cli: Cli) -> None:
-    written(NET)
-    done = cli("check", "mine.toml", "--device", "fake")
-    assert done.exit_code == 1
-    assert done.stderr == "mine trains nets and times no step.\nTry: nfbench run mine.toml\n"
-    assert not Path("results").exists()
-
-
-# the command
 
 
 # sessions, in this process
