@@ -9,6 +9,7 @@
     ├── BadStudy                     a study file, with the place in it
     ├── BadWeights                   weights that are missing, refused, or of another net
     ├── BadResults                   a results file or folder that cannot be read or written
+    │   └── RefusedResults           one of which nothing may be used, sound lines neither
     └── BadData                      a data set that is missing, broken or does not fit what was asked
     Slower                       3   a check: slower, or more of what is counted, or the head cannot run
     Undecided                    4   a check: inconclusive, missing or incomparable
@@ -63,6 +64,10 @@ class BadWeights(NfbenchError):
 
 class BadResults(NfbenchError):
     """Results that cannot be read or written."""
+
+
+class RefusedResults(BadResults):
+    """Results of which nothing may be used: a newer nfbench wrote some, or simulated ones are among real ones."""
 
 
 class BadData(NfbenchError):

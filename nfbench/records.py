@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
-from nfbench.errors import BadResults
+from nfbench.errors import RefusedResults
 
 SCHEMA_VERSION = 1
 """Raised when an older nfbench would misread a file; a field that is merely added does not raise it."""
@@ -22,6 +22,9 @@ MAX_KEPT_STEPS = 1000
 
 MOST = 1e30
 """What no clock, counter or meter has shown: a value beyond it was not written by nfbench, and counts as not finite."""
+
+SIMULATED = "simulated: no timing"
+"""What stands wherever a simulated machine is named."""
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16"]
 Layout = Literal["nchw", "nhwc"]
@@ -263,7 +266,8 @@ class Resolved(Record, frozen=True, kw_only=True):
 class Machine(Record, frozen=True, kw_only=True):
     """The machine. Two results pair only where it is equal; it names no host and holds no serial number or UUID.
 
-    ``memory`` is the device's in bytes, ``power_limit`` is in watts, ``compute_capability`` is like ``"9.0"``.
+    ``memory`` is the device's in bytes, ``power_limit`` is in watts, ``compute_capability`` is like ``"9.0"``. A
+    ``simulated`` GPU is a library that runs no kernel (`tests/simulated_gpu`): what it times is no measurement.
     """
 
     device: Literal["cpu", "cuda", "fake"]
@@ -275,6 +279,17 @@ class Machine(Record, frozen=True, kw_only=True):
     driver: str | None = None
     cpu: str | None = None
     cpu_cores: int | None = None
+    simulated: bool = False
+
+    @property
+    def title(self) -> str:
+        """The device's name as a person sees it."""
+        return f"{self.name} ({SIMULATED})" if self.simulated else self.name
+
+    @property
+    def is_real_gpu(self) -> bool:
+        """Whether what is published of GPUs may stand beside what it measures."""
+        return self.device == "cuda" and not self.simulated
 
 
 class Software(Record, frozen=True, kw_only=True):
@@ -445,7 +460,7 @@ def from_json(line: bytes) -> Result:
     """The `Result` of one line.
 
     Raises:
-        BadResults: a newer nfbench wrote it.
+        RefusedResults: a newer nfbench wrote it.
         msgspec.DecodeError: the line is broken or is no Result.
     """
     try:
@@ -467,7 +482,7 @@ def _decoded(line: bytes) -> Result:
 
 def _check_version(version: int) -> None:
     if version > SCHEMA_VERSION:
-        raise BadResults(
+        raise RefusedResults(
             f"written by a newer nfbench: its schema is {version}, this nfbench reads up to {SCHEMA_VERSION}.",
             try_="pip install --upgrade nfbench",
         )

@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 
 import nfbench
 
+pytest_plugins = ["simulated_gpu.on_device"]
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # read when Triton is imported, so it must stand before any test is; kernels on a GPU are compiled, not interpreted

@@ -202,7 +202,7 @@ def test_runs_of_one_study_keep_each_other_out_of_its_folder_but_for_shards_of_o
         assert done.code == 1 and " runs this into results/fake/mine already." in done.err
         return str(done.err)
 
-    landing = Landing(None, "mine")
+    landing = Landing(None, "mine", "fake")
     landing.make(FakeDevice.machine)
     landing.hold(FakeDevice.machine)
     said = refused()

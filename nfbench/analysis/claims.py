@@ -31,7 +31,7 @@ from nfbench.analysis.training_metrics import final_top1
 from nfbench.analysis.training_runs import norm_of, of_each_seed
 from nfbench.catalog import published
 from nfbench.catalog.models import NETS, batch_normalized, find, lookup
-from nfbench.records import Accuracy, Machine, Result, StepTime, key
+from nfbench.records import SIMULATED, Accuracy, Machine, Result, StepTime, key
 
 Judged = Literal["holds", "does not hold", "agrees here", "disagrees here", "cannot tell", "measured only"]
 """Words for what was measured: the first two are about the claim itself, the next two about figures with a scope, the
@@ -566,6 +566,8 @@ def _verdict(claim: Claim, evidence: Evidence, machine: Machine | None) -> Verdi
     about nets in general falls with one that contradicts it); figures with a scope say `agrees here` and `disagrees
     here` instead. It is `measured only` where the source states no limit, and `not run` where there is no figure.
     """
+    if machine is not None and machine.simulated:
+        return Verdict(claim, "cannot tell", why=SIMULATED, machine=machine)
     rule = RULES[claim.id]
     figures = [figure._replace(limit=rule.limit) for figure in rule.figures(evidence)]
     if not figures:

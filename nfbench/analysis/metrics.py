@@ -156,7 +156,7 @@ def achieved_flops(result: Result) -> float | None:
 def mfu(result: Result) -> float | None:
     """Model FLOPs utilization, 0 to 1, of all ranks' dense peak; absent where the peak is unknown."""
     flops = achieved_flops(result)
-    if flops is None or result.resolved is None or result.machine.device != "cuda":
+    if flops is None or result.resolved is None or not result.machine.is_real_gpu:
         return None
     peak = gpus.peak(result.machine.name, result.resolved.precision, result.machine.mig_profile)
     return flops / (peak.flops * result.step.world_size) if peak else None

@@ -112,7 +112,7 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
         "turns": len(rated) if len(rated) > rounds else None,
         "composed": result.composed or None,
         "stopped_by": result.stopped_by,
-        "device": result.machine.name,
+        "device": result.machine.title,
         "machine": machine_names([result.machine])[result.machine],
         "software": software_name(result.software),
         "start": last.start,
@@ -239,7 +239,7 @@ def machine_names(machines: Iterable[Machine]) -> dict[Machine, str]:
         for field in _MACHINE:
             values[field].add(getattr(machine, field))
     for machine in distinct:
-        parts = [machine.name]
+        parts = [machine.title]
         for field, text in _MACHINE.items():
             value = getattr(machine, field)
             if value is not None and (field in _ALWAYS or len(same[machine.name][field]) > 1):
@@ -289,7 +289,7 @@ def family_of(model: str) -> str | None:
 
 def _reported(result: Result) -> Row:
     net = lookup(result.workload.model)
-    if net is None:
+    if net is None or result.machine.simulated:
         return {}
     top1, paper = published.top1(net), published.paper(net.name)
     found: Row = {"reported_top1": top1.top1 / 100} if top1 else {}

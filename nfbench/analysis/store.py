@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from nfbench.errors import BadResults
+from nfbench.errors import BadResults, RefusedResults
 from nfbench.records import Result, from_json, to_json
 from nfbench.units import no_collection, plural
 
@@ -267,8 +267,8 @@ def _read(path: Path, results: list[Result], broken: list[Broken]) -> None:
                     continue
                 try:
                     results.append(from_json(line))
-                except BadResults as error:
-                    raise BadResults(f"{path}, line {number}: {error.what}", try_=error.try_) from error
+                except RefusedResults as error:
+                    raise RefusedResults(f"{path}, line {number}: {error.what}", try_=error.try_) from error
                 except msgspec.ValidationError as error:
                     broken.append(Broken(path, number, f"no result of nfbench ({error})"))
                 except (msgspec.DecodeError, UnicodeDecodeError):
@@ -277,18 +277,53 @@ def _read(path: Path, results: list[Result], broken: list[Broken]) -> None:
         raise BadResults(f"{path} cannot be read: {error.strerror}.") from error
 
 
+def check_unmixed(read: Iterable[tuple[Path, Iterable[Result]]]) -> None:
+    """Raise `RefusedResults` where simulated and real results are among those that were ``read``, each with its file.
+
+    Those of the fake device may be beside either.
+    """
+    files = {r.machine.simulated: path for path, results in read for r in results if r.machine.device != "fake"}
+    if len(files) < 2:
+        return
+    real, simulated = files[False], files[True]
+    one, other = (real, simulated) if real.parent == simulated.parent else (real.parent, simulated.parent)
+    apart = f"the same with {one}, or with {other}"
+    in_one = f"grep -v '\"simulated\":true' {real} > real.jsonl, and the same with that"
+    raise RefusedResults(
+        f"Simulated results are among real ones: {simulated} is of a simulated GPU, and {real} is not.",
+        why=_NO_TIMING,
+        try_=apart if one != other else in_one,
+    )
+
+
+def check_alike(flag: str, holds: Iterable[Result], simulated: bool, try_: str) -> None:
+    """Raise `RefusedResults` where what ``flag`` names holds real results and the device here is ``simulated``, or the
+    other way round."""
+    other = next((r for r in holds if r.machine.simulated != simulated and r.machine.device != "fake"), None)
+    if other is not None:
+        here = "the GPU here is simulated" if simulated else "the device here is real"
+        raise RefusedResults(f"{flag} holds results of {other.machine.title}, and {here}.", why=_NO_TIMING, try_=try_)
+
+
+_NO_TIMING = "A simulated GPU times nothing: beside real results its rows would pass for measurements."
+
+
 @no_collection()
 def load(paths: Sequence[Path]) -> Loaded:
     """All sound results of files and folders, read recursively.
 
     Raises:
-        BadResults: a path is missing, a newer nfbench wrote a line, or not one sound line was found.
+        BadResults: a path is missing, or not one sound line was found.
+        RefusedResults: a newer nfbench wrote a line, or simulated results are among real ones.
     """
-    results: list[Result] = []
+    read: list[tuple[Path, list[Result]]] = []
     broken: list[Broken] = []
     listed = files(paths)
     for path in listed.paths:
-        _read(path, results, broken)
+        read.append((path, []))
+        _read(path, read[-1][1], broken)
+    check_unmixed(read)
+    results = [r for _, of_file in read for r in of_file]
     if not results:
         where = ", ".join(map(str, paths))
         lines = plural(len(broken), "broken line") if broken else "no .jsonl file with a line in it"

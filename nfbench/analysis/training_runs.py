@@ -122,7 +122,7 @@ def _row(group: Sequence[Result]) -> Row:
         "status": status_of(statuses),
         "diverged": len(steps) or None,
         "diverged_at": tuple(int(s) for s in steps if s is not None) or None,
-        "device": result.machine.name,
+        "device": result.machine.title,
         "software": software_name(result.software),
         "start": max(r.start for r in group),
         "study": result.study,

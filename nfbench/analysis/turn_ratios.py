@@ -126,7 +126,7 @@ def sentence(ratios: Sequence[Ratio]) -> str:
 
 def on(machine: Machine, precision: str | None, text: str) -> str:
     """``text`` as a sentence that says on what, and where that is no GPU, that it says nothing about one."""
-    device = f"{machine.name} ({machine.mig_profile})" if machine.mig_profile else machine.name
+    device = f"{machine.title} ({machine.mig_profile})" if machine.mig_profile else machine.title
     head = f"On {device}{f', {precision}' if precision else ''}: {text}"
     if machine.device == "cuda":
         return head + "."
@@ -156,7 +156,7 @@ def circumstances(ratio: Ratio, with_precision: bool) -> str:
 def reported(net: Result, baseline: Result) -> list[published.ReportedRatio]:
     """What is published of the two nets, on GPUs and TPUs: nothing where no GPU has measured them here, so that no
     other device's figure stands beside it."""
-    if any(r.machine.device != "cuda" for r in (net, baseline)):
+    if not (net.machine.is_real_gpu and baseline.machine.is_real_gpu):
         return []
     return published.ratios(catalogued(net.workload.model), catalogued(baseline.workload.model))
 

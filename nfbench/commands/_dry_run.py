@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | None, kind: str, format: Any) -> None:
     """List every task, whether it is done, and whether it would run now."""
-    from nfbench.analysis.store import load
-    from nfbench.devices import host, nvml
+    from nfbench.analysis.store import files, load
+    from nfbench.commands._landing import SIMULATED_GPU
+    from nfbench.devices import host, is_simulated, nvml
     from nfbench.errors import BadResults
     from nfbench.showing.tables import Column, render
 
-    where = out or Path("results")
+    where, simulated = out or Path("results"), is_simulated(kind)
     try:
-        known = load([where]).results if where.exists() else []
+        paths = [where] if out else [p for p in files([where]).paths if (SIMULATED_GPU in p.parts) == simulated]
+        known = load(paths).results
     except BadResults:
         known = []
     # opening the device would take seconds, and stand beside what is timed on it

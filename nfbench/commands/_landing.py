@@ -15,9 +15,10 @@ import click
 import msgspec
 
 from nfbench.analysis.rows import Row
-from nfbench.analysis.store import Broken, Writer, check_writable, load, lock, mend, own_files
+from nfbench.analysis.store import Broken, Writer, check_alike, check_writable, load, lock, mend, own_files
+from nfbench.devices import is_simulated
 from nfbench.devices.base import place
-from nfbench.errors import BadResults, Failed, NfbenchError, Stop
+from nfbench.errors import BadResults, Failed, NfbenchError, RefusedResults, Stop
 from nfbench.measuring.outcome import typed
 from nfbench.records import Machine, Result, to_json
 from nfbench.showing.links import linked
@@ -28,12 +29,18 @@ if TYPE_CHECKING:
     from nfbench.showing.live import Live
 
 FAKE = "These are figures of the fake device, which times nothing."
+SIMULATED_GPU = "simulated-gpu"
+"""The folder of results in which those of a simulated GPU land, whichever it stands in for."""
 
 
 class Landing:
-    """Keeps each result: on disk first, then for the table. The default folder is known with the first result."""
+    """Keeps each result: on disk first, then for the table. The default folder is known with the first result.
 
-    def __init__(self, out: Path | None, what: str) -> None:
+    Raises:
+        BadResults: results of ``device`` cannot go to ``out``, or may not: simulated ones never beside real ones.
+    """
+
+    def __init__(self, out: Path | None, what: str, device: str) -> None:
         self.out, self.what, self.command = out, what, _command()
         self.results: list[Result] = []
         self.unwritten: list[Result] = []
@@ -42,12 +49,15 @@ class Landing:
         self.writer: Writer | None = Writer(out) if out is not None else None
         if out is None:
             check_writable(Path("results"))
+            return
+        holds = _sound([out] if out.suffix == ".jsonl" else sorted(out.glob("*.jsonl")))
+        check_alike(f"--out {out}", holds, is_simulated(device), "another --out, or none")
 
     def folder(self, machine: Machine) -> Path:
         """Where the results of ``machine`` go."""
         if self.writer is not None:
             return self.writer.path.parent
-        return Path("results") / slug(machine.name) / self.what
+        return Path("results") / (SIMULATED_GPU if machine.simulated else slug(machine.name)) / self.what
 
     def make(self, machine: Machine) -> None:
         """Make the folder now, and see that it can be written to: what comes is too long to be lost at its end.
@@ -125,12 +135,7 @@ class Landing:
 
     def earlier(self, machine: Machine) -> list[Result]:
         """What is there already, broken lines aside."""
-        try:
-            return load(found).results if (found := self.files(machine)) else []
-        except BadResults as error:
-            if "newer nfbench" in error.what:
-                raise
-            return []
+        return _sound(self.files(machine))
 
     def keep(self, *results: Result) -> None:
         """Write ``results`` to the disk, all or none, each with the command that was typed."""
@@ -206,6 +211,15 @@ class Landing:
         if self.path is not None:
             path = shlex.quote(str(self.path))
             click.echo(f"Next: nfbench table {path} · nfbench plot {path}", err=True)
+
+
+def _sound(files: Sequence[Path]) -> list[Result]:
+    try:
+        return load(files).results if files else []
+    except RefusedResults:
+        raise
+    except BadResults:
+        return []
 
 
 def _command() -> str | None:

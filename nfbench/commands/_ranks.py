@@ -42,12 +42,12 @@ class Shared(Landing):
             self.say()
 
 
-def landing(out: Path | None, what: str) -> Landing:
+def landing(out: Path | None, what: str, device: str) -> Landing:
     """Where results land: with rank 0 alone."""
     here = place()
     if here is None:
-        return Landing(out, what)
-    return Elsewhere(what) if here.rank else Shared(out, what)
+        return Landing(out, what, device)
+    return Elsewhere(what) if here.rank else Shared(out, what, device)
 
 
 def check(sampling: Sampling) -> None:

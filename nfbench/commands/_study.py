@@ -97,7 +97,7 @@ def perform(study: Study, flags: Flags, only: Sequence[str] = (), skip: Skip | N
         return
     for task in tasks:
         entries.check_sources(task.entry.sources)
-    landing = Landing(flags.out, study.folder)
+    landing = Landing(flags.out, study.folder, kind)
     click.echo(f"{study.title}: {study.question}", err=True)
     try:
         board = Board(flags.quiet)

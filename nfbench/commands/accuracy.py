@@ -68,7 +68,7 @@ def command(
         entries.check_sources(sources)
     sampling = entries.sampling_of({"max_time": max_time})
     asked = [(ranks.shared(workload, broadcast_buffers), sources) for workload, sources in asked]
-    landing = ranks.landing(out, "accuracy")
+    landing = ranks.landing(out, "accuracy", device)
     opened = open_device(device)
     # a run is long: what it finds must have somewhere to go
     landing.make(opened.machine)

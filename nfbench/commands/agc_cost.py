@@ -63,7 +63,7 @@ def command(
 
     sampling = entries.sampling_of({"within": within, "max_time": max_time})
     names = [find(model).name for model in dict.fromkeys(models)]
-    landing = Landing(out, "agc-cost")
+    landing = Landing(out, "agc-cost", device)
     opened = open_device(device)
     runs = opened.clip_impls()
     for impl in impls:

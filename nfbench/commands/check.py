@@ -64,9 +64,9 @@ def command(
     from nfbench.analysis.store import new_id
     from nfbench.commands import _verdict
     from nfbench.commands._landing import Landing
-    from nfbench.devices import kind_of
+    from nfbench.devices import is_simulated, kind_of
     from nfbench.measuring.outcome import Labels
-    from nfbench.records import key
+    from nfbench.records import SIMULATED, key
     from nfbench.showing import ci, verdicts
     from nfbench.studies.against import opened
     from nfbench.studies.check import Case, Check, limit_of, missing_row, row_of
@@ -79,7 +79,7 @@ def command(
             raise NfbenchError(f"--slower-than {slower_than:g} is not between 0 and 1.", try_="--slower-than 3%")
         if junit is not None:
             ci.check(junit)
-        landing = Landing(out, "check")
+        landing = Landing(out, "check", device)
         until = time.monotonic() + max_time
         kind = kind_of(device)
         asked = found.steps(kind)
@@ -105,6 +105,7 @@ def command(
             ]
             title = f"{found.title}: this code against {base.said}"
             heading = [*base.notes, *_unmatched(found.accepts, list(asked))]
+            heading += [f"The GPU here is {SIMULATED}."] if is_simulated(kind) else []
             for line in (title, *heading):
                 click.echo(line, err=True)
             with landing.live(quiet, brief=True) as live:

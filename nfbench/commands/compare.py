@@ -91,7 +91,7 @@ def command(
             # the px at which it trains changes nothing where it is asked for
             try_=f"compare {again} {again}@px={find(again).train_px or 224}, or {again} {again}@layout=nchw",
         )
-    landing = Landing(out, "compare")
+    landing = Landing(out, "compare", device)
     with landing.live(quiet, brief=True) as live:
         sampling = sampling_against(rounds, within, max_time, len(workloads))
         enough = Enough(workloads, sampling, max_time)

@@ -13,6 +13,7 @@ from nfbench.analysis.findings import Finding
 from nfbench.devices import nvml
 from nfbench.devices.host import MachineState, look
 from nfbench.options import format_option
+from nfbench.records import SIMULATED
 from nfbench.showing.tables import Column, Format, render
 
 BUSY_CPU = 0.5
@@ -103,7 +104,8 @@ def _card_lines(seen: MachineState, card: nvml.Card) -> Iterator[Line]:
     def measured(key: str, title: str, value: float | None, unit: str, absent: str = silent) -> Line:
         return Line(key, title, value, unit, units.si(value, unit), "" if value is not None else absent)
 
-    yield Line("gpu", "GPU", card.name, note=f"of {seen.cards}" if seen.cards > 1 else "")
+    notes = [f"of {seen.cards}" if seen.cards > 1 else "", SIMULATED if seen.simulated else ""]
+    yield Line("gpu", "GPU", card.name, note=", ".join(filter(None, notes)))
     yield Line(
         "mig",
         "MIG slice",

@@ -45,7 +45,7 @@ def command(
     workloads = [
         ranks.shared(entries.step_time_of({"model": model, **settings}), broadcast_buffers) for model in models
     ]
-    landing = ranks.landing(out, "step-time")
+    landing = ranks.landing(out, "step-time", device)
     with landing.live(quiet) as live:
         if sampling.rounds > 1:
             from nfbench.studies.rounds import in_rounds

@@ -51,3 +51,14 @@ def kind_of(wanted: str) -> str:
 
         return choose(wanted)[0]
     return "cuda"
+
+
+def is_simulated(wanted: str) -> bool:
+    """Whether the device that ``wanted`` names will be a simulated GPU; it is not opened.
+
+    Raises:
+        DeviceUnavailable: there is no such device.
+    """
+    from nfbench.devices.host import simulated_gpu
+
+    return simulated_gpu() and kind_of(wanted) == "cuda"

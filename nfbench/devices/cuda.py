@@ -87,6 +87,7 @@ class Cuda(TorchDevice):
             driver=card.driver if card else None,
             cpu=host.cpu_name(),
             cpu_cores=host.cpu_cores(),
+            simulated=host.simulated_gpu(),
         )
 
     def resolve(self, workload: StepTime) -> Resolved:

@@ -5,6 +5,7 @@ Names no host, user or path.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import subprocess
@@ -25,6 +26,11 @@ _PROC = Path("/proc")
 _CGROUP = Path("/sys/fs/cgroup")
 _ARM_CORES = {"0xd0c": "Neoverse-N1", "0xd40": "Neoverse-V1", "0xd49": "Neoverse-N2", "0xd4f": "Neoverse-V2"}
 """CPU part → name, of Arm's own cores (implementer 0x41); Linux gives them no model name."""
+
+
+def simulated_gpu() -> bool:
+    """Whether the library that was preloaded into this process in the tests stands in for the driver of a GPU."""
+    return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "nfbench_simulated_gpu")
 
 
 def cpu_name() -> str:
@@ -138,6 +144,7 @@ class MachineState:
     device: str | None
     problem: DeviceUnavailable | None = None
     card: nvml.Card | None = None
+    simulated: bool = False
     cards: int = 0
     no_card: str | None = None
     busy: float | None = None
@@ -179,6 +186,7 @@ def look(wanted: str) -> MachineState:
         device=device,
         problem=problem,
         card=card,
+        simulated=simulated_gpu(),
         cards=len(sight.cards),
         no_card="not looked at: --device cpu" if wanted == "cpu" else sight.why,
         busy=busy,

@@ -91,7 +91,7 @@ class Checkpoints:
         other = _converted(content.get("machine"), Machine, self.path)
         if other != machine:
             raise BadResults(
-                f"{self.path} was written on another machine ({other.name}, this is {machine.name}).",
+                f"{self.path} was written on another machine ({other.title}, this is {machine.title}).",
                 why="A result holds the times of one.",
                 try_="another --checkpoint folder; --weights takes the weights of this one",
             )

@@ -42,28 +42,30 @@ def evaluate(
         ValueError: no batch holds a label.
     """
     sums: Tensor | None = None
-    classes = 0
+    classes = images_seen = 0
     for images, labels in batches:
         dtype = AUTOCAST.get(precision)
         with contextlib.nullcontext() if dtype is None else torch.autocast(images.device.type, dtype):
             outputs = net(images)
-        outputs, known = outputs.float(), labels >= 0
-        outputs, labels = outputs[known], labels[known]
+        labelled = (labels.cpu() >= 0).nonzero().flatten()
+        images_seen += len(labelled)
+        outputs, labels = outputs.float()[labelled.to(outputs.device)], labels[labelled.to(labels.device)]
         classes = outputs.shape[1]
         finite = outputs.isfinite().all(dim=1, keepdim=True)
         first = outputs.topk(min(5, classes), dim=1).indices == labels[:, None]
         right = first & finite
         loss = F.cross_entropy(outputs, labels, reduction="sum").double()
-        counted = torch.stack([right[:, 0].sum(), right.any(dim=1).sum(), loss, known.sum()])
+        counted = torch.stack([right[:, 0].sum(), right.any(dim=1).sum(), loss])
         sums = counted if sums is None else sums + counted
-    counts = [0.0] * 4 if sums is None else sums.tolist()
+    counts = [0.0] * 3 if sums is None else sums.tolist()
     # a rank may have had no batch, and so know no classes
-    *counts, classes_told, ranks = total([*counts, classes, float(classes > 0)])
-    one, five, losses, images_seen = counts
-    if not images_seen:
+    one, five, losses, images_of_all, classes_of_all, ranks = total(
+        [*counts, images_seen, classes, float(classes > 0)]
+    )
+    if not images_of_all:
         raise ValueError("there is no image to evaluate")
-    top5 = five / images_seen if classes_told / ranks > 5 else None
-    return Scores(one / images_seen, top5, losses / images_seen, int(images_seen))
+    top5 = five / images_of_all if classes_of_all / ranks > 5 else None
+    return Scores(one / images_of_all, top5, losses / images_of_all, int(images_of_all))
 
 
 def norms(net: nn.Module) -> list[_BatchNorm]:

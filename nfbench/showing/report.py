@@ -33,8 +33,8 @@ from nfbench.analysis import sweeps
 from nfbench.analysis.claims import Verdict
 from nfbench.analysis.rows import Row, software_name
 from nfbench.analysis.sessions import aside
-from nfbench.analysis.store import Loaded, files, load, once
-from nfbench.errors import BadResults, BadStudy
+from nfbench.analysis.store import Loaded, check_unmixed, files, load, once
+from nfbench.errors import BadResults, BadStudy, RefusedResults
 from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result
 from nfbench.showing import accuracy, answers, claim_tables, comparison, cost_tables, results, sweep_tables, views
 from nfbench.showing.answers import CLAIMS
@@ -165,11 +165,13 @@ def build(paths: Sequence[Path], everything: bool = False, noisy: bool = False) 
     for folder, names in folders.items():
         try:
             loaded[folder] = load(names)
-        except BadResults as error:
-            if "newer nfbench" in error.what:
-                raise
+        except RefusedResults:
+            raise
+        except BadResults:
+            pass
     if not loaded:
         load(paths)  # says what is wrong with all of them
+    check_unmixed((folders[folder][0], one.results) for folder, one in loaded.items())
     every = [r for one in loaded.values() for r in one.results]
     # a result that was copied into another folder is still one
     single = once(every)
@@ -202,7 +204,7 @@ def _groups(folder: Path, names: list[Path], measured: Sequence[Result]) -> list
     named = _asked(name) is not None
 
     def place(r: Result) -> tuple[str, str]:
-        device = clean(", ".join(filter(None, [r.machine.name, r.machine.mig_profile])), 120)
+        device = clean(", ".join(filter(None, [r.machine.title, r.machine.mig_profile])), 120)
         return device, name if named else _asked_by(r)
 
     apart = grouped(measured, place)
@@ -364,7 +366,7 @@ def _raw_files(group: Group) -> list[Path]:
 def about(machine: Machine) -> str:
     """A machine in a line."""
     parts = [
-        machine.name,
+        machine.title,
         machine.mig_profile,
         f"{machine.memory / 2**30:.0f} GiB" if machine.memory else "",
         f"{machine.power_limit:.0f} W" if machine.power_limit else "",

@@ -9,7 +9,7 @@ from typing import Any
 
 from nfbench import units
 from nfbench.catalog.published import PAPER
-from nfbench.records import PHASES
+from nfbench.records import PHASES, SIMULATED
 from nfbench.showing.tables import (
     Column,
     Format,
@@ -176,6 +176,8 @@ def sheet(rows: Sequence[Row], format: Format) -> str:
 
 
 def _lines(rows: Sequence[Row]) -> Iterator[Line]:
+    if any(SIMULATED in str(row.get("machine")) for row in rows):
+        yield "machine", lambda row: plain(row.get("machine"))
     yield from (("precision", _precision), ("layout", _layout), ("batch", _batch))
     for column in (*SETTINGS, *IMPLEMENTATION):
         held = any(column.key in row for row in rows)

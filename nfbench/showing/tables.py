@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from nfbench.records import SIMULATED
 from nfbench.units import ABSENT, grouped, shorten
 
 Format = Literal["rich", "md", "csv", "json"]
@@ -95,7 +96,8 @@ def telling(columns: Sequence[Column], rows: Sequence[Row], always: Collection[s
         if column.key == "status":
             return any(row["status"] != "ok" for row in rows)
         if column.key in ("machine", "software"):
-            return len({row.get(column.key) for row in rows}) > 1
+            values = {str(row.get(column.key)) for row in rows}
+            return len(values) > 1 or any(SIMULATED in value for value in values)
         return any(map(column.holds, rows))
 
     return [column for column in columns if column.key in always or tells(column)]

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from nfbench.analysis import baseline
 from nfbench.analysis.baseline import Stored
-from nfbench.analysis.store import load
+from nfbench.analysis.store import check_alike, load
 from nfbench.catalog.models import find
+from nfbench.devices import is_simulated
 from nfbench.devices.base import OTHER_TREE, child_environment
 from nfbench.errors import BadResults, BadStudy, NfbenchError
 from nfbench.records import StepTime, key
@@ -101,7 +102,7 @@ def opened(
         place = _here(source)
         yield Base("itself", Sides(place, place))
     elif _is_results(against):
-        yield _results(against, study, workloads, source, allowed)
+        yield _results(against, study, kind, workloads, source, allowed)
     elif (python := _python(against)) is not None:
         here = _here(source)
         version = _probe(python)
@@ -163,12 +164,15 @@ def _probe(python: str) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
-def _results(against: str, study: Study, workloads: Sequence[StepTime], source: str, allowed: Sequence[str]) -> Results:
+def _results(
+    against: str, study: Study, kind: str, workloads: Sequence[StepTime], source: str, allowed: Sequence[str]
+) -> Results:
     store = f"nfbench check {study.name} --out base.jsonl, whose file can be the base of the next"
     try:
         loaded = load([Path(against)])
     except BadResults as error:
         raise BadResults(error.what, why=error.why, try_=store) from error
+    check_alike(f"--against {against}", loaded.results, is_simulated(kind), store)
     stored = baseline.stored(loaded.results, study.name)
     if not any(key(workload) in stored for workload in workloads):
         there = ", ".join(sorted({s.last.workload.model for s in stored.values()})[:5])

@@ -1,0 +1,43 @@
+"""The commands on CUDA, with real workers and ranks: that they end well, and that nothing of it passes for a measurement."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Cli
+from simulated_gpu.commands import FOLDER, NET, in_own_process, rows
+
+pytestmark = pytest.mark.simulated
+SHORT = ("--device", "cuda", "--quiet", "--out", FOLDER)
+
+
+def test_compare_runs_its_pairs_in_workers() -> None:
+    nets = (NET, "tiny-resnet-s")
+    done = in_own_process("compare", *nets, "--batch", 8, "--rounds", 1, "--turn-time", 0.2, "--max-time", 2, *SHORT)
+    assert done.returncode == 0, done.stderr
+    assert {(row.step.model, row.status) for row in rows()} == {(net, "ok") for net in nets}
+    assert "simulated: no timing" in done.stdout + done.stderr
+
+
+def test_agc_cost_times_every_clip(cli: Cli) -> None:
+    done = cli("agc-cost", "--model", NET, "--max-time", 0.1, *SHORT)
+    assert done.exit_code == 0, done.output
+    clips = {row.clip.impl for row in rows() if row.workload.__class__.__name__ == "AgcCost"}
+    assert clips == {"reference", "foreach", "fused", "timm", "copy"}
+
+
+def test_accuracy_trains_an_epoch(cli: Cli) -> None:
+    done = cli("accuracy", "--model", NET, "--dataset", "digits", "--epochs", 1, *SHORT)
+    assert done.exit_code == 0, done.output
+    (row,) = rows()
+    assert row.status == "ok" and row.machine.simulated
+
+
+@pytest.mark.simulated(devices=2)
+def test_two_ranks_share_a_batch_by_nccl() -> None:
+    launcher = ("torch.distributed.run", "--nproc-per-node", "2", "-m", "nfbench")
+    step = ("step-time", "--model", "tiny-resnet-s", "--batch", 8, "--norm", "sync_batch", "--max-time", 1)
+    done = in_own_process(*step, *SHORT, module=launcher)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (row,) = rows()
+    assert row.status == "ok" and row.step.world_size == 2
+    assert row.resolved is not None and row.resolved.backend == "nccl"

@@ -1,0 +1,90 @@
+"""A device in a bad state: a driver that is too old, NVML that is silent, another tenant, heat, a sticky error."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Cli
+from simulated_gpu.commands import FOLDER, NET, in_own_process, rows, timed
+
+from nfbench.analysis import findings
+
+pytestmark = pytest.mark.simulated
+
+
+def environment_of(*args: object) -> str:
+    done = in_own_process("env", *args)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    return " ".join(done.stdout.split())
+
+
+def test_env_names_the_card_and_says_that_it_is_simulated() -> None:
+    words = environment_of()
+    assert "NVIDIA H200" in words and "simulated: no timing" in words
+    assert "throttled by none" in words
+
+
+@pytest.mark.simulated(init_error=35, driver_cuda=11080)
+def test_a_driver_that_is_too_old_is_said_and_nothing_is_timed(cli: Cli) -> None:
+    assert "driver" in environment_of().lower()
+    done = cli("step-time", "--model", NET, "--device", "cuda", "--out", FOLDER)
+    assert done.exit_code in (2, 4) and "driver" in done.output and "Traceback" not in done.output
+
+
+@pytest.mark.simulated(init_error=802)
+@pytest.mark.xfail(reason="issue 18.23: error 802 does not name nvidia-fabricmanager", strict=True)
+def test_a_system_that_is_not_ready_names_the_service() -> None:
+    assert "fabricmanager" in environment_of()
+
+
+@pytest.mark.simulated(nvml_unsupported="energy,power,power_limit,clock,temperature,throttle,processes,utilization,mig")
+def test_what_nvml_does_not_say_is_absent(cli: Cli) -> None:
+    row = timed(cli)
+    assert row.machine.power_limit is None and row.conditions.other_processes is None
+    assert row.reading("energy") is None and row.reading("sm_clock") is None
+    assert row.conditions.throttle == ()
+
+
+@pytest.mark.simulated(nvml_init=18)
+def test_a_mismatched_nvml_costs_its_readings_alone(cli: Cli) -> None:
+    row = timed(cli)
+    assert row.machine.name == "NVIDIA H200" and row.machine.driver is None
+    assert row.reading("energy") is None
+
+
+@pytest.mark.simulated(throttle=0x40, power_limit=350, temperature=88)
+def test_heat_and_a_lowered_limit_are_found(cli: Cli) -> None:
+    row = timed(cli)
+    assert row.conditions.temperature == 88 and row.conditions.throttle
+    codes = {finding.code for finding in findings.of(row)}
+    assert "power_limit" in codes and any("throttl" in code for code in codes)
+
+
+@pytest.mark.simulated(other_process=70e9)
+def test_another_process_on_the_card_is_found(cli: Cli) -> None:
+    row = timed(cli)
+    assert row.conditions.other_processes == 1
+    assert "other process" in environment_of()
+
+
+@pytest.mark.simulated(mig=2, memory=18e9)
+def test_a_slice_of_a_card_is_named(cli: Cli) -> None:
+    row = timed(cli)
+    assert row.machine.mig_profile is not None and row.machine.mig_profile.startswith("1g")
+
+
+@pytest.mark.simulated(fail_after=3000)
+def test_a_sticky_error_keeps_a_row() -> None:
+    done = in_own_process(
+        "step-time", "--model", NET, "--batch", 8, "--device", "cuda", "--max-time", 20, "--quiet", "--out", FOLDER
+    )
+    assert done.returncode == 5 and "illegal memory access" in done.stderr + done.stdout
+    (row,) = rows()
+    assert row.status == "error"
+
+
+@pytest.mark.simulated(fail_after=20)
+@pytest.mark.xfail(reason="issue 18.4: a sticky error while a net is built is said to be a net that timm cannot build", strict=True)
+def test_a_sticky_error_at_the_build_keeps_a_row() -> None:
+    done = in_own_process("step-time", "--model", NET, "--device", "cuda", "--quiet", "--out", FOLDER)
+    assert "another net" not in done.stderr + done.stdout
+    assert [row.status for row in rows()] == ["error"]

@@ -1,0 +1,71 @@
+"""Cards that are too small: at the build, at the trial pass, in cuDNN's workspace and in the search for a micro-batch."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Cli
+from simulated_gpu.commands import FOLDER, NET, in_own_process, rows, timed
+
+pytestmark = pytest.mark.simulated
+CONTEXT = 500e6
+"""Bytes that a process takes of the card before its first tensor."""
+
+
+def stepped(cli: Cli, *options: object) -> tuple[int, str]:
+    done = cli("step-time", "--device", "cuda", "--max-time", 0.2, "--layout", "nhwc", "--out", FOLDER, *options)
+    return done.exit_code, done.output
+
+
+@pytest.mark.simulated(memory=CONTEXT + 400e6)
+def test_a_batch_that_does_not_fit_is_a_row(cli: Cli) -> None:
+    code, output = stepped(cli, "--model", NET, "--batch", 65536, "--micro-batch", 65536)
+    (row,) = rows()
+    assert row.status == "out_of_memory" and code == 5
+    assert "--micro-batch auto" in output
+
+
+@pytest.mark.simulated(memory=2 * CONTEXT + 400e6)
+def test_a_batch_is_accumulated_in_passes_that_fit(cli: Cli) -> None:
+    row = timed(cli, "--batch", 16384, "--layout", "nhwc")
+    assert row.resolved is not None and 1 <= row.resolved.micro_batch < 16384
+    assert row.value("allocator_retries") == 0
+
+
+@pytest.mark.simulated(memory=CONTEXT + 150e6)
+@pytest.mark.xfail(reason="issue 18.1: a trial pass that runs out of memory ends the row", strict=True)
+def test_a_trial_pass_that_does_not_fit_starts_the_search(cli: Cli) -> None:
+    row = timed(cli, "--model", "resnet50", "--px", 224, "--batch", 64, "--layout", "nhwc")
+    assert row.resolved is not None and row.resolved.micro_batch < 8
+
+
+@pytest.mark.simulated(memory=CONTEXT + 300e6)
+@pytest.mark.xfail(reason="issue 18.5: the parent's context is held while the child searches", strict=True)
+def test_the_search_has_the_card_to_itself(cli: Cli) -> None:
+    row = timed(cli, "--batch", 16384, "--layout", "nhwc")
+    assert row.resolved is not None and row.resolved.micro_batch > 1
+
+
+@pytest.mark.simulated(memory=4e9, workspace=40e9)
+@pytest.mark.xfail(reason="issue 18.3: torch's 'unable to find an engine' is no row that ran out of memory", strict=True)
+def test_a_workspace_that_does_not_fit_is_out_of_memory(cli: Cli) -> None:
+    stepped(cli, "--model", NET, "--batch", 8, "--micro-batch", 8)
+    (row,) = rows()
+    assert row.status == "out_of_memory"
+
+
+@pytest.mark.simulated(memory=CONTEXT + 30e6)
+@pytest.mark.xfail(reason="issue 18.4: out of memory while a net is built is said to be a net that timm cannot build", strict=True)
+def test_a_net_that_does_not_fit_is_a_row(cli: Cli) -> None:
+    _, output = stepped(cli, "--model", "resnet50", "--batch", 8)
+    (row,) = rows()
+    assert row.status == "out_of_memory" and "another net" not in output
+
+
+@pytest.mark.simulated(memory=8e9)
+def test_a_comparison_ends_where_one_side_does_not_fit() -> None:
+    done = in_own_process(
+        *("compare", "resnet50", NET, "--batch", 8192, "--micro-batch", 8192, "--rounds", 1, "--device", "cuda"),
+        *("--max-time", 2, "--quiet", "--out", FOLDER),
+    )
+    assert done.returncode == 5 and "Traceback" not in done.stderr
+    assert {row.status for row in rows()} >= {"out_of_memory"}
