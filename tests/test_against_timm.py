@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 import torch
-from make import result, step_times
+from make import result
 
 import nfbench
 from nfbench.analysis.stats import Estimate
@@ -215,24 +215,6 @@ def test_the_tables_show_ratio_interval_machine_and_differences_and_no_path(tmp_
         ("resnet18", "bare loop", "1", "yes"),
     ]
     assert table[0]["explained_within"] == "yes" and table[0]["others_cpu_most"] == "0.07"
-
-
-def test_nfbenchs_figure_is_the_mean_of_its_steps_with_their_median_beside_it(checkout: Path, tmp_path: Path) -> None:
-    uneven = (0.08, 0.08, 0.32)
-
-    class Uneven(FakeProcesses):
-        def _output(self, words: Sequence[str]) -> str:
-            threads = Resolved(px=96, micro_batch=8, precision="fp32", layout="nchw", threads=2)
-            line = msgspec.json.encode(result("timm:resnet18", resolved=threads, readings=(step_times(*uneven),)))
-            Path(words[words.index("--out") + 1]).write_bytes(line)
-            return ""
-
-    measured = Uneven(SETTINGS, checkout / "benchmark.py", log_of(tmp_path))._measure("nfbench", CASE, 0)
-    assert (measured.images_per_s, measured.step_times) == (pytest.approx(100.0), uneven)
-    lines = four_rounds(100.0)
-    slow = [msgspec.structs.replace(x, step_times=uneven) if x.tool == "nfbench" else x for x in lines]
-    (timm, _) = rows(log_of(tmp_path, *slow), [CASE])
-    assert (timm.ratio.value, timm.of_medians) == (1.0, pytest.approx(2.0))
 
 
 def test_the_bare_loop_imports_nothing_of_nfbench_and_trains() -> None:

@@ -21,12 +21,8 @@ from tests.make import Quiet
 TINY = "tiny-nfnet-s"
 
 
-class Kept(list[Result]):
-    """What a measurement handed over."""
-
-
 def kept(workload: Flops | Dependence, device: Device | None = None, seed: int = 0) -> Result:
-    found = Kept()
+    found: list[Result] = []
     result = count(
         device or FakeDevice(), workload, found.append, seed=seed, labels=Labels(session="s", study="claims")
     )
@@ -78,7 +74,7 @@ def test_a_failure_is_a_result_with_its_status(error: Exception, status: str, me
     ],
 )
 def test_a_users_error_is_raised_and_an_interruption_kept_too(error: BaseException, statuses: list[str]) -> None:
-    results = Kept()
+    results: list[Result] = []
     with pytest.raises(type(error)):
         count(Failing(error), Flops(model=TINY), results.append)
     assert [r.status for r in results] == statuses

@@ -193,18 +193,6 @@ def test_weight_decay_falls_on_weights_alone_whatever_the_optimizer(name: str) -
     assert name not in ("sgd", "momentum", "rmsproptf") or {group["momentum"] for group in groups} == {0.8}
 
 
-def test_sgd_takes_nesterovs_step_and_shrinks_weights_alone() -> None:
-    net = Small()
-    optimizer = optimizer_of(net)
-    before = {name: p.detach().clone() for name, p in net.named_parameters()}
-    for p in net.parameters():
-        p.grad = torch.ones_like(p)
-    optimizer.step()
-    for name, p in net.named_parameters():
-        gradient = 1 + (0.1 * before[name] if name in decayed_names(net) else torch.zeros(()))
-        torch.testing.assert_close(p.detach(), before[name] - 0.5 * (1 + 0.9) * gradient)
-
-
 def test_each_name_is_the_optimizer_it_says_with_the_settings_of_its_source() -> None:
     net = Small()
     assert all(group["nesterov"] and group["fused"] for group in optimizer_of(net).param_groups)

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Cli
-from make import Quiet
+from make import LONGEST, Quiet, wait_until
 
 import nfbench
 from nfbench.analysis.sessions import current
@@ -25,20 +25,12 @@ from nfbench.studies.worker import Request
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'
 NFBENCH = (sys.executable, "-m", "nfbench")
-LONGEST = 60.0
 
 
 def start(*args: str, program: tuple[str, ...] = NFBENCH, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*program, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | env
     )
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    until = time.monotonic() + LONGEST
-    while not true():
-        assert time.monotonic() < until, "it has not come in time"
-        time.sleep(0.05)
 
 
 def workers() -> list[int]:
