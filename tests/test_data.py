@@ -468,16 +468,6 @@ def test_in_evaluation_a_broken_or_missing_picture_is_blank_and_of_no_class(tmp_
     assert pictures.unreadable() == [f"cat/00{n}.png" for n in range(1, 5)]
 
 
-def test_a_fault_of_the_transform_is_not_blamed_on_the_picture(tmp_path: Path) -> None:
-    def broken(image: Image.Image) -> None:
-        raise OSError("my own fault")
-
-    pictures = PictureSet(some_pictures(tmp_path, 1), training=True, px=4, transform=broken)
-    with pytest.raises(OSError, match="my own fault"):
-        pictures[0]
-    assert pictures.unreadable() == []
-
-
 def width(image: Image.Image) -> int:
     return image.size[0]
 
