@@ -11,10 +11,9 @@ import pytest
 from make import Quiet
 
 from nfbench.errors import NfbenchError
-from nfbench.learning.learner import Sources
-from nfbench.records import Accuracy, Machine, Result
+from nfbench.records import Machine, Result
 from nfbench.studies import study
-from nfbench.studies.entries import Entry, Task, tasks
+from nfbench.studies.entries import Task, tasks
 from nfbench.studies.run import Execution, Home, Wanted
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'
@@ -26,34 +25,6 @@ def written(text: str) -> Path:
     path = Path("mine.toml")
     path.write_text(text)
     return path
-
-
-def entries(text: str) -> list[Entry]:
-    """The nets to be trained."""
-    return [entry for entry in study.read(written(text)).entries("fake") if entry.table == "accuracy"]
-
-
-# the file
-
-
-def test_a_table_may_hold_every_setting_of_the_command_beside_what_is_timed() -> None:
-    (one,) = entries(
-        NET + 'dataset = "imagefolder:pictures"\nepochs = 3\nagc = "none"\ndrop_path = 0.1\ndeterministic = true\n'
-        'max_time = 600\ndata_dir = "data"\nworkers = 0\ncheckpoint = "ck"\n'
-        '[settings]\nbatch = 8\n[[step-time]]\nmodel = "tiny-resnet"\n'
-    )
-    assert one.workloads[0] == Accuracy(
-        model="tiny-nfnet-s",
-        dataset="imagefolder:pictures",
-        epochs=3,
-        batch=8,
-        agc="none",
-        drop_path=0.1,
-        deterministic=True,
-    )
-    folder = str(Path("pictures").resolve())
-    assert one.sources == Sources(data_dir="data", folder=folder, checkpoint="ck", workers=0)
-    assert (one.sampling.max_time, one.seeds) == (600.0, (0,))
 
 
 # sessions, in this process

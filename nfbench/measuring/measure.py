@@ -80,7 +80,7 @@ class Measurement:
             self.result = msgspec.structs.replace(self.result, conditions=self.device.conditions())
             return merged(self.world, measured(self.result))
 
-        return kept_once(self.device, self.keep, self.watch, whole, self._cut_short)
+        return kept_once(self.device, self.device.lock_name(), self.keep, self.watch, whole, self._cut_short)
 
     def _ready(self) -> tuple[Steps, Preparation]:
         if self.steps is None or self.prepared is None:
@@ -197,12 +197,13 @@ class Measurement:
 
 def kept_once(
     device: Device,
+    lock: str | None,
     keep: Keep,
     watch: Watch,
     measured: Callable[[], Result],
     cut_short: Callable[[Status, str | None], Result],
 ) -> Result:
-    """What is ``measured`` while nobody else uses the device, or what there is of it where that is ``cut_short``.
+    """What is ``measured`` while nobody else has the ``lock``, or what there is of it where that is ``cut_short``.
 
     ``keep`` gets it exactly once.
 
@@ -215,7 +216,7 @@ def kept_once(
         try:
             with (
                 world.on_failure(lambda status, message: keep(cut_short(status, message))),
-                only_one(device.lock_name(), watch, world),
+                only_one(lock, watch, world),
             ):
                 result = measured()
         except NfbenchError:
