@@ -157,8 +157,3 @@ def test_without_ray_the_message_says_how_to_install_it(cli: Cli, monkeypatch: p
 def test_a_card_cannot_be_chosen_on_a_cluster(cli: Cli) -> None:
     said = run(cli, "auto", device="cuda:1")
     assert "--device cuda:1 names a card, and Ray chooses those.\nTry: --device cuda" in said
-
-
-def test_ray_is_imported_only_where_it_is_asked_for() -> None:
-    code = "import sys, nfbench.studies.cluster; sys.exit('ray' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

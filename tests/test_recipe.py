@@ -161,11 +161,6 @@ def test_what_cannot_be_or_nothing_would_use_is_refused(asked: dict[str, Any], w
     assert str(caught.value).startswith(words)
 
 
-def test_an_odd_batch_that_is_not_mixed_is_fine() -> None:
-    assert values(batch=27, mixup=0.0, cutmix=0.0)["lr"] == pytest.approx(0.1 * 27 / 256)
-    assert values("bn-resnet", batch=27)["mixup"] == 0
-
-
 # ---- the optimizer
 
 

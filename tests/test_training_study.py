@@ -11,7 +11,8 @@ import pytest
 from make import Quiet
 
 from nfbench.errors import NfbenchError
-from nfbench.records import Machine, Result
+from nfbench.learning.learner import Sources
+from nfbench.records import Accuracy, Machine, Result
 from nfbench.studies import study
 from nfbench.studies.entries import Task, tasks
 from nfbench.studies.run import Execution, Home, Wanted
@@ -25,6 +26,14 @@ def written(text: str) -> Path:
     path = Path("mine.toml")
     path.write_text(text)
     return path
+
+
+def test_paths_in_a_table_are_no_part_of_what_is_measured() -> None:
+    text = NET + 'dataset = "imagefolder:deep/pictures"\ndata_dir = "data"\nworkers = 0\ncheckpoint = "ck"\n'
+    (one,) = study.read(written(text)).entries("fake")
+    assert one.workloads == (Accuracy(model="tiny-nfnet-s", dataset="imagefolder:pictures"),)
+    folder = str(Path("deep/pictures").resolve())
+    assert one.sources == Sources(data_dir="data", folder=folder, checkpoint="ck", workers=0)
 
 
 # sessions, in this process
