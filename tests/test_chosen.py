@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,13 +54,6 @@ def test_columns_stand_in_the_order_in_which_they_were_asked_for(several: Path, 
         assert text.splitlines()[:2] == ["batch,model,step_time", "32,nfnet-f2,0.2"]
         people = cli("table", several, *asked, "--where", "batch=64", "--format", "md").stdout
         assert people.splitlines()[::2] == ["| batch | model | step time |", "| 64 | resnet50 | 125.0 ms ± 0 % |"]
-
-
-def test_a_value_that_a_row_lacks_is_a_dash_an_empty_field_or_no_key(several: Path, cli: Cli) -> None:
-    asked = ("table", several, "--columns", "model,step_time,mfu", "--where", "status=error")
-    assert cli(*asked, "--format", "md").stdout.splitlines()[2] == "| resnet101 | – | – |"
-    assert cells(cli(*asked, "--format", "csv").stdout) == [{"model": "resnet101", "step_time": "", "mfu": ""}]
-    assert json.loads(cli(*asked, "--format", "json").stdout) == [{"model": "resnet101"}]
 
 
 @pytest.mark.parametrize(

@@ -121,18 +121,6 @@ def test_looking_changes_not_a_bit_of_the_weights(impl: str, settings: dict[str,
     assert blind.taken()[:2] == ([], []) and [len(found) for found in seeing.taken()] == [3, 3, 3]
 
 
-def test_what_was_taken_is_not_taken_again_and_without_a_clip_no_unit_is_counted() -> None:
-    step = updated(step_of(), looking=True)
-    assert all(step.taken())
-    assert step.taken() == ([], [], [])
-    norms, _, shares = updated(step, updates=1).taken()
-    # clipped units are counted in every update, norms where one looks
-    assert norms == [] and len(shares) == 1
-    before, after, shares = updated(step_of(clipping=None), looking=True).taken()
-    assert before == after and len(before) == 3
-    assert shares == []
-
-
 def test_in_fp16_norms_are_those_of_the_unscaled_gradient_and_the_scale_rises_again() -> None:
     norms = []
     for scale in (2.0**6, 2.0**10):

@@ -183,14 +183,3 @@ def test_the_moving_average_warms_up_as_the_recipe_says(decay: float) -> None:
     step.update(nothing, 1)
     for got, a, p in zip(step.ema.module.parameters(), start, step.net.parameters(), strict=True):
         torch.testing.assert_close(got.detach(), 0.1 * a + 0.9 * p.detach(), rtol=1e-10, atol=1e-12)
-
-
-def test_stamps_follow_the_phases() -> None:
-    for settings in ({}, {"sam": 0.05}, {"sam": 0.05, "sam_scope": "batch"}, {"ema": 0.9}, {"sam": 0.05, "ema": 0.9}):
-        step = double_step("tiny-nfnet-s", 4, clipping=None, **settings)
-        stamps: list[int] = []
-        step.update(lambda taken=stamps: taken.append(1), 2)  # type: ignore[misc]
-        head, each, tail = step.phases
-        assert len(stamps) == len(head) + 2 * len(each) + len(tail)
-        assert ("ascent" in (*head, *each)) == ("sam" in settings)
-        assert ("average" in tail) == ("ema" in settings)

@@ -364,8 +364,7 @@ class Metric(NamedTuple):
 
     ``of`` takes one result and is None where only several results have the quantity, or several readings. Without a
     ``title`` it is in no table. A table that is too narrow leaves out the highest ``spare`` first, and 0 never. One
-    with an ``interval`` has its ends in columns of their own, and ``show`` takes them after the value. ``legend`` says
-    below a table what the title does not.
+    with an ``interval`` has its ends in columns of their own, and ``show`` takes them after the value.
     """
 
     key: str
@@ -374,7 +373,6 @@ class Metric(NamedTuple):
     of: Callable[[Result], float | None] | None = None
     spare: int = 0
     interval: bool = False
-    legend: str = ""
 
 
 METRICS: dict[str, tuple[Metric, ...]] = {
@@ -422,45 +420,16 @@ METRICS: dict[str, tuple[Metric, ...]] = {
         Metric("seeds", "seeds", spare=1),
         Metric("diverged", "diverged"),
         Metric("diverged_at", "at update", spare=8),
-        Metric("top1", "top-1", units.share, interval=True, legend="±: 95 %, Student's t over seeds."),
-        Metric(
-            "best_top1",
-            "best",
-            units.share,
-            training_metrics.best_top1,
-            spare=7,
-            legend="best: the best epoch's, chosen on the test set, so it flatters.",
-        ),
+        Metric("top1", "top-1", units.share, interval=True),
+        Metric("best_top1", "best", units.share, training_metrics.best_top1, spare=7),
         Metric("top5", "top-5", units.share, training_metrics.last("top5")),
-        Metric(
-            "ema_top1",
-            "EMA",
-            units.share,
-            training_metrics.last("ema_top1"),
-            spare=3,
-            legend="EMA: top-1 of the averaged weights.",
-        ),
+        Metric("ema_top1", "EMA", units.share, training_metrics.last("ema_top1"), spare=3),
         Metric("ema_top5", "ema top5", units.share, training_metrics.last("ema_top5")),
-        Metric(
-            "gap",
-            "gap",
-            units.points,
-            training_metrics.batch_gap,
-            spare=2,
-            legend="gap: top-1 with the test batches' own statistics less that with the running ones, in percentage "
-            "points.",
-        ),
+        Metric("gap", "gap", units.points, training_metrics.batch_gap, spare=2),
         Metric("train_loss", "train loss", "{:.4g}".format, training_metrics.last("train_loss")),
         Metric("test_loss", "test loss", "{:.4g}".format, training_metrics.last("test_loss")),
         Metric("clipped_units", "units clipped", units.percent, training_metrics.last("clipped_units")),
-        Metric(
-            "training_flops",
-            "FLOPs",
-            partial(units.si, unit="FLOP"),
-            training_metrics.training_flops,
-            spare=6,
-            legend="FLOPs: 2 · MACs, forward and backward, over all images of the training.",
-        ),
+        Metric("training_flops", "FLOPs", partial(units.si, unit="FLOP"), training_metrics.training_flops, spare=6),
         Metric("wall_time", "wall time", _time, training_metrics.wall_time, spare=5),
         Metric("throughput", "images/s", units.number, training_metrics.throughput, spare=4),
         Metric("data_share", "data share", units.share, training_metrics.data_share),
@@ -477,21 +446,10 @@ METRICS: dict[str, tuple[Metric, ...]] = {
         Metric("target", "target", units.share),
         Metric("time_to_target", "to target", units.seconds),
         Metric("reached_target", "reached target"),
-        Metric(
-            "bn_model",
-            "bn model",
-            legend="to that of: training time until the final top-1 of that net with batch normalization, its partner "
-            "or else the nearest in MACs.",
-        ),
+        Metric("bn_model", "bn model"),
         Metric("time_to_bn", "to that of", units.seconds, spare=9),
         Metric("reached_bn", "reached bn"),
-        Metric(
-            "front",
-            "front",
-            lambda on: "●" if on else "",
-            legend="●: of its machine, data set, px and weights none is as good for less. MACs are of one image at the "
-            "px in training, the step is an update with its data, energy the GPU's.",
-        ),
+        Metric("front", "front", lambda on: "●" if on else ""),
     ),
     "epoch": (
         Metric("learning_rate", "lr", _rate, spare=1),
@@ -539,6 +497,18 @@ METRICS: dict[str, tuple[Metric, ...]] = {
     ),
 }
 """Every quantity of each kind of row, in the order in which CSV and JSON hold them."""
+LEGENDS = {
+    "top1_low": "±: 95 %, Student's t over seeds.",
+    "best_top1": "best: the best epoch's, chosen on the test set, so it flatters.",
+    "ema_top1": "EMA: top-1 of the averaged weights.",
+    "gap": "gap: top-1 with the test batches' own statistics less that with the running ones, in percentage points.",
+    "training_flops": "FLOPs: 2 · MACs, forward and backward, over all images of the training.",
+    "bn_model": "to that of: training time until the final top-1 of that net with batch normalization, its partner or "
+    "else the nearest in MACs.",
+    "front": "●: of its machine, data set, px and weights none is as good for less. MACs are of one image at the px in "
+    "training, the step is an update with its data, energy the GPU's.",
+}
+"""What the titles of training runs do not say, by the key of the rows that need it."""
 
 
 def keys(kind: str) -> tuple[str, ...]:

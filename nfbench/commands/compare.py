@@ -67,7 +67,8 @@ def command(
     from nfbench.records import key
     from nfbench.showing import comparison
     from nfbench.showing.views import view
-    from nfbench.studies import entries, runner
+    from nfbench.studies import entries
+    from nfbench.studies.rounds import Enough, in_rounds, sampling_against
 
     entries.positive("within", within)
     asked = [options.net_and_settings(text) for text in nets]
@@ -93,10 +94,9 @@ def command(
         )
     landing = Landing(out, "compare", device)
     with landing.live(quiet, brief=True) as live:
-        sampling = runner.sampling_against(rounds, within, max_time, len(workloads))
-        kept = runner.Versus(
-            workloads, sampling, max_time, device=device, seed=seed, keep=landing.keep, watch=live
-        ).run()
+        sampling = sampling_against(rounds, within, max_time, len(workloads))
+        enough = Enough(workloads, sampling, max_time)
+        kept = in_rounds(workloads, sampling, device=device, seed=seed, keep=landing.keep, board=live, enough=enough)
     rows = [row_of([r for r in kept if key(r.workload) == k]) for k in keys]
     if noisy:
         rows = without_noise(rows)

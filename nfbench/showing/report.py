@@ -304,10 +304,10 @@ def _tables(seen: Shown, batches: Sequence[Row] | None, thresholds: Sequence[Row
     ]
     by_threshold = sweep_tables.agc_grids(thresholds) if thresholds is not None else []
     # at one batch the table of training says the same
-    by_threshold = [grid for grid in by_threshold if len(grid.across) > 1]
+    by_threshold = [table for table in by_threshold if len(table.columns) > 2]
     by_batch = sweep_tables.batch_grids(batches) if batches is not None else []
-    by_batch = [grid for grid in by_batch if grid.value != "top1" or not by_threshold]
-    return [*made, *(sweep_tables.laid(grid) for grid in (*by_batch, *by_threshold))]
+    by_batch = [t for t in by_batch if not (by_threshold and str(t.title).endswith("top-1, by batch"))]
+    return [*made, *by_batch, *by_threshold]
 
 
 def _judged(measured: Sequence[Result], noisy: bool) -> list[tuple[str, list[Verdict]]]:

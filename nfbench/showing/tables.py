@@ -231,17 +231,14 @@ def _leave_out(shown: list[_Texts], width: int) -> list[str]:
 
 def _widths(shown: Sequence[_Texts], room: int, longest: int) -> list[int]:
     """The widths of columns that share ``room``, which may be less than they need: first no word of up to ``longest``
-    characters is broken, those that need least first, then numbers and models stand in one line, then all get what is
-    left."""
+    characters is broken, then numbers and models stand in one line, then the rest; those that need least go first."""
     widths = [max(1, min(each.width, _FOLDED, room // len(shown))) for each in shown]
     words = [max(min(len(word), longest) for text in each.texts for word in text.split() or [""]) for each in shown]
     whole = [each.width if each.column.right or each.column.key == "model" else 0 for each in shown]
-    for wanted in (words, whole):
+    for wanted in (words, whole, [each.width for each in shown]):
         for place in sorted(range(len(shown)), key=lambda place: wanted[place] - widths[place]):
             widths[place] += max(0, min(wanted[place] - widths[place], room - sum(widths)))
-    missing = [each.width - width for each, width in zip(shown, widths, strict=True)]
-    left = min(1.0, max(0, room - sum(widths)) / max(1, sum(missing)))
-    return [width + int(left * more) for width, more in zip(widths, missing, strict=True)]
+    return widths
 
 
 def _lines(

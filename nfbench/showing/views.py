@@ -5,7 +5,7 @@ What is measured has its title and its form from `METRICS`, and a setting from `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nfbench import units
 from nfbench.analysis import training_runs
 from nfbench.analysis.gate import COUNTS
-from nfbench.analysis.metrics import METRICS, keys
+from nfbench.analysis.metrics import LEGENDS, METRICS, keys
 from nfbench.analysis.query import grouped, is_number, ordered, values
 from nfbench.analysis.relative import KEYS
 from nfbench.analysis.rows import Row, clip_shares
@@ -166,11 +166,21 @@ def _taken(columns: Mapping[str, Column], text: str) -> list[Column]:
 
 
 class View(NamedTuple):
-    """A table: how rows are laid out for a person, the keys of its CSV and JSON, and what is said below it."""
+    """A table: how rows are laid out for a person, the keys of its CSV and JSON, and what is said below it.
+
+    Without keys these are all that rows have.
+    """
 
     lay: Callable[[Sequence[Row]], Laid]
-    raw: Callable[[Sequence[Row]], Iterable[str]]
+    raw: Sequence[str] = ()
     legend: Callable[[Sequence[Row]], list[str]] = lambda rows: []
+
+
+def _table(
+    columns: Sequence[Column], always: Collection[str] = (), title: str | None = None
+) -> Callable[[Sequence[Row]], Laid]:
+    """A table of those of ``columns`` that tell something, and of ``always``."""
+    return lambda rows: Laid(telling(columns, rows, always), rows, title)
 
 
 _ALWAYS = "px batch micro_batch precision layout agc"
@@ -259,8 +269,7 @@ def _differ(rows: Sequence[Row], key: str) -> bool:
 
 
 def _about_runs(rows: Sequence[Row]) -> list[str]:
-    ends = {"top1": "top1_low"}
-    return [m.legend for m in METRICS["accuracy"] if m.legend and any(ends.get(m.key, m.key) in row for row in rows)]
+    return [text for key, text in LEGENDS.items() if any(key in row for row in rows)]
 
 
 _OF_EPOCHS = _taken(
@@ -477,32 +486,25 @@ _CLAIM_KEYS = (
 )
 
 VIEWS: dict[str, View] = {
-    "steps": View(_steps, lambda rows: STEP_KEYS),
-    "ratios": View(
-        lambda rows: Laid(telling(_OF_RATIOS, rows, [c.key for c in _OF_RATIOS if c.key != "machine"]), rows),
-        lambda rows: RATIO_KEYS,
-    ),
-    "clips": View(
-        lambda rows: Laid(telling(_OF_CLIPS, rows), rows, "The clip by itself"), lambda rows: CLIP_KEYS, _about_clips
-    ),
-    "clip-steps": View(
-        lambda rows: Laid(telling(_OF_CLIP_STEPS, rows), rows, "The clip in a step"), lambda rows: CLIP_KEYS
-    ),
-    "accuracy": View(_runs, lambda rows: RUN_KEYS, _about_runs),
-    "epochs": View(_epochs, lambda rows: ("epoch", "runs", "throughput", "data_share", "gap", *keys("epoch"))),
-    "counted": View(_counts, _count_keys),
-    "dependence": View(_dependences, _count_keys, lambda rows: [CHANGES] if rows else []),
-    "against": View(_against, lambda rows: KEYS, _about_ratios),
-    "compare": View(_compared, lambda rows: _COMPARED_KEYS),
-    "check": View(_checked, lambda rows: _CHECK_KEYS),
-    "claims": View(lambda rows: Laid(_OF_CLAIMS, rows), lambda rows: _CLAIM_KEYS),
+    "steps": View(_steps, STEP_KEYS),
+    "ratios": View(_table(_OF_RATIOS, [c.key for c in _OF_RATIOS if c.key != "machine"]), RATIO_KEYS),
+    "clips": View(_table(_OF_CLIPS, title="The clip by itself"), CLIP_KEYS, _about_clips),
+    "clip-steps": View(_table(_OF_CLIP_STEPS, title="The clip in a step"), CLIP_KEYS),
+    "accuracy": View(_runs, RUN_KEYS, _about_runs),
+    "epochs": View(_epochs, ("epoch", "runs", "throughput", "data_share", "gap", *keys("epoch"))),
+    "counted": View(_counts),
+    "dependence": View(_dependences, legend=lambda rows: [CHANGES] if rows else []),
+    "against": View(_against, KEYS, _about_ratios),
+    "compare": View(_compared, _COMPARED_KEYS),
+    "check": View(_checked, _CHECK_KEYS),
+    "claims": View(_table(_OF_CLAIMS, [c.key for c in _OF_CLAIMS]), _CLAIM_KEYS),
 }
 
 
 def view(rows: Sequence[Row], name: str, format: Format, title: str | None = None) -> str:
     """The table of that name as text: for people as it is laid out, as CSV or JSON all there is, raw in SI units."""
     if format in ("csv", "json"):
-        return tables.raw(VIEWS[name].raw(rows), rows, format)
+        return tables.raw(VIEWS[name].raw or _count_keys(rows), rows, format)
     made = VIEWS[name].lay(rows)
     return made._replace(title=title or made.title).text(format)
 
@@ -561,14 +563,11 @@ def text(seen: Shown, format: Format, order: Sequence[str] = (), against: bool =
 
 def _keys(seen: Shown) -> list[str]:
     """The columns of the raw table: those of its one kind, or of each of its kinds after the kind itself."""
-    names = [name for name, rows in seen.each.items() if rows]
-    for these, of in (
-        ({"timed steps"}, STEP_KEYS),
-        ({"training runs"}, RUN_KEYS),
-        ({"timed steps", "clips"}, CLIP_KEYS),
-    ):
-        if set(names) <= these and (names or of is STEP_KEYS):
-            return list(of)
+    other = seen.ratios or seen.counted
+    if not other and not seen.trained:
+        return list(CLIP_KEYS if seen.clips else STEP_KEYS)
+    if not other and not seen.clips and not seen.steps:
+        return list(RUN_KEYS)
     of_each = ((seen.trained, RUN_KEYS), (seen.clips, CLIP_KEYS), (seen.steps, STEP_KEYS))
     found = [key for rows, of in of_each if rows for key in of]
     return ["kind", "model", *found, *(key for row in (*seen.ratios, *seen.counted) for key in row)]

@@ -11,6 +11,7 @@ typedef struct { unsigned long long total, free, used; } Memory;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } Memory2;
 typedef struct { unsigned gpu, memory; } Rates;
 typedef struct { unsigned pid; unsigned long long used; unsigned gpu_instance, compute_instance; } Process;
+typedef struct { unsigned pid; unsigned long long used; } Process1;
 static const unsigned NO_INSTANCE = 0xffffffff;
 
 static int supported(const char *reading) {
@@ -192,6 +193,15 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, Proce
   }
   *count = known;
   return known > room ? TOO_SMALL : OK;
+}
+// torch names the processes on the card in its message when memory runs out
+int nvmlDeviceGetComputeRunningProcesses(void *device, unsigned *count, Process1 *out) {
+  Process all[MAX_PROCESSES + 1];
+  unsigned room = *count;
+  *count = MAX_PROCESSES + 1;
+  int code = nvmlDeviceGetComputeRunningProcesses_v3(device, count, all);
+  for (unsigned i = 0; code == OK && i < *count && i < room; i++) out[i] = (Process1){all[i].pid, all[i].used};
+  return code == OK && *count > room ? TOO_SMALL : code;
 }
 
 // `mig` is the number of slices of a card

@@ -1,4 +1,4 @@
-"""The commands on CUDA, with real workers and ranks: that they end well, and that nothing of it passes for a measurement."""
+"""The commands on CUDA, with real workers and ranks: they end well, and nothing of it passes for a measurement."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import pytest
 from conftest import Cli
 from simulated_gpu.commands import FOLDER, NET, in_own_process, rows
 
+from nfbench.records import AgcCost
+
 pytestmark = pytest.mark.simulated
 SHORT = ("--device", "cuda", "--quiet", "--out", FOLDER)
 
 
 def test_compare_runs_its_pairs_in_workers() -> None:
     nets = (NET, "tiny-resnet-s")
-    done = in_own_process("compare", *nets, "--batch", 8, "--rounds", 1, "--turn-time", 0.2, "--max-time", 2, *SHORT)
+    done = in_own_process("compare", *nets, "--batch", 8, "--rounds", 1, "--max-time", 2, "--noisy", *SHORT)
     assert done.returncode == 0, done.stderr
     assert {(row.step.model, row.status) for row in rows()} == {(net, "ok") for net in nets}
     assert "simulated: no timing" in done.stdout + done.stderr
@@ -21,7 +23,7 @@ def test_compare_runs_its_pairs_in_workers() -> None:
 def test_agc_cost_times_every_clip(cli: Cli) -> None:
     done = cli("agc-cost", "--model", NET, "--max-time", 0.1, *SHORT)
     assert done.exit_code == 0, done.output
-    clips = {row.clip.impl for row in rows() if row.workload.__class__.__name__ == "AgcCost"}
+    clips = {row.workload.impl for row in rows() if isinstance(row.workload, AgcCost)}
     assert clips == {"reference", "foreach", "fused", "timm", "copy"}
 
 

@@ -1,4 +1,4 @@
-"""Cards that are too small: at the build, at the trial pass, in cuDNN's workspace and in the search for a micro-batch."""
+"""Cards that are too small: at the build, at the trial pass, in a workspace of cuDNN and in the search."""
 
 from __future__ import annotations
 

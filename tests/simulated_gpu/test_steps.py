@@ -18,7 +18,7 @@ def test_each_precision_runs_in_each_layout(cli: Cli, precision: str, layout: st
     assert row.resolved is not None
     assert (row.resolved.precision, row.resolved.layout) == (precision, layout)
     assert row.resolved.tf32 is (precision == "tf32")
-    assert row.value("peak_allocated") and row.reading("energy")
+    assert row.value("peak_allocated") and row.reading("sm_clock")
 
 
 @pytest.mark.parametrize("clip", ["reference", "foreach", "fused", "timm"])
@@ -41,11 +41,13 @@ def test_sharpness_aware_minimization_runs_over_passes(cli: Cli, scope: str) -> 
     assert row.resolved is not None and row.resolved.micro_batch == 4
 
 
+@pytest.mark.filterwarnings("ignore:The CUDA Graph is empty")
 def test_a_compiled_step_runs_in_cuda_graphs(cli: Cli) -> None:
     row = timed(cli, "--compile", "reduce-overhead")
     assert row.notes["layout"].startswith("a request")
 
 
+@pytest.mark.filterwarnings("ignore:The CUDA Graph is empty")
 @pytest.mark.xfail(reason="issue 18.18: --compile reduce-overhead is advised where it is already on", strict=True)
 def test_what_is_on_is_not_advised(cli: Cli) -> None:
     done = cli("step-time", "--model", NET, "--batch", 8, "--compile", "reduce-overhead", "--max-time", 0.5)
@@ -53,7 +55,7 @@ def test_what_is_on_is_not_advised(cli: Cli) -> None:
     assert "Try --compile reduce-overhead" not in done.output
 
 
-@pytest.mark.simulated(capability="7.0", name="Tesla V100-SXM2-16GB", memory=16e9)
+@pytest.mark.simulated(capability="7.5", name="Tesla T4", memory=16e9)
 def test_an_older_card_takes_fp16_and_refuses_bf16(cli: Cli) -> None:
     refused = cli("step-time", "--model", NET, "--precision", "bf16", "--device", "cuda", "--out", "none")
     assert refused.exit_code == 4 and "8.0" in refused.output and "--precision fp16" in refused.output

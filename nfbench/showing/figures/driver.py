@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 from matplotlib.figure import Figure
 
 from nfbench.analysis.rows import Row, quiet
-from nfbench.showing.figures.canvas import looks, save
+from nfbench.showing.figures.canvas import finish, looks, save
 from nfbench.showing.figures.kinds import KINDS, Kind, Room
 from nfbench.showing.figures.prepared import READERS
 from nfbench.showing.figures.style import FORMATS, distinct, endings, in_order, plain, subject
@@ -107,7 +107,7 @@ def drawing(kind: Kind, seen: Shown) -> Drawing:
             made.leave_out([row], why)
         else:
             sound.append(row)
-    figure_of = _function(kind.drawn_by)
+    sheet_of = _function(kind.drawn_by)
     places: list[tuple[object, ...]] = []
     for place, rows in grouped(sound, kind.place).items():
         shown = _fitting(kind, rows, made)
@@ -115,10 +115,11 @@ def drawing(kind: Kind, seen: Shown) -> Drawing:
             continue
         if len(places) == kind.figures.most:
             made.leave_out(shown, kind.figures.why)
-        elif (figure := figure_of(shown, made.notes)) is None:
+        elif (sheet := sheet_of(shown)) is None:
             made.leave_out(shown, "nothing that an axis can hold")
         else:
-            made.figures.append((str(place[0]), figure))
+            made.notes.extend(finish(sheet, str(place[0])))
+            made.figures.append((str(place[0]), sheet.figure))
             made.drawn.extend(shown)
             places.append(place)
     for (_, figure), ending in zip(made.figures, endings(places, kind.named), strict=True):

@@ -26,6 +26,9 @@ LARGEST = 2.0**62
 _LAYOUT = ("layout", "precision", "compile", "micro_batch", "agc_impl", "broadcast_buffers")
 BESIDE_LAYOUT = (*(s.name for s in settings_of(StepTime) if s.name not in _LAYOUT), "software")
 """Settings in which rows must be equal to be compared by layout, precision and compile mode."""
+WAY = ("layout", "precision", "compile")
+COSTS = ("macs", "params", "image_time", "image_energy")
+"""What a training run costs, in several ways."""
 _JOINED = ("machine", "model", "precision", "batch")
 _TRAINED = ("px", "agc")
 _TIMES = ("step_time", "step_time_low", "step_time_high")
@@ -227,13 +230,20 @@ def _ranks(results: Sequence[Result]) -> dict[int, dict[str, float]]:
     return {rank: each for rank, each in medians.items() if "step_time" in each}
 
 
+def with_image_time(seen: Shown, runs: Sequence[Row]) -> list[Row]:
+    """The training runs with the seconds of training on an image."""
+    timed = [(run, run.get("train_step_time")) for run in runs]
+    return [run | ({"image_time": time / run["batch"]} if time and run["batch"] > 0 else {}) for run, time in timed]
+
+
 def costed(seen: Shown, rows: Sequence[Row]) -> list[Row]:
     """Rows of steps with what they cost, and what they are compared by: the normalizer-free net as their ``base``,
     their norm also where only the catalogue tells it (``normed``), their ``way``, and what is ``beside`` it."""
     return [
         row
-        | {"base": _base(row["model"]), "normed": norm(row), "timed": drawable(row.get("step_time"))}
-        | {"way": way(row), "beside": tuple(row.get(k) for k in BESIDE_LAYOUT)}
+        | {"base": _base(row["model"]), "normed": str(row.get("norm") or norm_of(row["model"]) or "unknown")}
+        | {"way": tuple(map(row.get, WAY)), "beside": tuple(map(row.get, BESIDE_LAYOUT))}
+        | {"timed": drawable(row.get("step_time"))}
         for row in map(step, rows)
     ]
 
@@ -248,24 +258,7 @@ def _base(model: str) -> str:
         return model
 
 
-def norm(row: Row) -> str:
-    """The normalization of a row, or of its net."""
-    return str(row.get("norm") or norm_of(row["model"]) or "unknown")
-
-
-def way(row: Row) -> tuple[object, ...]:
-    """The layout, precision and compile mode of a row."""
-    return row.get("layout"), row.get("precision"), row.get("compile")
-
-
 # what is in a row
-
-
-def over_batches(row: Row, name: str) -> bool:
-    """Whether a row has a value ``name`` that an axis can hold."""
-    value = row.get(name)
-    timed = name == "peak_memory" or drawable(row.get("step_time"))
-    return timed and value is not None and 1e-12 < value < 1e18
 
 
 def top1(row: Row) -> float | None:
@@ -283,17 +276,6 @@ def top1_ends(row: Row) -> tuple[float, float] | None:
 def clip_place(clip: Any) -> float:
     """Where a λ stands among others: none behind all."""
     return math.inf if clip == "none" else float(clip)
-
-
-def image_time(row: Row) -> float | None:
-    """Seconds of training on an image."""
-    time = row.get("train_step_time")
-    return time / row["batch"] if time is not None and row["batch"] > 0 else None
-
-
-def costs(row: Row) -> list[float | None]:
-    """What a training run costs, in several ways."""
-    return [row.get("macs"), row.get("params"), image_time(row), row.get("image_energy")]
 
 
 def on_log_axis(cost: float | None) -> bool:
@@ -335,24 +317,12 @@ def without(row: Row, what: str) -> str:
     return f"no {what}" if status == "ok" else f"{status}, no {what}"
 
 
-def no_ratio(row: Row) -> str:
-    """Why a ratio has no place on an axis."""
-    return "" if drawable(row["speedup"]) else "a ratio that no axis can hold"
+def _needs(what: str, there: Callable[[Row], object]) -> Callable[[Row], str]:
+    return lambda row: "" if there(row) else without(row, what)
 
 
-def no_seconds(row: Row) -> str:
-    """Why a timed result by itself has no time on an axis."""
-    return "" if drawable(row["seconds"]) else without(row, "step time")
-
-
-def no_step_time(row: Row) -> str:
-    """Why a step has no time on an axis."""
-    return "" if drawable(row.get("step_time")) else without(row, "step time")
-
-
-def no_time_of_an_image(row: Row) -> str:
-    """Why a step has no time of an image on an axis."""
-    return no_step_time(row) or _no_batch(row)
+def _first(*reasons: Callable[[Row], str]) -> Callable[[Row], str]:
+    return lambda row: next(filter(None, (reason(row) for reason in reasons)), "")
 
 
 def _no_batch(row: Row) -> str:
@@ -361,45 +331,49 @@ def _no_batch(row: Row) -> str:
     return "" if row["batch"] < LARGEST else "a batch that no axis can hold"
 
 
+def _over_batches(key: str, what: str) -> Callable[[Row], str]:
+    """Why a step is neither a point over batches nor a mark of what failed."""
+
+    def there(row: Row) -> bool:
+        if key not in row:
+            return bool(row["status"] != "ok")
+        timed = key == "peak_memory" or drawable(row.get("step_time"))
+        return timed and 1e-12 < row[key] < 1e18
+
+    return _first(_no_batch, _needs(what, there))
+
+
+def no_ratio(row: Row) -> str:
+    """Why a ratio has no place on an axis."""
+    return "" if drawable(row["speedup"]) else "a ratio that no axis can hold"
+
+
 def no_bar(row: Row) -> str:
     """Why a step has no bar of phases."""
-    if why := no_step_time(row):
-        return why
     timed = any(drawable(row.get(key)) for key in (*PHASES, "image_energy")) or row.get("ranks")
-    return "" if timed else "no time of a phase, as under a CUDA graph, and no energy"
+    return no_step_time(row) or ("" if timed else "no time of a phase, as under a CUDA graph, and no energy")
 
 
-def _over(key: str, what: str) -> Callable[[Row], str]:
-    def lacks(row: Row) -> str:
-        marked = key not in row and row["status"] != "ok"
-        return _no_batch(row) or ("" if marked or over_batches(row, key) else without(row, what))
-
-    return lacks
-
-
-no_throughput_over_batches = _over("throughput", "throughput")
-no_step_time_over_batches = _over("step_time", "step time")
-no_peak_memory_over_batches = _over("peak_memory", "peak memory")
-
-
-def no_top1_over_batches(row: Row) -> str:
-    """Why a training run has no place over batches."""
-    drawn = top1(row) is not None or row.get("diverged") or row["status"] != "ok"
-    return _no_batch(row) or ("" if drawn else without(row, "top-1"))
+no_seconds = _needs("step time", lambda row: drawable(row["seconds"]))
+no_step_time = _needs("step time", lambda row: drawable(row.get("step_time")))
+no_time_of_an_image = _first(no_step_time, _no_batch)
+no_throughput_over_batches = _over_batches("throughput", "throughput")
+no_step_time_over_batches = _over_batches("step_time", "step time")
+no_peak_memory_over_batches = _over_batches("peak_memory", "peak memory")
+no_top1_over_batches = _first(
+    _no_batch, _needs("top-1", lambda row: top1(row) is not None or row.get("diverged") or row["status"] != "ok")
+)
+no_cost = _needs(
+    "final top-1 that could be drawn",
+    lambda row: top1(row) is not None and any(on_log_axis(row.get(key)) for key in COSTS),
+)
 
 
 def no_place_on_a_map(row: Row) -> str:
     """Why a training run has no place over λs and batches."""
     clip = row.get("agc")
-    if clip != "none" and not (isinstance(clip, float | int) and 0 < clip < 1e9):
-        return "no known λ"
-    return no_top1_over_batches(row)
-
-
-def no_cost(row: Row) -> str:
-    """Why a training run has no place over costs."""
-    drawn = top1(row) is not None and any(map(on_log_axis, costs(row)))
-    return "" if drawn else without(row, "final top-1 that could be drawn")
+    known = clip == "none" or (isinstance(clip, float | int) and 0 < clip < 1e9)
+    return no_top1_over_batches(row) if known else "no known λ"
 
 
 def no_join(row: Row) -> str:
