@@ -44,10 +44,10 @@ class Setting:
 
     ``words`` tell a value beside the name of a net; a value with words of its own has them in ``instead``. ``help`` is
     that of the flag, ``help_of_run`` that of a training run's flag where it means another thing there. A number must
-    pass ``check``; of one that does not, the message proposes ``such``. ``title`` heads the column, which a narrow table
-    leaves out the sooner the higher its ``spare`` is. A setting that is ``part_of`` another is shown only where that one
-    was asked for. ``settled_by`` names settings that settle this one where it was left open: it is shown where rows
-    differ in it that are equal in those.
+    pass ``check``; of one that does not, the message proposes ``such``. ``title`` heads the column, which a narrow
+    table leaves out the sooner the higher its ``spare`` is. A setting that is ``part_of`` another is shown only where
+    that one was asked for. ``settled_by`` names settings that settle this one where it was left open: it is shown where
+    rows differ in it that are equal in those.
 
     ``told`` says which names of nets tell it where they differ in it: 0 all, 1 those of single rows, where a sweep has
     it on an axis or it follows from one, 2 only those that nothing else tells apart.
