@@ -7,10 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import fake_pynvml
 import msgspec
 import pytest
 from conftest import Cli
 
+from nfbench.devices import nvml
 from nfbench.errors import BadStudy
 from nfbench.records import Accuracy, AgcCost, Dependence, Flops, StepTime
 from nfbench.showing.figures.kinds import KINDS
@@ -338,6 +340,31 @@ def test_a_limit_leaves_the_rest_for_the_next_run_and_a_dry_run_says_what_that_i
     assert "3 workloads had been done before" in second.stderr and "1 result in" in second.stderr
     listed = cli("run", "mine.toml", "--device", "fake", "--dry-run")
     assert listed.stderr.startswith("2 of 6 workloads would run") and "tiny-nfnet, 32 px, batch 8" in listed.stdout
+
+
+@pytest.mark.parametrize(
+    ("fails", "driver", "listed"),
+    [
+        (fake_pynvml.MISMATCH, False, 64),
+        (fake_pynvml.LIBRARY_NOT_FOUND, True, 64),
+        (fake_pynvml.LIBRARY_NOT_FOUND, False, 2),
+        (None, False, 64),
+    ],
+)
+def test_a_dry_run_lists_what_is_for_the_gpu_where_nvml_does_not_see_it_but_torch_does(
+    fails: int | None, driver: bool, listed: int, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = fake_pynvml.Board()
+    fake_pynvml.install(monkeypatch, board, fails=fails)
+    fake_pynvml.torch_sees(monkeypatch, board)
+    monkeypatch.setattr(nvml, "has_driver", lambda: driver)
+    tables = (
+        f'[[step-time]]\nmodel = "resnet50"\n{table}\n'
+        for table in ('device = "cpu"\nbatch = 2', 'device = "cuda"\nbatch = 64')
+    )
+    Path("mine.toml").write_text(HEAD + "".join(tables))
+    done = cli("run", "mine.toml", "--dry-run")
+    assert done.exit_code == 0 and done.stdout.count("batch ") == 1 and f"batch {listed}" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | N
     """List every task, whether it is done, and whether it would run now."""
     from nfbench.analysis.store import files, load
     from nfbench.commands._landing import SIMULATED_GPU
-    from nfbench.devices import host, is_simulated, nvml
+    from nfbench.devices import is_simulated, names_of
     from nfbench.errors import BadResults
     from nfbench.showing.tables import Column, render
 
@@ -31,8 +31,7 @@ def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | N
         known = load(paths).results
     except BadResults:
         known = []
-    # opening the device would take seconds, and stand beside what is timed on it
-    names = {"fake": {"fake"}, "cpu": {host.cpu_name()}}.get(kind) or {card.name for card in nvml.cards()}
+    names = names_of(kind)
     here = [r for r in known if r.machine.device == kind and r.machine.name in names]
     states = _states(tasks, [r for r in here if out is not None or r.study == found.name])
     to_do = [

@@ -35,22 +35,37 @@ def open_device(wanted: str) -> Device:
 
 def kind_of(wanted: str) -> str:
     """``cpu``, ``cuda`` or ``fake``: what ``wanted`` will be, told by NVML alone where that sees a card: the
-    device is not opened, since that would stand beside what is timed on it.
+    device is not opened, since that would stand beside what is timed on it. torch is asked where NVML is silent and
+    there is a driver.
 
     Raises:
         DeviceUnavailable: there is no such device.
     """
     from nfbench.devices import nvml
 
-    if wanted == "auto":
-        return "cuda" if nvml.cards() else "cpu"
     if wanted in ("cpu", "fake"):
         return wanted
-    if not nvml.cards():
-        from nfbench.devices.choose import choose
+    sight = nvml.look()
+    if sight.cards:
+        return "cuda"
+    if wanted == "auto" and not sight.broken and not nvml.has_driver():
+        return "cpu"
+    from nfbench.devices.choose import choose
 
-        return choose(wanted)[0]
-    return "cuda"
+    return choose(wanted)[0]
+
+
+def names_of(kind: str) -> set[str]:
+    """The names that devices of a ``kind`` have here in results; none is opened."""
+    from nfbench.devices import host, nvml
+
+    if kind != "cuda":
+        return {host.cpu_name() if kind == "cpu" else kind}
+    if names := {card.name for card in nvml.cards()}:
+        return names
+    import torch
+
+    return {torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())}
 
 
 def is_simulated(wanted: str) -> bool:

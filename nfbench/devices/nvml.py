@@ -5,7 +5,9 @@ A MIG slice is a card of its own here. Whatever NVML does not say, or a containe
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -157,6 +159,14 @@ def card_of(uuid: str) -> Card | None:
     if len(named or slices) == 1:
         return (named or slices)[0]
     return _card(slices[0].index, slices[0]._board, slices[0]._board, mig_enabled=True)
+
+
+def has_driver() -> bool:
+    """Whether the library through which CUDA reaches its driver is here; a container may have it and lack NVML's."""
+    with suppress(OSError):
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        return True
+    return False
 
 
 def pids_are_hidden() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from conftest import Cli
 from simulated_gpu.commands import FOLDER, NET, in_own_process, rows, timed
@@ -31,7 +33,6 @@ def test_a_driver_that_is_too_old_is_said_and_nothing_is_timed(cli: Cli) -> None
 
 
 @pytest.mark.simulated(init_error=802)
-@pytest.mark.xfail(reason="issue 18.23: error 802 does not name nvidia-fabricmanager", strict=True)
 def test_a_system_that_is_not_ready_names_the_service() -> None:
     assert "fabricmanager" in environment_of(code=1)
 
@@ -49,6 +50,17 @@ def test_a_mismatched_nvml_costs_its_readings_alone(cli: Cli) -> None:
     row = timed(cli)
     assert row.machine.name == "NVIDIA H200" and row.machine.driver is None
     assert row.reading("sm_clock") is None
+
+
+@pytest.mark.simulated(nvml_init=18)
+def test_a_dry_run_tells_by_torch_what_is_done_where_nvml_is_silent(cli: Cli) -> None:
+    head = 'title = "t"\nquestion = "q"\n[settings]\nbatch = 8\nmax_time = 0.2\n'
+    tables = (f'[[step-time]]\nmodel = "{NET}"\ndevice = "{device}"\n' for device in ("cuda", "cpu"))
+    Path("mine.toml").write_text(head + "".join(tables))
+    done = in_own_process("run", "mine.toml", "--quiet", "--set", "layout=nhwc")
+    assert done.returncode == 0, done.stderr
+    listed = cli("run", "mine.toml", "--dry-run", "--set", "layout=nhwc")
+    assert listed.exit_code == 0 and "0 of 1 workload would run" in listed.stderr, listed.output
 
 
 @pytest.mark.simulated(throttle=0x40, power_limit=350, temperature=88)
