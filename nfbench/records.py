@@ -23,6 +23,11 @@ MAX_KEPT_STEPS = 1000
 MOST = 1e30
 """What no clock, counter or meter has shown: a value beyond it was not written by nfbench, and counts as not finite."""
 
+SHARES = frozenset(
+    {"zero_gradients", "clipped_units", "others_cpu", "top1", "top5", "ema_top1", "ema_top5", "batch_top1"}
+)
+"""Readings of which only 0 to 1 makes sense; another value counts as not finite."""
+
 SIMULATED = "simulated: no timing"
 """What stands wherever a simulated machine is named."""
 
@@ -336,7 +341,17 @@ class Reading(Record, frozen=True, kw_only=True):
     def finite(self) -> list[float]:
         """The values that are finite, in order."""
         # what no meter shows overflows in sums
-        return [v for v in self.values if v is not None and -MOST < v < MOST]
+        least, most = self._bounds()
+        return [v for v in self.values if v is not None and least <= v <= most]
+
+    def at(self, place: int) -> float | None:
+        """The value at ``place``, or None where there is none that is finite."""
+        least, most = self._bounds()
+        value = self.values[place] if self.values else None
+        return value if value is not None and least <= value <= most else None
+
+    def _bounds(self) -> tuple[float, float]:
+        return (0.0, 1.0) if self.name in SHARES else (-MOST, MOST)
 
 
 def reading(name: str, unit: str, scope: Scope, source: str, values: Iterable[float], rank: int = 0) -> Reading:
@@ -413,8 +428,7 @@ class Result(Record, frozen=True, kw_only=True):
     def value(self, name: str) -> float | None:
         """The single value of a reading taken once, or None where it is absent; of several ranks rank 0's."""
         found = self.reading(name)
-        value = found.values[0] if found and found.values else None
-        return value if value is None or -MOST < value < MOST else None
+        return None if found is None else found.at(0)
 
 
 def accumulation_steps(workload: StepTime | Accuracy, resolved: Resolved) -> int:

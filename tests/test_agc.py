@@ -420,6 +420,28 @@ def test_the_fused_clip_is_refused_where_it_cannot_run(monkeypatch: pytest.Monke
     assert agc.default_impl(torch.device("cpu")) == "foreach"
 
 
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (
+            RuntimeError("Failed to find C compiler. Please specify via CC environment variable."),
+            "Triton finds no C compiler: install one, or name it in CC",
+        ),
+        (RuntimeError("Python.h: No such file"), "RuntimeError: Python.h: No such file"),
+    ],
+)
+def test_a_failed_trial_says_what_it_found_and_asks_for_a_compiler_only_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, words: str
+) -> None:
+    def launch(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(agc_fused, "_refusals", {})
+    monkeypatch.setattr(agc_fused, "interpreted", lambda: True)
+    monkeypatch.setattr(agc_fused.Fused, "_launch", launch)
+    assert agc_fused.refusal(torch.device("cpu")) == words
+
+
 COMPILED = """
 import json, re
 from triton.backends.compiler import GPUTarget

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,6 +19,11 @@ GPU = Resolved(px=224, micro_batch=32, precision="bf16", layout="nhwc")
 def gpu(*readings: object, **fields: object) -> Result:
     base = result(machine=H200, resolved=GPU)
     return result(machine=H200, resolved=GPU, readings=(*base.readings, *readings), **fields)  # type: ignore[arg-type]
+
+
+def launch_bound(batch: int = 32, **asked: Any) -> Result:
+    workload = StepTime(model="a", batch=batch, **asked)
+    return gpu(reading("tail", "s", "block", "t", [0.004, 0.004]), workload=workload)
 
 
 def codes(given: Result) -> list[str]:
@@ -75,7 +81,21 @@ def rng() -> np.random.Generator:
         (gpu(once("allocator_retries", 3)), "allocator_retries", "had to free and try again 3 times"),
         (gpu(once("skipped_updates", 2)), "skipped_updates", "2 fp16 updates were not finite"),
         (gpu(once("others_cpu", 0.4)), "busy_host", "Others had 40 % of the host's CPU time"),
-        (gpu(reading("tail", "s", "block", "t", [0.004, 0.004])), "launch_bound", "The GPU waited for the host"),
+        (gpu(once("others_cpu", 0.4)), "busy_host", "Compare only what was timed in turns."),
+        (
+            gpu(once("others_cpu", 0.4), sampling=Sampling(turns=2)),
+            "busy_host",
+            "Trust the ratios of its turns, not its",
+        ),
+        (launch_bound(), "launch_bound", "The GPU waited for the host to launch work. Try --compile reduce-overhead."),
+        (launch_bound(compile="default"), "launch_bound", "Try --compile reduce-overhead."),
+        *(
+            (launch_bound(compile=mode), "launch_bound", "It does so in CUDA graphs too: take a larger --batch.")
+            for mode in ("reduce-overhead", "max-autotune")
+        ),
+        # they are refused where gradients accumulate over passes
+        (launch_bound(batch=64), "launch_bound", "Try --compile default."),
+        (launch_bound(batch=64, compile="default"), "launch_bound", "Take a larger --micro-batch."),
         (gpu(notes={"layout": "a request: x"}), "layout", "The layout is a request: x."),
         (gpu(notes={"optimizer": "RMSprop waits"}), "synchronizing_optimizer", "RMSprop waits. Try --optimizer sgd"),
         (gpu(notes={"inspect": "E: x"}), "not_inspected", "Gradients and loss could not be read: E: x."),

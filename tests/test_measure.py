@@ -329,6 +329,21 @@ def test_what_cannot_be_looked_into_afterwards_does_not_cost_the_window() -> Non
         ('File "/opt/x/y.py", line 3', 'File "y.py", line 3'),
         ("C:\\Users\\alice\\net.py is broken", "net.py is broken"),
         ("~/secret/net.py", "net.py"),
+        ("~alice/net.py and ~bob", "net.py and ~bob"),
+        ("in /home/alice, or C:\\Users\\bob", "in ~, or ~"),
+        ("'/data/My Files/b c/weights.bin' is broken", "'weights.bin' is broken"),
+        ("at 'C:\\\\Users\\\\alice\\\\net.py' or \\\\server\\share\\net.py", "at 'net.py' or net.py"),
+        ("file:///mnt/alice/net.py, file:/mnt/x/net.py, /mnt//alice/net.py", "net.py, net.py, net.py"),
+        ("see https://example.org/a/b and s3://bucket/a/b", "see https://example.org/a/b and s3://bucket/a/b"),
+        (
+            "Command '['/usr/bin/gcc', '/tmp/x1/a.c', '-O3', '-o', '/tmp/x1/a.so', '-lcuda', '-L/opt/my/lib', "
+            "'-I/opt/my/include']' failed",
+            "Command '['gcc', 'a.c', '-O3', '-o', 'a.so', '-lcuda', '-Llib', '-Iinclude']' failed",
+        ),
+        (
+            "gcc -I/opt/my/include -Wl,-rpath,/opt/my/lib PYTHONPATH=/a/b:/c/d",
+            "gcc -Iinclude -Wl,-rpath,lib PYTHONPATH=b:d",
+        ),
         ("on GPU-12345678-1234-1234-1234-123456789abc now", "on … now"),
         ("12 / 4 images and a/b stay", "12 / 4 images and a/b stay"),
         ("x" * 600, "x" * 500),

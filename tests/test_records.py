@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from make import once, result
 
+from nfbench.analysis import rows
 from nfbench.errors import BadResults
 from nfbench.records import SCHEMA_VERSION, StepTime, Workload, from_json, key, reading, to_json
 
@@ -128,6 +129,16 @@ def test_values_that_are_not_finite_are_null() -> None:
     assert found.values == (1.0, None, None)
     assert found.finite == [1.0]
     assert b"[1.0,null,null]" in to_json(result(readings=(found,)))
+
+
+@pytest.mark.parametrize("name", ["zero_gradients", "clipped_units"])
+@pytest.mark.parametrize("share", [-15568701527.75, -0.01, 1.01, 1e12])
+def test_a_share_beyond_0_to_1_is_absent_wherever_it_is_read(name: str, share: float) -> None:
+    stored = result(readings=(*result().readings, reading(name, "1", "run", "one update", [share])))
+    found = stored.reading(name)
+    assert found is not None and found.finite == [] and stored.value(name) is None
+    assert name not in rows.row([stored])
+    assert rows.row([result(readings=(*result().readings, once(name, 1.0)))])[name] == 1.0
 
 
 def test_the_samples_stand_last_in_the_line() -> None:

@@ -39,6 +39,8 @@ LAUNCH_BOUND = 0.05
 MUCH_DATA = 0.05
 """Share of the training time spent making batches from which a time is not the net's alone."""
 FEW_SEEDS = 2
+CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
+"""The modes of torch.compile that record CUDA graphs."""
 
 
 class Finding(NamedTuple):
@@ -297,7 +299,18 @@ def _launch_bound(result: Result, median: float) -> Finding | None:
     tail = result.reading("tail")
     if tail is None or not tail.finite or statistics.median(tail.finite) / median >= LAUNCH_BOUND:
         return None
-    return Finding("launch_bound", "The GPU waited for the host to launch work.", "Try --compile reduce-overhead.")
+    return Finding("launch_bound", "The GPU waited for the host to launch work.", _launch_less(result))
+
+
+def _launch_less(result: Result) -> str:
+    """What has the host launch less for each image, of what is not on yet and can be."""
+    compiled = getattr(result.workload, "compile", "none")
+    if compiled in CUDA_GRAPHS:
+        return "It does so in CUDA graphs too: take a larger --batch."
+    if (_passes(result) or 1) == 1:
+        return "Try --compile reduce-overhead."
+    # CUDA graphs cannot accumulate gradients
+    return "Try --compile default." if compiled == "none" else "Take a larger --micro-batch."
 
 
 def _passes(result: Result) -> int | None:
@@ -336,6 +349,15 @@ def _data(result: Result) -> Finding | None:
     text = f"Making batches took {_share(share)} of the training time: no time here is the net's alone."
     streams = result.resolved is not None and result.resolved.training is not None and result.resolved.training.workers
     return Finding("data", text, "Try more --workers." if streams else "A larger --batch makes fewer of them.")
+
+
+def _busy_host(result: Result) -> Finding | None:
+    share = result.value("others_cpu")
+    if share is None or share <= BUSY_HOST:
+        return None
+    turns = result.sampling.turns > 1
+    do = "Trust the ratios of its turns, not its times." if turns else "Compare only what was timed in turns."
+    return Finding("busy_host", f"Others had {_share(share)} of the host's CPU time during the timing.", do)
 
 
 def _unreadable(result: Result) -> tuple[str, ...] | None:
@@ -439,7 +461,6 @@ SLIGHT: tuple[Check, ...] = (
         "agc",
         "no_fused_clip",
         "The fused clip did not run here, so torch's batched operators clipped: {}.",
-        "Triton needs a C compiler and a driver that it knows.",
     ),
     _noted(
         "machines",
@@ -461,14 +482,7 @@ SLIGHT: tuple[Check, ...] = (
         "The GPU ran at its power limit; its clock followed the load.",
         "Under full load that is normal: compare only with cards at the same limit.",
     ),
-    _over(
-        "others_cpu",
-        BUSY_HOST,
-        _share,
-        "busy_host",
-        "Others had {} of the host's CPU time during the timing.",
-        "Compare only what was timed in turns.",
-    ),
+    _busy_host,
     _noted("layout", "layout", "The layout is {}."),
 )
 """After them."""

@@ -20,7 +20,7 @@ from nfbench import units
 from nfbench.analysis import stats, training_metrics
 from nfbench.analysis.stats import Estimate
 from nfbench.catalog import gpus
-from nfbench.records import MOST, PHASES, Phase, Reading, Result, accumulation_steps
+from nfbench.records import PHASES, Phase, Reading, Result, accumulation_steps
 
 Value = TypeVar("Value")
 Parts = tuple[list[float], list[float], list[float], int]
@@ -233,8 +233,7 @@ def once(name: str) -> Callable[[Result], float | None]:
 
     def read(result: Result) -> float | None:
         found = _by_name(result).get(name)
-        value = found.values[0] if found is not None and found.values else None
-        return value if value is not None and -MOST < value < MOST else None
+        return None if found is None else found.at(0)
 
     return read
 

@@ -112,7 +112,7 @@ def last(name: str) -> Callable[[Result], float | None]:
 
     def read(result: Result) -> float | None:
         found = result.reading(name)
-        return found.values[-1] if result.status == "ok" and found and found.values else None
+        return found.at(-1) if result.status == "ok" and found is not None else None
 
     return read
 

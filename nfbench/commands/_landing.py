@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from nfbench.analysis.rows import Row
 from nfbench.analysis.store import Broken, Writer, check_alike, check_writable, load, lock, mend, own_files
 from nfbench.devices import is_simulated
 from nfbench.devices.base import place
 from nfbench.errors import BadResults, Failed, NfbenchError, RefusedResults, Stop
-from nfbench.measuring.outcome import typed
+from nfbench.measuring.outcome import to_store, typed
 from nfbench.records import Machine, Result, to_json
 from nfbench.showing.links import linked
 from nfbench.showing.tables import findings_of
@@ -139,7 +138,7 @@ class Landing:
 
     def keep(self, *results: Result) -> None:
         """Write ``results`` to the disk, all or none, each with the command that was typed."""
-        results = tuple(msgspec.structs.replace(r, command=self.command) for r in results)
+        results = tuple(to_store(r, self.command) for r in results)
         if self.writer is None:
             self.writer = Writer(self.folder(results[0].machine))
         try:

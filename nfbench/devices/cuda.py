@@ -162,7 +162,7 @@ class Cuda(TorchDevice):
             raise UnsupportedWorkload(
                 f"--agc-impl fused does not run on {self.machine.name}.",
                 why=f"Its trial kernel failed: {why}.",
-                try_="--agc-impl foreach, or install a C compiler (Triton needs one)",
+                try_="--agc-impl foreach",
             )
         return super()._agc_impl(workload)
 

@@ -29,7 +29,18 @@ from nfbench.records import (
 
 Keep = Callable[[Result], None]
 LONGEST_MESSAGE = 500
-_PATH = re.compile(r"(?<![\w./\\])(?:[A-Za-z]:|~)?(?:[/\\][^\s/\\:'\"]+)+[/\\](?=[^\s/\\])")
+_SEPARATOR, _COMPONENT = r"[/\\]+", r"[^\s/\\:;,'\"]++"
+_HOME = re.compile(rf"(?<![\w.])(?:[A-Za-z]:)?{_SEPARATOR}(?:home|Users){_SEPARATOR}{_COMPONENT}(?![/\\])")
+"""A home folder by itself, which bears a user's name."""
+_QUOTED = re.compile(r"(?<=['\"])(?:file:|[A-Za-z]:|~[\w.-]*)?[/\\][^'\"\n]*[/\\](?=[^\s/\\'\"])")
+"""The folders of a path in quotes, in which they may have spaces."""
+_PATH = re.compile(
+    # a compiler's -I/usr/include begins one too, the second slash of an address does not
+    rf"(?:(?<![\w./\\])|(?<=[\s'\"]-[A-Za-z]))"
+    rf"(?:~[\w.-]*{_SEPARATOR}"
+    rf"|(?:file:{_SEPARATOR}|[A-Za-z]:{_SEPARATOR}|(?<!:){_SEPARATOR}|[/\\](?![/\\])){_COMPONENT}{_SEPARATOR})"
+    rf"(?:{_COMPONENT}{_SEPARATOR})*(?=[^\s/\\])"
+)
 _PREFIX = re.compile(r"(?:[\w-]+=)?(?:imagefolder:)?")
 """What stands before the value in one word of a command: ``--dataset=imagefolder:``."""
 _UUID = re.compile(r"\b(?:(?:GPU|MIG)-)?[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
@@ -90,8 +101,18 @@ def failure(error: Exception, device: Device) -> tuple[Status, str]:
 def scrubbed(message: str) -> str:
     """``message`` fit to be stored and published: without folders, UUIDs and all that is over 500 characters."""
     home = str(Path.home())
-    message = _PATH.sub("", message.replace(home, "~") if len(home) > 1 else message)
-    return _UUID.sub("…", message)[:LONGEST_MESSAGE]
+    message = _HOME.sub("~", message.replace(home, "~") if len(home) > 1 else message)
+    return _UUID.sub("…", _PATH.sub("", _QUOTED.sub("", message)))[:LONGEST_MESSAGE]
+
+
+def to_store(result: Result, command: str | None) -> Result:
+    """``result`` with the ``command`` that was typed, and all its words `scrubbed`, whoever wrote them."""
+    return msgspec.structs.replace(
+        result,
+        command=command,
+        message=None if result.message is None else scrubbed(result.message),
+        notes={name: scrubbed(words) for name, words in result.notes.items()},
+    )
 
 
 SHARED = frozenset(

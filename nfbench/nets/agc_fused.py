@@ -97,7 +97,8 @@ def _tried(device: torch.device) -> str | None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # a compiler, a driver or Triton itself that is missing or too old says so in many ways
-        return reason(error)
+        words = reason(error)
+        return "Triton finds no C compiler: install one, or name it in CC" if "find C compiler" in words else words
 
 
 def _capturing() -> bool:
