@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nfbench.analysis.store import load
 from nfbench.commands.step_time import command
 from nfbench.devices import cpu
+from nfbench.devices.fake import FakeSteps
 from nfbench.devices.torch_device import TorchSteps
 from nfbench.nets import agc, agc_fused
 from nfbench.records import Resolved, Result, StepTime
@@ -361,3 +362,11 @@ def test_a_net_that_fails_is_a_row_and_exit_code_5(cli: Cli) -> None:
     (result,) = load([Path("o.jsonl")]).results
     assert (done.exit_code, result.status) == (5, "error")
     assert "1 of 1 workload failed: badnets:Bad." in done.stderr
+
+
+def test_what_a_failed_trial_says_is_stored_without_its_folders(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    command_line = "CalledProcessError: Command '['/usr/bin/gcc', '/tmp/x1/a.c', '-I/home/alice/include']' failed"
+    monkeypatch.setattr(FakeSteps, "notes", lambda self: {"agc": command_line})
+    done = cli("step-time", "--model", "tiny-nfnet", "--device", "fake", "--out", "kept.jsonl")
+    assert done.exit_code == 0 and "clipped: CalledProcessError: Command '['gcc', 'a.c', '-Iinclude']" in done.stderr
+    assert not re.search(r"/usr|/tmp/x1|alice", Path("kept.jsonl").read_text())

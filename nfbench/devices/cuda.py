@@ -25,6 +25,9 @@ from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.agc_fused import refusal
 from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Record, Resolved, StepTime, reading
 
+QUIET = {"TRITON_DEFAULT_FP_FUSION": "1", "KINETO_LOG_LEVEL": "99"}
+"""What keeps libraries from writing on the screen, unless it is set already: Triton 3.9 warns, in each of inductor's
+processes, where its default is left to it, and Kineto marks the beginning and end of each profile."""
 SAFE_WITHOUT_PROBE = 0.5
 LEFT_FREE = 0.10
 MOST_RESERVED = 0.92
@@ -70,6 +73,7 @@ class Cuda(TorchDevice):
 
     def __init__(self, index: int = 0) -> None:
         self.torch_device = torch.device("cuda", index)
+        os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
         torch.cuda.set_device(self.torch_device)
         properties = torch.cuda.get_device_properties(index)
         self.uuid = str(properties.uuid)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from conftest import Cli
 from simulated_gpu.commands import FOLDER, NET, in_own_process, rows
 
+from nfbench.devices.cuda import QUIET
 from nfbench.records import AgcCost
 
 pytestmark = pytest.mark.simulated
@@ -18,6 +22,24 @@ def test_compare_runs_its_pairs_in_workers() -> None:
     assert done.returncode == 0, done.stderr
     assert {(row.step.model, row.status) for row in rows()} == {(net, "ok") for net in nets}
     assert "simulated: no timing" in done.stdout + done.stderr
+
+
+COMPILED_AND_PROFILED = """
+import torch
+from nfbench.devices.cuda import Cuda
+Cuda()
+with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]):
+    torch.compile(lambda x: x * 2 + 1)(torch.ones(8, device="cuda"))
+"""
+
+
+def test_neither_triton_nor_kineto_writes_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in QUIET:
+        monkeypatch.delenv(name, raising=False)
+    # what has been compiled is not warned of
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "cache")
+    done = subprocess.run([sys.executable, "-c", COMPILED_AND_PROFILED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_agc_cost_times_every_clip(cli: Cli) -> None:

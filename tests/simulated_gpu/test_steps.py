@@ -26,6 +26,8 @@ def test_each_clip_runs(cli: Cli, clip: str) -> None:
     row = timed(cli, "--agc-impl", clip)
     assert row.resolved is not None and row.resolved.agc_impl == clip
     assert metrics.phase_time(row, "clip")
+    # what no kernel has computed may be any number
+    assert 0 <= (row.value("clipped_units") or 0.0) <= 1
 
 
 def test_the_fused_clip_and_the_faster_layout_are_the_defaults(cli: Cli) -> None:
@@ -48,7 +50,6 @@ def test_a_compiled_step_runs_in_cuda_graphs(cli: Cli) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The CUDA Graph is empty")
-@pytest.mark.xfail(reason="issue 18.18: --compile reduce-overhead is advised where it is already on", strict=True)
 def test_what_is_on_is_not_advised(cli: Cli) -> None:
     done = cli("step-time", "--model", NET, "--batch", 8, "--compile", "reduce-overhead", "--max-time", 0.5)
     assert done.exit_code == 0 and "the host to launch work" in done.output
