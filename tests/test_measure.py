@@ -189,13 +189,15 @@ def test_a_loss_that_is_not_finite_has_no_rate() -> None:
 
 
 class Lopsided(FakeSteps):
-    """Twice as slow in one layout, or without room for it."""
+    """Twice as slow in one layout, or failing there."""
 
     layout: Layout = "nhwc"
 
-    def __init__(self, *given: Any, worse: Layout = "nchw", fits: bool = True, **named: Any) -> None:
+    def __init__(
+        self, *given: Any, worse: Layout = "nchw", error: Exception | None = None, at: int = 0, **named: Any
+    ) -> None:
         super().__init__(*given, **named)
-        self.worse, self.fits = worse, fits
+        self.worse, self.error, self.at = worse, error, at
 
     def arrange(self, layout: Layout, micro_batch: int) -> None:
         super().arrange(layout, micro_batch)
@@ -203,8 +205,8 @@ class Lopsided(FakeSteps):
 
     def update(self, stamp: Stamp, passes: int) -> None:
         if self.layout == self.worse:
-            if not self.fits:
-                raise MemoryError
+            if self.error is not None and self.updates >= self.at:
+                raise self.error
             self.clock.seconds += 0.75 * self.batch / 1024
         super().update(stamp, passes)
 
@@ -267,11 +269,16 @@ def test_later_rounds_take_what_the_first_chose_and_the_row_has_its_trial() -> N
     assert shown_layout(undecided, later) == "nhwc (trial undecided)" and shown_layout(later) == "nhwc"
 
 
-def test_a_layout_that_does_not_fit_loses() -> None:
-    result = timed(device=Of(partial(Lopsided, fits=False)), batch=32)
-    assert result.status == "ok"
-    assert result.resolved is not None and result.resolved.layout == "nhwc"
-    assert result.reading("trial_nchw") is None
+@pytest.mark.parametrize(("worse", "usual"), [("nchw", "nhwc"), ("nhwc", "nchw")])
+@pytest.mark.parametrize("at", [0, 20], ids=["at once", "in its second turn"])
+@pytest.mark.parametrize("error", [MemoryError("no more"), RuntimeError("no kernel in /home/alice/secret/net.py")])
+def test_a_layout_that_fails_loses_with_a_note(error: Exception, at: int, worse: Layout, usual: Layout) -> None:
+    result = timed(device=Of(partial(Lopsided, worse=worse, error=error, at=at)), batch=32)
+    assert result.status == "ok" and metrics.seconds(result) == 1 / 32
+    assert result.resolved is not None and result.resolved.layout == usual
+    assert result.reading(f"trial_{worse}") is None and result.reading(f"trial_{usual}") is not None
+    (finding,) = [f for f in findings.of(result) if f.code == "failed_layout"]
+    assert f"{worse}: {type(error).__name__}: no" in finding.message and "secret" not in finding.message
 
 
 class Compiling(Lopsided):

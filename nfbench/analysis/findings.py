@@ -447,6 +447,7 @@ SLIGHT: tuple[Check, ...] = (
         "The ranks are on different devices, of which the slowest sets the pace: {}.",
         "Take devices of one kind.",
     ),
+    _noted("failed_layout", "failed_layout", "A layout could not be tried, so the other one was taken: {}."),
     _noted("older_session", "older_session", "{}.", "Name the newer one's file to see it."),
     _noted("inspect", "not_inspected", "Gradients and loss could not be read: {}."),
     _where(

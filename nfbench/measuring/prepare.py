@@ -6,7 +6,8 @@ import msgspec
 
 from nfbench.analysis.stats import apart, median
 from nfbench.devices.base import Device, Steps
-from nfbench.measuring.outcome import Watch
+from nfbench.errors import NfbenchError
+from nfbench.measuring.outcome import Watch, failure
 from nfbench.measuring.stopping import block_steps, short_passes, steady, whole_steps_fit
 from nfbench.measuring.window import SOURCES, Window
 from nfbench.records import (
@@ -123,14 +124,15 @@ class Preparation:
     def _better_layout(self, steps: Steps, resolved: Resolved) -> Layout:
         """The layout that a trial of a few passes in each, A B B A, shows to be quicker beyond doubt.
 
-        Where it shows neither, that is the device's usual one, and a note says so. A layout that runs out of memory
-        loses.
+        Where it shows neither, that is the device's usual one, and a note says so. A layout that fails loses where the
+        other one runs, and a note says why.
         """
         times, firsts = dict[Layout, list[float]](), dict[Layout, Reading]()
+        failed: Layout | None = None
         order: tuple[Layout, ...] = ("nhwc", "nchw", "nchw", "nhwc")
         arranged: Layout | None = None
         for turn, layout in enumerate(order):
-            if turn >= 2 and (layout not in firsts or self.world.agree(self._trial_is_over(times))):
+            if layout == failed or (turn >= 2 and self.world.agree(self._trial_is_over(times))):
                 continue
             try:
                 if layout != arranged:
@@ -145,12 +147,16 @@ class Preparation:
                 window.block(max(1, min(10, int(share / max(one_pass, 1e-6)))), refills=0)
                 times.setdefault(layout, []).extend(p[0] for p in window.micro_steps())
                 self.spent += self.device.now() - began
+            except NfbenchError:
+                raise
             except Exception as error:
                 # of several ranks others may wait for this one in the midst of that update
-                if self.world.size > 1 or not self.device.out_of_memory(error) or layout == "nhwc":
+                if self.world.size > 1 or failed is not None:
                     raise
+                failed, arranged = layout, None
                 firsts.pop(layout, None)
                 times.pop(layout, None)
+                self.notes["failed_layout"] = f"{layout}: {failure(error, self.device)[1]}"
         self.readings += [
             reading(f"trial_{layout}", "s", "micro_step", self.source, values) for layout, values in times.items()
         ]
