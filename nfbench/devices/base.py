@@ -137,6 +137,9 @@ class Reduced(Protocol):
 class Clips(Protocol):
     """The clip of one net by itself, to be timed with any implementation."""
 
+    queued: bool
+    """Whether the host only queues a call for a device, so that its own time is another than the device's."""
+
     def draw(self, share: float) -> None:
         """New gradients, of which about ``share`` of the units are over their limit."""
 
@@ -144,7 +147,10 @@ class Clips(Protocol):
         """What is timed."""
 
     def reset(self) -> None:
-        """The gradients as they were drawn."""
+        """The gradients as they were drawn, none of them in a cache of a device that calls are queued for."""
+
+    def wait(self, seconds: float) -> None:
+        """Have such a device wait at least so long, while the host queues what comes next."""
 
     def describe(self, workload: AgcCost) -> list[Reading]:
         """Units, those over their limit, bytes that must move, and operators and launches of a call."""

@@ -104,6 +104,7 @@ class FakeClips:
         "fused": 2**-10,
         "copy": 2**-11,
     }
+    queued = False
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock, self.share = clock, 0.0
@@ -113,6 +114,9 @@ class FakeClips:
 
     def reset(self) -> None:
         self.clock.seconds += 1
+
+    def wait(self, seconds: float) -> None:
+        return None
 
     def call(self, workload: AgcCost) -> Callable[[], object]:
         seconds = self.TIMES[workload.impl] * (1 if workload.impl == "copy" else 1 + self.share / 2)

@@ -83,7 +83,8 @@ class TorchClips:
     """`nfbench.devices.base.Clips` around a `ClipTrial`."""
 
     def __init__(self, trial: ClipTrial) -> None:
-        self.draw, self.call, self.reset = trial.draw, trial.call, trial.reset
+        self.draw, self.call, self.reset, self.wait = trial.draw, trial.call, trial.reset, trial.wait
+        self.queued = trial.device.type == "cuda"
         self.trial = trial
 
     def describe(self, workload: AgcCost) -> list[Reading]:
