@@ -43,11 +43,11 @@ class Setting:
     """A setting: the ``name`` of its field, and all that is said of it.
 
     ``words`` tell a value beside the name of a net; a value with words of its own has them in ``instead``. ``help`` is
-    that of the flag, ``help_of_run`` that of a training run's where it means another thing there. A number must pass
-    ``check``, which is met ``such`` as this. ``title`` heads the column, which a narrow table leaves out the sooner the
-    higher its ``spare`` is. A setting that is ``part_of`` another is shown only where that one was asked for.
-    ``settled_by`` are the settings that settle one that was left open: it is shown where rows differ that are equal in
-    those.
+    that of the flag, ``help_of_run`` that of a training run's flag where it means another thing there. A number must
+    pass ``check``; of one that does not, the message proposes ``such``. ``title`` heads the column, which a narrow
+    table leaves out the sooner the higher its ``spare`` is. A setting that is ``part_of`` another is shown only where
+    that one was asked for. ``settled_by`` names settings that settle this one where it was left open: it is shown where
+    rows differ in it that are equal in those.
 
     ``told`` says which names of nets tell it where they differ in it: 0 all, 1 those of single rows, where a sweep has
     it on an axis or it follows from one, 2 only those that nothing else tells apart.
@@ -232,7 +232,7 @@ def check(workload: Workload) -> None:
 
 
 def asked_for(workload: Workload, setting: Setting) -> bool:
-    """Whether that was asked for which a setting is a part of."""
+    """Whether the setting was asked for that this one is a part of; True where it is a part of none."""
     if (of := setting.part_of) is None:
         return True
     value, usual = getattr(workload, of), defaults(type(workload))[of]
@@ -251,7 +251,7 @@ def in_words(row: Mapping[str, Any], names: Iterable[str] | None = None) -> list
 
 
 def tell_apart(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The settings that rows need to be told apart: none that tells no more than those before it."""
+    """Choose the settings that tell rows apart, and leave out each that tells no more than those before it."""
     needed: list[str] = []
     kinds = 1
     for name in told(2):
