@@ -33,6 +33,10 @@ def clock(*hertz: float) -> Reading:
     return reading("sm_clock", "Hz", "window", "nvml", hertz)
 
 
+def warmth(*degrees: float) -> Reading:
+    return reading("temperature", "degC", "window", "nvml", degrees)
+
+
 def capped(watts: float, default: float | None = 700.0) -> Result:
     machine = msgspec.structs.replace(H200, power_limit=watts)
     return result(machine=machine, resolved=GPU, conditions=Conditions(default_power_limit=default))
@@ -61,6 +65,7 @@ def rng() -> np.random.Generator:
     ("given", "code", "words"),
     [
         (gpu(conditions=Conditions(throttle=("hw_slowdown",))), "throttled", "The GPU was slowed down (hw_slowdown)."),
+        (gpu(warmth(50, 53, 56)), "warming", "The GPU became 6 K warmer during the timing (50 to 56 °C)."),
         (gpu(conditions=Conditions(throttle=("sw_power_cap",))), "power_cap", "The GPU ran at its power limit"),
         (gpu(conditions=Conditions(other_processes=2)), "shared_device", "2 other process(es) held the GPU."),
         (gpu(once("zero_gradients", 0.31)), "zero_gradients", "Start gains that are zero at 1"),

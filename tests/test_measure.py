@@ -127,6 +127,66 @@ def test_turns_share_what_was_built() -> None:
     assert {len([x for x in r.readings if x.name == "first_step"]) for r in kept} == {1}
 
 
+class Card(FakeDevice):
+    """Draws more and more power until it has been in use for ``settles`` seconds; where ``silent`` it tells nothing."""
+
+    first_warm_up, next_warm_up = 2.0, 0.3
+
+    def __init__(self, settles: float = 0.0, silent: bool = False) -> None:
+        super().__init__()
+        self.settles, self.silent = settles, silent
+
+    def pace(self) -> tuple[float, ...]:
+        return () if self.silent else (1980e6, 100 + 500 * min(1.0, self.now() / max(self.settles, 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("device", "max_time", "least", "most"),
+    [
+        (Card(), 60, 2.0, 2.3),
+        (Card(silent=True), 60, 2.0, 2.3),
+        (Card(settles=6.0), 60, 6.0, 12.0),
+        (Card(settles=20.0), 60, 11.5, 12.0),
+        (Card(settles=20.0), 3, 1.1, 1.2),
+        (FakeDevice(), 60, 0.1, 2.0),
+    ],
+    ids=["settled", "silent", "slow", "never", "short", "no card"],
+)
+def test_a_warm_up_lasts_until_clock_and_power_have_settled_within_the_cap(
+    device: FakeDevice, max_time: float, least: float, most: float
+) -> None:
+    result = timed(Sampling(max_time=max_time, min_steps=10_000), device, batch=16, layout="nhwc")
+    warm_up = sum(values(result, "warm_up"))
+    assert least <= warm_up <= most
+    assert warm_up + sum(values(result, "block_time")) <= max_time
+
+
+def test_a_later_turn_warms_its_net_again_and_looks_into_no_gradients() -> None:
+    looks = 0
+    losses = [True, True, False]
+
+    class Looking(FakeSteps):
+        def inspect(self) -> list[Reading]:
+            nonlocal looks
+            looks += 1
+            return super().inspect()
+
+        def finite(self) -> bool:
+            return losses.pop(0)
+
+    device, kept = Card(), list[Result]()
+    device.build = lambda *_: Looking(device.clock, 32, 32, clipped=True)  # type: ignore[method-assign,assignment]
+    turns = Measurement(device, StepTime(model="tiny-nfnet"), Sampling(turn_time=1), kept.append)
+    for turn in range(3):
+        began = device.now()
+        turns.turn(turn=turn)
+        if turn:
+            assert device.now() - began - sum(values(kept[-1], "block_time")) >= 0.3
+    assert looks == 1 and all(values(result, "zero_gradients") == (0.0,) for result in kept)
+    # the loss is looked at in each
+    assert [result.status for result in kept] == ["ok", "ok", "diverged"]
+
+
 class Breaking(FakeSteps):
     """Raises ``error`` at the update ``at``."""
 

@@ -22,6 +22,8 @@ CAPPED = 1.0
 """W below the default from which a power limit was lowered; NVML rounds both."""
 LEAST_CLOCKS = 9
 """Samples of the clock, five a second, of which each third holds three."""
+WARMING = 5.0
+"""K by which a card that had settled does not become warmer."""
 LEAST_STEPS = 20
 """Fewer steps show neither a drift nor two kinds: chance makes both."""
 MANY_STRAGGLERS = 0.02
@@ -223,6 +225,15 @@ def _clock_drift(result: Result) -> Finding | None:
     return Finding("clock_drift", f"The GPU's clock {way} by {_share(abs(drift.change))} during the timing {ends}.", do)
 
 
+def _warming(result: Result) -> tuple[str, ...] | None:
+    """By how many K the card became warmer during the window, and from what to what."""
+    for temperature in result.each("temperature"):
+        degrees = temperature.finite
+        if degrees and degrees[-1] - degrees[0] > WARMING:
+            return tuple(f"{value:.0f}" for value in (degrees[-1] - degrees[0], degrees[0], degrees[-1]))
+    return None
+
+
 def _of_steps(result: Result) -> list[Finding]:
     """What is doubtful about the step times; empty for a composed result, which holds no whole steps, or one without a
     rate."""
@@ -374,6 +385,12 @@ GRAVE: tuple[Check, ...] = (
         "Raise --max-time for a narrower one.",
     ),
     _clock_drift,
+    _where(
+        _warming,
+        "warming",
+        "The GPU became {} K warmer during the timing ({} to {} °C).",
+        "Time again, longer, once the card is warm.",
+    ),
 )
 """Before the findings about the step times or the training run."""
 

@@ -115,6 +115,9 @@ class Steps(Protocol):
         """Operators dispatched a step, bytes that a pass saves for backward, shares of zero gradients and of clipped
         units, the loss: read once, outside the window, by an update that is not timed."""
 
+    def finite(self) -> bool:
+        """Whether the loss of the latest pass is finite. Synchronizes."""
+
     def notes(self) -> dict[str, str]:
         """What differs from what was asked, in words."""
 
@@ -164,6 +167,9 @@ class Device(Protocol):
     """The ranks that share a batch, each with a device of its own."""
     least_window: float
     """The shortest window in seconds that this device's meters need."""
+    first_warm_up: float
+    next_warm_up: float
+    """The shortest warm-up in seconds of a net, and of one that has had a turn before, where the cap holds it."""
 
     def software(self, model: str | None = None) -> Software:
         """Versions, with the commit of the code under test."""
@@ -211,6 +217,9 @@ class Device(Protocol):
 
     def now(self) -> float:
         """The host's monotonic clock, in seconds."""
+
+    def pace(self) -> tuple[float, ...]:
+        """What shows whether the device has settled: its clock and its power; nothing where neither is known."""
 
     def reset_peaks(self) -> None:
         """Forget the peak of memory in use."""

@@ -67,6 +67,8 @@ class Cuda(TorchDevice):
 
     least_window = 3.0
     """What the energy counter needs to be read to a few per cent."""
+    first_warm_up, next_warm_up = 2.0, 0.3
+    """What clock and power take to follow the load of an idle card, and of one that another net has kept busy."""
 
     def __init__(self, index: int = 0) -> None:
         self.torch_device = torch.device("cuda", index)
@@ -131,6 +133,10 @@ class Cuda(TorchDevice):
 
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.torch_device)
+
+    def pace(self) -> tuple[float, ...]:
+        card = self.card
+        return () if card is None else tuple(v for v in (card.clocks(), card.power()) if v is not None)
 
     def reset_peaks(self) -> None:
         torch.cuda.reset_peak_memory_stats(self.torch_device)

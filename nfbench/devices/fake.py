@@ -89,6 +89,9 @@ class FakeSteps:
             reading("loss", "1", "run", "fake", [1.0]),
         ]
 
+    def finite(self) -> bool:
+        return True
+
     def notes(self) -> dict[str, str]:
         return {}
 
@@ -142,7 +145,7 @@ class FakeDevice:
     """Implements `nfbench.devices.base.Device` on a `FakeClock`."""
 
     machine = Machine(device="fake", name="fake", memory=MEMORY)
-    least_window = 0.0
+    least_window = first_warm_up = next_warm_up = 0.0
     world = World()
 
     def __init__(self) -> None:
@@ -228,6 +231,9 @@ class FakeDevice:
 
     def now(self) -> float:
         return self.clock.seconds
+
+    def pace(self) -> tuple[float, ...]:
+        return ()
 
     def reset_peaks(self) -> None:
         return None

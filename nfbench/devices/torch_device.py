@@ -67,6 +67,9 @@ class TorchSteps:
         # Under compile the dispatcher sees only what surrounds the compiled regions.
         return found + self.step.inspect(count_operators=not self.compiled)
 
+    def finite(self) -> bool:
+        return bool(torch.isfinite(self.step.loss))
+
     def notes(self) -> dict[str, str]:
         return self.said
 
@@ -105,7 +108,7 @@ class TorchDevice:
 
     machine: Machine
     torch_device: torch.device
-    least_window = 0.0
+    least_window = first_warm_up = next_warm_up = 0.0
     world = World()
 
     def software(self, model: str | None = None) -> Software:
@@ -191,6 +194,9 @@ class TorchDevice:
 
     def now(self) -> float:
         return time.perf_counter()
+
+    def pace(self) -> tuple[float, ...]:
+        return ()
 
     def _first_micro_batch(self, workload: StepTime, resolved: Resolved) -> int:
         """Where the micro-batch is still to be found nothing larger than two images is laid out."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from nfbench.analysis.stats import apart, median
@@ -23,9 +25,11 @@ from nfbench.records import (
 from nfbench.units import no_collection
 
 TRIAL_SHARE = 0.1
-WARM_UP_SHARE = 0.2
-AGAIN = 2
-"""Updates with which a net that has waited for its turn is warmed again."""
+WARM_UP_SHARE, MOST_WARM_UP_SHARE = 0.2, 0.4
+"""Of the cap on the whole timing, for a warm-up, and for one that a device needs to settle."""
+AGAIN, MOST_AGAIN, AGAIN_SHARE = 2, 1000, 0.1
+"""Updates with which a net that has waited for its turn is warmed again, at least and at most, and the share of the
+cap."""
 
 
 class Preparation:
@@ -87,8 +91,11 @@ class Preparation:
 
     def again(self, steps: Steps) -> None:
         """Warm a net that has waited for its turn."""
-        self.spent = 0.0
-        Window(self.device, steps, self.passes, self.passes).block(AGAIN, refills=0)
+        began = self.device.now()
+        seconds = min(self.device.next_warm_up, AGAIN_SHARE * self.sampling.max_time)
+        updates = max(AGAIN, min(MOST_AGAIN, math.ceil(seconds / max(self.step_time, 1e-6))))
+        Window(self.device, steps, self.passes, self.passes).block(self.world.agree(updates), refills=0)
+        self.spent = self.device.now() - began
 
     def _settle(self, steps: Steps, **found: object) -> Resolved:
         assert self.resolved is not None
@@ -189,20 +196,27 @@ class Preparation:
             self.step_time = one_pass * self.passes
 
     def _warm_up(self, steps: Steps) -> None:
-        """Update until the step time has settled, for a fifth of the cap at most; a longer step has had its warm-up."""
+        """Update until the step time has settled and the device with it, for a fifth of the cap or as long as the
+        device needs, at most; a longer step has had its warm-up."""
         self.watch.phase("warming up")
-        began, cap = self.device.now(), WARM_UP_SHARE * self.sampling.max_time
-        window = Window(self.device, steps, self.passes, self.passes)
+        began, max_time = self.device.now(), self.sampling.max_time
+        least = min(self.device.first_warm_up, MOST_WARM_UP_SHARE * max_time)
+        most = max(least, WARM_UP_SHARE * max_time)
+        window, paces = Window(self.device, steps, self.passes, self.passes), list[tuple[float, ...]]()
         with no_collection(collect=True):
-            while steps_now := self.world.agree(self._warm_up_steps(window, cap - (self.device.now() - began))):
-                window.block(steps_now, refills=0)
+            while True:
+                elapsed = self.device.now() - began
+                settled = elapsed >= least and steady(window.step) and all(map(steady, zip(*paces, strict=False)))
+                updates = self.world.agree(0 if settled else self._warm_up_steps(most - elapsed))
+                if not updates:
+                    break
+                window.block(updates, refills=0)
+                paces.append(self.device.pace())
                 self.step_time = median(window.step[-max(3, len(window.step) // 3) :]).value
         if window.step:
             self.readings.append(reading("warm_up", "s", "step", self.source, window.step[:MAX_KEPT_STEPS]))
         self.spent += self.device.now() - began
 
-    def _warm_up_steps(self, window: Window, left: float) -> int:
-        """Updates of the next block of the warm-up, of which ``left`` seconds are left; 0 where it is over."""
-        if steady(window.step) or left <= self.step_time:
-            return 0
-        return max(1, min(3 * block_steps(self.step_time, left) // 10, 100))
+    def _warm_up_steps(self, left: float) -> int:
+        """Updates of the next block of the warm-up, of which ``left`` seconds are left; 0 where none fits."""
+        return 0 if left <= self.step_time else max(1, min(3 * block_steps(self.step_time, left) // 10, 100))
