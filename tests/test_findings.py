@@ -65,6 +65,13 @@ def rng() -> np.random.Generator:
     ("given", "code", "words"),
     [
         (gpu(conditions=Conditions(throttle=("hw_slowdown",))), "throttled", "The GPU was slowed down (hw_slowdown)."),
+        (
+            gpu(
+                reading("throttled", "1", "window", "nvml", [1, 0, 0]), conditions=Conditions(throttle=("hw_slowdown",))
+            ),
+            "throttled",
+            "The GPU was slowed down in 33 % of the samples (hw_slowdown).",
+        ),
         (gpu(warmth(50, 53, 56)), "warming", "The GPU became 6 K warmer during the timing (50 to 56 °C)."),
         (gpu(conditions=Conditions(throttle=("sw_power_cap",))), "power_cap", "The GPU ran at its power limit"),
         (gpu(conditions=Conditions(other_processes=2)), "shared_device", "2 other process(es) held the GPU."),

@@ -180,9 +180,11 @@ def _diverged(result: Result) -> Finding | None:
     return Finding("diverged", f"Diverged{at}{f': {message}' if message else ''}.", f"Try {' or '.join(tries)}.")
 
 
-def _throttle_reasons(result: Result) -> tuple[str] | None:
+def _throttle_reasons(result: Result) -> tuple[str, ...] | None:
+    """In what share of the samples, where those were kept, and for which reasons the GPU was slowed down."""
     reasons = sorted(metrics.VOIDS.intersection(result.conditions.throttle))
-    return (", ".join(reasons),) if reasons else None
+    share = f" in {_share(metrics.throttled(result))} of the samples" if result.reading("throttled") else ""
+    return (share, ", ".join(reasons)) if reasons else None
 
 
 def _retries(result: Result) -> tuple[str] | None:
@@ -357,7 +359,7 @@ def _unreadable(result: Result) -> tuple[str, ...] | None:
 GRAVE: tuple[Check, ...] = (
     _failed,
     _diverged,
-    _where(_throttle_reasons, "throttled", "The GPU was slowed down ({}).", "Cool it and time again."),
+    _where(_throttle_reasons, "throttled", "The GPU was slowed down{} ({}).", "Cool it and time again."),
     _over(
         "swapped",
         0,

@@ -59,6 +59,18 @@ def test_heat_and_a_lowered_limit_are_found(cli: Cli) -> None:
     assert "power_limit" in codes and any("throttl" in code for code in codes)
 
 
+@pytest.mark.simulated(throttle=0x20, temperature=87, clock=1500)
+def test_a_card_that_sits_at_its_thermal_target_gets_a_ratio() -> None:
+    nets = (NET, "tiny-resnet-s", "--batch", 8, "--layout", "nhwc")
+    done = in_own_process(
+        *("compare", *nets, "--rounds", 1, "--max-time", 4, "--device", "cuda", "--quiet", "--noisy", "--out", FOLDER)
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert all(row.reading("throttled") for row in rows())
+    words = " ".join((done.stdout + done.stderr).split())
+    assert "the GPU was slowed down on both sides alike" in words and "left out" not in words
+
+
 @pytest.mark.simulated(other_process=70e9)
 def test_another_process_on_the_card_is_found(cli: Cli) -> None:
     row = timed(cli)
