@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -68,7 +69,7 @@ class TorchSteps:
         return found + self.step.inspect(count_operators=not self.compiled)
 
     def finite(self) -> bool:
-        return bool(torch.isfinite(self.step.loss))
+        return math.isfinite(float(self.step.loss))
 
     def notes(self) -> dict[str, str]:
         return self.said
