@@ -19,6 +19,7 @@ from nfbench.measuring.measure import Measurement, measure
 from nfbench.measuring.outcome import scrubbed
 from nfbench.records import (
     MAX_KEPT_STEPS,
+    Conditions,
     Layout,
     Machine,
     Reading,
@@ -174,7 +175,13 @@ def test_a_later_turn_warms_its_net_again_and_looks_into_no_gradients() -> None:
         def finite(self) -> bool:
             return losses.pop(0)
 
-    device, kept = Card(), list[Result]()
+    class Watched(Card):
+        def conditions(self, idle: bool = False) -> Conditions:
+            waited.append(idle)
+            return super().conditions()
+
+    waited: list[bool] = []
+    device, kept = Watched(), list[Result]()
     device.build = lambda *_: Looking(device.clock, 32, 32, clipped=True)  # type: ignore[method-assign,assignment]
     turns = Measurement(device, StepTime(model="tiny-nfnet"), Sampling(turn_time=1), kept.append)
     for turn in range(3):
@@ -183,6 +190,8 @@ def test_a_later_turn_warms_its_net_again_and_looks_into_no_gradients() -> None:
         if turn:
             assert device.now() - began - sum(values(kept[-1], "block_time")) >= 0.3
     assert looks == 1 and all(values(result, "zero_gradients") == (0.0,) for result in kept)
+    # the card is to stay warm once it is
+    assert waited == [True, False, False]
     # the loss is looked at in each
     assert [result.status for result in kept] == ["ok", "ok", "diverged"]
 

@@ -22,6 +22,8 @@ CAPPED = 1.0
 """W below the default from which a power limit was lowered; NVML rounds both."""
 LEAST_CLOCKS = 9
 """Samples of the clock, five a second, of which each third holds three."""
+OTHER_MEMORY = 2**30
+"""Bytes in use that are not ours from which others hold them: less are libraries that were loaded meanwhile."""
 WARMING = 5.0
 """K by which a card that had settled does not become warmer."""
 LEAST_STEPS = 20
@@ -185,6 +187,18 @@ def _throttle_reasons(result: Result) -> tuple[str, ...] | None:
     reasons = sorted(metrics.VOIDS.intersection(result.conditions.throttle))
     share = f" in {_share(metrics.throttled(result))} of the samples" if result.reading("throttled") else ""
     return (share, ", ".join(reasons)) if reasons else None
+
+
+def _others(result: Result) -> tuple[str] | None:
+    """Who else had the GPU: processes where they are known, else what shows them in a container."""
+    seen = result.conditions
+    if seen.other_processes:
+        return (f"{seen.other_processes} other process(es) held the GPU",)
+    if (seen.other_load or 0.0) > metrics.MOST_OTHER_LOAD:
+        return (f"Others kept the GPU busy for {_share(seen.other_load or 0.0)} of the time while nothing was timed",)
+    if (seen.other_memory or 0) > OTHER_MEMORY:
+        return (f"Others held {units.bytes_(seen.other_memory)} of the GPU's memory",)
+    return None
 
 
 def _retries(result: Result) -> tuple[str] | None:
@@ -368,12 +382,7 @@ GRAVE: tuple[Check, ...] = (
         "{} of this process were swapped out.",
         "Free memory on the host or take a smaller --micro-batch, and time again.",
     ),
-    _where(
-        lambda r: (r.conditions.other_processes,) if r.conditions.other_processes else None,
-        "shared_device",
-        "{} other process(es) held the GPU.",
-        "Time on a card of your own.",
-    ),
+    _where(_others, "shared_device", "{}.", "Time on a card of your own."),
     _where(
         _retries,
         "allocator_retries",

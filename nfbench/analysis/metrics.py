@@ -326,6 +326,8 @@ def _by_name(result: Result) -> dict[str, Reading]:
 
 MOST_OTHERS = 0.20
 """Share of the host's CPU time that other processes may take."""
+MOST_OTHER_LOAD = 0.05
+"""Share of the time in which others may keep the GPU busy while nothing is timed."""
 WIDEST = 0.25
 """Half-width of the step time's 95 % interval as a share of it."""
 LEAST_STEPS = 5
@@ -362,7 +364,7 @@ def _disturbance(results: Sequence[Result]) -> str | None:
     others = [share for r in results if (share := r.value("others_cpu")) is not None]
     if others and (share := statistics.median(others)) > MOST_OTHERS:
         return f"other processes took {units.percent(share, 2)} of the CPU"
-    if any(r.conditions.other_processes for r in results):
+    if any(r.conditions.other_processes or (r.conditions.other_load or 0.0) > MOST_OTHER_LOAD for r in results):
         return "other processes used the GPU"
     return None
 

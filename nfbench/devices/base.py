@@ -174,8 +174,8 @@ class Device(Protocol):
     def software(self, model: str | None = None) -> Software:
         """Versions, with the commit of the code under test."""
 
-    def conditions(self) -> Conditions:
-        """The state of the machine now."""
+    def conditions(self, idle: bool = False) -> Conditions:
+        """The state of the machine now; where this process is ``idle`` and may wait, with what others do meanwhile."""
 
     def resolve(self, workload: StepTime) -> Resolved:
         """What each `auto` becomes before anything is built; the micro-batch is the whole batch and the layout

@@ -158,7 +158,7 @@ class FakeDevice:
         commit, dirty = commit_of(Path(module.__file__)) if module and module.__file__ else (None, None)
         return Software(nfbench=__version__, commit=commit, dirty=dirty)
 
-    def conditions(self) -> Conditions:
+    def conditions(self, idle: bool = False) -> Conditions:
         return Conditions()
 
     def resolve(self, workload: StepTime) -> Resolved:

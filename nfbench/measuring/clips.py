@@ -50,6 +50,7 @@ class ClipCosts:
         self.watch, self.seed = watch, seed
         self.labels = labels or Labels(session=new_id())
         self.built: tuple[tuple[str, str], Clips] | None = None
+        self.other_load: float | None = None
 
     def run(self, workloads: list[AgcCost]) -> None:
         """Time the workloads, which differ in their implementation alone.
@@ -86,6 +87,7 @@ class ClipCosts:
         if self.built is None or self.built[0] != place:
             self.watch.phase("building")
             self.built = None  # before the next net takes its memory
+            self.other_load = self.device.conditions(idle=True).other_load
             self.built = place, self.device.clips(workload, self.seed)
         return self.built[1]
 
@@ -112,7 +114,8 @@ class ClipCosts:
 
     def _turn(self, clips: Clips, workload: AgcCost, calls: int, turn: int, described: list[Reading]) -> Result:
         result = self._frame(workload, turn)
-        result = msgspec.structs.replace(result, conditions=self.device.conditions())
+        conditions = msgspec.structs.replace(self.device.conditions(), other_load=self.other_load)
+        result = msgspec.structs.replace(result, conditions=conditions)
         # the first call of a turn finds the caches as another implementation left them
         times, host = self._times(clips, workload, calls + 1)
         readings = [reading("clip", "s", "step", SOURCES[self.device.machine.device], times[1:])]

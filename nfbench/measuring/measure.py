@@ -78,7 +78,9 @@ class Measurement:
         self.window, self.result = None, begun(self.device, asked)
 
         def whole() -> Result:
-            self.result = msgspec.structs.replace(self.result, conditions=self.device.conditions())
+            self.result = msgspec.structs.replace(
+                self.result, conditions=self.device.conditions(idle=self.steps is None)
+            )
             return merged(self.world, measured(self.result))
 
         return kept_once(self.device, self.device.lock_name(), self.keep, self.watch, whole, self._cut_short)

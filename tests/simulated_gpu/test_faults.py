@@ -78,6 +78,20 @@ def test_another_process_on_the_card_is_found(cli: Cli) -> None:
     assert "other process" in environment_of()
 
 
+@pytest.mark.simulated(other_process=70e9, busy=40, nvml_unsupported="processes")
+def test_another_tenant_is_found_in_a_container(cli: Cli) -> None:
+    row = timed(cli)
+    assert row.conditions.other_processes is None and row.conditions.other_load == 0.4
+    assert row.conditions.other_memory == pytest.approx(70e9, abs=1e9)
+    assert "shared_device" in {finding.code for finding in findings.of(row)}
+
+
+def test_alone_on_the_card_nobody_else_is_found(cli: Cli) -> None:
+    row = timed(cli)
+    assert row.conditions.other_load == 0 and (row.conditions.other_memory or 0) < 2**20
+    assert "shared_device" not in {finding.code for finding in findings.of(row)}
+
+
 @pytest.mark.simulated(mig=2, memory=18e9)
 def test_a_slice_of_a_card_is_named(cli: Cli) -> None:
     row = timed(cli)
