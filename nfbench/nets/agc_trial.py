@@ -74,7 +74,7 @@ class ClipTrial:
     def wait(self, seconds: float) -> None:
         """Keep a CUDA device busy for ``seconds`` at its highest clock, longer at a lower one."""
         if self.device.type == "cuda":
-            torch.cuda._sleep(int(seconds * 1000 * self.clock_rate))  # type: ignore[no-untyped-call]
+            torch.cuda._sleep(int(seconds * 1000 * self.clock_rate))
 
     def call(self, workload: AgcCost) -> Callable[[], object]:
         """What is timed: the implementation, or the copy of as many bytes as the gradients have."""
