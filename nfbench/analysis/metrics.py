@@ -501,7 +501,7 @@ METRICS: dict[str, tuple[Metric, ...]] = {
     ),
     "agc-cost": (
         Metric("time", "a call", units.seconds_interval, interval=True),
-        Metric("host_time", "the host's", units.seconds, spare=3),
+        Metric("host_time", "on the host", units.seconds, spare=3),
         Metric("speedup", "timm's takes", _times),
         Metric("operators", "operators", _count, spare=5),
         Metric("launches", "launches", _count, spare=3),
