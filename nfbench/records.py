@@ -39,7 +39,7 @@ Side = Literal["base", "head"]
 RecipeName = Literal["nfnet", "bn-resnet", "efficientnet"]
 Schedule = Literal["cosine", "exponential", "constant"]
 Augment = Literal["none", "flip", "randaugment", "nfnet"]
-Phase = Literal["ascent", "forward", "backward", "clip", "update", "average"]
+Phase = Literal["ascent", "forward", "backward", "unscale", "clip", "update", "average"]
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
 

@@ -17,6 +17,7 @@ from nfbench.nets.flops import Operators
 from nfbench.nets.optimizer import build_optimizer
 from nfbench.nets.sam import Sam, ascent_images
 from nfbench.nets.train_step import TrainStep
+from nfbench.records import SamScope
 
 RATE, RADIUS, FRACTION = 0.05, 0.3, 0.3
 
@@ -201,3 +202,13 @@ def test_stamps_follow_the_phases() -> None:
         assert len(stamps) == len(head) + 2 * len(each) + len(tail)
         assert ("ascent" in (*head, *each)) == ("sam" in settings)
         assert ("average" in tail) == ("ema" in settings)
+
+
+@pytest.mark.parametrize("scope", ["micro-batch", "batch"])
+def test_in_fp16_gradients_are_unscaled_in_a_phase_between_the_ascent_and_the_clip(scope: SamScope) -> None:
+    step = step_of("tiny-nfnet-s", "nfnet", batch=4, px=32, precision="fp16", clipping=0.01, sam=0.05, sam_scope=scope)
+    step.arrange("nchw", 2)
+    assert step.phases.tail[-3:] == ("unscale", "clip", "update")
+    stamps: list[int] = []
+    step.update(lambda: stamps.append(1), 2)
+    assert len(stamps) == len(step.phases.head) + 2 * len(step.phases.each) + len(step.phases.tail)

@@ -1,4 +1,4 @@
-"""One training step: (ascent,) forward, loss, backward, accumulation, clip, update, zero_grad (, moving average).
+"""One training step: (ascent,) forward, loss, backward, accumulation (, unscale), clip, update, zero_grad (, average).
 
 Nothing is synchronized, printed or copied in `TrainStep.update`; where time goes is read from the stamps it takes.
 """
@@ -65,7 +65,7 @@ class TrainStep:
         self.sam_fraction, self.sam_scope = sam_fraction, sam_scope
         self.decay = ema
         self.ema: Any = None
-        self.phases = _phases(sam is not None, sam_scope, ema is not None)
+        self.phases = _phases(None if sam is None else sam_scope, unscale=precision == "fp16", average=ema is not None)
         self.criterion: nn.Module = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
         # The scale only ever falls, so that its fall counts the skipped updates.
         self.scaler = torch.amp.GradScaler(device.type, growth_interval=2**31 - 1) if precision == "fp16" else None
@@ -144,6 +144,7 @@ class TrainStep:
             stamp()
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
+            stamp()
 
     def _finish(self, stamp: Callable[[], None]) -> None:
         """Update, moving average."""
@@ -301,14 +302,16 @@ def skipped_updates(before: float, after: float) -> float:
     return math.log2(before / after) if after > 0 else math.nan
 
 
-def _phases(sam: bool, scope: SamScope, ema: bool) -> Phases:
-    plain = Phases()
-    tail = (*plain.tail, "average") if ema else plain.tail
-    if not sam:
-        return plain._replace(tail=tail)
-    if scope == "batch":
-        return Phases(("ascent",), plain.each, ("ascent", *tail))
-    return Phases((), ("ascent", *plain.each, "ascent"), tail)
+def _phases(ascent: SamScope | None, *, unscale: bool, average: bool) -> Phases:
+    """Those of a step whose ascent, where there is one, is over each pass or over the batch."""
+    head, each, tail = Phases()
+    if unscale:
+        tail = ("unscale", *tail)
+    if average:
+        tail = (*tail, "average")
+    if ascent == "batch":
+        return Phases(("ascent",), each, ("ascent", *tail))
+    return Phases(head, ("ascent", *each, "ascent") if ascent else each, tail)
 
 
 def _nothing() -> None:

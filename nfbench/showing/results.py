@@ -55,6 +55,7 @@ QUANTITIES: tuple[Column, ...] = (
     Column("ascent", "ascent (SAM)", units.seconds),
     Column("forward", "forward", units.seconds),
     Column("backward", "backward", units.seconds),
+    Column("unscale", "unscale (fp16)", units.seconds),
     Column("clip", "clip", units.seconds, spare=6),
     Column("update", "update", units.seconds),
     Column("average", "average (EMA)", units.seconds),

@@ -41,6 +41,7 @@ _LOOKS = {
     "ascent": _Look("#CC79A7", "---", "ascent (SAM)"),
     "forward": _Look("#0072B2", "", "forward"),
     "backward": _Look("#56B4E9", "//", "backward"),
+    "unscale": _Look("#999999", "\\\\", "unscale (fp16)"),
     "clip": _Look("#D55E00", "xxxx", "clip (AGC)"),
     "update": _Look("#F0E442", "..", "update"),
     "average": _Look("#009E73", "++", "average (EMA)"),
