@@ -9,15 +9,8 @@ import pytest
 from nfbench.devices import cuda, host
 from nfbench.devices.cpu import Cpu
 from nfbench.devices.cuda import Use
-from nfbench.devices.torch_device import shares
 from nfbench.errors import UnsupportedWorkload
 from nfbench.records import Resolved, StepTime
-
-
-def test_shares_are_halves_and_then_divisors_of_the_odd_rest() -> None:
-    assert shares(48) == [48, 24, 12, 6, 3, 1]
-    assert shares(4096)[:3] == [4096, 2048, 1024]
-    assert shares(97) == [97, 1]
 
 
 class Card:

@@ -1,4 +1,4 @@
-"""Workers in processes of their own, on the fake device: turns, failures, signals, kills, shards, Slurm's scripts."""
+"""Workers in processes of their own, on the fake device: failures, signals, kills, shards, Slurm's scripts."""
 
 from __future__ import annotations
 
@@ -8,38 +8,29 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Cli
-from make import Quiet
+from make import LONGEST, Quiet, wait_until
 
 import nfbench
 from nfbench.analysis.sessions import current
 from nfbench.analysis.store import load
-from nfbench.records import Result, Sampling, StepTime, key
-from nfbench.studies import runner
-from nfbench.studies.processes import Died, Group, Place, Process, TooLong
+from nfbench.records import Sampling, StepTime, key
+from nfbench.studies.processes import Died, Place, Process, TooLong
 from nfbench.studies.worker import Request
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'
 NFBENCH = (sys.executable, "-m", "nfbench")
-LONGEST = 60.0
 
 
 def start(*args: str, program: tuple[str, ...] = NFBENCH, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*program, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | env
     )
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    until = time.monotonic() + LONGEST
-    while not true():
-        assert time.monotonic() < until, "it has not come in time"
-        time.sleep(0.05)
 
 
 def workers() -> list[int]:
@@ -53,32 +44,6 @@ def workers() -> list[int]:
         except OSError:
             continue
     return pids
-
-
-# turns
-
-
-def turns(*models: str, device: str = "fake", sampling: Sampling | None = None, **settings: Any) -> list[Result]:
-    kept: list[Result] = []
-    workloads = [StepTime(model=model, **settings) for model in models]
-    sampling = sampling or Sampling(turns=2, turn_time=1)
-    runner.in_rounds(workloads, sampling, device=device, seed=0, keep=kept.append, watch=Quiet())
-    return kept
-
-
-def test_turns_go_a_b_b_a_and_what_auto_became_first_holds_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    pinned = Group._pinned
-    monkeypatch.setattr(Group, "_pinned", lambda *args: asked.append((made := pinned(*args)).layout) or made)  # type: ignore
-    kept = turns("tiny-nfnet", "tiny-resnet", sampling=Sampling(rounds=2, turns=2, turn_time=1))
-    first, second = (0, "tiny-nfnet"), (0, "tiny-resnet")
-    assert [(r.round, r.workload.model) for r in kept] == [
-        *(first, second, second, first),
-        *((1, model) for _, model in (second, first, first, second)),
-    ]
-    assert len({r.session for r in kept}) == 1 and {r.status for r in kept} == {"ok"}
-    # while a process lives it is asked the same
-    assert asked == ["best"] * 4 + ["nhwc"] * 4
 
 
 # one process
@@ -130,16 +95,6 @@ def test_what_a_dead_worker_has_started_holds_nobody_up(process: Process) -> Non
     )
     with pytest.raises(Died, match="ended with exit code 7"):
         ask(process, "forks:net")
-
-
-def test_the_fake_device_imports_no_torch() -> None:
-    code = (
-        "import sys; from nfbench.cli import main\n"
-        "main(['step-time','--model','tiny-nfnet','--device','fake','--out','o.jsonl'], standalone_mode=False)\n"
-        "sys.exit(any(m in sys.modules for m in ('torch', 'timm', 'torchvision')))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 # a study

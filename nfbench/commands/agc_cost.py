@@ -57,8 +57,8 @@ def command(
     from nfbench.measuring.clips import ClipCosts
     from nfbench.measuring.measure import measure
     from nfbench.records import AgcCost
-    from nfbench.showing import cost_tables as show
-    from nfbench.showing.views import Kinds, texts
+    from nfbench.showing import views
+    from nfbench.showing.shown_rows import Shown
     from nfbench.studies import entries
 
     sampling = entries.sampling_of({"within": within, "max_time": max_time})
@@ -90,8 +90,8 @@ def command(
             measure(opened, step, sampling, landing.keep, seed=seed, watch=live)
     table, _ = rows(landing.results, everything=True)
     clips = clip_rows(landing.results)
-    click.echo(texts(Kinds(steps=clip_shares(table), clips=clips), format)["clips"], nl=False)
-    for line in show.legend(clips):
+    click.echo(views.texts(Shown(steps=clip_shares(table), clips=clips), format)["clips"], nl=False)
+    for line in views.VIEWS["clips"].legend(clips):
         click.echo(line, err=True)
     for impl, why in runs.items():
         if why is not None and not impls:
