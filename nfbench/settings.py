@@ -1,4 +1,4 @@
-"""Every setting of a timed step and of a training run, once: what it is called and how it is told.
+"""Every setting of a timed step and of a training run, once: what it is called and how it is shown.
 
 A setting is a field of records of `nfbench.records`, which give its type and its default. From its row here come its
 flag, its key in a study file and after the @ of a net, the check of its value, its column in tables, its words beside a
@@ -49,7 +49,7 @@ class Setting:
     that one was asked for. ``settled_by`` names settings that settle this one where it was left open: it is shown where
     rows differ in it that are equal in those.
 
-    ``told`` says which names of nets tell it where they differ in it: 0 all, 1 those of single rows, where a sweep has
+    ``named`` says which names of nets hold it where they differ in it: 0 all, 1 those of single rows, where a sweep has
     it on an axis or it follows from one, 2 only those that nothing else tells apart.
     """
 
@@ -61,7 +61,7 @@ class Setting:
     such: str = "auto"
     title: str = ""
     spare: int = 2
-    told: Literal[0, 1, 2] = 0
+    named: Literal[0, 1, 2] = 0
     instead: Mapping[str, str] | None = None
     part_of: str | None = None
     settled_by: tuple[str, ...] = ()
@@ -118,32 +118,32 @@ _DEPTH = "Stochastic depth of the last block. auto: the net's own."
 _CLIP = "auto: fused on CUDA where its kernel runs, else foreach."
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("dataset", "{}", "See above.", metavar="D", told=2),
+    Setting("dataset", "{}", "See above.", metavar="D", named=2),
     Setting("epochs", "{} epochs", "0 only evaluates --weights.", check=NOT_NEGATIVE, such="10, or 0 to evaluate only"),
     Setting("test_px", "tested at {} px", "Side of the input in evaluation.", check=POSITIVE, such="224, or auto"),
     Setting("weights", "{} weights", "published, or a file: where to start.", metavar="W"),
     Setting("norm", "{} norm", _NORM, spare=4, instead={"none": "no norm"}),
     Setting("recipe", "{} recipe", "auto: the family's own. It gives each auto below."),
-    Setting("lr", "lr {}", _RATE, check=POSITIVE, such="0.1, or --lr auto", told=1),
+    Setting("lr", "lr {}", _RATE, check=POSITIVE, such="0.1, or --lr auto", named=1),
     Setting("schedule", "{}", **_OF_RECIPE),
-    Setting("warmup_epochs", "", _WARMUP, check=NOT_NEGATIVE, told=2, **_OF_RECIPE),
-    Setting("decay_epochs", "", _DECAY, check=POSITIVE, told=2, **_OF_RECIPE),
-    Setting("decay_rate", "", "By this factor.", check=POSITIVE, told=2, **_OF_RECIPE),
-    Setting("momentum", "", "Of the optimizer.", check=BELOW_1, such="0.9", told=2, **_OF_RECIPE),
-    Setting("alpha", "", "RMSProp's decay.", check=BELOW_1, such="0.9", told=2, **_OF_RECIPE),
-    Setting("eps", "", "RMSProp's ε.", check=POSITIVE, told=2, **_OF_RECIPE),
-    Setting("weight_decay", "", _WEIGHTS, check=NOT_NEGATIVE, told=1, **_OF_RECIPE),
-    Setting("label_smoothing", "smoothing {}", "0 to 1.", check=BELOW_1, such="0.1", told=1, **_OF_RECIPE),
+    Setting("warmup_epochs", "", _WARMUP, check=NOT_NEGATIVE, named=2, **_OF_RECIPE),
+    Setting("decay_epochs", "", _DECAY, check=POSITIVE, named=2, **_OF_RECIPE),
+    Setting("decay_rate", "", "By this factor.", check=POSITIVE, named=2, **_OF_RECIPE),
+    Setting("momentum", "", "Of the optimizer.", check=BELOW_1, such="0.9", named=2, **_OF_RECIPE),
+    Setting("alpha", "", "RMSProp's decay.", check=BELOW_1, such="0.9", named=2, **_OF_RECIPE),
+    Setting("eps", "", "RMSProp's ε.", check=POSITIVE, named=2, **_OF_RECIPE),
+    Setting("weight_decay", "", _WEIGHTS, check=NOT_NEGATIVE, named=1, **_OF_RECIPE),
+    Setting("label_smoothing", "smoothing {}", "0 to 1.", check=BELOW_1, such="0.1", named=1, **_OF_RECIPE),
     Setting("augment", "augment {}", _AUGMENT, **_OF_RECIPE),
-    Setting("mixup", "MixUp {}", "α, on half of a batch; 0 for none.", check=NOT_NEGATIVE, told=1, **_OF_RECIPE),
-    Setting("cutmix", "CutMix {}", "α, on the other half; 0 for none.", check=NOT_NEGATIVE, told=1, **_OF_RECIPE),
-    Setting("randaugment_layers", "", "Operations an image.", check=AT_LEAST_1, such="2", told=2, **_OF_NET),
-    Setting("randaugment_magnitude", "", "On timm's scale.", check=NOT_NEGATIVE, told=2, **_OF_NET),
-    Setting("drop_rate", "dropout {}", _DROPOUT, check=BELOW_1, such="0.1", told=1, **_OF_NET),
-    Setting("drop_path", "", _DEPTH, check=BELOW_1, such="0.1", told=1, **_OF_NET),
+    Setting("mixup", "MixUp {}", "α, on half of a batch; 0 for none.", check=NOT_NEGATIVE, named=1, **_OF_RECIPE),
+    Setting("cutmix", "CutMix {}", "α, on the other half; 0 for none.", check=NOT_NEGATIVE, named=1, **_OF_RECIPE),
+    Setting("randaugment_layers", "", "Operations an image.", check=AT_LEAST_1, such="2", named=2, **_OF_NET),
+    Setting("randaugment_magnitude", "", "On timm's scale.", check=NOT_NEGATIVE, named=2, **_OF_NET),
+    Setting("drop_rate", "dropout {}", _DROPOUT, check=BELOW_1, such="0.1", named=1, **_OF_NET),
+    Setting("drop_path", "", _DEPTH, check=BELOW_1, such="0.1", named=1, **_OF_NET),
     Setting("px", "{} px", "Side of the input.", check=POSITIVE, such="224", spare=0),
-    Setting("batch", "batch {}", "Images an update.", check=POSITIVE, such="32", spare=0, told=1),
-    Setting("micro_batch", "passes of {}", _FIT, check=POSITIVE, title="micro-batch", told=1),
+    Setting("batch", "batch {}", "Images an update.", check=POSITIVE, such="32", spare=0, named=1),
+    Setting("micro_batch", "passes of {}", _FIT, check=POSITIVE, title="micro-batch", named=1),
     Setting("precision", "{}", "auto: bf16 from sm_80, fp16 on sm_70/75, fp32 on a CPU.", spare=1),
     Setting("layout", "{}", _TRIED, help_of_run="", spare=1, instead={"best": "best layout"}),
     Setting("compile", "compile {}", "torch.compile mode.", instead={"none": "not compiled"}),
@@ -156,21 +156,21 @@ SETTINGS: tuple[Setting, ...] = (
         "ema", "EMA {}", _EMA, _EMA_OF_RUN, INSIDE, "0.99999", instead=_NO_EMA, part_of="ema", settled_by=("recipe",)
     ),
     Setting("world_size", "{} devices", title="ranks", part_of="world_size"),
-    Setting("broadcast_buffers", "shared buffers {}", title="buffers broadcast", part_of="world_size", told=2),
-    Setting("deterministic", "", "On CUDA too the seed decides all; times what that costs.", spare=3, told=2),
+    Setting("broadcast_buffers", "shared buffers {}", title="buffers broadcast", part_of="world_size", named=2),
+    Setting("deterministic", "", "On CUDA too the seed decides all; times what that costs.", spare=3, named=2),
     Setting("agc_impl", "clip by {}", _CLIP, title="clip by", spare=3),
-    Setting("standardize", "weights standardized by {}", title="standardized by", told=2),
-    Setting("optimizer_impl", "{} optimizer", title="update by", told=2),
-    Setting("tf32", title="TF32", told=2),
-    Setting("cudnn_benchmark", title="cuDNN benchmark", told=2),
-    Setting("allocator", told=2),
-    Setting("threads", "{} threads", told=2),
-    Setting("backend", "{}", title="reduced by", told=2),
-    Setting("nodes", "on {} machines", told=2),
-    Setting("asked_precision", "asked for {}", told=2),
-    Setting("asked_layout", "asked for {}", told=2),
-    Setting("clipped", "{:.0%} of the units over their limit", told=2),
-    Setting("software", "{}", told=1),
+    Setting("standardize", "weights standardized by {}", title="standardized by", named=2),
+    Setting("optimizer_impl", "{} optimizer", title="update by", named=2),
+    Setting("tf32", title="TF32", named=2),
+    Setting("cudnn_benchmark", title="cuDNN benchmark", named=2),
+    Setting("allocator", named=2),
+    Setting("threads", "{} threads", named=2),
+    Setting("backend", "{}", title="reduced by", named=2),
+    Setting("nodes", "on {} machines", named=2),
+    Setting("asked_precision", "asked for {}", named=2),
+    Setting("asked_layout", "asked for {}", named=2),
+    Setting("clipped", "{:.0%} of the units over their limit", named=2),
+    Setting("software", "{}", named=1),
 )
 """In the order of the columns of a table."""
 
@@ -215,12 +215,12 @@ def flags_of(kind: type[msgspec.Struct]) -> list[str]:
 
 
 @cache
-def told(most: int) -> tuple[str, ...]:
-    """The settings that names of nets tell up to that level of `Setting.told`, level by level, of each those of steps
+def named_up_to(most: int) -> tuple[str, ...]:
+    """The settings that names of nets tell up to that level of `Setting.named`, level by level, of each those of steps
     first."""
     of_runs = defaults(Accuracy).keys() - defaults(StepTime).keys()
-    settings = sorted(SETTINGS, key=lambda setting: (setting.told, setting.name in of_runs))
-    return tuple(setting.name for setting in settings if setting.told <= most)
+    settings = sorted(SETTINGS, key=lambda setting: (setting.named, setting.name in of_runs))
+    return tuple(setting.name for setting in settings if setting.named <= most)
 
 
 def check(workload: Workload) -> None:
@@ -255,7 +255,7 @@ def tell_apart(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Choose the settings that tell rows apart, and leave out each that tells no more than those before it."""
     needed: list[str] = []
     kinds = 1
-    for name in told(2):
+    for name in named_up_to(2):
         if (count := len({tuple(map(row.get, (*needed, name))) for row in rows})) > kinds:
             needed.append(name)
             kinds = count
@@ -268,7 +268,7 @@ def beside_models(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return [in_words(row, (name for name in needed[str(row["model"])] if name in row)) for row in rows]
 
 
-def told_of(workload: Workload, without: Sequence[str] = ()) -> list[str]:
+def words_of(workload: Workload, without: Sequence[str] = ()) -> list[str]:
     """The settings of a workload that are not at their default, and its batch, in words."""
     usual, left_out = defaults(type(workload)), (*_UNSAID, *without)
     values = {name: value for name, value in msgspec.structs.asdict(workload).items() if name not in left_out}

@@ -14,7 +14,7 @@ from nfbench import units
 from nfbench.analysis.rows import Row
 from nfbench.catalog.models import FAMILIES
 from nfbench.records import Accuracy, StepTime
-from nfbench.settings import defaults, in_words, settings_of, told
+from nfbench.settings import defaults, in_words, named_up_to, settings_of
 
 _NET = ("machine", "net", "model", "family", "norm", "px", "precision", "layout", "compile", "optimizer", "agc")
 _RUN = ("dataset", "epochs", "lr", "trained_status", "runs", "seeds", "diverged", "diverged_at")
@@ -185,18 +185,18 @@ def places(key: str) -> Callable[[Any], Any]:
     )
 
 
-TOLD = told(0)
+NAMED = named_up_to(0)
 """Settings in the order in which a name tells them."""
 SHARED = ("px", "norm", "precision", "agc", "sam")
 """Settings that mean the same of a timed step and of a training run."""
-TRAINED = tuple(s.name for s in settings_of(Accuracy) if s.name in TOLD and s.name not in defaults(StepTime))
+TRAINED = tuple(s.name for s in settings_of(Accuracy) if s.name in NAMED and s.name not in defaults(StepTime))
 _NONE = {s.name: defaults(StepTime)[s.name] for s in settings_of(StepTime) if s.part_of == s.name}
 
 
 def settings(row: Row) -> Row:
     """What tells one net from another: as asked where what `auto` became depends on the batch. Unknown ones have no
     entry, such as of a step that failed before they were settled."""
-    found = {key: row[key] for key in TOLD if row.get(key) is not None}
+    found = {key: row[key] for key in NAMED if row.get(key) is not None}
     if row.get("asked_layout") == "best":
         found["layout"] = "best"
     if row.get("kind") == "step-time":
@@ -218,7 +218,7 @@ def names(rows: Sequence[Row], swept: Sequence[str] = ("batch",)) -> list[str]:
     for model, places in units.grouped(range(len(rows)), lambda place: str(rows[place]["model"])).items():
         known = {place: settings(rows[place]) for place in places}
         kinds = {place: rows[place].get("kind") for place in places}
-        differ = [key for key in TOLD if key not in swept and _differs([(kinds[p], known[p]) for p in places], key)]
+        differ = [key for key in NAMED if key not in swept and _differs([(kinds[p], known[p]) for p in places], key)]
         whole = {place: {k: known[place][k] for k in differ if k in known[place]} for place in places}
         nets: dict[str, Row] = {}
         for place in places:

@@ -13,7 +13,7 @@ from nfbench.analysis.stats import Estimate
 from nfbench.catalog import published
 from nfbench.catalog.models import lookup
 from nfbench.records import Machine, Resolved, Result, Sampling, StepTime, accumulation_steps, key
-from nfbench.settings import told_of
+from nfbench.settings import words_of
 
 _SHORTEST, _LONGEST = 1e-12, 1e12
 """Seconds that no clock has shown: such a file was not written by nfbench, and its ratios overflow."""
@@ -171,7 +171,7 @@ def catalogued(model: str) -> str:
 
 def named(ratio: Ratio) -> tuple[str, str]:
     """The two nets, each with its settings that the other has not and that `where` does not tell."""
-    net, baseline = (told_of(r.workload, without=_BOTH) for r in (ratio.net, ratio.baseline))
+    net, baseline = (words_of(r.workload, without=_BOTH) for r in (ratio.net, ratio.baseline))
     return (
         _with(ratio.net.workload.model, [part for part in net if part not in baseline]),
         _with(ratio.baseline.workload.model, [part for part in baseline if part not in net]),

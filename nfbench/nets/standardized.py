@@ -96,11 +96,13 @@ class _UncopiedConv2d(ScaledStdConv2d):
         return output
 
 
-class _UncopiedConv2dSame(ScaledStdConv2dSame):
+class _UncopiedConv2dSame(_UncopiedConv2d):
+    same_pad: bool
+
     def forward(self, x: Tensor) -> Tensor:
         if self.same_pad:
-            x = pad_same(x, self.kernel_size, self.stride, self.dilation)
-        return _UncopiedConv2d.forward(self, x)
+            x = pad_same(x, list(self.kernel_size), list(self.stride), list(self.dilation))
+        return super().forward(x)
 
 
 _UNCOPIED: Mapping[type[nn.Module], Any] = {

@@ -17,7 +17,7 @@ from nfbench.catalog import published
 from nfbench.catalog.models import find
 from nfbench.errors import UnknownModel
 from nfbench.records import Machine, Result, StepTime, key
-from nfbench.settings import told_of
+from nfbench.settings import words_of
 from nfbench.showing import claim_tables, comparison, sweep_tables, views
 from nfbench.showing.figures.style import plain
 from nfbench.showing.shown_rows import Shown, shown
@@ -323,7 +323,7 @@ def headline(ratios: Sequence[Ratio]) -> Ratio | None:
 
 def _other_clip(ratio: Ratio) -> str:
     """The λ of the normalizer-free net, "λ none", where it is not its own, at which the paper's clip."""
-    return next((part for part in told_of(ratio.net.workload) if part.startswith("λ ") and part != _OWN), "")
+    return next((part for part in words_of(ratio.net.workload) if part.startswith("λ ") and part != _OWN), "")
 
 
 def _clear(ratio: Ratio) -> bool:
@@ -362,7 +362,7 @@ def _named(ratio: Ratio) -> tuple[str, str]:
     for name, result in zip(turn_ratios.named(ratio), ratio[:2], strict=True):
         own = "λ none" if _norm(result) == "batch" else _OWN
         settings = name.partition(" with ")[2].split(", ")
-        clip = [s for s in told_of(result.workload) if s.startswith("λ ") and s != own and s not in settings]
+        clip = [s for s in words_of(result.workload) if s.startswith("λ ") and s != own and s not in settings]
         more = ", ".join(clip)
         names.append(f"{name}{', ' if settings[0] else ' with '}{more}" if more else name)
     return names[0], names[1]

@@ -17,7 +17,7 @@ from nfbench.catalog.models import find
 from nfbench.errors import BadData, BadStudy, NfbenchError, UnsupportedWorkload
 from nfbench.learning.learner import Sources, digest
 from nfbench.records import Accuracy, AgcCost, AgcImpl, Dependence, Flops, Sampling, StepTime, Workload, key
-from nfbench.settings import BY_NAME, BY_TORCHRUN, check, defaults, parts_of, told_of
+from nfbench.settings import BY_NAME, BY_TORCHRUN, check, defaults, parts_of, words_of
 from nfbench.units import known
 
 _W = TypeVar("_W", StepTime, Accuracy)
@@ -75,9 +75,9 @@ class Task(NamedTuple):
         """The task in a few words: "nfnet-f0, batch 64, λ 0.02, seed 1"."""
         first = self.workload
         parts = [" against ".join(dict.fromkeys(w.model for w in self.entry.workloads))]
-        parts += told_of(first)
+        parts += words_of(first)
         if (pair := self.entry.compared) is not None:
-            other = [part for part in told_of(pair[1]) if part not in parts]
+            other = [part for part in words_of(pair[1]) if part not in parts]
             if other or pair[0].model == pair[1].model:
                 parts.append(f"against {', '.join(other) or 'without'}")
         if self.round or self.entry.sampling.rounds > 1:
