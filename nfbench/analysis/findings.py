@@ -144,7 +144,8 @@ def _failed(result: Result) -> Finding | None:
         return _cut_short(result)
     detail = f": {result.message}" if result.message else ""
     do = {
-        "out_of_memory": "Take a smaller --micro-batch, or auto.",
+        "out_of_memory": "Take a smaller --micro-batch"
+        + (" or --px." if getattr(result.workload, "micro_batch", None) == "auto" else ", or auto."),
         "timeout": "Raise --max-time.",
         "interrupted": "It holds what was measured until then.",
     }.get(result.status, "")
@@ -441,6 +442,7 @@ SLIGHT: tuple[Check, ...] = (
         "The fused clip did not run here, so torch's batched operators clipped: {}.",
         "Triton needs a C compiler and a driver that it knows.",
     ),
+    _noted("micro_batch", "largest_micro_batch", "{}."),
     _noted(
         "machines",
         "machines_differ",

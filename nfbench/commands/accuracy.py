@@ -57,7 +57,8 @@ def command(
     from nfbench.showing import accuracy as show
     from nfbench.showing.live import Live
     from nfbench.showing.views import Kinds, text
-    from nfbench.studies import entries
+    from nfbench.studies import entries, runner
+    from nfbench.studies.processes import Seat
 
     checkpoint = settings.pop("checkpoint")
     asked = [
@@ -79,8 +80,12 @@ def command(
             for workload, sources in asked:
                 for number in range(seed, seed + seeds):
                     live.about(workload.model + (f", seed {number}" if seeds > 1 else ""))
-                    run = Run(opened, workload, sampling, landing.keep, seed=number, watch=live, sources=sources)
-                    run.run()
+                    if opened.usable():
+                        run = Run(opened, workload, sampling, landing.keep, seed=number, watch=live, sources=sources)
+                        run.run()
+                    else:
+                        seat = Seat(workload, sources=sources)
+                        runner.apart(seat, sampling, device=device, seed=number, keep=landing.keep, watch=live)
     except (Stop, KeyboardInterrupt, NfbenchError) as error:
         landing.say()
         if landing.unwritten:

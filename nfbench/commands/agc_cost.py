@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -59,7 +60,8 @@ def command(
     from nfbench.records import AgcCost
     from nfbench.showing import cost_tables as show
     from nfbench.showing.views import Kinds, texts
-    from nfbench.studies import entries
+    from nfbench.studies import entries, runner
+    from nfbench.studies.processes import Seat
 
     sampling = entries.sampling_of({"within": within, "max_time": max_time})
     names = [find(model).name for model in dict.fromkeys(models)]
@@ -79,15 +81,23 @@ def command(
         for impl in ("auto", "timm")
     ]
     with landing.live(quiet) as live:
+        apart = partial(runner.apart, sampling=sampling, device=device, seed=seed, keep=landing.keep, watch=live)
         for model in names:
             costs = ClipCosts(opened, sampling, landing.keep, live, seed)
             for share in SHARES:
                 live.about(f"{model}, {share:.0%} of the units over their limit")
                 each = [AgcCost(model=model, impl=impl, clipped=share, layout=layout) for impl in asked]
-                costs.run([*each, AgcCost(model=model, impl="copy", clipped=share, layout=layout)])
+                each.append(AgcCost(model=model, impl="copy", clipped=share, layout=layout))
+                if opened.usable():
+                    costs.run(each)
+                else:
+                    apart(Seat(each[0], beside=tuple(each[1:])))
         for step in steps:
             live.about(f"{step.model}, a step of {step.batch}, {step.agc_impl}")
-            measure(opened, step, sampling, landing.keep, seed=seed, watch=live)
+            if opened.usable():
+                measure(opened, step, sampling, landing.keep, seed=seed, watch=live)
+            else:
+                apart(Seat(step))
     table, _ = rows(landing.results, everything=True)
     clips = clip_rows(landing.results)
     click.echo(texts(Kinds(steps=clip_shares(table), clips=clips), format)["clips"], nl=False)

@@ -68,7 +68,7 @@ class TrainStep:
         self.phases = _phases(sam is not None, sam_scope, ema is not None)
         self.criterion: nn.Module = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
         # The scale only ever falls, so that its fall counts the skipped updates.
-        self.scaler = torch.amp.GradScaler(device.type, growth_interval=2**31 - 1) if precision == "fp16" else None
+        self.scaler = _scaler(device) if precision == "fp16" else None
         mode = None if compile == "default" else compile
         self.model: Callable[[Tensor], Tensor] = (
             net if compile == "none" else torch.compile(net, mode=mode, dynamic=False)
@@ -124,6 +124,9 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.state.clear()
         self.inputs, self.targets, self.ema = [], [], None
+        if self.scaler is not None:
+            # an update that ran out of memory may have left it unscaled
+            self.scaler = _scaler(self.device, self.scaler.get_scale())
         if self.sam is not None:
             self.sam.forget()
 
@@ -291,6 +294,10 @@ class TrainStep:
                 found.append(reading("clipped_units", "1", "run", "one update", [share]))
                 found.append(reading("nonfinite_units", "1", "run", "one update", [units.nonfinite]))
         return found
+
+
+def _scaler(device: torch.device, scale: float = 2.0**16) -> torch.amp.GradScaler:
+    return torch.amp.GradScaler(device.type, init_scale=scale, growth_interval=2**31 - 1)
 
 
 def skipped_updates(before: float, after: float) -> float:

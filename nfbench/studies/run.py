@@ -270,6 +270,7 @@ class Execution(Session):
             group.seats = (Seat(task.workload, sources=self.checkpoints.sources(task)),)
         group.seed = task.seed
         group.settled = self._settled(task)
+        group.searched.clear()
         group.out.clear()
         began = time.monotonic()
         _turns(task, group, self.buffer, self.board, self._unstarted)

@@ -25,8 +25,23 @@ def here(
     """
     opened = open_device(device)
     for workload in workloads:
-        watch.about(workload.model)
-        measure(opened, workload, sampling, keep, seed=seed, watch=watch)
+        if opened.usable():
+            watch.about(workload.model)
+            measure(opened, workload, sampling, keep, seed=seed, watch=watch)
+        else:
+            apart(Seat(workload), sampling, device=device, seed=seed, keep=keep, watch=watch)
+
+
+def apart(seat: Seat, sampling: Sampling, *, device: str, seed: int, keep: Keep, watch: Watch) -> None:
+    """Measure in a fresh process what cannot run in this one, whose device an error has made useless.
+
+    Raises:
+        NfbenchError: the device cannot be had.
+    """
+    labels = Labels(session=new_id()) if seat.beside else Labels()
+    with running([Group([seat], device=device, seed=seed, labels=labels)], keep, watch) as state:
+        for group in state.each():
+            group.turn(0, 0, sampling, keep, watch)
 
 
 def in_rounds(
@@ -52,6 +67,8 @@ def in_rounds(
         with running(groups, keep, watch) as state:
             for round, group in zip(rounds, state.each(), strict=True):
                 group.settled = settled
+                # a net that has had its only turn leaves the memory to the next
+                group.alone = sampling.turns == 1
                 for turn in range(sampling.turns):
                     place = f" ({round * sampling.turns + turn + 1}/{whole})" if whole > 1 else ""
                     group.turn(round, turn, sampling, keep, watch, said=place)
