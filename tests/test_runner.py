@@ -19,9 +19,11 @@ from make import Quiet
 import nfbench
 from nfbench.analysis.sessions import current
 from nfbench.analysis.store import load
-from nfbench.records import Result, Sampling, StepTime, key
-from nfbench.studies import runner
-from nfbench.studies.processes import Died, Group, Place, Process, TooLong
+from nfbench.devices.fake import FakeDevice, FakeSteps
+from nfbench.measuring.outcome import Labels
+from nfbench.records import Resolved, Result, Sampling, StepTime, key
+from nfbench.studies import processes, runner, worker
+from nfbench.studies.processes import Died, Group, Place, Process, Seat, TooLong
 from nfbench.studies.worker import Request
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'
@@ -79,6 +81,61 @@ def test_turns_go_a_b_b_a_and_what_auto_became_first_holds_for_all(monkeypatch: 
     assert len({r.session for r in kept}) == 1 and {r.status for r in kept} == {"ok"}
     # while a process lives it is asked the same
     assert asked == ["best"] * 4 + ["nhwc"] * 4
+
+
+@pytest.mark.parametrize("turns_each", [1, 2])
+def test_a_net_that_has_had_its_turns_leaves_the_memory_to_the_next(turns_each: int) -> None:
+    script = "import os\ndef net(num_classes): return type('Net', (), {'sleep': 0.0, 'operators': os.getpid()})()\n"
+    Path("mine.py").write_text(script)
+    alive: list[int] = []
+
+    class Alive(Quiet):
+        def about(self, subject: str) -> None:
+            alive.append(len(workers()))
+
+    sampling = Sampling(turns=turns_each, turn_time=1)
+    nets = [StepTime(model=model) for model in ("tiny-nfnet", "tiny-resnet")]
+    runner.in_rounds(nets, sampling, device="fake", seed=0, keep=lambda result: None, watch=Alive())
+    # of the first, the second's turn finds no process where there is no other turn
+    assert alive[2] == (1 if turns_each == 1 else 2)
+
+
+@pytest.mark.usefixtures("workers_in_process")
+def test_after_an_error_that_stays_the_next_net_runs_in_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[FakeDevice] = []
+
+    class Spent(FakeDevice):
+        """The first of them fails for good."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            opened.append(self)
+
+        def build(self, workload: StepTime, resolved: Resolved, seed: int) -> FakeSteps:
+            if self is opened[0]:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return super().build(workload, resolved, seed)
+
+        def usable(self) -> bool:
+            return self is not opened[0]
+
+    for module in (runner, worker):
+        monkeypatch.setattr(module, "open_device", lambda wanted: Spent())
+    models, kept = ("tiny-nfnet", "tiny-resnet", "tiny-nf-resnet"), list[Result]()
+    nets = [StepTime(model=model) for model in models]
+    opened.clear()
+    runner.here(nets, Sampling(), device="fake", seed=0, keep=kept.append, watch=Quiet())
+    assert [(r.workload.model, r.status) for r in kept] == [(models[0], "error"), *((m, "ok") for m in models[1:])]
+    assert len(opened) == 3 and {r.session for r in kept} == {None}
+    # nor does a worker that is kept for other nets go on
+    opened.clear()
+    kept.clear()
+    process = processes.Process("fake")
+    group = Group([Seat(nets[0])], device="fake", seed=0, labels=Labels(), processes=[process])
+    for _ in range(2):
+        group.out.clear()
+        group.turn(0, 0, Sampling(), kept.append, Quiet())
+    assert [r.status for r in kept] == ["error", "ok"]
 
 
 # one process

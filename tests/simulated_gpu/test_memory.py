@@ -58,7 +58,7 @@ def test_the_search_has_the_card_to_itself(cli: Cli) -> None:
     assert row.resolved is not None and row.resolved.micro_batch > 1
 
 
-@pytest.mark.simulated(memory=4e9, workspace=40e9)
+@pytest.mark.simulated(memory=CONTEXT + 50e6, workspace=100e6)
 def test_a_workspace_that_does_not_fit_is_out_of_memory(cli: Cli) -> None:
     stepped(cli, "--model", NET, "--batch", 8, "--micro-batch", 8)
     (row,) = rows()
