@@ -110,20 +110,21 @@ def test_after_an_error_that_stays_the_next_net_runs_in_a_fresh_process(monkeypa
         def __init__(self) -> None:
             super().__init__()
             opened.append(self)
+            self.spent = False
 
         def build(self, workload: StepTime, resolved: Resolved, seed: int) -> FakeSteps:
             if self is opened[0]:
+                self.spent = True
                 raise RuntimeError("CUDA error: an illegal memory access was encountered")
             return super().build(workload, resolved, seed)
 
         def usable(self) -> bool:
-            return self is not opened[0]
+            return not self.spent
 
     for module in (runner, worker):
         monkeypatch.setattr(module, "open_device", lambda wanted: Spent())
     models, kept = ("tiny-nfnet", "tiny-resnet", "tiny-nf-resnet"), list[Result]()
     nets = [StepTime(model=model) for model in models]
-    opened.clear()
     runner.here(nets, Sampling(), device="fake", seed=0, keep=kept.append, watch=Quiet())
     assert [(r.workload.model, r.status) for r in kept] == [(models[0], "error"), *((m, "ok") for m in models[1:])]
     assert len(opened) == 3 and {r.session for r in kept} == {None}
