@@ -1,7 +1,7 @@
 """Click options that commands share, and the words that a flag may hold.
 
-A flag's name is the field of `Workload` or `Sampling` that it fills, with ``-`` for ``_``; `nfbench.studies.entries`
-makes the records, for flags and study files alike.
+A flag's name is the field of `Workload` or `Sampling` that it fills, with ``-`` for ``_``; its help stands in
+`nfbench.settings`. `nfbench.studies.entries` makes the records, for flags and study files alike.
 """
 
 from __future__ import annotations
@@ -13,18 +13,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from nfbench.errors import UnsupportedWorkload
-from nfbench.records import (
-    AgcImpl,
-    Augment,
-    CompileMode,
-    Layout,
-    Norm,
-    Optimizer,
-    Precision,
-    RecipeName,
-    SamScope,
-    Schedule,
-)
+from nfbench.records import Accuracy, StepTime
+from nfbench.settings import BY_NAME, alternatives, defaults, flags_of, hints_of
+from nfbench.units import share_of
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -53,17 +44,12 @@ class NumberOr(_ParamType):
         return f"[{self.name}]"
 
 
-class Share(_ParamType):
+def share(value: object) -> float:
     """A share given as ``1%`` or ``0.01``."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = str(value).strip()
-        try:
-            return float(text[:-1]) / 100 if text.endswith("%") else float(text)
-        except ValueError:
-            self.fail(f"{value!r} is no share; type 1% or 0.01.", param, ctx)
+    try:
+        return share_of(value)
+    except ValueError:
+        raise click.BadParameter(f"{str(value)!r} is no share; type 1% or 0.01.") from None
 
 
 class Values(_ParamType):
@@ -93,38 +79,22 @@ class Values(_ParamType):
         return "N,N..." if self.kind is int else "X,X..."
 
 
-class Duration(_ParamType):
+def duration(value: object) -> float:
     """A time given as ``90``, ``90s``, ``20m`` or ``1h``, in seconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = str(value).strip().lower()
-        scale = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
-        try:
-            seconds = float(text) if scale is None else float(text[:-1]) * scale
-        except ValueError:
-            seconds = 0.0
-        if not 0 < seconds < float("inf"):
-            self.fail(f"{value!r} is no time; type 90s, 20m or 1h.", param, ctx)
-        return seconds
-
-
-def _choice(literal: Any, *words: str) -> click.Choice[str]:
-    return click.Choice([*words, *get_args(literal)])
+    text = str(value).strip().lower()
+    scale = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
+    try:
+        seconds = float(text) if scale is None else float(text[:-1]) * scale
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise click.BadParameter(f"{str(value)!r} is no time; type 90s, 20m or 1h.")
+    return seconds
 
 
 def _option(flag: str, type: Any, default: Any, help: str | None = None, **more: Any) -> Decorator:
     """An option whose help ends with its default."""
     return click.option(flag, type=type, default=default, show_default=True, help=help, **more)
-
-
-def _auto(flag: str, kind: type[int] | type[float], help: str, *words: str) -> Decorator:
-    return _option(flag, NumberOr(kind, "auto", *words), "auto", help)
-
-
-def _by_name(group: Iterable[Decorator]) -> dict[str, Decorator]:
-    return {str(param.name): option for option in group for param in click.command()(option(lambda **_: None)).params}
 
 
 def _named(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
@@ -143,7 +113,7 @@ def _top1(ctx: click.Context, param: click.Parameter, value: float | None) -> fl
 
 def target_option(help: str) -> Decorator:
     """``--target``, a top-1 that is reached in training."""
-    return click.option("--target", type=Share(), callback=_top1, metavar="SHARE", help=help)
+    return click.option("--target", type=share, callback=_top1, metavar="SHARE", help=help)
 
 
 def seed_of(help: str) -> Decorator:
@@ -153,12 +123,12 @@ def seed_of(help: str) -> Decorator:
 
 def within_option(help: str) -> Decorator:
     """``--within``, as narrow as ``help`` says."""
-    return _option("--within", Share(), "1%", help)
+    return _option("--within", share, "1%", help)
 
 
-def max_time_option(kind: click.ParamType[Any] | type[float], default: str | float, help: str) -> Decorator:
+def max_time_option(kind: Callable[[Any], float], default: str | float, help: str) -> Decorator:
     """``--max-time``, the cap of what ``help`` says."""
-    return _option("--max-time", kind, default, help)
+    return _option("--max-time", kind, default, help, metavar="TIME" if kind is duration else None)
 
 
 results_argument = click.argument(
@@ -190,87 +160,46 @@ out_option = click.option(
     metavar="PATH",
     help="A folder for a new file, or a .jsonl file to append to; else results/<device>/<command>/.",
 )
-run_time_option = max_time_option(Duration(), "24h", "Of each run, from its first update.")
+run_time_option = max_time_option(duration, "24h", "Of each run, from its first update.")
 LANDING_OPTIONS: tuple[Decorator, ...] = (out_option, format_option, quiet_option)
 
-WORKLOAD_OPTIONS: tuple[Decorator, ...] = (
-    _option("--batch", int, 32, "Images an update."),
-    _auto(
-        "--micro-batch",
-        int,
-        "Images a pass. auto: the whole batch, or the largest share of it that fits in the memory.",
-    ),
-    _option("--px", NumberOr(int, "train"), "train", "Side of the input."),
-    _option(
-        "--precision", _choice(Precision, "auto"), "auto", "auto: bf16 from sm_80, fp16 on sm_70/75, fp32 on a CPU."
-    ),
-    _option(
-        "--layout",
-        _choice(Layout, "best"),
-        "best",
-        "best: the quicker one in a trial; where that cannot tell, nhwc on a GPU and nchw on a CPU.",
-    ),
-    _option("--compile", _choice(CompileMode), "none", "torch.compile mode."),
-    _auto("--agc", float, "Clipping threshold λ. auto: 0.01 for nets without normalization, none for others.", "none"),
-    _option("--agc-impl", _choice(AgcImpl, "auto"), "auto", "auto: fused on CUDA where its kernel runs, else foreach."),
-    _option(
-        "--norm",
-        _choice(Norm, "auto"),
-        "auto",
-        "In the place of batch normalization; frozen: for time and memory only.",
-    ),
-    _option("--optimizer", _choice(Optimizer), "sgd", "sgd: one Nesterov SGD for all; recipe: the family's own."),
-    _option("--sam", NumberOr(float, "none"), "none", "Radius ρ of sharpness-aware minimization, such as 0.05."),
-    _option("--sam-fraction", Share(), "0.2", "Share of the images its ascent sees."),
-    _option("--sam-scope", _choice(SamScope), "micro-batch", "One ascent for each pass, or one for the batch."),
-    _option("--ema", NumberOr(float, "none"), "none", "Decay of a moving average of the weights, such as 0.99999."),
+
+def _flag_of(kind: type[StepTime | Accuracy], name: str) -> Decorator:
+    """The flag of a setting of a kind of workload, whose record gives its type and its default."""
+    setting, default, type_ = BY_NAME[name], defaults(kind)[name], TYPES[kind][name]
+    help = setting.help_of_run if kind is Accuracy and setting.help_of_run is not None else setting.help
+    if default is False:
+        return click.option(f"--{setting.flag}", is_flag=True, help=help)
+    return _option(f"--{setting.flag}", type_, default, help or None, metavar=setting.metavar if type_ is str else None)
+
+
+def _type_of(hint: Any) -> Any:
+    """What reads the value of a flag; of words those that leave it open come first."""
+    kinds = alternatives(hint)
+    words = [word for kind in reversed(kinds) for word in get_args(kind)]
+    numbers = [kind for kind in kinds if not get_args(kind)]
+    if not numbers:
+        return click.Choice(words)
+    if words:
+        return NumberOr(numbers[0], *words)
+    return share if numbers == [float] else numbers[0]
+
+
+TYPES: dict[type[StepTime | Accuracy], dict[str, Any]] = {
+    kind: {name: _type_of(hints_of(kind)[name]) for name in flags_of(kind)} for kind in (StepTime, Accuracy)
+}
+"""What reads the value of each setting of a kind of workload."""
+STEP_FLAGS = {name: _flag_of(StepTime, name) for name in TYPES[StepTime]}
+RUN_FLAGS = {name: _flag_of(Accuracy, name) for name in TYPES[Accuracy]}
+WORKLOAD_OPTIONS = tuple(STEP_FLAGS.values())
+data_dir_option = click.option(
+    "--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where data sets are.  [default: data]"
 )
-
-BY_NAME = _by_name(WORKLOAD_OPTIONS)
-
-RUN_OPTIONS: tuple[Decorator, ...] = (
-    _option("--dataset", str, "digits", "See above.", metavar="D"),
-    _option("--epochs", int, 10, "0 only evaluates --weights."),
-    _option("--batch", int, 64, "Images an update."),
-    *(BY_NAME[name] for name in ("micro_batch", "px")),
-    _auto("--test-px", int, "Side of the input in evaluation."),
-    BY_NAME["precision"],
-    _option("--layout", _choice(Layout), "nhwc"),
-    *(BY_NAME[name] for name in ("compile", "agc", "agc_impl", "norm", "sam", "sam_fraction", "sam_scope")),
-    _auto("--ema", float, "Decay of a moving average of the weights. auto: the recipe's.", "none"),
-    _option("--recipe", _choice(RecipeName, "auto"), "auto", "auto: the family's own. It gives each auto below."),
-    _option("--optimizer", str, "auto", "One of timm's.", metavar="NAME"),
-    _auto("--lr", float, "Peak rate at this batch. auto: the recipe's × batch / 256."),
-    _option("--schedule", _choice(Schedule, "auto"), "auto"),
-    _auto("--warmup-epochs", float, "auto: the recipe's, at most 10 % of the run."),
-    _auto("--decay-epochs", float, "An exponential schedule falls at this interval."),
-    _auto("--decay-rate", float, "By this factor."),
-    _auto("--momentum", float, "Of the optimizer."),
-    _auto("--alpha", float, "RMSProp's decay."),
-    _auto("--eps", float, "RMSProp's ε."),
-    _auto("--weight-decay", float, "Of weights; gains, biases and norms have none."),
-    _auto("--label-smoothing", float, "0 to 1."),
-    _option(
-        "--augment",
-        _choice(Augment, "auto"),
-        "auto",
-        "auto: none for digits and the MNISTs, flip (and crop) for CIFAR, else the recipe's.",
-    ),
-    _auto("--randaugment-layers", int, "Operations an image."),
-    _auto("--randaugment-magnitude", int, "On timm's scale."),
-    _auto("--mixup", float, "α, on half of a batch; 0 for none."),
-    _auto("--cutmix", float, "α, on the other half; 0 for none."),
-    _auto("--drop-rate", float, "Dropout before the classifier. auto: the net's own."),
-    _auto("--drop-path", float, "Stochastic depth of the last block. auto: the net's own."),
-    _option("--weights", str, "none", "published, or a file: where to start.", metavar="W"),
-    click.option("--deterministic", is_flag=True, help="On CUDA too the seed decides all; times what that costs."),
-    click.option(
-        "--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where data sets are.  [default: data]"
-    ),
+RUN_OPTIONS = (
+    *RUN_FLAGS.values(),
+    data_dir_option,
     click.option("--workers", type=click.IntRange(0), help="Processes that read what does not stay on the device."),
 )
-
-RUN_BY_NAME = _by_name(RUN_OPTIONS)
 
 RANK_OPTIONS: tuple[Decorator, ...] = (
     click.option(
@@ -284,7 +213,7 @@ DATA_OPTIONS: tuple[Decorator, ...] = (
     _option("--dataset", str, "digits", "digits, fashion-mnist, cifar10, imagenet …", metavar="D"),
     _option("--epochs", click.IntRange(1), 10),
     _option("--seeds", click.IntRange(1), 1, "Runs of each."),
-    RUN_BY_NAME["data_dir"],
+    data_dir_option,
 )
 """What commands that train at several settings share."""
 
@@ -314,22 +243,20 @@ def net_and_settings(text: str) -> tuple[str, dict[str, Any]]:
         UnsupportedWorkload: a setting has no such name or no such value.
     """
     model, at, rest = text.partition("@")
-    flags = click.command()(options(WORKLOAD_OPTIONS)(lambda **_: None))
-    known = {param.name: param for param in flags.params if param.name is not None}
     found: dict[str, Any] = {}
     for part in filter(None, rest.split(",")) if at else ():
         name, equals, value = part.partition("=")
         name = name.strip().replace("-", "_")
-        if not equals or name not in known:
-            names = ", ".join(known)
+        if not equals or name not in TYPES[StepTime]:
+            names = ", ".join(TYPES[StepTime])
             raise UnsupportedWorkload(
                 f"{text!r}: there is no setting {name!r}." if equals else f"{text!r}: {part!r} gives no value.",
                 why=f"The settings are {names}.",
                 try_=f"{model}@px=224,layout=nhwc",
             )
-        param = known[name]
+        type_ = click.types.convert_type(TYPES[StepTime][name])
         try:
-            found[name] = param.type.convert(value.strip(), param, None)
+            found[name] = type_.convert(value.strip(), None, None)
         except click.BadParameter as error:
             raise UnsupportedWorkload(f"{text!r}: {name}: {error.message}") from error
     if at and not found:

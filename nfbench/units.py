@@ -51,13 +51,13 @@ def si(value: float | None, unit: str, digits: int = 3) -> str:
         return ABSENT
     for factor, prefix in _PREFIXES:
         if 1e3 * _PREFIXES[0][0] > abs(value) >= factor * (1 - 0.5 * 10**-digits):
-            return f"{significant(value / factor, digits)} {prefix}{unit}"
-    return f"{significant(value, digits)} {unit}"
+            return f"{significant(value / factor, digits)} {prefix}{unit}".rstrip()
+    return f"{significant(value, digits)} {unit}".rstrip()
 
 
 def counted(value: float | None) -> str:
     """A count in four digits: "12.35 G"."""
-    return si(value, "", 4).rstrip()
+    return si(value, "", 4)
 
 
 def seconds(value: float | None, digits: int = 4) -> str:
@@ -71,7 +71,7 @@ def seconds(value: float | None, digits: int = 4) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def seconds_interval(value: float | None, low: float | None, high: float | None) -> str:
+def seconds_interval(value: float | None, low: float | None = None, high: float | None = None) -> str:
     """A duration with half of its interval as a share of it: '12.3 ms ± 0.4 %'; '12.3 ms' without one."""
     if value is None or low is None or high is None or not value > 0:
         return seconds(value)
@@ -104,12 +104,29 @@ def share(value: float | None, low: float | None = None, high: float | None = No
     return f"{100 * value:.2f} %" if value is not None and abs(value) < 1e6 else percent(value)
 
 
+def share_of(text: object) -> float:
+    """A share typed as "6%", "0.06" or 0.06.
+
+    Raises:
+        ValueError: it is none.
+    """
+    words = str(text).strip()
+    return float(words[:-1]) / 100 if words.endswith("%") else float(words)
+
+
 def signed_percent(value: float | None, digits: int = 2) -> str:
     """A change as per cent with its sign: 0.051 → '+5.1 %', zero without one."""
     if value is None:
         return ABSENT
     sign = "+" if value > 0 else "−" if value < 0 else ""
     return f"{sign}{percent(abs(value), digits)}"
+
+
+def points(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A difference of two shares in percentage points: '+1.20 pp', with its interval '+1.2 ± 0.3 pp'."""
+    if low is None or high is None or high <= low:
+        return f"{100 * value:+.2f} pp".replace("-", "−")
+    return ("+" if value > 0 else "") + f"{plus_minus(100 * value, 50 * (high - low))} pp".replace("-", "−")
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -119,7 +136,7 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:,.0f}" if 10**digits <= abs(value) < _LARGE else significant(value, digits)
 
 
-def interval(value: float, low: float | None, high: float | None) -> str:
+def interval(value: float, low: float | None = None, high: float | None = None) -> str:
     """A value with its interval: '1.12 ± 0.01', or '0.50 (0.0027 to 92)' where the value is far from the middle of the
     ends, as that of a ratio which is hardly known; '1.12' without one."""
     if low is None or high is None:

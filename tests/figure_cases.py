@@ -13,14 +13,14 @@ from nfbench.records import Result
 from nfbench.showing.figures.canvas import looks
 from nfbench.showing.figures.driver import Drawing, drawing
 from nfbench.showing.figures.kinds import KINDS
-from nfbench.showing.figures.prepared import Held
-from nfbench.showing.shown_rows import ratios
+from nfbench.showing.shown_rows import Shown, ratio_rows, ratios
 
 
-def held(*results: Result, everything: bool = False) -> Held:
-    """All that figures can be drawn from."""
+def held(*results: Result, everything: bool = False) -> Shown:
+    """All that figures can be drawn from, also what is noisy and older sessions."""
     trained = training_runs.rows(results, everything)[0]
-    return Held(rows(results, everything)[0], results, trained, ratios(results, everything), everything)
+    turns = ratio_rows(ratios(results, everything))
+    return Shown(rows(results, everything)[0], turns, (), trained, results=results, everything=everything)
 
 
 def drawn(kind: str, *results: Result, everything: bool = False) -> Drawing:
@@ -28,7 +28,7 @@ def drawn(kind: str, *results: Result, everything: bool = False) -> Drawing:
     return drawn_from(kind, held(*results, everything=everything))
 
 
-def drawn_from(kind: str, of: Held) -> Drawing:
+def drawn_from(kind: str, of: Shown) -> Drawing:
     """The figures of a kind, and what is in none."""
     with looks():
         return drawing(KINDS[kind], of)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from nfbench.records import (
     SCHEMA_VERSION,
     Accuracy,
+    AgcImpl,
     Machine,
     Reading,
     Resolved,
@@ -23,9 +25,6 @@ from nfbench.records import (
     to_json,
 )
 from nfbench.studies.run import Board
-
-if TYPE_CHECKING:
-    pass
 
 CPU = Machine(device="cpu", name="A CPU", memory=2**34, cpu="A CPU", cpu_cores=2)
 H200 = Machine(device="cuda", name="NVIDIA H200", memory=2**37, compute_capability="9.0", driver="580.1")
@@ -42,6 +41,16 @@ HOSTILE = (
     "{{ 7*7 }}{% raw %}$\\frac{1}{0}$",
 )
 SOFTWARE = Software(nfbench="0.1.0", torch="2.15.0", timm="1.0.31")
+
+
+def asked_and_settled(
+    batch: int, px: int, clipping: float | None = None, impl: AgcImpl = "foreach", **settings: Any
+) -> tuple[StepTime, Resolved]:
+    """What a `TrainStep` is made from, in fp32 and of the whole batch at a time unless ``settings`` say otherwise."""
+    workload = StepTime(model="a net", batch=batch, **settings)
+    precision: Any = "fp32" if workload.precision == "auto" else workload.precision
+    resolved = Resolved(px=px, micro_batch=batch, precision=precision, layout="nchw", agc=clipping, agc_impl=impl)
+    return workload, resolved
 
 
 def step_times(*values: float) -> Reading:
@@ -155,7 +164,7 @@ def turns(
     in each one by ``spread`` of that more."""
     rounds = []
     for round in range(4):
-        for place, (model, time) in enumerate(((net, 0.1), (baseline, 0.1 * speedup * (1 + spread * round)))):
+        for place, (model, seconds) in enumerate(((net, 0.1), (baseline, 0.1 * speedup * (1 + spread * round)))):
             given: dict[str, Any] = {
                 "workload": StepTime(model=model, px=px),
                 "resolved": Resolved(px=px, micro_batch=32, precision="bf16", layout="nhwc"),
@@ -164,7 +173,7 @@ def turns(
                 "round": round,
                 "start": f"2026-01-01T00:00:{10 * place + round:02d}.000Z",
             }
-            rounds.append(result(model, (time,) * 20, **(given | fields)))
+            rounds.append(result(model, (seconds,) * 20, **(given | fields)))
     return rounds
 
 
@@ -175,6 +184,16 @@ def trained(machine: Machine = CPU) -> list[Result]:
         for model, top1, macs in (("tiny-nfnet", 0.90, 1e7), ("tiny-resnet", 0.95, 2e7))
         for seed in range(3)
     ]
+
+
+LONGEST = 90.0
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    until = time.monotonic() + LONGEST
+    while not true():
+        assert time.monotonic() < until, "it has not come in time"
+        time.sleep(0.05)
 
 
 class Quiet(Board):

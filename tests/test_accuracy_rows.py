@@ -1,23 +1,19 @@
 from __future__ import annotations
 
-import csv
-import io
 import json
-from pathlib import Path
 
 import msgspec
 import pytest
 from conftest import Cli
 from make import FAKE, H200, SOFTWARE, accuracy, each_epoch, once, result
+from test_table import cells, kept
 
 from nfbench.analysis import findings, stats
 from nfbench.analysis import training_metrics as metrics
 from nfbench.analysis import training_runs as analysis
 from nfbench.analysis.rows import Row
-from nfbench.analysis.store import Writer
 from nfbench.records import Reading, Result
-from nfbench.showing import accuracy as show
-from nfbench.showing.views import Kinds, texts
+from nfbench.showing.views import RUN_KEYS, view
 
 
 def rows(*results: Result, target: float | None = None) -> list[Row]:
@@ -27,13 +23,6 @@ def rows(*results: Result, target: float | None = None) -> list[Row]:
 def only(*results: Result, target: float | None = None) -> Row:
     (row,) = rows(*results, target=target)
     return row
-
-
-def kept(*results: Result) -> Path:
-    writer = Writer(Path("results"))
-    for r in results:
-        writer.write(r)
-    return Path("results")
 
 
 def seeds(*top1: float, model: str = "tiny-nfnet", **fields: object) -> list[Result]:
@@ -116,7 +105,7 @@ def test_an_evaluation_has_a_top1_and_no_time() -> None:
     assert (row["epochs"], row["top1"], row["top5"]) == (0, 0.84, 0.97)
     assert not {"wall_time", "throughput", "training_flops"} & set(row)
     assert "few_seeds" not in [f.code for f in row["findings"]]
-    assert "84.00 %" in show.laid([row]).text("rich")
+    assert "84.00 %" in view([row], "accuracy", "rich")
 
 
 def test_the_time_to_a_target_ends_with_the_first_epoch_that_reaches_it_and_needs_every_seed() -> None:
@@ -124,9 +113,9 @@ def test_the_time_to_a_target_ends_with_the_first_epoch_that_reaches_it_and_need
     assert [metrics.time_to(given, t) for t in (0.5, 0.6, 0.8, 0.81)] == [2.0, 4.0, 4.0, None]
     (row,) = rows(*seeds(0.90, 0.91, 0.92), target=0.905)
     assert row["reached_target"] == 2 and "time_to_target" not in row
-    assert "2 of 3 seeds" in show.laid([row]).text("rich")
+    assert "2 of 3 seeds" in view([row], "accuracy", "rich")
     assert only(*seeds(0.90, 0.91), target=0.805)["time_to_target"] == pytest.approx(5.0)
-    assert "never" in show.laid(rows(accuracy(), target=0.99)).text("rich")
+    assert "never" in view(rows(accuracy(), target=0.99), "accuracy", "rich")
 
 
 def bn_model(*results: Result) -> str | None:
@@ -162,7 +151,7 @@ def test_the_front_holds_what_none_beats_for_less() -> None:
     table: list[Row] = [{"macs": macs, "top1": top1} for macs, top1 in points]
     found = analysis.front([*table, {"macs": 1}, {"top1": 0.99}], "macs")
     assert [(r["macs"], r["top1"]) for r in found] == [(1, 0.5), (3, 0.7), (5, 0.9)]
-    ordered = show.on_front(rows(DIVERGED, accuracy()), "step-time")
+    ordered = analysis.on_front(rows(DIVERGED, accuracy()), "step-time")
     assert [(row["model"], row.get("front")) for row in ordered] == [("tiny-nfnet", True), ("tiny-resnet", None)]
 
 
@@ -193,7 +182,11 @@ def test_odd_training_runs_make_a_row_all_the_same(values: tuple[float | None, .
     for resolved in (accuracy().resolved, None):
         given = accuracy(status=status, readings=odd, resolved=resolved, composed=True, stopped_by="max_time")
         row = only(given, target=0.5)
-        assert show.laid([row]).text("rich") and texts(Kinds(trained=[row]), "json") and show.epochs([given], "rich")
+        assert (
+            view([row], "accuracy", "rich")
+            and view([row], "accuracy", "json")
+            and view(analysis.epochs([given]), "epochs", "rich")
+        )
 
 
 def test_a_table_of_training_runs_shows_per_cent_with_their_interval(cli: Cli) -> None:
@@ -208,16 +201,11 @@ def test_a_table_of_training_runs_shows_per_cent_with_their_interval(cli: Cli) -
     assert "±: 95 %, Student's t over seeds." in done.stderr
     assert "chosen on the test set, so it flatters" in done.stderr
     assert "! tiny-resnet: Diverged at update 12: the loss is nan." in done.stderr
-
-
-def test_raw_formats_hold_every_key_in_si_units(cli: Cli) -> None:
-    folder = kept(*seeds(0.90, 0.91, 0.92), DIVERGED)
-    nf, bn = json.loads(cli("table", folder, "--format", "json").stdout)
+    nf, _, gone = json.loads(cli("table", folder, "--format", "json").stdout)
     assert nf["top1"] == pytest.approx(0.91) and nf["training_flops"] == pytest.approx(1.8e11)
-    assert bn["diverged_at"] == [12] and "top1" not in bn
-    assert set(rows(*seeds(0.90, 0.91, 0.92), target=0.5)[0]) - {"crop_mode"} <= {c.key for c in show.RAW}
-    found = list(csv.DictReader(io.StringIO(cli("table", folder, "--format", "csv").stdout)))
-    assert [row["diverged_at"] for row in found] == ["", "12"]
+    assert gone["diverged_at"] == [12] and "top1" not in gone
+    assert [row["diverged_at"] for row in cells(cli("table", folder, "--format", "csv").stdout)] == ["", "", "12"]
+    assert set(rows(*seeds(0.90, 0.91, 0.92), target=0.5)[0]) - {"crop_mode"} <= set(RUN_KEYS)
 
 
 def test_the_front_marks_and_sorts_the_rows_of_each_place_by_cost(cli: Cli) -> None:
@@ -255,13 +243,13 @@ def test_a_front_of_nothing_is_one_worded_message(cli: Cli) -> None:
 
 def test_epochs_are_lines_and_means_over_seeds() -> None:
     norms = (each_epoch("gradient_norm", 3, 2, 1), each_epoch("clipped_gradient_norm", 2.5, 1.5, 1))
-    text = show.epochs(seeds(0.90, 0.92, more=norms), "rich")
+    text = view(analysis.epochs(seeds(0.90, 0.92, more=norms)), "epochs", "rich")
     title, heads, _, *lines = text.splitlines()
     assert title == "Each epoch, means of 2 runs"
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
     assert "91.00 %" in lines[2] and "→ clipped" in heads and "runs" not in heads
-    raw = json.loads(show.epochs([accuracy(more=norms)], "json"))
+    raw = json.loads(view(analysis.epochs([accuracy(more=norms)]), "epochs", "json"))
     assert (raw[0]["top1"], raw[0]["throughput"], raw[0]["clipped_gradient_norm"]) == (0.5, 500.0, 2.5)
     assert "batch_top1" not in raw[0]
     cut = accuracy(top1=(0.5,), seed=1, run={"epochs": 3}, status="diverged")
-    assert [row["runs"] for row in json.loads(show.epochs([accuracy(), cut], "json"))] == [2, 1, 1]
+    assert [row["runs"] for row in json.loads(view(analysis.epochs([accuracy(), cut]), "epochs", "json"))] == [2, 1, 1]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 import torch
-from make import result, step_times
+from make import result
 
 import nfbench
 from nfbench.analysis.stats import Estimate
@@ -23,7 +23,6 @@ from nfbench.records import Resolved
 sys.path.insert(0, str(Path(nfbench.__file__).parent.parent / "benchmarks"))
 import against_timm  # type: ignore[import-not-found]
 from bare_loop import bare_loop  # type: ignore[import-not-found]
-from timm_differences import Differences as Measured  # type: ignore[import-not-found]
 from timm_tables import (  # type: ignore[import-not-found]
     Case,
     Differences,
@@ -115,12 +114,6 @@ def a_round(number: int, timm: float, others: float = 0.0) -> list[Line]:
 
 def four_rounds(timm: float, others: float = 0.0) -> list[Line]:
     return [entry for number in range(4) for entry in a_round(number, timm, others)]
-
-
-@pytest.mark.parametrize("there", [False, True])
-def test_without_a_checkout_one_message_says_where_to_get_one(tmp_path: Path, there: bool) -> None:
-    with pytest.raises(SystemExit, match=r"git clone https://github\.com/huggingface/pytorch-image-models"):
-        against_timm.main([str(tmp_path)] if there else [])
 
 
 @pytest.mark.parametrize(
@@ -224,24 +217,6 @@ def test_the_tables_show_ratio_interval_machine_and_differences_and_no_path(tmp_
     assert table[0]["explained_within"] == "yes" and table[0]["others_cpu_most"] == "0.07"
 
 
-def test_nfbenchs_figure_is_the_mean_of_its_steps_with_their_median_beside_it(checkout: Path, tmp_path: Path) -> None:
-    uneven = (0.08, 0.08, 0.32)
-
-    class Uneven(FakeProcesses):
-        def _output(self, words: Sequence[str]) -> str:
-            threads = Resolved(px=96, micro_batch=8, precision="fp32", layout="nchw", threads=2)
-            line = msgspec.json.encode(result("timm:resnet18", resolved=threads, readings=(step_times(*uneven),)))
-            Path(words[words.index("--out") + 1]).write_bytes(line)
-            return ""
-
-    measured = Uneven(SETTINGS, checkout / "benchmark.py", log_of(tmp_path))._measure("nfbench", CASE, 0)
-    assert (measured.images_per_s, measured.step_times) == (pytest.approx(100.0), uneven)
-    lines = four_rounds(100.0)
-    slow = [msgspec.structs.replace(x, step_times=uneven) if x.tool == "nfbench" else x for x in lines]
-    (timm, _) = rows(log_of(tmp_path, *slow), [CASE])
-    assert (timm.ratio.value, timm.of_medians) == (1.0, pytest.approx(2.0))
-
-
 def test_the_bare_loop_imports_nothing_of_nfbench_and_trains() -> None:
     tree = ast.parse(Path(bare_loop.__code__.co_filename).read_text(encoding="utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
@@ -249,18 +224,3 @@ def test_the_bare_loop_imports_nothing_of_nfbench_and_trains() -> None:
     assert not [name for name in imported if name.startswith("nfbench")]
     assert bare_loop("test_resnet", 32, 2, None, torch.channels_last)(1) > 0
     assert bare_loop("test_nfnet", 32, 2, 0.01, torch.contiguous_format, precision="bf16")(1) > 0
-
-
-def test_each_difference_is_measured_by_itself() -> None:
-    both = Measured("test_resnet", 32, 2, "nchw", "fp32", "cpu")
-    step, parts = both.parts(2)
-    assert step > 0
-    assert sorted(parts) == ["garbage collection", "label smoothing", "new targets each step", "optimizer"]
-    assert both.gains
-    for gain in both.gains:
-        torch.testing.assert_close(gain.data, torch.ones_like(gain), atol=0.01, rtol=0)
-    both.zero_gains(1)
-    assert both.smooth.label_smoothing == 0.1 and both.plain.label_smoothing == 0.0
-    # what benchmark.py makes of its defaults: torch's own choice of implementation, Nesterov, and no decay
-    (group,) = both.timm.param_groups
-    assert (group["nesterov"], group["momentum"], group["weight_decay"], group["fused"]) == (True, 0.9, 0, None)

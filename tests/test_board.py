@@ -46,6 +46,15 @@ def test_a_long_row_goes_on_in_the_next_line_and_many_nets_are_cut_to_the_open_o
     assert many.lines()[-2] == "… 28 more" and len(many.lines()) == 14
 
 
+def test_the_time_left_is_of_tasks_that_run_at_once() -> None:
+    shown = board(batches=2)
+    shown.begun(0)
+    shown.begun(1)
+    # the second to begin is the first to end
+    shown.ended(1, [result()], 1200.0)
+    assert shown.lines() == ["timm:net_0 ▸█", "timm:net_1 ··", "1 of 4 done, about 30 min left"]
+
+
 def test_the_last_finding_stands_below() -> None:
     shown = board()
     shown.begun(0)

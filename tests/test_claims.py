@@ -19,6 +19,7 @@ from nfbench.analysis.stats import Estimate
 from nfbench.catalog import published
 from nfbench.records import Reading, Resolved, Result, Sampling, StepTime, reading
 from nfbench.showing import claim_tables
+from nfbench.showing.views import VIEWS
 from nfbench.studies.entries import TABLES
 from tests.make import CPU, FAKE, H200, accuracy, once, result, step_times
 
@@ -442,7 +443,7 @@ def test_the_summary_counts_each_verdict_and_names_the_device() -> None:
 
 
 def test_each_figure_has_a_line_and_what_is_reported_never_shares_a_column_with_what_was_measured() -> None:
-    keys = [column.key for column in claim_tables.COLUMNS]
+    keys = [column.key for column in VIEWS["claims"].lay([]).columns]
     assert keys == ["id", "claim", "verdict", "measured", "on", "reported", "who"]
     text = claim_tables.table([*everything(0), *everything(2)], "md")
     cells = [[cell.strip() for cell in line.split(" | ")] for line in text.splitlines()[2:]]

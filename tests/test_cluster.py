@@ -7,13 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Cli
+from make import LONGEST, wait_until
 from ray_cluster import LocalCluster
 
 from nfbench import __version__
@@ -24,7 +24,6 @@ from nfbench.studies import ray
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason='Ray is not installed: pip install "nfbench[ray]"'
 )
-LONGEST = 90.0
 HEAD = 'title = "T"\nquestion = "Q?"\n[settings]\nmax_time = 1\n'
 NET = """
 import os, time
@@ -61,13 +60,6 @@ def begun(cluster: LocalCluster, net: str) -> list[int]:
     """The nodes, by their process, on which a workload of ``net`` has begun."""
     path = cluster.path / net / "begun"
     return [int(line) for line in path.read_text().split()] if path.exists() else []
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    until = time.monotonic() + LONGEST
-    while not true():
-        assert time.monotonic() < until, "it has not come in time"
-        time.sleep(0.05)
 
 
 def start(cluster: LocalCluster, study: str, code: str = "") -> subprocess.Popen[str]:
@@ -165,8 +157,3 @@ def test_without_ray_the_message_says_how_to_install_it(cli: Cli, monkeypatch: p
 def test_a_card_cannot_be_chosen_on_a_cluster(cli: Cli) -> None:
     said = run(cli, "auto", device="cuda:1")
     assert "--device cuda:1 names a card, and Ray chooses those.\nTry: --device cuda" in said
-
-
-def test_ray_is_imported_only_where_it_is_asked_for() -> None:
-    code = "import sys, nfbench.studies.cluster; sys.exit('ray' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 from figure_cases import drawn, foot, legend, marked, only, points, texts, why
 from make import CPU, H200, accuracy, each_epoch, once
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from sweep_cases import TINY as FAMILIES
@@ -15,6 +18,7 @@ from nfbench.analysis.training_runs import rows
 from nfbench.catalog import models, published
 from nfbench.catalog.models import NETS
 from nfbench.records import Result
+from nfbench.showing.figures.canvas import Label, Sheet, finish
 from nfbench.showing.figures.driver import left_out
 from nfbench.showing.figures.style import REPORTED, look
 
@@ -27,9 +31,6 @@ def tiny(name: str, top1: float, seed: int = 0, **fields: object) -> Result:
     assert counted is not None
     given = {"macs": counted.macs, "params": counted.params} | fields
     return accuracy(name, (0.5, top1), seed, **given)  # type: ignore[arg-type]
-
-
-ALL = [tiny(name, 0.85 + 0.01 * i, s) for i, name in enumerate(TINY) for s in (0, 1)]
 
 
 def panel(figure: Figure, label: str) -> Axes:
@@ -56,29 +57,34 @@ def hollow(axes: Axes) -> list[tuple[float, float]]:
 def test_every_net_is_a_point_at_its_cost_in_each_panel() -> None:
     energy = (each_epoch("energy", 100.0, 100.0),)
     figure = of(accuracy("tiny-nfnet", (0.5, 0.9), macs=1e7, params=4e5, train_time=4.0, more=energy))
-    assert points(panel(figure, f"{MACS}, forward")) == [(1e7, 90.0)]
-    assert points(panel(figure, "parameters")) == [(4e5, 90.0)]
-    assert points(panel(figure, "training step time, data included, batch 50")) == [(0.2, 90.0)]
-    assert points(panel(figure, "energy of training on one image")) == [(0.1, 90.0)]
+    places = {f"{MACS}, forward": 1e7, "parameters": 4e5, "training step time, data included, batch 50": 0.2}
+    for label, cost in (places | {"energy of training on one image": 0.1}).items():
+        assert points(panel(figure, label)) == [(cost, 90.0)]
     panels = figure.axes[:4]
     assert all(axes.get_xscale() == "log" and axes.get_ylim() == panels[0].get_ylim() for axes in panels)
     assert panels[0].get_ylabel() == "measured top-1, %" and "measured top-1 on digits" in figure.get_suptitle()
-    assert len(of(accuracy()).axes) == 4, "three costs and what was reported"
 
 
 def test_the_interval_over_seeds_is_drawn_from_end_to_end_and_no_further_than_an_accuracy_can_be() -> None:
     runs = [tiny("tiny-nfnet", top1, seed) for seed, top1 in enumerate((0.90, 0.91, 0.93))]
     ((row,), _) = rows(runs)
-    assert bars(panel(of(*runs), MACS)) == [pytest.approx((100 * row["top1_low"], 100 * row["top1_high"]))]
-    assert bars(panel(of(tiny("tiny-nfnet", 0.99), tiny("tiny-nfnet", 0.5, 1)), MACS)) == [(0, 100)]
+    wide = [tiny("tiny-resnet", 0.99), tiny("tiny-resnet", 0.5, 1)]
+    ends = [pytest.approx((100 * row["top1_low"], 100 * row["top1_high"])), (0, 100)]
+    assert bars(panel(of(*runs, *wide), MACS)) == ends
 
 
-def test_sizes_of_a_tiny_family_are_one_line_and_every_point_has_its_name() -> None:
-    axes = panel(of(*ALL), MACS)
+def test_sizes_of_a_family_are_one_line_with_names_and_what_was_reported_is_hollow_in_a_panel_of_its_own() -> None:
+    figure = of(*(tiny(name, 0.85 + 0.01 * i, s) for i, name in enumerate(TINY) for s in (0, 1)))
+    axes = panel(figure, MACS)
     assert [len(line.get_xdata()) for line in marked(axes)] == [3, 3, 3, 3]
     looks = {(line.get_color(), line.get_marker()) for line in marked(axes)}
     assert looks == {look(name.removeprefix("tiny-")) for name in FAMILIES}
     assert set(texts(axes)) == {name.removeprefix("tiny-") for name in TINY}
+    axes = panel(figure, "counted MACs of one image at the test px")
+    assert axes.get_title(loc="left") == "ImageNet, reported: not measured here" and points(axes) == []
+    assert (pytest.approx(12.38e9, rel=1e-3), 83.6) in hollow(axes) and {"F1", "B7"} <= set(texts(axes))
+    assert axes.get_ylim() != figure.axes[0].get_ylim()
+    assert "Results on digits do not carry over to ImageNet." in foot(figure)
 
 
 def test_the_front_is_a_step_line_of_runs_of_as_many_epochs_as_most_have_and_says_so() -> None:
@@ -95,7 +101,6 @@ def test_the_front_is_a_step_line_of_runs_of_as_many_epochs_as_most_have_and_say
     assert corners == {(1e6, 70), (4e6, 70), (4e6, 90)} and len(points(axes)) == 4
     assert "Pareto front: none better for less" in legend(figure)
     assert "The front is of the 3 runs of 2 epochs; those of 4 are not in it." in foot(figure)
-    assert "The front is of" not in foot(of(*shorter))
 
 
 def test_accuracy_never_crosses_data_sets_px_or_machines() -> None:
@@ -137,19 +142,12 @@ def imagenet(name: str, top1: float, px: int, test_px: int, epochs: int = 0) -> 
     return accuracy(name, (top1,), px=px, test_px=test_px, agc=clip, run=asked, macs=counted.macs)
 
 
-def test_reported_accuracy_stays_in_a_panel_of_its_own_and_hollow_but_beside_imagenet_at_the_same_px() -> None:
-    figure = of(*ALL)
-    axes = panel(figure, "counted GMACs")
-    assert axes.get_title(loc="left") == "ImageNet, reported: not measured here" and points(axes) == []
-    assert (pytest.approx(12.38, abs=0.01), 83.6) in hollow(axes) and {"F1", "B7"} <= set(texts(axes))
-    assert axes.get_ylim() != figure.axes[0].get_ylim()
-    assert "Results on digits do not carry over to ImageNet." in foot(figure)
+def test_what_was_reported_at_the_px_of_imagenet_stands_beside_what_was_measured() -> None:
     figure = of(imagenet("resnet50", 0.7, 224, 224), imagenet("nf-resnet50", 0.71, 224, 224))
-    axes = panel(figure, "MACs of one image at 224 px")
     counted = models.counted("resnet50", 224)
-    assert counted is not None and counted.macs in {round(x) for x, _ in hollow(axes)}
+    assert counted is not None and counted.macs in {x for x, _ in hollow(panel(figure, "MACs of one image at 224 px"))}
     assert "reported: resnet, on ImageNet" in legend(figure) and "carry over" not in foot(figure)
-    assert not any("counted GMACs" in a.get_xlabel() for a in figure.axes)
+    assert not any("counted MACs" in axes.get_xlabel() for axes in figure.axes)
 
 
 def test_nets_on_imagenet_are_sizes_of_their_families_each_at_the_macs_of_its_own_test_px() -> None:
@@ -169,11 +167,9 @@ def test_nets_on_imagenet_are_sizes_of_their_families_each_at_the_macs_of_its_ow
     assert "on imagenet, each net at its px, from published weights" in figure.get_suptitle().replace("\n", " ")
 
 
-LATENCY = latency_results()
-
-
 def test_accuracy_against_step_time_joins_runs_and_steps_and_says_how() -> None:
-    figure = only("accuracy-vs-latency", *LATENCY)
+    latency = latency_results()
+    figure = only("accuracy-vs-latency", *latency)
     (axes,) = figure.axes
     assert len(points(axes)) == 12 and axes.get_xscale() == "log"
     assert (pytest.approx(0.0102), pytest.approx(90.2)) in points(axes)
@@ -187,7 +183,7 @@ def test_accuracy_against_step_time_joins_runs_and_steps_and_says_how() -> None:
         "Joined by model, precision, batch, px and λ: the top-1 is of training runs, the time of"
     )
     upright = {(round(low, 6), round(high, 6)) for low, high in bars(axes) if low != high}
-    assert upright == {(round(100 * r["top1_low"], 6), round(100 * r["top1_high"], 6)) for r in rows(LATENCY)[0]}
+    assert upright == {(round(100 * r["top1_low"], 6), round(100 * r["top1_high"], 6)) for r in rows(latency)[0]}
 
 
 def test_a_run_joins_the_quickest_step_of_its_machine_model_precision_and_batch_or_none() -> None:
@@ -229,3 +225,28 @@ def test_weights_that_were_evaluated_stand_at_the_step_time_of_their_net_at_any_
     assert len({line.get_marker() for line in beside.lines}) == len(beside.lines)
     assert {"F0", "F5 SAM", "B7"} <= set(texts(beside))
     assert beside.get_xlabel() == "reported time of a training step, TPUv3, batch 32 a device"
+
+
+# labels beside points
+
+
+@pytest.mark.parametrize(("number", "inches"), [(15, 4), (26, 2)])
+def test_labels_of_points_that_nearly_touch_never_cover_each_other_and_what_has_no_room_is_said(
+    number: int, inches: int
+) -> None:
+    figure = Figure(figsize=(inches, inches), layout="constrained")
+    axes = figure.add_subplot()
+    crowd = [Label(0.5 + 0.01 * (i % 5), 0.5 + 0.01 * (i // 5), f"a net called {i}", "black") for i in range(number)]
+    notes = finish(Sheet(figure, "", labels={axes: crowd}), "")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = [text.get_window_extent(canvas.get_renderer()) for text in axes.texts if text.get_text()]  # type: ignore[no-untyped-call]
+    assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+    inside = axes.get_window_extent().padded(1)
+    assert all(inside.contains(*corner) for box in boxes for corner in box.corners())
+    assert any(not text.get_text() for text in axes.texts), "a label far from its point is led to it by a line"
+    if inches == 4:
+        assert notes == [] and len(boxes) == number
+    else:
+        assert 0 < len(boxes) < 20 and notes[0].startswith("no room for the labels of some points: ")
+        assert notes[0].endswith(f" and {number - len(boxes) - 6} more")

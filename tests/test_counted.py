@@ -11,7 +11,6 @@ from nfbench.catalog.models import counted
 from nfbench.devices.base import Device
 from nfbench.devices.cpu import Cpu
 from nfbench.devices.fake import FakeDevice
-from nfbench.errors import Interrupted, UnsupportedWorkload
 from nfbench.measuring.counts import count
 from nfbench.measuring.lock import lock_file, only_one
 from nfbench.measuring.outcome import Labels
@@ -21,12 +20,8 @@ from tests.make import Quiet
 TINY = "tiny-nfnet-s"
 
 
-class Kept(list[Result]):
-    """What a measurement handed over."""
-
-
 def kept(workload: Flops | Dependence, device: Device | None = None, seed: int = 0) -> Result:
-    found = Kept()
+    found: list[Result] = []
     result = count(
         device or FakeDevice(), workload, found.append, seed=seed, labels=Labels(session="s", study="claims")
     )
@@ -44,44 +39,6 @@ def test_one_result_is_kept_with_its_labels_and_survives_a_file(workload: Flops 
     assert (result.status, result.workload, result.seed, result.sampling) == ("ok", workload, 3, Sampling())
     assert (result.session, result.study, result.message) == ("s", "claims", None)
     assert from_json(to_json(result)) == result
-
-
-class Failing(FakeDevice):
-    """A device whose counts raise ``error``."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
-
-    def flops(self, workload: Flops) -> list[Reading]:
-        raise self.error
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "message"),
-    [
-        (RuntimeError("no /home/somebody/net.py"), "error", "RuntimeError: no net.py"),
-        (MemoryError("none left"), "out_of_memory", "MemoryError: none left"),
-    ],
-)
-def test_a_failure_is_a_result_with_its_status(error: Exception, status: str, message: str) -> None:
-    result = kept(Flops(model=TINY), Failing(error))
-    assert (result.status, result.message, result.readings) == (status, message, ())
-
-
-@pytest.mark.parametrize(
-    ("error", "statuses"),
-    [
-        (UnsupportedWorkload("it does not run"), []),
-        (Interrupted(), ["interrupted"]),
-        (KeyboardInterrupt(), ["interrupted"]),
-    ],
-)
-def test_a_users_error_is_raised_and_an_interruption_kept_too(error: BaseException, statuses: list[str]) -> None:
-    results = Kept()
-    with pytest.raises(type(error)):
-        count(Failing(error), Flops(model=TINY), results.append)
-    assert [r.status for r in results] == statuses
 
 
 def test_a_dependence_takes_the_devices_lock_and_a_count_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

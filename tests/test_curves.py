@@ -1,12 +1,13 @@
-"""What lines over batches and clipping thresholds mean, and the strip below them."""
+"""What lines over batches and clipping thresholds mean, the strip below them, and the cells of a map."""
 
 from __future__ import annotations
 
 import msgspec
 import pytest
-from figure_cases import axes_of, drawn, foot, legend, marked, only, points, texts, why
+from figure_cases import axes_of, drawn, foot, legend, marked, only, points, texts, ticks, why
 from make import CPU
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from sweep_cases import BATCHES, GIB, agc_results, batch_results, run, step
 
 from nfbench.analysis.rows import rows
@@ -33,26 +34,22 @@ def test_every_step_is_a_point_at_its_batch_or_a_mark_below() -> None:
     assert main.get_xscale() == "log" and main.xaxis.get_transform().base == 2  # type: ignore[attr-defined]
     assert [main.xaxis.get_major_formatter()(x, 0) for x in main.get_xticks()] == [str(b) for b in BATCHES]
     assert strip.get_xlabel() == "batch, images an update"
-    assert "ms" in axes_of("batch-step-time", *STEPS).yaxis.get_major_formatter()(0.05, 0)
 
 
-def test_memory_is_in_bytes_of_what_was_read() -> None:
-    read = [step(batch=8, memory=2 * GIB), step(batch=16, memory=4 * GIB), step(batch=32)]
-    made = drawn("batch-memory", *read)
+def test_times_have_intervals_from_end_to_end_and_memory_is_in_bytes_of_what_was_read() -> None:
+    results = [step(batch=b, seconds=s) for b in (8, 16) for s in (0.1, 0.11, 0.12, 0.11)]
+    results = [msgspec.structs.replace(r, round=i % 4) for i, r in enumerate(results)]
+    axes = axes_of("batch-step-time", *results)
+    bars = [segment for collection in axes.collections for segment in collection.get_segments()]  # type: ignore[attr-defined]
+    ends = {(float(low[0]), float(low[1]), float(high[1])) for low, high in bars}
+    assert ends == {(row["batch"], row["step_time_low"], row["step_time_high"]) for row in rows(results)[0]}
+    assert "ms" in axes.yaxis.get_major_formatter()(0.05, 0)
+    made = drawn("batch-memory", step(batch=8, memory=2 * GIB), step(batch=16, memory=4 * GIB), step(batch=32))
     ((_, figure),) = made.figures
     assert points(figure.axes[0]) == [(8, 2 * GIB), (16, 4 * GIB)] and why(made) == {"no peak memory"}
     assert "allocated on the device" in figure.get_suptitle()
     of_process = only("batch-memory", *(step(batch=b, memory=b * GIB, machine=CPU) for b in (8, 16)))
     assert "of the process" in of_process.get_suptitle() and "Python and torch are in it" in foot(of_process)
-
-
-def test_intervals_are_bars_from_end_to_end() -> None:
-    results = [step(batch=b, seconds=s) for b in (8, 16) for s in (0.1, 0.11, 0.12, 0.11)]
-    results = [msgspec.structs.replace(r, round=i % 4) for i, r in enumerate(results)]
-    axes = axes_of("batch-step-time", *results)
-    bars = [segment for some in axes.collections for segment in some.get_segments()]  # type: ignore[attr-defined]
-    ends = {(float(low[0]), float(low[1]), float(high[1])) for low, high in bars}
-    assert ends == {(row["batch"], row["step_time_low"], row["step_time_high"]) for row in rows(results)[0]}
 
 
 def test_accuracy_over_batches_has_a_line_for_each_net_and_clip_and_marks_what_diverged() -> None:
@@ -103,3 +100,45 @@ def test_thresholds_are_places_in_order_and_no_clip_stands_apart() -> None:
     assert len(points(main)) + len(points(strip)) == 24 + 1
     single = foot(only("agc-lines", *(run(batch=b, agc=clip) for b in (32, 64) for clip in (0.01, "none"))))
     assert single.startswith("1 seed, 2 epochs, 32 px; no interval.") and "Student" not in single
+
+
+def cells(axes: Axes) -> dict[tuple[str, str], tuple[str, Rectangle]]:
+    """The text and the rectangle of each (λ, batch), by the ticks beside them."""
+    written = {text.get_position(): text.get_text() for text in axes.texts}
+    across = {float(x): t.get_text() for x, t in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)}
+    down = {round(float(y), 6): t.get_text() for y, t in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)}
+    by_ticks = {}
+    for patch in axes.patches:
+        assert isinstance(patch, Rectangle)
+        x, y = (patch.get_x() + patch.get_width() / 2, patch.get_y() + patch.get_height() / 2)
+        (text,) = [text for at, text in written.items() if at == pytest.approx((x, y))]
+        by_ticks[down[round(y, 6)], across[x]] = text, patch
+    return by_ticks
+
+
+def test_every_cell_of_the_map_is_drawn_and_what_diverged_is_hatched_and_named() -> None:
+    axes = axes_of("agc-heatmap", *RUNS)
+    found = cells(axes)
+    assert len(found) == 24
+    assert {cell for cell, (_, patch) in found.items() if patch.get_hatch()} == {
+        *(("no clip", "128"), ("no clip", "256"), ("0.16", "256")),
+    }
+    assert found["no clip", "128"][0] == "diverged\nat 25"
+    assert found["0.16", "256"][0].endswith("1 of 2\ndiverged") and found["0.02", "32"][0] == "97\n± 3"
+    assert ticks(axes)[-1] == "no clip"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("batch, images an update", "clipping threshold λ")
+    # darker is more accurate, so that it reads in grey too
+    light = {cell: sum(patch.get_facecolor()[:3]) for cell, (_, patch) in found.items()}
+    assert light["no clip", "64"] < light["0.16", "32"] < light["no clip", "256"] == 3.0
+
+
+def test_colours_of_a_map_are_of_a_range_that_is_said_and_what_was_not_run_is_no_blank() -> None:
+    results = [run("tiny-nfnet", 32, 0.01, 0.991), run("tiny-nfnet", 32, 0.02, 0.993), run("tiny-nfnet", 64, 0.02)]
+    figure = only("agc-heatmap", *results)
+    found = cells(figure.axes[0])
+    pale, dark = (found[clip, "32"][1].get_facecolor()[0] for clip in ("0.01", "0.02"))
+    # two tenths of a per cent are hardly a difference
+    assert 0 < pale - dark < 0.05
+    assert texts(figure.axes[0]).count("·") == 1
+    assert "Colours: from 90 %, the palest, to 100 %, the darkest." in foot(figure)
+    assert foot(figure).endswith("· not run.")

@@ -109,13 +109,11 @@ def test_idx_files_are_read_as_they_were_written_zipped_or_not(tmp_path: Path) -
         assert data.notes == {
             "data": "20 of the 60,000 published training images, 10 of the 10,000 published test images"
         }
-
-
-def test_one_pixel_or_one_label_changes_the_digest(tmp_path: Path) -> None:
+    # one pixel or one label changes the digest
     pixel = IDX | {TEST_IMAGES: IDX[TEST_IMAGES][:-1] + bytes([IDX[TEST_IMAGES][-1] ^ 1])}
     label = IDX | {TEST_LABELS: idx_labels(1, *range(1, 10))}
-    files = {"a": IDX, "b": pixel, "c": label}
-    assert len({load("mnist", write(tmp_path / name, held)).digest for name, held in files.items()}) == 3
+    others = [load("mnist", write(tmp_path / name, held)) for name, held in (("b", pixel), ("c", label))]
+    assert len({data.digest for data in (plain, *others)}) == 3
 
 
 def test_idx_files_are_found_wherever_they_are_kept_and_in_the_systems_folder_last(tmp_path: Path) -> None:
@@ -138,14 +136,9 @@ def test_idx_files_are_found_wherever_they_are_kept_and_in_the_systems_folder_la
 def test_a_missing_set_says_what_was_looked_for_and_where_and_what_to_type(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    assert str(refusal("fashion-mnist", data)) == (
-        "Fashion-MNIST is not here: found no train-images-idx3-ubyte, train-labels-idx1-ubyte, "
-        "t10k-images-idx3-ubyte or t10k-labels-idx1-ubyte, with or without .gz.\n"
-        f"Looked in {data / 'fashion-mnist'}, {data / 'fashion-mnist' / 'raw'}, {data / 'FashionMNIST' / 'raw'}, "
-        f"{data}, {tmp_path / 'system' / 'fashion-mnist'}.\n"
-        "Try: apt-get install dataset-fashion-mnist, or --data-dir FOLDER with the four files of "
-        "https://github.com/zalandoresearch/fashion-mnist"
-    )
+    mnist = str(refusal("fashion-mnist", data))
+    assert mnist.startswith("Fashion-MNIST is not here: found no train-images-idx3-ubyte, train-labels-idx1-ubyte, ")
+    assert f"{data}, {tmp_path / 'system' / 'fashion-mnist'}.\nTry: apt-get install dataset-fashion-mnist, or " in mnist
     cifar, imagenet = str(refusal("cifar100", data)), str(refusal("imagenet", data))
     assert cifar.startswith("CIFAR-100 is not here: found no cifar-100-python.tar.gz or folder cifar-100-python.\n")
     assert f"\nLooked in {data / 'imagenet'}, {data}.\nTry: --data-dir FOLDER with train/ and val/" in imagenet
@@ -290,14 +283,6 @@ def test_an_altered_file_of_cifar_is_named_and_never_unpickled(cifar: Cifar, tmp
     assert not (tmp_path / "trace").exists()
 
 
-def test_a_missing_file_of_cifar_is_named_with_its_folder(cifar: Cifar, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = cifar()
-    (folder / "data_batch_3").unlink()
-    assert refusal("cifar10", folder.parent).what == f"{folder} lacks data_batch_3."
-    archive = pack(folder, "cifar10", monkeypatch)
-    assert refusal("cifar10", archive.parent).what == f"{archive} lacks data_batch_3."
-
-
 def test_a_cifar_archive_that_is_altered_or_broken_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision.datasets import CIFAR10
 
@@ -402,11 +387,6 @@ def differing(root: Path) -> None:
     tree(root, "cat dog eel", "val")
 
 
-def differing_in_many(root: Path) -> None:
-    tree(root, "a b c d e f g h", "train")
-    tree(root, "a", "val")
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -417,7 +397,6 @@ def differing_in_many(root: Path) -> None:
         (classless, "{root}/train has no class folder."),
         (empty_classes, "{root}/val: no picture in 2 class folders: .checkpoints, cow."),
         (differing, "The classes of {root}/train and {root}/val differ: only val has dog, eel; only train has ant."),
-        (differing_in_many, "The classes of {root}/train and {root}/val differ: only train has b, c, d, e, f and 2"),
     ],
 )
 def test_each_defect_of_a_folder_of_pictures_is_named(tmp_path: Path, make: Callable[[Path], Any], words: str) -> None:
@@ -485,16 +464,6 @@ def test_in_evaluation_a_broken_or_missing_picture_is_blank_and_of_no_class(tmp_
         image, _ = pictures[1]
         assert image.mode == "RGB" and image.size == (6, 6) and image.getextrema() == ((0, 0),) * 3
     assert pictures.unreadable() == [f"cat/00{n}.png" for n in range(1, 5)]
-
-
-def test_a_fault_of_the_transform_is_not_blamed_on_the_picture(tmp_path: Path) -> None:
-    def broken(image: Image.Image) -> None:
-        raise OSError("my own fault")
-
-    pictures = PictureSet(some_pictures(tmp_path, 1), training=True, px=4, transform=broken)
-    with pytest.raises(OSError, match="my own fault"):
-        pictures[0]
-    assert pictures.unreadable() == []
 
 
 def width(image: Image.Image) -> int:

@@ -23,7 +23,6 @@ from make import H200, result
 
 import nfbench
 from nfbench.analysis import findings, metrics
-from nfbench.analysis.rows import rows
 from nfbench.analysis.store import load
 from nfbench.devices import base, ranks
 from nfbench.devices.base import RANK_VARIABLES, Failure, World, place
@@ -31,7 +30,6 @@ from nfbench.devices.ranks import Guard
 from nfbench.errors import Terminated, UnsupportedWorkload
 from nfbench.measuring.outcome import merged
 from nfbench.records import Conditions, Result, StepTime, accumulation_steps, reading, to_json
-from nfbench.showing.results import sheet
 
 HERE = Path(__file__).parent
 ROOT = Path(nfbench.__file__).parent.parent
@@ -296,13 +294,6 @@ def test_torchrun_is_known_by_all_of_its_variables() -> None:
     assert place(given | {"RANK": "first"}) is None
 
 
-def test_one_process_agrees_with_itself() -> None:
-    alone = World()
-    assert alone.agree([1, 2]) == [1, 2] and alone.least(3) == 3
-    assert alone.gather(b"x") == [b"x"] and alone.total([1.0, 2.0]) == [1.0, 2.0]
-    assert alone.first and alone.processes == (os.getpid(),)
-
-
 class Quiet(Guard):
     """A guard that leaves signals as they are, and looks at nothing by itself."""
 
@@ -416,14 +407,3 @@ def test_a_failed_rank_stays_until_rank_0_has_written_its_row() -> None:
     first.ended()
     waiting.join(10)
     assert order == ["rank 0 writes", "rank 1 leaves"]
-
-
-def test_a_sheet_says_what_the_ranks_cost_where_there_are_several() -> None:
-    from test_metrics import of_ranks
-
-    table, _ = rows([of_ranks()])
-    text = sheet(table, "md")
-    assert "2 ranks × 2 × 8" in text
-    assert "all-reduce that nothing hides" in text and "slowest rank, of the quickest's time" in text
-    text = sheet(rows([result()])[0], "md")
-    assert "all-reduce" not in text and "ranks" not in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ from nfbench.showing.figures import driver
 from nfbench.showing.figures.canvas import settle
 from nfbench.showing.figures.driver import Drawing
 from nfbench.showing.figures.kinds import KINDS
-from nfbench.showing.figures.prepared import Held
 from nfbench.showing.figures.style import COLUMN, PAGE, STYLE
+from nfbench.showing.shown_rows import Shown
 
 LEAST_TEXT = 7.0
 UNIT = re.compile(
@@ -48,7 +48,7 @@ def results(collection: str) -> list[Result]:
 
 
 @cache
-def held_of(collection: str) -> Held:
+def held_of(collection: str) -> Shown:
     return held(*results(collection))
 
 
@@ -79,7 +79,7 @@ def read(collection: str, kind: str) -> int:
         return sum(map(len, choose(r for r in of if isinstance(r.workload, workload)).groups))
 
     return {
-        "steps": lambda: len(held_of(collection).rows),
+        "steps": lambda: len(held_of(collection).steps),
         "softwares": lambda: len(rows(of, everything=True, brief=True)[0]),
         "trained": lambda: len(held_of(collection).trained),
         "ratios": lambda: len(held_of(collection).ratios),
@@ -142,7 +142,7 @@ def _is_sample(line: Any) -> bool:
 @every_case
 def test_a_figure_is_as_wide_as_a_column_or_a_page_and_its_text_can_be_read_there(collection: str, kind: str) -> None:
     for figure in figures(collection, kind):
-        assert figure.get_figwidth() <= (PAGE if KINDS[kind].wide else COLUMN) + 1e-6
+        assert figure.get_figwidth() in (COLUMN, PAGE)
         texts = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible()]
         assert min(t.get_fontsize() for t in texts) >= LEAST_TEXT
         # light letters stand on dark cells only, so that a figure can be read on a dark page too
@@ -177,6 +177,9 @@ def test_every_axis_of_numbers_says_of_what_and_in_which_unit(collection: str, k
                     words = [a.get_label_text() for a in siblings if a.get_label_text()]
                     assert words, (axis.axis_name, ticks)
                     assert any(UNIT.search(text) for text in (*words, *ticks)), (words, ticks)
+            shown = [t for t in axes.get_xticklabels() if t.get_text() and id(t) not in _unseen(figure)]
+            boxes = [t.get_window_extent() for t in shown if t.get_rotation() == 0]
+            assert all(one.x1 + 3 < other.x0 for one, other in pairwise(boxes)), "names of ticks run together"
 
 
 @every_case

@@ -12,12 +12,6 @@ from nfbench.devices.torch_device import shares
 from nfbench.records import StepTime
 
 
-def test_shares_are_halves_and_then_divisors_of_the_odd_rest() -> None:
-    assert shares(48) == [48, 24, 12, 6, 3, 1]
-    assert shares(4096)[:3] == [4096, 2048, 1024]
-    assert shares(97) == [97, 1]
-
-
 class Card:
     """Images of ``each`` bytes on top of ``fixed``; an update does not do above ``most`` of them, nor of ``memory``. Up
     to ``few`` images a workspace of cuDNN is ``workspace`` bytes large, which is more than their own."""

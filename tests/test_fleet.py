@@ -18,7 +18,6 @@ from nfbench.errors import NfbenchError
 from nfbench.learning.learner import Sources
 from nfbench.measuring import lock
 from nfbench.records import Accuracy, Machine, Result, Sampling, StepTime
-from nfbench.showing.live import Board
 from nfbench.studies import cluster, ray
 from nfbench.studies.cluster import Fleet
 from nfbench.studies.entries import Entry, Task, tasks
@@ -384,16 +383,3 @@ def test_a_timing_uses_as_many_threads_as_without_ray(
     monkeypatch.setattr(ray, "_at_start", lambda: before)
     ray.unlimited(share, device)
     assert os.environ.get(ray.THREADS) == threads
-
-
-def test_the_board_tells_the_time_left_of_tasks_that_run_at_once() -> None:
-    board, todo = Board(quiet=True), steps(1, 2, 3, 4)
-    board.planned(todo, [None] * 4, [0, 1, 2, 3])
-    board.begun(0)
-    board.begun(1)
-    assert board.lines()[-1] == "0 of 4 done, time left not known yet"
-    # the second to begin is the first to end
-    board.ended(1, [result()], 1200.0)
-    board.begun(2)
-    assert board.lines()[-1] == "1 of 4 done, about 30 min left"
-    assert [board.signs[place] for place in range(4)] == ["▸", "█", "▸", "·"]

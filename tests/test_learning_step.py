@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from make import asked_and_settled
 from torch import Tensor, nn
 
 from nfbench.learning.trainer import LearningStep
@@ -33,20 +34,10 @@ def step_of(kind: type[TrainStep] = LearningStep, micro_batch: int = PARTS, **se
     with torch.no_grad():
         for p in net.parameters():
             p *= torch.logspace(-2, 0.5, len(p)).view(-1, *(1,) * (p.dim() - 1))
-    precision = settings.pop("precision", "fp32")
-    step = kind(
-        net,
-        build_optimizer(net, "sgd", "nfnet", 0.05),
-        device=torch.device("cpu"),
-        batch=BATCH,
-        px=PX,
-        classes=CLASSES,
-        precision=precision,
-        compile="none",
-        seed=0,
-        **({"clipping": CLIPPING} | settings),
-    )
-    if precision == "fp32":
+    workload, resolved = asked_and_settled(BATCH, PX, **({"clipping": CLIPPING} | settings))
+    optimizer = build_optimizer(net, "sgd", "nfnet", 0.05)
+    step = kind(net, optimizer, workload, resolved, device=torch.device("cpu"), classes=CLASSES, seed=0)
+    if resolved.precision == "fp32":
         net.double()
     step.arrange("nchw", micro_batch)
     return step
@@ -128,18 +119,6 @@ def test_looking_changes_not_a_bit_of_the_weights(impl: str, settings: dict[str,
     blind, seeing = (updated(step_of(impl=impl, **settings), looking=looking) for looking in (False, True))
     assert torch.equal(weights(blind), weights(seeing))
     assert blind.taken()[:2] == ([], []) and [len(found) for found in seeing.taken()] == [3, 3, 3]
-
-
-def test_what_was_taken_is_not_taken_again_and_without_a_clip_no_unit_is_counted() -> None:
-    step = updated(step_of(), looking=True)
-    assert all(step.taken())
-    assert step.taken() == ([], [], [])
-    norms, _, shares = updated(step, updates=1).taken()
-    # clipped units are counted in every update, norms where one looks
-    assert norms == [] and len(shares) == 1
-    before, after, shares = updated(step_of(clipping=None), looking=True).taken()
-    assert before == after and len(before) == 3
-    assert shares == []
 
 
 def test_in_fp16_norms_are_those_of_the_unscaled_gradient_and_the_scale_rises_again() -> None:

@@ -9,18 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from make import Quiet
 
 from nfbench.devices.base import World
 from nfbench.measuring.lock import lock_file, only_one
 from nfbench.measuring.outcome import Watch
-
-
-class Notes(Watch):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +22,7 @@ def runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_second_waits_and_says_for_whom() -> None:
-    first, second = Notes(), Notes()
+    first, second = Quiet(), Quiet()
     order: list[str] = []
 
     def late() -> None:
@@ -40,13 +33,13 @@ def test_the_second_waits_and_says_for_whom() -> None:
         thread = threading.Thread(target=late)
         thread.start()
         deadline = time.monotonic() + 10
-        while not second.said and time.monotonic() < deadline:
+        while not second.notes and time.monotonic() < deadline:
             time.sleep(0.01)
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
-    assert first.said == [] and len(second.said) == 1
-    assert second.said[0].startswith("Waiting for process ")
+    assert first.notes == [] and len(second.notes) == 1
+    assert second.notes[0].startswith("Waiting for process ")
 
 
 def test_two_devices_do_not_wait_for_each_other_and_no_name_needs_no_lock(tmp_path: Path) -> None:
@@ -81,7 +74,7 @@ def test_a_rank_has_its_lock_before_the_next_takes_its_turn() -> None:
 
 def test_a_lock_that_cannot_be_had_is_said_and_the_timing_goes_on(tmp_path: Path) -> None:
     lock_file("card").mkdir()
-    notes = Notes()
+    notes = Quiet()
     with only_one("card", notes):
         pass
-    assert notes.said == ["No lock on the device (Is a directory): another timing may run beside this one."]
+    assert notes.notes == ["No lock on the device (Is a directory): another timing may run beside this one."]

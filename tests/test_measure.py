@@ -14,6 +14,7 @@ from nfbench.analysis import findings, metrics, rows
 from nfbench.devices.base import Stamp
 from nfbench.devices.fake import FakeDevice, FakeSteps
 from nfbench.errors import Terminated, UnsupportedWorkload
+from nfbench.measuring import stopping
 from nfbench.measuring.measure import Measurement, measure
 from nfbench.measuring.outcome import scrubbed
 from nfbench.records import (
@@ -28,7 +29,7 @@ from nfbench.records import (
     Workload,
     reading,
 )
-from nfbench.showing.results import sheet
+from nfbench.showing.sheet import sheet
 
 
 def timed(sampling: Sampling | None = None, device: FakeDevice | None = None, **settings: Any) -> Result:
@@ -61,9 +62,13 @@ def test_a_step_takes_its_images_time_and_its_phases_add_up_to_it() -> None:
     assert metrics.step_time(result) == (0.0625, 0.0625, 0.0625)
     assert metrics.throughput(result) == 1024
     assert result.status == "ok" and result.stopped_by == "within"
-    phases = {name: metrics.METRICS[name](result) for name in ("forward", "backward", "clip", "update")}
+    phases = {name: metrics.phase_time(result, name) for name in ("forward", "backward", "clip", "update")}
     assert phases == {"forward": 0.015625, "backward": 0.03125, "clip": 0.0078125, "update": 0.0078125}
     assert result.value("peak_allocated") == 64 * 2**20
+    # a whole step of several passes is their sum
+    whole = timed(batch=64, micro_batch=16, layout="nhwc")
+    assert not whole.composed and metrics.step_time(whole) == metrics.step_time(result)
+    assert metrics.phase_time(whole, "forward") == 0.015625
 
 
 def test_a_block_lasts_half_a_second_after_what_is_kept_apart() -> None:
@@ -76,13 +81,6 @@ def test_a_block_lasts_half_a_second_after_what_is_kept_apart() -> None:
     assert result.value("trial_nchw") == result.value("trial_nhwc") == 0.75 / 32  # forward and backward
 
 
-def test_a_whole_accumulated_step_keeps_its_sum_of_passes() -> None:
-    result = timed(batch=64, micro_batch=16, layout="nhwc")
-    assert not result.composed
-    assert metrics.step_time(result) == (0.0625, 0.0625, 0.0625)
-    assert metrics.phase_time(result, "forward") == 0.015625
-
-
 def test_batch_4096_is_found_and_exact_composed_only_where_the_cap_does_not_hold_it() -> None:
     result = timed(Sampling(max_time=10), batch=4096, layout="nhwc")
     # 90 % of 1 GiB holds 921 images, so the power-of-two share is 512
@@ -93,6 +91,15 @@ def test_batch_4096_is_found_and_exact_composed_only_where_the_cap_does_not_hold
     assert metrics.percentile(result, 0.05) is None
     assert [f.code for f in findings.of(result)] == ["composed"]
     assert not timed(Sampling(max_time=60), batch=4096, layout="nhwc").composed
+
+
+def test_short_updates_share_what_is_left_and_a_warm_up_is_steady_when_its_thirds_agree() -> None:
+    assert [stopping.short_passes(*given) for given in ((6, 36, 256), (0.1, 50, 256), (0.1, 50, 8), (100, 1, 256))] == [
+        *(6, 31, 8, 2)
+    ]
+    assert stopping.whole_steps_fit(12, 256, 60) and not stopping.whole_steps_fit(13, 256, 60)
+    assert stopping.steady([5, 4, 3, *[1.0] * 6]) and not stopping.steady([1.0] * 8)
+    assert not stopping.steady([3, 3, 3, 2, 2, 2, 1, 1, 1])
 
 
 def test_the_window_ends_at_the_cap() -> None:

@@ -42,23 +42,12 @@ def test_any_timm_net_and_any_factory_is_a_net_without_being_imported() -> None:
     assert (find("no.such.module:net").source, find("no.such.module:net").config) == ("factory", "no.such.module:net")
 
 
-def test_a_miss_suggests_the_nearest_name() -> None:
-    with pytest.raises(UnknownModel) as error:
-        find("nf-resnet51")
-    assert str(error.value) == (
-        "There is no net called 'nf-resnet51'.\n"
-        "The nearest: nf-resnet50, nf-resnet152, nf-resnet101.\n"
-        "Try: nf-resnet50, or `nfbench models` for all names, timm:NAME for one of timm's, "
-        "package.module:factory for your own"
-    )
-
-
 @pytest.mark.parametrize(
     ("typed", "nearest"),
     [("bn-nfnet-f7", "bn-nfnet-f6"), ("nfnet-f8", "nfnet-f7"), ("nfnet-f0-base", "nfnet-f0-baseline")],
 )
 def test_the_nearest_name_is_of_the_family_that_was_typed(typed: str, nearest: str) -> None:
-    with pytest.raises(UnknownModel, match=f"The nearest: {nearest}, "):
+    with pytest.raises(UnknownModel, match=f"There is no net called '{typed}'.\nThe nearest: {nearest}, "):
         find(typed)
 
 

@@ -12,10 +12,12 @@ from make import H200, once, result, step_times
 from nfbench.analysis.rows import quiet, row, rows
 from nfbench.analysis.sessions import current
 from nfbench.records import Conditions, Resolved, Result, Sampling, StepTime, reading, to_json
-from nfbench.showing import answers, results, shown_rows, tables
+from nfbench.showing import answers, shown_rows, tables
 from nfbench.showing.figures import driver
 from nfbench.showing.figures.canvas import looks
-from nfbench.showing.figures.prepared import Held
+from nfbench.showing.shown_rows import Shown
+from nfbench.showing.tables import findings_of
+from nfbench.showing.views import view
 
 LOADED = once("others_cpu", 0.31)
 
@@ -67,16 +69,16 @@ def test_what_has_no_rate_or_is_composed_of_few_updates_is_not_noisy() -> None:
 
 def test_a_noisy_row_says_so_in_every_format_and_in_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     (shown,), _ = rows([timed("resnet50", LOADED)])
-    assert "(noisy)" in results.laid([shown]).text("md")
-    assert "other processes took 31 % of the CPU" in tables.raw(results.ALL, [shown], "csv")
-    (finding,) = [line for line in results.findings([shown]) if "Noisy" in line]
+    assert "(noisy)" in view([shown], "steps", "md")
+    assert "other processes took 31 % of the CPU" in view([shown], "steps", "csv")
+    (finding,) = [line for line in findings_of([shown]) if "Noisy" in line]
     assert "other processes took 31 % of the CPU" in finding and "--noisy" in finding
     monkeypatch.setattr(tables.sys.stdout, "isatty", lambda: True, raising=False)
     both, _ = rows([timed("resnet50", LOADED), timed("resnet26")])
-    lines = [line for line in results.laid(both).text("rich").splitlines() if "resnet" in line]
+    lines = [line for line in view(both, "steps", "rich").splitlines() if "resnet" in line]
     assert [line.startswith("\x1b[2m") for line in lines] == ["resnet50" in line for line in lines]
     (used,), _ = rows([timed("resnet50", LOADED)], noisy=True)
-    assert "(noisy)" not in results.laid([used]).text("md") and not any("Noisy" in f for f in results.findings([used]))
+    assert "(noisy)" not in view([used], "steps", "md") and not any("Noisy" in f for f in findings_of([used]))
 
 
 def pair(loaded: bool) -> list[Result]:
@@ -123,8 +125,8 @@ def test_no_figure_draws_it_and_the_reason_is_listed(kind: str) -> None:
     loaded, well = [timed("resnet50", LOADED)], [timed("resnet26")]
     steps, _ = rows([*loaded, *well])
     with looks():
-        made = driver.drawings(Held(steps, [*loaded, *well]), [kind])[kind]
-        all_the_same = driver.drawings(Held(rows(loaded, noisy=True)[0], loaded, noisy=True), [kind])[kind]
+        made = driver.drawings(Shown(steps, results=[*loaded, *well]), [kind])[kind]
+        all_the_same = driver.drawings(Shown(rows(loaded, noisy=True)[0], results=loaded, noisy=True), [kind])[kind]
     assert "resnet50" not in {r["model"] for r in made.drawn}
     told = [*(missing.why for missing in made.missing), *made.notes]
     assert any("noisy" in why for why in told)

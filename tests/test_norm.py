@@ -134,12 +134,6 @@ def test_group_norm_has_32_groups_or_the_most_that_divide_and_an_image_does_not_
 
 
 @every_kind
-def test_on_the_meta_device_nothing_is_allocated(kind: str) -> None:
-    module = build("bn-nfnet-f0", device="meta", norm=kind)
-    assert all(t.is_meta for t in [*module.parameters(), *module.buffers()])
-
-
-@every_kind
 def test_a_norm_that_stands_in_two_places_stays_one_keeps_its_mode_and_a_lone_one_is_replaced(kind: Any) -> None:
     norm = BatchNormAct2d(4).eval()
     shared = with_norm(nn.Sequential(norm, nn.BatchNorm2d(4), norm), kind, name="mine:net")

@@ -17,7 +17,7 @@ from nfbench.records import AgcCost, Resolved, Result, StepTime
 from nfbench.showing.figures import driver
 from nfbench.showing.figures.driver import Drawing
 from nfbench.showing.figures.kinds import KINDS
-from nfbench.showing.figures.prepared import Held
+from nfbench.showing.shown_rows import Shown
 
 
 def write(*results: Result) -> None:
@@ -41,13 +41,6 @@ def test_figures_lie_beside_the_results_or_where_it_is_told(cli: Cli) -> None:
     assert content.startswith(b"%PDF") and b"/CreationDate" not in content and b"/Producer" not in content
     # a figure is the same whatever else it is saved as
     assert Path("elsewhere/step-time.svg").read_bytes() == Path("results/figures/step-time.svg").read_bytes()
-
-
-def test_the_same_results_give_the_same_bytes_in_every_format() -> None:
-    for folder in ("a", "b"):
-        driver.draw(held(result(), result("nfnet-f0")), Path(folder), ["step-time"], ["png", "pdf"])
-    for name in ("step-time.png", "step-time.pdf"):
-        assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
 
 
 def test_nothing_to_draw_is_one_worded_error_after_the_reasons(cli: Cli) -> None:
@@ -103,19 +96,6 @@ def test_a_condition_on_runs_leaves_the_steps_that_they_are_set_against(cli: Cli
     assert names(done.stdout) == ["training-curves.png", "training-curves.svg"]
 
 
-def test_a_history_is_drawn_where_two_softwares_were_measured(cli: Cli) -> None:
-    write(result())
-    assert "history" not in cli("plot", "results").output, "nobody asked for it"
-    done = cli("plot", "results", "--kind", "history")
-    assert done.exit_code == 1
-    assert "resnet50, batch 32: a step time by one software only; it takes two." in done.stderr
-    newer = msgspec.structs.replace(result().software, torch="2.16.0")
-    write(result(software=newer, start="2026-02-01T00:00:00.000Z"))
-    done = cli("plot", "results", "--kind", "history")
-    assert done.exit_code == 0 and done.stderr == ""
-    assert names(done.stdout) == ["history.png", "history.svg"]
-
-
 def test_a_folder_that_cannot_be_written_is_one_worded_message(cli: Cli) -> None:
     write(result())
     Path("file").write_text("")
@@ -123,44 +103,41 @@ def test_a_folder_that_cannot_be_written_is_one_worded_message(cli: Cli) -> None
     assert done.exit_code == 1 and "Figures cannot be written to file/sub" in done.stderr
 
 
-def test_machines_get_files_of_their_own_even_where_their_names_begin_alike() -> None:
-    long = [msgspec.structs.replace(CPU, name="m" * 70 + end) for end in "ab"]
-    files = driver.draw(held(*(result(machine=m) for m in (*long, H200))), Path("f"), ["step-time"], ["svg"]).files
-    assert [path.name for path in files] == [
-        f"{name}-step-time.svg" for name in ("m" * 60, f"{'m' * 60}-2", "nvidia-h200")
-    ]
-    # nor where one's name ends as a kind begins
-    made = {"batch-step-time": Drawing([("a", Figure())]), "step-time": Drawing([("a batch", Figure())])}
-    assert [name for *_, name in driver.named(Held(), made)] == ["a-batch-step-time", "a-batch-step-time-2"]
+STEPS = [result("nfnet-f0", start=f"2026-01-01T00:00:0{second}.000Z") for second in range(2)]
+FAILED = result("nfnet-f0", status="out_of_memory", readings=())
+LONG = [msgspec.structs.replace(CPU, name="m" * 70 + end) for end in "ab"]
+SWEPT = [
+    run(batch=batch, agc=clip, dataset=f"imagefolder:{name}")
+    for batch in (32, 64)
+    for clip in (0.01, 0.04)
+    for name in ("a.b", "a-b")
+]
 
 
 @pytest.mark.parametrize(
-    ("models", "wanted"),
+    ("kind", "results", "wanted"),
     [
-        (["nfnet-f0"], ["steps-nfnet-f0"]),
-        (["nfnet-f0", "nfnet-f0"], ["steps-nfnet-f0-1", "steps-nfnet-f0-2"]),
-        (["nfnet-f0", "resnet50"], ["steps-nfnet-f0", "steps-resnet50"]),
+        ("step-time", [result(machine=m) for m in (*LONG, H200)], ["m" * 60, f"{'m' * 60}-2", "nvidia-h200"]),
+        ("steps", [FAILED, STEPS[0]], ["nfnet-f0"]),
+        ("steps", [FAILED, *STEPS], ["nfnet-f0-1", "nfnet-f0-2"]),
+        ("steps", [STEPS[0], result()], ["nfnet-f0", "resnet50"]),
+        ("batch-accuracy", SWEPT, ["imagefolder-a-b", "imagefolder-a-b-2"]),
+        ("training-curves", SWEPT, ["imagefolder-a-b", "imagefolder-a-b-2"]),
     ],
 )
-def test_figures_of_steps_are_called_by_their_net(models: list[str], wanted: list[str]) -> None:
+def test_files_are_named_by_machine_net_or_data_set_where_there_are_several(
+    kind: str, results: list[Result], wanted: list[str]
+) -> None:
+    of = held(*results)
+    made = {kind: drawn(kind, *results)}
     # what failed of the same net takes no number
-    workloads = [StepTime(model=model, batch=8) for model in set(models)]
-    failed = [result(workload=workload, status="out_of_memory", readings=()) for workload in workloads]
-    timed = [result(model, start=f"2026-01-01T00:00:0{second}.000Z") for second, model in enumerate(models)]
-    made = driver.draw(held(*failed, *timed), Path("f"), ["steps"], ["svg"])
-    assert sorted(path.stem for path in made.files) == wanted
+    names = [name.replace(kind, "").strip("-") for *_, name in driver.named(of, made)]
+    assert sorted(names) == wanted
 
 
-@pytest.mark.parametrize("kind", ["batch-accuracy", "training-curves"])
-def test_data_sets_whose_names_are_one_in_a_file_name_have_a_figure_each(kind: str) -> None:
-    of = [
-        run(batch=batch, agc=clip, dataset=f"imagefolder:{name}")
-        for batch in (32, 64)
-        for clip in (0.01, 0.04)
-        for name in ("a.b", "a-b")
-    ]
-    labels = [figure.get_label() for _, figure in drawn(kind, *of).figures]
-    assert labels == ["imagefolder-a-b", "imagefolder-a-b-2"]
+def test_a_machine_whose_name_ends_as_a_kind_begins_has_a_file_of_its_own() -> None:
+    made = {"batch-step-time": Drawing([("a", Figure())]), "step-time": Drawing([("a batch", Figure())])}
+    assert [name for *_, name in driver.named(Shown(), made)] == ["a-batch-step-time", "a-batch-step-time-2"]
 
 
 # what there is no room for

@@ -16,7 +16,7 @@ from test_table import NEWER, cells, kept
 from nfbench.analysis import relative, rows, stats
 from nfbench.analysis import training_runs as accuracy_rows
 from nfbench.records import Resolved, Result
-from nfbench.showing.baseline_tables import differences
+from nfbench.showing.comparison import against_baseline
 
 ENDS = {"step_time_ratio_low", "step_time_ratio_high", "throughput_ratio_low", "interval_over"}
 
@@ -24,7 +24,7 @@ ENDS = {"step_time_ratio_low", "step_time_ratio_high", "throughput_ratio_low", "
 def against(*results: Result, model: str = "resnet50", **settings: Any) -> list[rows.Row]:
     steps, _ = rows.rows(results, True)
     trained, _ = accuracy_rows.rows(results, True)
-    return relative.against(relative.of(results, True, steps, trained), model, settings, differences)
+    return relative.against(relative.of(results, True, steps, trained), model, settings, against_baseline)
 
 
 def test_a_ratio_within_a_session_is_paired_round_by_round_and_says_so() -> None:

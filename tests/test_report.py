@@ -152,12 +152,12 @@ def test_the_answer_gives_the_interval_and_apart_what_the_paper_says_and_of_no_g
 
 def test_of_one_pair_its_own_clip_and_the_newest_software_go_before_more_turns() -> None:
     own = [msgspec.structs.replace(r, session="own") for r in turns("nfnet-f1", "efficientnet-b7", 3.0)[:4]]
-    ratio = answers.headline(shown([*asked(F1_B7, agc="none"), *own]).ratios)
+    ratio = answers.headline(shown([*asked(F1_B7, agc="none"), *own]).measured)
     assert ratio is not None and ratio.net.step.agc == "auto"
     older = msgspec.structs.replace(SOFTWARE, torch="2.7.0")
     many = turns("nfnet-f1", "efficientnet-b7", 3.0, software=older, session="old")
     new = [msgspec.structs.replace(r, start=f"2026-02-{r.start[8:]}") for r in F1_B7 if r.round < 2]
-    ratio = answers.headline(shown([*many, *new], everything=True).ratios)
+    ratio = answers.headline(shown([*many, *new], everything=True).measured)
     assert ratio is not None and (ratio.turns, ratio.net.software) == (2, SOFTWARE)
 
 

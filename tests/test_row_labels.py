@@ -9,7 +9,8 @@ from figure_cases import drawn
 from matplotlib.axes import Axes
 from messy import OLDER, steps
 
-from nfbench.records import Resolved, Result, StepTime
+from nfbench.records import Accuracy, Resolved, Result, StepTime
+from nfbench.settings import BY_NAME
 
 RESOLVED: dict[str, tuple[Any, Any]] = {
     "px": (224, 192),
@@ -82,6 +83,8 @@ def labels(kind: str, results: list[Result]) -> list[str]:
 def test_every_setting_of_a_step_is_tried() -> None:
     assert set(RESOLVED) == set(Resolved.__struct_fields__) - {"training"}
     assert set(ASKED) == set(StepTime.__struct_fields__) - {"model"}
+    # without its row a field would have no flag, no column and no words
+    assert {*RESOLVED, *ASKED, *Accuracy.__struct_fields__} - {"model"} <= BY_NAME.keys()
 
 
 @pytest.mark.parametrize(("where", "field"), CASES)

@@ -1,4 +1,4 @@
-"""Workers in processes of their own, on the fake device: turns, failures, signals, kills, shards, Slurm's scripts."""
+"""Workers in processes of their own, on the fake device: failures, signals, kills, shards, Slurm's scripts."""
 
 from __future__ import annotations
 
@@ -8,40 +8,33 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Cli
-from make import Quiet
+from make import LONGEST, Quiet, wait_until
 
 import nfbench
+from nfbench import devices
 from nfbench.analysis.sessions import current
 from nfbench.analysis.store import load
 from nfbench.devices.fake import FakeDevice, FakeSteps
 from nfbench.measuring.outcome import Labels
 from nfbench.records import Resolved, Result, Sampling, StepTime, key
-from nfbench.studies import processes, runner, worker
+from nfbench.studies import processes, worker
 from nfbench.studies.processes import Died, Group, Place, Process, Seat, TooLong
 from nfbench.studies.worker import Request
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'
 NFBENCH = (sys.executable, "-m", "nfbench")
-LONGEST = 60.0
 
 
 def start(*args: str, program: tuple[str, ...] = NFBENCH, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*program, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | env
     )
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    until = time.monotonic() + LONGEST
-    while not true():
-        assert time.monotonic() < until, "it has not come in time"
-        time.sleep(0.05)
 
 
 def workers() -> list[int]:
@@ -57,51 +50,13 @@ def workers() -> list[int]:
     return pids
 
 
-# turns
-
-
-def turns(*models: str, device: str = "fake", sampling: Sampling | None = None, **settings: Any) -> list[Result]:
-    kept: list[Result] = []
-    workloads = [StepTime(model=model, **settings) for model in models]
-    sampling = sampling or Sampling(turns=2, turn_time=1)
-    runner.in_rounds(workloads, sampling, device=device, seed=0, keep=kept.append, watch=Quiet())
-    return kept
-
-
-def test_turns_go_a_b_b_a_and_what_auto_became_first_holds_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    pinned = Group._pinned
-    monkeypatch.setattr(Group, "_pinned", lambda *args: asked.append((made := pinned(*args)).layout) or made)  # type: ignore
-    kept = turns("tiny-nfnet", "tiny-resnet", sampling=Sampling(rounds=2, turns=2, turn_time=1))
-    first, second = (0, "tiny-nfnet"), (0, "tiny-resnet")
-    assert [(r.round, r.workload.model) for r in kept] == [
-        *(first, second, second, first),
-        *((1, model) for _, model in (second, first, first, second)),
-    ]
-    assert len({r.session for r in kept}) == 1 and {r.status for r in kept} == {"ok"}
-    # while a process lives it is asked the same
-    assert asked == ["best"] * 4 + ["nhwc"] * 4
-
-
-@pytest.mark.parametrize("turns_each", [1, 2])
-def test_a_net_that_has_had_its_turns_leaves_the_memory_to_the_next(turns_each: int) -> None:
-    script = "import os\ndef net(num_classes): return type('Net', (), {'sleep': 0.0, 'operators': os.getpid()})()\n"
-    Path("mine.py").write_text(script)
-    alive: list[int] = []
-
-    class Alive(Quiet):
-        def about(self, subject: str) -> None:
-            alive.append(len(workers()))
-
-    sampling = Sampling(turns=turns_each, turn_time=1)
-    nets = [StepTime(model=model) for model in ("tiny-nfnet", "tiny-resnet")]
-    runner.in_rounds(nets, sampling, device="fake", seed=0, keep=lambda result: None, watch=Alive())
-    # of the first, the second's turn finds no process where there is no other turn
-    assert alive[2] == (1 if turns_each == 1 else 2)
+# a device that an error has made useless
 
 
 @pytest.mark.usefixtures("workers_in_process")
-def test_after_an_error_that_stays_the_next_net_runs_in_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_an_error_that_stays_the_next_net_runs_in_a_fresh_process(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[FakeDevice] = []
 
     class Spent(FakeDevice):
@@ -121,18 +76,18 @@ def test_after_an_error_that_stays_the_next_net_runs_in_a_fresh_process(monkeypa
         def usable(self) -> bool:
             return not self.spent
 
-    for module in (runner, worker):
+    for module in (devices, worker):
         monkeypatch.setattr(module, "open_device", lambda wanted: Spent())
-    models, kept = ("tiny-nfnet", "tiny-resnet", "tiny-nf-resnet"), list[Result]()
-    nets = [StepTime(model=model) for model in models]
-    runner.here(nets, Sampling(), device="fake", seed=0, keep=kept.append, watch=Quiet())
-    assert [(r.workload.model, r.status) for r in kept] == [(models[0], "error"), *((m, "ok") for m in models[1:])]
-    assert len(opened) == 3 and {r.session for r in kept} == {None}
+    models = ("tiny-nfnet", "tiny-resnet", "tiny-nf-resnet")
+    assert cli("step-time", *(f"--model={m}" for m in models), "--device=fake", "--out=kept").exit_code == 5
+    rows = load([Path("kept")]).results
+    assert [(r.workload.model, r.status) for r in rows] == [(models[0], "error"), *((m, "ok") for m in models[1:])]
+    assert len(opened) == 3 and {r.session for r in rows} == {None}
     # nor does a worker that is kept for other nets go on
     opened.clear()
-    kept.clear()
-    process = processes.Process("fake")
-    group = Group([Seat(nets[0])], device="fake", seed=0, labels=Labels(), processes=[process])
+    kept: list[Result] = []
+    seats = [Seat(StepTime(model=models[0]))]
+    group = Group(seats, device="fake", seed=0, labels=Labels(), processes=[processes.Process("fake")])
     for _ in range(2):
         group.out.clear()
         group.turn(0, 0, Sampling(), kept.append, Quiet())
@@ -188,16 +143,6 @@ def test_what_a_dead_worker_has_started_holds_nobody_up(process: Process) -> Non
     )
     with pytest.raises(Died, match="ended with exit code 7"):
         ask(process, "forks:net")
-
-
-def test_the_fake_device_imports_no_torch() -> None:
-    code = (
-        "import sys; from nfbench.cli import main\n"
-        "main(['step-time','--model','tiny-nfnet','--device','fake','--out','o.jsonl'], standalone_mode=False)\n"
-        "sys.exit(any(m in sys.modules for m in ('torch', 'timm', 'torchvision')))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 # a study

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from make import asked_and_settled
 from torch import Tensor, nn
 
 from nfbench.catalog.models import RecipeName
@@ -30,22 +31,14 @@ def step_of(model: str, recipe: RecipeName, batch: int, px: int, **settings: Any
     torch.manual_seed(0)
     net = build(model, num_classes=10)
     awaken(net)
-    return TrainStep(
-        net,
-        build_optimizer(net, "sgd", recipe, RATE),
-        device=torch.device("cpu"),
-        batch=batch,
-        px=px,
-        classes=10,
-        compile="none",
-        seed=0,
-        **settings,
-    )
+    workload, resolved = asked_and_settled(batch, px, **settings)
+    optimizer = build_optimizer(net, "sgd", recipe, RATE)
+    return TrainStep(net, optimizer, workload, resolved, device=torch.device("cpu"), classes=10, seed=0)
 
 
 def double_step(model: str, micro_batch: int, **settings: Any) -> TrainStep:
     """A step of eight images whose net and inputs are float64."""
-    step = step_of(model, "nfnet", batch=8, px=32, precision="fp32", **settings)
+    step = step_of(model, "nfnet", batch=8, px=32, **settings)
     step.net.double()
     step.arrange("nchw", micro_batch)
     step.inputs = [x.double() for x in step.inputs]
@@ -190,14 +183,3 @@ def test_the_moving_average_warms_up_as_the_recipe_says(decay: float) -> None:
     step.update(nothing, 1)
     for got, a, p in zip(step.ema.module.parameters(), start, step.net.parameters(), strict=True):
         torch.testing.assert_close(got.detach(), 0.1 * a + 0.9 * p.detach(), rtol=1e-10, atol=1e-12)
-
-
-def test_stamps_follow_the_phases() -> None:
-    for settings in ({}, {"sam": 0.05}, {"sam": 0.05, "sam_scope": "batch"}, {"ema": 0.9}, {"sam": 0.05, "ema": 0.9}):
-        step = double_step("tiny-nfnet-s", 4, clipping=None, **settings)
-        stamps: list[int] = []
-        step.update(lambda taken=stamps: taken.append(1), 2)  # type: ignore[misc]
-        head, each, tail = step.phases
-        assert len(stamps) == len(head) + 2 * len(each) + len(tail)
-        assert ("ascent" in (*head, *each)) == ("sam" in settings)
-        assert ("average" in tail) == ("ema" in settings)

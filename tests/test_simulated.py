@@ -23,7 +23,7 @@ from nfbench.devices import host
 from nfbench.errors import RefusedResults
 from nfbench.records import SIMULATED, Machine, Resolved, Result, StepTime, from_json, to_json
 from nfbench.showing import answers, claim_tables, comparison
-from nfbench.showing.results import sheet
+from nfbench.showing.sheet import sheet
 
 SIM = msgspec.structs.replace(H200, simulated=True)
 STUDY = 'title = "t"\nquestion = "q"\n[[step-time]]\nmodel = "tiny-nfnet"\nmax_time = 1\n'

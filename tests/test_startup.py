@@ -20,7 +20,7 @@ for line in ("--version", "--help", *(f"{name} --help" for name in sys.argv[1:])
         main(line.split(), prog_name="nfbench")
     except SystemExit as end:
         assert not end.code, (line, end.code)
-    heavy = {"torch", "timm", "torchvision", "pandas", "matplotlib", "scipy", "rich"}
+    heavy = {"torch", "timm", "torchvision", "pandas", "matplotlib", "scipy", "rich", "ray"}
     if line.startswith("--") or line.endswith("--help"):
         heavy.add("numpy")
     assert not heavy & set(sys.modules), (line, heavy & set(sys.modules))

@@ -419,7 +419,7 @@ def test_a_ratio_is_of_one_session_and_says_which_of_its_turns_are_missing() -> 
     # settings of one side only are named
     sides = {"nfnet-f0": 0.05, "resnet50": "none"}
     own = [replace(r, workload=replace(r.step, model="nfnet-f0", sam=sides[r.workload.model])) for r in whole]
-    assert "nfnet-f0 with SAM 0.05 takes 1.30 of nfnet-f0's step" in sentence(shown_rows.ratios(own))
+    assert "nfnet-f0 with SAM ρ 0.05 takes 1.30 of nfnet-f0's step" in sentence(shown_rows.ratios(own))
 
 
 def test_what_was_cut_short_is_no_replicate_of_what_was_not() -> None:

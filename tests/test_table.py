@@ -20,7 +20,8 @@ from nfbench import units
 from nfbench.analysis import rows
 from nfbench.analysis.store import Writer, load
 from nfbench.records import Resolved, Result, Software, StepTime
-from nfbench.showing.results import sheet, step_time
+from nfbench.showing.sheet import sheet
+from nfbench.showing.views import step_time
 
 NEWER = Software(nfbench="0.2.0", torch="2.16.0")
 TIMES = (0.1, 0.11, 0.12, 0.105)

@@ -7,89 +7,103 @@ import io
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
-from make import H200, HOSTILE, accuracy, once, result, turns
-from sweep_cases import agc_results, batch_results
+from make import HOSTILE, accuracy, once, result, turns
 
 from nfbench.analysis import relative, rows, sweeps, turn_ratios
 from nfbench.analysis import training_runs as runs
-from nfbench.analysis.rows import clip_rows, count_rows
-from nfbench.records import AgcCost, Dependence, Flops, Resolved, Result, StepTime, reading
-from nfbench.showing import accuracy as show_accuracy
-from nfbench.showing import comparison, results, sweep_tables, views
-from nfbench.showing.baseline_tables import differences
-from nfbench.showing.results import sheet
-from nfbench.showing.shown_rows import ratios
+from nfbench.analysis.claims import judge
+from nfbench.analysis.gate import Row as Judged
+from nfbench.analysis.metrics import METRICS
+from nfbench.records import PHASES, AgcCost, Dependence, Flops, Resolved, Result, StepTime, reading
+from nfbench.showing import claim_tables, comparison, sweep_tables, verdicts, views
+from nfbench.showing.sheet import sheet
+from nfbench.showing.shown_rows import Shown, shown
 from nfbench.showing.tables import Column, Format, render
-from nfbench.showing.views import Kinds
+from nfbench.showing.views import VIEWS, view
 
 LONG = "x" * 10**5
+RAW: tuple[Format, ...] = ("csv", "json")
 
 
 def timed(model: str = "nfnet-f0", batch: int = 32, **fields: Any) -> Result:
     resolved = Resolved(px=224, micro_batch=batch, precision="fp32", layout="nhwc", agc=0.01)
-    return result(model, workload=StepTime(model=model, batch=batch), **({"resolved": resolved} | fields))
+    phases = (*result(times=fields.pop("times", (0.1,) * 10)).readings, reading("clip", "s", "step", "t", [0.01] * 10))
+    given = {"resolved": resolved, "readings": phases} | fields
+    return result(model, workload=StepTime(model=model, batch=batch), **given)
 
 
-def of_names(*names: str) -> Kinds:
+@cache
+def of_names(*names: str) -> Shown:
     """Rows of every kind, one or two of each name."""
-    steps = [timed(name, batch) for name in names for batch in (8, 32)]
-    costs = [
+    results = [timed(name, batch) for name in names for batch in (8, 32)]
+    results += [accuracy(name, seed=s, run={"dataset": f"imagefolder:{name}"}) for name in names for s in range(3)]
+    results += [
         result(name, workload=AgcCost(model=name, impl=impl), readings=(reading("clip", "s", "run", "t", [0.01]),))
         for name in names
         for impl in ("foreach", "timm")
     ]
-    trained = [accuracy(name, seed=seed, run={"dataset": f"imagefolder:{name}"}) for name in names for seed in range(3)]
-    counts = [
+    results += [
         result(name, workload=kind(model=name), resolved=None, readings=(once("macs", 4e9),))
         for name in names
         for kind in (Flops, Dependence)
     ]
     pairs = [r for name in names for r in turns(name, "resnet50", 0.8, session=name[:90])]
-    return Kinds(
-        rows.rows(steps)[0],
-        views.of_ratios(ratios(pairs)),
-        clip_rows(costs),
-        runs.rows(trained)[0],
-        count_rows(counts),
-    )
+    return shown(results)._replace(ratios=shown(pairs).ratios)
 
 
-def of_kind(name: str) -> Callable[[Kinds, Format], str]:
-    # beside clips stand the steps that hold one, and there are none
-    return lambda kinds, format: views.texts(replace(kinds, steps=()) if name == "clips" else kinds, format)[name]
-
-
-def against(kinds: Kinds, format: Format) -> str:
-    models = list(dict.fromkeys(row["model"] for row in kinds.steps))
+def against(seen: Shown) -> list[rows.Row]:
+    models = list(dict.fromkeys(row["model"] for row in seen.steps))
     steps = [timed(model, batch, times=(0.1 * batch,) * 10) for model in models for batch in (8, 32)]
     held = relative.of(steps, True, rows.rows(steps)[0], [])
-    return views.text(Kinds(relative.against(held, models[0], {}, differences)), format, against=True)
+    return relative.against(held, models[0], {}, comparison.against_baseline)
 
 
-def compared(kinds: Kinds, format: Format) -> str:
-    models = [row["model"] for row in kinds.steps if row["batch"] == 8]
+def compared(seen: Shown) -> list[rows.Row]:
+    models = [row["model"] for row in seen.steps if row["batch"] == 8]
     measured = [timed(model, session="s", round=n, times=(0.1 + 0.01 * n,) * 10) for n in range(4) for model in models]
     of_each = [[r for r in measured if r.workload.model == model] for model in models]
     pairs = [turn_ratios.paired(measured, of_each[0][0].step, other[0].step) for other in of_each[1:]]
-    return comparison.table([rows.row(group) for group in of_each], pairs, format)
+    return comparison.lines([rows.row(group) for group in of_each], pairs)
 
 
-VIEWS: dict[str, Callable[[Kinds, Format], str]] = {
-    **{name: of_kind(name) for name in ("steps", "ratios", "clips", "accuracy", "counted")},
-    "all": lambda kinds, format: views.text(kinds, format),
-    "chosen": lambda kinds, format: (
-        views.chosen(kinds.rows, ["model", "batch", "step_time", "top1"]).text(format)
-        if format in ("rich", "md")
-        else views.raw(kinds.rows, ["model", "batch", "step_time", "top1"], format)
-    ),
+def checked(seen: Shown) -> list[rows.Row]:
+    return verdicts.lines(
+        [Judged(workload=StepTime(model=r["model"], batch=r["batch"]), verdict="same", limit=0.03) for r in seen.steps]
+    )
+
+
+ROWS: dict[str, Callable[[Shown], Any]] = {
+    "steps": lambda seen: seen.steps,
+    "ratios": lambda seen: seen.ratios,
+    "clips": lambda seen: seen.clips,
+    "clip-steps": lambda seen: rows.clip_shares(seen.steps),
+    "accuracy": lambda seen: seen.trained,
+    "epochs": lambda seen: runs.epochs([accuracy(name, seed=seed) for seed, name in enumerate(("a", "b", "c"))]),
+    "counted": lambda seen: [row for row in seen.counted if row["kind"] == "flops"],
+    "dependence": lambda seen: [row for row in seen.counted if row["kind"] == "dependence"],
     "against": against,
-    "sheet": lambda kinds, format: sheet(kinds.steps, format),
-    "compared": compared,
+    "compare": compared,
+    "check": checked,
 }
+"""Of each view the rows that it shows."""
+TEXTS: dict[str, Callable[[Shown, Format], str]] = {
+    **{name: lambda seen, format, name=name: view(ROWS[name](seen), name, format) for name in ROWS},  # type: ignore[misc]
+    "claims": lambda seen, format: claim_tables.table(judge([]), format),
+    # beside clips stand the steps that hold one, once more
+    "all": lambda seen, format: views.text(seen._replace(clips=()), format),
+    "columns": lambda seen, format: views.columns(seen.rows, ["model", "batch", "step_time", "top1"], format),
+    "sheet": lambda seen, format: sheet(seen.steps, format),
+}
+SWEEPS: dict[str, Callable[[Shown, Format], str]] = {
+    "batch-sweep": lambda seen, of: sweep_tables.batch_sweep(sweeps.batch_sweep(seen.steps, seen.trained), of),
+    "agc-sweep": lambda seen, format: sweep_tables.agc_sweep(sweeps.agc_sweep(seen.trained), format),
+}
+"""Wide tables below an answer, in which a net stands once for each quantity."""
+TEXTS |= SWEEPS
 
 
 @pytest.fixture
@@ -104,76 +118,87 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 def lines(text: str) -> list[str]:
-    for style in ("\x1b[1m", "\x1b[2m", "\x1b[22m", "\x1b[0m"):
+    for style in ("\x1b[2m", "\x1b[22m"):
         text = text.replace(style, "")
     return text.splitlines()
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_each_row_is_shown_once_and_the_same_in_csv_and_json(view: str) -> None:
-    kinds = of_names("nfnet-f1", "resnet26", "nf-resnet26")
-    table = VIEWS[view]
-    raw = list(csv.DictReader(io.StringIO(table(kinds, "csv"))))
-    found = json.loads(table(kinds, "json"))
+@pytest.mark.parametrize("name", TEXTS)
+def test_each_row_is_shown_once_and_the_same_in_csv_and_json(name: str) -> None:
+    seen = of_names("nfnet-f1", "resnet26", "nf-resnet26")
+    table = TEXTS[name]
+    raw = list(csv.DictReader(io.StringIO(table(seen, "csv"))))
+    found = json.loads(table(seen, "json"))
     assert len(raw) == len(found) > 2
     for row, same in zip(raw, found, strict=True):
-        filled = {name: value for name, value in row.items() if value}
-        assert filled.keys() == {name for name, value in same.items() if value != []}
-        assert all(float(filled[name]) == value for name, value in same.items() if type(value) in (int, float))
+        filled = {key: value for key, value in row.items() if value}
+        assert filled.keys() == {key for key, value in same.items() if value != []}
+        assert all(float(filled[key]) == value for key, value in same.items() if type(value) in (int, float))
     names = [row.get("model", row.get("net")) for row in found]
-    cells = [cell.strip() for line in table(kinds, "md").splitlines() for cell in line.split("|")]
-    for name in names:
-        shown = [cell for cell in cells if cell == name or cell.startswith((f"{name}, ", f"{name} ("))]
-        assert len(shown) == names.count(name)
+    cells = [cell.strip() for line in table(seen, "md").splitlines() for cell in line.split("|")]
+    for model in filter(None, names if name not in SWEEPS else ()):
+        told = [cell for cell in cells if cell == model or cell.startswith((f"{model}, ", f"{model} ("))]
+        assert len(told) == names.count(model)
 
 
-@pytest.mark.parametrize(("view", "width"), [*((view, 80) for view in VIEWS), ("all", 20), ("all", 120)])
-def test_no_line_is_too_wide_and_no_name_steers_it(view: str, width: int, terminal: Callable[[int], None]) -> None:
-    kinds = of_names(*HOSTILE[:6], LONG)
-    in_a_file = {format: VIEWS[view](kinds, format) for format in ("md", "csv", "json")}
+@pytest.mark.parametrize(
+    ("name", "width"), [*((name, 80) for name in TEXTS), *((name, 20) for name in ("all", *SWEEPS)), ("all", 120)]
+)
+def test_no_line_is_too_wide_and_no_name_steers_it(name: str, width: int, terminal: Callable[[int], None]) -> None:
+    seen = of_names(*HOSTILE[:6], LONG)
+    in_a_file = {format: TEXTS[name](seen, format) for format in ("md", *RAW)}
     terminal(width)
-    shown = lines(VIEWS[view](kinds, "rich"))
-    assert shown and all(len(line) <= width and line.isprintable() for line in shown)
+    text = TEXTS[name](seen, "rich")
+    told = lines(text.partition("\n\n")[2] if name in SWEEPS else text)
+    assert told and all(len(line) <= width and line.isprintable() for line in told)
     # only what a terminal shows depends on its width
-    assert all(VIEWS[view](kinds, format) == text for format, text in in_a_file.items())
+    assert all(TEXTS[name](seen, format) == text for format, text in in_a_file.items())
     assert all(line.isprintable() and len(line) < 30_000 for line in in_a_file["md"].splitlines())
 
 
-@pytest.mark.parametrize("width", [20, 80])
-def test_wide_tables_of_sweeps_and_epochs_keep_to_the_width_too(width: int, terminal: Callable[[int], None]) -> None:
-    terminal(width)
-    steps, trained = (rows.rows(batch_results())[0], runs.rows(agc_results(HOSTILE[6]))[0])
-    for text in (
-        sweep_tables.batch_sweep(sweeps.batch_sweep(steps, []), "rich").partition("\n\n")[2],
-        sweep_tables.agc_sweep(sweeps.agc_sweep(trained), "rich").partition("\n\n")[2],
-        show_accuracy.epochs([accuracy(), accuracy(seed=1)], "rich"),
-    ):
-        assert all(len(line) <= width and line.isprintable() for line in lines(text))
+def test_every_view_is_tried_every_phase_measured_and_no_kind_has_two_columns_of_one_key() -> None:
+    assert TEXTS.keys() >= VIEWS.keys()
+    assert {m.key for m in METRICS["step-time"]} >= set(PHASES)
+    for of in METRICS.values():
+        assert len({m.key for m in of}) == len(of)
 
 
-def test_a_narrow_terminal_drops_columns_to_spare_and_then_folds(terminal: Callable[[int], None]) -> None:
+def test_a_narrow_terminal_closes_up_then_drops_columns_to_spare_and_then_folds(
+    terminal: Callable[[int], None],
+) -> None:
     columns = [Column("a", "a"), Column("b", "bb", spare=1), Column("c", "cc", spare=2)]
     row = {"a": "x" * 20, "b": "y" * 6, "c": "z" * 6}
-    terminal(300)
-    assert lines(render(columns, [row], "rich"))[0].split() == ["a", "bb", "cc"]
-    terminal(30)
-    head, _, body, said = lines(render(columns, [row], "rich"))
-    assert (head.split(), body.split(), said) == (["a", "bb"], ["x" * 20, "y" * 6], "Too narrow here for: cc.")
-    terminal(18)
-    *table, said = lines(render(columns, [row], "rich"))
-    assert said.startswith("Too narrow") or "Too narrow" in table[-1]
-    assert "".join(table).count("x") == 20
+
+    def shown_at(width: int) -> list[str]:
+        terminal(width)
+        return lines(render(columns, [row], "rich"))
+
+    for width, gap in ((38, 3), (36, 2)):
+        head, _, body = shown_at(width)
+        assert head.split() == ["a", "bb", "cc"] and body == (" " * gap).join(row.values())
+    head, _, body, left_out = shown_at(30)
+    assert (head.split(), body.split(), left_out) == (["a", "bb"], ["x" * 20, "y" * 6], "Too narrow here for: cc.")
+    *table, left_out = shown_at(18)
+    assert "Too narrow" in f"{table[-1]}{left_out}" and "".join(table).count("x") == 20
+
+
+def test_where_there_is_room_to_break_elsewhere_no_word_is_broken(terminal: Callable[[int], None]) -> None:
+    terminal(80)
+    columns = [Column("model", "model", right=False), Column("b", "batch"), Column("about", "about", right=False)]
+    made = [{"model": f"tiny-efficientnet-{size}", "b": "1", "about": "a few more words " * 12} for size in "sml"]
+    text = render(columns, made, "rich")
+    assert all(row["model"] in text for row in made) and text.count("words") == 36
 
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_a_narrow_terminal_keeps_what_names_a_row_and_its_rate(width: int, terminal: Callable[[int], None]) -> None:
     terminal(width)
-    made = rows.rows([timed(), timed(batch=8), timed("resnet50", machine=H200)])[0]
-    head = lines(results.laid(made).text("rich"))[0]
-    assert head.startswith("model") and all(title in head for title in ("batch", "agc λ", "step time", "images/s"))
+    made = rows.rows([timed(), timed(batch=8), timed("resnet50")])[0]
+    head = lines(view(made, "steps", "rich"))[0]
+    assert head.startswith("model") and all(t in head for t in ("batch", "layout", "agc λ", "step time", "images/s"))
     settings = [(c, d, b) for c in (0.01, 0.02) for d in ("a", "b") for b in (4, 8)]
     trained = [accuracy(agc=c, run={"dataset": d, "batch": b}) for c, d, b in settings]
-    head = lines(show_accuracy.laid(runs.rows(trained)[0]).text("rich"))[1]
+    head = lines(view(runs.rows(trained)[0], "accuracy", "rich"))[1]
     assert all(title in head for title in ("model", "dataset", "batch", "agc λ", "top-1"))
 
 

@@ -152,17 +152,6 @@ def test_without_epochs_the_weights_are_scored_once_and_nothing_is_trained() -> 
     assert not any(r.scope == "epoch" for r in result.readings)
 
 
-def test_an_interruption_while_the_run_is_set_up_is_kept_too(learner: Any) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    learner(FakeLearner, __init__=interrupted)
-    kept: list[Result] = []
-    with pytest.raises(KeyboardInterrupt):
-        run(kept).run()
-    assert [(r.status, r.readings) for r in kept] == [("interrupted", ())]
-
-
 CHANCE = math.log(10)
 GUESSING, GOOD, LEARNT_AND_LOST = (CHANCE,) * 4, (0.5,) * 4, (0.5, CHANCE, CHANCE, CHANCE)
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli
 from make import Quiet
 
 from nfbench.errors import NfbenchError
 from nfbench.learning.learner import Sources
 from nfbench.records import Accuracy, Machine, Result
 from nfbench.studies import study
-from nfbench.studies.entries import Entry, Task, tasks
+from nfbench.studies.entries import Task, tasks
 from nfbench.studies.run import Execution, Home, Wanted
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'
@@ -29,43 +28,12 @@ def written(text: str) -> Path:
     return path
 
 
-def entries(text: str) -> list[Entry]:
-    """The nets to be trained."""
-    return [entry for entry in study.read(written(text)).entries("fake") if entry.table == "accuracy"]
-
-
-# the file
-
-
-def test_a_table_may_hold_every_setting_of_the_command_beside_what_is_timed() -> None:
-    (one,) = entries(
-        NET + 'dataset = "imagefolder:pictures"\nepochs = 3\nagc = "none"\ndrop_path = 0.1\ndeterministic = true\n'
-        'max_time = 600\ndata_dir = "data"\nworkers = 0\ncheckpoint = "ck"\n'
-        '[settings]\nbatch = 8\n[[step-time]]\nmodel = "tiny-resnet"\n'
-    )
-    assert one.workloads[0] == Accuracy(
-        model="tiny-nfnet-s",
-        dataset="imagefolder:pictures",
-        epochs=3,
-        batch=8,
-        agc="none",
-        drop_path=0.1,
-        deterministic=True,
-    )
-    folder = str(Path("pictures").resolve())
+def test_paths_in_a_table_are_no_part_of_what_is_measured() -> None:
+    text = NET + 'dataset = "imagefolder:deep/pictures"\ndata_dir = "data"\nworkers = 0\ncheckpoint = "ck"\n'
+    (one,) = study.read(written(text)).entries("fake")
+    assert one.workloads == (Accuracy(model="tiny-nfnet-s", dataset="imagefolder:pictures"),)
+    folder = str(Path("deep/pictures").resolve())
     assert one.sources == Sources(data_dir="data", folder=folder, checkpoint="ck", workers=0)
-    assert (one.sampling.max_time, one.seeds) == (600.0, (0,))
-
-
-def test_check_says_what_to_type_for_a_study_that_times_nothing(cli: Cli) -> None:
-    written(NET)
-    done = cli("check", "mine.toml", "--device", "fake")
-    assert done.exit_code == 1
-    assert done.stderr == "mine trains nets and times no step.\nTry: nfbench run mine.toml\n"
-    assert not Path("results").exists()
-
-
-# the command
 
 
 # sessions, in this process

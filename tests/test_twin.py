@@ -71,7 +71,9 @@ def test_nothing_is_left_of_what_replaces_batch_normalization(kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", NF)
-def test_the_same_layers_run_in_the_same_order_with_one_batch_norm_before_each_activation(kind: str) -> None:
+def test_the_same_layers_run_in_the_same_order_with_one_batch_norm_before_each_activation(
+    kind: str,
+) -> None:
     free, twin = pair(kind)
     expected: list[str] = []
     activations = 0
@@ -83,15 +85,11 @@ def test_the_same_layers_run_in_the_same_order_with_one_batch_norm_before_each_a
     norms = [m for m in twin.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
     assert [type(m) for m in norms] == [nn.BatchNorm2d] * activations
 
-
-@pytest.mark.parametrize("kind", NF)
-def test_each_convolution_has_the_shapes_stride_groups_and_padding_of_the_nf_net_s(kind: str) -> None:
     def shape(name: str, conv: nn.Module, out: Tensor) -> object:
         assert isinstance(conv, nn.Conv2d)
         same = getattr(conv, "same_pad", False) or isinstance(conv, Conv2dSame)
         return name, out.shape, conv.weight.shape, conv.stride, conv.dilation, conv.groups, same or conv.padding
 
-    free, twin = pair(kind)
     assert ran(twin, shape, nn.Conv2d) == ran(free, shape, nn.Conv2d)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from click.testing import CliRunner
+from make import asked_and_settled
 from test_feed import numbered, streaming
 from torch import Tensor, nn
 
@@ -42,22 +43,10 @@ def step_of(model: str, ranks: int, micro_batch: int, **settings: Any) -> Any:
     torch.manual_seed(0)
     net = build(replace(find(model), drop_rate=0.0, drop_path_rate=0.0), num_classes=CLASSES)
     awaken(net)
-    given: dict[str, Any] = {
-        "device": torch.device("cpu"),
-        "batch": BATCH // ranks,
-        "px": PX,
-        "classes": CLASSES,
-        "precision": "fp32",
-        "clipping": None,
-        "compile": "none",
-        "seed": 0,
-    }
+    workload, resolved = asked_and_settled(BATCH, PX, world_size=ranks, **settings)
     optimizer = build_optimizer(net.double(), "sgd", "nfnet", 0.1)
-    if ranks == 1:
-        step = LearningStep(net, optimizer, **(given | settings))
-    else:
-        buffers = settings.pop("broadcast_buffers", True)
-        step = RankedLearningStep(net, optimizer, ranks=ranks, broadcast_buffers=buffers, **(given | settings))
+    kind = LearningStep if ranks == 1 else RankedLearningStep
+    step = kind(net, optimizer, workload, resolved, device=torch.device("cpu"), classes=CLASSES, seed=0)
     step.arrange("nhwc", micro_batch)
     return step
 

@@ -309,8 +309,8 @@ def _sam_cost(evidence: Evidence) -> Iterator[Figure]:
     The source reports it of NFNet-F5.
     """
     for p in evidence.pairs:
-        plain = _but(p.net, sam="none", sam_scope=p.baseline.sam_scope)
-        if p.net.sam == "none" or p.net.sam_fraction != 0.2 or plain != p.baseline:
+        # what has no SAM has the share at its default, which is the paper's
+        if p.net.sam == "none" or p.net != _but(p.baseline, sam=p.net.sam, sam_scope=p.net.sam_scope):
             continue
         note = f"ρ {p.net.sam:g}, of each {p.net.sam_scope}"
         figure = p.figure(f"what SAM adds to a step of {p.net.model}", note, less=1.0)

@@ -1,7 +1,7 @@
-"""Arithmetic on stored results: a new metric works on last month's files, without a GPU.
+"""Arithmetic on stored results: a new metric works on last month's files, without a GPU, and is a row of `METRICS`.
 
 A metric is a function of one `Result`, absent (None) where what it needs is, or where the result has no rate because
-it is not `ok`. All are in SI units.
+it is not `ok`. All are in SI units. Those of training runs are in `training_metrics`.
 
 Of several ranks the slowest decides: they wait for each other in every update. Phases are rank 0's. Step times are of
 whole steps, or composed from the passes of shorter ones. Which steps were measured too badly to be drawn or compared
@@ -13,10 +13,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, wraps
-from typing import TypeVar
+from operator import methodcaller
+from typing import NamedTuple, TypeVar
 
 from nfbench import units
-from nfbench.analysis import stats
+from nfbench.analysis import stats, training_metrics
 from nfbench.analysis.stats import Estimate
 from nfbench.catalog import gpus
 from nfbench.records import MOST, PHASES, Phase, Reading, Result, accumulation_steps
@@ -243,31 +244,6 @@ def most(name: str) -> Callable[[Result], float | None]:
     return lambda result: max((r.finite[0] for r in result.each(name) if r.finite), default=None)
 
 
-METRICS: dict[str, Callable[[Result], float | None]] = {
-    "throughput": throughput,
-    "p5": lambda r: percentile(r, 0.05),
-    "p95": lambda r: percentile(r, 0.95),
-    **{phase: partial(phase_time, phase=phase) for phase in PHASES},
-    **{name: once(name) for name in ("first_step", "first_short_step", "passes")},
-    "all_reduce": all_reduce,
-    "exposed": exposed,
-    "rank_spread": rank_spread,
-    "gradient_bytes": once("gradient_bytes"),
-    **{name: most(name) for name in ("peak_allocated", "peak_reserved", "peak_rss")},
-    **{name: once(name) for name in ("operators", "macs", "params")},
-    "achieved_flops": achieved_flops,
-    "mfu": mfu,
-    "step_energy": step_energy,
-    "image_energy": image_energy,
-    "sm_clock": sm_clock,
-    **{
-        name: once(name)
-        for name in ("zero_gradients", "clipped_units", "nonfinite_units", "skipped_updates", "inspected_images")
-    },
-}
-"""Every metric but the step time, which has an interval, by the key of its column."""
-
-
 def across(results: Sequence[Result]) -> Estimate | None:
     """The step time over replicates of one workload, in seconds; None where none has a rate.
 
@@ -372,3 +348,170 @@ def _half_width(results: Sequence[Result], known: Estimate) -> float:
         times = [time for r in results if (time := seconds(r)) is not None]
         half = (max(times) - min(times)) / 2
     return 0.0 if half is None else half / known.value
+
+
+def _times(value: float) -> str:
+    return f"{units.significant(value, 3)} ×"
+
+
+_time = partial(units.seconds, digits=3)
+_count, _rate = "{:,.0f}".format, "{:.3g}".format
+_joules, _plain_si = partial(units.si, unit="J"), partial(units.si, unit="")
+
+
+class Metric(NamedTuple):
+    """A quantity: its key in a row, its title, how its value reads to a person, and the function that gives it.
+
+    ``of`` takes one result and is None where only several results have the quantity, or several readings. Without a
+    ``title`` it is in no table. A table that is too narrow leaves out the highest ``spare`` first, and 0 never. One
+    with an ``interval`` has its ends in columns of their own, and ``show`` takes them after the value.
+    """
+
+    key: str
+    title: str
+    show: Callable[..., str] = str
+    of: Callable[[Result], float | None] | None = None
+    spare: int = 0
+    interval: bool = False
+
+
+METRICS: dict[str, tuple[Metric, ...]] = {
+    "step-time": (
+        Metric("step_time", "step time", units.seconds_interval, interval=True),
+        Metric("p5", "p5", units.seconds, partial(percentile, share=0.05)),
+        Metric("p95", "p95", units.seconds, partial(percentile, share=0.95)),
+        Metric("throughput", "images/s", units.number, throughput),
+        Metric("ascent", "ascent (SAM)", units.seconds, partial(phase_time, phase="ascent")),
+        Metric("forward", "forward", units.seconds, partial(phase_time, phase="forward")),
+        Metric("backward", "backward", units.seconds, partial(phase_time, phase="backward")),
+        Metric("clip", "clip", units.seconds, partial(phase_time, phase="clip"), spare=6),
+        Metric("update", "update", units.seconds, partial(phase_time, phase="update")),
+        Metric("average", "average (EMA)", units.seconds, partial(phase_time, phase="average")),
+        Metric("all_reduce", "all-reduce alone", units.seconds, all_reduce),
+        Metric("exposed", "all-reduce that nothing hides", units.percent, exposed),
+        Metric("rank_spread", "slowest rank, of the quickest's time", _times, rank_spread),
+        Metric("gradient_bytes", "gradients reduced", units.bytes_, once("gradient_bytes")),
+        Metric("first_step", "first step", units.seconds, once("first_step")),
+        Metric("first_short_step", "first step, cut short", units.seconds, once("first_short_step")),
+        Metric("peak_allocated", "peak memory, allocated", units.bytes_, most("peak_allocated"), spare=8),
+        Metric("peak_reserved", "peak memory, reserved", units.bytes_, most("peak_reserved")),
+        Metric("peak_rss", "peak memory, process", units.bytes_, most("peak_rss"), spare=8),
+        Metric("operators", "operators a step", _count, once("operators")),
+        Metric("macs", "MACs an image, forward", partial(units.si, unit="MAC"), once("macs")),
+        Metric("params", "parameters", _plain_si, once("params")),
+        Metric("achieved_flops", "achieved", partial(units.si, unit="FLOP/s"), achieved_flops),
+        Metric("mfu", "MFU", units.percent, mfu, spare=7),
+        Metric("step_energy", "energy a step", _joules, step_energy),
+        Metric("image_energy", "energy an image", _joules, image_energy, spare=7),
+        Metric("sm_clock", "mean SM clock", partial(units.si, unit="Hz"), sm_clock),
+        Metric("zero_gradients", "gradients that are zero", units.percent, once("zero_gradients")),
+        Metric("clipped_units", "units clipped", units.percent, once("clipped_units")),
+        Metric("nonfinite_units", "units not finite", _count, once("nonfinite_units")),
+        Metric("skipped_updates", "fp16 updates skipped", _count, once("skipped_updates")),
+        Metric("reported_v100_step_time", "reported: V100, fp16", units.seconds),
+        Metric("reported_tpuv3_step_time", "reported: TPUv3, bf16", units.seconds),
+        Metric("passes", "", units.number, once("passes")),
+        Metric("inspected_images", "", units.number, once("inspected_images")),
+        Metric("trial_nchw", "", units.seconds),
+        Metric("trial_nhwc", "", units.seconds),
+    ),
+    "accuracy": (
+        Metric("runs", "runs"),
+        Metric("seeds", "seeds", spare=1),
+        Metric("diverged", "diverged"),
+        Metric("diverged_at", "at update", spare=8),
+        Metric("top1", "top-1", units.share, interval=True),
+        Metric("best_top1", "best", units.share, training_metrics.best_top1, spare=7),
+        Metric("top5", "top-5", units.share, training_metrics.last("top5")),
+        Metric("ema_top1", "EMA", units.share, training_metrics.last("ema_top1"), spare=3),
+        Metric("ema_top5", "ema top5", units.share, training_metrics.last("ema_top5")),
+        Metric("gap", "gap", units.points, training_metrics.batch_gap, spare=2),
+        Metric("train_loss", "train loss", "{:.4g}".format, training_metrics.last("train_loss")),
+        Metric("test_loss", "test loss", "{:.4g}".format, training_metrics.last("test_loss")),
+        Metric("clipped_units", "units clipped", units.percent, training_metrics.last("clipped_units")),
+        Metric("training_flops", "FLOPs", partial(units.si, unit="FLOP"), training_metrics.training_flops, spare=6),
+        Metric("wall_time", "wall time", _time, training_metrics.wall_time, spare=5),
+        Metric("throughput", "images/s", units.number, training_metrics.throughput, spare=4),
+        Metric("data_share", "data share", units.share, training_metrics.data_share),
+        Metric("train_step_time", "step", _time, training_metrics.train_step_time),
+        Metric("image_energy", "energy an image", _joules, training_metrics.image_energy),
+        Metric("macs", "MACs", _plain_si, methodcaller("value", "macs")),
+        Metric("train_macs", "train macs", _plain_si, methodcaller("value", "train_macs")),
+        Metric("params", "parameters", _plain_si, methodcaller("value", "params")),
+        Metric("updates", "updates", "{:.4g}".format, methodcaller("value", "updates")),
+        Metric("images_seen", "images seen", "{:.4g}".format, methodcaller("value", "images_seen")),
+        Metric("skipped_updates", "skipped updates", _count, methodcaller("value", "skipped_updates")),
+        Metric("unreadable_images", "unreadable images", "{:.4g}".format, methodcaller("value", "unreadable_images")),
+        Metric("deterministic_cost", "deterministic cost", _times, methodcaller("value", "deterministic_cost")),
+        Metric("target", "target", units.share),
+        Metric("time_to_target", "to target", units.seconds),
+        Metric("reached_target", "reached target"),
+        Metric("bn_model", "bn model"),
+        Metric("time_to_bn", "to that of", units.seconds, spare=9),
+        Metric("reached_bn", "reached bn"),
+        Metric("front", "front", lambda on: "●" if on else ""),
+    ),
+    "epoch": (
+        Metric("learning_rate", "lr", _rate, spare=1),
+        Metric("train_loss", "train loss", units.significant),
+        Metric("test_loss", "test loss", units.significant, spare=9),
+        Metric("top1", "top-1", units.share),
+        Metric("top5", "top-5", units.share, spare=7),
+        Metric("ema_top1", "EMA", units.share),
+        Metric("ema_top5", "EMA top-5"),
+        Metric("batch_top1", "batch statistics", units.share, spare=8),
+        Metric("gradient_norm", "gradient norm", units.significant, spare=3),
+        Metric("clipped_gradient_norm", "→ clipped", units.significant, spare=4),
+        Metric("clipped_units", "units clipped", partial(units.percent, digits=2), spare=2),
+        Metric("train_time", "training time"),
+        Metric("data_time", "time of data"),
+        Metric("evaluation_time", "time of evaluation"),
+        Metric("energy", "energy", _joules, spare=6),
+    ),
+    "agc-cost": (
+        Metric("time", "a call", units.seconds_interval, interval=True),
+        Metric("speedup", "timm's takes", _times),
+        Metric("operators", "operators", _count, spare=5),
+        Metric("launches", "launches", _count, spare=3),
+        Metric("moved_bytes", "moved bytes", units.bytes_),
+        Metric("bandwidth", "achieved", partial(units.si, unit="B/s"), spare=4),
+        Metric("copy_bandwidth", "copy bandwidth", partial(units.si, unit="B/s")),
+        Metric("floor", "floor", units.seconds, spare=2),
+        Metric("over_floor", "of the floor", _times, spare=1),
+    ),
+    "counts": (Metric("train_macs", "train macs", _plain_si), Metric("activations", "activations", _plain_si)),
+    "baseline": (
+        Metric("baseline_model", "baseline model"),
+        Metric("how", "how"),
+        Metric("interval_over", "interval over"),
+        Metric("turns", "turns"),
+        Metric("step_time_ratio", "× baseline's", units.interval, interval=True),
+        Metric("throughput_ratio", "× images/s", units.interval, spare=4, interval=True),
+        Metric("memory_ratio", "× peak memory", units.interval, spare=4),
+        Metric("memory_of", "memory of"),
+        Metric("image_energy_ratio", "× energy an image", units.interval, spare=5),
+        Metric("train_step_time_ratio", "× step", units.interval, spare=3),
+        Metric("top1_difference", "to baseline's", units.points, interval=True),
+        Metric("reported_ratios", "reported", spare=2),
+        Metric("differs", "differs in"),
+    ),
+}
+"""Every quantity of each kind of row, in the order in which CSV and JSON hold them."""
+LEGENDS = {
+    "top1_low": "±: 95 %, Student's t over seeds.",
+    "best_top1": "best: the best epoch's, chosen on the test set, so it flatters.",
+    "ema_top1": "EMA: top-1 of the averaged weights.",
+    "gap": "gap: top-1 with the test batches' own statistics less that with the running ones, in percentage points.",
+    "training_flops": "FLOPs: 2 · MACs, forward and backward, over all images of the training.",
+    "bn_model": "to that of: training time until the final top-1 of that net with batch normalization, its partner or "
+    "else the nearest in MACs.",
+    "front": "●: of its machine, data set, px and weights none is as good for less. MACs are of one image at the px in "
+    "training, the step is an update with its data, energy the GPU's.",
+}
+"""What the titles of training runs do not say, by the key of the rows that need it."""
+
+
+def keys(kind: str) -> tuple[str, ...]:
+    """The keys of a kind of row in CSV and JSON, those of the ends of an interval after its value's."""
+    ends = {True: ("", "_low", "_high"), False: ("",)}
+    return tuple(f"{metric.key}{end}" for metric in METRICS[kind] if metric.title for end in ends[metric.interval])

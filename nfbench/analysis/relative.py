@@ -6,20 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nfbench.analysis import training_runs
+from nfbench.analysis.metrics import keys
 from nfbench.analysis.query import natural
 from nfbench.analysis.rows import Row, choose
 from nfbench.analysis.turn_ratios import Of, in_turns, timed, trained
 from nfbench.catalog.models import fold, spellings
 from nfbench.errors import BadResults
 from nfbench.records import Accuracy, Machine, Result, StepTime
+from nfbench.settings import settings_of
 from nfbench.units import first_few, grouped, nearest, shorten
 
-KEYS = (
-    *("baseline_model", "how", "interval_over", "turns", "step_time_ratio", "step_time_ratio_low"),
-    *("step_time_ratio_high", "throughput_ratio", "throughput_ratio_low", "throughput_ratio_high"),
-    *("memory_ratio", "memory_of", "image_energy_ratio", "train_step_time_ratio"),
-    *("top1_difference", "top1_difference_low", "top1_difference_high", "reported_ratios", "differs"),
-)
+KEYS = keys("baseline")
 """What `against` adds to rows, where it is there."""
 _ASKED = ("auto", "best", "train")
 """Values that ask for whatever was chosen."""
@@ -29,7 +26,11 @@ _PLACE = {
     ),
     "accuracy": ("px", "epochs", "weights", "batch", "test_px", "precision", "optimizer", "lr", "augment"),
 }
-_MORE = ("norm", "agc", "agc_impl", "sam", "sam_fraction", "sam_scope", "ema", "software")
+_MORE = (
+    *(s.name for s in settings_of(StepTime) if not {s.name, s.part_of} & set(_PLACE["step-time"])),
+    "software",
+)
+"""What decides between rows that are as near."""
 
 
 def of(results: Iterable[Result], everything: bool, steps: Sequence[Row], runs: Sequence[Row]) -> list[Of]:

@@ -26,10 +26,10 @@ from nfbench.records import (
     Software,
     Status,
     StepTime,
-    Workload,
     accumulation_steps,
     key,
 )
+from nfbench.settings import Setting, asked_for, settings_of
 from nfbench.units import grouped
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
         "kind": "step-time",
         "model": workload.model,
         "family": family_of(workload.model),
-        **{f: getattr(workload, f) for f in ("batch", "compile", "optimizer")},
+        # what became of others stands in the record of that
+        **{s.name: getattr(workload, s.name) for s in settings_of(StepTime) if _as_asked(workload, s)},
         "status": statuses.most_common(1)[0][0] if not rated else status_of(statuses),
         "rounds": (rounds := len(metrics.turns(rated))),
         # of a process that took turns with another, each window is a result
@@ -117,7 +118,6 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
         "software": software_name(result.software),
         "start": last.start,
         "study": result.study,
-        **_extras(workload),
         "norm": result.notes.get("norm"),
     }
     if resolved is not None:
@@ -138,6 +138,10 @@ def row(group: Sequence[Result], brief: bool = False) -> Row:
     if not brief:
         found["findings"] = _doubts(group, rated, found["noisy"], len(replicates) - len(rated))
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _as_asked(workload: StepTime, setting: Setting) -> bool:
+    return setting.name not in Resolved.__struct_fields__ and asked_for(workload, setting)
 
 
 def _rated(group: Sequence[Result]) -> list[Result]:
@@ -180,8 +184,9 @@ def _trials(results: Sequence[Result]) -> Row:
 def _measured(results: Sequence[Result]) -> Row:
     found: Row = {}
     # all of one result before the next, whose step times are then worked out once
-    each = [[metric(r) for metric in metrics.METRICS.values()] for r in results]
-    for name, column in zip(metrics.METRICS, zip(*each, strict=True), strict=True):
+    functions = {m.key: m.of for m in metrics.METRICS["step-time"] if m.of is not None}
+    each = [[metric(r) for metric in functions.values()] for r in results]
+    for name, column in zip(functions, zip(*each, strict=True), strict=True):
         values = [value for value in column if value is not None]
         if values:
             found[name] = statistics.median(values)
@@ -255,16 +260,6 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame([{**r, "findings": " ".join(f.code for f in r.get("findings", ()))} for r in rows])
 
 
-def _extras(workload: StepTime) -> Row:
-    """Settings that are shown only where they were asked for."""
-    found: Row = {} if workload.ema == "none" else {"ema": workload.ema}
-    if workload.world_size > 1:
-        found |= {"world_size": workload.world_size, "broadcast_buffers": workload.broadcast_buffers}
-    if workload.sam != "none":
-        found |= {"sam": workload.sam, "sam_fraction": workload.sam_fraction, "sam_scope": workload.sam_scope}
-    return found
-
-
 def status_of(statuses: Counter[Status]) -> str:
     """The status of replicates of which at least one has a rate; a failure among them is counted, not hidden."""
     if len(statuses) == 1:
@@ -299,73 +294,6 @@ def _reported(result: Result) -> Row:
         for name, value in (("v100", paper.v100_step_ms), ("tpuv3", paper.tpuv3_step_ms)):
             if value is not None:
                 found[f"reported_{name}_step_time"] = value / 1000
-    return found
-
-
-WORDS = {
-    "px": "{} px",
-    "batch": "batch {}",
-    "norm": "{} norm",
-    "precision": "{}",
-    "layout": "{}",
-    "compile": "compile {}",
-    "optimizer": "{}",
-    "agc": "λ {}",
-    "agc_impl": "clip by {}",
-    "sam": "SAM {}",
-    "sam_fraction": "SAM on {}",
-    "sam_scope": "SAM of {}",
-    "ema": "EMA {}",
-    "micro_batch": "passes of {}",
-    "world_size": "{} devices",
-    "nodes": "on {} machines",
-    "backend": "{}",
-    "broadcast_buffers": "shared buffers {}",
-    "tf32": "TF32 {}",
-    "cudnn_benchmark": "cuDNN benchmark {}",
-    "allocator": "allocator {}",
-    "optimizer_impl": "{} optimizer",
-    "threads": "{} threads",
-    "test_px": "tested at {} px",
-    "weights": "{} weights",
-    "epochs": "{} epochs",
-    "recipe": "{} recipe",
-    "lr": "lr {:g}",
-    "schedule": "{}",
-    "weight_decay": "weight decay {:g}",
-    "label_smoothing": "smoothing {}",
-    "augment": "augment {}",
-    "mixup": "MixUp {}",
-    "cutmix": "CutMix {}",
-    "drop_rate": "dropout {}",
-    "drop_path": "drop path {}",
-    "asked_precision": "asked for {}",
-    "asked_layout": "asked for {}",
-    "software": "{}",
-    "dataset": "{}",
-    "impl": "{}",
-}
-"""Settings in words, by the key of a row."""
-_SPELT_OUT = ("agc", "agc_impl", "px", "norm", "impl", "sam")
-"""Settings of a workload that `WORDS` tell in a sentence; the others stand there by their name."""
-_UNSAID = ("model", "broadcast_buffers")
-
-
-def settings_in_words(workload: Workload) -> list[str]:
-    """The settings of a workload that are not at their default, and its batch, in words."""
-    found = []
-    for field in msgspec.structs.fields(type(workload)):
-        value = getattr(workload, field.name)
-        if field.name in _UNSAID or (value == field.default and field.name not in ("batch", "impl")):
-            continue
-        if field.name == "impl" and isinstance(workload, AgcCost):
-            continue
-        if field.name == "clipped":
-            found.append(f"{value:.0%} of the units over their limit")
-            continue
-        text = f"{value:g}" if isinstance(value, float) else str(value)
-        spelt_out = field.name in _SPELT_OUT
-        found.append(WORDS[field.name].format(text) if spelt_out else f"{field.name.replace('_', ' ')} {text}")
     return found
 
 

@@ -11,8 +11,10 @@ from itertools import islice
 from typing import Any
 
 from nfbench import units
-from nfbench.analysis.rows import WORDS, Row
+from nfbench.analysis.rows import Row
 from nfbench.catalog.models import FAMILIES
+from nfbench.records import Accuracy, StepTime
+from nfbench.settings import defaults, in_words, named_up_to, settings_of
 
 _NET = ("machine", "net", "model", "family", "norm", "px", "precision", "layout", "compile", "optimizer", "agc")
 _RUN = ("dataset", "epochs", "lr", "trained_status", "runs", "seeds", "diverged", "diverged_at")
@@ -183,22 +185,18 @@ def places(key: str) -> Callable[[Any], Any]:
     )
 
 
-TOLD = (
-    *("px", "norm", "precision", "layout", "compile", "optimizer", "agc", "agc_impl", "sam", "sam_fraction"),
-    *("sam_scope", "ema", "world_size", "test_px", "weights", "epochs", "recipe", "schedule", "augment"),
-)
+NAMED = named_up_to(0)
 """Settings in the order in which a name tells them."""
-SAM = ("sam", "sam_fraction", "sam_scope")
 SHARED = ("px", "norm", "precision", "agc", "sam")
 """Settings that mean the same of a timed step and of a training run."""
-TRAINED = ("test_px", "weights", "epochs", "recipe", "schedule", "augment")
-_NONE = {"sam": "none", "ema": "none", "world_size": 1}
+TRAINED = tuple(s.name for s in settings_of(Accuracy) if s.name in NAMED and s.name not in defaults(StepTime))
+_NONE = {s.name: defaults(StepTime)[s.name] for s in settings_of(StepTime) if s.part_of == s.name}
 
 
 def settings(row: Row) -> Row:
     """What tells one net from another: as asked where what `auto` became depends on the batch. Unknown ones have no
     entry, such as of a step that failed before they were settled."""
-    found = {key: row[key] for key in TOLD if row.get(key) is not None}
+    found = {key: row[key] for key in NAMED if row.get(key) is not None}
     if row.get("asked_layout") == "best":
         found["layout"] = "best"
     if row.get("kind") == "step-time":
@@ -220,11 +218,11 @@ def names(rows: Sequence[Row], swept: Sequence[str] = ("batch",)) -> list[str]:
     for model, places in units.grouped(range(len(rows)), lambda place: str(rows[place]["model"])).items():
         known = {place: settings(rows[place]) for place in places}
         kinds = {place: rows[place].get("kind") for place in places}
-        differ = [key for key in TOLD if key not in swept and _differs([(kinds[p], known[p]) for p in places], key)]
+        differ = [key for key in NAMED if key not in swept and _differs([(kinds[p], known[p]) for p in places], key)]
         whole = {place: {k: known[place][k] for k in differ if k in known[place]} for place in places}
         nets: dict[str, Row] = {}
         for place in places:
-            found[place] = ", ".join([model, *worded(whole[place])])
+            found[place] = ", ".join([model, *in_words(whole[place])])
             nets[found[place]] = whole[place]
         may: dict[tuple[object, ...], list[str]] = {}
         taken = {(found[p], *(rows[p].get(key) for key in swept)) for p in places}
@@ -234,51 +232,15 @@ def names(rows: Sequence[Row], swept: Sequence[str] = ("batch",)) -> list[str]:
             if not missing:
                 continue
             own = whole[place]
-            if (told := tuple(own.items())) not in may:
-                may[told] = [n for n, net in nets.items() if len(net) > len(own) and agree(own, net)]
+            if (settled := tuple(own.items())) not in may:
+                may[settled] = [n for n, net in nets.items() if len(net) > len(own) and agree(own, net)]
             there = tuple(rows[place].get(key) for key in swept)
             # more than one is as good as many
-            free = list(islice((n for n in may[told] if (n, *there) not in taken), 2))
+            free = list(islice((n for n in may[settled] if (n, *there) not in taken), 2))
             if len(free) == 1:
                 found[place] = free[0]
                 taken.add((free[0], *there))
     return found
-
-
-def worded(found: Row) -> list[str]:
-    """Settings in words, those of SAM together: "SAM ρ 0.05 on 20 % of each micro-batch"."""
-    said = {}
-    for key, value in found.items():
-        if key in SAM:
-            said["sam"] = sam(found)
-        else:
-            said[key] = _said(key, value)
-    return list(said.values())
-
-
-def sam(row: Row) -> str:
-    """What a row says of SAM: ρ, the share of the images and whether of each pass or of the whole batch."""
-    if row.get("sam") == "none":
-        return "no SAM"
-    parts = ["SAM", *([f"ρ {row['sam']}"] if "sam" in row else [])]
-    if (share := row.get("sam_fraction")) is not None:
-        parts.append(f"on {100 * share:.3g} %" if isinstance(share, (int, float)) else f"on {share}")
-    if "sam_scope" in row:
-        parts.append("of each micro-batch" if row["sam_scope"] == "micro-batch" else f"of the {row['sam_scope']}")
-    elif share is not None:
-        parts.append("of the images")
-    return " ".join(parts)
-
-
-def _said(key: str, value: object) -> str:
-    if value == "none" and key in ("norm", "ema"):
-        return f"no {key.upper() if key == 'ema' else key}"
-    if value == "none" and key == "compile":
-        return "not compiled"
-    if value == "best" and key == "layout":
-        return "best layout"
-    text = WORDS[key].format(value)
-    return text.removesuffix("s") if value == 1 and key in ("epochs", "world_size") else text
 
 
 def _differs(known: Iterable[tuple[object, Row]], key: str) -> bool:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
-from operator import methodcaller
 
 from nfbench.records import Result
 
 
 def final_top1(result: Result) -> float | None:
     """Top-1 after the last epoch."""
-    return _last(result, "top1")
+    return last("top1")(result)
 
 
 def best_top1(result: Result) -> float | None:
@@ -28,7 +26,7 @@ def best_top1(result: Result) -> float | None:
 
 def batch_gap(result: Result) -> float | None:
     """Top-1 with the test batches' own statistics less that with the running ones, after the last epoch."""
-    batch, running = _last(result, "batch_top1"), final_top1(result)
+    batch, running = last("batch_top1")(result), final_top1(result)
     return None if batch is None or running is None else batch - running
 
 
@@ -109,31 +107,14 @@ def epoch_images(result: Result) -> float | None:
     return images / len(train.values) if result.status == "ok" and images and train and train.values else None
 
 
-def _last(result: Result, name: str) -> float | None:
-    found = result.reading(name)
-    return found.values[-1] if result.status == "ok" and found and found.values else None
+def last(name: str) -> Callable[[Result], float | None]:
+    """The metric that is a reading of each epoch, after the last."""
 
+    def read(result: Result) -> float | None:
+        found = result.reading(name)
+        return found.values[-1] if result.status == "ok" and found and found.values else None
 
-METRICS: dict[str, Callable[[Result], float | None]] = {
-    "best_top1": best_top1,
-    **{name: partial(_last, name=name) for name in ("top5", "ema_top1", "ema_top5")},
-    "gap": batch_gap,
-    **{name: partial(_last, name=name) for name in ("train_loss", "test_loss", "clipped_units")},
-    "training_flops": training_flops,
-    "wall_time": wall_time,
-    "throughput": throughput,
-    "data_share": data_share,
-    "train_step_time": train_step_time,
-    "image_energy": image_energy,
-    **{
-        name: methodcaller("value", name)
-        for name in (
-            *("macs", "train_macs", "params", "updates", "images_seen"),
-            *("skipped_updates", "unreadable_images", "deterministic_cost"),
-        )
-    },
-}
-"""Every metric but the top-1, which has an interval over seeds, by the key of its column."""
+    return read
 
 
 def _train_time(result: Result) -> float | None:

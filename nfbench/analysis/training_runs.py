@@ -11,24 +11,29 @@ from itertools import zip_longest
 import msgspec
 
 from nfbench.analysis import findings, stats, training_metrics
+from nfbench.analysis.metrics import METRICS, keys
 from nfbench.analysis.rows import Row, choose, family_of, machine_names, software_name, status_of
 from nfbench.analysis.training_metrics import final_top1, time_to
 from nfbench.catalog.models import batch_normalized, lookup
 from nfbench.records import Accuracy, Result
+from nfbench.settings import SAM
+from nfbench.units import grouped
 
 __all__ = ["EPOCH", "epochs", "front", "norm_of", "of_each_seed", "rows"]
 
 _UNSET = ("auto", "train")
-_SAM = ("sam", "sam_fraction", "sam_scope")
 _NOT_SHOWN = ("training", "data", "mean", "std")
 _PLACE = ("dataset", "px", "test_px", "epochs", "weights", "machine")
 """Where these are equal, one net's final top-1 may be another's target."""
 
-EPOCH = (
-    *("learning_rate", "train_loss", "test_loss", "top1", "top5", "ema_top1", "ema_top5", "batch_top1"),
-    *("gradient_norm", "clipped_gradient_norm", "clipped_units"),
-    *("train_time", "data_time", "evaluation_time", "energy"),
-)
+COSTS = {
+    "macs": ("macs", "MACs"),
+    "params": ("params", "parameters"),
+    "step-time": ("train_step_time", "training step time"),
+    "energy": ("image_energy", "energy an image"),
+}
+"""What top-1 can be set against: the key of a row and its name in a sentence."""
+EPOCH = keys("epoch")
 """The readings that a run has of each epoch."""
 
 
@@ -67,6 +72,17 @@ def front(rows: Iterable[Row], cost: str) -> list[Row]:
         if last is None or row["top1"] > last["top1"] or all(row[k] == last[k] for k in ("top1", cost)):
             found.append(row)
     return found
+
+
+def on_front(rows: Sequence[Row], cost: str) -> list[Row]:
+    """The rows by ``cost``, a name of `COSTS`, each with ``front``: whether it is on that of its machine, data set, px
+    and weights. A row that lacks the cost or a top-1 has none and stands last."""
+    key = COSTS[cost][0]
+    names = ("machine", "dataset", "px", "test_px", "weights")
+    places = grouped(rows, lambda row: tuple(row.get(name) for name in names)).values()
+    best = {id(row) for place in places for row in front(place, key)}
+    ordered = sorted(rows, key=lambda row: (not {key, "top1"} <= row.keys(), row.get(key, 0.0)))
+    return [row | ({"front": id(row) in best} if {key, "top1"} <= row.keys() else {}) for row in ordered]
 
 
 def epochs(results: Sequence[Result]) -> list[Row]:
@@ -130,11 +146,11 @@ def _row(group: Sequence[Result]) -> Row:
     if top1 := [value for r in ok if (value := final_top1(r)) is not None]:
         estimate = stats.mean(top1)
         found |= {"top1": estimate.value, "top1_low": estimate.low, "top1_high": estimate.high}
-    for name, metric in training_metrics.METRICS.items():
-        values = [value for r in shown if (value := metric(r)) is not None]
+    for metric in METRICS["accuracy"]:
+        values = [] if metric.of is None else [value for r in shown if (value := metric.of(r)) is not None]
         # figures that no run has had overflow on the way
         if values and math.isfinite(mean := sum(values) / len(values)):
-            found[name] = mean
+            found[metric.key] = mean
     few = findings.few_seeds(len(top1)) if run.epochs else None
     found["findings"] = [*findings.of_all(group), *([few] if few else [])]
     return {name: value for name, value in found.items() if value is not None}
@@ -145,7 +161,7 @@ def _settings(result: Result) -> Row:
     run = result.run
     found = {name: value for name, value in msgspec.structs.asdict(run).items() if value not in _UNSET}
     if run.sam == "none":
-        found = {name: value for name, value in found.items() if name not in _SAM}
+        found = {name: value for name, value in found.items() if name not in SAM}
     if result.resolved is None:
         return found
     became = msgspec.structs.asdict(result.resolved)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from nfbench import units
 from nfbench.analysis import gate, metrics, stats, training_metrics
-from nfbench.analysis.rows import Row, settings_in_words
+from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import Estimate
 from nfbench.catalog import published
 from nfbench.catalog.models import lookup
 from nfbench.records import Machine, Resolved, Result, Sampling, StepTime, accumulation_steps, key
+from nfbench.settings import words_of
 
 _SHORTEST, _LONGEST = 1e-12, 1e12
 """Seconds that no clock has shown: such a file was not written by nfbench, and its ratios overflow."""
 _WIDE = 1.1
 """How many times a ratio the end of its interval may be for it to say that two nets are about equal."""
 FEW_ROUNDS = f"{stats.LEAST_ROUNDS} rounds are needed for an interval: --rounds {stats.LEAST_ROUNDS}"
-_TOLD = ("batch ", "micro batch ", "layout ", "precision ", "world size ")
+_BOTH = ("px", "batch", "micro_batch", "layout", "precision", "world_size")
+"""Settings that `where` tells of both sides."""
 
 
 class Ratio(NamedTuple):
@@ -116,12 +118,12 @@ def _clocked(seconds: float | None) -> bool:
     return seconds is not None and _SHORTEST < seconds < _LONGEST
 
 
-def sentence(ratios: Sequence[Ratio]) -> str:
-    """ "On NVIDIA H200, bf16: nf-resnet50 takes 1.12 ± 0.01 of resnet50's step (both 224 px, nhwc)"."""
-    first = ratios[0].net
+def sentence(ratios: Sequence[Ratio], clause: Callable[[Ratio, bool], str] | None = None) -> str:
+    """ "On NVIDIA H200, bf16: nf-resnet50 takes 1.12 ± 0.01 of resnet50's step (both 224 px, nhwc)", or what else
+    ``clause`` says of a ratio, with its precision or without."""
     precisions = {_resolved(r).precision for ratio in ratios for r in ratio[:2]}
     precision = precisions.pop() if len(precisions) == 1 else None
-    return on(first.machine, precision, "; ".join(_clause(ratio, precision is None) for ratio in ratios))
+    return on(ratios[0].net.machine, precision, "; ".join((clause or _clause)(r, precision is None) for r in ratios))
 
 
 def on(machine: Machine, precision: str | None, text: str) -> str:
@@ -169,10 +171,7 @@ def catalogued(model: str) -> str:
 
 def named(ratio: Ratio) -> tuple[str, str]:
     """The two nets, each with its settings that the other has not and that `where` does not tell."""
-    net, baseline = (
-        [part for part in settings_in_words(r.workload) if not part.startswith(_TOLD) and not part.endswith(" px")]
-        for r in (ratio.net, ratio.baseline)
-    )
+    net, baseline = (words_of(r.workload, without=_BOTH) for r in (ratio.net, ratio.baseline))
     return (
         _with(ratio.net.workload.model, [part for part in net if part not in baseline]),
         _with(ratio.baseline.workload.model, [part for part in baseline if part not in net]),

@@ -22,7 +22,7 @@ from nfbench.errors import BadResults, Failed, NfbenchError, RefusedResults, Sto
 from nfbench.measuring.outcome import typed
 from nfbench.records import Machine, Result, to_json
 from nfbench.showing.links import linked
-from nfbench.showing.results import findings
+from nfbench.showing.tables import findings_of
 from nfbench.units import plural, slug
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Landing:
         Raises:
             Failed: a workload failed.
         """
-        for line in findings(rows):
+        for line in findings_of(rows):
             click.echo(f"! {line}", err=True)
         if any(r.machine.device == "fake" for r in self.results):
             click.echo(FAKE, err=True)

@@ -146,10 +146,8 @@ def _run(study: Study, tasks: Sequence[Task], landing: Any, board: Board, flags:
 def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flags: Flags) -> None:
     """Tables on stdout; on stderr all else, and the answer last."""
     from nfbench.analysis.sessions import failed
-    from nfbench.showing import accuracy as show_accuracy
-    from nfbench.showing import answers, report, shown_rows
+    from nfbench.showing import answers, report, shown_rows, views
     from nfbench.showing.figures import driver
-    from nfbench.showing.figures.prepared import Held
     from nfbench.showing.links import linked
 
     format, noisy = flags.format, flags.noisy
@@ -163,7 +161,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
     # a claim is judged from all that is there, whatever was asked for now
     seen = shown_rows.shown(every if found.name == answers.CLAIMS else _same(results, every), noisy=noisy)
     click.echo(answers.tables(found, seen, format), nl=False)
-    for line in show_accuracy.legend(seen.trained) if person and answers.of_runs(found, seen) else []:
+    for line in views.VIEWS["accuracy"].legend(seen.trained) if person and answers.of_runs(found, seen) else []:
         click.echo(line, err=True)
     for place, why in done.passed_over.items():
         click.echo(f"Left out: {tasks[place].name}: {why}.", err=True)
@@ -183,8 +181,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
         page = report.write(folder.parent / report.PAGE, made_report)[0]
         click.echo(f"The device's page: {linked(page, sys.stderr)}", err=True)
     whole = shown_rows.shown(every, everything=False, noisy=noisy)
-    held = Held(whole.steps, whole.results, whole.trained, whole.ratios, noisy=noisy)
-    drawn = driver.draw(held, folder / "figures", found.figures)
+    drawn = driver.draw(whole, folder / "figures", found.figures)
     if drawn.files:
         click.echo(f"Figures in {linked(folder / 'figures', sys.stderr)}: {_names(drawn.files)}", err=True)
     for line in driver.left_out(drawn.drawings) if found.figures else ():

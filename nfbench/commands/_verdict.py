@@ -11,6 +11,7 @@ import click
 from nfbench.analysis.gate import SLOWER, UNDECIDED, Row, exit_code
 from nfbench.errors import BadResults, Slower, Undecided
 from nfbench.showing import ci, verdicts
+from nfbench.showing.views import view
 
 
 def show(
@@ -29,15 +30,13 @@ def show(
 
     ``heading`` has been said before the check began, ``notes`` are what is to be said of it as a whole.
     """
-    table = verdicts.table(
-        rows, format, title=title if format == "md" else None, timed=timed, inconclusive=inconclusive
-    )
-    click.echo(table, nl=False)
+    lines = verdicts.lines(rows, timed, inconclusive)
+    click.echo(view(lines, "check", format, title if format == "md" else None), nl=False)
     said = [f"! {line}" for line in verdicts.findings(rows)]
     said += [*notes, verdicts.sentence(rows)]
     for line in [*(verdicts.reasons(rows) if format == "rich" else ()), *said]:
         click.echo(line, err=True)
-    markdown = verdicts.table(rows, "md", title=title, timed=timed)
+    markdown = view(lines, "check", "md", title)
     trouble = ci.summarize("\n".join([markdown, *(f"- {line}" for line in (*heading, *said))]))
     if junit is not None:
         try:

@@ -50,15 +50,14 @@ def command(
 
     torchrun --nproc-per-node 8 -m nfbench accuracy … trains one net on eight GPUs: --batch is of all of them.
     """
-    from nfbench.analysis.training_runs import rows
+    from nfbench.analysis.training_runs import epochs, rows
     from nfbench.commands import _ranks as ranks
     from nfbench.devices import open_device
     from nfbench.learning.fit import Run
-    from nfbench.showing import accuracy as show
     from nfbench.showing.live import Live
-    from nfbench.showing.views import Kinds, text
-    from nfbench.studies import entries, runner
-    from nfbench.studies.processes import Seat
+    from nfbench.showing.views import VIEWS, view
+    from nfbench.studies import entries
+    from nfbench.studies.processes import Seat, apart
 
     checkpoint = settings.pop("checkpoint")
     asked = [
@@ -85,11 +84,11 @@ def command(
                         run.run()
                     else:
                         seat = Seat(workload, sources=sources)
-                        runner.apart(seat, sampling, device=device, seed=number, keep=landing.keep, watch=live)
+                        apart(seat, sampling, device=device, seed=number, keep=landing.keep, watch=live)
     except (Stop, KeyboardInterrupt, NfbenchError) as error:
         landing.say()
         if landing.unwritten:
-            click.echo(show.epochs(landing.unwritten, format))
+            click.echo(view(epochs(landing.unwritten), "epochs", format))
         if isinstance(error, (Stop, KeyboardInterrupt)):
             again = "The same command goes on from there." if checkpoint else "With --checkpoint DIR it would go on."
             click.echo(again, err=True)
@@ -97,9 +96,9 @@ def command(
     table, _ = rows(landing.results, everything=True, target=target)
     person = format in ("rich", "md")
     if len(table) == 1 and settings["epochs"] and any(r.reading("top1") for r in landing.results) and person:
-        click.echo(show.epochs(landing.results, format))
-    click.echo(text(Kinds(trained=table), format), nl=False)
-    for line in show.legend(table) if person else []:
+        click.echo(view(epochs(landing.results), "epochs", format))
+    click.echo(view(table, "accuracy", format), nl=False)
+    for line in VIEWS["accuracy"].legend(table) if person else []:
         click.echo(line, err=True)
     landing.close(table, counting=[r for r in landing.results if r.status != "diverged"])
 

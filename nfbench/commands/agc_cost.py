@@ -58,10 +58,10 @@ def command(
     from nfbench.measuring.clips import ClipCosts
     from nfbench.measuring.measure import measure
     from nfbench.records import AgcCost
-    from nfbench.showing import cost_tables as show
-    from nfbench.showing.views import Kinds, texts
-    from nfbench.studies import entries, runner
-    from nfbench.studies.processes import Seat
+    from nfbench.showing import views
+    from nfbench.showing.shown_rows import Shown
+    from nfbench.studies import entries
+    from nfbench.studies.processes import Seat, apart
 
     sampling = entries.sampling_of({"within": within, "max_time": max_time})
     names = [find(model).name for model in dict.fromkeys(models)]
@@ -81,7 +81,7 @@ def command(
         for impl in ("auto", "timm")
     ]
     with landing.live(quiet) as live:
-        apart = partial(runner.apart, sampling=sampling, device=device, seed=seed, keep=landing.keep, watch=live)
+        fresh = partial(apart, sampling=sampling, device=device, seed=seed, keep=landing.keep, watch=live)
         for model in names:
             costs = ClipCosts(opened, sampling, landing.keep, live, seed)
             for share in SHARES:
@@ -91,17 +91,17 @@ def command(
                 if opened.usable():
                     costs.run(each)
                 else:
-                    apart(Seat(each[0], beside=tuple(each[1:])))
+                    fresh(Seat(each[0], beside=tuple(each[1:])))
         for step in steps:
             live.about(f"{step.model}, a step of {step.batch}, {step.agc_impl}")
             if opened.usable():
                 measure(opened, step, sampling, landing.keep, seed=seed, watch=live)
             else:
-                apart(Seat(step))
+                fresh(Seat(step))
     table, _ = rows(landing.results, everything=True)
     clips = clip_rows(landing.results)
-    click.echo(texts(Kinds(steps=clip_shares(table), clips=clips), format)["clips"], nl=False)
-    for line in show.legend(clips):
+    click.echo(views.texts(Shown(steps=clip_shares(table), clips=clips), format)["clips"], nl=False)
+    for line in views.VIEWS["clips"].legend(clips):
         click.echo(line, err=True)
     for impl, why in runs.items():
         if why is not None and not impls:

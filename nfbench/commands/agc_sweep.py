@@ -31,7 +31,7 @@ RATE_OF = 256
     metavar="X",
     help="Peak rate at batch 256, scaled linearly to each batch.  [default: the recipe's]",
 )
-@options.options(tuple(options.RUN_BY_NAME[name] for name in ("px", "precision", "layout", "agc_impl", "augment")))
+@options.options(tuple(options.RUN_FLAGS[name] for name in ("px", "precision", "layout", "agc_impl", "augment")))
 @options.run_time_option
 @options.options(RUN)
 def command(

@@ -31,7 +31,7 @@ _SETTINGS = ("px", "micro_batch", "precision", "layout", "compile", "agc", "agc_
     show_default=True,
     help="Such as 2,4,8. auto: 2, 4, 8 ... until an update takes 4 passes.",
 )
-@options.options(tuple(options.BY_NAME[name] for name in _SETTINGS))
+@options.options(tuple(options.STEP_FLAGS[name] for name in _SETTINGS))
 @options.within_option("As in step-time.")
 @options.max_time_option(float, 20.0, "Seconds a model and batch.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Fresh processes each.")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 @click.option(
     "--against", metavar="BASE", help="A git ref (its merge base with HEAD), another Python, or stored results."
 )
-@click.option("--slower-than", type=options.Share(), default="3%", show_default=True, help="Slowdowns up to this pass.")
-@options.max_time_option(options.Duration(), "20m", "For all of it: 90s, 20m, 1h.")
+@click.option("--slower-than", type=options.share, default="3%", show_default=True, help="Slowdowns up to this pass.")
+@options.max_time_option(options.duration, "20m", "For all of it: 90s, 20m, 1h.")
 @click.option(
     "--inconclusive",
     type=click.Choice(["fail", "pass"]),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     help="So many fresh processes of each net.  [default: 4, 8 or 16, as --within needs]",
 )
 @options.within_option("Stop at ratios ± this narrow.")
-@options.max_time_option(options.Duration(), "2m", "Of timing, over all rounds; starting processes comes on top.")
+@options.max_time_option(options.duration, "2m", "Of timing, over all rounds; starting processes comes on top.")
 @options.device_option
 @options.seed_option
 @options.out_option
@@ -66,7 +66,9 @@ def command(
     from nfbench.commands._landing import Landing
     from nfbench.records import key
     from nfbench.showing import comparison
-    from nfbench.studies import entries, runner
+    from nfbench.showing.views import view
+    from nfbench.studies import entries
+    from nfbench.studies.rounds import Enough, in_rounds, sampling_against
 
     entries.positive("within", within)
     asked = [options.net_and_settings(text) for text in nets]
@@ -92,10 +94,9 @@ def command(
         )
     landing = Landing(out, "compare", device)
     with landing.live(quiet, brief=True) as live:
-        sampling = runner.sampling_against(rounds, within, max_time, len(workloads))
-        kept = runner.Versus(
-            workloads, sampling, max_time, device=device, seed=seed, keep=landing.keep, watch=live
-        ).run()
+        sampling = sampling_against(rounds, within, max_time, len(workloads))
+        enough = Enough(workloads, sampling, max_time)
+        kept = in_rounds(workloads, sampling, device=device, seed=seed, keep=landing.keep, board=live, enough=enough)
     rows = [row_of([r for r in kept if key(r.workload) == k]) for k in keys]
     if noisy:
         rows = without_noise(rows)
@@ -103,7 +104,7 @@ def command(
         None if "noisy" in rows[0] or "noisy" in row else turn_ratios.paired(kept, workloads[0], other)
         for row, other in zip(rows[1:], workloads[1:], strict=True)
     ]
-    click.echo(comparison.table(rows, ratios, format), nl=False)
+    click.echo(view(comparison.lines(rows, ratios), "compare", format), nl=False)
     known = [ratio for ratio in ratios if ratio is not None]
     for line in [*(comparison.differing(rows) if format == "rich" else ()), *comparison.reported(known)]:
         click.echo(line, err=True)

@@ -122,13 +122,12 @@ def _dependence(name: str | None, given: dict[str, Any], format: Format) -> None
             try_="nfbench models nfnet-f0 --dependence",
         )
     from nfbench.nets.dependence import dependence_of, sentences
-    from nfbench.showing.cost_tables import CHANGES
-    from nfbench.showing.views import Kinds, text
+    from nfbench.showing.views import CHANGES, view
 
     net = find(name)
     figures = dependence_of(net, **given)
     row = {"kind": "dependence", "model": net.name, "status": "ok", "batch": given.get("batch", 8), **figures}
-    click.echo(text(Kinds(counted=[row]), format), nl=False)
+    click.echo(view([row], "dependence", format), nl=False)
     if format in ("rich", "md"):
         click.echo("\n" + "\n".join(sentences(figures)))
         click.echo(CHANGES, err=True)

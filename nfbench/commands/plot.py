@@ -44,37 +44,30 @@ def command(
     the figures go to `figures` beside the results, those of results/reference and results/validation to
     results/figures.
     """
-    from nfbench.analysis import training_runs
     from nfbench.analysis.query import parse, select
-    from nfbench.analysis.rows import quiet, rows
     from nfbench.analysis.store import beside, load
     from nfbench.commands._landing import newest, say_broken
     from nfbench.errors import BadResults
     from nfbench.showing.figures import driver
-    from nfbench.showing.figures.prepared import Held
     from nfbench.showing.links import linked
-    from nfbench.showing.shown_rows import ratios
-    from nfbench.showing.views import OfRatio, of_ratios
+    from nfbench.showing.shown_rows import shown
 
     conditions = parse(where)
     loaded = load(paths)
     if loaded.note:
         click.echo(loaded.note, err=True)
     results, replaced = newest(loaded.results)
-    steps, aside = rows(results, everything, noisy=noisy)
-    trained, trained_aside = training_runs.rows(results, everything)
-    turns = of_ratios(ratios(results if noisy else quiet(results), everything))
+    seen = shown(results, everything, noisy)
     # a step has no data set, but the runs of one are set against steps
-    known = [c for c in conditions if any(c.key in row for row in steps)]
-    partners = [row for row in steps if all(c.holds(row) for c in known)] if known != conditions else None
+    known = [c for c in conditions if any(c.key in row for row in seen.steps)]
+    partners = [row for row in seen.steps if all(c.holds(row) for c in known)] if known != conditions else None
     # with conditions that nothing meets, this says so
-    steps, trained, turns = select(conditions, steps, trained, turns)
+    steps, trained, ratios = select(conditions, seen.steps, seen.trained, seen.ratios)
     results = _met(conditions, results) if conditions else results
-    taken = [row.ratio for row in turns if isinstance(row, OfRatio)]
-    held = Held(steps, results, trained, taken, everything, partners, noisy)
+    seen = seen._replace(steps=steps, trained=trained, ratios=ratios, results=results, partners=partners)
     folder = out or beside(paths[0]) / "figures"
     asked = list(dict.fromkeys(kinds))
-    drawn = driver.draw(held, folder, asked, tuple(dict.fromkeys(formats)) or ("png", "svg"))
+    drawn = driver.draw(seen, folder, asked, tuple(dict.fromkeys(formats)) or ("png", "svg"))
     for path in drawn.files:
         click.echo(linked(path, sys.stdout))
     lines = driver.left_out(driver.heeded(drawn.drawings, asked))
@@ -86,7 +79,7 @@ def command(
         click.echo(f"Left out: {line}", err=True)
     say_broken(loaded.broken)
     # a history shows older software without being told to
-    for line in filter(None, (replaced, *((aside, trained_aside) if set(asked) != {"history"} else ()))):
+    for line in filter(None, (replaced, *(seen.aside if set(asked) != {"history"} else ()))):
         click.echo(line, err=True)
     if not drawn.files:
         raise BadResults(

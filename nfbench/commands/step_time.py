@@ -35,8 +35,10 @@ def command(
     """
     from nfbench.analysis.rows import rows
     from nfbench.commands import _ranks as ranks
-    from nfbench.showing.results import sheet
-    from nfbench.studies import entries, runner
+    from nfbench.devices import open_device
+    from nfbench.measuring.measure import measure
+    from nfbench.showing.sheet import sheet
+    from nfbench.studies import entries
 
     sampling = entries.sampling_of({name: settings.pop(name) for name in ("within", "min_steps", "rounds", "max_time")})
     ranks.check(sampling)
@@ -46,9 +48,19 @@ def command(
     landing = ranks.landing(out, "step-time", device)
     with landing.live(quiet) as live:
         if sampling.rounds > 1:
-            runner.in_rounds(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
+            from nfbench.studies.rounds import in_rounds
+
+            in_rounds(workloads, sampling, device=device, seed=seed, keep=landing.keep, board=live)
         else:
-            runner.here(workloads, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
+            opened = open_device(device)
+            for workload in workloads:
+                live.about(workload.model)
+                if opened.usable():
+                    measure(opened, workload, sampling, landing.keep, seed=seed, watch=live)
+                else:
+                    from nfbench.studies.processes import Seat, apart
+
+                    apart(Seat(workload), sampling, device=device, seed=seed, keep=landing.keep, watch=live)
     table, _ = rows(landing.results, everything=True)
     click.echo(sheet(table, format), nl=False)
     landing.close(table)

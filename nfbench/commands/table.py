@@ -12,9 +12,8 @@ from nfbench import options
 
 if TYPE_CHECKING:
     from nfbench.analysis.rows import Row
-    from nfbench.records import Result
+    from nfbench.showing.shown_rows import Shown
     from nfbench.showing.tables import Format
-    from nfbench.showing.views import Kinds
 
 _FRONTS = ("macs", "params", "step-time", "energy")
 
@@ -49,10 +48,11 @@ def command(
     from nfbench.analysis import query as asked
     from nfbench.analysis.query import parse, select
     from nfbench.analysis.store import load
+    from nfbench.analysis.training_runs import on_front
     from nfbench.commands._landing import FAKE, newest, say_broken
-    from nfbench.showing import accuracy, baseline_tables, cost_tables, views
-    from nfbench.showing.results import findings
-    from nfbench.showing.shown_rows import shown
+    from nfbench.showing import views
+    from nfbench.showing.shown_rows import Shown, shown
+    from nfbench.showing.tables import findings_of
 
     conditions, keys, order = parse(where), asked.listed(columns), asked.listed(sort)
     for flag, typed, names in (("--columns", columns, keys), ("--sort", sort, order)):
@@ -63,78 +63,73 @@ def command(
         click.echo(loaded.note, err=True)
     results, replaced = newest(loaded.results)
     seen = shown(results, everything, noisy, target)
-    kinds = seen.kinds
+    against = baseline is not None
     if front is not None or target is not None:
-        _check_trained(kinds.trained, paths, front)
+        _check_trained(seen.trained, paths, front)
     if baseline is not None:
-        kinds = _against(kinds, results, everything, baseline)
-    kinds = views.Kinds(*select(conditions, *kinds.each.values()))
+        seen = _against(seen, everything, baseline)
+    seen = seen.of(select(conditions, *seen.each.values()))
     if front is not None:
-        kinds = views.Kinds(trained=accuracy.on_front(kinds.trained, front))
-    _check_columns(kinds, keys, order, baseline is not None)
+        seen = Shown(trained=on_front(seen.trained, front), aside=("", seen.aside[1]))
+    _check_columns(seen, keys, order, against)
     if keys:
-        _echo_columns(kinds, keys, format, order)
+        _echo_columns(seen, keys, format, order)
     else:
-        click.echo(views.text(kinds, format, order, against=baseline is not None), nl=False)
-    legend = baseline_tables.legend(kinds.rows) if baseline is not None else []
-    legend += [] if keys or baseline else [*cost_tables.legend(kinds.clips), *accuracy.legend(kinds.trained)]
-    for line in legend if format in ("rich", "md") else ():
+        click.echo(views.text(seen, format, order, against), nl=False)
+    for line in views.legend(seen, against) if format in ("rich", "md") and (against or not keys) else ():
         click.echo(line, err=True)
-    for line in findings([*kinds.steps, *kinds.trained]):
+    for line in findings_of([*seen.steps, *seen.trained]):
         click.echo(f"! {line}", err=True)
     if all(r.machine.device == "fake" for r in results):
         # beside any other they are set aside
         click.echo(FAKE, err=True)
     say_broken(loaded.broken)
-    for line in filter(None, (replaced, *(seen.aside if front is None else seen.aside[1:]))):
+    for line in filter(None, (replaced, *seen.aside)):
         click.echo(line, err=True)
     click.echo(f"Next: nfbench plot {' '.join(map(str, paths))}", err=True)
 
 
-def _against(kinds: Kinds, results: Sequence[Result], everything: bool, net: str) -> Kinds:
+def _against(seen: Shown, everything: bool, net: str) -> Shown:
     """The timed steps and the training runs with their ratios to ``net``; what else there is has none."""
     from nfbench.analysis import relative
-    from nfbench.showing.baseline_tables import differences
-    from nfbench.showing.views import Kinds
+    from nfbench.showing.comparison import against_baseline
 
     model, settings = options.net_and_settings(net)
-    held = relative.of(results, everything, kinds.steps, kinds.trained)
-    rows = relative.against(held, model, settings, differences)
-    for name, others in (("clips", kinds.clips), ("counts", kinds.counted)):
+    held = relative.of(seen.results, everything, seen.steps, seen.trained)
+    rows = relative.against(held, model, settings, against_baseline)
+    for name, others in (("clips", seen.clips), ("counts", seen.counted)):
         if others:
             click.echo(f"Left out: {name} ({len(others)}), of which --baseline makes no ratios.", err=True)
-    return Kinds(steps=rows[: len(kinds.steps)], trained=rows[len(kinds.steps) :])
+    steps = len(seen.steps)
+    return seen._replace(steps=rows[:steps], ratios=(), clips=(), trained=rows[steps:], counted=())
 
 
-def _echo_columns(kinds: Kinds, keys: Sequence[str], format: Format, order: Sequence[str]) -> None:
+def _echo_columns(seen: Shown, keys: Sequence[str], format: Format, order: Sequence[str]) -> None:
     """The columns that were asked for, and on stderr the kinds that hold none of what they tell."""
     from nfbench.analysis.query import ordered
     from nfbench.showing import views
-    from nfbench.showing.baseline_tables import with_ratios
 
-    for line in views.instead(kinds, keys):
+    for line in views.instead(seen, keys):
         click.echo(line, err=True)
-    without = views.without(kinds, keys)
+    without = views.without(seen, keys)
     for name in without:
-        click.echo(f"Left out: {name} ({len(kinds.each[name])}), which hold none of these columns.", err=True)
-    rows = ordered([row for name, of in kinds.each.items() if name not in without for row in of], order)
-    keys = with_ratios(keys, rows, format)
-    raw = format in ("csv", "json")
-    click.echo(views.raw(rows, keys, format) if raw else views.chosen(rows, keys).text(format), nl=False)
+        click.echo(f"Left out: {name} ({len(seen.each[name])}), which hold none of these columns.", err=True)
+    rows = ordered([row for name, of in seen.each.items() if name not in without for row in of], order)
+    click.echo(views.columns(rows, views.with_ratios(keys, rows, format), format), nl=False)
 
 
-def _check_columns(kinds: Kinds, keys: Sequence[str], order: Sequence[str], ratios: bool) -> None:
+def _check_columns(seen: Shown, keys: Sequence[str], order: Sequence[str], ratios: bool) -> None:
     from nfbench.analysis.query import check
     from nfbench.analysis.relative import KEYS
     from nfbench.showing.views import KNOWN
 
     for flag, names in (("--columns", keys), ("--sort", [k.removeprefix("-") for k in order])):
-        check(names, kinds.rows, flag, KNOWN if ratios else KNOWN.keys() - set(KEYS))
+        check(names, seen.rows, flag, KNOWN if ratios else KNOWN.keys() - set(KEYS))
 
 
 def _check_trained(rows: Sequence[Row], paths: Sequence[Path], front: str | None) -> None:
+    from nfbench.analysis.training_runs import COSTS
     from nfbench.errors import BadResults
-    from nfbench.showing.accuracy import COSTS
 
     where = " ".join(map(str, paths))
     if not rows:

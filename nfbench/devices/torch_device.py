@@ -156,28 +156,12 @@ class TorchDevice:
         optimizer = build_optimizer(module, workload.optimizer, recipe)
         # the weights are the same on every rank; images, and what is dropped of them, are not
         own_seed = (seed + self.world.rank) % 2**63
-        parts: dict[str, Any] = {
-            "device": self.torch_device,
-            "batch": share_of(workload),
-            "px": resolved.px,
-            "classes": CLASSES,
-            "precision": resolved.precision,
-            "clipping": resolved.agc,
-            "compile": workload.compile,
-            "seed": own_seed,
-            "impl": resolved.agc_impl or "foreach",
-            "sam": None if workload.sam == "none" else workload.sam,
-            "sam_fraction": workload.sam_fraction,
-            "sam_scope": workload.sam_scope,
-            "ema": None if workload.ema == "none" else workload.ema,
-        }
-        step: TrainStep
-        if workload.world_size > 1:
+        several = workload.world_size > 1
+        if several:
             torch.manual_seed(own_seed)
-            buffers = workload.broadcast_buffers
-            step = RankedStep(module, optimizer, ranks=workload.world_size, broadcast_buffers=buffers, **parts)
-        else:
-            step = TrainStep(module, optimizer, **parts)
+        step = (RankedStep if several else TrainStep)(
+            module, optimizer, workload, resolved, device=self.torch_device, classes=CLASSES, seed=own_seed
+        )
         step.arrange(resolved.layout, self._first_micro_batch(workload, resolved))
         notes = {"norm": norm}
         if resolved.agc is not None and workload.agc_impl == "auto" and (refusal := self._no_fused()):

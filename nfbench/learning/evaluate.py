@@ -59,9 +59,7 @@ def evaluate(
         sums = counted if sums is None else sums + counted
     counts = [0.0] * 3 if sums is None else sums.tolist()
     # a rank may have had no batch, and so know no classes
-    one, five, losses, images_of_all, classes_of_all, ranks = total(
-        [*counts, images_seen, classes, float(classes > 0)]
-    )
+    one, five, losses, images_of_all, classes_of_all, ranks = total([*counts, images_seen, classes, float(classes > 0)])
     if not images_of_all:
         raise ValueError("there is no image to evaluate")
     top5 = five / images_of_all if classes_of_all / ranks > 5 else None

@@ -16,12 +16,12 @@ from typing import Any
 import msgspec
 
 from nfbench import units
-from nfbench.devices.base import Device
-from nfbench.errors import BadResults, NfbenchError, Stop
+from nfbench.devices.base import Device, RankFailed
+from nfbench.errors import BadResults, NfbenchError
 from nfbench.learning.learner import Learner, Sources
-from nfbench.measuring.lock import only_one
+from nfbench.measuring.measure import kept_once
 from nfbench.measuring.meters import Energy
-from nfbench.measuring.outcome import Keep, Labels, Turn, Watch, begun, failure, merged, scrubbed
+from nfbench.measuring.outcome import Keep, Labels, Turn, Watch, begun, merged, scrubbed
 from nfbench.records import Accuracy, Reading, Result, Sampling, Status, reading
 from nfbench.units import first_few
 
@@ -130,35 +130,20 @@ class Run:
             Stop, KeyboardInterrupt: raised again after what was measured has been kept as `interrupted`.
         """
         asked = Turn(workload=self.workload, sampling=self.sampling, seed=self.seed, labels=self.labels)
-        result = begun(self.device, asked)
-        self.result, world, failed = result, self.world, False
+        self.result = begun(self.device, asked)
         try:
-            try:
-                with (
-                    world.on_failure(lambda status, message: self.keep(self._filled(status, message))),
-                    only_one(self.device.lock_name(), self.watch, world),
-                ):
-                    self.result = msgspec.structs.replace(result, conditions=self.device.conditions())
-                    ended = merged(world, self._filled(*self._outcome()), EPOCH_UNITS.__contains__)
-            except NfbenchError as error:
-                if self.done:
-                    self.keep(self._filled("error", error.what))
-                raise
-            except Exception as error:
-                failed, ended = True, self._filled(*world.blame(*failure(error, self.device)))
-                self.watch.failed(error, ended)
-        except (Stop, KeyboardInterrupt):
-            ended = self._filled(*world.blame_stop())
-            self.keep(ended)
-            world.end(ended)
+            return kept_once(self.device, self.device.lock_name(), self.keep, self.watch, self._trained, self._filled)
+        except NfbenchError as error:
+            if self.done and not isinstance(error, RankFailed):
+                self.keep(self._filled("error", error.what))
             raise
         finally:
             if self.learner is not None:
                 self.learner.close()
-        self.keep(ended)
-        if failed:
-            world.end(ended)
-        return ended
+
+    def _trained(self) -> Result:
+        self.result = msgspec.structs.replace(self.result, conditions=self.device.conditions())
+        return merged(self.world, self._filled(*self._outcome()), EPOCH_UNITS.__contains__)
 
     def _outcome(self) -> tuple[Status, str | None]:
         """Learn, and say how that ended."""

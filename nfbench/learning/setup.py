@@ -259,10 +259,9 @@ class Setup:
 
 def as_step(workload: Accuracy) -> StepTime:
     """The step of a run as `step-time` would time it."""
-    names = ("model", "px", "batch", "micro_batch", "precision", "layout", "compile", "agc", "agc_impl", "norm")
-    more = ("sam", "sam_fraction", "sam_scope", "world_size", "broadcast_buffers")
-    given = {name: getattr(workload, name) for name in (*names, *more)}
-    return StepTime(**given, ema="none" if workload.ema == "auto" else workload.ema)
+    shared = set(StepTime.__struct_fields__) & set(Accuracy.__struct_fields__) - {"optimizer"}
+    given = {name: getattr(workload, name) for name in shared}
+    return StepTime(**given | {"ema": "none" if workload.ema == "auto" else workload.ema})
 
 
 def _dataset(workload: Accuracy, sources: Sources) -> str:

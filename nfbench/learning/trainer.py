@@ -22,7 +22,7 @@ from nfbench.learning.checkpoint import Checkpoints
 from nfbench.learning.evaluate import Scores, evaluate, evaluating, norms
 from nfbench.learning.feed import mixed_seed, seed_all
 from nfbench.learning.learner import Epoch
-from nfbench.learning.setup import Setup
+from nfbench.learning.setup import Setup, as_step
 from nfbench.measuring.outcome import Watch
 from nfbench.nets import agc
 from nfbench.nets.agc_units import Units, unitwise_norm
@@ -139,29 +139,11 @@ class Trainer:
         values = msgspec.structs.asdict(setup.training)
         module = setup.module()
         optimizer = recipe.build_optimizer(module, values)
-        parts: dict[str, Any] = {
-            "device": self.device.torch_device,
-            "batch": workload.batch // workload.world_size,
-            "px": resolved.px,
-            "classes": setup.classes,
-            "precision": resolved.precision,
-            "clipping": resolved.agc,
-            "compile": workload.compile,
-            "seed": setup.seed,
-            "impl": resolved.agc_impl or "foreach",
-            "sam": None if workload.sam == "none" else workload.sam,
-            "sam_fraction": workload.sam_fraction,
-            "sam_scope": workload.sam_scope,
-            "ema": setup.training.ema if workload.epochs else None,
-        }
-        self.step: LearningStep
-        if workload.world_size > 1:
-            buffers = workload.broadcast_buffers
-            self.step = RankedLearningStep(
-                module, optimizer, ranks=workload.world_size, broadcast_buffers=buffers, **parts
-            )
-        else:
-            self.step = LearningStep(module, optimizer, **parts)
+        ema = setup.training.ema if workload.epochs else None
+        timed = msgspec.structs.replace(as_step(workload), ema="none" if ema is None else ema)
+        self.step = (RankedLearningStep if workload.world_size > 1 else LearningStep)(
+            module, optimizer, timed, resolved, device=self.device.torch_device, classes=setup.classes, seed=setup.seed
+        )
         step = self.step
         step.criterion = recipe.build_loss(values)
         step.arrange(workload.layout, resolved.micro_batch)

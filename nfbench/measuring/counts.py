@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import msgspec
 
 from nfbench.devices.base import Device
-from nfbench.errors import NfbenchError, Stop
-from nfbench.measuring.lock import only_one
-from nfbench.measuring.outcome import Keep, Labels, Turn, Watch, begun, failure
-from nfbench.records import Dependence, Flops, Resolved, Result, Sampling
+from nfbench.measuring.measure import kept_once
+from nfbench.measuring.outcome import Keep, Labels, Turn, Watch, begun
+from nfbench.records import Dependence, Flops, Resolved, Result, Sampling, Status
 
 
 def count(
@@ -34,21 +31,15 @@ def count(
     watch = watch or Watch()
     timed = isinstance(workload, Dependence)
     result = begun(device, Turn(workload=workload, sampling=Sampling(), seed=seed, labels=labels or Labels()))
-    try:
-        with only_one(device.lock_name(), watch) if timed else contextlib.nullcontext():
-            watch.phase("measuring dependence" if timed else "counting")
-            result = _counted(device, workload, result, seed)
-    except NfbenchError:
-        raise
-    except (Stop, KeyboardInterrupt):
-        keep(msgspec.structs.replace(result, status="interrupted"))
-        raise
-    except Exception as error:
-        status, message = failure(error, device)
-        result = msgspec.structs.replace(result, status=status, message=message)
-        watch.failed(error, result)
-    keep(result)
-    return result
+
+    def counted() -> Result:
+        watch.phase("measuring dependence" if timed else "counting")
+        return _counted(device, workload, result, seed)
+
+    def cut_short(status: Status, message: str | None) -> Result:
+        return msgspec.structs.replace(result, status=status, message=message)
+
+    return kept_once(device, device.lock_name() if timed else None, keep, watch, counted, cut_short)
 
 
 def _counted(device: Device, workload: Flops | Dependence, result: Result, seed: int) -> Result:

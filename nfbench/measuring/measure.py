@@ -74,30 +74,13 @@ class Measurement:
             turn=turn,
             labels=self.labels,
         )
-        result = begun(self.device, asked)
-        self.window, world, failed = None, self.world, False
-        try:
-            try:
-                with (
-                    world.on_failure(lambda status, message: self.keep(self._cut_short(result, status, message))),
-                    only_one(self.device.lock_name(), self.watch, world),
-                ):
-                    result = msgspec.structs.replace(result, conditions=self.device.conditions())
-                    result = merged(world, measured(result))
-            except NfbenchError:
-                raise
-            except Exception as error:
-                failed, result = True, self._cut_short(result, *world.blame(*failure(error, self.device)))
-                self.watch.failed(error, result)
-        except (Stop, KeyboardInterrupt):
-            result = self._cut_short(result, *world.blame_stop())
-            self.keep(result)
-            world.end(result)
-            raise
-        self.keep(result)
-        if failed:
-            world.end(result)
-        return result
+        self.window, self.result = None, begun(self.device, asked)
+
+        def whole() -> Result:
+            self.result = msgspec.structs.replace(self.result, conditions=self.device.conditions())
+            return merged(self.world, measured(self.result))
+
+        return kept_once(self.device, self.device.lock_name(), self.keep, self.watch, whole, self._cut_short)
 
     def _ready(self) -> tuple[Steps, Preparation]:
         if self.steps is None or self.prepared is None:
@@ -191,12 +174,12 @@ class Measurement:
             return None
         return self.world.agree(enough(estimate, len(window.step), elapsed, fits, sampling))
 
-    def _cut_short(self, result: Result, status: Status, message: str | None) -> Result:
+    def _cut_short(self, status: Status, message: str | None) -> Result:
         """What there is of a measurement that did not reach its end."""
         window, prepared = self.window, self.prepared
         timed = window is not None and bool(window.step)
         return msgspec.structs.replace(
-            result,
+            self.result,
             status=status,
             message=message,
             resolved=prepared.resolved if prepared else None,
@@ -210,6 +193,46 @@ class Measurement:
     def _samples(self, window: Window) -> list[Reading]:
         kind = self.device.machine.device
         return window.readings(SOURCES[kind], tail=kind == "cuda")
+
+
+def kept_once(
+    device: Device,
+    lock: str | None,
+    keep: Keep,
+    watch: Watch,
+    measured: Callable[[], Result],
+    cut_short: Callable[[Status, str | None], Result],
+) -> Result:
+    """What is ``measured`` while nobody else has the ``lock``, or what there is of it where that is ``cut_short``.
+
+    ``keep`` gets it exactly once.
+
+    Raises:
+        NfbenchError: `measured` raised it; nothing is kept. `RankFailed`: one of several ranks failed; its row is kept.
+        Stop, KeyboardInterrupt: raised again after what was measured has been kept.
+    """
+    world, failed = device.world, False
+    try:
+        try:
+            with (
+                world.on_failure(lambda status, message: keep(cut_short(status, message))),
+                only_one(lock, watch, world),
+            ):
+                result = measured()
+        except NfbenchError:
+            raise
+        except Exception as error:
+            failed, result = True, cut_short(*world.blame(*failure(error, device)))
+            watch.failed(error, result)
+    except (Stop, KeyboardInterrupt):
+        result = cut_short(*world.blame_stop())
+        keep(result)
+        world.end(result)
+        raise
+    keep(result)
+    if failed:
+        world.end(result)
+    return result
 
 
 def measure(

@@ -41,10 +41,8 @@ class RankedStep(TrainStep):
     anywhere: the clip's kernels read fastest what begins on 16 bytes.
     """
 
-    def __init__(self, *args: Any, ranks: int, broadcast_buffers: bool, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.ranks, self.broadcast_buffers = ranks, broadcast_buffers
-        self.mode = kwargs["compile"]
         self.plain = self.model
         self.reducing, self.eagerly = True, False
         self.ddp: DistributedDataParallel | None = None
@@ -55,12 +53,10 @@ class RankedStep(TrainStep):
         # kernels of 1 × 1 have strides with a choice: what torch warns of there lies in memory alike
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         # weights must lie where they stay: buckets are laid out like them
-        buffers: dict[str, Any] = {_BUFFERS: self.broadcast_buffers}
+        buffers: dict[str, Any] = {_BUFFERS: self.workload.broadcast_buffers}
         device_ids = None if self.device.type == "cpu" else [self.device]
         self.ddp = DistributedDataParallel(self.net, device_ids=device_ids, **buffers)
-        mode = None if self.mode == "default" else self.mode
-        eager = self.eagerly or self.mode == "none"
-        self.model = self.ddp if eager else torch.compile(self.ddp, mode=mode, dynamic=False)
+        self.model = self.ddp if self.eagerly else self.compiled(self.ddp)
 
     @contextlib.contextmanager
     def eager(self) -> Iterator[None]:
@@ -94,7 +90,7 @@ class RankedStep(TrainStep):
     def inspect(self, count_operators: bool) -> list[Reading]:
         # the gradients that are looked into are those of all ranks' images
         return [
-            msgspec.structs.replace(r, values=tuple((v or 0) * self.ranks for v in r.values))
+            msgspec.structs.replace(r, values=tuple((v or 0) * self.workload.world_size for v in r.values))
             if r.name == "inspected_images"
             else r
             for r in super().inspect(count_operators)

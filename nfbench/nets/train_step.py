@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nfbench.nets import agc
 from nfbench.nets.flops import Operators, Saved
 from nfbench.nets.sam import Sam, ascent_images
-from nfbench.records import AgcImpl, CompileMode, Layout, Phases, Precision, Reading, SamScope, reading
+from nfbench.records import Layout, Phases, Reading, Resolved, StepTime, reading
 
 LABEL_SMOOTHING = 0.1
 POOL_BYTES = 2**26
@@ -33,46 +33,36 @@ class TrainStep:
     uniform over the classes. The gradient is that of the mean loss over all passes of the update. In fp16 gradients
     are unscaled before the clip, and an update that is not finite is skipped.
 
-    ``sam`` is the radius ρ; the ascent sees the first ⌈sam_fraction · n⌉ images of each micro-batch, or of the whole
-    batch. ``ema`` is the decay of timm's `ModelEmaV3`, at update t min(ema, (1 + t) / (10 + t)).
+    The ascent of SAM sees the first ⌈sam_fraction · n⌉ images of each micro-batch, or of the whole batch. ``ema`` is
+    the decay of timm's `ModelEmaV3`, at update t min(ema, (1 + t) / (10 + t)). ``batch`` is this rank's share.
     """
 
     def __init__(
         self,
         net: nn.Module,
         optimizer: torch.optim.Optimizer,
+        workload: StepTime,
+        resolved: Resolved,
         *,
         device: torch.device,
-        batch: int,
-        px: int,
         classes: int,
-        precision: Precision,
-        clipping: float | None,
-        compile: CompileMode,
         seed: int,
-        impl: AgcImpl = "foreach",
-        sam: float | None = None,
-        sam_fraction: float = 0.2,
-        sam_scope: SamScope = "micro-batch",
-        ema: float | None = None,
     ) -> None:
-        self.net, self.optimizer, self.device = net, optimizer, device
-        self.batch, self.px, self.classes, self.seed = batch, px, classes, seed
-        self.precision, self.clipping, self.impl = precision, clipping, impl
-        self.clipped = agc.agc_parameters(net) if clipping is not None else []
-        self.clip: Callable[[], object] = _nothing if clipping is None else agc.clipper(self.clipped, clipping, impl)
-        self.sam = None if sam is None else Sam(net, sam)
-        self.sam_fraction, self.sam_scope = sam_fraction, sam_scope
-        self.decay = ema
+        self.net, self.optimizer, self.workload, self.resolved = net, optimizer, workload, resolved
+        self.device, self.classes, self.seed = device, classes, seed
+        self.batch = workload.batch // workload.world_size
+        self.clipping, self.impl = resolved.agc, resolved.agc_impl or "foreach"
+        self.clipped = [] if self.clipping is None else agc.agc_parameters(net)
+        self.clip: Callable[[], object] = (
+            _nothing if self.clipping is None else agc.clipper(self.clipped, self.clipping, self.impl)
+        )
+        self.sam = None if workload.sam == "none" else Sam(net, workload.sam)
         self.ema: Any = None
-        self.phases = _phases(sam is not None, sam_scope, ema is not None)
+        self.phases = _phases(workload)
         self.criterion: nn.Module = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
         # The scale only ever falls, so that its fall counts the skipped updates.
-        self.scaler = _scaler(device) if precision == "fp16" else None
-        mode = None if compile == "default" else compile
-        self.model: Callable[[Tensor], Tensor] = (
-            net if compile == "none" else torch.compile(net, mode=mode, dynamic=False)
-        )
+        self.scaler = _scaler(device) if resolved.precision == "fp16" else None
+        self.model = self.compiled(net)
         self.inputs: list[Tensor] = []
         self.targets: list[Tensor] = []
         self.loss = torch.tensor(float("nan"))
@@ -86,10 +76,10 @@ class TrainStep:
         self.micro_batch = micro_batch
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        image_bytes = 12 * self.px**2
+        image_bytes = 12 * self.resolved.px**2
         held = max(1, min(self.batch // micro_batch, POOL_BYTES // (image_bytes * micro_batch)))
         generator = torch.Generator(self.device).manual_seed(self.seed)
-        size = (held * micro_batch, 3, self.px, self.px)
+        size = (held * micro_batch, 3, self.resolved.px, self.resolved.px)
         images = torch.randn(size, generator=generator, device=self.device)
         classes = torch.randint(self.classes, (size[0],), generator=generator, device=self.device)
         self.inputs = [i.contiguous(memory_format=FORMATS[layout]) for i in images.split(micro_batch)]
@@ -99,12 +89,20 @@ class TrainStep:
             for group in self.optimizer.param_groups:
                 for p in group["params"]:
                     self.optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        if self.decay is not None:
+        if self.workload.ema != "none":
             from timm.utils.model_ema import ModelEmaV3
 
             # 1 - (1 + (t + 1) / 9)^-1 is (1 + t) / (10 + t)
             self.averaged = 0
-            self.ema = ModelEmaV3(self.net, self.decay, use_warmup=True, warmup_gamma=9, warmup_power=1)
+            self.ema = ModelEmaV3(self.net, self.workload.ema, use_warmup=True, warmup_gamma=9, warmup_power=1)
+
+    def compiled(self, net: nn.Module) -> Callable[[Tensor], Tensor]:
+        """``net`` as it is run."""
+        mode = self.workload.compile
+        if mode == "none":
+            return net
+        run: Callable[[Tensor], Tensor] = torch.compile(net, mode=None if mode == "default" else mode, dynamic=False)
+        return run
 
     @contextlib.contextmanager
     def eager(self) -> Iterator[None]:
@@ -142,7 +140,7 @@ class TrainStep:
 
     def _gather(self, stamp: Callable[[], None]) -> None:
         """After the last pass: weights back from where the batch's ascent led, gradients unscaled."""
-        if self.sam is not None and self.sam_scope == "batch":
+        if self.sam is not None and self.workload.sam_scope == "batch":
             self.sam.restore()
             stamp()
         if self.scaler is not None:
@@ -159,9 +157,9 @@ class TrainStep:
         self.updates += 1
 
     def _ascend_batch(self, stamp: Callable[[], None], passes: int) -> None:
-        if self.sam is None or self.sam_scope != "batch":
+        if self.sam is None or self.workload.sam_scope != "batch":
             return
-        left = images = ascent_images(passes * self.micro_batch, self.sam_fraction)
+        left = images = ascent_images(passes * self.micro_batch, self.workload.sam_fraction)
         total: list[Tensor] = []
         for index in range(-(-images // self.micro_batch)):
             taken = min(left, self.micro_batch)
@@ -185,9 +183,9 @@ class TrainStep:
         return list(torch.autograd.grad(scaled, self.sam.parameters, materialize_grads=True))
 
     def _pass(self, stamp: Callable[[], None], index: int, passes: int) -> None:
-        perturbed = self.sam if self.sam_scope == "micro-batch" else None
+        perturbed = self.sam if self.workload.sam_scope == "micro-batch" else None
         if perturbed is not None:
-            images = ascent_images(self.micro_batch, self.sam_fraction)
+            images = ascent_images(self.micro_batch, self.workload.sam_fraction)
             perturbed.ascend(self._ascent_gradient(index, images), guarded=self.scaler is not None)
             stamp()
         which = index % len(self.inputs)
@@ -214,7 +212,7 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        dtype = AUTOCAST.get(self.precision)
+        dtype = AUTOCAST.get(self.resolved.precision)
         return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
     @property
@@ -308,12 +306,12 @@ def skipped_updates(before: float, after: float) -> float:
     return math.log2(before / after) if after > 0 else math.nan
 
 
-def _phases(sam: bool, scope: SamScope, ema: bool) -> Phases:
+def _phases(workload: StepTime) -> Phases:
     plain = Phases()
-    tail = (*plain.tail, "average") if ema else plain.tail
-    if not sam:
+    tail = plain.tail if workload.ema == "none" else (*plain.tail, "average")
+    if workload.sam == "none":
         return plain._replace(tail=tail)
-    if scope == "batch":
+    if workload.sam_scope == "batch":
         return Phases(("ascent",), plain.each, ("ascent", *tail))
     return Phases((), ("ascent", *plain.each, "ascent"), tail)
 

@@ -6,23 +6,22 @@ Which of them there are follows from the results and from the figures that the s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from nfbench import units
 from nfbench.analysis import claims, sweeps, turn_ratios
 from nfbench.analysis.claims import Verdict, reduced
-from nfbench.analysis.rows import CLIP_BASELINE, Row, clip_shares, machine_names, quiet, settings_in_words
-from nfbench.analysis.training_runs import norm_of
+from nfbench.analysis.rows import CLIP_BASELINE, Row, clip_shares, machine_names, quiet
+from nfbench.analysis.training_runs import norm_of, on_front
 from nfbench.analysis.turn_ratios import Ratio
 from nfbench.catalog import published
 from nfbench.catalog.models import find
 from nfbench.errors import UnknownModel
 from nfbench.records import Machine, Result, StepTime, key
-from nfbench.showing import accuracy as show_accuracy
+from nfbench.settings import words_of
 from nfbench.showing import claim_tables, comparison, sweep_tables, views
 from nfbench.showing.figures.style import plain
 from nfbench.showing.shown_rows import Shown, shown
-from nfbench.showing.tables import Format
+from nfbench.showing.tables import Format, with_ends
 from nfbench.studies.study import Study
 from nfbench.units import shorten
 
@@ -66,7 +65,7 @@ def texts(results: Sequence[Result]) -> dict[str, str]:
     made: dict[str, str] = {}
     formats: tuple[Format, ...] = ("csv", "md")
     for format in formats:
-        made |= {f"{name}.{format}": text for name, text in views.texts(found.kinds, format).items()}
+        made |= {f"{name}.{format}": text for name, text in views.texts(found, format).items()}
         if several(found, "batch"):
             batches = sweeps.batch_sweep(found.steps, found.trained)
             made[f"batch-sweep.{format}"] = sweep_tables.batch_sweep(batches, format)
@@ -94,14 +93,14 @@ def sentences(name: str, seen: Shown) -> list[str]:
     seen = seen.quiet()
     if name == CLAIMS:
         return [claim_tables.summary(each) for each in verdicts(seen.results, seen.noisy)]
-    machines = dict.fromkeys(ratio.net.machine for ratio in seen.ratios)
-    found = [turn_ratios.sentence([r for r in seen.ratios if r.net.machine == machine]) for machine in machines]
+    machines = dict.fromkeys(ratio.net.machine for ratio in seen.measured)
+    found = [turn_ratios.sentence([r for r in seen.measured if r.net.machine == machine]) for machine in machines]
     found += cost_of_clip(seen)
     # the sweeps of a batch or a threshold have a sentence of their own
     if several(seen._replace(steps=[]), "batch"):
         found += over_batches(seen)
     swept = several(seen, "batch") or several(seen, "agc", steps=False)
-    if seen.trained and not swept and (answer := show_accuracy.answer(show_accuracy.on_front(seen.trained, "macs"))):
+    if seen.trained and not swept and (answer := most_accurate(seen.trained)):
         found.append(answer)
     if noisy and not seen.ratios:
         verb = "is" if len(noisy) == 1 else "are"
@@ -112,6 +111,20 @@ def sentences(name: str, seen: Shown) -> list[str]:
     return found
 
 
+def most_accurate(runs: Sequence[Row]) -> str:
+    """The nets that none beats for as few MACs in a sentence; empty where there is one net."""
+    rows = on_front(runs, "macs")
+    best = [row for row in rows if row.get("front")]
+    if len({row["model"] for row in rows}) < 2 or not best or len({row["dataset"] for row in rows}) > 1:
+        return ""
+    named = ", ".join(
+        f"{row['model']} ({units.share(*with_ends(row, 'top1'))} at {units.si(row['macs'], '')} MACs)" for row in best
+    )
+    dataset = rows[0]["dataset"]
+    beyond = "" if dataset == "imagenet" else " That does not carry over to ImageNet."
+    return f"On {dataset} none is as accurate for as few MACs as {named}.{beyond}"
+
+
 def _claims(results: Sequence[Result], format: Format) -> str:
     judged = verdicts(results)
     if format == "csv":
@@ -120,8 +133,7 @@ def _claims(results: Sequence[Result], format: Format) -> str:
 
 
 def _rest(seen: Shown, format: Format) -> str:
-    trained = show_accuracy.on_front(seen.trained, "macs")
-    texts = views.texts(replace(seen.kinds, trained=trained), format)
+    texts = views.texts(seen._replace(trained=on_front(seen.trained, "macs")), format)
     if format in ("rich", "md"):
         return "\n".join(texts.values())
     return next((texts[name] for name in ("accuracy", "counted", "clips", "steps") if name in texts), "")
@@ -253,10 +265,10 @@ def answer(seen: Shown, claims: str = "") -> str:
     machine = seen.results[-1].machine
     if machine.device == "fake":
         return FAKE
-    if (ratio := headline(seen.ratios)) is not None:
+    if (ratio := headline(seen.measured)) is not None:
         return sentence(ratio)
     machines = {r.machine for r in seen.results}
-    if len(machines) == 1 and (best := show_accuracy.answer(show_accuracy.on_front(seen.trained, "macs"))):
+    if len(machines) == 1 and (best := most_accurate(seen.trained)):
         return turn_ratios.on(machine, None, best[:1].lower() + best[1:].rstrip("."))
     if claims:
         return claims
@@ -271,7 +283,7 @@ def answer(seen: Shown, claims: str = "") -> str:
 
 def doubts(seen: Shown) -> list[str]:
     """What is doubtful about the ratio in the `answer`."""
-    if seen.results[-1].machine.device == "fake" or (ratio := headline(seen.ratios)) is None:
+    if seen.results[-1].machine.device == "fake" or (ratio := headline(seen.measured)) is None:
         return []
     return list(map(str, comparison.findings(ratio, ratio.net.sampling.within)))
 
@@ -311,7 +323,7 @@ def headline(ratios: Sequence[Ratio]) -> Ratio | None:
 
 def _other_clip(ratio: Ratio) -> str:
     """The λ of the normalizer-free net, "λ none", where it is not its own, at which the paper's clip."""
-    return next((part for part in settings_in_words(ratio.net.workload) if part.startswith("λ ") and part != _OWN), "")
+    return next((part for part in words_of(ratio.net.workload) if part.startswith("λ ") and part != _OWN), "")
 
 
 def _clear(ratio: Ratio) -> bool:
@@ -350,7 +362,7 @@ def _named(ratio: Ratio) -> tuple[str, str]:
     for name, result in zip(turn_ratios.named(ratio), ratio[:2], strict=True):
         own = "λ none" if _norm(result) == "batch" else _OWN
         settings = name.partition(" with ")[2].split(", ")
-        clip = [s for s in settings_in_words(result.workload) if s.startswith("λ ") and s != own and s not in settings]
+        clip = [s for s in words_of(result.workload) if s.startswith("λ ") and s != own and s not in settings]
         more = ", ".join(clip)
         names.append(f"{name}{', ' if settings[0] else ' with '}{more}" if more else name)
     return names[0], names[1]

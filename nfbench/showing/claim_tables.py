@@ -10,27 +10,8 @@ from nfbench import units
 from nfbench.analysis import turn_ratios
 from nfbench.analysis.claims import Outcome, Verdict
 from nfbench.analysis.rows import machine_names
-from nfbench.showing.tables import Column, Format, render
-
-COLUMNS: tuple[Column, ...] = tuple(
-    Column(key, title, lambda text: text or "", right=False, spare=spare)
-    for key, title, spare in (
-        ("id", "claim", 0),
-        ("claim", "it says", 2),
-        ("verdict", "verdict", 0),
-        ("measured", "measured", 0),
-        ("on", "on what", 1),
-        ("reported", "reported", 3),
-        ("who", "who says it", 4),
-    )
-)
-RAW = tuple(
-    Column(key, key)
-    for key in (
-        *("id", "claim", "who", "reported", "test", "verdict", "figure", "value", "low", "high", "unit", "side"),
-        *("limit", "answer", "on", "scope", "why", "machine", "device", "results"),
-    )
-)
+from nfbench.showing.tables import Format
+from nfbench.showing.views import view
 
 _WORDS: dict[Outcome, str] = {
     "holds": "hold",
@@ -45,12 +26,11 @@ _WORDS: dict[Outcome, str] = {
 """Each verdict of several claims, in the order of a summary."""
 
 
-def table(verdicts: Sequence[Verdict], format: Format, *, title: str | None = None) -> str:
+def table(verdicts: Sequence[Verdict], format: Format) -> str:
     """A line for each figure of a claim, the claim itself in the first of them, and the reason for a verdict that is
     none in the last. As CSV or JSON the `rows`."""
-    if format in ("csv", "json"):
-        return render(RAW, rows(verdicts), format)
-    return render(COLUMNS, [line for verdict in verdicts for line in _lines(verdict)], format, title)
+    raw = format in ("csv", "json")
+    return view(rows(verdicts) if raw else [line for verdict in verdicts for line in _lines(verdict)], "claims", format)
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:

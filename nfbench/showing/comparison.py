@@ -1,53 +1,33 @@
-"""A comparison of nets as a table, and as the sentence that answers it."""
+"""Nets that are compared: in what they differ, what is doubtful, and the sentence that answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
 
 from nfbench import units
 from nfbench.analysis import turn_ratios
 from nfbench.analysis.findings import Finding
-from nfbench.analysis.rows import Row, machine_names, software_name
-from nfbench.analysis.turn_ratios import FEW_ROUNDS, Ratio, named, where
+from nfbench.analysis.rows import Row
+from nfbench.analysis.turn_ratios import Ratio
 from nfbench.catalog import published
 from nfbench.records import StepTime
-from nfbench.showing import tables
-from nfbench.showing.results import IMPLEMENTATION, SETTINGS, si, step_time
-from nfbench.showing.tables import Column, Format, Laid, keyed, plain, render, telling, with_ends
+from nfbench.settings import SAM, beside_models
+from nfbench.showing.tables import plain
+from nfbench.showing.views import SETTINGS
+from nfbench.units import shorten
 
-_DIFFERING = tuple(c for c in (*SETTINGS, *IMPLEMENTATION) if c.key != "model")
+_TRAINED = ("dataset", "epochs", "recipe", "weights", "test_px", "lr", "augment")
 
 
-def table(rows: Sequence[Row], ratios: Sequence[Ratio | None], format: Format) -> str:
-    """One line a net; ``ratios`` are those of the first to each of the others, None where there is none."""
-    lines = [
+def lines(rows: Sequence[Row], ratios: Sequence[Ratio | None]) -> list[Row]:
+    """What the table of a comparison shows, a line a net; ``ratios`` are those of the first to each of the others, None
+    where there is none."""
+    return [
         {**_line(row, rows[0], ratio), "name": name}
-        for row, ratio, name in zip(rows, (None, *ratios), _labels(rows), strict=True)
+        for row, ratio, name in zip(rows, (None, *ratios), labels(rows), strict=True)
     ]
-    if format in ("csv", "json"):
-        return render(_RAW, lines, format)
-    first = lines[0]["name"]
-    columns = [
-        Column("name", "model", right=False),
-        Column("speedup", f"{first} is … times as fast", cell=times),
-        Column("reported_text", "reported", right=False, spare=3),
-        Column("step_time", "step time", cell=step_time),
-        Column("throughput", "images/s", units.number),
-        Column("image_energy", "J/image", si("J"), spare=1),
-    ]
-    if format == "md":
-        columns.append(Column("differs", f"differs from {first} in", right=False))
-    return render(telling(columns, lines, always=("step_time",)), lines, format)
-
-
-_RAW = keyed(
-    (
-        *("model", "speedup", "speedup_low", "speedup_high", "reported"),
-        *("step_time", "step_time_low", "step_time_high", "throughput", "image_energy", "turns", "rounds", "noisy"),
-        *(c.key for c in _DIFFERING),
-        *("differs", "machine", "software", "status"),
-    )
-)
 
 
 def _line(row: Row, first: Row, ratio: Ratio | None) -> Row:
@@ -63,37 +43,44 @@ def _line(row: Row, first: Row, ratio: Ratio | None) -> Row:
     return line | {"turns": ratio.turns, "rounds": ratio.rounds}
 
 
-def _labels(rows: Sequence[Row]) -> list[str]:
-    """The model of each, with the settings in which rows of that model differ."""
-    return labels([(row["model"], {c.title: plain(row.get(c.key)) for c in _DIFFERING}) for row in rows])
-
-
 def differing(rows: Sequence[Row]) -> list[str]:
     """Every setting in which another net differs from the first, a line a net."""
-    first, *others = _labels(rows)
+    first, *others = labels(rows)
     pairs = [(label, differences(rows[0], row)) for label, row in zip(others, rows[1:], strict=True)]
     return [f"{first} differs from {label} in: {'; '.join(parts)}" for label, parts in pairs if parts]
 
 
-def differences(first: Row, other: Row) -> list[str]:
-    """Every setting in which two rows differ: "px 224 against 600"."""
-    if "px" not in first or "px" not in other:  # one that failed before anything was settled
+def differences(row: Row, base: Row, without: Collection[str] = ()) -> list[str]:
+    """Every setting, but for some, in which two rows differ: "px 224 against 600"."""
+    if "px" not in row or "px" not in base:  # one that failed before anything was settled
         return []
-    pairs = [(c.title, plain(first.get(c.key)), plain(other.get(c.key))) for c in _DIFFERING]
-    return [f"{title} {before} against {after}" for title, before, after in pairs if before != after]
+    return _against({c.title: (row.get(c.key), base.get(c.key)) for c in SETTINGS if c.key not in without})
+
+
+def against_baseline(base: Row, row: Row) -> list[str]:
+    """Every setting in which ``row`` differs from its ``base``: "batch 8 against 32", the row's own first."""
+    # whole batches differ by their batch, and what has no SAM has no share of it
+    implied = ["micro_batch"] if all(r.get("micro_batch") == r.get("batch") for r in (row, base)) else []
+    implied += [] if "sam" in row and "sam" in base else SAM[1:]
+    names = (*(_TRAINED if row["kind"] == "accuracy" else ()), "composed")
+    pairs: dict[str, tuple[object, object]] = {n.replace("_", " "): (row.get(n), base.get(n)) for n in names}
+    versions = [str(r["software"]).split(", ") for r in (row, base)]
+    of_row, of_base = (", ".join(p for p in a if p not in b) for a, b in (versions, versions[::-1]))
+    return [*differences(row, base, implied), *_against(pairs | {"software": (of_row or None, of_base or None)})]
+
+
+def _against(pairs: Mapping[str, tuple[object, object]]) -> list[str]:
+    texts = {title: [shorten(plain(value)) for value in both] for title, both in pairs.items()}
+    return [f"{title} {first} against {second}" for title, (first, second) in texts.items() if first != second]
 
 
 def sentence(ratios: Sequence[Ratio]) -> str:
     """ "On NVIDIA H200, bf16: nfnet-f1 trains 5.2 ± 0.1 times as fast as efficientnet-b7 (…); reported: 8.7 (…)"."""
-    first = ratios[0].net
-    assert first.resolved is not None
-    precisions = {r.resolved.precision for ratio in ratios for r in (ratio.net, ratio.baseline) if r.resolved}
-    clauses = [_clause(ratio, len(precisions) > 1) for ratio in ratios]
-    return turn_ratios.on(first.machine, first.resolved.precision if len(precisions) == 1 else None, "; ".join(clauses))
+    return turn_ratios.sentence(ratios, _clause)
 
 
 def _clause(ratio: Ratio, with_precision: bool) -> str:
-    names = [r.workload.model for r in (ratio.net, ratio.baseline)]
+    names = turn_ratios.named(ratio)
     few = f"; {ratio.no_interval}" if ratio.no_interval else ""
     text = (
         f"a step of {names[0]} is {units.interval(*ratio.speedup)} times as fast as one of {names[1]} "
@@ -138,73 +125,12 @@ def findings(ratio: Ratio, within: float) -> list[Finding]:
     return found
 
 
-def times(row: tables.Row) -> str:
-    """How many times as fast, with the interval, or why there is none: a row of `rows` in words."""
-    value, low, high = with_ends(row, "speedup")
-    if value is None:
-        return units.ABSENT
-    return units.interval(value, low, high) + ("" if low is not None else f" ({FEW_ROUNDS})")
-
-
-COLUMNS = (
-    Column("net", "net", right=False),
-    Column("baseline", "baseline", right=False),
-    Column("settings", "settings", right=False),
-    Column("speedup", "times as fast", cell=times),
-    Column("turns", "turns", spare=3),
-    Column("rounds", "rounds", spare=2),
-    Column("reported", "reported", right=False),
-    Column("machine", "machine", right=False),
-)
-RAW = keyed(
-    (
-        *("net", "baseline", "settings", "turns", "rounds", "reported"),
-        *("speedup", "speedup_low", "speedup_high", "machine", "software"),
-    )
-)
-
-
-def rows(ratios: Sequence[Ratio]) -> list[Row]:
-    """A row of raw values for each: how many times as long the baseline's step takes, with its 95 % interval."""
-    names = machine_names(ratio.net.machine for ratio in ratios)
-    found = []
-    for ratio in ratios:
-        net, baseline = named(ratio)
-        value, low, high = ratio.speedup
-        reported = turn_ratios.reported(ratio.net, ratio.baseline)
-        row: Row = {
-            "net": net,
-            "baseline": baseline,
-            "settings": where(ratio, True),
-            "speedup": value,
-            "speedup_low": low,
-            "speedup_high": high,
-            "turns": f"{ratio.turns} of {ratio.asked}" if ratio.asked > ratio.turns else ratio.turns,
-            "rounds": ratio.rounds,
-            "reported": "; ".join(f"{r.value:.3g} ({r.source})" for r in reported) or None,
-            "machine": names[ratio.net.machine],
-            "software": software_name(ratio.net.software),
-        }
-        found.append({k: v for k, v in row.items() if v is not None})
-    return found
-
-
-def laid(rows: Sequence[Row]) -> Laid:
-    """The rows for a person, with the machine where there are several."""
-    return Laid(telling(COLUMNS, rows, always=[c.key for c in COLUMNS if c.key != "machine"]), rows)
-
-
-def labels(nets: Sequence[tuple[str, Mapping[str, object]]]) -> list[str]:
-    """Each by its model, with the settings in which those of the same model differ: "nfnet-f1 (px 192)"."""
-    texts = []
-    for model, settings in nets:
-        alike = [other for name, other in nets if name == model]
-        telling = [key for key in settings if len({other[key] for other in alike}) > 1]
-        text = ", ".join(f"{key} {settings[key]}" for key in telling)
-        texts.append(f"{model} ({text})" if text else model)
-    return texts
+def labels(rows: Sequence[Row]) -> list[str]:
+    """Each by its model, with the settings that tell those of the same model apart: "nfnet-f1 (192 px)"."""
+    each = zip((str(row["model"]) for row in rows), beside_models(rows), strict=True)
+    return [f"{model} ({', '.join(words)})" if words else model for model, words in each]
 
 
 def names(workloads: Sequence[StepTime]) -> list[str]:
     """The `labels` of workloads."""
-    return labels([(w.model, {name: getattr(w, name) for name in StepTime.__struct_fields__}) for w in workloads])
+    return labels([msgspec.structs.asdict(workload) for workload in workloads])

@@ -14,7 +14,6 @@ from nfbench import units
 from nfbench.analysis import findings, metrics, training_metrics
 from nfbench.analysis.sessions import failed
 from nfbench.analysis.stats import Estimate
-from nfbench.measuring.outcome import Watch
 from nfbench.records import Accuracy, Result, StepTime
 from nfbench.studies import run
 from nfbench.studies.entries import Task
@@ -23,7 +22,7 @@ from nfbench.units import printable
 PLAIN_EVERY = 5.0
 
 
-class Live(Watch):
+class Live(run.Board):
     """A live line. Enter it around everything that is measured.
 
     Where there is no terminal, a ``brief`` one prints a line a subject, and progress only of what takes long.
@@ -95,7 +94,7 @@ SIGNS = {"before": "▒", "done": "█", "failed": "x", "diverged": "D", "runs":
 MOST_NETS = 12
 
 
-class Board(Live, run.Board):
+class Board(Live):
     """A live line over the grid of a study."""
 
     def __init__(self, quiet: bool = False) -> None:

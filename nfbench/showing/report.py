@@ -36,17 +36,16 @@ from nfbench.analysis.sessions import aside
 from nfbench.analysis.store import Loaded, check_unmixed, files, load, once
 from nfbench.errors import BadResults, BadStudy, RefusedResults
 from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result
-from nfbench.showing import accuracy, answers, claim_tables, comparison, cost_tables, results, sweep_tables, views
+from nfbench.showing import answers, claim_tables, comparison, sweep_tables, views
 from nfbench.showing.answers import CLAIMS
 from nfbench.showing.figures import driver
 from nfbench.showing.figures.canvas import looks, settle
 from nfbench.showing.figures.driver import Drawing
 from nfbench.showing.figures.kinds import KINDS
-from nfbench.showing.figures.prepared import Held
 from nfbench.showing.figures.style import plain
 from nfbench.showing.shown_rows import Shown, shown
 from nfbench.showing.shown_rows import write as write_texts
-from nfbench.showing.tables import Laid
+from nfbench.showing.tables import Laid, findings_of
 from nfbench.studies import study
 from nfbench.units import ABSENT, grouped, plural, slug
 
@@ -249,12 +248,12 @@ def _part(device: str, groups: Sequence[Group], everything: bool, noisy: bool, a
     anchor = _anchor(device, anchors)
     seen = shown(measured, everything, noisy)
     judged = _judged(seen.results, noisy)
-    top = _top(seen, everything)
+    top = _top(seen)
     studies = []
     for group in groups:
         # of one group all has been seen
         within = seen if len(groups) == 1 else shown(group.results, everything, noisy)
-        studies.append(_study(group, within, everything, anchors, judged, top))
+        studies.append(_study(group, within, anchors, judged, top))
     answer = clean(answers.answer(seen, judged[0][0] if judged else ""))
     return Part(device, anchor, answer, answers.doubts(seen), judged, top, studies)
 
@@ -262,7 +261,6 @@ def _part(device: str, groups: Sequence[Group], everything: bool, noisy: bool, a
 def _study(
     group: Group,
     seen: Shown,
-    everything: bool,
     anchors: set[str],
     judged: Sequence[tuple[str, list[Verdict]]],
     top: Picture | None,
@@ -272,21 +270,16 @@ def _study(
     batches = sweeps.batch_sweep(seen.steps, seen.trained) if over_batches else None
     thresholds = sweeps.agc_sweep(seen.trained) if answers.several(seen, "agc", steps=False) else None
     of_claims = group.name.startswith(CLAIMS)
-    dependent = any(row["kind"] == "dependence" for row in seen.counted)
-    pictures, undrawn = _of_study(seen, group, everything)
-    doubts = [str(f) for ratio in seen.ratios for f in comparison.findings(ratio, ratio.net.sampling.within)]
+    pictures, undrawn = _of_study(seen, group)
+    doubts = [str(f) for ratio in seen.measured for f in comparison.findings(ratio, ratio.net.sampling.within)]
     return Study(
         group,
         _anchor(group.title, anchors),
         [summary for summary, _ in judged] if of_claims else _sentences(group.name, seen, batches, thresholds),
         _tables(seen, batches, thresholds),
-        [
-            *cost_tables.legend(seen.clips),
-            *accuracy.legend(seen.trained),
-            *([cost_tables.CHANGES] if dependent else []),
-        ],
+        views.legend(seen),
         [picture for picture in pictures if not picture.same(top)],
-        [*results.findings([*seen.steps, *seen.trained]), *dict.fromkeys(doubts)],
+        [*findings_of([*seen.steps, *seen.trained]), *dict.fromkeys(doubts)],
         [line for line in (*seen.aside, aside(group.results, seen.results), *undrawn) if line],
     )
 
@@ -306,15 +299,15 @@ def _tables(seen: Shown, batches: Sequence[Row] | None, thresholds: Sequence[Row
     """The tables that are kept beside results, with the same columns; what two of them hold stands in one."""
     made = [
         table._replace(title=table.title or _TITLES.get(name, name))
-        for name, tables in views.laid(seen.kinds).items()
+        for name, tables in views.laid(seen).items()
         for table in tables
     ]
     by_threshold = sweep_tables.agc_grids(thresholds) if thresholds is not None else []
     # at one batch the table of training says the same
-    by_threshold = [grid for grid in by_threshold if len(grid.across) > 1]
+    by_threshold = [table for table in by_threshold if len(table.columns) > 2]
     by_batch = sweep_tables.batch_grids(batches) if batches is not None else []
-    by_batch = [grid for grid in by_batch if grid.value != "top1" or not by_threshold]
-    return [*made, *(sweep_tables.laid(grid) for grid in (*by_batch, *by_threshold))]
+    by_batch = [t for t in by_batch if not (by_threshold and str(t.title).endswith("top-1, by batch"))]
+    return [*made, *by_batch, *by_threshold]
 
 
 def _judged(measured: Sequence[Result], noisy: bool) -> list[tuple[str, list[Verdict]]]:
@@ -388,24 +381,24 @@ def _anchor(name: str, used: set[str]) -> str:
 # figures
 
 
-def _top(seen: Shown, everything: bool) -> Picture | None:
+def _top(seen: Shown) -> Picture | None:
     """The figure that says most about a device: of the kinds, which stand in that order, the first that it has.
 
     One that shows a single row, unless that is a ratio, is taken only where there is no other.
     """
     spare = None
     for kind in KINDS:
-        for picture in _draw(seen, [kind], everything)[1][:1]:
+        for picture in _draw(seen, [kind])[1][:1]:
             if len(picture.drawn) > 1 or KINDS[kind].reads == "ratios":
                 return picture
             spare = spare or picture
     return spare
 
 
-def _of_study(seen: Shown, group: Group, everything: bool) -> tuple[list[Picture], list[str]]:
+def _of_study(seen: Shown, group: Group) -> tuple[list[Picture], list[str]]:
     """The figures that a study asks for, or all that its results hold enough for, and what is in none of them."""
     wanted = [k for k in group.kinds if k in KINDS] or list(KINDS)
-    made, pictures, numbers = _draw(seen, wanted, everything)
+    made, pictures, numbers = _draw(seen, wanted)
     lines = driver.left_out(driver.heeded(made, group.kinds))
     for kind, n in numbers.items():
         if (most := _most(kind)) < n:
@@ -413,15 +406,12 @@ def _of_study(seen: Shown, group: Group, everything: bool) -> tuple[list[Picture
     return pictures, lines
 
 
-def _draw(
-    seen: Shown, kinds: Sequence[str], everything: bool
-) -> tuple[dict[str, Drawing], list[Picture], Counter[str]]:
+def _draw(seen: Shown, kinds: Sequence[str]) -> tuple[dict[str, Drawing], list[Picture], Counter[str]]:
     """What was drawn, the figures that have room in a report, and how many there are of each kind."""
-    held = Held(seen.steps, seen.results, seen.trained, seen.ratios, everything, noisy=seen.noisy)
     pictures, numbers = [], Counter[str]()
     with looks():
-        made = driver.drawings(held, kinds)
-        for kind, _, figure, name in driver.named(held, made):
+        made = driver.drawings(seen, kinds)
+        for kind, _, figure, name in driver.named(seen, made):
             numbers[kind] += 1
             if numbers[kind] <= _most(kind):
                 words = KINDS[kind].shows

@@ -11,34 +11,75 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nfbench.analysis import training_runs, turn_ratios
-from nfbench.analysis.rows import Row, clip_rows, count_rows, quiet, rows
+from nfbench.analysis.rows import (
+    Row,
+    clip_rows,
+    count_rows,
+    family_of,
+    machine_names,
+    quiet,
+    rows,
+    software_name,
+)
 from nfbench.analysis.sessions import current
-from nfbench.analysis.turn_ratios import Ratio
+from nfbench.analysis.turn_ratios import Ratio, named, where
 from nfbench.errors import BadResults
 from nfbench.records import Result, StepTime, key
-from nfbench.showing import views
 from nfbench.units import grouped
 
 
-class Shown(NamedTuple):
-    """The rows of each kind that results hold; ``noisy`` tells that noisy steps count as any other.
+class OfRatio(Row):
+    """A row with the ratio that it was made of."""
 
-    ``aside`` says in a sentence each what was set aside of timed steps and of training runs.
+    def __init__(self, row: Row, ratio: Ratio) -> None:
+        super().__init__(row)
+        self.ratio = ratio
+
+
+class Shown(NamedTuple):
+    """The rows of each kind that results hold, and these, also those by older software.
+
+    ``everything`` tells that older software is shown too, ``noisy`` that noisy steps count as any other. ``aside`` says
+    in a sentence each what was set aside of timed steps and of training runs. ``partners`` are steps that training
+    runs may be set against though no figure is asked for that shows them; None: ``steps``.
     """
 
-    steps: list[Row]
-    trained: list[Row]
-    clips: list[Row]
-    counted: list[Row]
-    ratios: list[Ratio]
-    results: list[Result]
+    steps: Sequence[Row] = ()
+    ratios: Sequence[Row] = ()
+    clips: Sequence[Row] = ()
+    trained: Sequence[Row] = ()
+    counted: Sequence[Row] = ()
+    results: Sequence[Result] = ()
     noisy: bool = False
     aside: tuple[str, str] = ("", "")
+    everything: bool = False
+    partners: Sequence[Row] | None = None
 
     @property
-    def kinds(self) -> views.Kinds:
-        """The same as rows alone."""
-        return views.Kinds(self.steps, views.of_ratios(self.ratios), self.clips, self.trained, self.counted)
+    def each(self) -> dict[str, Sequence[Row]]:
+        """The rows of each kind, by what a person calls them."""
+        return {
+            "timed steps": self.steps,
+            "ratios measured in turns": self.ratios,
+            "clips": self.clips,
+            "training runs": self.trained,
+            "counts": self.counted,
+        }
+
+    @property
+    def rows(self) -> list[Row]:
+        """All of them."""
+        return [row for rows in self.each.values() for row in rows]
+
+    @property
+    def measured(self) -> list[Ratio]:
+        """The ratios that rows were made of."""
+        return [row.ratio for row in self.ratios if isinstance(row, OfRatio)]
+
+    def of(self, each: Sequence[Sequence[Row]]) -> Shown:
+        """The same with other rows of `each` kind."""
+        steps, ratios, clips, trained, counted = each
+        return self._replace(steps=steps, ratios=ratios, clips=clips, trained=trained, counted=counted)
 
     def quiet(self) -> Shown:
         """The same without noisy steps."""
@@ -57,13 +98,14 @@ def shown(
     trained, trained_aside = training_runs.rows(newest, everything, target)
     return Shown(
         steps,
-        trained,
+        ratio_rows(ratios(newest if noisy else quiet(newest), everything)),
         clip_rows(newest),
+        trained,
         count_rows(newest),
-        ratios(newest if noisy else quiet(newest), everything),
         newest,
         noisy,
         (steps_aside, trained_aside),
+        everything,
     )
 
 
@@ -94,6 +136,37 @@ def ratios(results: Sequence[Result], everything: bool = True) -> list[Ratio]:
         if (ratio := turn_ratios.paired(group, net, baseline)) is not None:
             found.append(ratio)
     return found
+
+
+def ratio_rows(measured: Sequence[Ratio]) -> list[OfRatio]:
+    """A row of raw values for each: how many times as long the baseline's step takes, with its 95 % interval, and the
+    settings of the net, so that it is chosen like other rows."""
+    names = machine_names(ratio.net.machine for ratio in measured)
+    rows = []
+    for ratio in measured:
+        resolved, model = ratio.net.resolved, ratio.net.workload.model
+        about: Row = {"kind": "ratio", "model": model, "family": family_of(model), "batch": ratio.net.step.batch}
+        if resolved is not None:
+            about |= {"px": resolved.px, "precision": resolved.precision, "layout": resolved.layout}
+        net, baseline = named(ratio)
+        value, low, high = ratio.speedup
+        reported = turn_ratios.reported(ratio.net, ratio.baseline)
+        row: Row = {
+            "net": net,
+            "baseline": baseline,
+            "settings": where(ratio, True),
+            "speedup": value,
+            "speedup_low": low,
+            "speedup_high": high,
+            "turns": f"{ratio.turns} of {ratio.asked}" if ratio.asked > ratio.turns else ratio.turns,
+            "rounds": ratio.rounds,
+            "reported": "; ".join(f"{r.value:.3g} ({r.source})" for r in reported) or None,
+            "machine": names[ratio.net.machine],
+            "software": software_name(ratio.net.software),
+        }
+        about |= {"baseline_model": ratio.baseline.workload.model, "status": "ok", "start": ratio.net.start}
+        rows.append(OfRatio(about | {k: v for k, v in row.items() if v is not None}, ratio))
+    return rows
 
 
 def write(folder: Path, made: dict[str, str]) -> list[Path]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from operator import itemgetter
-from typing import Any, NamedTuple
 
 from nfbench import units
 from nfbench.analysis import sweeps
@@ -12,7 +12,7 @@ from nfbench.analysis.query import grouped
 from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.catalog.datasets import DATASETS
-from nfbench.showing.tables import Column, Format, Laid, keyed, render
+from nfbench.showing.tables import Column, Format, Laid, raw
 
 _BATCHES = {
     "throughput": "images/s",
@@ -22,23 +22,12 @@ _BATCHES = {
     "memory_image": "peak memory over the images of a pass",
     "image_energy": "energy an image",
 }
+_BATCH = "batch "
 _LONGEST = 60
 """Characters of a name in a table for people."""
 
 
-class Grid(NamedTuple):
-    """A wide table of ``value``, ``down`` what ``side`` names and ``across`` the batch: texts and the values behind."""
-
-    title: str
-    value: str
-    side: str
-    down: list[Any]
-    across: list[Any]
-    texts: list[list[str]]
-    raw: list[list[float | None]]
-
-
-def batch_grids(rows: Sequence[Row]) -> list[Grid]:
+def batch_grids(rows: Sequence[Row]) -> list[Laid]:
     """The wide tables of a `batch_sweep`: net down, batch across; one for each quantity, machine and data set."""
     grids = []
     for where, part in _parts(rows, "machine"):
@@ -54,42 +43,47 @@ def batch_grids(rows: Sequence[Row]) -> list[Grid]:
     return grids
 
 
-def agc_grids(rows: Sequence[Row]) -> list[Grid]:
+def agc_grids(rows: Sequence[Row]) -> list[Laid]:
     """The wide tables of an `agc_sweep`: λ down, batch across, top-1 in the cells, one a net, data set and machine."""
     return [_grid(f"{where}: top-1, λ by batch", part, "top1", "agc") for where, part in _nets_and_data(rows)]
 
 
-def _grid(title: str, rows: Sequence[Row], value: str, side: str = "net") -> Grid:
-    """The table of a key of `sweeps.CELLS`, λ with ``none`` last. Where several rows share a cell, all stand in it."""
+def _grid(title: str, rows: Sequence[Row], value: str, side: str = "net") -> Laid:
+    """A wide table of a key of `sweeps.CELLS`, ``side`` down, λ with ``none`` last, and the batch across. Where several
+    rows share a cell, all stand in it, and the first is its number.
+
+    The places of columns are their keys, since two nets may have one name once it is cut.
+    """
     cells = units.grouped(rows, lambda row: (row.get(side), row.get("batch")))
     down, across = (
         sorted(dict.fromkeys(row.get(key) for row in rows), key=sweeps.places(key)) for key in (side, "batch")
     )
-    # what lacks this quantity in one row may have it in another
-    shown = {
-        place: [text for text in map(sweeps.CELLS[value], alike) if text != units.ABSENT]
-        for place, alike in cells.items()
-    }
-    # of several that share a cell the first stands for all
-    raw = {
-        place: next((v for row in alike if isinstance(v := row.get(value), float | int)), None)
-        for place, alike in cells.items()
-    }
-    texts = [[" / ".join(shown.get((i, c)) or [units.ABSENT]) for c in across] for i in down]
-    return Grid(title, value, side, down, across, texts, [[raw.get((i, c)) for c in across] for i in down])
+    titles = ["λ" if side == "agc" else side, *(f"{_BATCH}{_label(batch)}" for batch in across)]
+    columns = [Column(str(i), t, right=i > 0, cell=itemgetter(f"text {i}")) for i, t in enumerate(titles)]
+    lines = []
+    for name in down:
+        line: Row = {"0": name, "text 0": _label(name)}
+        for place, batch in enumerate(across, 1):
+            alike = cells.get((name, batch), [])
+            # what lacks this quantity in one row may have it in another
+            texts = [text for text in map(sweeps.CELLS[value], alike) if text != units.ABSENT]
+            numbers = [number for row in alike if isinstance(number := row.get(value), float | int)]
+            line |= {f"text {place}": " / ".join(texts) or units.ABSENT, str(place): next(iter(numbers), None)}
+        lines.append(line)
+    return Laid(columns, lines, title)
 
 
 def batch_sweep(rows: Sequence[Row], format: Format) -> str:
     """A `batch_sweep` as text."""
     if format in ("csv", "json"):
-        return render(keyed(sweeps.BATCHES), rows, format)
+        return raw(sweeps.BATCHES, rows, format)
     return _text(batch_answer(rows), batch_grids(rows), format)
 
 
 def agc_sweep(rows: Sequence[Row], format: Format) -> str:
     """An `agc_sweep` as text."""
     if format in ("csv", "json"):
-        return render(keyed(sweeps.CLIPS), rows, format)
+        return raw(sweeps.CLIPS, rows, format)
     return _text(agc_answer(rows), agc_grids(rows), format)
 
 
@@ -183,29 +177,16 @@ def _near_chance(row: Row) -> bool:
     return bool(row["top1"] < 1.5 / classes)
 
 
-def _text(answer: str, grids: Sequence[Grid], format: Format) -> str:
-    tables = [laid(grid, format).text(format) for grid in grids]
-    return "\n".join([*([f"{_lines(answer)}\n"] if answer else []), *tables])
+def _text(answer: str, grids: Sequence[Laid], format: Format) -> str:
+    # a terminal has no room to say it in each
+    said = "" if format == "md" else _BATCH
+    shown = [g._replace(columns=[replace(c, title=c.title.removeprefix(said)) for c in g.columns]) for g in grids]
+    above = [f"{_lines(answer)}\n"] if answer else []
+    return "\n".join([*above, *(grid.text(format) for grid in shown)])
 
 
 def _lines(text: str) -> str:
     return "\n".join(map(units.printable, text.split("\n")))
-
-
-def laid(grid: Grid, format: Format = "md") -> Laid:
-    """A wide table. The places of its columns are their keys, since two nets may have one name once it is cut."""
-    # a terminal has no room to say it in each
-    batch = "batch " if format == "md" else ""
-    titles = ["λ" if grid.side == "agc" else grid.side, *(f"{batch}{_label(value)}" for value in grid.across)]
-    columns = [
-        Column(str(place), title, right=place > 0, cell=itemgetter(f"text {place}"))
-        for place, title in enumerate(titles)
-    ]
-    rows = []
-    for name, texts, values in zip(grid.down, grid.texts, grid.raw, strict=True):
-        row: Row = {f"text {place}": text for place, text in enumerate([_label(name), *texts])}
-        rows.append(row | {str(place): value for place, value in enumerate([name, *values])})
-    return Laid(columns, rows, grid.title)
 
 
 def _label(value: object) -> str:

@@ -6,17 +6,18 @@ CSV and JSON hold the raw values in SI units under the column's key; rich and Ma
 from __future__ import annotations
 
 import csv
-import io
 import json
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
 
 from nfbench.records import SIMULATED
-from nfbench.units import ABSENT, grouped, shorten
+from nfbench.settings import Setting
+from nfbench.units import ABSENT, grouped, printable, shorten
 
 Format = Literal["rich", "md", "csv", "json"]
 Row = Mapping[str, Any]
@@ -25,10 +26,10 @@ _LONGEST = 2000
 """Characters of a cell for people, who have no use for more; raw values are whole."""
 _DIM, _UNDIM = "\x1b[2m", "\x1b[22m"
 """What a terminal shows grey: a noisy row."""
-_GAP = 3
-"""Characters between two columns; one less where cells are folded."""
-_FOLDED = 9
-"""Characters of a line into which words are folded at least."""
+_GAPS = (3, 2)
+"""Characters between two columns, and where they would not fit."""
+_FOLDED = 4
+"""Characters of a line into which words are folded at least, where that can be."""
 
 
 def plain(value: Any) -> str:
@@ -40,20 +41,28 @@ def plain(value: Any) -> str:
 class Column:
     """One column: its key in a row, its heading and how it is shown to a person.
 
-    ``show`` takes the value; ``cell`` takes the row, where more of it is shown than the value. Where a terminal is too
-    narrow, columns with the highest ``spare`` are left out first, those with 0 never.
+    ``show`` takes the value, and with an ``interval`` its ends after it; ``absent`` stands in the place of none.
+    ``cell`` takes the row, where more of it is shown than the value. Where a terminal is too narrow, columns with the
+    highest ``spare`` are left out first, those with 0 never, and those that are ``wide`` are in no terminal.
     """
 
     key: str
     title: str
-    show: Callable[[Any], str] = plain
+    show: Callable[..., str] = str
     right: bool = True
     spare: int = 0
+    interval: bool = False
     cell: Callable[[Row], str] | None = None
+    absent: str = ABSENT
+    wide: bool = False
 
     def text(self, row: Row) -> str:
         """What a person sees of ``row`` in this column."""
-        return self.show(row.get(self.key)) if self.cell is None else self.cell(row)
+        if self.cell is not None:
+            return self.cell(row)
+        if (value := row.get(self.key)) is None:
+            return self.absent
+        return self.show(*with_ends(row, self.key)) if self.interval else self.show(value)
 
     def holds(self, row: Row) -> bool:
         """Whether there is anything to see of ``row``."""
@@ -65,15 +74,20 @@ def with_ends(row: Row, key: str) -> tuple[Any, Any, Any]:
     return row.get(key), row.get(f"{key}_low"), row.get(f"{key}_high")
 
 
-def keyed(keys: Iterable[str]) -> tuple[Column, ...]:
-    """Columns of a raw table, whose headings are their keys."""
-    return tuple(Column(key, key) for key in dict.fromkeys(keys))
+def of_settings(settings: Iterable[Setting]) -> tuple[Column, ...]:
+    """The columns of settings."""
+    return tuple(Column(s.name, s.heading, right=s.number, spare=s.spare) for s in settings)
 
 
 def about_each(pairs: Iterable[tuple[str, str]]) -> list[str]:
     """Each text of (text, name) once, after the names that it is about."""
     about = grouped(pairs, lambda pair: pair[0])
     return [f"{', '.join(dict.fromkeys(name for _, name in alike))}: {text}" for text, alike in about.items()]
+
+
+def findings_of(rows: Iterable[Row]) -> list[str]:
+    """Every finding of rows once, with the models that it is about."""
+    return about_each((printable(str(f)), shorten(row["model"])) for row in rows for f in row.get("findings", ()))
 
 
 class Laid(NamedTuple):
@@ -124,14 +138,22 @@ def render(columns: Sequence[Column], rows: Sequence[Row], format: Format, title
             return _rich(columns, rows, title)
 
 
-def raw(columns: Sequence[Column], rows: Sequence[Row], format: Format) -> str:
-    """The rows as CSV or JSON: of findings the codes or records, of several values in a column words or a list."""
+def raw(keys: Iterable[str], rows: Sequence[Row], format: Format) -> str:
+    """The rows as CSV or JSON in SI units: of findings the codes or records, of several values words or a list."""
+    columns = [Column(key, key) for key in dict.fromkeys(keys)]
     if format == "json":
-        coded = [{**row, "findings": [f._asdict() for f in row.get("findings", ())]} for row in rows]
-        return render(columns, coded, format)
-    words = [{key: " ".join(map(str, v)) if isinstance(v, tuple) else v for key, v in row.items()} for row in rows]
-    codes = [" ".join(f.code for f in row.get("findings", ())) or None for row in rows]
-    return render(columns, [row | {"findings": code} for row, code in zip(words, codes, strict=True)], format)
+        return render(
+            columns, [{**row, **_told(row, lambda found: [f._asdict() for f in found])} for row in rows], format
+        )
+    words = [{key: " ".join(map(str, v)) if type(v) is tuple else v for key, v in row.items()} for row in rows]
+    codes = [_told(row, lambda found: " ".join(f.code for f in found) or None) for row in rows]
+    return render(columns, [row | code for row, code in zip(words, codes, strict=True)], format)
+
+
+def _told(row: Row, findings: Callable[[Any], object]) -> dict[str, object]:
+    # the verdicts of a check hold the codes, or none
+    of = row.get("findings", ())
+    return {"findings": of if of is None or isinstance(of, str) else findings(of)}
 
 
 def _csv(columns: Sequence[Column], rows: Sequence[Row]) -> str:
@@ -177,63 +199,64 @@ class _Texts(NamedTuple):
 
 
 def _rich(columns: Sequence[Column], rows: Sequence[Row], title: str | None) -> str:
-    """Aligned text. In a terminal that is too narrow for it columns are left out, and what then remains is folded by
-    rich (importing it takes longer than `models` may)."""
+    """Aligned text. In a terminal that is too narrow for it columns stand closer, then some are left out, and what
+    then remains is folded."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    shown = [_Texts(c, [_cell(c.title), *(_cell(c.text(row)) for row in rows)]) for c in columns]
+    shown = [_Texts(c, [_cell(c.title), *(_cell(c.text(row)) for row in rows)]) for c in columns if not c.wide]
     above = [_cell(title)] if title else []
     if width is None:
-        return "\n".join([*above, *_aligned(shown, [False] * len(rows))]) + "\n"
-    grey = [bool(row.get("noisy")) for row in rows]
-    left_out = _leave_out(shown, width)
-    below = [f"Too narrow here for: {', '.join(left_out)}."] if left_out else []
-    body = _aligned(shown, grey) if _across(shown) <= width else _folded(shown, grey, width)
+        return "\n".join([*above, *_lines(shown, [each.width for each in shown], _GAPS[0])]) + "\n"
+    titles = _leave_out(shown, width)
+    below = [f"Too narrow here for: {', '.join(titles)}."] if titles else []
+    gap = next((gap for gap in _GAPS if _across(shown, gap) <= width), _GAPS[-1])
+    body = _lines(shown, _widths(shown, width - gap * (len(shown) - 1), width // 3), gap, [None, *rows])
     above, below = ([line for text in texts for line in textwrap.wrap(text, width)] for texts in (above, below))
-    return "\n".join([*above, *body, *below]) + "\n"
+    return "\n".join([*above, *(line if line.startswith(_DIM) else line[:width] for line in body), *below]) + "\n"
 
 
-def _across(shown: Sequence[_Texts]) -> int:
+def _across(shown: Sequence[_Texts], gap: int) -> int:
     """The characters of a line."""
-    return sum(each.width for each in shown) + _GAP * (len(shown) - 1)
+    return sum(each.width for each in shown) + gap * (len(shown) - 1)
 
 
 def _leave_out(shown: list[_Texts], width: int) -> list[str]:
     """Remove columns, the highest ``spare`` first, until the others fit or none is left to spare; their titles."""
     titles = []
-    while _across(shown) > width and any(each.column.spare for each in shown):
+    while _across(shown, _GAPS[-1]) > width and any(each.column.spare for each in shown):
         spare = max(shown, key=lambda each: each.column.spare)
         shown.remove(spare)
         titles.append(spare.column.title)
     return titles
 
 
-def _aligned(shown: Sequence[_Texts], grey: Sequence[bool]) -> list[str]:
-    sides = []
-    for each in shown:
-        width, align = each.width, str.rjust if each.column.right else str.ljust
-        sides.append([align(text, width) for text in each.texts])
-    head, *lines = [(" " * _GAP).join(texts).rstrip() for texts in zip(*sides, strict=True)] or [""]
-    lines = [f"{_DIM}{line}{_UNDIM}" if dim else line for line, dim in zip(lines, grey, strict=True)]
-    return [head, "─" * _across(shown), *lines]
+def _widths(shown: Sequence[_Texts], room: int, longest: int) -> list[int]:
+    """The widths of columns that share ``room``, which may be less than they need: first no word of up to ``longest``
+    characters is broken, then numbers and models stand in one line, then the rest; those that need least go first."""
+    widths = [max(1, min(each.width, _FOLDED, room // len(shown))) for each in shown]
+    words = [max(min(len(word), longest) for text in each.texts for word in text.split() or [""]) for each in shown]
+    whole = [each.width if each.column.right or each.column.key == "model" else 0 for each in shown]
+    for wanted in (words, whole, [each.width for each in shown]):
+        for place in sorted(range(len(shown)), key=lambda place: wanted[place] - widths[place]):
+            widths[place] += max(0, min(wanted[place] - widths[place], room - sum(widths)))
+    return widths
 
 
-def _folded(shown: Sequence[_Texts], grey: Sequence[bool], width: int) -> list[str]:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _lines(
+    shown: Sequence[_Texts], widths: Sequence[int], gap: int, rows: Sequence[Row | None] | None = None
+) -> list[str]:
+    """The lines of a table, of a row several where a text is longer than its column is wide; a noisy row is grey."""
+    lines: list[str] = []
+    for place, texts in enumerate(zip(*(each.texts for each in shown), strict=True)):
+        cells = [_folded(text, width) for text, width in zip(texts, widths, strict=True)]
+        for parts in zip_longest(*cells, fillvalue=""):
+            sides = zip(parts, widths, shown, strict=True)
+            line = (" " * gap).join(p.rjust(w) if each.column.right else p.ljust(w) for p, w, each in sides).rstrip()
+            row = rows[place] if rows is not None else None
+            lines.append(f"{_DIM}{line}{_UNDIM}" if row is not None and row.get("noisy") else line)
+        if place == 0:
+            lines.append("─" * (sum(widths) + gap * (len(shown) - 1)))
+    return lines or ["", ""]
 
-    whole = [each.column.right or each.column.key == "model" for each in shown]
-    least = [each.width if is_whole else min(each.width, _FOLDED) for each, is_whole in zip(shown, whole, strict=True)]
-    # without room for numbers and models as they are, they are folded too
-    enough = sum(least) + (_GAP - 1) * (len(shown) - 1) <= width
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    table.padding = (0, _GAP - 2, 0, 0)
-    for each, is_whole in zip(shown, whole, strict=True):
-        justify: Literal["right", "left"] = "right" if each.column.right else "left"
-        table.add_column(Text(each.texts[0]), justify=justify, overflow="fold", no_wrap=is_whole and enough)
-    for row, dim in enumerate(grey, 1):
-        table.add_row(*(Text(each.texts[row]) for each in shown), style="dim" if dim else None)
-    out = io.StringIO()
-    Console(file=out, force_terminal=True, width=width, highlight=False).print(table)
-    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+def _folded(text: str, width: int) -> list[str]:
+    return [text] if len(text) <= width else textwrap.wrap(text, width, break_on_hyphens=False)

@@ -1,4 +1,4 @@
-"""The verdicts of a check as a table, and in sentences."""
+"""The verdicts of a check as lines of a table, and in sentences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nfbench.analysis.gate import COUNTS, Row
 from nfbench.analysis.stats import Estimate
 from nfbench.records import key
 from nfbench.showing.comparison import names
-from nfbench.showing.tables import Column, Format, about_each, keyed, plain, render
+from nfbench.showing.tables import about_each
 
 _USELESS = 4.0
 """Ends of an interval that are so many times apart say nothing."""
@@ -61,62 +61,19 @@ def why(row: Row) -> str:
     return "; ".join(parts)
 
 
-def table(
-    rows: Sequence[Row],
-    format: Format,
-    *,
-    title: str | None = None,
-    timed: bool = True,
-    inconclusive: Literal["fail", "pass"] = "fail",
-) -> str:
-    """One line a workload; as CSV or JSON all of it, raw, in SI units. A person reads `reasons` below the rich one."""
-    if format in ("csv", "json"):
-        return render(_RAW, [_raw(row, inconclusive) for row in rows], format)
-    shown = [
-        {
-            "model": label(row, rows),
-            "verdict": row.verdict,
-            "change": change(row.ratio),
-            "base": units.seconds(row.base_time),
-            "head": units.seconds(row.head_time),
-            "rounds": row.rounds or None,
-            "counts": counted(row),
-            "why": why(row) or None,
-        }
-        for row in rows
-    ]
-    columns = [Column("model", "model", right=False), Column("verdict", "verdict", right=False)]
-    if timed:
-        columns += [
-            Column("change", "step time, head against base"),
-            Column("base", "base", spare=2),
-            Column("head", "head", spare=2),
-            Column("rounds", "rounds", plain, spare=1),
-        ]
-    columns.append(Column("counts", "counts", right=False))
-    if format == "md" and any(row["why"] for row in shown):
-        columns.append(Column("why", "why", lambda value: value or "", right=False))
-    return render(columns, shown, format, title)
+def lines(
+    rows: Sequence[Row], timed: bool = True, inconclusive: Literal["fail", "pass"] = "fail"
+) -> list[dict[str, Any]]:
+    """What the table of a check shows, a line a workload, in SI units."""
+    return [_line(row, rows, timed, inconclusive) for row in rows]
 
 
-_RAW = keyed(
-    (
-        *("model", "workload", "verdict", "exit_code", "ratio", "ratio_low", "ratio_high", "confidence", "limit"),
-        *("base_step_time", "head_step_time", "rounds", "void_rounds", "noise"),
-        *(f"{side}_{name}" for name in COUNTS for side in ("base", "head")),
-        *("accepted", "why", "findings"),
-    )
-)
-
-
-def reasons(rows: Sequence[Row]) -> list[str]:
-    """Why each verdict is what it is, equal reasons once."""
-    return about_each((text, label(row, rows)) for row in rows if (text := why(row)))
-
-
-def _raw(row: Row, inconclusive: Literal["fail", "pass"]) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def _line(row: Row, rows: Sequence[Row], timed: bool, inconclusive: Literal["fail", "pass"]) -> dict[str, Any]:
+    line: dict[str, Any] = {
         "model": row.workload.model,
+        "label": label(row, rows),
+        "counts": counted(row),
+        "change": change(row.ratio) if timed else None,
         "workload": key(row.workload),
         "verdict": row.verdict,
         "exit_code": row.exit_code(inconclusive),
@@ -131,11 +88,16 @@ def _raw(row: Row, inconclusive: Literal["fail", "pass"]) -> dict[str, Any]:
         "findings": " ".join(f.code for f in row.findings) or None,
     }
     if row.ratio is not None:
-        found |= {"ratio": row.ratio.value, "ratio_low": row.ratio.low, "ratio_high": row.ratio.high}
-        found["confidence"] = gate.confidence() if row.ratio.low is not None else None
+        line |= {"ratio": row.ratio.value, "ratio_low": row.ratio.low, "ratio_high": row.ratio.high}
+        line["confidence"] = gate.confidence() if row.ratio.low is not None else None
     for count in row.counts:
-        found |= {f"base_{count.name}": count.base, f"head_{count.name}": count.head}
-    return {name: value for name, value in found.items() if value is not None}
+        line |= {f"base_{count.name}": count.base, f"head_{count.name}": count.head}
+    return {name: value for name, value in line.items() if value is not None}
+
+
+def reasons(rows: Sequence[Row]) -> list[str]:
+    """Why each verdict is what it is, equal reasons once."""
+    return about_each((text, label(row, rows)) for row in rows if (text := why(row)))
 
 
 def findings(rows: Sequence[Row]) -> list[str]:

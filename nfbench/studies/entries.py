@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import msgspec
 
-from nfbench.analysis.rows import settings_in_words
 from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.catalog import datasets, published
 from nfbench.catalog.models import find
 from nfbench.errors import BadData, BadStudy, NfbenchError, UnsupportedWorkload
 from nfbench.learning.learner import Sources, digest
 from nfbench.records import Accuracy, AgcCost, AgcImpl, Dependence, Flops, Sampling, StepTime, Workload, key
+from nfbench.settings import BY_NAME, BY_TORCHRUN, check, defaults, parts_of, words_of
 from nfbench.units import known
+
+_W = TypeVar("_W", StepTime, Accuracy)
 
 
 class Entry(NamedTuple):
@@ -73,9 +75,9 @@ class Task(NamedTuple):
         """The task in a few words: "nfnet-f0, batch 64, λ 0.02, seed 1"."""
         first = self.workload
         parts = [" against ".join(dict.fromkeys(w.model for w in self.entry.workloads))]
-        parts += settings_in_words(first)
+        parts += words_of(first)
         if (pair := self.entry.compared) is not None:
-            other = [part for part in settings_in_words(pair[1]) if part not in parts]
+            other = [part for part in words_of(pair[1]) if part not in parts]
             if other or pair[0].model == pair[1].model:
                 parts.append(f"against {', '.join(other) or 'without'}")
         if self.round or self.entry.sampling.rounds > 1:
@@ -107,22 +109,11 @@ TURN_TIME = 3.0
 """Seconds of timing from which a turn of a comparison counts."""
 
 PATHS = ("data_dir", "checkpoint", "workers")
-_SHARED = ("batch", "micro_batch", "px", "agc", "agc_impl", "sam", "sam_fraction", "sam_scope")
-_SHARES = ("label_smoothing", "drop_rate", "drop_path", "momentum", "alpha")
-_POSITIVE = {
-    "test_px": "--test-px 224, or auto",
-    "lr": "--lr 0.1, or --lr auto",
-    "decay_epochs": "",
-    "decay_rate": "",
-    "eps": "",
-}
-_NOT_NEGATIVE = ("warmup_epochs", "weight_decay", "mixup", "cutmix")
-_DEFAULTS = {"within": "1%", "batch": 32, "px": 224, "min-steps": 10, "rounds": 4, "turns": 4, "max-time": 60}
-_BY_TORCHRUN = ("world_size", "broadcast_buffers")
+_USUAL = {"within": "1%", "min-steps": 10, "rounds": 4, "turns": 4, "max-time": 60}
 
 
 def _fields(kind: type[Any]) -> tuple[str, ...]:
-    return tuple(f.name for f in msgspec.structs.fields(kind) if f.name not in _BY_TORCHRUN)
+    return tuple(f.name for f in msgspec.structs.fields(kind) if f.name not in BY_TORCHRUN)
 
 
 WORKLOAD = _fields(StepTime)
@@ -237,7 +228,6 @@ def _accuracy(point: dict[str, Any]) -> Entry:
 
 def _flops(point: dict[str, Any]) -> Entry:
     workload = _plain(Flops, point)
-    positive("px", workload.px)
     return Entry("", (workload,))
 
 
@@ -245,8 +235,6 @@ def _dependence(point: dict[str, Any]) -> Entry:
     workload = _plain(Dependence, point)
     if workload.batch < 2:
         raise UnsupportedWorkload(f"--batch {workload.batch} has no rest for an image to depend on.", try_="--batch 8")
-    positive("px", workload.px)
-    positive("agc", workload.agc, "--agc 0.01, or --agc none not to clip")
     return Entry("", (workload,))
 
 
@@ -267,6 +255,7 @@ def _clips(point: dict[str, Any]) -> Entry:
 def _plain(kind: type[Any], point: dict[str, Any]) -> Any:
     _text(point, "model", '"nfnet-f0"')
     made = _record(kind, point)
+    check(made)
     return msgspec.structs.replace(made, model=find(made.model).name)
 
 
@@ -295,31 +284,36 @@ def step_time_of(settings: Mapping[str, Any]) -> StepTime:
     Raises:
         NfbenchError: a value has the wrong type or range, or the model is unknown; the message names the setting.
     """
-    return checked_step(_record(StepTime, settings))
+    step: StepTime = _record(StepTime, settings)
+    return checked(step)
 
 
 def sampling_of(settings: Mapping[str, Any]) -> Sampling:
     """The `Sampling` of settings named like its fields; errors as `step_time_of`."""
     found: Sampling = _record(Sampling, settings)
     for name in ("within", "min_steps", "rounds", "turns", "max_time"):
-        positive(_flag(name), getattr(found, name))
+        positive(name.replace("_", "-"), getattr(found, name))
     if not 0 <= found.turn_time < float("inf"):
         raise UnsupportedWorkload(f"--turn-time {found.turn_time:g} is negative.", try_="--turn-time 3")
     return found
 
 
-def checked_step(workload: StepTime) -> StepTime:
+def checked(workload: _W) -> _W:
     """``workload`` with its model under the catalogue's name.
 
     Raises:
-        UnsupportedWorkload: a value that no device could run.
+        UnsupportedWorkload: a value that no device could run, or that is of what another one leaves out.
         UnknownModel: the model is not known.
     """
-    positive("batch", workload.batch)
-    positive("px", workload.px)
-    positive("agc", workload.agc, "--agc 0.01, or --agc none not to clip")
-    _check_extras(workload)
-    positive("micro-batch", workload.micro_batch)
+    check(workload)
+    if workload.agc == "none" and workload.agc_impl != "auto":
+        raise UnsupportedWorkload(
+            f"--agc-impl {workload.agc_impl} is of a clip that --agc none leaves out.", try_="one of the two"
+        )
+    parts, usual = parts_of("sam")[1:], defaults(type(workload))
+    if workload.sam == "none" and any(getattr(workload, name) != usual[name] for name in parts):
+        flags = " and ".join(f"--{BY_NAME[name].flag}" for name in parts)
+        raise UnsupportedWorkload(f"{flags} are of an ascent that was not asked for.", try_="--sam 0.05 with them")
     check_passes(workload.micro_batch, workload.batch, f"--batch {workload.batch}")
     return msgspec.structs.replace(workload, model=find(workload.model).name)
 
@@ -335,31 +329,10 @@ def check_passes(micro_batch: int | str, images: int, what: str) -> None:
         )
 
 
-def _check_extras(workload: StepTime) -> None:
-    plain = StepTime(model=workload.model)
-    if workload.agc == "none" and workload.agc_impl != "auto":
-        raise UnsupportedWorkload(
-            f"--agc-impl {workload.agc_impl} is of a clip that --agc none leaves out.", try_="one of the two"
-        )
-    if workload.sam != "none":
-        positive("sam", workload.sam, "--sam 0.05, or --sam none")
-    elif msgspec.structs.replace(workload, sam_fraction=plain.sam_fraction, sam_scope=plain.sam_scope) != workload:
-        raise UnsupportedWorkload(
-            "--sam-fraction and --sam-scope are of an ascent that was not asked for.", try_="--sam 0.05 with them"
-        )
-    if not 0 < workload.sam_fraction <= 1:
-        raise UnsupportedWorkload(
-            f"--sam-fraction {workload.sam_fraction:g} is no share of the images.", try_="--sam-fraction 0.2"
-        )
-    if not isinstance(workload.ema, str) and not 0 < workload.ema < 1:
-        raise UnsupportedWorkload(f"--ema {workload.ema:g} is not between 0 and 1.", try_="--ema 0.99999")
-
-
 def positive(name: str, value: float | str, try_: str = "") -> None:
     """Raise `UnsupportedWorkload` unless ``value``, of flag ``name``, is positive and finite, or a word."""
     if not isinstance(value, str) and (not value > 0 or value == float("inf")):
-        default = _DEFAULTS.get(name, "auto")
-        raise UnsupportedWorkload(f"--{name} {value:g} is not positive.", try_=try_ or f"--{name} {default}")
+        raise UnsupportedWorkload(f"--{name} {value:g} is not positive.", try_=try_ or f"--{name} {_USUAL[name]}")
 
 
 def _record(kind: type[Any], settings: Mapping[str, Any]) -> Any:
@@ -409,16 +382,7 @@ def check_sources(sources: Sources) -> None:
 
 
 def _checked_run(run: Accuracy) -> Accuracy:
-    # what a step and a run have in common is judged in one place
-    step = checked_step(
-        StepTime(
-            model=run.model,
-            **{name: getattr(run, name) for name in _SHARED},
-            ema="none" if run.ema == "auto" else run.ema,
-        )
-    )
-    if run.epochs < 0:
-        raise UnsupportedWorkload(f"--epochs {run.epochs} is negative.", try_="--epochs 10, or 0 to evaluate only")
+    run = checked(run)
     if run.norm == "frozen":
         raise UnsupportedWorkload(
             "--norm frozen trains nothing worth an accuracy: it is for time and memory only.", try_="--norm group"
@@ -431,28 +395,13 @@ def _checked_run(run: Accuracy) -> Accuracy:
         raise UnsupportedWorkload(
             "--epochs 0 evaluates weights, and none are given.", try_="--weights published, or --weights FILE"
         )
-    for name in _SHARES:
-        value = getattr(run, name)
-        if value != "auto" and not 0 <= value < 1:
-            raise UnsupportedWorkload(
-                f"--{_flag(name)} {value:g} is not from 0 to below 1.",
-                try_=f"--{_flag(name)} {0.9 if name in ('momentum', 'alpha') else 0.1}",
-            )
-    for name, try_ in _POSITIVE.items():
-        positive(_flag(name), getattr(run, name), try_)
-    for name in _NOT_NEGATIVE:
-        value = getattr(run, name)
-        if value != "auto" and not 0 <= value < float("inf"):
-            raise UnsupportedWorkload(f"--{_flag(name)} {value:g} is negative.", try_=f"--{_flag(name)} auto")
     for name in ("randaugment_layers", "randaugment_magnitude"):
-        value = getattr(run, name)
-        if value != "auto" and run.augment not in ("randaugment", "nfnet"):
+        if getattr(run, name) != "auto" and run.augment not in ("randaugment", "nfnet"):
             raise UnsupportedWorkload(
-                f"--{_flag(name)} is of an augmentation that was not asked for.", try_="--augment randaugment with it"
+                f"--{BY_NAME[name].flag} is of an augmentation that was not asked for.",
+                try_="--augment randaugment with it",
             )
-        if value != "auto" and value < (name == "randaugment_layers"):
-            raise UnsupportedWorkload(f"--{_flag(name)} {value} is too small.", try_=f"--{_flag(name)} 2")
-    return msgspec.structs.replace(run, model=find(step.model).name)
+    return run
 
 
 def _dataset(name: str) -> tuple[str, str | None]:
@@ -483,7 +432,3 @@ def _digest(path: Path) -> str:
         ) from error
     except OSError as error:
         raise NfbenchError(f"--weights {path} cannot be read: {error.strerror}.") from error
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")

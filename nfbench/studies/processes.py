@@ -21,6 +21,7 @@ from typing import NamedTuple
 import msgspec
 
 from nfbench.analysis.stats import Estimate
+from nfbench.analysis.store import new_id
 from nfbench.devices.base import OTHER_TREE, RUNNER, child_environment
 from nfbench.errors import NfbenchError, Stop
 from nfbench.learning.learner import Sources
@@ -438,6 +439,18 @@ def running(
     finally:
         for group in state.groups:
             group.close()
+
+
+def apart(seat: Seat, sampling: Sampling, *, device: str, seed: int, keep: Keep, watch: Watch) -> None:
+    """Measure in a fresh process what cannot run in this one, whose device an error has made useless.
+
+    Raises:
+        NfbenchError: the device cannot be had.
+    """
+    labels = Labels(session=new_id()) if seat.beside else Labels()
+    with running([Group([seat], device=device, seed=seed, labels=labels)], keep, watch) as state:
+        for group in state.each():
+            group.turn(0, 0, sampling, keep, watch)
 
 
 def _of(seat: Seat, result: Result) -> Result:

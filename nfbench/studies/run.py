@@ -208,17 +208,23 @@ def measured_once(task: Task, *, device: str, watch: Watch, study: str | None = 
     return kept
 
 
+@dataclass(kw_only=True)
 class Execution(Session):
     """Runs the tasks here.
 
     Epochs of a run that was cut off are not trained again: checkpoints stay in ``.checkpoints`` of the study's folder
-    until the run's result is kept.
+    until the run's result is kept. Where the tasks are measured ``as_one``, their results are of one session, and a
+    workload that failed takes no part in later rounds.
     """
+
+    as_one: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.session = new_id()
         self.buffer: list[Result] = []
-        self.probe: Process | None = None
+        self.started: list[Process] = []
+        self.crowded: set[tuple[str, ...]] = set()
 
     def run(self) -> None:
         try:
@@ -231,23 +237,37 @@ class Execution(Session):
             for batch in _batches(self.tasks, list(self.left)):
                 self._batch(batch)
         finally:
-            if self.probe is not None:
-                self.probe.close()
+            for process in self.started:
+                process.close()
 
     def _hello(self) -> Hello:
         """What the first worker says of itself; its device has been opened."""
-        self.probe = Process(self.device)
-        start_all([self.probe], self.board, self.kind)
-        return greeting(self.probe, self.tasks[0].workload, self.board)
+        first = next(_batches(self.tasks, range(len(self.tasks))))
+        # what is left to do is known only then, unless that is everything
+        count = sum(_workers(self.tasks[places[0]]) for places in first) if self.wanted.fresh else 1
+        self.started = [Process(self.device) for _ in range(count)]
+        start_all(self.started, self.board, self.kind)
+        return greeting(self.started[0], self.tasks[0].workload, self.board)
+
+    def passes_over(self, place: int) -> bool:
+        if place in self.left and super().passes_over(place):
+            self.left.remove(place)
+        return place not in self.left
 
     def _batch(self, batch: Sequence[Sequence[int]]) -> None:
         """Tasks whose workers start together; those of one tuple share theirs."""
-        groups = [_group(self.tasks[places[0]], self.device, self.study) for places in batch]
+        # nothing is started for tasks that are passed over by now
+        batch = [places for places in batch if not all(map(self.passes_over, places))]
+        if not batch:
+            return
+        first = [self.tasks[places[0]] for places in batch]
+        groups = [_group(task, self.device, self.study, task.keys in self.crowded) for task in first]
         try:
-            if self.probe is not None:
-                # the process that told of the device is as fresh as any, and becomes the first of them
-                groups[0].processes[0].close()
-                groups[0].processes[0], self.probe = self.probe, None
+            for group in groups:
+                # those that have been started are as fresh as any
+                for index in range(min(len(group.seats), len(self.started))):
+                    group.processes[index].close()
+                    group.processes[index] = self.started.pop(0)
             with running(groups, self.buffer.append, self.board, self.kind) as state:
                 for places, group in zip(batch, state.each(), strict=True):
                     for place in places:
@@ -262,19 +282,22 @@ class Execution(Session):
     def _task(self, place: int, group: Group) -> None:
         task = self.tasks[place]
         if self.passes_over(place):
-            self.left.remove(place)
             return
         self.board.begun(place)
-        group.labels = Labels(session=new_id(), study=self.study)
+        group.labels = Labels(session=self.session if self.as_one else new_id(), study=self.study)
         if isinstance(task.workload, Accuracy):
             group.seats = (Seat(task.workload, sources=self.checkpoints.sources(task)),)
         group.seed = task.seed
         group.settled = self._settled(task)
         group.searched.clear()
-        group.out.clear()
+        if task.keys in self.crowded and not group.alone:
+            group.run_alone()
+        group.out = self._out(task) if self.as_one else set()
         began = time.monotonic()
         _turns(task, group, self.buffer, self.board, self._unstarted)
         seconds = time.monotonic() - began
+        if group.alone:
+            self.crowded.add(task.keys)
         rows = list(self.buffer)
         if rows and rows[-1].status == "timeout" and task.entry.time_limit is not None:
             limit = {TIME_LIMIT: f"{task.entry.time_limit:g}"}
@@ -300,6 +323,12 @@ class Execution(Session):
             if r.status == "ok" and isinstance(r.workload, StepTime)
         }
         return [settled.get(name) for name in task.keys]
+
+    def _out(self, task: Task) -> set[int]:
+        """The places of workloads that failed in an earlier round."""
+        rows = [r for other in self.results if other is not None for r in other]
+        failed = {key(r.workload) for r in rows if r.status != "ok"}
+        return {place for place, name in enumerate(task.keys) if name in failed}
 
     def _flush(self) -> None:
         # a signal between the two would lose what has been measured
@@ -338,32 +367,39 @@ def _turns(
     sampling = task.entry.sampling
     until = math.inf if task.entry.time_limit is None else time.monotonic() + task.entry.time_limit
     turn = 0
-    whole = sampling.rounds * sampling.turns
-    several = isinstance(task.workload, Accuracy) and len(task.entry.seeds) > 1
+    out = set(group.out)
     while turn < sampling.turns and len(group.out) < len(group.seats):
-        number = task.round * sampling.turns + turn + 1
-        said = f" ({number}/{whole})" if whole > 1 else ""
-        if several:
-            said = f", seed {task.seed} ({task.entry.seeds.index(task.seed) + 1} of {len(task.entry.seeds)})"
         results = group.turn(
-            task.round, turn, sampling, kept.append, watch, said=said, until=until, unstarted=unstarted
+            task.round, turn, sampling, kept.append, watch, said=_place(task), until=until, unstarted=unstarted
         )
         turn += 1
         if turn == 1 and not group.alone and crowded(results):
             watch.note("They do not fit in the device's memory together: each turn gets fresh processes.")
             kept.clear()
             group.run_alone()
+            group.out |= out
             turn = 0
 
 
-def _group(task: Task, device: str, study: str | None) -> Group:
+def _place(task: Task) -> str:
+    """Where in its entry a task stands, for who looks on."""
+    seeds, sampling = task.entry.seeds, task.entry.sampling
+    if isinstance(task.workload, Accuracy) and len(seeds) > 1:
+        return f", seed {task.seed} ({seeds.index(task.seed) + 1} of {len(seeds)})"
+    if sampling.looks:
+        look = next((look for look in sampling.looks if look > task.round), sampling.looks[-1])
+        return f" (round {task.round + 1}, look after {look})"
+    return f" (round {task.round + 1} of {sampling.rounds})" if sampling.rounds > 1 else ""
+
+
+def _group(task: Task, device: str, study: str | None, alone: bool = False) -> Group:
     labels = Labels(session=new_id(), study=study)
     clips = [w for w in task.entry.workloads if isinstance(w, AgcCost)]
     if clips:
         seats = [Seat(clips[0], beside=tuple(clips[1:]))]
     else:
         seats = [Seat(w, sources=task.entry.sources) for w in task.entry.workloads]
-    return Group(seats, device=device, seed=task.seed, labels=labels)
+    return Group(seats, device=device, seed=task.seed, labels=labels, alone=alone)
 
 
 def _batches(tasks: Sequence[Task], places: Sequence[int]) -> Iterator[list[list[int]]]:
@@ -375,7 +411,7 @@ def _batches(tasks: Sequence[Task], places: Sequence[int]) -> Iterator[list[list
         if batch and isinstance(task.workload, Accuracy) and tasks[batch[-1][0]].keys == task.keys:
             batch[-1].append(place)
             continue
-        more = len(task.entry.workloads) if task.entry.table == "compare" else 1
+        more = _workers(task)
         if batch and workers + more > TOGETHER:
             yield batch
             batch, workers = [], 0
@@ -383,6 +419,11 @@ def _batches(tasks: Sequence[Task], places: Sequence[int]) -> Iterator[list[list
         workers += more
     if batch:
         yield batch
+
+
+def _workers(task: Task) -> int:
+    """How many workers its workloads need."""
+    return 1 if isinstance(task.workload, AgcCost) else len(task.entry.workloads)
 
 
 def row_of_error(task: Task, workload: Workload, message: str, hello: Hello, study: str | None) -> Result:

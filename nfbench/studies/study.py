@@ -65,7 +65,7 @@ from nfbench.catalog.models import find
 from nfbench.errors import BadStudy, NfbenchError
 from nfbench.records import Record, Sampling, StepTime
 from nfbench.studies.entries import ABOUT, TABLES, WORKLOAD, Entry, check_keys, entry_of, excluding, settings_of
-from nfbench.units import known
+from nfbench.units import known, share_of
 
 TOP = ("title", "question", "figures", "counts_only", "settings", "models", *TABLES, "accept")
 DEVICES = ("cpu", "cuda")
@@ -459,8 +459,7 @@ def _accept(entry: Mapping[str, Any], place: str) -> Accept:
 def _share(value: object, place: str) -> float:
     """A share as "6%", "0.06" or 0.06."""
     try:
-        text = str(value).strip()
-        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        share = share_of(value)
     except ValueError:
         share = -1.0
     if not 0 < share < 1:

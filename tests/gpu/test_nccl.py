@@ -8,10 +8,10 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from make import asked_and_settled
 
 import nfbench
 from nfbench.analysis import metrics
@@ -46,17 +46,7 @@ def test_a_step_of_one_rank_is_reduced_by_nccl_and_clipped_after_that() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
     device = torch.device("cuda", 0)
-    given: dict[str, Any] = {
-        "device": device,
-        "batch": 8,
-        "px": 32,
-        "classes": 10,
-        "precision": "fp32",
-        "clipping": 0.01,
-        "compile": "none",
-        "seed": 0,
-        "impl": "foreach",
-    }
+    workload, resolved = asked_and_settled(8, 32, clipping=0.01)
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -68,10 +58,8 @@ def test_a_step_of_one_rank_is_reduced_by_nccl_and_clipped_after_that() -> None:
             torch.manual_seed(0)
             net = build("tiny-nf-resnet", num_classes=10).to(device)
             optimizer = build_optimizer(net, "sgd", "nfnet", 0.1)
-            if several:
-                step: TrainStep = RankedStep(net, optimizer, ranks=1, broadcast_buffers=True, **given)
-            else:
-                step = TrainStep(net, optimizer, **given)
+            kind = RankedStep if several else TrainStep
+            step = kind(net, optimizer, workload, resolved, device=device, classes=10, seed=0)
             step.arrange("nhwc", 4)
             torch.manual_seed(1)
             for _ in range(3):

@@ -19,7 +19,7 @@ from simulated_gpu import simulator
 REPORTS = "SIMULATED_GPU_REPORTS"
 """Set in the preloaded process: the file to which it appends its reports, one JSON line each."""
 
-LONGEST = 240
+LONGEST = 500
 """Seconds that the tests of one state may take."""
 
 _finished: dict[str, list[dict[str, Any]]] = {}

@@ -18,14 +18,15 @@ from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, Locator, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 from nfbench import units
 from nfbench.analysis.rows import Row
@@ -43,16 +44,18 @@ _METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-_TICK = 0.52
-"""Inches that the text of a tick is wide."""
 _NAMED = 6
 """Labels that a note names."""
 _ROUNDS = 200
 """In how many rounds labels are pushed apart."""
 _STRIDE = 12.0
 """Pixels between the places of a line that labels keep off."""
+_GRID = 4.0
+"""Pixels within which places are one."""
 _HALF = 4.0
 """Points from the middle of a marker to its edge."""
+_APART = 6
+"""Pixels that a tick's name keeps from its neighbour."""
 Fill = Literal["full", "left", "right", "bottom", "top"]
 
 
@@ -74,6 +77,18 @@ class Label(NamedTuple):
     colour: str
 
 
+class Sheet(NamedTuple):
+    """A figure of panels, and what is written around them: a title, a legend, a note at the foot, and the labels of the
+    points of each panel. ``lacks`` are sentences on what it lacks of its rows, which no figure says."""
+
+    figure: Figure
+    title: str
+    note: str = ""
+    handles: Sequence[Artist] = ()
+    labels: Mapping[Axes, Sequence[Label]] = {}
+    lacks: Sequence[str] = ()
+
+
 @contextmanager
 def looks() -> Iterator[None]:
     """Within it figures have the looks that all of this package share, and nothing looks for garbage among them."""
@@ -83,13 +98,21 @@ def looks() -> Iterator[None]:
         yield
 
 
-def frame(figure: Figure, title: str, note: str = "", handles: Sequence[Artist] = ()) -> None:
-    """Write the title above, the legend below and the note at the foot, each in as many lines as the width asks for.
+def panel(high: float, wide: float) -> tuple[Figure, Axes]:
+    """A figure of one panel, in inches."""
+    figure = Figure(figsize=(wide, high), layout="constrained")
+    return figure, figure.add_subplot()
 
-    The figure becomes so much taller.
+
+def finish(sheet: Sheet, machine: str) -> list[str]:
+    """Write the title above, the legend below, the note at the foot and the labels, and say what the figure lacks.
+
+    Each text has as many lines as the width asks for, and the figure becomes so much taller.
     """
+    figure, title, note, handles, labels, lacks = sheet
     wide, high = figure.get_size_inches()
-    above, below = (textwrap.wrap(text, int(wide * each)) for text, each in ((title, 14.2), (note, LETTERS)))
+    above = textwrap.wrap(f"{plain(machine, 44)}: {title}", int(wide * 14.2))
+    below = textwrap.wrap(note, int(wide * LETTERS))
     longest = max((len(str(h.get_label())) for h in handles), default=1)
     columns = max(1, min(len(handles), int((wide - 0.1) / (0.52 + 0.058 * longest))))
     foot = 0.13 * len(below)
@@ -102,24 +125,21 @@ def frame(figure: Figure, title: str, note: str = "", handles: Sequence[Artist] 
         figure._supxlabel.set_in_layout(False)  # type: ignore[attr-defined]
         figure.get_layout_engine().set(rect=(0, foot / high, 1, 1 - foot / high))  # type: ignore[union-attr, call-arg]
     if handles:
-        size = 7
-        figure.legend(
-            handles=handles,
-            loc="outside lower center",
-            ncols=columns,
-            fontsize=size,
-            frameon=False,
-            handlelength=3.0,
-            columnspacing=1.2,
-            borderaxespad=(0.04 + foot) * 72 / size,
-        )
+        style = {"ncols": columns, "fontsize": 7, "frameon": False, "handlelength": 3.0, "columnspacing": 1.2}
+        figure.legend(handles=handles, loc="outside lower center", borderaxespad=(0.04 + foot) * 72 / 7, **style)
+    return [*lacks, *(_place(figure, labels) if labels else ())]
+
+
+def entry(text: str, **style: Any) -> Line2D:
+    """A legend's entry."""
+    return Line2D([], [], label=plain(text, 80), **style)
 
 
 def handle(name: str, look: Look, **more: Any) -> Line2D:
     """A legend's entry for a line of that look."""
     style = {"color": look.colour, "marker": look.marker, "linestyle": look.dash, "linewidth": 1.2, "markersize": 5}
     style |= {"fillstyle": look.fill, "markerfacecoloralt": "white"}
-    return Line2D([], [], label=plain(name, ENTRY), **(style | more))
+    return entry(plain(name, ENTRY), **(style | more))
 
 
 def family_handles(rows: Sequence[Row]) -> list[Line2D]:
@@ -136,6 +156,20 @@ def hollow(marker: str, **more: Any) -> dict[str, Any]:
     return {"color": REPORTED, "marker": marker, "markerfacecolor": "white", "markersize": 5, "linewidth": 0.8} | more
 
 
+def reported_line(axes: Axes, points: Sequence[tuple[float, float]], name: str, marker: str, **style: Any) -> Line2D:
+    """Draw what was reported as a line through its points, and make its entry of a legend."""
+    style = hollow(marker, **style)
+    axes.plot([x for x, _ in points], [y for _, y in points], **style)
+    return entry(f"reported: {name}", **style)
+
+
+def reported_panel(axes: Axes, source: str, across: str, up: str) -> None:
+    """Label a panel that holds nothing but what was reported."""
+    axes.set_title(f"ImageNet, reported: not measured here{f'. {source}' if source else ''}", loc="left", fontsize=8)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+
+
 def dark(colour: str) -> tuple[float, ...]:
     """A colour as letters have it: what is bright enough for a marker is too pale to read."""
     return tuple(0.6 * part for part in to_rgb(colour))
@@ -147,52 +181,56 @@ def bars(axes: Axes, ends: Sequence[tuple[float, float, float]], **style: Any) -
     axes.vlines(x, low, high, **style)
 
 
+def beside(axes: Axes, text: str, place: tuple[float, float], right: float = 3, **style: Any) -> Text:
+    """Write ``text`` at a place, which the limits of the axes leave room for; ``right`` are points from there."""
+    given: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 7}
+    written = axes.annotate(text, place, xytext=(right, 0), **(given | style))
+    written.set_in_layout(False)
+    return written
+
+
+def _limits(axis: Axis, low: float, high: float, scale: str = "linear", **more: Any) -> None:
+    name: str = axis.axis_name  # type: ignore[attr-defined]
+    getattr(axis.axes, f"set_{name}scale")(scale, **more)
+    getattr(axis.axes, f"set_{name}lim")(low, high)
+
+
 def log_axis(
-    axis: Axis, values: Sequence[float], text: Callable[[float], str], base: int, least: float, inches: float = 4.0
+    axis: Axis, values: Sequence[float], text: Callable[[float], str], base: int = 10, least: float = 1.0
 ) -> None:
-    """Make ``axis`` logarithmic, at least ``least`` powers of ``base`` wide; as many ticks as fit ``inches``."""
+    """Make ``axis`` logarithmic, at least ``least`` powers of ``base`` wide; `settle` chooses its ticks."""
     low, high = math.log(min(values), base), math.log(max(values), base)
     room = max(0.08 * (high - low), (least - high + low) / 2)
-    low, high = low - room, high + room
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
-    axis._set_lim(float(base) ** low, float(base) ** high, auto=None)  # type: ignore[attr-defined]
-    if base == 10:
-        room = inches / (high - low) / (_TICK if axis.axis_name == "x" else _TICK / 2)  # type: ignore[attr-defined]
-        axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if room > 3 else (1, 3) if room > 2 else (1,)))
-    else:
-        every = max(1, math.ceil((high - low) / 9))
-        axis.set_major_locator(LogLocator(base=base**every, subs=(1,)))
+    _limits(axis, float(base) ** (low - room), float(base) ** (high + room), "log", base=base)
+    axis.set_major_locator(LogLocator(base, (1, 2, 5) if base == 10 else (1,)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(lambda value, _: text(value))
 
 
-def value_axis(
-    axis: Axis, values: Sequence[float], text: Callable[[float], str], room: float = 0.1, inches: float = 4.0
-) -> None:
+def value_axis(axis: Axis, values: Sequence[float], text: Callable[[float], str]) -> None:
     """From 0 on, or logarithmic where the values lie far apart."""
     if max(values) > 8 * min(values):
-        log_axis(axis, values, text, 10, least=1.0, inches=inches)
+        log_axis(axis, values, text)
         return
-    axis.axes.locator_params(axis=axis.axis_name, nbins=max(2, min(6, int(inches / 0.6))))  # type: ignore[attr-defined]
-    axis._set_lim(0, (1 + room) * max(values), auto=False)  # type: ignore[attr-defined]
+    _limits(axis, 0, 1.1 * max(values))
     axis.set_major_formatter(lambda value, _: text(value) if value else "0")
 
 
-def near_axis(axes: Axes, values: Sequence[float], ticks: int = 5) -> None:
-    """Limits of the y axis near the values, but so far that noise of a per cent doesn't look like a cliff."""
+def near_axis(axis: Axis, values: Sequence[float], ticks: int = 5) -> None:
+    """Limits near the values, but so far that noise of a per cent doesn't look like a cliff."""
     low, high = min(values), max(values)
     room = max(0.08 * (high - low), 0.05 * high)
-    axes.set_ylim(max(0.0, low - room), high + room)
-    axes.ticklabel_format(axis="y", useOffset=False)
-    axes.locator_params(axis="y", nbins=ticks)
+    _limits(axis, max(0.0, low - room), high + room)
+    axis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(lambda value, _: bare(value))
 
 
-def accuracy_axis(axes: Axes, values: Sequence[float], room: float = 0.1) -> None:
-    """Limits of a y axis of per cent around ``values``, with ``room`` of their range, hardly beyond 0 and 100."""
+def accuracy_axis(axis: Axis, values: Sequence[float], room: float = 0.1) -> None:
+    """Limits of per cent around ``values``, with ``room`` of their range, hardly beyond 0 and 100."""
     low, high = min(values, default=0.0), max(values, default=100.0)
     more = max(room * (high - low), 0.5)
     beyond = 0.03 * (high - low + more)
-    axes.set_ylim(max(-beyond, low - more), min(100 + beyond, high + more))
+    _limits(axis, max(-beyond, low - more), min(100 + beyond, high + more))
 
 
 def number(value: float) -> str:
@@ -205,7 +243,7 @@ def bare(value: float) -> str:
     return f"{value:,.6g}" if abs(value) < 1e5 else number(value)
 
 
-def place(figure: Figure, labels: Mapping[Axes, Sequence[Label]]) -> list[str]:
+def _place(figure: Figure, labels: Mapping[Axes, Sequence[Label]]) -> list[str]:
     """Write the labels of each axes near their points, and say of those that there is no room for.
 
     Everything else must be in the figure already, which is laid out for good.
@@ -233,7 +271,7 @@ def place(figure: Figure, labels: Mapping[Axes, Sequence[Label]]) -> list[str]:
             force_static=(0.3, 0.3),
             # which takes longer than all else
             prevent_crossings=False,
-            # a number of rounds: a limit of time would draw another picture on another machine
+            # a number of rounds: a limit of time would draw another sheet on another machine
             iter_lim=_ROUNDS,
         )
         boxes: list[Any] = []
@@ -277,7 +315,10 @@ def _taken(axes: Axes, labels: Sequence[Label], half: float) -> np.ndarray:
     for path in paths:
         for start, end in pairwise(axes.transData.transform(path)):
             taken.append(np.linspace(start, end, max(2, int(np.hypot(*(end - start)) / _STRIDE))))
-    return np.asarray(axes.transData.inverted().transform(np.concatenate(taken)))
+    # once each: every round looks at every label and place
+    places = np.concatenate(taken)
+    _, first = np.unique(np.round(places / _GRID), axis=0, return_index=True)
+    return np.asarray(axes.transData.inverted().transform(places[np.sort(first)]))
 
 
 def _lead(axes: Axes, label: Label, text: Text, box: Any, half: float) -> None:
@@ -297,6 +338,38 @@ def settle(figure: Figure) -> None:
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
         figure.set_layout_engine(None)
+        renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+        for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+            _thin(axis, renderer)
+
+
+def _thin(axis: Axis, renderer: RendererAgg) -> None:
+    """Give an axis of numbers as many ticks as its length has room for, so that their names never run together."""
+    locator = axis.get_major_locator()
+    coarser: list[Locator] = []
+    if isinstance(locator, LogLocator):
+        base = locator._base  # type: ignore[attr-defined]
+        coarser += [LogLocator(base, (1, 3)), LogLocator(base)] if base == 10 else []
+        coarser += [LogLocator(base**power) for power in range(2, 20)]
+    elif isinstance(locator, MaxNLocator):
+        coarser += [MaxNLocator(nbins=most, steps=[1, 2, 2.5, 5, 10]) for most in (5, 4, 3, 2)]
+    elif isinstance(locator, FixedLocator) and axis.get_scale() == "log":
+        apart: list[tuple[float, Bbox]] = []
+        for place, box in _ticks(axis, renderer):
+            if not apart or not box.overlaps(apart[-1][1]):
+                apart.append((place, box))
+        coarser += [FixedLocator([place for place, _ in apart])]
+    for each in coarser:
+        if not any(box.overlaps(other) for (_, box), (_, other) in pairwise(_ticks(axis, renderer))):
+            return
+        axis.set_major_locator(each)
+
+
+def _ticks(axis: Axis, renderer: RendererAgg) -> list[tuple[float, Bbox]]:
+    """The places of the ticks that have a name, and the room that it takes."""
+    low, high = sorted(axis.get_view_interval())
+    named = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=False)
+    return [(place, text.get_window_extent(renderer).padded(_APART)) for place, text in named if low <= place <= high]
 
 
 def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMATS) -> Iterator[Path]:

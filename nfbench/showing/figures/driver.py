@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -16,10 +16,11 @@ from typing import Any, NamedTuple, cast
 from matplotlib.figure import Figure
 
 from nfbench.analysis.rows import Row, quiet
-from nfbench.showing.figures.canvas import looks, save
+from nfbench.showing.figures.canvas import finish, looks, save
 from nfbench.showing.figures.kinds import KINDS, Kind, Room
-from nfbench.showing.figures.prepared import READERS, Held
+from nfbench.showing.figures.prepared import READERS
 from nfbench.showing.figures.style import FORMATS, distinct, endings, in_order, plain, subject
+from nfbench.showing.shown_rows import Shown
 from nfbench.units import grouped, plural, slug
 
 _NAMED = 3
@@ -60,21 +61,21 @@ class Drawn(NamedTuple):
     drawings: dict[str, Drawing]
 
 
-def draw(held: Held, folder: Path, kinds: Iterable[str] = (), formats: Sequence[str] = FORMATS) -> Drawn:
+def draw(seen: Shown, folder: Path, kinds: Iterable[str] = (), formats: Sequence[str] = FORMATS) -> Drawn:
     """The figures of ``kinds``, or all that the rows hold enough for, into ``folder`` as ``formats``.
 
     Raises:
         BadResults: the folder cannot be written.
     """
     with looks():
-        made = drawings(held, kinds)
-        files = [path for _, _, figure, name in named(held, made) for path in save(figure, folder, name, formats)]
+        made = drawings(seen, kinds)
+        files = [path for _, _, figure, name in named(seen, made) for path in save(figure, folder, name, formats)]
     return Drawn(files, made)
 
 
-def drawings(held: Held, kinds: Iterable[str] = ()) -> dict[str, Drawing]:
+def drawings(seen: Shown, kinds: Iterable[str] = ()) -> dict[str, Drawing]:
     """The figures of ``kinds``, or of all that these results ask for, by kind; within `looks` only."""
-    drawn_from, noisy = _without_noise(held)
+    drawn_from, noisy = _without_noise(seen)
     made = {kind: drawing(KINDS[kind], drawn_from) for kind in list(dict.fromkeys(kinds)) or KINDS}
     for kind, of_kind in made.items():
         if KINDS[kind].reads in ("steps", "timed", "softwares"):
@@ -85,28 +86,28 @@ def drawings(held: Held, kinds: Iterable[str] = ()) -> dict[str, Drawing]:
     return made
 
 
-def _without_noise(held: Held) -> tuple[Held, list[Row]]:
+def _without_noise(seen: Shown) -> tuple[Shown, list[Row]]:
     """What figures are drawn from, and the rows of steps that are too noisy for it."""
-    noisy = [row for row in held.rows if "noisy" in row]
-    if held.noisy or not (noisy or held.results):
-        return held, []
-    partners = None if held.partners is None else [row for row in held.partners if "noisy" not in row]
-    rows = [row for row in held.rows if "noisy" not in row]
-    return replace(held, rows=rows, results=quiet(held.results), partners=partners), noisy
+    noisy = [row for row in seen.steps if "noisy" in row]
+    if seen.noisy or not (noisy or seen.results):
+        return seen, []
+    partners = None if seen.partners is None else [row for row in seen.partners if "noisy" not in row]
+    steps = [row for row in seen.steps if "noisy" not in row]
+    return seen._replace(steps=steps, results=quiet(seen.results), partners=partners), noisy
 
 
-def drawing(kind: Kind, held: Held) -> Drawing:
+def drawing(kind: Kind, seen: Shown) -> Drawing:
     """The figures of one kind, each drawn of the rows that are in one place and that it has room for."""
     made = Drawing()
     sound: list[Row] = []
-    read = READERS[kind.reads](held)
+    read = READERS[kind.reads](seen)
     lacks = _function(kind.lacks) if kind.lacks else lambda row: ""
-    for row in _function(kind.prepared)(held, read) if kind.prepared else read:
+    for row in _function(kind.prepared)(seen, read) if kind.prepared else read:
         if why := lacks(row):
             made.leave_out([row], why)
         else:
             sound.append(row)
-    figure_of = _function(kind.drawn_by)
+    sheet_of = _function(kind.drawn_by)
     places: list[tuple[object, ...]] = []
     for place, rows in grouped(sound, kind.place).items():
         shown = _fitting(kind, rows, made)
@@ -114,10 +115,11 @@ def drawing(kind: Kind, held: Held) -> Drawing:
             continue
         if len(places) == kind.figures.most:
             made.leave_out(shown, kind.figures.why)
-        elif (figure := figure_of(shown, made.notes)) is None:
+        elif (sheet := sheet_of(shown)) is None:
             made.leave_out(shown, "nothing that an axis can hold")
         else:
-            made.figures.append((str(place[0]), figure))
+            made.notes.extend(finish(sheet, str(place[0])))
+            made.figures.append((str(place[0]), sheet.figure))
             made.drawn.extend(shown)
             places.append(place)
     for (_, figure), ending in zip(made.figures, endings(places, kind.named), strict=True):
@@ -167,9 +169,9 @@ def _with_room(room: Room, rows: Sequence[Row], made: Drawing) -> list[Row]:
     return fitting
 
 
-def named(held: Held, made: Mapping[str, Drawing]) -> Iterator[tuple[str, str, Figure, str]]:
+def named(seen: Shown, made: Mapping[str, Drawing]) -> Iterator[tuple[str, str, Figure, str]]:
     """Kind, machine and name of each figure, without a suffix: what tells machines apart where there are several."""
-    machines = dict.fromkeys(row["machine"] for row in held.rows)
+    machines = dict.fromkeys(row["machine"] for row in seen.steps)
     machines |= dict.fromkeys(machine for drawing in made.values() for machine, _ in drawing.figures)
     prefixes = dict(zip(machines, distinct(map(slug, machines)), strict=True)) if len(machines) > 1 else {}
     figures = [(kind, machine, figure) for kind, drawing in made.items() for machine, figure in drawing.figures]

@@ -48,13 +48,12 @@ class Room(NamedTuple):
 class Kind(NamedTuple):
     """A kind of figure.
 
-    ``drawn_by`` names the function that draws one figure of the rows it gets, and adds what the figure lacks to a list
-    of notes. The rows are those that the kind ``reads``, as the function named ``prepared`` makes them, without those
-    that the one named ``lacks`` says a word of; either may be empty. Rows that are equal in ``place`` share a figure,
-    as far as the ``rooms`` go; of those that are equal in ``line`` there must be ``enough``, else they are left out as
-    too ``few``, and a figure takes one row that has a ``value``. ``shows`` holds for every figure of the kind. Of
-    what follows the machine in ``place`` the first ``named`` are in every file's name, the others where they tell it
-    from another. A kind that may have several panels is ``wide``: a page, not a column.
+    ``drawn_by`` names the function that makes a sheet of the rows it gets. The rows are those that the kind ``reads``,
+    as the function named ``prepared`` makes them, without those that the one named ``lacks`` says a word of; either may
+    be empty. Rows that are equal in ``place`` share a figure, as far as the ``rooms`` go; of those that are equal in
+    ``line`` there must be ``enough``, else they are left out as too ``few``, and a figure takes one row that has a
+    ``value``. ``shows`` holds for every figure of the kind. Of what follows the machine in ``place`` the first
+    ``named`` are in every file's name, the others where they tell it from another.
     """
 
     drawn_by: str
@@ -70,7 +69,6 @@ class Kind(NamedTuple):
     value: Callable[[Row], bool] = lambda row: True
     figures: Room = Room(12, "figures", where="there is")
     named: int = 0
-    wide: bool = False
 
 
 def several(key: str) -> Callable[[Sequence[Row]], bool]:
@@ -174,8 +172,8 @@ KINDS = {
         "measured top-1 against what an image or a step costs",
         "prepared:no_cost",
         (Room(60, "runs"),),
+        prepared="prepared:with_image_time",
         place=_trained_at,
-        wide=True,
     ),
     "batch-accuracy": Kind(
         "curves:batch_accuracy",
@@ -190,7 +188,7 @@ KINDS = {
         few="one batch only; it takes two",
         value=lambda row: "top1" in row,
     ),
-    "agc-heatmap": _over_clips("bars:agc_heatmap", 7, "measured top-1 by clipping threshold and batch, as a map"),
+    "agc-heatmap": _over_clips("curves:agc_heatmap", 7, "measured top-1 by clipping threshold and batch, as a map"),
     "agc-lines": _over_clips("curves:agc_lines", 12, "measured top-1 against the clipping threshold, by batch"),
     "batch-throughput": _over_batches("throughput", "throughput"),
     "batch-step-time": _over_batches("step_time", "step time"),
@@ -220,7 +218,6 @@ KINDS = {
         enough=_two_norms,
         few="no other norm of it, nor its twin",
         value=lambda row: "step_time" in row,
-        wide=True,
     ),
     "layouts": Kind(
         "dots:layouts",
@@ -235,16 +232,15 @@ KINDS = {
         value=lambda row: row["timed"],
     ),
     "phases": Kind(
-        "bars:phases",
+        "dots:phases",
         "steps",
         "a stacked bar a net, or a rank: measured time of the phases of a step, and energy where it was read",
         "prepared:no_bar",
         (Room(30, "rows"),),
         prepared="prepared:with_ranks",
-        wide=True,
     ),
     "steps": Kind(
-        "steps:steps",
+        "timelines:steps",
         "timed",
         "measured time of every step of a run in order",
         "prepared:no_seconds",
@@ -252,10 +248,9 @@ KINDS = {
         place=_of("machine", "model", "number"),
         figures=Room(2, "figures of one run each, the newest", where="there is"),
         named=1,
-        wide=True,
     ),
     "training-curves": Kind(
-        "training:training_curves",
+        "timelines:training_curves",
         "seeds",
         "measured accuracy and loss by epoch",
         "prepared:no_curve",
@@ -264,10 +259,9 @@ KINDS = {
             Room(12, "nets", _of("of"), first=lambda rows: -len(rows)),
         ),
         place=_of("machine", "dataset"),
-        wide=True,
     ),
     "history": Kind(
-        "history:history",
+        "timelines:history",
         "softwares",
         "measured time of a step over commits and versions",
         "prepared:no_step_time",
@@ -278,7 +272,6 @@ KINDS = {
         line=_of("of"),
         enough=several("recorded"),
         few="a step time by one software only; it takes two",
-        wide=True,
     ),
 }
 """Every kind, by its name, which its files bear."""

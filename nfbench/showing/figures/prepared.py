@@ -6,7 +6,6 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from nfbench.analysis import metrics, sweeps, training_runs
@@ -14,63 +13,44 @@ from nfbench.analysis import rows as steps_as_rows
 from nfbench.analysis.rows import Row, choose, machine_names, software_name
 from nfbench.analysis.sweeps import step
 from nfbench.analysis.training_runs import norm_of
-from nfbench.analysis.turn_ratios import Ratio
 from nfbench.catalog.models import find, normalizer_free
 from nfbench.errors import UnknownModel
 from nfbench.records import PHASES, Accuracy, Result, StepTime, key
-from nfbench.showing import comparison
+from nfbench.settings import settings_of
 from nfbench.showing.figures.style import drawable, plain, subject
+from nfbench.showing.shown_rows import Shown
 from nfbench.units import grouped
 
 LARGEST = 2.0**62
 """A batch that no axis can hold."""
-BESIDE_LAYOUT = (
-    *("batch", "px", "norm", "agc", "sam", "sam_fraction", "sam_scope", "ema", "optimizer", "world_size", "software"),
-)
+_LAYOUT = ("layout", "precision", "compile", "micro_batch", "agc_impl", "broadcast_buffers")
+BESIDE_LAYOUT = (*(s.name for s in settings_of(StepTime) if s.name not in _LAYOUT), "software")
 """Settings in which rows must be equal to be compared by layout, precision and compile mode."""
+WAY = ("layout", "precision", "compile")
+COSTS = ("macs", "params", "image_time", "image_energy")
+"""What a training run costs, in several ways."""
 _JOINED = ("machine", "model", "precision", "batch")
 _TRAINED = ("px", "agc")
 _TIMES = ("step_time", "step_time_low", "step_time_high")
 
 
-@dataclass(frozen=True)
-class Held:
-    """What figures are drawn from: the rows of steps (``rows``) and of training runs (``trained``) that a table shows,
-    the ratios that were measured in turns, and all results, also those by older software.
-
-    ``everything`` tells that older software is shown too. ``partners`` are steps that training runs may be set against
-    though no figure is asked for that shows them; None: ``rows``. ``noisy`` tells that noisy steps are drawn too.
-    """
-
-    rows: Sequence[Row] = ()
-    results: Sequence[Result] = ()
-    trained: Sequence[Row] = ()
-    ratios: Sequence[Ratio] = ()
-    everything: bool = False
-    partners: Sequence[Row] | None = None
-    noisy: bool = False
-
-    def steps(self) -> list[Result]:
-        """The timed steps among the results."""
-        return [r for r in self.results if isinstance(r.workload, StepTime)]
+def steps_of(seen: Shown) -> list[Result]:
+    """The timed steps among the results."""
+    return [r for r in seen.results if isinstance(r.workload, StepTime)]
 
 
 # what is read
 
 
-def in_turns(held: Held) -> list[Row]:
+def in_turns(seen: Shown) -> list[Row]:
     """The ratios as rows, each with its ``ratio`` and the model of its net."""
-    rows = []
-    for row, ratio in zip(comparison.rows(held.ratios), held.ratios, strict=True):
-        model = ratio.net.workload.model
-        rows.append(row | {"ratio": ratio, "model": model, "family": steps_as_rows.family_of(model)})
-    return rows
+    return [{**row, "ratio": ratio} for row, ratio in zip(seen.ratios, seen.measured, strict=True)]
 
 
-def timed(held: Held) -> list[Row]:
+def timed(seen: Shown) -> list[Row]:
     """Every timed ``result`` by itself, with its ``seconds`` and its ``number`` among those of its net that can be
     drawn: the newest of each group of replicates first, what failed last."""
-    groups = choose(held.steps(), held.everything).groups
+    groups = choose(steps_of(seen), seen.everything).groups
     names = machine_names(group[-1].machine for group in groups)
     placed = []
     for group in groups:
@@ -88,13 +68,13 @@ def timed(held: Held) -> list[Row]:
     return rows
 
 
-def of_seeds(held: Held) -> list[Row]:
+def of_seeds(seen: Shown) -> list[Row]:
     """Every training run by itself: ``of`` which net it is, whether it is the one that is ``shown`` of its seed, the
     ``row`` of them all, and the epoch that it ``diverged_in``, where that is known (0: at its beginning)."""
-    runs = [r for r in held.results if isinstance(r.workload, Accuracy)]
-    groups = choose(runs, held.everything).groups
+    runs = [r for r in seen.results if isinstance(r.workload, Accuracy)]
+    groups = choose(runs, seen.everything).groups
     rows = []
-    for place, (row, group) in enumerate(zip(training_runs.rows(runs, held.everything)[0], groups, strict=True)):
+    for place, (row, group) in enumerate(zip(training_runs.rows(runs, seen.everything)[0], groups, strict=True)):
         shown = {id(r) for r in training_runs.of_each_seed(group)}
         for result in group:
             common = {name: row[name] for name in ("batch", "agc", "dataset") if name in row}
@@ -104,10 +84,10 @@ def of_seeds(held: Held) -> list[Row]:
     return rows
 
 
-def of_softwares(held: Held) -> list[Row]:
+def of_softwares(seen: Shown) -> list[Row]:
     """The rows of steps by whatever software, with the ``workload``, what each `auto` ``became``, the software as
     ``recorded``, and ``of`` which workload and machine they are."""
-    steps = held.steps()
+    steps = steps_of(seen)
     groups = choose(steps, everything=True).groups
     return [
         row
@@ -133,9 +113,9 @@ def _diverged_in(result: Result) -> float | None:
     return epoch if 0 <= epoch <= result.run.epochs else None
 
 
-READERS: Mapping[str, Callable[[Held], list[Row]]] = {
-    "steps": lambda held: list(held.rows),
-    "trained": lambda held: list(held.trained),
+READERS: Mapping[str, Callable[[Shown], list[Row]]] = {
+    "steps": lambda seen: list(seen.steps),
+    "trained": lambda seen: list(seen.trained),
     "ratios": in_turns,
     "timed": timed,
     "seeds": of_seeds,
@@ -163,17 +143,17 @@ def named(rows: Sequence[Row], swept: Sequence[str]) -> list[Row]:
     return with_names
 
 
-def swept(held: Held, rows: Sequence[Row]) -> list[Row]:
+def swept(seen: Shown, rows: Sequence[Row]) -> list[Row]:
     """Rows of steps over batches, with images a second and peak memory."""
     return named([step(row) for row in rows], ("batch",))
 
 
-def over_clips(held: Held, rows: Sequence[Row]) -> list[Row]:
+def over_clips(seen: Shown, rows: Sequence[Row]) -> list[Row]:
     """Rows of training runs over λs and batches, each with its net."""
     return named(rows, ("batch", "agc"))
 
 
-def ranked(held: Held, rows: Sequence[Row]) -> list[Row]:
+def ranked(seen: Shown, rows: Sequence[Row]) -> list[Row]:
     """Rows of training runs over batches, with the ``worth`` of their line, the least for those that go first.
 
     Of each net that is the λ of the most batches, of several the best; then NF nets without a clip, which is what the
@@ -204,18 +184,18 @@ def _worth(rows: Sequence[Row]) -> tuple[float, ...]:
     return -len({row["batch"] for row in rows}), -len(tops), -statistics.fmean(tops) if tops else 0.0
 
 
-def joined(held: Held, runs: Sequence[Row]) -> list[Row]:
+def joined(seen: Shown, runs: Sequence[Row]) -> list[Row]:
     """Give each run the step time of the quickest step of the same net on one device of the same machine, at the same
     precision and batch, where there is one. What was trained takes only a step at its px and with its clip."""
     steps = grouped(
         (
             row
-            for row in (held.rows if held.partners is None else held.partners)
+            for row in (seen.steps if seen.partners is None else seen.partners)
             if drawable(row.get("step_time")) and row.get("world_size", 1) == 1
         ),
         lambda row: tuple(row.get(k) for k in _JOINED),
     )
-    gpus = {r.machine.name for r in held.results if r.machine.device == "cuda"}
+    gpus = {r.machine.name for r in seen.results if r.machine.device == "cuda"}
     with_times = []
     for run in runs:
         same = steps.get(tuple(run.get(k) for k in _JOINED), ())
@@ -226,11 +206,11 @@ def joined(held: Held, runs: Sequence[Row]) -> list[Row]:
     return with_times
 
 
-def with_ranks(held: Held, rows: Sequence[Row]) -> list[Row]:
+def with_ranks(seen: Shown, rows: Sequence[Row]) -> list[Row]:
     """The rows with ``ranks`` where several devices shared the step: by rank the medians of its step, of the step that
     it takes by itself, and of its phases."""
-    shared = [r for r in held.steps() if r.step.world_size > 1]
-    groups = [(steps_as_rows.row(group, brief=True), group) for group in choose(shared, held.everything).groups]
+    shared = [r for r in steps_of(seen) if r.step.world_size > 1]
+    groups = [(steps_as_rows.row(group, brief=True), group) for group in choose(shared, seen.everything).groups]
     ranked = []
     for row in rows:
         # of machines that share a name, only a row among others says which it is of
@@ -250,13 +230,20 @@ def _ranks(results: Sequence[Result]) -> dict[int, dict[str, float]]:
     return {rank: each for rank, each in medians.items() if "step_time" in each}
 
 
-def costed(held: Held, rows: Sequence[Row]) -> list[Row]:
+def with_image_time(seen: Shown, runs: Sequence[Row]) -> list[Row]:
+    """The training runs with the seconds of training on an image."""
+    timed = [(run, run.get("train_step_time")) for run in runs]
+    return [run | ({"image_time": time / run["batch"]} if time and run["batch"] > 0 else {}) for run, time in timed]
+
+
+def costed(seen: Shown, rows: Sequence[Row]) -> list[Row]:
     """Rows of steps with what they cost, and what they are compared by: the normalizer-free net as their ``base``,
     their norm also where only the catalogue tells it (``normed``), their ``way``, and what is ``beside`` it."""
     return [
         row
-        | {"base": _base(row["model"]), "normed": norm(row), "timed": drawable(row.get("step_time"))}
-        | {"way": way(row), "beside": tuple(row.get(k) for k in BESIDE_LAYOUT)}
+        | {"base": _base(row["model"]), "normed": str(row.get("norm") or norm_of(row["model"]) or "unknown")}
+        | {"way": tuple(map(row.get, WAY)), "beside": tuple(map(row.get, BESIDE_LAYOUT))}
+        | {"timed": drawable(row.get("step_time"))}
         for row in map(step, rows)
     ]
 
@@ -271,24 +258,7 @@ def _base(model: str) -> str:
         return model
 
 
-def norm(row: Row) -> str:
-    """The normalization of a row, or of its net."""
-    return str(row.get("norm") or norm_of(row["model"]) or "unknown")
-
-
-def way(row: Row) -> tuple[object, ...]:
-    """The layout, precision and compile mode of a row."""
-    return row.get("layout"), row.get("precision"), row.get("compile")
-
-
 # what is in a row
-
-
-def over_batches(row: Row, name: str) -> bool:
-    """Whether a row has a value ``name`` that an axis can hold."""
-    value = row.get(name)
-    timed = name == "peak_memory" or drawable(row.get("step_time"))
-    return timed and value is not None and 1e-12 < value < 1e18
 
 
 def top1(row: Row) -> float | None:
@@ -306,17 +276,6 @@ def top1_ends(row: Row) -> tuple[float, float] | None:
 def clip_place(clip: Any) -> float:
     """Where a λ stands among others: none behind all."""
     return math.inf if clip == "none" else float(clip)
-
-
-def image_time(row: Row) -> float | None:
-    """Seconds of training on an image."""
-    time = row.get("train_step_time")
-    return time / row["batch"] if time is not None and row["batch"] > 0 else None
-
-
-def costs(row: Row) -> list[float | None]:
-    """What a training run costs, in several ways."""
-    return [row.get("macs"), row.get("params"), image_time(row), row.get("image_energy")]
 
 
 def on_log_axis(cost: float | None) -> bool:
@@ -358,24 +317,12 @@ def without(row: Row, what: str) -> str:
     return f"no {what}" if status == "ok" else f"{status}, no {what}"
 
 
-def no_ratio(row: Row) -> str:
-    """Why a ratio has no place on an axis."""
-    return "" if drawable(row["speedup"]) else "a ratio that no axis can hold"
+def _needs(what: str, there: Callable[[Row], object]) -> Callable[[Row], str]:
+    return lambda row: "" if there(row) else without(row, what)
 
 
-def no_seconds(row: Row) -> str:
-    """Why a timed result by itself has no time on an axis."""
-    return "" if drawable(row["seconds"]) else without(row, "step time")
-
-
-def no_step_time(row: Row) -> str:
-    """Why a step has no time on an axis."""
-    return "" if drawable(row.get("step_time")) else without(row, "step time")
-
-
-def no_time_of_an_image(row: Row) -> str:
-    """Why a step has no time of an image on an axis."""
-    return no_step_time(row) or _no_batch(row)
+def _first(*reasons: Callable[[Row], str]) -> Callable[[Row], str]:
+    return lambda row: next(filter(None, (reason(row) for reason in reasons)), "")
 
 
 def _no_batch(row: Row) -> str:
@@ -384,45 +331,49 @@ def _no_batch(row: Row) -> str:
     return "" if row["batch"] < LARGEST else "a batch that no axis can hold"
 
 
+def _over_batches(key: str, what: str) -> Callable[[Row], str]:
+    """Why a step is neither a point over batches nor a mark of what failed."""
+
+    def there(row: Row) -> bool:
+        if key not in row:
+            return bool(row["status"] != "ok")
+        timed = key == "peak_memory" or drawable(row.get("step_time"))
+        return timed and 1e-12 < row[key] < 1e18
+
+    return _first(_no_batch, _needs(what, there))
+
+
+def no_ratio(row: Row) -> str:
+    """Why a ratio has no place on an axis."""
+    return "" if drawable(row["speedup"]) else "a ratio that no axis can hold"
+
+
 def no_bar(row: Row) -> str:
     """Why a step has no bar of phases."""
-    if why := no_step_time(row):
-        return why
     timed = any(drawable(row.get(key)) for key in (*PHASES, "image_energy")) or row.get("ranks")
-    return "" if timed else "no time of a phase, as under a CUDA graph, and no energy"
+    return no_step_time(row) or ("" if timed else "no time of a phase, as under a CUDA graph, and no energy")
 
 
-def _over(key: str, what: str) -> Callable[[Row], str]:
-    def lacks(row: Row) -> str:
-        marked = key not in row and row["status"] != "ok"
-        return _no_batch(row) or ("" if marked or over_batches(row, key) else without(row, what))
-
-    return lacks
-
-
-no_throughput_over_batches = _over("throughput", "throughput")
-no_step_time_over_batches = _over("step_time", "step time")
-no_peak_memory_over_batches = _over("peak_memory", "peak memory")
-
-
-def no_top1_over_batches(row: Row) -> str:
-    """Why a training run has no place over batches."""
-    drawn = top1(row) is not None or row.get("diverged") or row["status"] != "ok"
-    return _no_batch(row) or ("" if drawn else without(row, "top-1"))
+no_seconds = _needs("step time", lambda row: drawable(row["seconds"]))
+no_step_time = _needs("step time", lambda row: drawable(row.get("step_time")))
+no_time_of_an_image = _first(no_step_time, _no_batch)
+no_throughput_over_batches = _over_batches("throughput", "throughput")
+no_step_time_over_batches = _over_batches("step_time", "step time")
+no_peak_memory_over_batches = _over_batches("peak_memory", "peak memory")
+no_top1_over_batches = _first(
+    _no_batch, _needs("top-1", lambda row: top1(row) is not None or row.get("diverged") or row["status"] != "ok")
+)
+no_cost = _needs(
+    "final top-1 that could be drawn",
+    lambda row: top1(row) is not None and any(on_log_axis(row.get(key)) for key in COSTS),
+)
 
 
 def no_place_on_a_map(row: Row) -> str:
     """Why a training run has no place over λs and batches."""
     clip = row.get("agc")
-    if clip != "none" and not (isinstance(clip, float | int) and 0 < clip < 1e9):
-        return "no known λ"
-    return no_top1_over_batches(row)
-
-
-def no_cost(row: Row) -> str:
-    """Why a training run has no place over costs."""
-    drawn = top1(row) is not None and any(map(on_log_axis, costs(row)))
-    return "" if drawn else without(row, "final top-1 that could be drawn")
+    known = clip == "none" or (isinstance(clip, float | int) and 0 < clip < 1e9)
+    return no_top1_over_batches(row) if known else "no known λ"
 
 
 def no_join(row: Row) -> str:

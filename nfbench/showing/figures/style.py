@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Any
 
-from nfbench.analysis import sweeps
-from nfbench.analysis.rows import WORDS, Row
+from nfbench.analysis.rows import Row
 from nfbench.catalog.models import FAMILIES
+from nfbench.settings import beside_models, in_words, tell_apart
 from nfbench.units import grouped, plural, slug
 
 # Okabe and Ito's colours and Tol's: told apart with any kind of colour vision, none of them `REPORTED`
@@ -42,17 +42,6 @@ PAGE = 7.2
 """Inches of a figure with several panels, as a page is wide."""
 FORMATS = ("png", "svg")
 """What is written unless another is asked for."""
-_TOLD = (
-    *("px", "batch", "precision", "layout", "agc", "norm", "agc_impl", "sam", "sam_fraction", "sam_scope", "ema"),
-    *("micro_batch", "optimizer", "epochs", "recipe", "lr", "schedule", "weight_decay", "label_smoothing", "augment"),
-    *("mixup", "cutmix", "drop_rate", "drop_path", "compile", "world_size", "software"),
-)
-"""Settings in the order in which a name tells them."""
-_LAST = (
-    *("micro_batch", "nodes", "backend", "broadcast_buffers", "tf32", "cudnn_benchmark", "allocator"),
-    *("optimizer_impl", "threads", "test_px", "weights", "asked_precision", "asked_layout"),
-)
-"""Settings that follow from others mostly: told of rows that nothing else tells apart."""
 _LINE, _LINES = 32, 3
 """Letters of a line of a name beside an axis, and its lines at most: a long one would leave the axis no room."""
 _ENDING = 100
@@ -79,44 +68,27 @@ def subject(row: Row, machine: bool = True, epochs: bool = False) -> str:
     return ", ".join(parts) + (f" on {plain(str(row.get('machine', '?')))}" if machine else "")
 
 
-def name(row: Row, rows: Sequence[Row]) -> str:
-    """The model, with the settings in which the rows differ."""
-    parts = [plain(str(row["model"]), 40)]
-    for key in _TOLD:
-        # a pass of the whole batch goes without saying
-        matters = key != "micro_batch" or row.get("accumulation_steps", 1) > 1
-        if key in row and matters and len({r.get(key) for r in rows if r["model"] == row["model"]}) > 1:
-            parts.append(_worded(row, key))
-    differing = [key for key in ("px", "batch", "epochs") if key in row and len({r.get(key) for r in rows}) > 1]
-    parts += [WORDS[key].format(row[key]) for key in differing]
-    if row.get("composed"):
-        parts.append("composed")
-    return ", ".join(dict.fromkeys(parts))
-
-
 def names(rows: Sequence[Row]) -> list[str]:
-    """`name` of each row, no two the same."""
-    return apart([name(row, rows) for row in rows], rows)
-
-
-def apart(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
-    """``labels`` of the rows, those that are equal with every setting in which their rows differ, or else a number."""
-    same = grouped(range(len(labels)), lambda place: labels[place])
-    texts = list(labels)
-    for places in (places for places in same.values() if len(places) > 1):
-        for key in (*_TOLD, *_LAST):
-            if len({rows[place].get(key) for place in places}) > 1:
-                for place in (p for p in places if key in rows[p]):
-                    texts[place] = f"{texts[place]}, {_worded(rows[place], key)}"
+    """The model of each row with the settings that tell rows of it apart, and what any rows differ in that makes a step
+    another one; no two the same."""
+    differing = [key for key in ("px", "batch", "epochs") if len({row.get(key) for row in rows}) > 1]
+    texts = []
+    for row, words in zip(rows, beside_models(rows), strict=True):
+        parts = [plain(str(row["model"]), 40), *words, *in_words(row, (key for key in differing if key in row))]
+        parts += ["composed"] if row.get("composed") else []
+        texts.append(", ".join(plain(part, 90) for part in dict.fromkeys(parts)))
     return distinct(texts, "{} ({})")
 
 
-def _worded(row: Row, key: str) -> str:
-    value, text = row[key], WORDS[key]
-    if key in sweeps.SAM:
-        return sweeps.sam(row)
-    words = plain(text.format(("off", "on")[value] if isinstance(value, bool) else value), 90)
-    return words.removesuffix("s") if value == 1 and not isinstance(value, bool) and text.startswith("{} ") else words
+def apart(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """``labels`` of the rows, those that are equal with the settings that tell their rows apart, or else a number."""
+    texts = list(labels)
+    for places in grouped(range(len(labels)), lambda place: labels[place]).values():
+        needed = tell_apart([rows[place] for place in places])
+        for place in places:
+            words = in_words(rows[place], (name for name in needed if name in rows[place]))
+            texts[place] = ", ".join([labels[place], *(plain(word, 90) for word in words)])
+    return distinct(texts, "{} ({})")
 
 
 def headers(groups: Sequence[Sequence[Row]]) -> list[str]:
