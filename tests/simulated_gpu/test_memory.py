@@ -21,7 +21,7 @@ def test_a_batch_that_does_not_fit_is_a_row(cli: Cli) -> None:
     code, output = stepped(cli, "--model", NET, "--batch", 65536, "--micro-batch", 65536)
     (row,) = rows()
     assert row.status == "out_of_memory" and code == 5
-    assert "a smaller --micro-batch, or auto" in output
+    assert "a smaller --micro-batch, or auto" in " ".join(output.split())
 
 
 @pytest.mark.simulated(memory=2 * CONTEXT + 400e6)
@@ -43,7 +43,7 @@ def test_a_net_whose_update_fits_with_no_pass_is_a_row(cli: Cli) -> None:
     _, output = stepped(cli, "--model", "resnet50", "--batch", 64)
     (row,) = rows()
     assert row.status == "out_of_memory" and "does not fit on the card with one image a pass" in (row.message or "")
-    assert "or auto" not in output
+    assert "or auto" not in " ".join(output.split())
 
 
 def test_no_tensor_is_larger_than_32_bit_indices_reach(cli: Cli) -> None:
@@ -62,7 +62,7 @@ def test_the_search_has_the_card_to_itself(cli: Cli) -> None:
 def test_a_workspace_that_does_not_fit_is_out_of_memory(cli: Cli) -> None:
     stepped(cli, "--model", NET, "--batch", 8, "--micro-batch", 8)
     (row,) = rows()
-    assert row.status == "out_of_memory"
+    assert row.status == "out_of_memory" and "unable to find an engine" in (row.message or "")
 
 
 @pytest.mark.simulated(memory=CONTEXT + 30e6)
@@ -72,10 +72,10 @@ def test_a_net_that_does_not_fit_is_a_row(cli: Cli) -> None:
     assert row.status == "out_of_memory" and "another net" not in output
 
 
-@pytest.mark.simulated(memory=8e9)
+@pytest.mark.simulated(memory=3e9)
 def test_a_comparison_ends_where_one_side_does_not_fit() -> None:
     done = in_own_process(
-        *("compare", "resnet50", NET, "--batch", 8192, "--micro-batch", 8192, "--rounds", 1, "--device", "cuda"),
+        *("compare", "tiny-resnet-s", NET, "--batch", 65536, "--micro-batch", 65536, "--rounds", 1, "--device", "cuda"),
         *("--max-time", 2, "--quiet", "--out", FOLDER),
     )
     assert done.returncode == 5 and "Traceback" not in done.stderr

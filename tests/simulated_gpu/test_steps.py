@@ -18,7 +18,14 @@ def test_each_precision_runs_in_each_layout(cli: Cli, precision: str, layout: st
     assert row.resolved is not None
     assert (row.resolved.precision, row.resolved.layout) == (precision, layout)
     assert row.resolved.tf32 is (precision == "tf32")
-    assert row.value("peak_allocated") and row.reading("sm_clock")
+    assert row.value("peak_allocated")
+
+
+def test_what_nvml_says_is_in_the_row(cli: Cli) -> None:
+    row = timed(cli, "--max-time", 4)
+    for quantity in ("sm_clock", "temperature", "power"):
+        assert row.reading(quantity), quantity
+    assert row.machine.power_limit == 700 and row.machine.driver == "595.45.04"
 
 
 @pytest.mark.parametrize("clip", ["reference", "foreach", "fused", "timm"])
@@ -60,6 +67,6 @@ def test_what_is_on_is_not_advised(cli: Cli) -> None:
 @pytest.mark.simulated(capability="7.5", name="Tesla T4", memory=16e9)
 def test_an_older_card_takes_fp16_and_refuses_bf16(cli: Cli) -> None:
     refused = cli("step-time", "--model", NET, "--precision", "bf16", "--device", "cuda", "--out", "none")
-    assert refused.exit_code == 4 and "8.0" in refused.output and "--precision fp16" in refused.output
+    assert refused.exit_code == 1 and "8.0" in refused.output and "--precision fp16" in refused.output
     row = timed(cli)
     assert row.resolved is not None and row.resolved.precision == "fp16"
