@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from nfbench.analysis.rows import clip_rows
 from nfbench.analysis.store import load
 from nfbench.catalog.models import find
 from nfbench.devices import cpu
+from nfbench.devices.base import HostRecorder
 from nfbench.devices.fake import FakeClips, FakeDevice
 from nfbench.measuring.clips import LEAST_TURNS, ClipCosts
 from nfbench.measuring.outcome import Watch
@@ -58,6 +60,73 @@ def test_times_ratios_and_the_floor_are_exact_on_the_fake_device(share: float) -
         assert (row["moved_bytes"], row["bandwidth"], row["copy_bandwidth"]) == (moved, moved / time, rate)
         assert row["floor"] == moved / rate and row["over_floor"] == pytest.approx(time * rate / moved, rel=1e-12)
         assert (row["clipped"], row["clipped_units"], row["units"], row["turns"]) == (share, share, 1000, LEAST_TURNS)
+
+
+class Queue(FakeDevice):
+    """A device that the host queues four launches a call for, each of which takes the host longer than the device."""
+
+    LAUNCH = 2.0**-8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = 0.0
+
+    def queue(self, seconds: float) -> None:
+        self.free = max(self.free, self.now()) + seconds
+
+    def synchronize(self) -> None:
+        self.clock.seconds = max(self.free, self.now())
+
+    def recorder(self, stamps: int) -> HostRecorder:
+        return HostRecorder(lambda: max(self.free, self.now()))
+
+    def clips(self, workload: AgcCost, seed: int) -> FakeClips:
+        return QueuedClips(self)
+
+
+class QueuedClips(FakeClips):
+    queued = True
+
+    def __init__(self, device: Queue) -> None:
+        super().__init__(device.clock)
+        self.device = device
+        self.waited: list[float] = []
+
+    def reset(self) -> None:
+        self.device.queue(2.0**-12)
+
+    def wait(self, seconds: float) -> None:
+        self.waited.append(seconds)
+        self.device.queue(seconds)
+
+    def call(self, workload: AgcCost) -> Callable[[], object]:
+        def clip() -> None:
+            for _ in range(4):
+                self.clock.seconds += Queue.LAUNCH
+                self.device.queue(self.TIMES[workload.impl] / 4)
+
+        return clip
+
+
+def test_the_device_is_timed_where_it_is_quicker_than_the_host_that_queues_and_the_host_by_itself() -> None:
+    found = {row["impl"]: row for row in clip_rows(timed(Queue()))}
+    for impl, row in found.items():
+        assert row["time"] == pytest.approx(FakeClips.TIMES[impl], rel=1e-9), impl
+        assert row["host_time"] == pytest.approx(4 * Queue.LAUNCH, rel=1e-9)
+    assert found["fused"]["time"] < found["fused"]["host_time"] and found["fused"]["speedup"] == pytest.approx(8)
+
+
+def test_operators_are_those_of_a_call_that_prepares_nothing_any_more() -> None:
+    trial = ClipTrial(find("tiny-nfnet-s"), device=torch.device("cpu"), layout="nchw", seed=0)
+    calls = 0
+
+    def clip() -> None:
+        nonlocal calls
+        calls += 1
+        for _ in range(3 if calls > 2 else 419):
+            trial.target.add_(0)
+
+    assert trial.operators(clip) == 3
 
 
 def test_turns_go_on_until_the_intervals_are_narrow_or_time_is_up() -> None:
@@ -130,11 +199,13 @@ def test_the_command_times_the_clip_and_then_steps_and_table_and_plot_take_its_f
     assert done.exit_code == 0, done.output
     assert "results in results/fake/agc-cost/" in done.stderr
     cli(*args, "--out", "both")
+    order = [(r.turn, r.step.agc_impl) for r in load([Path("both")]).results if isinstance(r.workload, StepTime)]
+    assert order == [(0, "auto"), (0, "timm"), (1, "timm"), (1, "auto")]
     for rows in (rows_of(done.stdout), rows_of(cli("table", "both", "--format", "csv").stdout)):
         alone = [(r["clipped"], r["impl"]) for r in rows if r["kind"] == "agc-cost"]
         assert alone == [(share, impl) for share in ("0.0", "0.5", "1.0") for impl in IMPLS]
-        steps = [(r["batch"], r["agc_impl"]) for r in rows if r["kind"] == "step-time"]
-        assert steps == [("16", "foreach"), ("16", "timm")]
+        steps = [(r["batch"], r["agc_impl"], r["turns"]) for r in rows if r["kind"] == "step-time"]
+        assert steps == [("16", "foreach", "2"), ("16", "timm", "2")]
     assert {r["share"] for r in rows_of(done.stdout) if r["kind"] == "step-time"} == {"0.125"}
     shown = cli("table", "both")
     assert "The clip by itself" in shown.stdout and "step time" in shown.stdout and "clip's share" in shown.stdout
@@ -187,7 +258,7 @@ def test_it_runs_for_real_on_a_cpu(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(cpu.Cpu, "lock_name", lambda self: None)
     monkeypatch.setattr("nfbench.devices.torch_device.refusal", lambda _: "it needs CUDA, and this is cpu")
     done = cli(
-        "agc-cost", "--model", "tiny-nfnet-s", "--device", "cpu", "--max-time", 0.3, "--batch", 2, "--out", "out.jsonl"
+        "agc-cost", "--model", "tiny-nfnet-s", "--device", "cpu", "--max-time", 0.3, "--no-steps", "--out", "out.jsonl"
     )
     assert done.exit_code == 0, done.output
     assert "Left out: fused, since it needs CUDA, and this is cpu." in done.stderr
@@ -200,4 +271,3 @@ def test_it_runs_for_real_on_a_cpu(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
             assert row["clipped_units"] == pytest.approx(share, abs=0.05)
     # far fewer operators than one unit norm after the other
     assert 4 * found["foreach", 1.0]["operators"] < found["timm", 1.0]["operators"]
-    assert {r.step.agc_impl for r in results if isinstance(r.workload, StepTime)} == {"auto", "timm"}

@@ -21,7 +21,7 @@ from nfbench.analysis.rows import row
 from nfbench.catalog import published
 from nfbench.catalog.nearest import nearest
 from nfbench.errors import NfbenchError, UnsupportedWorkload
-from nfbench.records import Conditions, Machine, Resolved, Result, Sampling, StepTime, reading
+from nfbench.records import Conditions, Machine, Reading, Resolved, Result, Sampling, StepTime, reading
 from nfbench.showing import comparison
 from nfbench.showing.shown_rows import ratio_rows
 from nfbench.showing.views import view
@@ -166,6 +166,44 @@ def test_the_sentence_names_the_device_the_precision_both_nets_and_what_the_pape
         "On NVIDIA H200, bf16: a step of nfnet-f1 is 5.20 ± 0.07 times as fast as one of efficientnet-b7 (both nhwc, "
         "batch 32; 224 px against 600 px), where the paper reports 8.70 text, 8.81 TPUv3, 13.1 V100."
     )
+
+
+def slowed_by(share: float, clock: float | None) -> tuple[Reading, ...]:
+    """What is read of a GPU that is slowed down in that share of 20 samples."""
+    samples = reading("throttled", "1", "window", "nvml", [float(i < 20 * share) for i in range(20)])
+    # its clock is another at times, which a mean would show
+    clocks = () if clock is None else (reading("sm_clock", "Hz", "window", "nvml", [clock, clock, clock / 3]),)
+    return (step_times(*(0.1,) * 5), samples, *clocks)
+
+
+@pytest.mark.parametrize(
+    ("net", "baseline", "counts", "slowed"),
+    [
+        ((0.0, 1.9e9), (0.0, 1.6e9), True, False),
+        ((0.1, 1.9e9), (0.0, 1.9e9), True, False),
+        ((0.1, 1.9e9), (0.0, 1.8e9), False, False),
+        ((0.5, 1.7e9), (0.0, 1.7e9), False, False),
+        ((0.5, 1.7e9), (0.6, 1.72e9), True, True),
+        ((0.5, 1.7e9), (0.6, 1.8e9), False, False),
+        ((0.5, None), (0.5, None), False, False),
+    ],
+    ids=["power", "moment", "cycles disagree", "one side", "alike", "apart", "unknown clock"],
+)
+def test_a_turn_counts_where_both_sides_were_slowed_down_alike(
+    net: tuple[float, float | None], baseline: tuple[float, float | None], counts: bool, slowed: bool
+) -> None:
+    hot = Conditions(throttle=("sw_thermal_slowdown",))
+    kept = [
+        result(workload=w, machine=H200, conditions=hot, round=n, readings=slowed_by(*side))
+        for n in range(4)
+        for w, side in ((A, net), (B, baseline))
+    ]
+    ratio = turn_ratios.paired(kept, A, B)
+    assert (ratio is not None) is counts
+    if ratio is not None:
+        assert (ratio.rounds, ratio.voided, ratio.slowed) == (4, 0, 4 * slowed)
+        assert [f.code for f in comparison.findings(ratio, 0.01)] == ["slowed_alike"] * slowed
+        assert turn_ratios.sentence([ratio]).count("slowed down on both sides in 4 turns") == slowed
 
 
 def test_a_wide_ratio_and_voided_turns_are_findings() -> None:

@@ -33,6 +33,10 @@ def clock(*hertz: float) -> Reading:
     return reading("sm_clock", "Hz", "window", "nvml", hertz)
 
 
+def warmth(*degrees: float) -> Reading:
+    return reading("temperature", "degC", "window", "nvml", degrees)
+
+
 def capped(watts: float, default: float | None = 700.0) -> Result:
     machine = msgspec.structs.replace(H200, power_limit=watts)
     return result(machine=machine, resolved=GPU, conditions=Conditions(default_power_limit=default))
@@ -61,8 +65,22 @@ def rng() -> np.random.Generator:
     ("given", "code", "words"),
     [
         (gpu(conditions=Conditions(throttle=("hw_slowdown",))), "throttled", "The GPU was slowed down (hw_slowdown)."),
+        (
+            gpu(
+                reading("throttled", "1", "window", "nvml", [1, 0, 0]), conditions=Conditions(throttle=("hw_slowdown",))
+            ),
+            "throttled",
+            "The GPU was slowed down in 33 % of the samples (hw_slowdown).",
+        ),
+        (gpu(warmth(50, 53, 56)), "warming", "The GPU became 6 K warmer during the timing (50 to 56 °C)."),
         (gpu(conditions=Conditions(throttle=("sw_power_cap",))), "power_cap", "The GPU ran at its power limit"),
         (gpu(conditions=Conditions(other_processes=2)), "shared_device", "2 other process(es) held the GPU."),
+        (gpu(conditions=Conditions(other_load=0.4)), "shared_device", "Others kept the GPU busy for 40 % of the time"),
+        (
+            gpu(conditions=Conditions(other_memory=3 * 2**30)),
+            "shared_device",
+            "Others held 3.00 GiB of the GPU's memory.",
+        ),
         (gpu(once("zero_gradients", 0.31)), "zero_gradients", "Start gains that are zero at 1"),
         (gpu(once("swapped", 3 * 2**20, "B")), "swap", "3.00 MiB of this process were swapped out. Free memory"),
         (capped(500.0), "power_limit", "is 500 W, below its default of 700 W. Type sudo nvidia-smi -pl 700"),

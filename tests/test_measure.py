@@ -19,6 +19,7 @@ from nfbench.measuring.measure import Measurement, measure
 from nfbench.measuring.outcome import scrubbed
 from nfbench.records import (
     MAX_KEPT_STEPS,
+    Conditions,
     Layout,
     Machine,
     Reading,
@@ -127,6 +128,74 @@ def test_turns_share_what_was_built() -> None:
     assert {len([x for x in r.readings if x.name == "first_step"]) for r in kept} == {1}
 
 
+class Card(FakeDevice):
+    """Draws more and more power until it has been in use for ``settles`` seconds; where ``silent`` it tells nothing."""
+
+    first_warm_up, next_warm_up = 2.0, 0.3
+
+    def __init__(self, settles: float = 0.0, silent: bool = False) -> None:
+        super().__init__()
+        self.settles, self.silent = settles, silent
+
+    def pace(self) -> tuple[float, ...]:
+        return () if self.silent else (1980e6, 100 + 500 * min(1.0, self.now() / max(self.settles, 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("device", "max_time", "least", "most"),
+    [
+        (Card(), 60, 2.0, 2.3),
+        (Card(silent=True), 60, 2.0, 2.3),
+        (Card(settles=6.0), 60, 6.0, 12.0),
+        (Card(settles=20.0), 60, 11.5, 12.0),
+        (Card(settles=20.0), 3, 1.1, 1.2),
+        (FakeDevice(), 60, 0.1, 2.0),
+    ],
+    ids=["settled", "silent", "slow", "never", "short", "no card"],
+)
+def test_a_warm_up_lasts_until_clock_and_power_have_settled_within_the_cap(
+    device: FakeDevice, max_time: float, least: float, most: float
+) -> None:
+    result = timed(Sampling(max_time=max_time, min_steps=10_000), device, batch=16, layout="nhwc")
+    warm_up = sum(values(result, "warm_up"))
+    assert least <= warm_up <= most
+    assert warm_up + sum(values(result, "block_time")) <= max_time
+
+
+def test_a_later_turn_warms_its_net_again_and_looks_into_no_gradients() -> None:
+    looks = 0
+    losses = [True, True, False]
+
+    class Looking(FakeSteps):
+        def inspect(self) -> list[Reading]:
+            nonlocal looks
+            looks += 1
+            return super().inspect()
+
+        def finite(self) -> bool:
+            return losses.pop(0)
+
+    class Watched(Card):
+        def conditions(self, idle: bool = False) -> Conditions:
+            waited.append(idle)
+            return super().conditions()
+
+    waited: list[bool] = []
+    device, kept = Watched(), list[Result]()
+    device.build = lambda *_: Looking(device.clock, 32, 32, clipped=True)  # type: ignore[method-assign,assignment]
+    turns = Measurement(device, StepTime(model="tiny-nfnet"), Sampling(turn_time=1), kept.append)
+    for turn in range(3):
+        began = device.now()
+        turns.turn(turn=turn)
+        if turn:
+            assert device.now() - began - sum(values(kept[-1], "block_time")) >= 0.3
+    assert looks == 1 and all(values(result, "zero_gradients") == (0.0,) for result in kept)
+    # the card is to stay warm once it is
+    assert waited == [True, False, False]
+    # the loss is looked at in each
+    assert [result.status for result in kept] == ["ok", "ok", "diverged"]
+
+
 class Breaking(FakeSteps):
     """Raises ``error`` at the update ``at``."""
 
@@ -196,13 +265,15 @@ def test_a_loss_that_is_not_finite_has_no_rate() -> None:
 
 
 class Lopsided(FakeSteps):
-    """Twice as slow in one layout, or without room for it."""
+    """Twice as slow in one layout, or failing there."""
 
     layout: Layout = "nhwc"
 
-    def __init__(self, *given: Any, worse: Layout = "nchw", fits: bool = True, **named: Any) -> None:
+    def __init__(
+        self, *given: Any, worse: Layout = "nchw", error: Exception | None = None, at: int = 0, **named: Any
+    ) -> None:
         super().__init__(*given, **named)
-        self.worse, self.fits = worse, fits
+        self.worse, self.error, self.at = worse, error, at
 
     def arrange(self, layout: Layout, micro_batch: int) -> None:
         super().arrange(layout, micro_batch)
@@ -210,8 +281,8 @@ class Lopsided(FakeSteps):
 
     def update(self, stamp: Stamp, passes: int) -> None:
         if self.layout == self.worse:
-            if not self.fits:
-                raise MemoryError
+            if self.error is not None and self.updates >= self.at:
+                raise self.error
             self.clock.seconds += 0.75 * self.batch / 1024
         super().update(stamp, passes)
 
@@ -274,11 +345,16 @@ def test_later_rounds_take_what_the_first_chose_and_the_row_has_its_trial() -> N
     assert shown_layout(undecided, later) == "nhwc (trial undecided)" and shown_layout(later) == "nhwc"
 
 
-def test_a_layout_that_does_not_fit_loses() -> None:
-    result = timed(device=Of(partial(Lopsided, fits=False)), batch=32)
-    assert result.status == "ok"
-    assert result.resolved is not None and result.resolved.layout == "nhwc"
-    assert result.reading("trial_nchw") is None
+@pytest.mark.parametrize(("worse", "usual"), [("nchw", "nhwc"), ("nhwc", "nchw")])
+@pytest.mark.parametrize("at", [0, 20], ids=["at once", "in its second turn"])
+@pytest.mark.parametrize("error", [MemoryError("no more"), RuntimeError("no kernel in /home/alice/secret/net.py")])
+def test_a_layout_that_fails_loses_with_a_note(error: Exception, at: int, worse: Layout, usual: Layout) -> None:
+    result = timed(device=Of(partial(Lopsided, worse=worse, error=error, at=at)), batch=32)
+    assert result.status == "ok" and metrics.seconds(result) == 1 / 32
+    assert result.resolved is not None and result.resolved.layout == usual
+    assert result.reading(f"trial_{worse}") is None and result.reading(f"trial_{usual}") is not None
+    (finding,) = [f for f in findings.of(result) if f.code == "failed_layout"]
+    assert f"{worse}: {type(error).__name__}: no" in finding.message and "secret" not in finding.message
 
 
 class Compiling(Lopsided):

@@ -150,7 +150,7 @@ def test_what_can_be_read_is_a_reading_what_cannot_has_none_and_the_thread_ends_
     until(lambda: card.asked > 5)
     found = {r.name: r for r in meter.stop(1.0)}
     assert sampling() == []
-    assert set(found) == {"sm_clock", "temperature"}
+    assert set(found) == {"sm_clock", "temperature", "throttled"}
     assert {(r.scope, r.source) for r in found.values()} == {("window", "nvml")}
     assert (found["sm_clock"].unit, found["temperature"].unit) == ("Hz", "degC")
     assert found["sm_clock"].values[:3] == (1e9 + 1, 1e9 + 2, 1e9 + 3)
@@ -198,8 +198,10 @@ def test_throttling_seen_at_any_moment_is_remembered_until_the_next_window() -> 
         card.reasons = reasons
         seen = card.asked
         until(lambda seen=seen: card.asked > seen + 2)
-    meter.stop(1.0)
+    (throttled,) = [r for r in meter.stop(1.0) if r.name == "throttled"]
     assert meter.throttle == {"sw_power_cap", "hw_slowdown", "hw_power_brake"}
+    # a share of the samples: its own clocks' power limit slows no card down
+    assert throttled.unit == "1" and throttled.values[0] == throttled.values[-1] == 0 and 1 in throttled.values
     meter.start()
     meter.stop(1.0)
     assert meter.throttle == set()

@@ -38,6 +38,8 @@ def timed(model: str = "resnet50", *more: Any, times: tuple[float, ...] = (0.1,)
         ),
         ([timed(machine=H200, conditions=Conditions(other_processes=2))], "other processes used the GPU"),
         ([timed(machine=H200, conditions=Conditions(other_processes=0))], None),
+        ([timed(machine=H200, conditions=Conditions(other_load=0.4))], "other processes used the GPU"),
+        ([timed(machine=H200, conditions=Conditions(other_load=0.04, other_memory=2**29))], None),
         ([timed(times=(0.1, 0.4) * 10)], "its steps are known to ± 60 % only"),
         ([timed(times=(0.03, 4.0, 0.03, 4.0, 0.03, 4.0))], "its steps are known to ± 99 % only"),  # ± is not printed
         ([timed(times=(t,) * 20, round=n) for n, t in enumerate((0.1, 0.2))], "its steps are known to ± 35 % only"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_pynvml
 import pytest
@@ -108,6 +109,31 @@ def test_the_boards_uuid_means_the_slice_that_is_the_only_one_or_named(monkeypat
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-ffffffff")
     named = nvml.card_of(board.uuid)
     assert named is not None and named.mig_profile == "3g.71gb"
+
+
+class Ending(Board):
+    """Its last work ends while it is looked at, another tenant's goes on."""
+
+    left: float = 100.0
+    others: float = 0.0
+
+    @property
+    def rates(self) -> SimpleNamespace:
+        self.left = max(self.others, self.left - 40)
+        return SimpleNamespace(gpu=self.left)
+
+
+@pytest.mark.parametrize("others", [0.0, 30.0])
+def test_the_load_of_others_is_what_is_left_while_we_idle(monkeypatch: pytest.MonkeyPatch, others: float) -> None:
+    monkeypatch.setattr(nvml, "_LOOKING", 0.06)
+    board = Ending()
+    board.others = others
+    install(monkeypatch, board)
+    (card,) = nvml.cards()
+    assert card.load_of_others() == others / 100
+    install(monkeypatch, Board(refuses={"nvmlDeviceGetUtilizationRates": fake_pynvml.NOT_SUPPORTED}))
+    (silent,) = nvml.cards()
+    assert silent.load_of_others() is None
 
 
 def test_other_processes_leave_out_our_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,6 +195,17 @@ def test_fp16_gradients_are_unscaled_before_they_are_clipped() -> None:
     assert clipped[1] == pytest.approx(clipped[0], abs=0.05)
 
 
+def test_an_fp16_update_that_failed_after_its_unscaling_is_forgotten_with_its_layout() -> None:
+    steps = built(model="tiny-nfnet-s", precision="fp16")
+    clip, steps.step.clip = steps.step.clip, lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        steps.update(nothing, 1)
+    steps.step.clip = clip
+    steps.arrange("nhwc", 2)
+    steps.update(nothing, 1)
+    assert steps.finite()
+
+
 def test_an_fp16_run_whose_first_update_is_skipped_trains_on_clean_momentum() -> None:
     steps = built(precision="fp16")
     step = steps.step

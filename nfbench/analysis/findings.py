@@ -22,6 +22,10 @@ CAPPED = 1.0
 """W below the default from which a power limit was lowered; NVML rounds both."""
 LEAST_CLOCKS = 9
 """Samples of the clock, five a second, of which each third holds three."""
+OTHER_MEMORY = 2**30
+"""Bytes in use that are not ours from which others hold them: less are libraries that were loaded meanwhile."""
+WARMING = 5.0
+"""K by which a card that had settled does not become warmer."""
 LEAST_STEPS = 20
 """Fewer steps show neither a drift nor two kinds: chance makes both."""
 MANY_STRAGGLERS = 0.02
@@ -179,9 +183,23 @@ def _diverged(result: Result) -> Finding | None:
     return Finding("diverged", f"Diverged{at}{f': {message}' if message else ''}.", f"Try {' or '.join(tries)}.")
 
 
-def _throttle_reasons(result: Result) -> tuple[str] | None:
+def _throttle_reasons(result: Result) -> tuple[str, ...] | None:
+    """In what share of the samples, where those were kept, and for which reasons the GPU was slowed down."""
     reasons = sorted(metrics.VOIDS.intersection(result.conditions.throttle))
-    return (", ".join(reasons),) if reasons else None
+    share = f" in {_share(metrics.throttled(result))} of the samples" if result.reading("throttled") else ""
+    return (share, ", ".join(reasons)) if reasons else None
+
+
+def _others(result: Result) -> tuple[str] | None:
+    """Who else had the GPU: processes where they are known, else what shows them in a container."""
+    seen = result.conditions
+    if seen.other_processes:
+        return (f"{seen.other_processes} other process(es) held the GPU",)
+    if (seen.other_load or 0.0) > metrics.MOST_OTHER_LOAD:
+        return (f"Others kept the GPU busy for {_share(seen.other_load or 0.0)} of the time while nothing was timed",)
+    if (seen.other_memory or 0) > OTHER_MEMORY:
+        return (f"Others held {units.bytes_(seen.other_memory)} of the GPU's memory",)
+    return None
 
 
 def _retries(result: Result) -> tuple[str] | None:
@@ -222,6 +240,15 @@ def _clock_drift(result: Result) -> Finding | None:
     )
     ends = f"({units.si(drift.before, 'Hz')} to {units.si(drift.after, 'Hz')})"
     return Finding("clock_drift", f"The GPU's clock {way} by {_share(abs(drift.change))} during the timing {ends}.", do)
+
+
+def _warming(result: Result) -> tuple[str, ...] | None:
+    """By how many K the card became warmer during the window, and from what to what."""
+    for temperature in result.each("temperature"):
+        degrees = temperature.finite
+        if degrees and degrees[-1] - degrees[0] > WARMING:
+            return tuple(f"{value:.0f}" for value in (degrees[-1] - degrees[0], degrees[0], degrees[-1]))
+    return None
 
 
 def _of_steps(result: Result) -> list[Finding]:
@@ -347,7 +374,7 @@ def _unreadable(result: Result) -> tuple[str, ...] | None:
 GRAVE: tuple[Check, ...] = (
     _failed,
     _diverged,
-    _where(_throttle_reasons, "throttled", "The GPU was slowed down ({}).", "Cool it and time again."),
+    _where(_throttle_reasons, "throttled", "The GPU was slowed down{} ({}).", "Cool it and time again."),
     _over(
         "swapped",
         0,
@@ -356,12 +383,7 @@ GRAVE: tuple[Check, ...] = (
         "{} of this process were swapped out.",
         "Free memory on the host or take a smaller --micro-batch, and time again.",
     ),
-    _where(
-        lambda r: (r.conditions.other_processes,) if r.conditions.other_processes else None,
-        "shared_device",
-        "{} other process(es) held the GPU.",
-        "Time on a card of your own.",
-    ),
+    _where(_others, "shared_device", "{}.", "Time on a card of your own."),
     _where(
         _retries,
         "allocator_retries",
@@ -375,6 +397,12 @@ GRAVE: tuple[Check, ...] = (
         "Raise --max-time for a narrower one.",
     ),
     _clock_drift,
+    _where(
+        _warming,
+        "warming",
+        "The GPU became {} K warmer during the timing ({} to {} °C).",
+        "Time again, longer, once the card is warm.",
+    ),
 )
 """Before the findings about the step times or the training run."""
 
@@ -449,6 +477,7 @@ SLIGHT: tuple[Check, ...] = (
         "The ranks are on different devices, of which the slowest sets the pace: {}.",
         "Take devices of one kind.",
     ),
+    _noted("failed_layout", "failed_layout", "A layout could not be tried, so the other one was taken: {}."),
     _noted("older_session", "older_session", "{}.", "Name the newer one's file to see it."),
     _noted("inspect", "not_inspected", "Gradients and loss could not be read: {}."),
     _where(

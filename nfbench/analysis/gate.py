@@ -132,7 +132,7 @@ def ratio(base: Sequence[Result], head: Sequence[Result]) -> Round | None:
 def of_turns(
     base: Sequence[float], head: Sequence[float], clocks: tuple[Sequence[float], Sequence[float]] | None = None
 ) -> Round:
-    """The round of the step times of each side's turns, in seconds, and of their mean clocks in Hz."""
+    """The round of the step times of each side's turns, in seconds, and of their clocks in Hz."""
     ratio = _average_of_logs(head) - _average_of_logs(base)
     if clocks is None:
         return Round(math.exp(ratio))

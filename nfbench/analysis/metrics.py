@@ -31,6 +31,10 @@ LEAST_WITHIN = 10
 """Steps of one window that an interval within the run needs."""
 VOIDS = frozenset({"hw_slowdown", "hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake"})
 """Throttle reasons under which a timing is no timing of this device."""
+MOST_THROTTLED = 0.10
+"""Share of a window's samples that may have such reasons: the median step is not among them."""
+CLOCKS_APART = 0.03
+"""By how much the clocks of two that were slowed down alike may differ."""
 
 
 def kept(function: Callable[[Result], Value]) -> Callable[[Result], Value]:
@@ -112,9 +116,35 @@ def _parts_of_rank(result: Result, phases: Sequence[Reading], passes: int) -> Pa
     return parts if parts[0] and parts[1] else None
 
 
+def throttled(result: Result) -> float:
+    """The share (0 to 1) of the samples in which heat or the board slowed the GPU down, of the rank where that is most;
+    of older files, which hold no samples, all or none."""
+    shares = [statistics.fmean(r.finite) for r in result.each("throttled") if r.finite]
+    return max(shares, default=float(not VOIDS.isdisjoint(result.conditions.throttle)))
+
+
 def voided(result: Result) -> bool:
-    """Whether heat or the board slowed the GPU down meanwhile."""
-    return not VOIDS.isdisjoint(result.conditions.throttle)
+    """Whether heat or the board slowed the GPU down meanwhile, for more than a moment."""
+    return throttled(result) > MOST_THROTTLED
+
+
+def uneven(results: Iterable[Result]) -> bool:
+    """Whether heat or the board slowed down, in a turn of these, not all that took part in it alike.
+
+    They were slowed alike where each was `voided`, or none was, and their clocks are about the same: where these are
+    not, cycles would tell another ratio than times. One alone, and one whose clock is not known, counts as `voided`.
+    """
+    turns = units.grouped(results, lambda r: (r.session, r.round, r.turn))
+    return any(map(_uneven, turns.values()))
+
+
+def _uneven(turn: Sequence[Result]) -> bool:
+    if not any(map(throttled, turn)):
+        return False
+    clocks = [clock for r in turn if (clock := sm_clock(r))]
+    if len(clocks) < max(2, len(turn)):
+        return any(map(voided, turn))
+    return len(set(map(voided, turn))) > 1 or max(clocks) > (1 + CLOCKS_APART) * min(clocks)
 
 
 def phase_time(result: Result, phase: Phase) -> float | None:
@@ -179,9 +209,8 @@ def image_energy(result: Result) -> float | None:
 
 
 def sm_clock(result: Result) -> float | None:
-    """The mean clock of the multiprocessors in Hz, of the rank whose is the lowest."""
-    means = [statistics.fmean(r.finite) for r in result.each("sm_clock") if r.finite]
-    return min(means, default=None)
+    """The median clock of the multiprocessors in Hz, as steps have theirs, of the rank whose is the lowest."""
+    return min((statistics.median(r.finite) for r in result.each("sm_clock") if r.finite), default=None)
 
 
 def all_reduce(result: Result) -> float | None:
@@ -297,6 +326,8 @@ def _by_name(result: Result) -> dict[str, Reading]:
 
 MOST_OTHERS = 0.20
 """Share of the host's CPU time that other processes may take."""
+MOST_OTHER_LOAD = 0.05
+"""Share of the time in which others may keep the GPU busy while nothing is timed."""
 WIDEST = 0.25
 """Half-width of the step time's 95 % interval as a share of it."""
 LEAST_STEPS = 5
@@ -333,7 +364,7 @@ def _disturbance(results: Sequence[Result]) -> str | None:
     others = [share for r in results if (share := r.value("others_cpu")) is not None]
     if others and (share := statistics.median(others)) > MOST_OTHERS:
         return f"other processes took {units.percent(share, 2)} of the CPU"
-    if any(r.conditions.other_processes for r in results):
+    if any(r.conditions.other_processes or (r.conditions.other_load or 0.0) > MOST_OTHER_LOAD for r in results):
         return "other processes used the GPU"
     return None
 
@@ -403,7 +434,7 @@ METRICS: dict[str, tuple[Metric, ...]] = {
         Metric("mfu", "MFU", units.percent, mfu, spare=7),
         Metric("step_energy", "energy a step", _joules, step_energy),
         Metric("image_energy", "energy an image", _joules, image_energy, spare=7),
-        Metric("sm_clock", "mean SM clock", partial(units.si, unit="Hz"), sm_clock),
+        Metric("sm_clock", "SM clock", partial(units.si, unit="Hz"), sm_clock),
         Metric("zero_gradients", "gradients that are zero", units.percent, once("zero_gradients")),
         Metric("clipped_units", "units clipped", units.percent, once("clipped_units")),
         Metric("nonfinite_units", "units not finite", _count, once("nonfinite_units")),
@@ -470,6 +501,7 @@ METRICS: dict[str, tuple[Metric, ...]] = {
     ),
     "agc-cost": (
         Metric("time", "a call", units.seconds_interval, interval=True),
+        Metric("host_time", "on the host", units.seconds, spare=3),
         Metric("speedup", "timm's takes", _times),
         Metric("operators", "operators", _count, spare=5),
         Metric("launches", "launches", _count, spare=3),

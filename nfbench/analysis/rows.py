@@ -305,10 +305,11 @@ _ClipPlace = tuple[str, str, float, Machine, Software]
 def clip_rows(results: Iterable[Result]) -> list[Row]:
     """One row for each net, share of clipped units and implementation, of the newest run of each, in its order.
 
-    All in SI units. ``time`` is the geometric mean over turns of the median call, with Student's t over the turns;
-    ``speedup`` how many times as long timm's loop takes, paired turn by turn. ``bandwidth`` is the
-    bytes that must move (W, G, and what is clipped of G again) over the time, ``copy_bandwidth`` that of a copy in the
-    same turns, ``floor`` the time that those bytes take at it and ``over_floor`` time / floor, paired turn by turn.
+    All in SI units. ``time`` is the geometric mean over turns of the median call, with Student's t over the turns, and
+    ``host_time`` the host's, where that only queues a call. ``speedup`` is how many times as long timm's loop takes,
+    paired turn by turn. ``bandwidth`` is the bytes that must move (W, G, and what is clipped of G again) over the time,
+    ``copy_bandwidth`` that of a copy in the same turns, ``floor`` the time that those bytes take at it and
+    ``over_floor`` time / floor, paired turn by turn.
     The two ratios have no interval: the turns of one process are one round.
     """
     turns: dict[tuple[_ClipPlace, str], dict[int, Result]] = {}
@@ -358,14 +359,16 @@ def _clip_row(
     if times:
         estimate = stats.mean_of_logs(list(times.values()))
         found |= {"time": estimate.value, "time_low": estimate.low, "time_high": estimate.high}
+        host = [time for r in group.values() if (time := _call_time(r, "clip_host"))]
+        found["host_time"] = stats.mean_of_logs(host).value if host else None
         found |= _against_timm(times, baseline)
         found |= _bandwidth(times, estimate.value, last, copies)
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _call_time(result: Result) -> float | None:
+def _call_time(result: Result, name: str = "clip") -> float | None:
     """Seconds of one call: the median of a turn."""
-    calls = result.reading("clip")
+    calls = result.reading(name)
     return statistics.median(calls.finite) if result.status == "ok" and calls and calls.finite else None
 
 

@@ -139,7 +139,9 @@ def _measurements(ordered: Sequence[_Round]) -> list[list[_Round]]:
     found: list[list[_Round]] = []
     last = {one.number: one for one in ordered}
     for one in ordered:
-        if last[one.number] is not one and any(metrics.seconds(r) is None or metrics.voided(r) for r in one.rows):
+        if last[one.number] is not one and (
+            any(metrics.seconds(r) is None for r in one.rows) or metrics.uneven(one.rows)
+        ):
             continue
         if not found or any(other.number == one.number for other in found[-1]):
             found.append([])

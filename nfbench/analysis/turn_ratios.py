@@ -28,7 +28,8 @@ class Ratio(NamedTuple):
     """How much of the baseline's step ``net`` takes, over rounds of fresh processes.
 
     ``turns`` are the windows of each side in the ``rounds`` that count. ``voided`` turns do not count, because the GPU
-    was slowed down in their round. ``asked`` is how many turns were planned, 0 where looks decide that.
+    was slowed down on one side in their round; in ``slowed`` turns that count it was slowed down on both alike.
+    ``asked`` is how many turns were planned, 0 where looks decide that.
     """
 
     net: Result
@@ -38,6 +39,7 @@ class Ratio(NamedTuple):
     voided: int = 0
     turns: int = 0
     asked: int = 0
+    slowed: int = 0
 
     @property
     def open(self) -> bool:
@@ -63,8 +65,8 @@ def paired(results: Sequence[Result], net: StepTime, baseline: StepTime) -> Rati
     The effect of a round is the mean log-ratio of the step times of its turns. The interval is Student's t over rounds,
     at `gate.confidence` where looks could end the measurement, and absent with fewer than `stats.LEAST_ROUNDS`: turns
     of one pair of processes share its luck and do not replicate each other. A round in which a turn is missing, or in
-    which the GPU was slowed down on either side, does not count; where no round is whole, the turns that there are
-    give a value without an interval.
+    which the GPU was slowed down on one side more than on the other, does not count; where no round is whole, the turns
+    that there are give a value without an interval.
     """
     sides = key(net), key(baseline)
     turns: dict[tuple[str | None, int, int], dict[str, Result]] = {}
@@ -76,7 +78,7 @@ def paired(results: Sequence[Result], net: StepTime, baseline: StepTime) -> Rati
     for (session, round, _), pair in turns.items():
         if len(pair) == 2:
             rounds.setdefault((session, round), []).append((pair[sides[0]], pair[sides[1]]))
-    sound = {place: pairs for place, pairs in rounds.items() if not any(metrics.voided(r) for p in pairs for r in p)}
+    sound = {place: pairs for place, pairs in rounds.items() if not any(map(metrics.uneven, pairs))}
     whole = _alike([pairs for pairs in sound.values() if len(pairs) >= pairs[0][0].sampling.turns])
     counted = whole or list(sound.values())
     if not counted:
@@ -98,6 +100,7 @@ def paired(results: Sequence[Result], net: StepTime, baseline: StepTime) -> Rati
         0
         if sampling.looks or sampling.turns == 1
         else sampling.turns * max(len({t[:2] for t in turns}), sampling.rounds),
+        sum(metrics.voided(a) for pairs in counted for a, _ in pairs),
     )
 
 
@@ -152,6 +155,8 @@ def circumstances(ratio: Ratio, with_precision: bool) -> str:
         settings += f"; {ratio.no_interval}"
     if ratio.voided:
         settings += f"; {units.plural(ratio.voided, 'turn')} left out, the GPU was slowed down"
+    if ratio.slowed:
+        settings += f"; the GPU was slowed down on both sides in {units.plural(ratio.slowed, 'turn')}"
     return settings
 
 

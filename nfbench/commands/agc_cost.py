@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -46,8 +45,8 @@ def command(
     """What adaptive gradient clipping costs: each implementation on all parameters that a net clips.
 
     They take turns A B C C B A on random gradients of which no, half and all units are over their limit, against timm's
-    loop and against the time in which the bytes could be copied. Then whole steps at several batch sizes, in which the
-    default clips and then timm's, one after the other: what share of each step is the clip.
+    loop and against the time in which the bytes could be copied. Then whole steps at several batch sizes, those in
+    which the default clips and those in which timm's does in turns A B B A: what share of each step is the clip.
     """
     if no_steps and batches:
         raise NfbenchError("--batch is of the steps that --no-steps leaves out.", try_="one of the two")
@@ -56,14 +55,15 @@ def command(
     from nfbench.commands._landing import Landing
     from nfbench.devices import open_device
     from nfbench.measuring.clips import ClipCosts
-    from nfbench.measuring.measure import measure
     from nfbench.records import AgcCost
     from nfbench.showing import views
     from nfbench.showing.shown_rows import Shown
     from nfbench.studies import entries
     from nfbench.studies.processes import Seat, apart
+    from nfbench.studies.rounds import TURNS, in_rounds
 
     sampling = entries.sampling_of({"within": within, "max_time": max_time})
+    of_steps = entries.sampling_of({"within": within, "max_time": max_time / TURNS, "turns": TURNS})
     names = [find(model).name for model in dict.fromkeys(models)]
     landing = Landing(out, "agc-cost", device)
     opened = open_device(device)
@@ -75,13 +75,14 @@ def command(
             )
     asked: list[AgcImpl] = list(impls or [impl for impl, why in runs.items() if why is None])
     steps = [
-        entries.step_time_of({"model": model, "batch": batch, "layout": layout, "agc": 0.01, "agc_impl": impl})
+        [
+            entries.step_time_of({"model": model, "batch": batch, "layout": layout, "agc": 0.01, "agc_impl": impl})
+            for impl in ("auto", "timm")
+        ]
         for model in names
         for batch in ([] if no_steps else batches or BATCHES[opened.machine.device])
-        for impl in ("auto", "timm")
     ]
     with landing.live(quiet) as live:
-        fresh = partial(apart, sampling=sampling, device=device, seed=seed, keep=landing.keep, watch=live)
         for model in names:
             costs = ClipCosts(opened, sampling, landing.keep, live, seed)
             for share in SHARES:
@@ -91,13 +92,13 @@ def command(
                 if opened.usable():
                     costs.run(each)
                 else:
-                    fresh(Seat(each[0], beside=tuple(each[1:])))
-        for step in steps:
-            live.about(f"{step.model}, a step of {step.batch}, {step.agc_impl}")
-            if opened.usable():
-                measure(opened, step, sampling, landing.keep, seed=seed, watch=live)
-            else:
-                fresh(Seat(step))
+                    seat = Seat(each[0], beside=tuple(each[1:]))
+                    apart(seat, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
+            # their memory is for the steps
+            del costs
+        opened.rest()
+        for pair in steps:
+            in_rounds(pair, of_steps, device=device, seed=seed, keep=landing.keep, board=live)
     table, _ = rows(landing.results, everything=True)
     clips = clip_rows(landing.results)
     click.echo(views.texts(Shown(steps=clip_shares(table), clips=clips), format)["clips"], nl=False)

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from nfbench import units
-from nfbench.analysis.findings import Finding
+from nfbench.analysis.findings import OTHER_MEMORY, Finding
+from nfbench.analysis.metrics import MOST_OTHER_LOAD
 from nfbench.devices import nvml
 from nfbench.devices.host import MachineState, look
 from nfbench.options import format_option
@@ -17,8 +18,6 @@ from nfbench.records import SIMULATED
 from nfbench.showing.tables import Column, Format, render
 
 BUSY_CPU = 0.5
-BUSY_GPU = 0.05
-HELD_MEMORY = 2**30
 HOT = 75.0
 LOWERED = 0.99
 
@@ -149,7 +148,7 @@ def _device_doubts(seen: MachineState) -> Iterator[Finding]:
             f"{seen.others} other process(es) hold the GPU.",
             "nvidia-smi names them; wait, or time on a card of your own.",
         )
-    elif (seen.busy or 0) > BUSY_GPU or (seen.held or 0) > HELD_MEMORY:
+    elif (seen.busy or 0) > MOST_OTHER_LOAD or (seen.held or 0) > OTHER_MEMORY:
         text = f"The GPU is in use: busy {units.percent(seen.busy)}, {units.bytes_(seen.held)} of its memory held."
         yield Finding("shared_device", text, "Wait, or time on a card of your own.")
     slowed = [reason for reason in seen.throttle or () if reason != "sw_power_cap"]

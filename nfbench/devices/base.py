@@ -115,6 +115,9 @@ class Steps(Protocol):
         """Operators dispatched a step, bytes that a pass saves for backward, shares of zero gradients and of clipped
         units, the loss: read once, outside the window, by an update that is not timed."""
 
+    def finite(self) -> bool:
+        """Whether the loss of the latest pass is finite. Synchronizes."""
+
     def notes(self) -> dict[str, str]:
         """What differs from what was asked, in words."""
 
@@ -137,6 +140,9 @@ class Reduced(Protocol):
 class Clips(Protocol):
     """The clip of one net by itself, to be timed with any implementation."""
 
+    queued: bool
+    """Whether the host only queues a call for a device, so that its own time is another than the device's."""
+
     def draw(self, share: float) -> None:
         """New gradients, of which about ``share`` of the units are over their limit."""
 
@@ -144,7 +150,10 @@ class Clips(Protocol):
         """What is timed."""
 
     def reset(self) -> None:
-        """The gradients as they were drawn."""
+        """The gradients as they were drawn, none of them in a cache of a device that calls are queued for."""
+
+    def wait(self, seconds: float) -> None:
+        """Have such a device wait at least so long, while the host queues what comes next."""
 
     def describe(self, workload: AgcCost) -> list[Reading]:
         """Units, those over their limit, bytes that must move, and operators and launches of a call."""
@@ -158,12 +167,15 @@ class Device(Protocol):
     """The ranks that share a batch, each with a device of its own."""
     least_window: float
     """The shortest window in seconds that this device's meters need."""
+    first_warm_up: float
+    next_warm_up: float
+    """The shortest warm-up in seconds of a net, and of one that has had a turn before, where the cap holds it."""
 
     def software(self, model: str | None = None) -> Software:
         """Versions, with the commit of the code under test."""
 
-    def conditions(self) -> Conditions:
-        """The state of the machine now."""
+    def conditions(self, idle: bool = False) -> Conditions:
+        """The state of the machine now; where this process is ``idle`` and may wait, with what others do meanwhile."""
 
     def resolve(self, workload: StepTime) -> Resolved:
         """What each `auto` becomes before anything is built; the micro-batch is the whole batch and the layout
@@ -205,6 +217,9 @@ class Device(Protocol):
 
     def now(self) -> float:
         """The host's monotonic clock, in seconds."""
+
+    def pace(self) -> tuple[float, ...]:
+        """What shows whether the device has settled: its clock and its power; nothing where neither is known."""
 
     def reset_peaks(self) -> None:
         """Forget the peak of memory in use."""

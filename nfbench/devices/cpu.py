@@ -30,7 +30,7 @@ class Cpu(TorchDevice):
         )
         self.peak_is_fresh = False
 
-    def conditions(self) -> Conditions:
+    def conditions(self, idle: bool = False) -> Conditions:
         return Conditions(load=host.load())
 
     def fit(self, workload: StepTime, resolved: Resolved, steps: Steps, seed: int) -> int:

@@ -57,9 +57,12 @@ class Cuda(TorchDevice):
 
     least_window = 3.0
     """What the energy counter needs to be read to a few per cent."""
+    first_warm_up, next_warm_up = 2.0, 0.3
+    """What clock and power take to follow the load of an idle card, and of one that another net has kept busy."""
 
     def __init__(self, index: int = 0) -> None:
         self.torch_device = torch.device("cuda", index)
+        before = {card.uuid: card.memory_used() for card in nvml.cards()}
         torch.cuda.set_device(self.torch_device)
         properties = torch.cuda.get_device_properties(index)
         self.uuid = str(properties.uuid)
@@ -68,6 +71,7 @@ class Cuda(TorchDevice):
         self.retries = self.refusals = 0
         self.graphs = False
         card = self.card
+        self.context = _context(card, None if card is None else before.get(card.uuid))
         self.machine = Machine(
             device="cuda",
             name=card.name if card else properties.name,
@@ -86,13 +90,15 @@ class Cuda(TorchDevice):
             _check_graphs(workload, workload.micro_batch)
         return super().resolve(workload)
 
-    def conditions(self) -> Conditions:
+    def conditions(self, idle: bool = False) -> Conditions:
         card = self.card
         if card is None:
             return Conditions(load=host.load())
         return Conditions(
             load=host.load(),
             other_processes=card.other_processes(_ours()),
+            other_memory=self._memory_of_others(card),
+            other_load=card.load_of_others() if idle else None,
             sm_clock_max=card.max_sm_clock(),
             temperature=card.temperature(),
             default_power_limit=card.default_power_limit,
@@ -165,11 +171,23 @@ class Cuda(TorchDevice):
     def _stats(self) -> dict[str, Any]:
         return torch.cuda.memory_stats(self.torch_device)
 
+    def _memory_of_others(self, card: nvml.Card) -> int | None:
+        """Bytes in use that are neither this process's tensors nor its context; None beside other workers of the same
+        runner, whose share nothing tells."""
+        used = card.memory_used()
+        if used is None or self.context is None or _has_siblings():
+            return None
+        return max(0, used - self.context - torch.cuda.memory_reserved(self.torch_device))
+
     def recorder(self, stamps: int) -> CudaRecorder:
         return CudaRecorder(stamps)
 
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.torch_device)
+
+    def pace(self) -> tuple[float, ...]:
+        card = self.card
+        return () if card is None else tuple(v for v in (card.clocks(), card.power()) if v is not None)
 
     def reset_peaks(self) -> None:
         torch.cuda.reset_peak_memory_stats(self.torch_device)
@@ -267,12 +285,28 @@ def set_tf32(on: bool) -> None:
 
 
 def _ours() -> set[int]:
-    """This process and, in a runner's worker, the others of that runner: they hold the card but wait for their turn."""
-    ours = {os.getpid()}
+    """This process and, in a worker, its runner with its other workers: they hold the card but wait for their turn."""
+    runner = _runner()
+    family = [] if runner is None else [runner, *runner.children(recursive=True)]
+    return {os.getpid(), *(process.pid for process in family)}
+
+
+def _has_siblings() -> bool:
+    runner = _runner()
+    return runner is not None and len(runner.children()) > 1
+
+
+def _runner() -> psutil.Process | None:
+    """The runner whose worker this process is."""
     runner = os.environ.get(RUNNER)
-    if runner and runner.isdigit() and psutil.pid_exists(int(runner)):
-        ours |= {child.pid for child in psutil.Process(int(runner)).children(recursive=True)}
-    return ours
+    return psutil.Process(int(runner)) if runner and runner.isdigit() and psutil.pid_exists(int(runner)) else None
+
+
+def _context(card: nvml.Card | None, before: int | None) -> int | None:
+    """Bytes that this process took of the card before its first tensor."""
+    torch.cuda.synchronize()
+    after = None if card is None else card.memory_used()
+    return None if after is None or before is None else max(0, after - before)
 
 
 def largest(sizes: Sequence[int], room: int, tried: Callable[[int], int | None]) -> int | None:

@@ -89,6 +89,9 @@ class FakeSteps:
             reading("loss", "1", "run", "fake", [1.0]),
         ]
 
+    def finite(self) -> bool:
+        return True
+
     def notes(self) -> dict[str, str]:
         return {}
 
@@ -104,6 +107,7 @@ class FakeClips:
         "fused": 2**-10,
         "copy": 2**-11,
     }
+    queued = False
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock, self.share = clock, 0.0
@@ -113,6 +117,9 @@ class FakeClips:
 
     def reset(self) -> None:
         self.clock.seconds += 1
+
+    def wait(self, seconds: float) -> None:
+        return None
 
     def call(self, workload: AgcCost) -> Callable[[], object]:
         seconds = self.TIMES[workload.impl] * (1 if workload.impl == "copy" else 1 + self.share / 2)
@@ -138,7 +145,7 @@ class FakeDevice:
     """Implements `nfbench.devices.base.Device` on a `FakeClock`."""
 
     machine = Machine(device="fake", name="fake", memory=MEMORY)
-    least_window = 0.0
+    least_window = first_warm_up = next_warm_up = 0.0
     world = World()
 
     def __init__(self) -> None:
@@ -151,7 +158,7 @@ class FakeDevice:
         commit, dirty = commit_of(Path(module.__file__)) if module and module.__file__ else (None, None)
         return Software(nfbench=__version__, commit=commit, dirty=dirty)
 
-    def conditions(self) -> Conditions:
+    def conditions(self, idle: bool = False) -> Conditions:
         return Conditions()
 
     def resolve(self, workload: StepTime) -> Resolved:
@@ -224,6 +231,9 @@ class FakeDevice:
 
     def now(self) -> float:
         return self.clock.seconds
+
+    def pace(self) -> tuple[float, ...]:
+        return ()
 
     def reset_peaks(self) -> None:
         return None

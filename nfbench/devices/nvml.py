@@ -6,6 +6,7 @@ A MIG slice is a card of its own here. Whatever NVML does not say, or a containe
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ _THROTTLE = (
 )
 _SM_CLOCK, _GPU_TEMPERATURE = 1, 0  # NVML_CLOCK_SM, NVML_TEMPERATURE_GPU
 _MEMORY_V2 = 0x02000028  # nvmlMemory_v2, the struct's version and size
+_LOOKING = 1.5  # s: NVML's samples of utilization are of one second at most
 _PID_NAMESPACE = Path("/proc/self/ns/pid")
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"  # fixed in Linux, include/linux/proc_ns.h
 
@@ -85,6 +87,15 @@ class Card:
         """Share (0–1) of the last moments in which some process kept the card busy; None under MIG."""
         rates = None if self.mig_enabled else _ask("nvmlDeviceGetUtilizationRates", self._board)
         return None if rates is None else rates.gpu / 100
+
+    def load_of_others(self) -> float | None:
+        """The least `utilization` while this process does nothing, in the second or so until its own last work is out
+        of what NVML looks back on; None as there."""
+        least, until = self.utilization(), time.monotonic() + _LOOKING
+        while least and time.monotonic() < until:
+            time.sleep(_LOOKING / 15)
+            least = min(least, self.utilization() or 0.0)
+        return least
 
     def memory_used(self) -> int | None:
         """Bytes that processes hold, those of other containers too; what the driver keeps for itself is not in it."""

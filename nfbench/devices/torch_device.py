@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -74,6 +75,9 @@ class TorchSteps:
         # Under compile the dispatcher sees only what surrounds the compiled regions.
         return found + self.step.inspect(count_operators=not self.compiled)
 
+    def finite(self) -> bool:
+        return math.isfinite(float(self.step.loss))
+
     def notes(self) -> dict[str, str]:
         return self.said
 
@@ -90,7 +94,8 @@ class TorchClips:
     """`nfbench.devices.base.Clips` around a `ClipTrial`."""
 
     def __init__(self, trial: ClipTrial) -> None:
-        self.draw, self.call, self.reset = trial.draw, trial.call, trial.reset
+        self.draw, self.call, self.reset, self.wait = trial.draw, trial.call, trial.reset, trial.wait
+        self.queued = trial.device.type == "cuda"
         self.trial = trial
 
     def describe(self, workload: AgcCost) -> list[Reading]:
@@ -111,7 +116,7 @@ class TorchDevice:
 
     machine: Machine
     torch_device: torch.device
-    least_window = 0.0
+    least_window = first_warm_up = next_warm_up = 0.0
     world = World()
 
     def software(self, model: str | None = None) -> Software:
@@ -196,6 +201,9 @@ class TorchDevice:
 
     def now(self) -> float:
         return time.perf_counter()
+
+    def pace(self) -> tuple[float, ...]:
+        return ()
 
     def _first_micro_batch(self, workload: StepTime, resolved: Resolved) -> int:
         """Where the micro-batch is still to be found nothing larger than two images is laid out."""

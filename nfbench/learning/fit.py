@@ -142,7 +142,7 @@ class Run:
                 self.learner.close()
 
     def _trained(self) -> Result:
-        self.result = msgspec.structs.replace(self.result, conditions=self.device.conditions())
+        self.result = msgspec.structs.replace(self.result, conditions=self.device.conditions(idle=True))
         return merged(self.world, self._filled(*self._outcome()), EPOCH_UNITS.__contains__)
 
     def _outcome(self) -> tuple[Status, str | None]:

@@ -2,10 +2,17 @@
 
 ::
 
-    draw → [ reset · stamp · clip · stamp ] … → Result       one for each implementation and turn
+    draw → [ reset · wait · stamp · clip · stamp ] … → Result       one for each implementation and turn
+
+The clip may take the device less time than the host takes to queue it. So a device that calls are queued for waits
+before each call until the host is ahead, and what the host takes is timed by itself, in calls that nothing else runs
+beside. Where a call queues more than a driver's queue holds (1,024 launches on CUDA) the device waits for the host
+all the same, as it does in a training step.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import msgspec
 
@@ -22,6 +29,10 @@ from nfbench.units import no_collection
 TURN = 0.1
 LEAST_CALLS, MOST_CALLS = 3, 200
 LEAST_TURNS, MOST_TURNS = 4, 64
+SETTLING, HOST_CALLS = 3, 5
+"""Calls of each turn after which an implementation prepares nothing any more, and then those that time the host."""
+AHEAD = 2.0
+"""How many times as long as the host takes for a call the device waits before it."""
 
 
 class ClipCosts:
@@ -39,6 +50,7 @@ class ClipCosts:
         self.watch, self.seed = watch, seed
         self.labels = labels or Labels(session=new_id())
         self.built: tuple[tuple[str, str], Clips] | None = None
+        self.other_load: float | None = None
 
     def run(self, workloads: list[AgcCost]) -> None:
         """Time the workloads, which differ in their implementation alone. One that fails leaves a row.
@@ -83,6 +95,7 @@ class ClipCosts:
         if self.built is None or self.built[0] != place:
             self.watch.phase("building")
             self.built = None  # before the next net takes its memory
+            self.other_load = self.device.conditions(idle=True).other_load
             self.built = place, self.device.clips(workload, self.seed)
         return self.built[1]
 
@@ -106,29 +119,47 @@ class ClipCosts:
         self.keep(result)
 
     def _calls(self, clips: Clips, workload: AgcCost) -> int:
-        one = self._block(clips, workload, LEAST_CALLS)[-1]
+        one = self._times(clips, workload, LEAST_CALLS)[0][-1]
         return max(LEAST_CALLS, min(MOST_CALLS, int(TURN / max(one, 1e-6))))
 
     def _turn(self, clips: Clips, workload: AgcCost, calls: int, turn: int, described: list[Reading]) -> Result:
         result = self._frame(workload, turn)
-        result = msgspec.structs.replace(result, conditions=self.device.conditions())
+        conditions = msgspec.structs.replace(self.device.conditions(), other_load=self.other_load)
+        result = msgspec.structs.replace(result, conditions=conditions)
         # the first call of a turn finds the caches as another implementation left them
-        times = self._block(clips, workload, calls + 1)[1:]
-        clip = reading("clip", "s", "step", SOURCES[self.device.machine.device], times)
-        return msgspec.structs.replace(result, status="ok", readings=(clip, *described))
+        times, host = self._times(clips, workload, calls + 1)
+        readings = [reading("clip", "s", "step", SOURCES[self.device.machine.device], times[1:])]
+        if host:
+            readings.append(reading("clip_host", "s", "step", SOURCES["cpu"], host))
+        return msgspec.structs.replace(result, status="ok", readings=(*readings, *described))
 
-    def _block(self, clips: Clips, workload: AgcCost, calls: int) -> list[float]:
-        """Seconds of each call."""
-        recorder, call = self.device.recorder(2 * calls), clips.call(workload)
-        self.device.synchronize()
+    def _times(self, clips: Clips, workload: AgcCost, calls: int) -> tuple[list[float], list[float]]:
+        """Seconds of each of so many calls, and of the host for each of a few: none where it queues nothing."""
+        device, call = self.device, clips.call(workload)
+        host = self._host(clips, call) if clips.queued else []
+        ahead = AHEAD * median(host).value if host else 0.0
+        recorder = device.recorder(2 * calls)
+        device.synchronize()
         for _ in range(calls):
             clips.reset()
+            clips.wait(ahead)
             recorder.stamp()
             call()
             recorder.stamp()
-        self.device.synchronize()
+        device.synchronize()
         times = recorder.times()
-        return [after - before for before, after in zip(times[::2], times[1::2], strict=True)]
+        return [after - before for before, after in zip(times[::2], times[1::2], strict=True)], host
+
+    def _host(self, clips: Clips, call: Callable[[], object]) -> list[float]:
+        """Seconds that the host takes to queue a call for an idle device, after calls that prepare something."""
+        times = []
+        for _ in range(SETTLING + HOST_CALLS):
+            clips.reset()
+            self.device.synchronize()
+            began = self.device.now()
+            call()
+            times.append(self.device.now() - began)
+        return times[SETTLING:]
 
     def _frame(self, workload: AgcCost, turn: int) -> Result:
         asked = Turn(workload=workload, sampling=self.sampling, seed=self.seed, turn=turn, labels=self.labels)

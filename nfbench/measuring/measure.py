@@ -50,6 +50,7 @@ class Measurement:
         self.prepared: Preparation | None = None
         self.steps: Steps | None = None
         self.window: Window | None = None
+        self.inspected: list[Reading] | None = None
 
     def turn(self, round: int = 0, turn: int = 0) -> Result:
         """Prepare where that has not been done, time one window, and hand the result to ``keep`` exactly once.
@@ -77,7 +78,9 @@ class Measurement:
         self.window, self.result = None, begun(self.device, asked)
 
         def whole() -> Result:
-            self.result = msgspec.structs.replace(self.result, conditions=self.device.conditions())
+            self.result = msgspec.structs.replace(
+                self.result, conditions=self.device.conditions(idle=self.steps is None)
+            )
             return merged(self.world, measured(self.result))
 
         return kept_once(self.device, self.device.lock_name(), self.keep, self.watch, whole, self._cut_short)
@@ -132,22 +135,27 @@ class Measurement:
             for gauge in reversed(gauges):
                 found += gauge.stop(busy)
         throttle = {reason for gauge in gauges for reason in getattr(gauge, "throttle", ())}
-        self.watch.phase("reading gradients")
         notes = {**result.notes, **prepared.notes, **steps.notes()}
-        try:
-            found += steps.inspect()
-        except Exception as error:
-            if self.world.size > 1:
-                raise
-            # the window was sound; what could not be looked into is absent
-            notes["inspect"] = failure(error, device)[1]
+        finite = steps.finite()
+        if self.inspected is None:
+            # in one turn only: meanwhile the device cools down before the other side's
+            self.watch.phase("reading gradients")
+            self.inspected = []
+            try:
+                self.inspected = steps.inspect()
+            except Exception as error:
+                if self.world.size > 1:
+                    raise
+                # the window was sound; what could not be looked into is absent
+                notes["inspect"] = failure(error, device)[1]
+        found += self.inspected
         if self.world.size > 1:
             self.watch.phase("timing the all-reduce")
             found += communication(device, steps, prepared.passes, prepared.step_time, self.sampling)
         loss = next((r for r in found if r.name == "loss"), None)
         return msgspec.structs.replace(
             result,
-            status="ok" if loss is None or all(v is not None for v in loss.values) else "diverged",
+            status="ok" if finite and (loss is None or None not in loss.values) else "diverged",
             # asked for again: a factory's file, whose commit counts, is known once it has been imported
             software=device.software(self.workload.model),
             resolved=resolved,

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import psutil
 
+from nfbench.analysis.metrics import VOIDS
 from nfbench.devices import host
 from nfbench.devices.base import Device
 from nfbench.devices.nvml import Card
@@ -96,11 +97,14 @@ class Swap:
 
 
 class Clocks:
-    """Files "sm_clock" (Hz), "temperature" (degC) and "power" (W), one value a sample.
+    """Files "sm_clock" (Hz), "temperature" (degC), "power" (W), and "throttled", 1 where heat or the board slowed the
+    card down and else 0, one value a sample.
 
     ``throttle`` holds every reason seen in the last window. Of a window too long to keep every sample, every second
     one is dropped and the period doubled, again and again, so that what is kept covers all of it evenly.
     """
+
+    UNITS: ClassVar = {"sm_clock": "Hz", "temperature": "degC", "power": "W", "throttled": "1"}
 
     def __init__(self, card: Card, period: float = PERIOD) -> None:
         self.card, self.period = card, period
@@ -110,7 +114,7 @@ class Clocks:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self.throttle, self._values = set(), {"sm_clock": [], "temperature": [], "power": []}
+        self.throttle, self._values = set(), {name: [] for name in self.UNITS}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="nfbench clocks", daemon=True)
         self._thread.start()
@@ -121,9 +125,8 @@ class Clocks:
         if self._thread is not None:
             self._thread.join(_LONGEST_CALL)
             self._thread = None
-        units = (("sm_clock", "Hz"), ("temperature", "degC"), ("power", "W"))
-        kept = {name: list(self._values.get(name, ())) for name, _ in units}
-        return [reading(name, unit, "window", "nvml", kept[name]) for name, unit in units if kept[name]]
+        kept = {name: list(values) for name, values in self._values.items() if values}
+        return [reading(name, self.UNITS[name], "window", "nvml", values) for name, values in kept.items()]
 
     def _sample(self) -> None:
         # a thread that outlives its window must not write into the next one's
@@ -141,7 +144,9 @@ class Clocks:
                     if value is not None:
                         values[name].append(value)
             with suppress(Exception):
-                throttle.update(self.card.throttle() or ())
+                if (reasons := self.card.throttle()) is not None:
+                    throttle.update(reasons)
+                    values["throttled"].append(float(not VOIDS.isdisjoint(reasons)))
             if max(map(len, values.values())) >= MAX_KEPT_STEPS:
                 period *= 2
                 for kept in values.values():

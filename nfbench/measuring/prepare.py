@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from nfbench.analysis.stats import apart, median
 from nfbench.devices.base import Device, Steps
-from nfbench.measuring.outcome import Watch
+from nfbench.errors import NfbenchError
+from nfbench.measuring.outcome import Watch, failure
 from nfbench.measuring.stopping import block_steps, short_passes, steady, whole_steps_fit
 from nfbench.measuring.window import SOURCES, Window
 from nfbench.records import (
@@ -22,9 +25,11 @@ from nfbench.records import (
 from nfbench.units import no_collection
 
 TRIAL_SHARE = 0.1
-WARM_UP_SHARE = 0.2
-AGAIN = 2
-"""Updates with which a net that has waited for its turn is warmed again."""
+WARM_UP_SHARE, MOST_WARM_UP_SHARE = 0.2, 0.4
+"""Of the cap on the whole timing, for a warm-up, and for one that a device needs to settle."""
+AGAIN, MOST_AGAIN, AGAIN_SHARE = 2, 1000, 0.1
+"""Updates with which a net that has waited for its turn is warmed again, at least and at most, and the share of the
+cap."""
 
 
 class Preparation:
@@ -86,8 +91,11 @@ class Preparation:
 
     def again(self, steps: Steps) -> None:
         """Warm a net that has waited for its turn."""
-        self.spent = 0.0
-        Window(self.device, steps, self.passes, self.passes).block(AGAIN, refills=0)
+        began = self.device.now()
+        seconds = min(self.device.next_warm_up, AGAIN_SHARE * self.sampling.max_time)
+        updates = max(AGAIN, min(MOST_AGAIN, math.ceil(seconds / max(self.step_time, 1e-6))))
+        Window(self.device, steps, self.passes, self.passes).block(self.world.agree(updates), refills=0)
+        self.spent = self.device.now() - began
 
     def _settle(self, steps: Steps, **found: object) -> Resolved:
         assert self.resolved is not None
@@ -123,14 +131,15 @@ class Preparation:
     def _better_layout(self, steps: Steps, resolved: Resolved) -> Layout:
         """The layout that a trial of a few passes in each, A B B A, shows to be quicker beyond doubt.
 
-        Where it shows neither, that is the device's usual one, and a note says so. A layout that runs out of memory
-        loses.
+        Where it shows neither, that is the device's usual one, and a note says so. A layout that fails loses where the
+        other one runs, and a note says why.
         """
         times, firsts = dict[Layout, list[float]](), dict[Layout, Reading]()
+        failed: Layout | None = None
         order: tuple[Layout, ...] = ("nhwc", "nchw", "nchw", "nhwc")
         arranged: Layout | None = None
         for turn, layout in enumerate(order):
-            if turn >= 2 and (layout not in firsts or self.world.agree(self._trial_is_over(times))):
+            if layout == failed or (turn >= 2 and self.world.agree(self._trial_is_over(times))):
                 continue
             try:
                 if layout != arranged:
@@ -145,12 +154,16 @@ class Preparation:
                 window.block(max(1, min(10, int(share / max(one_pass, 1e-6)))), refills=0)
                 times.setdefault(layout, []).extend(p[0] for p in window.micro_steps())
                 self.spent += self.device.now() - began
+            except NfbenchError:
+                raise
             except Exception as error:
                 # of several ranks others may wait for this one in the midst of that update
-                if self.world.size > 1 or not self.device.out_of_memory(error) or layout == "nhwc":
+                if self.world.size > 1 or failed is not None:
                     raise
+                failed, arranged = layout, None
                 firsts.pop(layout, None)
                 times.pop(layout, None)
+                self.notes["failed_layout"] = f"{layout}: {failure(error, self.device)[1]}"
         self.readings += [
             reading(f"trial_{layout}", "s", "micro_step", self.source, values) for layout, values in times.items()
         ]
@@ -183,20 +196,27 @@ class Preparation:
             self.step_time = one_pass * self.passes
 
     def _warm_up(self, steps: Steps) -> None:
-        """Update until the step time has settled, for a fifth of the cap at most; a longer step has had its warm-up."""
+        """Update until the step time has settled and the device with it, for a fifth of the cap or as long as the
+        device needs, at most; a longer step has had its warm-up."""
         self.watch.phase("warming up")
-        began, cap = self.device.now(), WARM_UP_SHARE * self.sampling.max_time
-        window = Window(self.device, steps, self.passes, self.passes)
+        began, max_time = self.device.now(), self.sampling.max_time
+        least = min(self.device.first_warm_up, MOST_WARM_UP_SHARE * max_time)
+        most = max(least, WARM_UP_SHARE * max_time)
+        window, paces = Window(self.device, steps, self.passes, self.passes), list[tuple[float, ...]]()
         with no_collection(collect=True):
-            while steps_now := self.world.agree(self._warm_up_steps(window, cap - (self.device.now() - began))):
-                window.block(steps_now, refills=0)
+            while True:
+                elapsed = self.device.now() - began
+                settled = elapsed >= least and steady(window.step) and all(map(steady, zip(*paces, strict=False)))
+                updates = self.world.agree(0 if settled else self._warm_up_steps(most - elapsed))
+                if not updates:
+                    break
+                window.block(updates, refills=0)
+                paces.append(self.device.pace())
                 self.step_time = median(window.step[-max(3, len(window.step) // 3) :]).value
         if window.step:
             self.readings.append(reading("warm_up", "s", "step", self.source, window.step[:MAX_KEPT_STEPS]))
         self.spent += self.device.now() - began
 
-    def _warm_up_steps(self, window: Window, left: float) -> int:
-        """Updates of the next block of the warm-up, of which ``left`` seconds are left; 0 where it is over."""
-        if steady(window.step) or left <= self.step_time:
-            return 0
-        return max(1, min(3 * block_steps(self.step_time, left) // 10, 100))
+    def _warm_up_steps(self, left: float) -> int:
+        """Updates of the next block of the warm-up, of which ``left`` seconds are left; 0 where none fits."""
+        return 0 if left <= self.step_time else max(1, min(3 * block_steps(self.step_time, left) // 10, 100))

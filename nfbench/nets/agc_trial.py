@@ -16,6 +16,10 @@ from nfbench.records import AgcCost, Layout
 _FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 OVER, UNDER = 2.0, 0.5
 """How far over or under its limit a unit's gradient is, as a factor."""
+SETTLED = 3
+"""Calls from which on an implementation prepares nothing any more."""
+FASTEST = 2_000_000
+"""kHz that a card is taken to run at where an older torch does not tell its highest clock."""
 
 
 class ClipTrial:
@@ -39,6 +43,12 @@ class ClipTrial:
         self.over_bytes = 0.0
         elements = sum(g.numel() for g in self.gradients)
         self.source, self.target = (torch.ones(elements, device=device) for _ in range(2))
+        self.flushing: torch.Tensor | None = None
+        self.clock_rate = FASTEST
+        if device.type == "cuda":
+            properties = torch.cuda.get_device_properties(device)
+            self.flushing = torch.empty(2 * properties.L2_cache_size, dtype=torch.uint8, device=device)
+            self.clock_rate = getattr(properties, "clock_rate", FASTEST)
 
     @torch.no_grad()
     def draw(self, share: float) -> None:
@@ -56,8 +66,15 @@ class ClipTrial:
 
     @torch.no_grad()
     def reset(self) -> None:
-        """The gradients as they were drawn."""
+        """The gradients as they were drawn. On CUDA nothing of them is left in the L2 cache, whatever was there."""
         torch._foreach_copy_(self.gradients, self.kept)
+        if self.flushing is not None:
+            self.flushing.zero_()
+
+    def wait(self, seconds: float) -> None:
+        """Keep a CUDA device busy for ``seconds`` at its highest clock, longer at a lower one."""
+        if self.device.type == "cuda":
+            torch.cuda._sleep(int(seconds * 1000 * self.clock_rate))
 
     def call(self, workload: AgcCost) -> Callable[[], object]:
         """What is timed: the implementation, or the copy of as many bytes as the gradients have."""
@@ -77,7 +94,10 @@ class ClipTrial:
         return agc.units(self.parameters, agc.DEFAULT_CLIPPING, "timm" if workload.impl == "timm" else "auto")
 
     def operators(self, call: Callable[[], object]) -> int:
-        """Operators that one call dispatches."""
+        """Operators that one call dispatches, after those that prepare something."""
+        for _ in range(SETTLED):
+            self.reset()
+            call()
         self.reset()
         counter = Operators()
         with counter:

@@ -121,6 +121,9 @@ class TrainStep:
     def _let_go(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.state.clear()
+        if self.scaler is not None:
+            # an update that failed after its unscaling would have the next one refused
+            self.scaler._per_optimizer_states.clear()
         self.inputs, self.targets, self.ema = [], [], None
         if self.scaler is not None:
             # an update that ran out of memory may have left it unscaled

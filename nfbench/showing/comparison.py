@@ -122,6 +122,9 @@ def findings(ratio: Ratio, within: float) -> list[Finding]:
     if ratio.voided:
         text = f"{names}: {units.plural(ratio.voided, 'turn')} left out, the GPU was slowed down."
         found.append(Finding("void_turns", text, "Cool it or lock its clocks, and compare again."))
+    if ratio.slowed:
+        text = f"{names}: in {units.plural(ratio.slowed, 'turn')} the GPU was slowed down on both sides alike."
+        found.append(Finding("slowed_alike", text, "It is the ratio of a hot card: cool it, and compare again."))
     return found
 
 

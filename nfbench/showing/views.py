@@ -286,7 +286,7 @@ def _epochs(rows: Sequence[Row]) -> Laid:
 
 
 _OF_CLIPS = _taken(
-    _CLIPS, "model clipped impl time speedup launches operators bandwidth floor over_floor machine status"
+    _CLIPS, "model clipped impl time host_time speedup launches operators bandwidth floor over_floor machine status"
 )
 _OF_CLIP_STEPS = _taken(
     _CLIP_STEPS, "model batch px precision agc_impl step_time clip share clipped_units machine status"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -281,8 +282,8 @@ class Check:
         """The round goes to the tally, or is void."""
         seen = {reason for side in found for result in side for reason in result.conditions.throttle}
         times = [[metrics.seconds(r) for r in side] for side in found]
-        if slowed := sorted(metrics.VOIDS & seen):
-            case.tally.void(f"the GPU was slowed down ({', '.join(slowed)})")
+        if metrics.uneven(itertools.chain(*found)):
+            case.tally.void(f"the GPU was slowed down ({', '.join(sorted(metrics.VOIDS & seen))})")
             return
         if any(time is None for side in times for time in side):
             case.tally.void("a turn has no step time")

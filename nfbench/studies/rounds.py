@@ -42,7 +42,7 @@ class Enough:
     """Tells why no further round of ``workloads``, timed against the first of them, is wanted; None where one is.
 
     ``sampling`` is that of `sampling_against`, ``max_time`` in seconds as there. A round in which the GPU was slowed
-    down is run again, up to `gate.MOST_VOID` times.
+    down on one side is run again, up to `gate.MOST_VOID` times.
     """
 
     workloads: Sequence[StepTime]
@@ -56,7 +56,7 @@ class Enough:
         if key(first) in failed or not others:
             return "a net failed, and there is nothing left to compare"
         rounds = list(grouped(results, lambda r: r.round).values())
-        sound = [rows for rows in rounds if not any(map(metrics.voided, rows))]
+        sound = [rows for rows in rounds if not metrics.uneven(rows)]
         if len(rounds) - len(sound) > gate.MOST_VOID:
             return "the GPU was slowed down in too many rounds"
         looks = self.sampling.looks or (self.sampling.rounds,)

@@ -476,7 +476,7 @@ def _whole(task: Task, rows: Sequence[Result]) -> bool:
     # who fails takes no further turn
     if failed(rows):
         return True
-    if len(task.keys) > 1 and any(map(metrics.voided, rows)):
+    if len(task.keys) > 1 and metrics.uneven(rows):
         # a round in which the GPU was slowed down is measured again
         return False
     turns = {name: {r.turn for r in rows if key(r.workload) == name} for name in task.keys}

@@ -21,10 +21,11 @@ def test_compare_runs_its_pairs_in_workers() -> None:
 
 
 def test_agc_cost_times_every_clip(cli: Cli) -> None:
-    done = cli("agc-cost", "--model", NET, "--max-time", 0.1, *SHORT)
+    done = cli("agc-cost", "--model", NET, "--batch", 8, "--max-time", 0.1, *SHORT)
     assert done.exit_code == 0, done.output
-    clips = {row.workload.impl for row in rows() if isinstance(row.workload, AgcCost)}
-    assert clips == {"reference", "foreach", "fused", "timm", "copy"}
+    clips = [row for row in rows() if isinstance(row.workload, AgcCost)]
+    assert {row.workload.impl for row in clips} == {"reference", "foreach", "fused", "timm", "copy"}
+    assert all(row.reading("clip_host") for row in clips)
 
 
 def test_accuracy_trains_an_epoch(cli: Cli) -> None:

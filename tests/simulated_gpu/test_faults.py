@@ -61,6 +61,32 @@ def test_heat_a_lowered_limit_and_another_process_are_found(cli: Cli) -> None:
     assert "other process" in environment_of()
 
 
+@pytest.mark.simulated(throttle=0x20, temperature=87, clock=1500)
+def test_a_card_that_sits_at_its_thermal_target_gets_a_ratio() -> None:
+    nets = (NET, "tiny-resnet-s", "--batch", 8, "--layout", "nhwc")
+    done = in_own_process(
+        *("compare", *nets, "--rounds", 1, "--max-time", 4, "--device", "cuda", "--quiet", "--noisy", "--out", FOLDER)
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert all(row.reading("throttled") for row in rows())
+    words = " ".join((done.stdout + done.stderr).split())
+    assert "the GPU was slowed down on both sides alike" in words and "left out" not in words
+
+
+@pytest.mark.simulated(other_process=70e9, busy=40, nvml_unsupported="processes")
+def test_another_tenant_is_found_in_a_container(cli: Cli) -> None:
+    row = timed(cli)
+    assert row.conditions.other_processes is None and row.conditions.other_load == 0.4
+    assert row.conditions.other_memory == pytest.approx(70e9, abs=1e9)
+    assert "shared_device" in {finding.code for finding in findings.of(row)}
+
+
+def test_alone_on_the_card_nobody_else_is_found(cli: Cli) -> None:
+    row = timed(cli)
+    assert row.conditions.other_load == 0 and (row.conditions.other_memory or 0) < 2**20
+    assert "shared_device" not in {finding.code for finding in findings.of(row)}
+
+
 @pytest.mark.simulated(mig=2, memory=18e9)
 def test_a_slice_of_a_card_is_named(cli: Cli) -> None:
     row = timed(cli)
