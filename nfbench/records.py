@@ -39,7 +39,7 @@ Side = Literal["base", "head"]
 RecipeName = Literal["nfnet", "bn-resnet", "efficientnet"]
 Schedule = Literal["cosine", "exponential", "constant"]
 Augment = Literal["none", "flip", "randaugment", "nfnet"]
-Phase = Literal["ascent", "forward", "backward", "clip", "update", "average"]
+Phase = Literal["ascent", "forward", "backward", "unscale", "clip", "update", "average"]
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
@@ -244,7 +244,8 @@ class Resolved(Record, frozen=True, kw_only=True):
     """What each `auto` became here, and the flags that a timing depends on.
 
     With several processes ``micro_batch`` is images a pass of each, ``backend`` what reduces their gradients, and
-    ``nodes`` how many machines they are on.
+    ``nodes`` how many machines they are on. ``standardize`` says whose code standardizes weights where it is not the
+    net's own: rows without it have timm's.
     """
 
     px: int
@@ -253,6 +254,7 @@ class Resolved(Record, frozen=True, kw_only=True):
     layout: Layout
     agc: float | None = None
     agc_impl: AgcImpl | None = None
+    standardize: Literal["nfbench"] | None = None
     optimizer_impl: str | None = None
     tf32: bool | None = None
     cudnn_benchmark: bool | None = None

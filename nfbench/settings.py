@@ -159,6 +159,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("broadcast_buffers", "shared buffers {}", title="buffers broadcast", part_of="world_size", named=2),
     Setting("deterministic", "", "On CUDA too the seed decides all; times what that costs.", spare=3, named=2),
     Setting("agc_impl", "clip by {}", _CLIP, title="clip by", spare=3),
+    Setting("standardize", "weights standardized by {}", title="standardized by", named=2),
     Setting("optimizer_impl", "{} optimizer", title="update by", named=2),
     Setting("tf32", title="TF32", named=2),
     Setting("cudnn_benchmark", title="cuDNN benchmark", named=2),

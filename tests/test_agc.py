@@ -23,6 +23,7 @@ from nfbench.nets import agc, agc_fused
 from nfbench.nets.agc import adaptive_clip_grad_, agc_parameters, unitwise_norm
 from nfbench.nets.agc_units import Units, foreach
 from nfbench.nets.build import awaken, build, head_names
+from nfbench.nets.flops import Operators
 
 OURS = ["reference", "foreach", "fused"] if agc_fused.interpreted() else ["reference", "foreach"]
 SHAPES = [
@@ -246,6 +247,23 @@ def test_tensors_that_begin_off_sixteen_bytes_take_no_vector_loads() -> None:
         p.grad = torch.randn(64 + offset)[offset:].view(4, 16)
         agrees(plan, [p])
         assert [launch.aligned for launch in plan.launches] == [offset == 0]
+
+
+@interpreted
+def test_from_the_fourth_update_on_five_operators_at_most_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in training: `zero_grad` lets go of all gradients, and backward makes new ones elsewhere."""
+    monkeypatch.setattr(agc_fused.Fused, "_launch", lambda *_: None)  # the interpreter's kernels call torch's operators
+    parameters = [parameter(shape) for shape in SHAPES for _ in range(3)]
+    plan = agc_fused.Fused(parameters)
+    held = []
+    for _ in range(6):
+        for p in parameters:
+            held.append(p.grad)
+            p.grad = torch.randn_like(p)
+        called = Operators()
+        with called:
+            plan(0.01, EPS)
+    assert called.count <= 5
 
 
 @interpreted

@@ -15,8 +15,9 @@ from timm.layers import BatchNormAct2d, Conv2dSame, DropPath, ScaledStdConv2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from nfbench.nets.convert import GAMMA, Change, StandardizedConv2d, StandardizedConv2dSame, normalizer_free
+from nfbench.nets.convert import GAMMA, Change, normalizer_free
 from nfbench.nets.norm import norm_of
+from nfbench.nets.standardized import StandardizedConv2d, StandardizedConv2dSame
 
 
 def timm_net(name: str) -> Callable[[], nn.Module]:

@@ -244,6 +244,27 @@ def test_a_test_set_is_the_same_whether_it_stays_or_streams(channels: int) -> No
         torch.testing.assert_close(x, a)
 
 
+class OnGpu(Tensor):
+    """A tensor that takes itself for one of a GPU, and notes on which streams it is used."""
+
+    is_cuda = True  # type: ignore[assignment]
+    used_on: list[Any]
+
+    def record_stream(self, stream: Any) -> None:
+        self.used_on = [stream]
+
+
+def test_images_and_labels_of_a_prefetcher_outlive_what_the_stream_of_the_step_still_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: ("stream of the step", device))
+    stream = streamed(numbered(8))
+    batch = [torch.zeros(8, 3, 16, 16).as_subclass(OnGpu), torch.zeros(8, dtype=torch.int64).as_subclass(OnGpu)]
+    stream.loader = [batch]
+    assert len(list(stream.train(0))) == 1
+    assert [tensor.used_on for tensor in batch] == [[("stream of the step", PLAN.device)]] * 2
+
+
 def test_randaugment_does_something_else_to_each_image_of_a_batch() -> None:
     # crops and flips leave a picture of one color as it is
     alike = Arrays(np.full((32, 16, 16, 3), (200, 90, 30), np.uint8), np.zeros(32, np.int64))

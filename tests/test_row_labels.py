@@ -21,6 +21,7 @@ RESOLVED: dict[str, tuple[Any, Any]] = {
     "agc_impl": ("foreach", "fused"),
     "optimizer_impl": ("foreach", "fused"),
     "tf32": (True, False),
+    "standardize": (None, "nfbench"),
     "cudnn_benchmark": (True, False),
     "allocator": ("native", "cudaMallocAsync"),
     "threads": (1, 2),

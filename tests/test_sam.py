@@ -18,6 +18,7 @@ from nfbench.nets.flops import Operators
 from nfbench.nets.optimizer import build_optimizer
 from nfbench.nets.sam import Sam, ascent_images
 from nfbench.nets.train_step import TrainStep
+from nfbench.records import SamScope
 
 RATE, RADIUS, FRACTION = 0.05, 0.3, 0.3
 
@@ -183,3 +184,13 @@ def test_the_moving_average_warms_up_as_the_recipe_says(decay: float) -> None:
     step.update(nothing, 1)
     for got, a, p in zip(step.ema.module.parameters(), start, step.net.parameters(), strict=True):
         torch.testing.assert_close(got.detach(), 0.1 * a + 0.9 * p.detach(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("scope", ["micro-batch", "batch"])
+def test_in_fp16_gradients_are_unscaled_in_a_phase_between_the_ascent_and_the_clip(scope: SamScope) -> None:
+    step = step_of("tiny-nfnet-s", "nfnet", batch=4, px=32, precision="fp16", clipping=0.01, sam=0.05, sam_scope=scope)
+    step.arrange("nchw", 2)
+    assert step.phases.tail[-3:] == ("unscale", "clip", "update")
+    stamps: list[int] = []
+    step.update(lambda: stamps.append(1), 2)
+    assert len(stamps) == len(step.phases.head) + 2 * len(step.phases.each) + len(step.phases.tail)

@@ -164,7 +164,7 @@ class Slow(nn.Module):
         return x
 
 
-@pytest.mark.parametrize("slow", ["forward", "backward", "clip", "update"])
+@pytest.mark.parametrize("slow", ["forward", "backward", "unscale", "clip", "update"])
 def test_what_takes_long_raises_its_own_phase_and_no_other(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = [0.0]  # of a clock that stands still but where something is slow
 
@@ -173,9 +173,12 @@ def test_what_takes_long_raises_its_own_phase_and_no_other(slow: str, monkeypatc
 
     monkeypatch.setattr(cpu, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
     device = Opened()
-    steps = built(device, px=32, agc=0.01)
+    steps = built(device, px=32, agc=0.01, precision="fp16" if slow == "unscale" else "fp32")
     step, model, clip = steps.step, steps.step.model, steps.step.clip
-    if slow == "clip":
+    if step.scaler is not None:
+        unscale = step.scaler.unscale_
+        monkeypatch.setattr(step.scaler, "unscale_", lambda optimizer: (act(), unscale(optimizer)))
+    elif slow == "clip":
         step.clip = lambda: (act(), clip())
     elif slow == "update":
         step.optimizer.register_step_post_hook(lambda *_: act())
@@ -185,7 +188,8 @@ def test_what_takes_long_raises_its_own_phase_and_no_other(slow: str, monkeypatc
     window = Window(device, steps, 1, 1)
     window.block(3)
     phases = {**{phase: [t for (t,) in times] for phase, times in window.each.items()}, **window.once}
-    assert phases == {phase: [float(phase == slow)] * 3 for phase in ("forward", "backward", "clip", "update")}
+    expected = ("forward", "backward", *(["unscale"] if slow == "unscale" else []), "clip", "update")
+    assert phases == {phase: [float(phase == slow)] * 3 for phase in expected}
 
 
 def test_fp16_gradients_are_unscaled_before_they_are_clipped() -> None:

@@ -369,7 +369,7 @@ def _bn_memory(evidence: Evidence) -> Iterator[Figure]:
     places: dict[tuple[Any, Any], dict[str, list[Result]]] = {}
     for result in (r for group in choose(measured).groups for r in group):
         # the clip as asked for stays: it is each net's own where nothing was
-        became = _but(result.resolved, agc=None, agc_impl=None, optimizer_impl=None, threads=None)
+        became = _but(result.resolved, agc=None, agc_impl=None, standardize=None, optimizer_impl=None, threads=None)
         sides = places.setdefault((_but(result.step, model=""), became), {})
         sides.setdefault(result.workload.model, []).append(result)
     figures: dict[bool, list[Figure]] = {True: [], False: []}

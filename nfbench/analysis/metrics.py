@@ -415,6 +415,7 @@ METRICS: dict[str, tuple[Metric, ...]] = {
         Metric("ascent", "ascent (SAM)", units.seconds, partial(phase_time, phase="ascent")),
         Metric("forward", "forward", units.seconds, partial(phase_time, phase="forward")),
         Metric("backward", "backward", units.seconds, partial(phase_time, phase="backward")),
+        Metric("unscale", "unscale (fp16)", units.seconds, partial(phase_time, phase="unscale")),
         Metric("clip", "clip", units.seconds, partial(phase_time, phase="clip"), spare=6),
         Metric("update", "update", units.seconds, partial(phase_time, phase="update")),
         Metric("average", "average (EMA)", units.seconds, partial(phase_time, phase="average")),

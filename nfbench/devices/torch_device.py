@@ -142,6 +142,7 @@ class TorchDevice:
             layout="nhwc" if workload.layout == "best" else workload.layout,
             agc=clipping,
             agc_impl=None if clipping is None else self._agc_impl(workload),
+            standardize="nfbench" if net.norm == "none" else None,
             optimizer_impl=optimizer_name(workload.optimizer, recipe, self.torch_device.type),
             threads=torch.get_num_threads(),
             **self._flags(precision),

@@ -208,12 +208,12 @@ class Streaming:
         seed_all(seed)
         device = self.plan.device
         for images, labels in loader:
-            images = images.to(device, non_blocking=True)
-            if images.is_cuda:
-                # older loaders of timm fill a freed batch's memory on a stream of their own, which waits for nobody
-                images.record_stream(torch.cuda.current_stream(device))
+            for prefetched in (images, labels):
+                if prefetched.is_cuda:
+                    # timm fills a freed batch's memory on a stream of its own, which in older versions waits for nobody
+                    prefetched.record_stream(torch.cuda.current_stream(device))
             yield (
-                images.contiguous(memory_format=FORMATS[self.plan.layout]),
+                images.to(device, non_blocking=True).contiguous(memory_format=FORMATS[self.plan.layout]),
                 labels.to(device, torch.int64, non_blocking=True),
             )
 

@@ -2,8 +2,8 @@
 
 One program a unit. A table on the device holds the address of every weight and gradient; `zero_grad` moves gradients,
 so the addresses are compared at each call and where one has moved the table goes over anew, from pinned memory, without
-waiting. Shapes, types and strides decide which units there are and how each is read, and are looked at whenever a
-gradient is another tensor than before.
+waiting. Shapes, types, strides and the address modulo 16 decide which units there are and how each is read; they are
+compared at each call too, without an operator of torch.
 
 Units whose rows begin and end on 16 bytes and fit in one block are read once, with vector loads, and written only where
 they are clipped; all others take a loop. Each pair of types, weight and gradient, takes launches of its own.
@@ -17,6 +17,7 @@ they are clipped; all others take a loop. Each pair of types, weight and gradien
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import importlib.util
 import os
@@ -127,7 +128,7 @@ class Fused:
         self.parameters = [weakref.ref(p) for p in parameters]
         self.weights: list[int] = []
         self.gradients: list[int] = []
-        self.seen: list[weakref.ref[Tensor] | None] = []
+        self.looks: list[_Look | None] = [None] * len(parameters)
         self.stream = 0
         self.table: Tensor | None = None
         self.launches: list[Launch] = []
@@ -180,47 +181,47 @@ class Fused:
         )
 
     def _refresh(self, parameters: Sequence[Tensor | None], gradients: Sequence[Tensor | None]) -> None:
-        """Bring the table up to date.
-
-        Where every gradient is the tensor of the last call only addresses are looked at. A parameter that has no
-        gradient now keeps its place.
-        """
+        """Bring the table up to date. A parameter that has no gradient now keeps its place."""
+        looks = [
+            old if p is None or g is None else _look(p, g)
+            for old, p, g in zip(self.looks, parameters, gradients, strict=True)
+        ]
         weights = [0 if p is None else p.data_ptr() for p in parameters]
         addresses = [0 if g is None else g.data_ptr() for g in gradients]
         cuda = self.device.type == "cuda"
         capturing = cuda and _capturing()
         stream = torch.cuda.current_stream(self.device).cuda_stream if cuda else 0
-        same = len(self.seen) == len(gradients) and all(
-            g is None if ref is None else ref() is g for ref, g in zip(self.seen, gradients, strict=True)
-        )
+        if looks != self.looks:
+            kinds = [
+                old if p is None or g is None else kind_of(p, g)
+                for old, p, g in zip(self.kinds, parameters, gradients, strict=True)
+            ]
+            if kinds != self.kinds:
+                if capturing:
+                    raise RuntimeError(_OUTSIDE_FIRST)
+                self.launches, self.rest = lay_out(kinds, self.device)
+            self.kinds, self.looks = kinds, looks
         moved = weights != self.weights or addresses != self.gradients
-        if same and not moved and stream == self.stream and not capturing:
+        if not moved and stream == self.stream and not capturing:
             return
-        kinds = [
-            old if p is None or g is None else kind_of(p, g)
-            for old, p, g in zip(self.kinds, parameters, gradients, strict=True)
-        ]
-        if kinds != self.kinds:
-            if capturing:
-                raise RuntimeError(_OUTSIDE_FIRST)
-            self.launches, self.rest = lay_out(kinds, self.device)
-            self.kinds = kinds
-        host = torch.from_numpy(np.array([weights, addresses], dtype=np.int64))
+        # neither pinned nor on the device may anything be allocated during a capture
+        host = torch.empty(2, len(weights), dtype=torch.int64, device="cpu", pin_memory=cuda and not capturing)
+        values = np.array([weights, addresses], dtype=np.int64)
+        # a call of `Tensor.numpy` or `copy_` would be an operator more
+        ctypes.memmove(host.data_ptr(), values.ctypes.data, values.nbytes)
         if capturing:
             self._send_captured(host)
             # a graph's table is not for the next call outside of it, which sends its own
-            self.weights, self.gradients, self.seen = [], [], []
+            self.weights, self.gradients = [], []
             return
-        if moved or stream != self.stream or self.table is None:
-            self._send(host, stream)
+        self._send(host, stream)
         self.weights, self.gradients, self.stream = weights, addresses, stream
-        self.seen = [None if g is None else weakref.ref(g) for g in gradients]
 
     def _send(self, host: Tensor, stream: int) -> None:
         if self.device.type != "cuda":
             self.table = host
             return
-        self.table = host.pin_memory().to(self.device, non_blocking=True)
+        self.table = host.to(self.device, non_blocking=True)
         if stream != self.stream:
             # allocated on another stream, these must not be reused there before this one is done with them
             for launch in self.launches:
@@ -242,6 +243,22 @@ class Fused:
         _captured.append((*pair, self.launches))
         self.table = pair[1]
         self.table.copy_(pair[0], non_blocking=True)
+
+
+_Look = tuple[int, int, torch.Size, torch.Size, tuple[int, ...], tuple[int, ...], torch.dtype, torch.dtype]
+"""All of a parameter and its gradient that decides their `ParameterKind`, each first of the parameter."""
+
+
+def _look(p: Tensor, g: Tensor) -> _Look:
+    """What is looked at in each call, without an operator of torch.
+
+    Raises:
+        ValueError: the gradient is sparse.
+    """
+    if g.layout != torch.strided:
+        raise ValueError(SPARSE.format(g.layout))
+    starts = p.data_ptr() % ALIGNED, g.data_ptr() % ALIGNED
+    return *starts, p.shape, g.shape, p.stride(), g.stride(), p.dtype, g.dtype
 
 
 class ParameterKind(NamedTuple):
@@ -271,13 +288,7 @@ class Launch(NamedTuple):
 
 
 def kind_of(parameter: Tensor, gradient: Tensor) -> ParameterKind:
-    """The kind of a parameter with this gradient.
-
-    Raises:
-        ValueError: the gradient is sparse.
-    """
-    if gradient.layout != torch.strided:
-        raise ValueError(SPARSE.format(gradient.layout))
+    """The kind of a parameter with this gradient, which is dense."""
     aligned = not (parameter.data_ptr() | gradient.data_ptr()) % ALIGNED
     units = units_of(parameter)
     length = parameter.numel() // units if units else 0

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from nfbench.catalog.models import Net, call_factory, factory_example, find, fold
 from nfbench.errors import UnknownModel, UnsupportedWorkload, of_device, reason
 from nfbench.nets.norm import Kind, with_norm
+from nfbench.nets.standardized import uncopied
 from nfbench.nets.twin import batchnorm_twin
 from nfbench.units import nearest
 
@@ -122,7 +123,11 @@ def _from_timm(net: Net, num_classes: int, device: str | torch.device) -> nn.Mod
         ) from error
     if net.drop_path_rate and not net.scales_survivors:
         _drop_paths(module, net.drop_path_rate)
-    built: nn.Module = batchnorm_twin(module) if net.twin_of else module
+    if net.twin_of:
+        module = batchnorm_twin(module)
+    elif net.source == "catalogue":
+        uncopied(module)
+    built: nn.Module = module
     return built
 
 

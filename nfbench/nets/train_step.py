@@ -1,4 +1,4 @@
-"""One training step: (ascent,) forward, loss, backward, accumulation, clip, update, zero_grad (, moving average).
+"""One training step: (ascent,) forward, loss, backward, accumulation (, unscale), clip, update, zero_grad (, average).
 
 Nothing is synchronized, printed or copied in `TrainStep.update`; where time goes is read from the stamps it takes.
 """
@@ -58,7 +58,7 @@ class TrainStep:
         )
         self.sam = None if workload.sam == "none" else Sam(net, workload.sam)
         self.ema: Any = None
-        self.phases = _phases(workload)
+        self.phases = _phases(workload, unscale=resolved.precision == "fp16")
         self.criterion: nn.Module = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
         # The scale only ever falls, so that its fall counts the skipped updates.
         self.scaler = _scaler(device) if resolved.precision == "fp16" else None
@@ -148,6 +148,7 @@ class TrainStep:
             stamp()
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
+            stamp()
 
     def _finish(self, stamp: Callable[[], None]) -> None:
         """Update, moving average."""
@@ -309,14 +310,17 @@ def skipped_updates(before: float, after: float) -> float:
     return math.log2(before / after) if after > 0 else math.nan
 
 
-def _phases(workload: StepTime) -> Phases:
-    plain = Phases()
-    tail = plain.tail if workload.ema == "none" else (*plain.tail, "average")
+def _phases(workload: StepTime, unscale: bool) -> Phases:
+    head, each, tail = Phases()
+    if unscale:
+        tail = ("unscale", *tail)
+    if workload.ema != "none":
+        tail = (*tail, "average")
     if workload.sam == "none":
-        return plain._replace(tail=tail)
+        return Phases(head, each, tail)
     if workload.sam_scope == "batch":
-        return Phases(("ascent",), plain.each, ("ascent", *tail))
-    return Phases((), ("ascent", *plain.each, "ascent"), tail)
+        return Phases(("ascent",), each, ("ascent", *tail))
+    return Phases(head, ("ascent", *each, "ascent"), tail)
 
 
 def _nothing() -> None:

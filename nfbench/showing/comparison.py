@@ -54,6 +54,8 @@ def differences(row: Row, base: Row, without: Collection[str] = ()) -> list[str]
     """Every setting, but for some, in which two rows differ: "px 224 against 600"."""
     if "px" not in row or "px" not in base:  # one that failed before anything was settled
         return []
+    if row.get("norm") != base.get("norm"):  # nets with another normalization standardize no weights
+        without = {*without, "standardize"}
     return _against({c.title: (row.get(c.key), base.get(c.key)) for c in SETTINGS if c.key not in without})
 
 

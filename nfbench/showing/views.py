@@ -184,7 +184,7 @@ def _table(
 
 
 _ALWAYS = "px batch micro_batch precision layout agc"
-_FOLLOWING = ("optimizer_impl", "tf32", "cudnn_benchmark", "allocator", "threads")
+_FOLLOWING = ("standardize", "optimizer_impl", "tf32", "cudnn_benchmark", "allocator", "threads")
 """Settings that follow from others, or from the machine."""
 _WHERE_THEY_DIFFER = [c.key for c in SETTINGS if c.key not in (*_ALWAYS.split(), *_FOLLOWING)]
 _OF_STEPS = _taken(
@@ -222,8 +222,8 @@ _ASKED = f"""
 kind model family dataset px test_px batch micro_batch epochs recipe optimizer lr schedule warmup_epochs decay_epochs
 decay_rate alpha eps momentum weight_decay label_smoothing augment randaugment_layers randaugment_magnitude mixup cutmix
 drop_rate drop_path agc agc_impl ema {" ".join(SAM)} precision layout compile norm weights deterministic
-classes train_images test_images interpolation crop_pct crop_mode workers optimizer_impl tf32 cudnn_benchmark allocator
-threads world_size broadcast_buffers backend nodes status
+classes train_images test_images interpolation crop_pct crop_mode workers standardize optimizer_impl tf32
+cudnn_benchmark allocator threads world_size broadcast_buffers backend nodes status
 """
 RUN_KEYS = (
     *_ASKED.split(),

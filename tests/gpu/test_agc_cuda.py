@@ -13,6 +13,7 @@ from waiting import nothing_waits
 from nfbench.nets import agc, agc_fused
 from nfbench.nets.agc import adaptive_clip_grad_, agc_parameters
 from nfbench.nets.build import awaken, build
+from nfbench.nets.flops import Operators
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda", 0)
@@ -83,6 +84,20 @@ def test_nothing_waits_for_the_gpu_even_where_gradients_move() -> None:
                 moved.append(p.grad)
                 p.grad = torch.ones_like(p)
             clip()
+
+
+def test_from_the_fourth_update_on_five_operators_at_most_are_called() -> None:
+    parameters = gradients_of("nf-resnet50")
+    clip = agc.clipper(parameters, 0.01, "fused")
+    held: list[Tensor | None] = []
+    for _ in range(6):
+        for p in parameters:
+            held.append(p.grad)
+            p.grad = torch.ones_like(p)
+        called = Operators()
+        with called:
+            clip()
+    assert called.count <= 5
 
 
 def test_gradients_that_moved_are_clipped_where_they_are() -> None:

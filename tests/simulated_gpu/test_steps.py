@@ -19,6 +19,7 @@ def test_each_precision_runs_in_each_layout(cli: Cli, precision: str, layout: st
     assert (row.resolved.precision, row.resolved.layout) == (precision, layout)
     assert row.resolved.tf32 is (precision == "tf32")
     assert row.value("peak_allocated")
+    assert bool(metrics.phase_time(row, "unscale")) == (precision == "fp16")
 
 
 def test_what_nvml_says_is_in_the_row(cli: Cli) -> None:

@@ -300,6 +300,7 @@ _LOOKS = {
     "ascent": ("#CC79A7", "---", "ascent (SAM)"),
     "forward": ("#0072B2", "", "forward"),
     "backward": ("#56B4E9", "//", "backward"),
+    "unscale": ("#999999", "\\\\", "unscale (fp16)"),
     "clip": ("#D55E00", "xxxx", "clip (AGC)"),
     "update": ("#F0E442", "..", "update"),
     "average": ("#009E73", "++", "average (EMA)"),
