@@ -23,6 +23,8 @@ Anything else that reaches the command line is a fault of nfbench and ends with 
 
 from __future__ import annotations
 
+import re
+
 
 class NfbenchError(Exception):
     """A user's error, worded: what is wrong, why, and what to type instead."""
@@ -108,6 +110,24 @@ class Terminated(Stop):
     """SIGTERM."""
 
     exit_code = 143
+
+
+_NO_MEMORY = re.compile(
+    r"\bcuda\b.{0,60}\bout of memory|\bcuda failure 2\b|cudaErrorMemoryAllocation|DefaultCPUAllocator: can't allocate"
+    r"|\bCU[A-Z]+_\w*ALLOC(ATION)?_FAILED",
+    re.IGNORECASE,
+)
+"""torch's own words and those that it passes on from CUDA, its libraries, Triton and NCCL."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out, that of a device or of the host."""
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
+
+
+def of_device(error: BaseException) -> bool:
+    """Whether ``error`` is of the device, on which a net is built, and not of the net."""
+    return out_of_memory(error) or "CUDA error" in str(error)
 
 
 def reason(error: BaseException) -> str:

@@ -46,6 +46,9 @@ Schedule = Literal["cosine", "exponential", "constant"]
 Augment = Literal["none", "flip", "randaugment", "nfnet"]
 Phase = Literal["ascent", "forward", "backward", "unscale", "clip", "update", "average"]
 
+CUDA_GRAPHS: tuple[CompileMode, ...] = ("reduce-overhead", "max-autotune")
+"""The modes that record CUDA graphs."""
+
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
 

@@ -177,6 +177,14 @@ def test_an_implementation_that_fails_is_a_row_and_the_others_go_on(capsys: pyte
     assert found["foreach"]["speedup"] == 4
 
 
+def test_a_net_that_does_not_fit_is_a_row_for_each_implementation(capsys: pytest.CaptureFixture[str]) -> None:
+    class Full(FakeDevice):
+        def clips(self, workload: AgcCost, seed: int) -> FakeClips:
+            raise MemoryError("no room")
+
+    assert {row["status"] for row in clip_rows(timed(Full()))} == {"out_of_memory"}
+
+
 def test_the_floor_is_paired_turn_by_turn() -> None:
     def one(impl: str, turn: int, time: float) -> Result:
         readings = (reading("clip", "s", "step", "test", [time]), once("moved_bytes", 100.0, "B"))

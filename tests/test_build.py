@@ -35,6 +35,20 @@ def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         sys.modules.pop(name, None)
 
 
+@pytest.mark.parametrize("net", ["resnet50", "users_nets:raising"])
+def test_an_error_of_the_device_is_none_of_the_net(factories: Path, monkeypatch: pytest.MonkeyPatch, net: str) -> None:
+    for words in ("CUDA error: out of memory", "CUDA error: an illegal memory access was encountered"):
+
+        def failing(*_: object, words: str = words, **__: object) -> nn.Module:
+            raise RuntimeError(words)
+
+        monkeypatch.setattr("timm.create_model", failing)
+        (factories / "users_nets.py").write_text(f"def raising(num_classes): raise RuntimeError({words!r})\n")
+        sys.modules.pop("users_nets", None)
+        with pytest.raises(RuntimeError, match=words):
+            build(net)
+
+
 def test_nfnet_has_the_variant_s_dropout_and_drop_path_of_a_quarter_i_over_n_unscaled() -> None:
     net = build("nfnet-f1", device="meta")
     blocks = [block.drop_path for stage in net.stages for block in stage]

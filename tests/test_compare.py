@@ -318,6 +318,38 @@ def test_nets_that_do_not_fit_together_get_fresh_processes_and_it_is_said(monkey
     assert ratio is not None and (ratio.rounds, ratio.turns) == (4, 8)
 
 
+@pytest.mark.parametrize(
+    ("peak", "micro_batch", "alone"), [(30.0, 8, True), (30.0, 32, False), (10.0, 8, False), (None, 8, True)]
+)
+def test_a_micro_batch_found_beside_another_net_is_sought_again_alone(
+    monkeypatch: pytest.MonkeyPatch, peak: float | None, micro_batch: int, alone: bool
+) -> None:
+    small, asked = Machine(device="cuda", name="small", memory=100), []
+    pinned = Group._pinned
+
+    def recorded(group: Group, index: int) -> Any:
+        workload = pinned(group, index)
+        asked.append((group.alone, workload.micro_batch))
+        return workload
+
+    def script(seat: Seat, round: int, turn: int) -> Result:
+        if seat.workload == A:
+            readings = (step_times(0.5, 0.5), once("peak_reserved", 45.0))
+            return result(machine=small, readings=readings)
+        if peak is None and not asked[-1][0]:
+            return result(status="out_of_memory", readings=())
+        readings = (step_times(0.5, 0.5), once("peak_reserved", peak or 45.0))
+        passes = Resolved(px=224, micro_batch=micro_batch, precision="fp32", layout="nhwc")
+        return result(machine=small, readings=readings, resolved=passes)
+
+    monkeypatch.setattr(Group, "_pinned", recorded)
+    run(monkeypatch, script, rounds=4)
+    assert any(apart for apart, _ in asked) is alone
+    if alone:
+        first = next(place for place, (apart, _) in enumerate(asked) if apart)
+        assert [of for _, of in asked[first : first + 4]] == ["auto", "auto", micro_batch, 32]
+
+
 @pytest.mark.parametrize(("nets", "fails_in"), [((A, B), 0), ((A, C, B), 0), ((A, C, B), 2)])
 def test_one_that_fails_is_a_row(monkeypatch: pytest.MonkeyPatch, nets: tuple[StepTime, ...], fails_in: int) -> None:
     def failing(seat: Seat, round: int, turn: int) -> Result:

@@ -1,83 +1,106 @@
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from nfbench.devices import cuda, host
 from nfbench.devices.cpu import Cpu
-from nfbench.devices.cuda import Use
-from nfbench.errors import UnsupportedWorkload
-from nfbench.records import Resolved, StepTime
+from nfbench.devices.cuda import Cuda
+from nfbench.devices.torch_device import shares
+from nfbench.records import StepTime
 
 
 class Card:
-    """Images of ``each`` bytes on top of ``fixed``; above ``memory`` bytes or ``most`` images it runs out, above
-    ``tight`` it retries. The allocator ``held`` as many bytes as are in use, unless it is said otherwise."""
+    """Images of ``each`` bytes on top of ``fixed``; an update does not do above ``most`` of them, nor of ``memory``. Up
+    to ``few`` images a workspace of cuDNN is ``workspace`` bytes large, which is more than their own."""
 
     def __init__(
-        self,
-        memory: int,
-        *,
-        fixed: int,
-        each: int,
-        tight: int | None = None,
-        most: int = 2**20,
-        held: Callable[[int], int] | None = None,
+        self, memory: int = 10_000, *, fixed: int, each: int, most: int = 2**20, few: int = 0, workspace: int = 0
     ) -> None:
-        self.memory, self.fixed, self.each, self.tight, self.most, self.held = memory, fixed, each, tight, most, held
+        self.memory, self.fixed, self.each, self.most = memory, fixed, each, most
+        self.few, self.workspace = few, workspace
         self.sizes: list[int] = []
 
-    def __call__(self, images: int) -> Use | None:
+    def __call__(self, images: int) -> int | None:
         self.sizes.append(images)
-        peak = self.fixed + images * self.each
-        if peak > self.memory or images > self.most:
-            return None
-        return Use(peak, self.held(images) if self.held else peak, int(self.tight is not None and peak > self.tight))
+        peak = self.fixed + images * self.each + (self.workspace if images <= self.few else 0)
+        return None if peak > self.memory or images > self.most else peak
 
 
 @pytest.mark.parametrize(
     ("batch", "card", "size", "tried"),
     [
         # 0.9 · 10,000 = 1,000 + 10 · 800: 512 is the largest power-of-two share of 4096 that leaves a tenth free
-        (4096, Card(10_000, fixed=1_000, each=10), 512, [1, 2, 512]),
-        # the allocator retries
-        (4096, Card(10_000, fixed=1_000, each=10, tight=5_000), 256, [1, 2, 512, 256]),
-        # memory grows faster than was foretold
-        (4096, Card(10_000, fixed=1_000, each=10, most=64), 64, [1, 2, 512, 256, 128, 64]),
-        # what the allocator holds decides, and not what is in use
-        (32, Card(10_000, fixed=0, each=100, held=lambda n: 9_300 if n > 8 else 100 * n), 8, [1, 2, 32, 16, 8]),
-        (32, Card(10_000, fixed=1_000, each=10), 32, [1, 2, 32]),
-        (32, Card(10_000, fixed=8_500, each=600), 1, [1, 2]),
-        (32, Card(10_000, fixed=20_000, each=10), None, [1]),
-        (1, Card(10_000, fixed=0, each=10), 1, [1]),
+        (4096, Card(fixed=1_000, each=10), 512, [2, 64, 512]),
+        # what was foretold does not do
+        (4096, Card(fixed=1_000, each=10, most=130), 128, [2, 64, 512, 256, 128]),
+        # the whole batch is tried, not foretold
+        (64, Card(fixed=100, each=3, few=2, workspace=18), 64, [2, 64]),
+        (256, Card(fixed=100, each=3, few=2, workspace=6_000), 256, [2, 64, 256]),
+        # the second probe fails, so that no line can be drawn
+        (4096, Card(fixed=1_000, each=300), 16, [2, 64, 32, 16]),
+        # the line is drawn anew through what was tried: after 256 images it foretells 512, which do not do
+        (4096, Card(fixed=0, each=20, few=64, workspace=2_560), 256, [2, 64, 256, 512]),
+        (32, Card(fixed=1_000, each=10), 32, [2, 32]),
+        (32, Card(fixed=8_500, each=1_000), 1, [2, 1]),
+        (32, Card(fixed=20_000, each=10), None, [2, 1]),
+        (97, Card(fixed=0, each=10), 97, [1, 97]),
+        (1, Card(fixed=0, each=10), 1, [1]),
     ],
 )
 def test_the_largest_share_is_found_in_few_tries(batch: int, card: Card, size: int | None, tried: list[int]) -> None:
-    assert cuda.largest(batch, 10_000, card) == size
+    assert cuda.largest(shares(batch), 10_000, card) == size
     assert card.sizes == tried
 
 
-def probed(monkeypatch: pytest.MonkeyPatch, stdout: bytes, stderr: bytes = b"", code: int = 0) -> int:
-    def run(*args: object, **kwargs: object) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.CompletedProcess([], code, stdout=stdout, stderr=stderr)
+def card_with(monkeypatch: pytest.MonkeyPatch, free: float, refused: int) -> Cuda:
+    """A card of 100 bytes with so many of them free, whose allocator has refused memory so often since the last try."""
+    card = Cuda.__new__(Cuda)
+    card.torch_device, card.refusals = torch.device("cuda", 0), 1
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 100))
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: {"num_ooms": 1 + refused})
+    return card
 
-    monkeypatch.setattr(subprocess, "run", run)
-    resolved = Resolved(px=600, micro_batch=32, precision="bf16", layout="nhwc")
-    return cuda.in_own_process(StepTime(model="efficientnet-b7"), resolved, 0, 0)
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79 GiB",
+        "CUDA error: out of memory",
+        "CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in https://docs.nvidia.com",
+        "CUDA driver error: out of memory",
+        "CUDA ran out of memory outside PyTorch's allocator.",
+        "Triton Error [CUDA]: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+        "NCCL error\nncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\nCuda failure 2",
+        "backend='inductor' raised:\nOutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB",
+    ],
+)
+def test_memory_runs_out_in_many_words(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    def after_a_sticky_error() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", after_a_sticky_error)
+    card = card_with(monkeypatch, 90, 0)
+    assert card.out_of_memory(RuntimeError(words))
+    for other in ("an illegal memory access was encountered", "unspecified launch failure 2", "device-side assert"):
+        assert not card.out_of_memory(RuntimeError(f"CUDA error: {other}"))
 
 
-def test_a_probe_answers_with_the_size_that_holds_or_says_why_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert probed(monkeypatch, b'a library greets\n{"holds": 16}\n') == 16
-    with pytest.raises(UnsupportedWorkload) as caught:
-        probed(monkeypatch, b'{"holds": null}\n')
-    assert str(caught.value) == (
-        "efficientnet-b7 at 600 px does not fit on the card with one image a pass.\nTry: a smaller --px"
-    )
-    with pytest.raises(RuntimeError, match="ended with exit code 1: RuntimeError: no kernel"):
-        probed(monkeypatch, b"", b"Traceback\nRuntimeError: no kernel\n", 1)
+@pytest.mark.parametrize("verb", ["FIND", "GET"])
+def test_an_engine_is_not_found_where_there_is_no_memory_for_its_workspace(
+    monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    error = RuntimeError(f"{verb} was unable to find an engine to execute this computation")
+    assert card_with(monkeypatch, 9, 0).out_of_memory(error)
+    assert card_with(monkeypatch, 90, 1).out_of_memory(error)
+    assert not card_with(monkeypatch, 90, 0).out_of_memory(error)
 
 
 def fitted(monkeypatch: pytest.MonkeyPatch, free: float, **settings: Any) -> int:

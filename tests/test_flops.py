@@ -184,3 +184,11 @@ def test_the_stored_counts_are_written_by_the_command() -> None:
     assert stored[0] == header
     assert set(lines) <= set(stored)
     assert len(stored) - 1 == sum(1 if net.train_px == net.test_px else 2 for net in NETS)
+
+
+def test_the_largest_tensor_is_padded_as_it_is() -> None:
+    # 96 channels, 112 × 112 padded by one at two sides
+    assert count(build("efficientnet-b0", device="meta"), 224, train=True).largest == 96 * 113**2
+    assert (2**31 - 1) // (96 * 113**2) == 1751
+    # no weight counts, however large
+    assert count(nn.Sequential(nn.Flatten(), nn.Linear(12, 1000)), 2).largest == 1000

@@ -239,6 +239,13 @@ def test_a_failure_is_a_row_that_names_it(error: Exception, at: int, status: str
     assert [f.code for f in findings.of(result)] == [status]
 
 
+def test_what_auto_chose_is_not_told_to_take_auto() -> None:
+    (given,), (auto,) = (
+        findings.of(timed(device=breaking(MemoryError("no more"), 30), micro_batch=size)) for size in (8, "auto")
+    )
+    assert given.do == "Take a smaller --micro-batch, or auto." and auto.do == "Take a smaller --micro-batch or --px."
+
+
 def test_a_worded_error_keeps_nothing() -> None:
     kept: list[Result] = []
     with pytest.raises(UnsupportedWorkload):

@@ -17,10 +17,14 @@ from conftest import Cli
 from make import LONGEST, Quiet, wait_until
 
 import nfbench
+from nfbench import devices
 from nfbench.analysis.sessions import current
 from nfbench.analysis.store import load
-from nfbench.records import Sampling, StepTime, key
-from nfbench.studies.processes import Died, Place, Process, TooLong
+from nfbench.devices.fake import FakeDevice, FakeSteps
+from nfbench.measuring.outcome import Labels
+from nfbench.records import Resolved, Result, Sampling, StepTime, key
+from nfbench.studies import processes, worker
+from nfbench.studies.processes import Died, Group, Place, Process, Seat, TooLong
 from nfbench.studies.worker import Request
 
 HEAD = 'title = "T"\nquestion = "Q?"\n'
@@ -44,6 +48,50 @@ def workers() -> list[int]:
         except OSError:
             continue
     return pids
+
+
+# a device that an error has made useless
+
+
+@pytest.mark.usefixtures("workers_in_process")
+def test_after_an_error_that_stays_the_next_net_runs_in_a_fresh_process(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[FakeDevice] = []
+
+    class Spent(FakeDevice):
+        """The first of them fails for good."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            opened.append(self)
+            self.spent = False
+
+        def build(self, workload: StepTime, resolved: Resolved, seed: int) -> FakeSteps:
+            if self is opened[0]:
+                self.spent = True
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return super().build(workload, resolved, seed)
+
+        def usable(self) -> bool:
+            return not self.spent
+
+    for module in (devices, worker):
+        monkeypatch.setattr(module, "open_device", lambda wanted: Spent())
+    models = ("tiny-nfnet", "tiny-resnet", "tiny-nf-resnet")
+    assert cli("step-time", *(f"--model={m}" for m in models), "--device=fake", "--out=kept").exit_code == 5
+    rows = load([Path("kept")]).results
+    assert [(r.workload.model, r.status) for r in rows] == [(models[0], "error"), *((m, "ok") for m in models[1:])]
+    assert len(opened) == 3 and {r.session for r in rows} == {None}
+    # nor does a worker that is kept for other nets go on
+    opened.clear()
+    kept: list[Result] = []
+    seats = [Seat(StepTime(model=models[0]))]
+    group = Group(seats, device="fake", seed=0, labels=Labels(), processes=[processes.Process("fake")])
+    for _ in range(2):
+        group.out.clear()
+        group.turn(0, 0, Sampling(), kept.append, Quiet())
+    assert [r.status for r in kept] == ["error", "ok"]
 
 
 # one process

@@ -228,6 +228,21 @@ def test_an_fp16_run_whose_first_update_is_skipped_trains_on_clean_momentum() ->
     assert inspected(steps, "skipped_updates") == 1
 
 
+def test_an_fp16_update_that_failed_half_way_can_be_tried_again() -> None:
+    steps = built(precision="fp16")
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    clip, steps.step.clip = steps.step.clip, full
+    with pytest.raises(MemoryError):
+        steps.update(nothing, 1)
+    steps.step.clip = clip
+    steps.arrange("nchw", 2)
+    steps.update(nothing, 1)
+    assert inspected(steps, "skipped_updates") == 0
+
+
 SMALL = """
 from torch import nn
 

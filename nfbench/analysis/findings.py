@@ -12,7 +12,7 @@ import numpy as np
 from nfbench import units
 from nfbench.analysis import metrics, stats, training_metrics
 from nfbench.analysis.stats import LEAST_ROUNDS
-from nfbench.records import Accuracy, Result, StepTime, accumulation_steps
+from nfbench.records import CUDA_GRAPHS, Accuracy, Result, StepTime, accumulation_steps
 
 MANY_ZEROS = 0.20
 """Share of exact zeros; an awake net has 1 %, one whose branches start at zero 80 %."""
@@ -43,8 +43,6 @@ LAUNCH_BOUND = 0.05
 MUCH_DATA = 0.05
 """Share of the training time spent making batches from which a time is not the net's alone."""
 FEW_SEEDS = 2
-CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
-"""The modes of torch.compile that record CUDA graphs."""
 
 
 class Finding(NamedTuple):
@@ -150,7 +148,8 @@ def _failed(result: Result) -> Finding | None:
         return _cut_short(result)
     detail = f": {result.message}" if result.message else ""
     do = {
-        "out_of_memory": "Take a smaller --micro-batch, or auto.",
+        "out_of_memory": "Take a smaller --micro-batch"
+        + (" or --px." if getattr(result.workload, "micro_batch", None) == "auto" else ", or auto."),
         "timeout": "Raise --max-time.",
         "interrupted": "It holds what was measured until then.",
     }.get(result.status, "")
@@ -490,6 +489,7 @@ SLIGHT: tuple[Check, ...] = (
         "no_fused_clip",
         "The fused clip did not run here, so torch's batched operators clipped: {}.",
     ),
+    _noted("micro_batch", "largest_micro_batch", "{}."),
     _noted(
         "machines",
         "machines_differ",

@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from nfbench.errors import UnknownModel, UnsupportedWorkload, reason
+from nfbench.errors import UnknownModel, UnsupportedWorkload, of_device, reason
 from nfbench.units import nearest
 
 Norm = Literal["none", "batch"]
@@ -323,6 +323,8 @@ def call_factory(name: str, num_classes: int) -> object:
         try:
             return factory(num_classes=num_classes)
         except (Exception, SystemExit) as error:
+            if of_device(error):
+                raise
             raise UnsupportedWorkload(
                 f"The factory {name} raised.",
                 why=reason(error),

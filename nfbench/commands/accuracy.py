@@ -57,6 +57,7 @@ def command(
     from nfbench.showing.live import Live
     from nfbench.showing.views import VIEWS, view
     from nfbench.studies import entries
+    from nfbench.studies.processes import Seat, apart
 
     checkpoint = settings.pop("checkpoint")
     asked = [
@@ -78,8 +79,12 @@ def command(
             for workload, sources in asked:
                 for number in range(seed, seed + seeds):
                     live.about(workload.model + (f", seed {number}" if seeds > 1 else ""))
-                    run = Run(opened, workload, sampling, landing.keep, seed=number, watch=live, sources=sources)
-                    run.run()
+                    if opened.usable():
+                        run = Run(opened, workload, sampling, landing.keep, seed=number, watch=live, sources=sources)
+                        run.run()
+                    else:
+                        seat = Seat(workload, sources=sources)
+                        apart(seat, sampling, device=device, seed=number, keep=landing.keep, watch=live)
     except (Stop, KeyboardInterrupt, NfbenchError) as error:
         landing.say()
         if landing.unwritten:

@@ -59,6 +59,7 @@ def command(
     from nfbench.showing import views
     from nfbench.showing.shown_rows import Shown
     from nfbench.studies import entries
+    from nfbench.studies.processes import Seat, apart
     from nfbench.studies.rounds import TURNS, in_rounds
 
     sampling = entries.sampling_of({"within": within, "max_time": max_time})
@@ -87,7 +88,12 @@ def command(
             for share in SHARES:
                 live.about(f"{model}, {share:.0%} of the units over their limit")
                 each = [AgcCost(model=model, impl=impl, clipped=share, layout=layout) for impl in asked]
-                costs.run([*each, AgcCost(model=model, impl="copy", clipped=share, layout=layout)])
+                each.append(AgcCost(model=model, impl="copy", clipped=share, layout=layout))
+                if opened.usable():
+                    costs.run(each)
+                else:
+                    seat = Seat(each[0], beside=tuple(each[1:]))
+                    apart(seat, sampling, device=device, seed=seed, keep=landing.keep, watch=live)
             # their memory is for the steps
             del costs
         opened.rest()

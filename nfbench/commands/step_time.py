@@ -55,7 +55,12 @@ def command(
             opened = open_device(device)
             for workload in workloads:
                 live.about(workload.model)
-                measure(opened, workload, sampling, landing.keep, seed=seed, watch=live)
+                if opened.usable():
+                    measure(opened, workload, sampling, landing.keep, seed=seed, watch=live)
+                else:
+                    from nfbench.studies.processes import Seat, apart
+
+                    apart(Seat(workload), sampling, device=device, seed=seed, keep=landing.keep, watch=live)
     table, _ = rows(landing.results, everything=True)
     click.echo(sheet(table, format), nl=False)
     landing.close(table)

@@ -231,7 +231,10 @@ class Device(Protocol):
         """Give back memory that is only cached, before another process has its turn."""
 
     def out_of_memory(self, error: BaseException) -> bool:
-        """Whether ``error`` says that the device's memory did not do; may then free what is cached."""
+        """Whether ``error`` says that the device's memory did not do; may then free what is cached. Raises nothing."""
+
+    def usable(self) -> bool:
+        """Whether this process can go on with the device: some errors of CUDA stay until it ends."""
 
     def lock_name(self) -> str | None:
         """A name for the lock that keeps two timings off one device; None where none is needed."""

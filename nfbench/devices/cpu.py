@@ -10,7 +10,7 @@ import torch
 from nfbench.devices import host
 from nfbench.devices.base import HostRecorder, Steps
 from nfbench.devices.torch_device import TorchDevice, TorchSteps, share_of, shares
-from nfbench.errors import UnsupportedWorkload
+from nfbench.errors import UnsupportedWorkload, out_of_memory
 from nfbench.nets.agc_fused import refusal
 from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Resolved, StepTime, reading
 
@@ -78,7 +78,10 @@ class Cpu(TorchDevice):
         return None
 
     def out_of_memory(self, error: BaseException) -> bool:
-        return isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+        return out_of_memory(error)
+
+    def usable(self) -> bool:
+        return True
 
     def lock_name(self) -> str | None:
         # the ranks of one machine share its cores, so that one of them takes the lock for all

@@ -1,46 +1,45 @@
-"""An NVIDIA GPU: events on the stream, the caching allocator, NVML for what torch does not know.
-
-Run as a program it finds the micro-batch in a process of its own, so that a failed try leaves nothing behind.
-"""
+"""An NVIDIA GPU: events on the stream, the caching allocator, NVML for what torch does not know."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import itertools
-import json
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 import psutil
 import torch
 
 from nfbench.devices import host, nvml
-from nfbench.devices.base import RUNNER, Steps, child_environment
-from nfbench.devices.torch_device import TorchDevice, TorchSteps, share_of, shares
-from nfbench.errors import UnsupportedWorkload
+from nfbench.devices.base import RUNNER, Steps
+from nfbench.devices.torch_device import RankedSteps, TorchDevice, TorchSteps, share_of, shares
+from nfbench.errors import UnsupportedWorkload, out_of_memory
 from nfbench.nets.agc_fused import refusal
-from nfbench.records import AgcImpl, Conditions, Machine, Precision, Reading, Record, Resolved, StepTime, reading
+from nfbench.records import (
+    CUDA_GRAPHS,
+    AgcImpl,
+    Conditions,
+    Layout,
+    Machine,
+    Precision,
+    Reading,
+    Resolved,
+    StepTime,
+    reading,
+)
 
 QUIET = {"TRITON_DEFAULT_FP_FUSION": "1", "KINETO_LOG_LEVEL": "99"}
 """What keeps libraries from writing on the screen, unless it is set already: Triton 3.9 warns, in each of inductor's
 processes, where its default is left to it, and Kineto marks the beginning and end of each profile."""
-SAFE_WITHOUT_PROBE = 0.5
 LEFT_FREE = 0.10
 MOST_RESERVED = 0.92
-_NO_MEMORY = re.compile(r"CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|cudaErrorMemoryAllocation")
-
-
-class Use(NamedTuple):
-    """What passes of some size took at their peak: bytes in use, bytes that the allocator held for them, and how often
-    it had to try again."""
-
-    peak: int
-    reserved: int
-    retries: int = 0
+PROBES = (2, 64)
+"""The first sizes that the search for a micro-batch tries, or the next smaller ones that divide the batch."""
+_NO_ENGINE = re.compile("(FIND|GET) was unable to find an engine")
 
 
 class CudaRecorder:
@@ -82,7 +81,8 @@ class Cuda(TorchDevice):
         self.uuid = str(properties.uuid)
         self.card = nvml.card_of(self.uuid)
         self.capability = (properties.major, properties.minor)
-        self.retries = 0
+        self.retries = self.refusals = 0
+        self.graphs = False
         card = self.card
         self.context = _context(card, None if card is None else before.get(card.uuid))
         self.machine = Machine(
@@ -118,23 +118,71 @@ class Cuda(TorchDevice):
             throttle=card.throttle() or (),
         )
 
+    def build(self, workload: StepTime, resolved: Resolved, seed: int) -> TorchSteps:
+        self.graphs, self.refusals = workload.compile in CUDA_GRAPHS, self._stats()["num_ooms"]
+        steps = super().build(workload, resolved, seed)
+        if resolved.micro_batch > steps.most_images:
+            steps.said["micro_batch"] = (
+                f"Above {steps.most_images} images a pass a tensor has over 2³¹ − 1 elements, where kernels with 32-bit"
+                " indices fail or are slow"
+            )
+        return steps
+
     def fit(self, workload: StepTime, resolved: Resolved, steps: Steps, seed: int) -> int:
-        """The whole batch where two small passes foretell that it takes less than half of the free memory; else a
-        process of its own probes upwards, so that nothing of what fails is left behind."""
+        """The largest share of the batch whose passes have been tried and leave room.
+
+        Raises:
+            MemoryError: not even one image a pass does.
+        """
         assert isinstance(steps, TorchSteps)
-        room = torch.cuda.mem_get_info(self.torch_device)[0] + torch.cuda.memory_reserved(self.torch_device)
-        share = share_of(workload)
-        with steps.step.eager():
-            whole = share <= 2 or _foretold(share, resolved, steps) <= SAFE_WITHOUT_PROBE * room
-        if whole:
-            return share
+        searched, share = steps, share_of(workload)
         steps.step.park()
-        torch.cuda.empty_cache()
-        # what a rank's own share takes is found without the others
-        own = msgspec.structs.replace(workload, batch=share, world_size=1, broadcast_buffers=True)
-        found = in_own_process(own, resolved, seed, self.torch_device.index or 0)
-        _check_graphs(workload, found)
-        return found
+        self.rest()
+        room = torch.cuda.mem_get_info(self.torch_device)[0] + torch.cuda.memory_reserved(self.torch_device)
+        if isinstance(steps, RankedSteps):
+            # each rank by itself, since the others would wait for one that ran out; the buckets are then missing
+            room -= steps.gradient_bytes()
+            norm = "batch" if workload.norm == "sync_batch" else workload.norm
+            alone = {"batch": share, "world_size": 1, "broadcast_buffers": True, "norm": norm}
+            searched = self.build(msgspec.structs.replace(workload, **alone), resolved, seed)
+        sizes = [n for n in shares(share) if n <= steps.most_images] or [1]
+        with searched.step.eager():
+            size = largest(sizes, room, lambda images: self._peak_of(searched, resolved.layout, images, room))
+        searched.step.park()
+        self.rest()
+        if size is None:
+            raise MemoryError(f"{workload.model} at {resolved.px} px does not fit on the card with one image a pass")
+        _check_graphs(workload, size)
+        return size
+
+    def _peak_of(self, steps: TorchSteps, layout: Layout, images: int, room: int) -> int | None:
+        """Bytes in use at the peak of an update of two passes of ``images``, once momentum is there and cuDNN's search
+        is done; None where memory ran out, the allocator had to try again, or holds over 92 % of ``room``."""
+        self.refusals = self._stats()["num_ooms"]
+        try:
+            steps.arrange(layout, images)
+            passes = min(2, steps.step.accumulation_steps)
+            steps.update(_nothing, passes)
+            self.synchronize()
+            self.reset_peaks()
+            steps.update(_nothing, passes)
+            self.synchronize()
+        except Exception as error:
+            if not self.out_of_memory(error):
+                raise
+        else:
+            stats = self._stats()
+            tight = stats["reserved_bytes.all.peak"] > MOST_RESERVED * room
+            retried = stats["num_alloc_retries"] > self.retries
+            return None if tight or retried else int(stats["allocated_bytes.all.peak"])
+        # what the frames of the error held is free only now
+        gc.collect()
+        steps.step.park()
+        self.rest()
+        return None
+
+    def _stats(self) -> dict[str, Any]:
+        return torch.cuda.memory_stats(self.torch_device)
 
     def _memory_of_others(self, card: nvml.Card) -> int | None:
         """Bytes in use that are neither this process's tensors nor its context; None beside other workers of the same
@@ -156,24 +204,44 @@ class Cuda(TorchDevice):
 
     def reset_peaks(self) -> None:
         torch.cuda.reset_peak_memory_stats(self.torch_device)
-        self.retries = torch.cuda.memory_stats(self.torch_device)["num_alloc_retries"]
+        self.retries = self._stats()["num_alloc_retries"]
 
     def peaks(self) -> list[Reading]:
-        stats = torch.cuda.memory_stats(self.torch_device)
-        retries = stats["num_alloc_retries"] - self.retries
-        return [
-            reading("peak_allocated", "B", "window", "torch allocator", [stats["allocated_bytes.all.peak"]]),
-            reading("peak_reserved", "B", "window", "torch allocator", [stats["reserved_bytes.all.peak"]]),
-            reading("allocator_retries", "1", "window", "torch allocator", [retries]),
-        ]
+        stats = self._stats()
+        values = {
+            "peak_allocated": ("B", stats["allocated_bytes.all.peak"]),
+            "peak_reserved": ("B", stats["reserved_bytes.all.peak"]),
+            "allocator_retries": ("1", stats["num_alloc_retries"] - self.retries),
+        }
+        if self.graphs:
+            # what graphs use is allocated while they are recorded, and only reserved while they run
+            del values["peak_allocated"]
+        return [reading(name, unit, "window", "torch allocator", [value]) for name, (unit, value) in values.items()]
 
     def rest(self) -> None:
-        torch.cuda.empty_cache()
+        # after an error that stays nothing can be freed
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
 
     def out_of_memory(self, error: BaseException) -> bool:
-        if not isinstance(error, torch.OutOfMemoryError) and not _NO_MEMORY.search(str(error)):
+        if not out_of_memory(error) and not (_NO_ENGINE.search(str(error)) and self._is_full()):
             return False
-        torch.cuda.empty_cache()
+        self.rest()
+        return True
+
+    def _is_full(self) -> bool:
+        """Whether memory was refused since the last build or try, or under a tenth is free: torch swallows what cuDNN
+        says of that."""
+        with contextlib.suppress(RuntimeError):
+            free, total = torch.cuda.mem_get_info(self.torch_device)
+            return self._stats()["num_ooms"] > self.refusals or free < LEFT_FREE * total
+        return False
+
+    def usable(self) -> bool:
+        try:
+            self.synchronize()
+        except RuntimeError:
+            return False
         return True
 
     def lock_name(self) -> str | None:
@@ -214,7 +282,7 @@ class Cuda(TorchDevice):
 
 def _check_graphs(workload: StepTime, micro_batch: int) -> None:
     """CUDA graphs cannot accumulate: the next pass overwrites the gradients of the last (pytorch issue 169545)."""
-    if workload.compile in ("reduce-overhead", "max-autotune") and micro_batch < share_of(workload):
+    if workload.compile in CUDA_GRAPHS and micro_batch < share_of(workload):
         raise UnsupportedWorkload(
             f"--compile {workload.compile} records CUDA graphs, which cannot accumulate gradients over passes; "
             f"--batch {workload.batch} takes passes of {micro_batch}.",
@@ -254,129 +322,32 @@ def _context(card: nvml.Card | None, before: int | None) -> int | None:
     return None if after is None or before is None else max(0, after - before)
 
 
-def use_of(steps: TorchSteps, resolved: Resolved, images: int, device: torch.device) -> Use:
-    """What an update of two passes of ``images`` takes, cuDNN's search for algorithms done."""
-    torch.cuda.empty_cache()
-    retries = torch.cuda.memory_stats(device)["num_alloc_retries"]
-    steps.arrange(resolved.layout, images)
-    passes = min(2, steps.step.accumulation_steps)
-    steps.update(_nothing, passes)
-    torch.cuda.reset_peak_memory_stats(device)
-    steps.update(_nothing, passes)
-    torch.cuda.synchronize(device)
-    stats = torch.cuda.memory_stats(device)
-    peak, reserved = stats["allocated_bytes.all.peak"], stats["reserved_bytes.all.peak"]
-    return Use(peak, reserved, stats["num_alloc_retries"] - retries)
+def largest(sizes: Sequence[int], room: int, tried: Callable[[int], int | None]) -> int | None:
+    """The largest of ``sizes``, given largest first, that was tried and did; None where not even the smallest.
+
+    ``tried`` runs updates with passes of that many images: the bytes at their peak, or None where they did not do. The
+    line through the two largest that did foretells the next, so that it leaves a tenth of ``room`` free.
+    """
+    did: list[tuple[int, int]] = []
+    failed = sizes[0] + 1
+    while (size := _next(sizes, did, failed, (1 - LEFT_FREE) * room)) is not None:
+        peak = tried(size)
+        if peak is None:
+            failed = size
+        else:
+            did.append((size, peak))
+    return did[-1][0] if did else None
 
 
-def _foretold(batch: int, resolved: Resolved, steps: TorchSteps) -> float:
-    """Bytes that passes of the whole batch would take, on the line through passes of two sizes."""
-    device = steps.step.device
-    sizes = (2, min(8, batch))
-    small, large = ((n, use_of(steps, resolved, n, device)) for n in sizes)
-    return predicted(batch, small, large) * (1 + LEFT_FREE)
+def _next(sizes: Sequence[int], did: Sequence[tuple[int, int]], failed: int, limit: float) -> int | None:
+    left = [n for n in sizes if n < failed and (not did or n > did[-1][0])]
+    if len(did) < len(PROBES):
+        # a smaller probe is no better: what cuDNN needs beside the images would bend the line
+        return next((n for n in left if n <= PROBES[len(did)]), left[-1] if left else None)
+    (few, low), (many, high) = did[-2:]
+    slope = max(0.0, (high - low) / (many - few))
+    return next((n for n in left if high + slope * (n - many) <= limit), None)
 
 
 def _nothing() -> None:
     return None
-
-
-def predicted(images: int, small: tuple[int, Use], large: tuple[int, Use]) -> float:
-    """Bytes for ``images``, on the line through two sizes that were tried."""
-    (a, use_a), (b, use_b) = small, large
-    slope = max(0.0, (use_b.peak - use_a.peak) / (b - a))
-    return use_b.peak + slope * (images - b)
-
-
-def largest(batch: int, room: int, tried: Callable[[int], Use | None]) -> int | None:
-    """The largest share of ``batch`` that was tried and held, or None where not even the smallest did.
-
-    ``room`` is what the device has for it, in bytes; ``tried`` runs a whole update with passes of that size and is
-    None where memory ran out. Two small sizes foretell the others, the foretold size is then tried, and halved while
-    it takes more than 92 % of the room or makes the allocator retry.
-    """
-    candidates = shares(batch)
-    upward = candidates[::-1]
-    known: list[tuple[int, Use]] = []
-    for size in upward:
-        use = tried(size)
-        if use is None or not _holds(use, room):
-            return known[-1][0] if known else None
-        known.append((size, use))
-        if len(known) == 2:
-            break
-    if len(known) < 2:
-        return known[-1][0]
-    limit = (1 - LEFT_FREE) * room
-    for size in candidates:
-        if size <= known[-1][0]:
-            break
-        if predicted(size, known[0], known[-1]) <= limit:
-            use = tried(size)
-            if use is not None and _holds(use, room):
-                return size
-    return known[-1][0]
-
-
-def _holds(use: Use, room: int) -> bool:
-    return use.retries == 0 and use.reserved <= MOST_RESERVED * room
-
-
-class Request(Record, frozen=True, kw_only=True):
-    """What to probe, and on which of the cards that torch sees."""
-
-    workload: StepTime
-    resolved: Resolved
-    seed: int
-    index: int
-
-
-def in_own_process(workload: StepTime, resolved: Resolved, seed: int, index: int) -> int:
-    """The largest micro-batch that a fresh process could run.
-
-    Raises:
-        UnsupportedWorkload: not even the smallest pass fits.
-        RuntimeError: the search itself failed.
-    """
-    request = Request(workload=workload, resolved=resolved, seed=seed, index=index)
-    done = subprocess.run(
-        [sys.executable, "-m", "nfbench.devices.cuda"],
-        input=msgspec.json.encode(request),
-        env=child_environment(),
-        capture_output=True,
-        check=False,
-    )
-    held = [json.loads(line)["holds"] for line in done.stdout.splitlines() if line.startswith(b'{"holds"')]
-    if not held:
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
-        raise RuntimeError(f"the search for a micro-batch ended with exit code {done.returncode}: {last[0]}")
-    if held[-1] is None:
-        raise UnsupportedWorkload(
-            f"{workload.model} at {resolved.px} px does not fit on the card with one image a pass.",
-            try_="a smaller --px",
-        )
-    return int(held[-1])
-
-
-def probe() -> None:
-    """Read a `Request` on standard input; write the largest size that holds, or null."""
-    request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
-    device = Cuda(request.index)
-    room = torch.cuda.mem_get_info(device.torch_device)[0]
-    steps = device.build(request.workload, request.resolved, request.seed)
-
-    def tried(images: int) -> Use | None:
-        try:
-            return use_of(steps, request.resolved, images, device.torch_device)
-        except Exception as error:
-            if not device.out_of_memory(error):
-                raise
-            return None
-
-    with steps.step.eager():
-        found = largest(request.workload.batch, room, tried)
-    sys.stdout.write(json.dumps({"holds": found}) + "\n")
-
-
-if __name__ == "__main__":
-    probe()

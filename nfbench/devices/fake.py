@@ -247,5 +247,8 @@ class FakeDevice:
     def out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError)
 
+    def usable(self) -> bool:
+        return True
+
     def lock_name(self) -> str | None:
         return None

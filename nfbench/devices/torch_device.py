@@ -43,13 +43,19 @@ from nfbench.records import (
 )
 
 CLASSES = 1000
+MOST_ELEMENTS = 2**31 - 1
+"""What the 32-bit indices of most CUDA kernels reach."""
 
 
 class TorchSteps:
-    """`nfbench.devices.base.Steps` around a `TrainStep`."""
+    """`nfbench.devices.base.Steps` around a `TrainStep`; no tensor has over `MOST_ELEMENTS` with passes of up to
+    ``most_images``."""
 
-    def __init__(self, step: TrainStep, counts: list[Reading], notes: dict[str, str], compiled: bool) -> None:
+    def __init__(
+        self, step: TrainStep, counts: list[Reading], notes: dict[str, str], compiled: bool, most_images: int
+    ) -> None:
         self.step, self.counts, self.said, self.compiled = step, counts, notes, compiled
+        self.most_images = most_images
         # the step's own method, to keep a call out of the timed loop
         self.update: Callable[[Stamp, int], None] = step.update
         self.phases = step.phases
@@ -57,6 +63,7 @@ class TorchSteps:
 
     def arrange(self, layout: Layout, micro_batch: int) -> None:
         self.step.arrange(layout, micro_batch)
+        self.scale = self.step.scale()
 
     def describe(self) -> list[Reading]:
         return self.counts
@@ -78,8 +85,8 @@ class TorchSteps:
 class RankedSteps(TorchSteps):
     """Implements `nfbench.devices.base.Reduced` too, around a `RankedStep`."""
 
-    def __init__(self, step: RankedStep, counts: list[Reading], notes: dict[str, str], compiled: bool) -> None:
-        super().__init__(step, counts, notes, compiled)
+    def __init__(self, step: RankedStep, *described: Any) -> None:
+        super().__init__(step, *described)
         self.alone, self.reduce, self.gradient_bytes = step.alone, step.reduce, step.gradient_bytes
 
 
@@ -144,7 +151,7 @@ class TorchDevice:
     def build(self, workload: StepTime, resolved: Resolved, seed: int) -> TorchSteps:
         net = find(workload.model)
         # a factory may return another net at each call
-        counts = (_counts if net.source == "factory" else _known_counts)(net, resolved.px, workload.norm)
+        counts, largest = (_counts if net.source == "factory" else _known_counts)(net, resolved.px, workload.norm)
         norm, recipe = norm_and_recipe(net, workload.norm)
         torch.manual_seed(seed)
         self.set_flags(resolved)
@@ -169,9 +176,8 @@ class TorchDevice:
             notes["optimizer"] = "RMSpropTF knows no loss scale, so each fp16 update waits for the device"
         if workload.compile != "none":
             notes["layout"] = "a request: inductor may choose its own"
-        if isinstance(step, RankedStep):
-            return RankedSteps(step, counts, notes, workload.compile != "none")
-        return TorchSteps(step, counts, notes, workload.compile != "none")
+        described = counts, notes, workload.compile != "none", MOST_ELEMENTS // max(1, largest)
+        return RankedSteps(step, *described) if isinstance(step, RankedStep) else TorchSteps(step, *described)
 
     def clips(self, workload: AgcCost, seed: int) -> TorchClips:
         return TorchClips(ClipTrial(find(workload.model), device=self.torch_device, layout=workload.layout, seed=seed))
@@ -277,12 +283,12 @@ def norm_and_recipe(net: Net, asked: str) -> tuple[str, RecipeName]:
 
 
 @functools.cache
-def _known_counts(net: Net, px: int, norm: str) -> list[Reading]:
+def _known_counts(net: Net, px: int, norm: str) -> tuple[list[Reading], int]:
     return _counts(net, px, norm)
 
 
-def _counts(net: Net, px: int, norm: str) -> list[Reading]:
-    """MACs and parameters; none of a factory's net that does not run on the meta device.
+def _counts(net: Net, px: int, norm: str) -> tuple[list[Reading], int]:
+    """MACs and parameters, and an image's largest tensor; none of a factory's net that does not run on meta.
 
     Raises:
         UnsupportedWorkload: a net of the catalogue or of timm does not run at that px.
@@ -292,8 +298,8 @@ def _counts(net: Net, px: int, norm: str) -> list[Reading]:
     except UnsupportedWorkload:
         if net.source != "factory":
             raise
-        return []
-    return _flop_readings(counts)
+        return [], 0
+    return _flop_readings(counts), counts.largest
 
 
 def _flop_readings(counts: Count, *more: tuple[str, str, float]) -> list[Reading]:

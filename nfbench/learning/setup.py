@@ -38,7 +38,7 @@ from nfbench.nets.flops import count
 from nfbench.records import Accuracy, Machine, Reading, RecipeName, Resolved, StepTime, Training, key, reading
 
 RealDevice = Cpu | Cuda
-_SEARCHED: dict[tuple[str, Machine], int] = {}
+_SEARCHED: dict[tuple[str, Machine], tuple[int, dict[str, str]]] = {}
 
 
 class Setup:
@@ -64,10 +64,11 @@ class Setup:
         self._check_classes()
         self.training = self._training(recipe_name, sources)
         self._check_batch()
+        self.notes: dict[str, str] = {}
         self.resolved = self._resolved(sources)
         self.counts = self._counted()
         device.set_flags(self.resolved)
-        self.notes = {"norm": self.norm, **self.data.notes}
+        self.notes |= {"norm": self.norm, **self.data.notes}
         if self.loaded is not None:
             self.notes["weights"] = self.loaded.source
 
@@ -239,10 +240,13 @@ class Setup:
             self.watch.phase("finding the micro-batch")
             self.device.set_flags(resolved)
             steps = self.device.build(heavy, resolved, self.seed)
-            _SEARCHED[place] = self.device.fit(heavy, resolved, steps, self.seed)
+            notes = {name: text for name, text in steps.notes().items() if name == "micro_batch"}
+            _SEARCHED[place] = self.device.fit(heavy, resolved, steps, self.seed), notes
             del steps
             self.device.rest()
-        return _SEARCHED[place]
+        micro_batch, notes = _SEARCHED[place]
+        self.notes |= notes
+        return micro_batch
 
     def _counted(self) -> list[Reading]:
         counts = count(self.bare("meta"), self.resolved.px, train=True, name=self.net.name)

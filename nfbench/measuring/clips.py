@@ -53,22 +53,30 @@ class ClipCosts:
         self.other_load: float | None = None
 
     def run(self, workloads: list[AgcCost]) -> None:
-        """Time the workloads, which differ in their implementation alone.
+        """Time the workloads, which differ in their implementation alone. One that fails leaves a row.
 
         Raises:
             NfbenchError: the net cannot be had.
         """
-        device = self.device
-        with only_one(device.lock_name(), self.watch):
-            clips = self._built(workloads[0])
-            clips.draw(workloads[0].clipped)
-            described = self._first_calls(clips, workloads)
-            times: dict[AgcCost, list[float]] = {workload: [] for workload in described}
-            if not times:
-                return
-            self.watch.phase("timing")
-            with no_collection(collect=True):
-                self._turns(clips, described, times)
+        with only_one(self.device.lock_name(), self.watch):
+            try:
+                self._run(workloads)
+            except NfbenchError:
+                raise
+            except Exception as error:
+                for workload in workloads:
+                    self._fail(workload, error)
+
+    def _run(self, workloads: list[AgcCost]) -> None:
+        clips = self._built(workloads[0])
+        clips.draw(workloads[0].clipped)
+        described = self._first_calls(clips, workloads)
+        times: dict[AgcCost, list[float]] = {workload: [] for workload in described}
+        if not times:
+            return
+        self.watch.phase("timing")
+        with no_collection(collect=True):
+            self._turns(clips, described, times)
 
     def _turns(self, clips: Clips, described: dict[AgcCost, list[Reading]], times: dict[AgcCost, list[float]]) -> None:
         calls = {workload: self._calls(clips, workload) for workload in times}
@@ -101,12 +109,14 @@ class ClipCosts:
             except NfbenchError:
                 raise
             except Exception as error:
-                result = self._frame(workload, 0)
-                status, message = failure(error, self.device)
-                result = msgspec.structs.replace(result, status=status, message=message)
-                self.watch.failed(error, result)
-                self.keep(result)
+                self._fail(workload, error)
         return found
+
+    def _fail(self, workload: AgcCost, error: Exception) -> None:
+        status, message = failure(error, self.device)
+        result = msgspec.structs.replace(self._frame(workload, 0), status=status, message=message)
+        self.watch.failed(error, result)
+        self.keep(result)
 
     def _calls(self, clips: Clips, workload: AgcCost) -> int:
         one = self._times(clips, workload, LEAST_CALLS)[0][-1]

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nfbench.errors import reason
+from nfbench.errors import out_of_memory, reason
 from nfbench.nets.agc_units import LEAST_NORM, SPARSE, Units, foreach, rows, units_of
 
 ALIGNED = 16
@@ -81,7 +81,9 @@ def refusal(device: torch.device) -> str | None:
             raise RuntimeError(_OUTSIDE_FIRST)
         try:
             _refusals[device] = _tried(device)
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
             return "there was no memory for its trial"  # there may be some the next time
     return _refusals[device]
 
@@ -95,9 +97,9 @@ def _tried(device: torch.device) -> str | None:
         Fused([probe])(0.01, 1e-3)
         clipped = int(probe.grad.cpu().isclose(torch.tensor(0.01)).all(dim=1).sum())
         return None if clipped == 2 else f"a trial clipped {clipped} of 2 units"
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # a compiler, a driver or Triton itself that is missing or too old says so in many ways
+        if out_of_memory(error):
+            raise
         words = reason(error)
         return "Triton finds no C compiler: install one, or name it in CC" if "find C compiler" in words else words
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from nfbench.catalog.models import Net, call_factory, factory_example, find, fold
-from nfbench.errors import UnknownModel, UnsupportedWorkload, reason
+from nfbench.errors import UnknownModel, UnsupportedWorkload, of_device, reason
 from nfbench.nets.norm import Kind, with_norm
 from nfbench.nets.standardized import uncopied
 from nfbench.nets.twin import batchnorm_twin
@@ -114,6 +114,8 @@ def _from_timm(net: Net, num_classes: int, device: str | torch.device) -> nn.Mod
     try:
         module: Any = timm.create_model(name, pretrained=False, **arguments)
     except Exception as error:
+        if of_device(error):
+            raise
         raise UnsupportedWorkload(
             f"{net.name} cannot be built on {device} by timm {timm.__version__}.",
             why=reason(error),

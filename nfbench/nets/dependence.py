@@ -34,7 +34,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from nfbench.catalog.models import Net
-from nfbench.errors import UnsupportedWorkload, reason
+from nfbench.errors import UnsupportedWorkload, of_device, reason
 from nfbench.nets.agc import DEFAULT_CLIPPING, adaptive_clip_grad_, agc_parameters, units
 from nfbench.nets.build import awaken, build, px_of
 from nfbench.nets.norm import norm_of
@@ -279,6 +279,8 @@ def _check(module: nn.Module, batch: Batch, name: str) -> None:
         _gradient(batch.losses(module).sum(), _trainable(module))
         norms = torch.linalg.vector_norm(output.detach(), dim=1)
     except _CANNOT_RUN as error:
+        if of_device(error):
+            raise
         raise UnsupportedWorkload(
             f"{name} does not run on {on}.",
             why=reason(error),

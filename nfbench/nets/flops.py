@@ -27,13 +27,15 @@ class Count:
     """The counts of one image; 1 MAC is 2 FLOPs.
 
     ``activations`` are the output elements of convolutions and linear layers, ``train_macs`` the MACs of forward and
-    backward together (None where only forward was counted).
+    backward together (None where only forward was counted), ``largest`` the elements of the largest tensor that goes in
+    or comes out of such a layer, padded as it is.
     """
 
     macs: int
     activations: int
     params: int
     train_macs: int | None = None
+    largest: int = 0
 
 
 def convolution(
@@ -107,15 +109,15 @@ def convolution_backward(
     return per_gradient * (bool(output_mask[0]) + bool(output_mask[1]))
 
 
-def _formulas(outputs: list[int]) -> dict[Any, Callable[..., int]]:
-    """The counter's formulas; each convolution and linear layer adds its number of output elements to ``outputs``."""
+def _formulas(layers: list[tuple[int, int]]) -> dict[Any, Callable[..., int]]:
+    """The counter's formulas; each convolution and linear layer adds the elements of its input and of its output."""
 
     def convolved(*args: Any, out_shape: Sequence[int], **_: object) -> int:
-        outputs.append(math.prod(out_shape))
+        layers.append((math.prod(args[0]), math.prod(out_shape)))
         return convolution(*args, out_shape=out_shape)
 
     def multiplied(*args: Any, out_shape: Sequence[int], **_: object) -> int:
-        outputs.append(math.prod(out_shape))
+        layers.append((math.prod(args[-2]), math.prod(out_shape)))
         return 2 * math.prod(out_shape) * int(args[-1][0])
 
     return {
@@ -142,14 +144,15 @@ def count(module: nn.Module, px: int, *, train: bool = False, name: str | None =
         )
     device = next((p.device for p in module.parameters()), torch.device("meta"))
     modes = [(m, m.training) for m in module.modules()]
-    outputs: list[int] = []
-    counter = FlopCounterMode(display=False, custom_mapping=_formulas(outputs))
+    layers: list[tuple[int, int]] = []
+    counter = FlopCounterMode(display=False, custom_mapping=_formulas(layers))
     module.eval()
     try:
         image = torch.empty(1, 3, px, px, device=device)
         with torch.set_grad_enabled(train), counter, _Shortcut():  # type: ignore[no-untyped-call]
             returned = list(_tensors(module(image)))
-            forward, activations = counter.get_total_flops(), sum(outputs)
+            forward, activations = counter.get_total_flops(), sum(out for _, out in layers)
+            largest = max(map(max, layers), default=0)
             if train:
                 loss = torch.stack([out.sum() for out in returned if out.requires_grad]).sum()
                 torch.autograd.grad(loss, [p for p in module.parameters() if p.requires_grad], allow_unused=True)
@@ -164,7 +167,7 @@ def count(module: nn.Module, px: int, *, train: bool = False, name: str | None =
         for m, mode in modes:
             m.training = mode
     params = sum(p.numel() for p in module.parameters())
-    return Count(forward // 2, activations, params, total // 2 if train else None)
+    return Count(forward // 2, activations, params, total // 2 if train else None, largest)
 
 
 def _tensors(output: object) -> Iterator[Tensor]:

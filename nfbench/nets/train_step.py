@@ -61,9 +61,7 @@ class TrainStep:
         self.phases = _phases(workload, unscale=resolved.precision == "fp16")
         self.criterion: nn.Module = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
         # The scale only ever falls, so that its fall counts the skipped updates.
-        self.scaler = (
-            torch.amp.GradScaler(device.type, growth_interval=2**31 - 1) if resolved.precision == "fp16" else None
-        )
+        self.scaler = _scaler(device) if resolved.precision == "fp16" else None
         self.model = self.compiled(net)
         self.inputs: list[Tensor] = []
         self.targets: list[Tensor] = []
@@ -127,6 +125,9 @@ class TrainStep:
             # an update that failed after its unscaling would have the next one refused
             self.scaler._per_optimizer_states.clear()
         self.inputs, self.targets, self.ema = [], [], None
+        if self.scaler is not None:
+            # an update that ran out of memory may have left it unscaled
+            self.scaler = _scaler(self.device, self.scaler.get_scale())
         if self.sam is not None:
             self.sam.forget()
 
@@ -295,6 +296,10 @@ class TrainStep:
                 found.append(reading("clipped_units", "1", "run", "one update", [share]))
                 found.append(reading("nonfinite_units", "1", "run", "one update", [units.nonfinite]))
         return found
+
+
+def _scaler(device: torch.device, scale: float = 2.0**16) -> torch.amp.GradScaler:
+    return torch.amp.GradScaler(device.type, init_scale=scale, growth_interval=2**31 - 1)
 
 
 def skipped_updates(before: float, after: float) -> float:

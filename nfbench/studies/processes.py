@@ -21,6 +21,7 @@ from typing import NamedTuple
 import msgspec
 
 from nfbench.analysis.stats import Estimate
+from nfbench.analysis.store import new_id
 from nfbench.devices.base import OTHER_TREE, RUNNER, child_environment
 from nfbench.errors import NfbenchError, Stop
 from nfbench.learning.learner import Sources
@@ -270,6 +271,7 @@ class Group:
         self.alone, self.lead = alone, lead
         self.lent = bool(processes)
         self.processes = list(processes) or [self._process(seat) for seat in self.seats]
+        self.searched: set[int] = set()
         self.asked: list[Workload | None] = [None] * len(self.seats)
         self.out: set[int] = set()
         self.more: tuple[Result, ...] = ()
@@ -339,9 +341,13 @@ class Group:
         return found
 
     def run_alone(self) -> None:
-        """From now on each turn in a process of its own; those that were out may try again."""
+        """From now on each turn in a process of its own; those that were out may try again, and what was settled while
+        others held memory is open again."""
         self.alone = True
         self.out.clear()
+        for index in self.searched:
+            self.settled[index] = None
+        self.searched.clear()
         for index in range(len(self.seats)):
             self.renew(index)
 
@@ -359,6 +365,7 @@ class Group:
         for other, settled in enumerate(self.settled):
             if settled is None and (other == index or index == self.lead):
                 self.settled[other] = resolved
+                self.searched.add(other)
 
     def renew(self, index: int) -> None:
         """A fresh process for a seat."""
@@ -386,6 +393,8 @@ class Group:
         except TooLong as late:
             result = _row(request, "timeout", str(late), process, seat)
         else:
+            if answer.spent:
+                self.renew(index)
             if answer.error is not None:
                 what, why, try_ = answer.error
                 error = NfbenchError(what, why=why, try_=try_)
@@ -431,6 +440,18 @@ def running(
     finally:
         for group in state.groups:
             group.close()
+
+
+def apart(seat: Seat, sampling: Sampling, *, device: str, seed: int, keep: Keep, watch: Watch) -> None:
+    """Measure in a fresh process what cannot run in this one, whose device an error has made useless.
+
+    Raises:
+        NfbenchError: the device cannot be had.
+    """
+    labels = Labels(session=new_id()) if seat.beside else Labels()
+    with running([Group([seat], device=device, seed=seed, labels=labels)], keep, watch) as state:
+        for group in state.each():
+            group.turn(0, 0, sampling, keep, watch)
 
 
 def _of(seat: Seat, result: Result) -> Result:
@@ -507,13 +528,24 @@ def pinned(workload: StepTime, resolved: Resolved) -> StepTime:
 
 
 def crowded(results: Sequence[Result | None]) -> bool:
-    """Whether the peaks of all together take more than 90 % of the device's memory, or one found none left."""
+    """Whether the peaks of all together take more than 90 % of the device's memory, or one found none left.
+
+    A pass of `auto` that is not the whole batch counts twice: alone, the next larger one might have been found.
+    """
     kept = [r for r in results if r is not None]
     if any(r.status == "out_of_memory" for r in kept):
         return len(kept) > 1
-    peaks = [max((r.value(name) or 0.0) for name in ("peak_reserved", "peak_allocated", "peak_rss")) for r in kept]
+    names = ("peak_reserved", "peak_allocated", "peak_rss")
+    peaks = [max((r.value(name) or 0.0) for name in names) * (2 if _shortened(r) else 1) for r in kept]
     memory = next((r.machine.memory for r in kept if r.machine.memory), None)
     return len(kept) > 1 and memory is not None and sum(peaks) > FULL * memory
+
+
+def _shortened(result: Result) -> bool:
+    workload, resolved = result.workload, result.resolved
+    if not isinstance(workload, StepTime) or workload.micro_batch != "auto" or resolved is None:
+        return False
+    return resolved.micro_batch * workload.world_size < workload.batch
 
 
 @contextlib.contextmanager

@@ -289,6 +289,7 @@ class Execution(Session):
             group.seats = (Seat(task.workload, sources=self.checkpoints.sources(task)),)
         group.seed = task.seed
         group.settled = self._settled(task)
+        group.searched.clear()
         if task.keys in self.crowded and not group.alone:
             group.run_alone()
         group.out = self._out(task) if self.as_one else set()

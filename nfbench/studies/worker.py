@@ -61,13 +61,15 @@ class Said(Record, frozen=True, kw_only=True, tag=True):
 class Answer(Record, frozen=True, kw_only=True, tag=True):
     """The result, or the worded error that stands in its place; ``fatal`` where no other workload could run either.
 
-    ``more`` came before the result: those of workloads that took turns in one process.
+    ``more`` came before the result: those of workloads that took turns in one process. Where ``spent`` nothing more can
+    run in this process.
     """
 
     result: Result | None = None
     more: tuple[Result, ...] = ()
     error: tuple[str, str, str] | None = None
     fatal: bool = False
+    spent: bool = False
 
 
 Message = Hello | Said | Answer
@@ -144,7 +146,10 @@ class Worker:
     def _keep(self, result: Result) -> None:
         if names := _from_other_tree():
             result = msgspec.structs.replace(result, notes={**result.notes, OTHER_TREE: names})
-        self.pipe.send(Answer(result=result))
+        self._send(result)
+
+    def _send(self, result: Result, more: tuple[Result, ...] = ()) -> None:
+        self.pipe.send(Answer(result=result, more=more, spent=not self.device.usable()))
 
     def _time(self, request: Request, workload: StepTime) -> None:
         built = self.built
@@ -188,7 +193,7 @@ class Worker:
             )
         kept: list[Result] = []
         ClipCosts(self.device, request.sampling, kept.append, self.pipe, request.seed, request.labels).run(here)
-        self.pipe.send(Answer(result=kept[-1], more=tuple(kept[:-1])))
+        self._send(kept[-1], tuple(kept[:-1]))
 
 
 def opened(wanted: str, pipe: Pipe) -> Worker | None:

@@ -93,11 +93,12 @@ def test_the_window_is_not_synchronized_inside(cuda: Any) -> None:
     assert len(recorder.times()) == 5 * 4 + 1
 
 
-def test_the_probe_finds_a_micro_batch_in_a_process_of_its_own(cuda: Any) -> None:
-    from nfbench.devices.cuda import in_own_process
-
+def test_the_search_finds_a_micro_batch_and_leaves_nothing_on_the_card(cuda: Any) -> None:
     workload = StepTime(model="tiny-nfnet", batch=64, layout="nhwc")
-    assert in_own_process(workload, cuda.resolve(workload), seed=0, index=0) == 64
+    resolved = cuda.resolve(workload)
+    steps = cuda.build(workload, resolved, seed=0)
+    assert cuda.fit(workload, resolved, steps, 0) == 64
+    assert torch.cuda.memory_allocated() < 2**24
 
 
 def test_a_batch_larger_than_the_card_is_accumulated(cuda: Any) -> None:

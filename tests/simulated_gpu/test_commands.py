@@ -58,9 +58,17 @@ def test_accuracy_trains_an_epoch(cli: Cli) -> None:
 
 
 @pytest.mark.simulated(devices=2)
-def test_two_ranks_share_a_batch_by_nccl() -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        # it chooses among statistics by their values, which are none here, so that nothing may have run before
+        ("--model", "tiny-resnet-s", "--norm", "sync_batch", "--micro-batch", 4),
+        ("--model", NET, "--micro-batch", "auto"),
+    ],
+)
+def test_two_ranks_share_a_batch_by_nccl(settings: tuple[object, ...]) -> None:
     launcher = ("torch.distributed.run", "--nproc-per-node", "2", "-m", "nfbench")
-    step = ("step-time", "--model", "tiny-resnet-s", "--batch", 8, "--norm", "sync_batch", "--max-time", 1)
+    step = ("step-time", *settings, "--batch", 8, "--max-time", 1)
     done = in_own_process(*step, *SHORT, module=launcher)
     assert done.returncode == 0, done.stderr[-3000:]
     (row,) = rows()

@@ -116,9 +116,6 @@ def test_a_sticky_error_keeps_a_row() -> None:
 
 
 @pytest.mark.simulated(fail_after=20)
-@pytest.mark.xfail(
-    reason="issue 18.4: a sticky error while a net is built is said to be a net that timm cannot build", strict=True
-)
 def test_a_sticky_error_at_the_build_keeps_a_row() -> None:
     done = in_own_process("step-time", "--model", NET, "--device", "cuda", "--quiet", "--out", FOLDER)
     assert "another net" not in done.stderr + done.stdout
