@@ -38,7 +38,7 @@ def main() -> None:
 def passes(name: str) -> Callable[[], float]:
     """What times a pass of the net, after one that does not count; CPU time, since others may share the machine."""
     torch.manual_seed(0)
-    net = build(name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = build(name).to(memory_format=torch.channels_last)
     awaken(net)
     images = torch.randn(BATCH, 3, PX, PX).contiguous(memory_format=torch.channels_last)
 
