@@ -65,7 +65,7 @@ def test_a_dry_run_tells_by_torch_what_is_done_where_nvml_is_silent(cli: Cli) ->
 
 @pytest.mark.simulated(throttle=0x40, power_limit=350, temperature=88, other_process=70e9)
 def test_heat_a_lowered_limit_and_another_process_are_found(cli: Cli) -> None:
-    row = timed(cli)
+    row = timed(cli, "--max-time", 4)
     assert row.conditions.temperature == 88 and row.conditions.throttle
     codes = {finding.code for finding in findings.of(row)}
     assert "power_limit" in codes and any("throttl" in code for code in codes)

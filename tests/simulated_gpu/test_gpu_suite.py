@@ -53,5 +53,6 @@ def test_two_cards(tmp_path: Path) -> None:
     run(tmp_path, "test_nccl.py")
 
 
+@pytest.mark.simulated(memory=4e9)
 def test_a_study(tmp_path: Path) -> None:
     run(tmp_path, "test_study_on_a_gpu.py")
