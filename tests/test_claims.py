@@ -335,7 +335,7 @@ CASES: dict[str, list[tuple[Results, str, str]]] = {
     ],
     "bn-small-batch": [
         (over_batches((0.8, 0.5), (0.8, 0.79), dataset="digits"), "agrees here", "digits | "),
-        (over_batches((0.8, 0.75), (0.8, 0.78), 0.1, seeds=6), "cannot tell", " --set seeds=12"),
+        (over_batches((0.6, 0.55), (0.6, 0.58), 0.1, seeds=6), "cannot tell", " --set seeds=12"),
     ],
     "better-transfer": [
         (tuned(0.9, 0.8, "digits"), "agrees here", "digits, not the paper's weights | "),

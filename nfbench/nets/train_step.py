@@ -125,9 +125,6 @@ class TrainStep:
             # an update that failed after its unscaling would have the next one refused
             self.scaler._per_optimizer_states.clear()
         self.inputs, self.targets, self.ema = [], [], None
-        if self.scaler is not None:
-            # an update that ran out of memory may have left it unscaled
-            self.scaler = _scaler(self.device, self.scaler.get_scale())
         if self.sam is not None:
             self.sam.forget()
 
@@ -298,8 +295,8 @@ class TrainStep:
         return found
 
 
-def _scaler(device: torch.device, scale: float = 2.0**16) -> torch.amp.GradScaler:
-    return torch.amp.GradScaler(device.type, init_scale=scale, growth_interval=2**31 - 1)
+def _scaler(device: torch.device) -> torch.amp.GradScaler:
+    return torch.amp.GradScaler(device.type, growth_interval=2**31 - 1)
 
 
 def skipped_updates(before: float, after: float) -> float:

@@ -72,10 +72,10 @@ def test_a_net_that_does_not_fit_is_a_row(cli: Cli) -> None:
     assert row.status == "out_of_memory" and "another net" not in output
 
 
-@pytest.mark.simulated(memory=3e9)
+@pytest.mark.simulated(memory=1.8e9)
 def test_a_comparison_ends_where_one_side_does_not_fit() -> None:
     done = in_own_process(
-        *("compare", "tiny-resnet-s", NET, "--batch", 65536, "--micro-batch", 65536, "--rounds", 1, "--device", "cuda"),
+        *("compare", "tiny-resnet-s", NET, "--batch", 16384, "--micro-batch", 16384, "--rounds", 1, "--device", "cuda"),
         *("--max-time", 2, "--quiet", "--out", FOLDER),
     )
     assert done.returncode == 5 and "Traceback" not in done.stderr
