@@ -150,8 +150,8 @@ def test_no_command_shows_simulated_results_among_real_ones(cli: Cli, typed: str
     done = cli(command, "results", *flags)
     assert done.exit_code == 1 and not done.stdout and not Path("r.html").exists()
     assert (
-        "Simulated results are among real ones: results/simulated-gpu/step-time/a.jsonl is of a simulated GPU, and "
-        f"results/a-cpu/step-time/b.jsonl is not.\n{NO_TIMING}"
+        "Simulated and real results cannot be shown together: results/simulated-gpu/step-time/a.jsonl comes from a "
+        f"simulated GPU, results/a-cpu/step-time/b.jsonl does not.\n{NO_TIMING}"
     ) in done.stderr
     assert "Try: the same with results/a-cpu/step-time, or with results/simulated-gpu/step-time" in done.stderr
     assert cli(command, "results/simulated-gpu", *flags).exit_code == 0

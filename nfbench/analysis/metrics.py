@@ -32,7 +32,7 @@ LEAST_WITHIN = 10
 VOIDS = frozenset({"hw_slowdown", "hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake"})
 """Throttle reasons under which a timing is no timing of this device."""
 MOST_THROTTLED = 0.10
-"""Share of a window's samples that may have such reasons: the median step is not among them."""
+"""The largest share of a window's samples that may be throttled. The median step is then not slowed down."""
 CLOCKS_APART = 0.03
 """By how much the clocks of two that were slowed down alike may differ."""
 
