@@ -290,7 +290,8 @@ def check_unmixed(read: Iterable[tuple[Path, Iterable[Result]]]) -> None:
     apart = f"the same with {one}, or with {other}"
     in_one = f"grep -v '\"simulated\":true' {real} > real.jsonl, and the same with that"
     raise RefusedResults(
-        f"Simulated and real results cannot be shown together: {simulated} comes from a simulated GPU, {real} does not.",
+        f"Simulated and real results cannot be shown together: {simulated} comes from a simulated GPU, "
+        f"{real} does not.",
         why=_NO_TIMING,
         try_=apart if one != other else in_one,
     )

@@ -123,8 +123,8 @@ class Cuda(TorchDevice):
         steps = super().build(workload, resolved, seed)
         if resolved.micro_batch > steps.most_images:
             steps.said["micro_batch"] = (
-                f"With more than {steps.most_images} images per pass, one tensor has more than 2³¹ − 1 elements. Kernels"
-                " that index with 32 bits then fail or run slowly"
+                f"With more than {steps.most_images} images per pass, one tensor has more than 2³¹ − 1 elements."
+                " Kernels that index with 32 bits then fail or run slowly"
             )
         return steps
 

@@ -47,7 +47,7 @@ def evaluate(
         dtype = AUTOCAST.get(precision)
         with contextlib.nullcontext() if dtype is None else torch.autocast(images.device.type, dtype):
             outputs = net(images)
-        # their number is needed here, so they are counted here
+        # on the host, where their number is needed
         labelled = (labels.cpu() >= 0).nonzero().flatten()
         images_seen += len(labelled)
         outputs, labels = outputs.float()[labelled.to(outputs.device)], labels[labelled.to(labels.device)]
