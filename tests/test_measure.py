@@ -11,7 +11,7 @@ from make import CPU, FAKE, H200
 from msgspec.structs import replace
 
 from nfbench.analysis import findings, metrics, rows
-from nfbench.devices.base import Stamp
+from nfbench.devices.base import Stamp, World
 from nfbench.devices.fake import FakeDevice, FakeSteps
 from nfbench.errors import Terminated, UnsupportedWorkload
 from nfbench.measuring import stopping
@@ -126,6 +126,57 @@ def test_turns_share_what_was_built() -> None:
     assert [(r.turn, r.stopped_by) for r in kept] == [(0, "turn_time"), (1, "turn_time")]
     assert all(sum(values(r, "block_time")) >= 3 for r in kept)
     assert {len([x for x in r.readings if x.name == "first_step"]) for r in kept} == {1}
+
+
+class Decisions(World):
+    """Keeps what rank 0 agrees with; as a later rank it takes that instead of its own, in the same order."""
+
+    def __init__(self, of_rank_0: list[object] | None = None) -> None:
+        self.made: list[object] = []
+        self.of_rank_0 = None if of_rank_0 is None else list(of_rank_0)
+
+    def agree(self, value: Any) -> Any:
+        if self.of_rank_0 is not None:
+            first = self.of_rank_0.pop(0)
+            assert {type(first), type(value)} in ({type(value)}, {type(None), str}), (first, value)
+            value = first
+        self.made.append(value)
+        return value
+
+
+@pytest.mark.parametrize("settings", [{"layout": "nhwc"}, {}, {"layout": "nhwc", "micro_batch": 8}])
+@pytest.mark.parametrize("batch", [32, 1024])
+@pytest.mark.parametrize("max_time", [1.0, 2.0, 5.0])
+@pytest.mark.parametrize("slower", [0.7, 0.9, 1.2, 2.5])
+def test_a_rank_with_another_clock_takes_the_decisions_of_rank_0(
+    settings: dict[str, Any], batch: int, max_time: float, slower: float
+) -> None:
+    """Where one decides by itself, the others wait for it in a collective that it never comes to."""
+    updates: list[list[int]] = []
+
+    def rank(world: Decisions, pace: float) -> Decisions:
+        class Slower(FakeSteps):
+            def update(self, stamp: Stamp, passes: int) -> None:
+                super().update(stamp, passes)
+                self.clock.seconds += (pace - 1) * self.batch * self.image_time * passes
+                updates[-1].append(passes)
+
+        device = Of(Slower)
+        device.world = world
+        updates.append([])
+        device.least_window = 10.0
+        workload = StepTime(model="tiny-nfnet", batch=batch, **settings)
+        turns = Measurement(device, workload, Sampling(max_time=max_time), keep)
+        for turn in range(2):
+            turns.turn(turn=turn)
+        return world
+
+    def keep(result: Result) -> None:
+        assert result.status == "ok"
+
+    first = rank(Decisions(), 1.0)
+    other = rank(Decisions(first.made), slower)
+    assert other.of_rank_0 == [] and updates[0] == updates[1]
 
 
 class Card(FakeDevice):

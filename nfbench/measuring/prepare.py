@@ -95,7 +95,11 @@ class Preparation:
         seconds = min(self.device.next_warm_up, AGAIN_SHARE * self.sampling.max_time)
         updates = max(AGAIN, min(MOST_AGAIN, math.ceil(seconds / max(self.step_time, 1e-6))))
         Window(self.device, steps, self.passes, self.passes).block(self.world.agree(updates), refills=0)
-        self.spent = self.device.now() - began
+        self._agree_on_spent(self.device.now() - began)
+
+    def _agree_on_spent(self, seconds: float) -> None:
+        """What later decisions hang on, and each rank's clock shows a little differently."""
+        self.spent, self.step_time = self.world.agree([seconds, self.step_time])
 
     def _settle(self, steps: Steps, **found: object) -> Resolved:
         assert self.resolved is not None
@@ -215,7 +219,7 @@ class Preparation:
                 self.step_time = median(window.step[-max(3, len(window.step) // 3) :]).value
         if window.step:
             self.readings.append(reading("warm_up", "s", "step", self.source, window.step[:MAX_KEPT_STEPS]))
-        self.spent += self.device.now() - began
+        self._agree_on_spent(self.spent + self.device.now() - began)
 
     def _warm_up_steps(self, left: float) -> int:
         """Updates of the next block of the warm-up, of which ``left`` seconds are left; 0 where none fits."""

@@ -49,7 +49,7 @@ def test_a_net_whose_update_fits_with_no_pass_is_a_row(cli: Cli) -> None:
 def test_no_tensor_is_larger_than_32_bit_indices_reach(cli: Cli) -> None:
     row = timed(cli, "--model", "efficientnet-b0", "--batch", 4096, "--px", 224, "--layout", "nhwc")
     assert row.resolved is not None and row.resolved.micro_batch == 1024
-    assert row.notes["micro_batch"].startswith("Above 1751 images a pass")
+    assert row.notes["micro_batch"].startswith("With more than 1751 images per pass,")
 
 
 @pytest.mark.simulated(memory=CONTEXT + 300e6)
