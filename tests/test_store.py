@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from make import result
 
-from nfbench.analysis.store import Writer, load, mend
+from nfbench.analysis.store import Writer, load, mend, new_id, own_files
 from nfbench.errors import BadResults
 from nfbench.records import to_json
 
@@ -17,6 +20,11 @@ def test_a_folder_gets_a_new_file_each_run(tmp_path: Path) -> None:
     second.write(result("resnet26"))
     assert first.path != second.path
     assert first.path.suffix == ".jsonl"
+    # of 3,000 sessions in a second none takes another's name; files of older ones had four digits
+    assert len({new_id() for _ in range(3000)}) == 3000
+    older = tmp_path / "out" / "20260101T000000Z-0a1b.jsonl"
+    older.touch()
+    assert own_files(tmp_path / "out") == [older, *sorted([first.path, second.path])]
     assert {r.workload.model for r in load([tmp_path]).results} == {"resnet50", "resnet26"}
 
 
@@ -43,6 +51,44 @@ def test_a_result_and_the_name_of_a_new_file_are_synced_once_they_are_written(
     assert one and synced == [(path, one), (path.parent, one)]
     writer.write(result("resnet50"), result("resnet101"))
     assert synced[2:] == [(path, path.read_bytes())] != [(path, one)]
+
+
+@pytest.mark.parametrize("locks", [True, False])
+@pytest.mark.parametrize("fails", ["write", "fsync"])
+def test_where_the_disk_is_full_for_one_writer_the_row_of_another_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locks: bool, fails: str
+) -> None:
+    """The other appends after the first has looked at the size and before the disk refuses its line."""
+    path = tmp_path / "x.jsonl"
+    full, other = Writer(path), Writer(path)
+    full.write(result("resnet26", id="first"))
+    really = {"write": os.write, "fsync": os.fsync}
+    beside: list[threading.Thread] = []
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    def fail(handle: int, data: bytes = b"") -> int | None:
+        if beside or (fails == "write" and b"lost" not in data):
+            return really[fails](handle, data) if fails == "write" else really[fails](handle)
+        beside.append(threading.Thread(target=other.write, args=[result("resnet50", id="told")]))
+        beside[0].start()
+        beside[0].join(0.3)
+        if fails == "write":
+            really["write"](handle, data[:50])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if not locks:
+        monkeypatch.setattr(fcntl, "fcntl", refused)
+    monkeypatch.setattr(os, fails, fail)
+    with pytest.raises(BadResults):
+        full.write(result("resnet101", id="lost"))
+    monkeypatch.setattr(os, fails, really[fails])
+    beside[0].join()
+    full.write(result("resnet152", id="last"))
+    assert {r.id for r in load([path]).results} - {"lost"} == {"first", "told", "last"}
+    if locks:
+        assert len(path.read_bytes().splitlines()) == 3
 
 
 def test_results_cut_at_every_byte_of_the_last_line_lose_no_sound_row(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import contextlib
 import os
 import re
 import secrets
+import struct
+import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -22,12 +24,14 @@ from nfbench.records import Result, from_json, to_json
 from nfbench.units import no_collection, plural
 
 _BEGINNING = b'{"schema":'
-_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
+_ID = re.compile(r"\d{8}T\d{6}Z-(?:[0-9a-f]{4}){1,2}")
+_LONGEST_LINE = 10.0
+"""Seconds to wait for another writer's line. Where a file server takes both locks for one, waiting has no end."""
 
 
 def new_id() -> str:
-    """A fresh name for a file or a session: the UTC time to the second and four random hex digits."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    """A fresh name for a file or a session: the UTC time to the second and eight random hex digits (once four)."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
 class Writer:
@@ -44,6 +48,7 @@ class Writer:
         self.path = out if out.suffix == ".jsonl" else out / f"{new_id()}.jsonl"
         self.count = 0
         self.held: int | None = None
+        self.locks = True
         if out.suffix != ".jsonl" and out.exists() and not out.is_dir():
             raise BadResults(
                 f"--out {out} is neither a folder nor a .jsonl file.", try_="--out results/mine or --out mine.jsonl"
@@ -59,6 +64,7 @@ class Writer:
             handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             try:
                 self._hold()
+                alone = self.locks = self.locks and _alone(handle)
                 size = os.fstat(handle).st_size
                 if size and os.pread(handle, 1, size - 1) != b"\n":
                     lines = b"\n" + lines
@@ -68,9 +74,10 @@ class Writer:
                         written += os.write(handle, lines[written:])
                     os.fsync(handle)
                 except OSError:
-                    # a full disk takes half of a line
+                    # a full disk takes half of a line; where another may have written since, the next writer ends it
                     with contextlib.suppress(OSError):
-                        os.ftruncate(handle, size)
+                        if alone and lines.startswith(os.pread(handle, len(lines) + 1, size)):
+                            os.ftruncate(handle, size)
                     raise
             finally:
                 os.close(handle)
@@ -110,6 +117,28 @@ def lock(handle: int, shared: bool = False, wait: bool = False) -> bool | None:
     except OSError:
         return None
     return True
+
+
+def _alone(handle: int) -> bool:
+    """Whether no other writer appends to the open file until ``handle`` is closed; False where that cannot be known.
+
+    The lock belongs to the open file description, so that it also holds between threads, and is another than `lock`.
+    """
+    try:
+        import fcntl
+
+        whole = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        until = time.monotonic() + _LONGEST_LINE
+        while True:
+            try:
+                fcntl.fcntl(handle, fcntl.F_OFD_SETLK, whole)
+                return True
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    return False
+                time.sleep(0.005)
+    except (ImportError, AttributeError, OSError):
+        return False
 
 
 def mend(paths: Iterable[Path]) -> int:
