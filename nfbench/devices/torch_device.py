@@ -79,7 +79,7 @@ class TorchSteps:
         return math.isfinite(float(self.step.loss))
 
     def notes(self) -> dict[str, str]:
-        return self.said
+        return {**self.said, **self.step.notes}
 
 
 class RankedSteps(TorchSteps):

@@ -145,6 +145,7 @@ class Trainer:
             module, optimizer, timed, resolved, device=self.device.torch_device, classes=setup.classes, seed=setup.seed
         )
         step = self.step
+        step.notes = self.notes
         step.criterion = recipe.build_loss(values)
         step.arrange(workload.layout, resolved.micro_batch)
         self.mix = recipe.build_mixing(values, setup.classes)
@@ -310,7 +311,9 @@ class Trainer:
             # one image has no statistics
             batches = (batch for batch in batches if len(batch[1]) > 1)
         with evaluating(net, batch_statistics=batch_statistics):
-            return evaluate(net, batches, self.setup.resolved.precision, self.world.total)
+            setup = self.setup
+            precision, name = setup.resolved.precision, setup.net.name
+            return evaluate(net, batches, precision, self.world.total, classes=setup.classes, name=name)
 
 
 def _determine(on: bool) -> None:

@@ -1,0 +1,177 @@
+"""Nets as people bring them: tensors of any side, several outputs, weights that are computed, states that move."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import OrderedDict, namedtuple
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from make import asked_and_settled
+from torch import Tensor, nn
+
+from nfbench.errors import UnsupportedWorkload
+from nfbench.learning.evaluate import evaluate
+from nfbench.learning.trainer import LearningStep
+from nfbench.nets.optimizer import build_optimizer
+from nfbench.nets.outputs import heads
+from nfbench.nets.train_step import TrainStep
+
+BATCH, PX, CLASSES = 4, 8, 5
+
+
+def nothing() -> None:
+    return None
+
+
+def step_of(net: nn.Module, kind: type[TrainStep] = TrainStep, layout: Any = "nhwc", **settings: Any) -> Any:
+    workload, resolved = asked_and_settled(BATCH, PX, **settings)
+    optimizer = build_optimizer(net, "sgd", "nfnet", 0.05)
+    step = kind(net, optimizer, workload, resolved, device=torch.device("cpu"), classes=CLASSES, seed=0)
+    step.arrange(layout, 2)
+    return step
+
+
+def small(make: Callable[[nn.Module], nn.Module] = lambda m: m) -> nn.Sequential:
+    return nn.Sequential(
+        make(nn.Conv2d(3, 6, 3)), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), make(nn.Linear(6, CLASSES))
+    )
+
+
+class Conv3d(nn.Module):
+    """A net with weights of five, four, two and no dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat, self.deep = nn.Conv2d(3, 8, 3, padding=1), nn.Conv3d(4, 6, 3, padding=1)
+        self.head, self.scale = nn.Linear(6, CLASSES), nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.scale * self.deep(self.flat(x).unflatten(1, (4, 2))).mean((2, 3, 4)))
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.9}, {"sam": 0.05}])
+def test_tensors_of_four_dimensions_are_laid_out_and_others_stay(settings: dict[str, Any]) -> None:
+    step = step_of(Conv3d(), clipping=0.01, **settings)
+    assert step.net.flat.weight.is_contiguous(memory_format=torch.channels_last)
+    assert step.net.deep.weight.is_contiguous()
+    step.update(nothing, 2)
+    assert torch.isfinite(step.loss)
+    step.arrange("nchw", 2)
+    assert step.net.flat.weight.is_contiguous()
+
+
+Two = namedtuple("Two", ["logits", "aux_logits2", "aux_logits1"])
+
+
+@dataclasses.dataclass
+class Fields:
+    features: Tensor
+    logits: Tensor
+    aux: Tensor | None = None
+
+
+class Several(nn.Module):
+    """A net whose outputs ``pack`` makes of features and three heads' logits; a tensor alone in evaluation."""
+
+    def __init__(self, pack: Callable[..., Any], columns: int = CLASSES) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 6, 3)
+        self.heads = nn.ModuleList(nn.Linear(6, columns) for _ in range(3))
+        self.pack = pack
+
+    def forward(self, x: Tensor) -> Any:
+        features = self.body(x).mean((2, 3))
+        return self.pack(features, *(head(features) for head in self.heads))
+
+
+@pytest.mark.parametrize(
+    ("pack", "weights", "note"),
+    [
+        (lambda f, a, b, c: Two(a, b, c), (1, 0.3, 0.3), "of logits + 0.3 · aux_logits2 + 0.3 · aux_logits1"),
+        (lambda f, a, b, c: OrderedDict(out=a, aux=b), (1, 0.4, 0), "of out + 0.4 · aux"),
+        (lambda f, a, b, c: Fields(f, a, b), (1, 0.4, 0), "of logits + 0.4 · aux; not trained on: features"),
+        (lambda f, a, b, c: Fields(f, a), (1, 0, 0), "of logits; not trained on: features"),
+        (lambda f, a, b, c: (a, [b, f]), (1, 0, 0), "of 0; not trained on: 1.0, 1.1"),
+        (lambda f, a, b, c: {"hidden": (f,), "logits": a}, (1, 0, 0), "of logits; not trained on: hidden.0"),
+        (lambda f, a, b, c: a, (1, 0, 0), None),
+    ],
+)
+@pytest.mark.parametrize("kind", [TrainStep, LearningStep])
+def test_the_loss_is_of_the_main_output_and_of_auxiliary_heads(
+    kind: type[TrainStep], pack: Callable[..., Any], weights: tuple[float, ...], note: str | None
+) -> None:
+    torch.manual_seed(0)
+    step = step_of(Several(pack), kind)
+    images, targets = step.inputs[0], step.targets[0]
+    features = step.net.body(images).mean((2, 3))
+    wanted = sum(
+        weight * F.cross_entropy(head(features), targets, label_smoothing=0.1)
+        for weight, head in zip(weights, step.net.heads, strict=True)
+    )
+    step.update(nothing, 1)
+    torch.testing.assert_close(step.loss, wanted.detach())
+    assert step.notes.get("loss") == note
+    scores = evaluate(step.net, [(images, targets)], "fp32", classes=CLASSES)
+    assert scores.loss == pytest.approx(float(F.cross_entropy(pack_main(step.net, images), targets)))
+
+
+def pack_main(net: Several, images: Tensor) -> Tensor:
+    return net.heads[0](net.body(images).mean((2, 3))).detach()
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (Several(lambda f, a, b, c: a, columns=3), r"no logits of shape \(2, 5\) to train on.*output \(2, 3\)"),
+        (Several(lambda f, a, b, c: (f[0], "a")), r"no logits of shape \(2, 5\).*It returned 0 \(6,\)"),
+        (Several(lambda f, a, b, c: None), "no logits .* It returned NoneType"),
+        (Several(lambda f, a, b, c: a.detach()), "depends on no parameter that trains"),
+    ],
+)
+def test_what_is_no_output_that_can_be_trained_is_refused_in_words(net: nn.Module, message: str) -> None:
+    step = step_of(net)
+    with pytest.raises(UnsupportedWorkload) as refused:
+        step.update(nothing, 1)
+    assert re.search(message, str(refused.value).replace("\n", " "))
+
+
+def test_an_exact_number_of_columns_goes_before_more() -> None:
+    wide, exact = torch.zeros(2, 9, requires_grad=True), torch.zeros(2, 5, requires_grad=True)
+    assert heads((wide, exact), images=2, classes=5, name="net").main is exact
+    assert heads((wide,), images=2, classes=5, name="net").main is wide
+
+
+OLD_AND_NEW = [
+    nn.utils.weight_norm,
+    nn.utils.spectral_norm,
+    nn.utils.parametrizations.weight_norm,
+    nn.utils.parametrizations.spectral_norm,
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("make", OLD_AND_NEW)
+def test_the_average_is_of_what_trains_and_unit_vectors_are_copied(make: Callable[[nn.Module], nn.Module]) -> None:
+    torch.manual_seed(0)
+    net = small(make)
+    net.insert(1, nn.BatchNorm2d(6))
+    step = step_of(net, ema=0.9, clipping=None)
+    weights = [p.detach().clone() for p in net.parameters()]
+    mean = net[1].running_mean.clone()
+    for t in range(3):
+        step.update(nothing, 2)
+        keep = min(0.9, (1 + t) / (10 + t))
+        weights = [keep * a + (1 - keep) * p.detach() for a, p in zip(weights, net.parameters(), strict=True)]
+        mean = keep * mean + (1 - keep) * net[1].running_mean
+    for got, wanted in zip(step.ema.module.parameters(), weights, strict=True):
+        torch.testing.assert_close(got.detach(), wanted)
+    torch.testing.assert_close(step.ema.module[1].running_mean, mean)
+    for (name, got), (_, live) in zip(step.ema.module.named_buffers(), net.named_buffers(), strict=True):
+        if "running" not in name:
+            assert torch.equal(got, live), name
+    assert not step.ema.module.training and step.ema.module(step.inputs[0]).shape == (2, CLASSES)
