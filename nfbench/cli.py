@@ -10,7 +10,6 @@ import io
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,16 @@ import click
 
 from nfbench import __version__
 from nfbench.devices.base import abandon_world, joined_world, last_words, leave_world, place
-from nfbench.errors import Interrupted, NfbenchError, Stop, Terminated, UnsupportedWorkload
+from nfbench.errors import (
+    Interrupted,
+    NfbenchError,
+    Stop,
+    Terminated,
+    UnsupportedWorkload,
+    kept_traceback,
+    printable_lines,
+)
+from nfbench.showing.screen import say
 
 _GROUPS = {
     "Measure": ("step-time", "flops", "accuracy", "agc-cost"),
@@ -33,8 +41,16 @@ _ON_RANKS = ("step-time", "accuracy")
 """The commands that torchrun may start."""
 _COMMANDS = Path(__file__).with_name("commands")
 FAULT = 70
-_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-"""What a full or broken disk answers, which is no fault of nfbench."""
+_SYSTEM = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("ENOSPC", "EDQUOT", "EROFS", "EIO", "EFBIG", "ESTALE", "ENXIO", "ENODEV"),
+        *("EACCES", "EPERM", "ENOENT", "EEXIST", "ENOTDIR", "EISDIR", "ENOTEMPTY", "ENAMETOOLONG", "ELOOP"),
+        *("EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EBUSY", "ETXTBSY"),
+    )
+    if hasattr(errno, name)
+)
+"""What disks, permissions, paths and the machine's limits answer, which is no fault of nfbench."""
 
 
 class Commands(click.Group):
@@ -119,12 +135,17 @@ class Commands(click.Group):
             _leave(ctx, "Interrupted.", Interrupted.exit_code)
         except Stop as stop:
             _leave(ctx, f"{type(stop).__name__}.", stop.exit_code)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except click.ClickException as error:
+            vars(error)["message"] = printable_lines(error.message)
+            raise
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except OSError as error:
             if error.errno not in _SYSTEM:
                 _leave(ctx, _fault(error), FAULT)
-            _leave(ctx, f"The output cannot be written: {error.strerror}.", NfbenchError.exit_code)
+            name = error.filename
+            file = f"The file {name!r}" if isinstance(name, str | bytes) else "A file, or the output,"
+            _leave(ctx, f"{file} cannot be used: {error.strerror}.", NfbenchError.exit_code)
         except Exception as error:
             _leave(ctx, _fault(error), FAULT)
 
@@ -160,7 +181,7 @@ def _terminated() -> Iterator[None]:
 
 
 def _leave(ctx: click.Context, message: str, code: int) -> NoReturn:
-    click.echo(message, err=True)
+    say(message)
     here = place()
     if here is not None and here.rank == 0 and code:
         last_words(message)
@@ -168,16 +189,8 @@ def _leave(ctx: click.Context, message: str, code: int) -> NoReturn:
 
 
 def _fault(error: Exception) -> str:
-    import traceback
-
-    handle, path = tempfile.mkstemp(prefix="nfbench-fault-", suffix=".txt")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(f"nfbench {__version__}: {' '.join(sys.argv[1:])}\n\n")
-        traceback.print_exception(error, file=file)
-    return (
-        f"A fault of nfbench, not yours: {type(error).__name__}: {error}\n"
-        f"The traceback is in {path}; an issue with that file helps to mend it."
-    )
+    kept = kept_traceback(error, "fault", f"nfbench {__version__}: {' '.join(sys.argv[1:])}\n\n")
+    return f"A fault of nfbench, not yours: {type(error).__name__}: {error}\n{kept} An issue with it helps to mend it."
 
 
 @click.group(

@@ -23,16 +23,47 @@ Anything else that reaches the command line is a fault of nfbench and ends with 
 
 from __future__ import annotations
 
+import os
 import re
 
 
+def printable(text: str) -> str:
+    """``text`` in one line, with what would move a terminal's cursor or change its colours shown as an escape, as in
+    a literal of Python: it may come from anybody."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """``text`` with each line `printable`, and none a workflow command of GitHub Actions."""
+    lines = (printable(line) for line in text.split("\n"))
+    return "\n".join(f"\\{line}" if line.lstrip().startswith("::") else line for line in lines)
+
+
+def kept_traceback(error: BaseException, name: str, heading: str = "") -> str:
+    """Write the traceback below a ``heading`` to a temporary file, which has ``name`` in its own; say in a sentence
+    where, or why nowhere."""
+    import tempfile
+    import traceback
+
+    try:
+        handle, path = tempfile.mkstemp(prefix=f"nfbench-{name}-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(heading)
+            traceback.print_exception(error, file=file)
+    except OSError as refused:
+        return f"The traceback could not be written: {refused.strerror}."
+    return f"The traceback is in {path}."
+
+
 class NfbenchError(Exception):
-    """A user's error, worded: what is wrong, why, and what to type instead."""
+    """A user's error, worded: what is wrong, why, and what to type instead; each may quote what came from anybody."""
 
     exit_code = 1
 
     def __init__(self, what: str, *, why: str = "", try_: str = "") -> None:
-        self.what, self.why, self.try_ = what, why, try_
+        self.what, self.why, self.try_ = map(printable_lines, (what, why, try_))
         super().__init__(str(self))
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from nfbench.errors import NfbenchError
+from nfbench.errors import NfbenchError, printable
 
 _T = TypeVar("_T")
 _K = TypeVar("_K", bound=Hashable)
@@ -171,15 +171,12 @@ def plural(count: float, noun: str) -> str:
     return f"{count:.0f} {noun}{'s'[: count != 1]}"
 
 
-def printable(text: str) -> str:
-    """``text`` without what would move a terminal's cursor or change its colours: results may come from anybody."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
-
-
 def shorten(text: str, longest: int = LONGEST) -> str:
     """``text`` in one line of printable characters, its middle left out where it has more than ``longest``."""
-    tail = longest // 3
-    return printable(text if len(text) <= longest else f"{text[: longest - 1 - tail]}…{text[len(text) - tail :]}")
+    if len(text) > 2 * longest:
+        text = text[:longest] + text[-longest:]
+    text, tail = printable(text), longest // 3
+    return text if len(text) <= longest else f"{text[: longest - 1 - tail]}…{text[len(text) - tail :]}"
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from functools import cache
 from pathlib import Path
 
@@ -67,9 +68,57 @@ def test_what_is_shown_is_printable_and_stays_in_its_place(cli: Cli, folder: Pat
     assert made <= {"results", "out"} and len(list(folder.rglob("*.*"))) == 1
 
 
+HARM = "x\x1b]0;owned\x07\n::add-mask::secret\r\n  ::stop-commands::t\x9b2J"
+
+
+def unharmed(text: str) -> bool:
+    return all(line.isprintable() and not line.lstrip().startswith("::") for line in text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("table", HARM),
+        ("run", HARM),
+        ("run", "study.toml", "--device", "fake", "--quiet"),
+        ("step-time", "--device", "fake", "--model", HARM),
+        ("step-time", "--device", "fake", "--model", "nets:broken"),
+        ("step-time", "--device", HARM, "--model", "tiny-nfnet"),
+        ("step-time", "--device", "fake", "--model", "tiny-nfnet", "--layout", HARM),
+        ("table", "broken.jsonl"),
+        ("table", "broken.jsonl", "--where", f"{HARM}={HARM}"),
+        (HARM,),
+    ],
+    ids=lambda arguments: " ".join(arguments)[:30].encode("unicode_escape").decode(),
+)
+def test_no_message_sends_what_it_quotes_to_the_terminal_or_to_a_ci(
+    cli: Cli, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path.cwd())
+    Path("nets.py").write_text(f"def broken(num_classes):\n    raise RuntimeError({HARM!r})\n")
+    quoted = json.dumps(HARM).replace("\x9b", "\\u009b")
+    Path("study.toml").write_text(
+        f"title = {quoted}\nquestion = {quoted}\n[[step-time]]\nmodel = 'tiny-nfnet'\nbatch = 4\n"
+    )
+    row = msgspec.json.decode(to_json(result("resnet50")))
+    row["workload"]["kind"] = HARM
+    Path("broken.jsonl").write_bytes(msgspec.json.encode(row) + b"\n")
+    done = cli(*arguments)
+    assert done.exit_code != 70 and unharmed(done.stdout) and unharmed(done.stderr)
+
+
+@pytest.mark.parametrize("format", ["csv", "json"])
+def test_raw_values_on_a_terminal_are_escaped(
+    cli: Cli, folder: Path, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nfbench.showing.screen.on_terminal", lambda: True)
+    done = cli("table", folder, "--format", format, "--where", "kind=step-time")
+    assert done.exit_code == 0 and unharmed(done.stdout)
+
+
 def test_raw_values_stay_as_they_were_written(cli: Cli, folder: Path) -> None:
     done = cli("table", folder, "--format", "csv", "--where", "kind=step-time")
     assert done.exit_code == 0, done.output
     csv.field_size_limit(2 * 10**6)
     models = [row["model"] for row in csv.DictReader(io.StringIO(done.stdout, newline=""))]
-    assert {HOSTILE, f"net{click.unstyle(ESCAPES)}", "=cmd|' /C calc'!A1"} <= set(models)
+    assert {HOSTILE, f"net{click.unstyle(ESCAPES)}", "'=cmd|' /C calc'!A1"} <= set(models)

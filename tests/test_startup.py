@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from conftest import Cli
 
 import nfbench
+from nfbench.errors import kept_traceback
 
 CHECK = """
 import sys
@@ -70,9 +73,31 @@ def test_a_fault_of_nfbench_saves_its_traceback_and_exits_70(cli: Cli, monkeypat
     done = cli("step-time", "--model", "tiny-nfnet", "--device", "fake")
     assert done.exit_code == 70
     assert "A fault of nfbench, not yours: ZeroDivisionError: by design" in done.stderr
-    path = Path(done.stderr.split("The traceback is in ")[1].split(";")[0])
+    path = Path(done.stderr.split("The traceback is in ")[1].split(". An issue")[0])
     assert "ZeroDivisionError" in path.read_text()
     path.unlink()
+
+
+@pytest.mark.parametrize("name", ["EACCES", "EPERM", "ENAMETOOLONG", "EMFILE", "ELOOP", "ENOSPC", "EIO", "ENOENT"])
+def test_what_the_machine_refuses_is_no_fault_of_nfbench(cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    import nfbench.studies.entries
+
+    def refused(settings: object) -> None:
+        raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)), "a file")
+
+    monkeypatch.setattr(nfbench.studies.entries, "sampling_of", refused)
+    done = cli("step-time", "--model", "tiny-nfnet", "--device", "fake")
+    assert done.exit_code == 1
+    assert done.stderr == f"The file 'a file' cannot be used: {os.strerror(getattr(errno, name))}.\n"
+
+
+def test_a_traceback_that_cannot_be_kept_does_not_hide_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    words = kept_traceback(ZeroDivisionError("by design"), "fault")
+    assert words == "The traceback could not be written: No usable temporary directory found."
 
 
 def test_an_unknown_command_is_wrong_usage(cli: Cli) -> None:

@@ -204,7 +204,7 @@ def test_a_narrow_terminal_keeps_what_names_a_row_and_its_rate(width: int, termi
 
 def test_markdown_escapes_what_would_end_a_cell() -> None:
     text = render([Column("a", "A", right=False)], [{"a": "x|y\nz"}, {}], "md", "a\nb")
-    assert text == "**a b**\n\n| A |\n|---|\n| x\\|y z |\n| – |\n"
+    assert text == "**a\\nb**\n\n| A |\n|---|\n| x\\|y\\nz |\n| – |\n"
 
 
 @pytest.mark.parametrize("format", ["rich", "md", "csv", "json"])

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from nfbench.records import Result
+from nfbench.showing.screen import say, show
 from nfbench.units import plural
 
 if TYPE_CHECKING:
@@ -54,9 +53,9 @@ def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | N
         *(Column(name, name, right=False) for name in ("kind", "workload", "state")),
         Column("runs", "would run", lambda runs: "yes" if runs else "", right=False),
     ]
-    click.echo(render(columns, rows, format), nl=False)
-    click.echo(f"{len(to_do)} of {plural(len(tasks), 'workload')} would run.", err=True)
-    click.echo("Next: the same without --dry-run", err=True)
+    show(render(columns, rows, format), format)
+    say(f"{len(to_do)} of {plural(len(tasks), 'workload')} would run.")
+    say("Next: the same without --dry-run")
 
 
 def _states(tasks: Sequence[Task], known: Sequence[Result]) -> list[str]:

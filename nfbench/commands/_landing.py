@@ -20,7 +20,7 @@ from nfbench.devices.base import place
 from nfbench.errors import BadResults, Failed, NfbenchError, RefusedResults, Stop
 from nfbench.measuring.outcome import to_store, typed
 from nfbench.records import Machine, Result, to_json
-from nfbench.showing.links import linked
+from nfbench.showing.screen import linked, say
 from nfbench.showing.tables import findings_of
 from nfbench.units import plural, slug
 
@@ -157,9 +157,9 @@ class Landing:
                 file.writelines(to_json(r) + b"\n" for r in self.unwritten)
         except OSError:
             for result in self.unwritten:
-                click.echo(to_json(result).decode(), err=True)
+                say(to_json(result).decode())
             return
-        click.echo(f"What could not be written there is in {file.name}.", err=True)
+        say(f"What could not be written there is in {file.name}.")
 
     @property
     def path(self) -> Path | None:
@@ -197,9 +197,9 @@ class Landing:
             Failed: a workload failed.
         """
         for line in findings_of(rows):
-            click.echo(f"! {line}", err=True)
+            say(f"! {line}")
         if any(r.machine.device == "fake" for r in self.results):
-            click.echo(FAKE, err=True)
+            say(FAKE)
         self.say()
         results = self.results if counting is None else counting
         failed = [r for r in results if r.status != "ok"]
@@ -209,7 +209,7 @@ class Landing:
             raise Failed(f"{count} of {plural(asked, 'workload')} failed: {models}.")
         if self.path is not None:
             path = shlex.quote(str(self.path))
-            click.echo(f"Next: nfbench table {path} · nfbench plot {path}", err=True)
+            say(f"Next: nfbench table {path} · nfbench plot {path}")
 
 
 def _sound(files: Sequence[Path]) -> list[Result]:
@@ -237,9 +237,7 @@ def say_broken(broken: Sequence[Broken]) -> None:
     """How many lines were skipped, with the first of them, on stderr."""
     if broken:
         count = len(broken)
-        click.echo(
-            f"Skipped {count} line{'s that hold' if count != 1 else ' that holds'} no result: {broken[0]}", err=True
-        )
+        say(f"Skipped {count} line{'s that hold' if count != 1 else ' that holds'} no result: {broken[0]}")
 
 
 def newest(results: Sequence[Result]) -> tuple[list[Result], str]:

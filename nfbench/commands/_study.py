@@ -14,6 +14,7 @@ import click
 from nfbench import options
 from nfbench.errors import BadStudy, Failed, NfbenchError, Stop, UnsupportedWorkload
 from nfbench.records import Machine, Result, StepTime
+from nfbench.showing.screen import say, show
 from nfbench.units import known, plural
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def perform(study: Study, flags: Flags, only: Sequence[str] = (), skip: Skip | N
     for task in tasks:
         entries.check_sources(task.entry.sources)
     landing = Landing(flags.out, study.folder, kind)
-    click.echo(f"{study.title}: {study.question}", err=True)
+    say(f"{study.title}: {study.question}")
     try:
         board = Board(flags.quiet)
         with board:
@@ -107,7 +108,7 @@ def perform(study: Study, flags: Flags, only: Sequence[str] = (), skip: Skip | N
         landing.say()
         landing.rescue()
         if isinstance(error, (Stop, KeyboardInterrupt)):
-            click.echo("The same command goes on from there.", err=True)
+            say("The same command goes on from there.")
         raise
     finally:
         landing.release()
@@ -148,29 +149,29 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
     from nfbench.analysis.sessions import failed
     from nfbench.showing import answers, report, shown_rows, views
     from nfbench.showing.figures import driver
-    from nfbench.showing.links import linked
+    from nfbench.showing.screen import linked
 
     format, noisy = flags.format, flags.noisy
     person = format in ("rich", "md")
     results = [r for rows in done.results if rows is not None for r in rows]
     if not results:
         landing.say()
-        click.echo("Nothing has been measured.", err=True)
+        say("Nothing has been measured.")
         return
     every = landing.earlier(results[-1].machine) or results
     # a claim is judged from all that is there, whatever was asked for now
     seen = shown_rows.shown(every if found.name == answers.CLAIMS else _same(results, every), noisy=noisy)
-    click.echo(answers.tables(found, seen, format), nl=False)
+    show(answers.tables(found, seen, format), format)
     for line in views.VIEWS["accuracy"].legend(seen.trained) if person and answers.of_runs(found, seen) else []:
-        click.echo(line, err=True)
+        say(line)
     for place, why in done.passed_over.items():
-        click.echo(f"Left out: {tasks[place].name}: {why}.", err=True)
+        say(f"Left out: {tasks[place].name}: {why}.")
     if done.before:
         count = done.before
-        click.echo(f"{plural(count, 'workload')} had been done before; --fresh runs all again.", err=True)
+        say(f"{plural(count, 'workload')} had been done before; --fresh runs all again.")
     missing = sum(rows is None for rows in done.results) - len(done.passed_over)
     if missing:
-        click.echo(f"{missing} workload{'s are' if missing != 1 else ' is'} still missing: run it again.", err=True)
+        say(f"{missing} workload{'s are' if missing != 1 else ' is'} still missing: run it again.")
     folder = landing.folder(results[-1].machine)
     # beside results stands what all of them make; beside one file that --out names there may be anything
     made = {} if landing.file is not None else answers.texts(every)
@@ -185,12 +186,12 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
     if drawn.files:
         click.echo(f"Figures in {linked(folder / 'figures', sys.stderr)}: {_names(drawn.files)}", err=True)
     for line in driver.left_out(drawn.drawings) if found.figures else ():
-        click.echo(f"Left out of {line}.", err=True)
+        say(f"Left out of {line}.")
     try:
         new = {r.id for r in landing.results}
         if before := sum(failed(rows) and rows[0].id not in new for rows in done.results if rows is not None):
             said = f"{plural(before, 'workload')} had failed before; --retry failed runs them again."
-            click.echo(said, err=True)
+            say(said)
         landing.close([*seen.steps, *seen.trained], counting=[])
         # runs that diverged have found something
         bad = [task for task, rows in zip(tasks, done.results, strict=True) if rows is not None and failed(rows)]
@@ -200,7 +201,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
         _check_caps(landing.results)
     finally:
         for line in answers.sentences(found.name, seen):
-            click.echo(line, err=not person)
+            say(line, err=not person)
 
 
 def _same(results: Sequence[Result], every: Sequence[Result]) -> list[Result]:

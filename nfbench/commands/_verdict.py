@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from nfbench.analysis.gate import SLOWER, UNDECIDED, Row, exit_code
 from nfbench.errors import BadResults, Slower, Undecided
-from nfbench.showing import ci, verdicts
+from nfbench.showing import ci, screen, verdicts
+from nfbench.showing.screen import say
 from nfbench.showing.views import view
 
 
@@ -31,11 +30,11 @@ def show(
     ``heading`` has been said before the check began, ``notes`` are what is to be said of it as a whole.
     """
     lines = verdicts.lines(rows, timed, inconclusive)
-    click.echo(view(lines, "check", format, title if format == "md" else None), nl=False)
+    screen.show(view(lines, "check", format, title if format == "md" else None), format)
     said = [f"! {line}" for line in verdicts.findings(rows)]
     said += [*notes, verdicts.sentence(rows)]
     for line in [*(verdicts.reasons(rows) if format == "rich" else ()), *said]:
-        click.echo(line, err=True)
+        say(line)
     markdown = view(lines, "check", "md", title)
     trouble = ci.summarize("\n".join([markdown, *(f"- {line}" for line in (*heading, *said))]))
     if junit is not None:
@@ -44,8 +43,9 @@ def show(
         except BadResults as error:
             # a verdict is not lost for it
             trouble = f"{trouble}\n{error}" if trouble else str(error)
-    for line in [*([trouble] if trouble else ()), *ci.commands(rows, inconclusive)]:
-        click.echo(line, err=True)
+    if trouble:
+        say(trouble)
+    screen.command_ci(ci.commands(rows, inconclusive))
 
 
 def leave(rows: Sequence[Row], inconclusive: Any) -> None:

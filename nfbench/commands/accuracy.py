@@ -9,6 +9,7 @@ import click
 
 from nfbench import options
 from nfbench.errors import NfbenchError, Stop
+from nfbench.showing.screen import say, show
 
 
 @click.command("accuracy")
@@ -88,18 +89,18 @@ def command(
     except (Stop, KeyboardInterrupt, NfbenchError) as error:
         landing.say()
         if landing.unwritten:
-            click.echo(view(epochs(landing.unwritten), "epochs", format))
+            show(view(epochs(landing.unwritten), "epochs", format) + "\n", format)
         if isinstance(error, (Stop, KeyboardInterrupt)):
             again = "The same command goes on from there." if checkpoint else "With --checkpoint DIR it would go on."
-            click.echo(again, err=True)
+            say(again)
         raise
     table, _ = rows(landing.results, everything=True, target=target)
     person = format in ("rich", "md")
     if len(table) == 1 and settings["epochs"] and any(r.reading("top1") for r in landing.results) and person:
-        click.echo(view(epochs(landing.results), "epochs", format))
-    click.echo(view(table, "accuracy", format), nl=False)
+        show(view(epochs(landing.results), "epochs", format) + "\n", format)
+    show(view(table, "accuracy", format), format)
     for line in VIEWS["accuracy"].legend(table) if person else []:
-        click.echo(line, err=True)
+        say(line)
     landing.close(table, counting=[r for r in landing.results if r.status != "diverged"])
 
 

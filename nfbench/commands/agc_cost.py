@@ -10,6 +10,7 @@ import click
 from nfbench import options
 from nfbench.errors import NfbenchError, UnsupportedWorkload
 from nfbench.records import AgcImpl
+from nfbench.showing.screen import say, show
 
 SHARES = (0.0, 0.5, 1.0)
 BATCHES = {"cpu": (1, 4), "cuda": (8, 32, 128), "fake": (8, 32)}
@@ -101,10 +102,10 @@ def command(
             in_rounds(pair, of_steps, device=device, seed=seed, keep=landing.keep, board=live)
     table, _ = rows(landing.results, everything=True)
     clips = clip_rows(landing.results)
-    click.echo(views.texts(Shown(steps=clip_shares(table), clips=clips), format)["clips"], nl=False)
+    show(views.texts(Shown(steps=clip_shares(table), clips=clips), format)["clips"], format)
     for line in views.VIEWS["clips"].legend(clips):
-        click.echo(line, err=True)
+        say(line)
     for impl, why in runs.items():
         if why is not None and not impls:
-            click.echo(f"Left out: {impl}, since {why}.", err=True)
+            say(f"Left out: {impl}, since {why}.")
     landing.close(table)

@@ -11,6 +11,7 @@ import click
 
 from nfbench import options
 from nfbench.errors import BadStudy, NfbenchError
+from nfbench.showing.screen import command_ci, say
 from nfbench.units import known
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def command(
             heading = [*base.notes, *_unmatched(found.accepts, list(asked))]
             heading += [f"The GPU here is {SIMULATED}."] if is_simulated(kind) else []
             for line in (title, *heading):
-                click.echo(line, err=True)
+                say(line)
             with landing.live(quiet, brief=True) as live:
                 check = Check(
                     cases,
@@ -125,8 +126,7 @@ def command(
                 )
                 check.run()
     except NfbenchError as error:
-        for line in ci.trouble(str(error)):
-            click.echo(line, err=True)
+        command_ci(ci.trouble(str(error)))
         ci.summarize(f"**nfbench check {study}**: {error}")
         raise
     rows = [row_of(case, threshold, found.accepts, today, len(cases)) for case in cases]

@@ -10,6 +10,7 @@ import click
 
 from nfbench import options
 from nfbench.errors import Failed, Undecided, UnsupportedWorkload
+from nfbench.showing.screen import say, show
 
 if TYPE_CHECKING:
     from nfbench.analysis.rows import Row
@@ -76,7 +77,7 @@ def command(
         if len(asked) != 1:
             raise UnsupportedWorkload("--match takes the place of B: name one net.", try_=f"compare A --match {match}")
         near = nearest(asked[0][0], match)
-        click.echo(near.said, err=True)
+        say(near.said)
         asked.append((near.net.name, {}))
     if len(asked) < 2:
         raise UnsupportedWorkload(
@@ -104,19 +105,19 @@ def command(
         None if "noisy" in rows[0] or "noisy" in row else turn_ratios.paired(kept, workloads[0], other)
         for row, other in zip(rows[1:], workloads[1:], strict=True)
     ]
-    click.echo(view(comparison.lines(rows, ratios), "compare", format), nl=False)
+    show(view(comparison.lines(rows, ratios), "compare", format), format)
     known = [ratio for ratio in ratios if ratio is not None]
     for line in [*(comparison.differing(rows) if format == "rich" else ()), *comparison.reported(known)]:
-        click.echo(line, err=True)
+        say(line)
     for ratio in known:
         for finding in comparison.findings(ratio, within):
-            click.echo(f"! {finding}", err=True)
+            say(f"! {finding}")
     try:
         landing.close(rows, kept)
         _check(rows, known)
     finally:
         if known:
-            click.echo(comparison.sentence(known), err=format in ("csv", "json"))
+            say(comparison.sentence(known), err=format in ("csv", "json"))
 
 
 def _check(rows: Sequence[Row], known: Sequence[Ratio]) -> None:

@@ -15,6 +15,7 @@ from nfbench.devices import nvml
 from nfbench.devices.host import MachineState, look
 from nfbench.options import format_option
 from nfbench.records import SIMULATED
+from nfbench.showing.screen import say, show
 from nfbench.showing.tables import Column, Format, render
 
 BUSY_CPU = 0.5
@@ -55,21 +56,20 @@ def command(device: str, format: Format) -> None:
     if format in ("csv", "json"):
         rows += [{"key": "finding", "value": f.code, "note": str(f)} for f in found]
         keys = ("key", "value", "unit", "note")
-        click.echo(render([Column(key, key) for key in keys], rows, format), nl=False)
+        show(render([Column(key, key) for key in keys], rows, format), format)
     else:
         for row in rows:
             row["note"] = row["note"] or ""
         columns = [Column("title", "", right=False), Column("shown", "here", right=False)]
-        click.echo(render([*columns, Column("note", "", right=False)], rows, format), nl=format == "md")
+        table = render([*columns, Column("note", "", right=False)], rows, format)
+        show(table if format == "rich" else f"{table}\n", format)
         # on a screen the device's own message comes last, in full
         listed = [f for f in found if format == "md" or f.code != "device_unavailable"]
-        click.echo(
-            "\n".join(f"- {f}" for f in listed)
-            or f"Nothing {'else ' if seen.problem else ''}here makes timings doubtful."
-        )
+        nothing = f"Nothing {'else ' if seen.problem else ''}here makes timings doubtful."
+        say("\n".join(f"- {f}" for f in listed) or nothing, err=False)
     if seen.problem is not None:
         raise seen.problem
-    click.echo("Next: nfbench run quick", err=True)
+    say("Next: nfbench run quick")
 
 
 def lines(seen: MachineState) -> Iterator[Line]:

@@ -15,6 +15,7 @@ from nfbench.catalog.models import NETS, Net, find
 from nfbench.catalog.published import reported_macs
 from nfbench.errors import NfbenchError, UnsupportedWorkload
 from nfbench.options import format_option
+from nfbench.showing.screen import show
 from nfbench.showing.tables import Column, Format, render
 
 
@@ -100,4 +101,4 @@ def command(models: tuple[str, ...], every: bool, px: int | None, train: bool, f
         )
     nets = dict.fromkeys([*(NETS if every else ()), *(find(name) for name in models)])
     found = [row for net in nets for row in rows(net, px, train)]
-    click.echo(render(columns(train), found, format), nl=False)
+    show(render(columns(train), found, format), format)

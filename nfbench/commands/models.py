@@ -14,6 +14,7 @@ from nfbench.catalog.models import NETS, Net, counted, family, find
 from nfbench.catalog.published import PAPER, TIMM_IMAGENET, top1
 from nfbench.errors import NfbenchError
 from nfbench.options import NumberOr, format_option
+from nfbench.showing.screen import say, show
 from nfbench.showing.tables import Column, Format, render
 
 
@@ -103,15 +104,12 @@ def command(name: str | None, of: str | None, dependence: bool, format: Format, 
         from nfbench.nets.describe import describe
 
         net = find(name)
-        click.echo(render(SHEET, describe(net), format, title=net.name), nl=False)
+        show(render(SHEET, describe(net), format, title=net.name), format)
         return
-    click.echo(render(COLUMNS, [row(net) for net in (family(of) if of else NETS)], format), nl=False)
+    show(render(COLUMNS, [row(net) for net in (family(of) if of else NETS)], format), format)
     if format in ("rich", "md"):
-        click.echo(
-            f"MACs are counted. Top-1 is reported: paper = {PAPER}; timm = its results-imagenet.csv, by weights.",
-            err=True,
-        )
-        click.echo("One net in full: nfbench models nfnet-f0", err=True)
+        say(f"MACs are counted. Top-1 is reported: paper = {PAPER}; timm = its results-imagenet.csv, by weights.")
+        say("One net in full: nfbench models nfnet-f0")
 
 
 def _dependence(name: str | None, given: dict[str, Any], format: Format) -> None:
@@ -127,7 +125,7 @@ def _dependence(name: str | None, given: dict[str, Any], format: Format) -> None
     net = find(name)
     figures = dependence_of(net, **given)
     row = {"kind": "dependence", "model": net.name, "status": "ok", "batch": given.get("batch", 8), **figures}
-    click.echo(view([row], "dependence", format), nl=False)
+    show(view([row], "dependence", format), format)
     if format in ("rich", "md"):
         click.echo("\n" + "\n".join(sentences(figures)))
-        click.echo(CHANGES, err=True)
+        say(CHANGES)

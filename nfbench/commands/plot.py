@@ -13,6 +13,7 @@ import click
 
 from nfbench import options
 from nfbench.showing.figures.kinds import KINDS
+from nfbench.showing.screen import say
 
 if TYPE_CHECKING:
     from nfbench.analysis.query import Condition
@@ -49,13 +50,13 @@ def command(
     from nfbench.commands._landing import newest, say_broken
     from nfbench.errors import BadResults
     from nfbench.showing.figures import driver
-    from nfbench.showing.links import linked
+    from nfbench.showing.screen import linked
     from nfbench.showing.shown_rows import shown
 
     conditions = parse(where)
     loaded = load(paths)
     if loaded.note:
-        click.echo(loaded.note, err=True)
+        say(loaded.note)
     results, replaced = newest(loaded.results)
     seen = shown(results, everything, noisy)
     # a step has no data set, but the runs of one are set against steps
@@ -72,15 +73,15 @@ def command(
         click.echo(linked(path, sys.stdout))
     lines = driver.left_out(driver.heeded(drawn.drawings, asked))
     for line in lines:
-        click.echo(f"Left out of {line}.", err=True)
+        say(f"Left out of {line}.")
     if any("; …)" in line for line in lines):
-        click.echo("Where rows are counted, `nfbench table` lists them all.", err=True)
+        say("Where rows are counted, `nfbench table` lists them all.")
     for line in () if conditions else _unread(results, asked):
-        click.echo(f"Left out: {line}", err=True)
+        say(f"Left out: {line}")
     say_broken(loaded.broken)
     # a history shows older software without being told to
     for line in filter(None, (replaced, *(seen.aside if set(asked) != {"history"} else ()))):
-        click.echo(line, err=True)
+        say(line)
     if not drawn.files:
         raise BadResults(
             f"Nothing was drawn: the results hold too little for {' and '.join(asked) or 'any figure'}.",

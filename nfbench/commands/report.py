@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from nfbench import options
+from nfbench.showing.screen import say
 
 
 @click.command("report")
@@ -28,10 +29,10 @@ def command(paths: tuple[Path, ...], out: Path, everything: bool, noisy: bool) -
     report.check(out)
     made = report.build(paths, everything, noisy)
     for note in made.notes:
-        click.echo(note, err=True)
+        say(note)
     written = report.write(out, made)
     click.echo(written[0])
     if figures := len(written) - 1:
-        click.echo(f"With {figures} figure{'s'[: figures != 1]} in {written[1].parent}.", err=True)
+        say(f"With {figures} figure{'s'[: figures != 1]} in {written[1].parent}.")
     for part in made.parts:
-        click.echo(part.answer, err=True)
+        say(part.answer)

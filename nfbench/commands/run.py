@@ -9,6 +9,7 @@ import click
 from nfbench import options
 from nfbench.commands._study import RUN
 from nfbench.errors import NfbenchError
+from nfbench.showing.screen import show
 
 
 @click.command("run")
@@ -60,4 +61,4 @@ def _list(format: Any) -> None:
     studies = [read(path) for path in shipped().values()]
     rows = [{"study": s.name, "title": s.title, "scales": ", ".join(s.scales), "question": s.question} for s in studies]
     columns = [Column(name, name, right=False) for name in ("study", "title", "scales", "question")]
-    click.echo(render(columns, rows, format), nl=False)
+    show(render(columns, rows, format), format)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from nfbench import options
+from nfbench.showing.screen import show
 
 
 @click.command("step-time")
@@ -62,5 +63,5 @@ def command(
 
                     apart(Seat(workload), sampling, device=device, seed=seed, keep=landing.keep, watch=live)
     table, _ = rows(landing.results, everything=True)
-    click.echo(sheet(table, format), nl=False)
+    show(sheet(table, format), format)
     landing.close(table)

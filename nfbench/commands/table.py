@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nfbench import options
+from nfbench.showing.screen import say, show
 
 if TYPE_CHECKING:
     from nfbench.analysis.rows import Row
@@ -60,7 +61,7 @@ def command(
             raise click.BadParameter("no column is named; type model,batch,step_time.", param_hint=flag)
     loaded = load(paths)
     if loaded.note:
-        click.echo(loaded.note, err=True)
+        say(loaded.note)
     results, replaced = newest(loaded.results)
     seen = shown(results, everything, noisy, target)
     against = baseline is not None
@@ -75,18 +76,18 @@ def command(
     if keys:
         _echo_columns(seen, keys, format, order)
     else:
-        click.echo(views.text(seen, format, order, against), nl=False)
+        show(views.text(seen, format, order, against), format)
     for line in views.legend(seen, against) if format in ("rich", "md") and (against or not keys) else ():
-        click.echo(line, err=True)
+        say(line)
     for line in findings_of([*seen.steps, *seen.trained]):
-        click.echo(f"! {line}", err=True)
+        say(f"! {line}")
     if all(r.machine.device == "fake" for r in results):
         # beside any other they are set aside
-        click.echo(FAKE, err=True)
+        say(FAKE)
     say_broken(loaded.broken)
     for line in filter(None, (replaced, *seen.aside)):
-        click.echo(line, err=True)
-    click.echo(f"Next: nfbench plot {' '.join(map(str, paths))}", err=True)
+        say(line)
+    say(f"Next: nfbench plot {' '.join(map(str, paths))}")
 
 
 def _against(seen: Shown, everything: bool, net: str) -> Shown:
@@ -99,7 +100,7 @@ def _against(seen: Shown, everything: bool, net: str) -> Shown:
     rows = relative.against(held, model, settings, against_baseline)
     for name, others in (("clips", seen.clips), ("counts", seen.counted)):
         if others:
-            click.echo(f"Left out: {name} ({len(others)}), of which --baseline makes no ratios.", err=True)
+            say(f"Left out: {name} ({len(others)}), of which --baseline makes no ratios.")
     steps = len(seen.steps)
     return seen._replace(steps=rows[:steps], ratios=(), clips=(), trained=rows[steps:], counted=())
 
@@ -110,12 +111,12 @@ def _echo_columns(seen: Shown, keys: Sequence[str], format: Format, order: Seque
     from nfbench.showing import views
 
     for line in views.instead(seen, keys):
-        click.echo(line, err=True)
+        say(line)
     without = views.without(seen, keys)
     for name in without:
-        click.echo(f"Left out: {name} ({len(seen.each[name])}), which hold none of these columns.", err=True)
+        say(f"Left out: {name} ({len(seen.each[name])}), which hold none of these columns.")
     rows = ordered([row for name, of in seen.each.items() if name not in without for row in of], order)
-    click.echo(views.columns(rows, views.with_ratios(keys, rows, format), format), nl=False)
+    show(views.columns(rows, views.with_ratios(keys, rows, format), format), format)
 
 
 def _check_columns(seen: Shown, keys: Sequence[str], order: Sequence[str], ratios: bool) -> None:

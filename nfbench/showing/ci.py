@@ -9,9 +9,8 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from nfbench.analysis.gate import SLOWER, Row
-from nfbench.errors import BadResults
+from nfbench.errors import BadResults, printable
 from nfbench.showing import verdicts
-from nfbench.units import printable
 
 
 def summarize(markdown: str) -> str | None:

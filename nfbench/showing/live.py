@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
-import tempfile
 import time
-import traceback
 from collections.abc import Sequence
 
 from nfbench import units
 from nfbench.analysis import findings, metrics, training_metrics
 from nfbench.analysis.sessions import failed
 from nfbench.analysis.stats import Estimate
+from nfbench.errors import kept_traceback, printable, printable_lines
 from nfbench.records import Accuracy, Result, StepTime
 from nfbench.studies import run
 from nfbench.studies.entries import Task
-from nfbench.units import printable
 
 PLAIN_EVERY = 5.0
 
@@ -51,7 +48,7 @@ class Live(run.Board):
     def about(self, subject: str) -> None:
         # of many short turns a log needs a line each
         if self.brief and not self.line and not self.quiet and subject not in ("", self.subject):
-            print(subject, file=sys.stderr, flush=True)
+            print(printable(subject), file=sys.stderr, flush=True)
         self.subject, self.last = subject, time.monotonic() if self.brief else 0.0
 
     def phase(self, what: str) -> None:
@@ -66,19 +63,17 @@ class Live(run.Board):
         self._show(text)
 
     def note(self, text: str) -> None:
+        text = printable_lines(text)
         if self.line:
             self.console.print(text, markup=False, highlight=False)
         else:
             print(text, file=sys.stderr, flush=True)
 
     def failed(self, error: Exception, result: Result) -> None:
-        handle, path = tempfile.mkstemp(prefix="nfbench-failed-", suffix=".txt")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            traceback.print_exception(error, file=file)
-        self.note(f"{result.workload.model}: {result.status}: {result.message}\nThe traceback is in {path}.")
+        self.note(f"{result.workload.model}: {result.status}: {result.message}\n{kept_traceback(error, 'failed')}")
 
     def _show(self, text: str, force: bool = False) -> None:
-        line = f"{self.subject}: {text}" if self.subject else text
+        line = printable(f"{self.subject}: {text}" if self.subject else text)
         if self.quiet:
             return
         if self.line:

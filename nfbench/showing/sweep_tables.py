@@ -12,6 +12,7 @@ from nfbench.analysis.query import grouped
 from nfbench.analysis.rows import Row
 from nfbench.analysis.stats import LEAST_ROUNDS
 from nfbench.catalog.datasets import DATASETS
+from nfbench.errors import printable_lines
 from nfbench.showing.tables import Column, Format, Laid, raw
 
 _BATCHES = {
@@ -181,12 +182,8 @@ def _text(answer: str, grids: Sequence[Laid], format: Format) -> str:
     # a terminal has no room to say it in each
     said = "" if format == "md" else _BATCH
     shown = [g._replace(columns=[replace(c, title=c.title.removeprefix(said)) for c in g.columns]) for g in grids]
-    above = [f"{_lines(answer)}\n"] if answer else []
+    above = [f"{printable_lines(answer)}\n"] if answer else []
     return "\n".join([*above, *(grid.text(format) for grid in shown)])
-
-
-def _lines(text: str) -> str:
-    return "\n".join(map(units.printable, text.split("\n")))
 
 
 def _label(value: object) -> str:
@@ -194,10 +191,7 @@ def _label(value: object) -> str:
 
 
 def _cut(text: str, most: int = _LONGEST) -> str:
-    """``text`` in one line, its middle left out where it is long."""
-    return units.printable(
-        text if len(text) <= most else f"{text[: most * 2 // 3]}…{text[len(text) - most // 3 + 1 :]}"
-    )
+    return units.shorten(text, most)
 
 
 def _aside(net: str) -> str:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
 
+from nfbench.errors import printable
 from nfbench.records import SIMULATED
 from nfbench.settings import Setting
-from nfbench.units import ABSENT, grouped, printable, shorten
+from nfbench.units import ABSENT, grouped, shorten
 
 Format = Literal["rich", "md", "csv", "json"]
 Row = Mapping[str, Any]
@@ -30,6 +31,9 @@ _GAPS = (3, 2)
 """Characters between two columns, and where they would not fit."""
 _FOLDED = 4
 """Characters of a line into which words are folded at least, where that can be."""
+
+
+_RUN = ("=", "+", "-", "@", "\t", "\r", "::")
 
 
 def plain(value: Any) -> str:
@@ -161,8 +165,13 @@ def _csv(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     out = _Lines()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow([c.key for c in columns])
-    writer.writerows([row.get(c.key) for c in columns] for row in rows)
+    writer.writerows([_inert(row.get(c.key)) for c in columns] for row in rows)
     return "".join(out)
+
+
+def _inert(value: Any) -> Any:
+    """A text that a spreadsheet would run, or GitHub Actions take for a command, begins with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_RUN) else value
 
 
 class _Lines(list[str]):

@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 import pytest
 
 from nfbench.cli import main
-from nfbench.showing.links import linked
+from nfbench.showing.screen import linked
 
 LINK = re.compile(r"\x1b\]8;id=\d+;(?P<url>[!-~]+)\x1b\\(?P<text>[^\x1b]*)\x1b\]8;;\x1b\\")
 
