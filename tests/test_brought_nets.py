@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +15,15 @@ import torch.nn.functional as F
 from make import asked_and_settled
 from torch import Tensor, nn
 
+from nfbench.devices.cpu import Cpu
 from nfbench.errors import UnsupportedWorkload
 from nfbench.learning.evaluate import evaluate
 from nfbench.learning.trainer import LearningStep
+from nfbench.nets.build import build
 from nfbench.nets.optimizer import build_optimizer
 from nfbench.nets.outputs import heads
 from nfbench.nets.train_step import TrainStep
+from nfbench.records import StepTime
 
 BATCH, PX, CLASSES = 4, 8, 5
 
@@ -175,3 +179,79 @@ def test_the_average_is_of_what_trains_and_unit_vectors_are_copied(make: Callabl
         if "running" not in name:
             assert torch.equal(got, live), name
     assert not step.ema.module.training and step.ema.module(step.inputs[0]).shape == (2, CLASSES)
+
+
+class Complex(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.filter, self.head = (
+            nn.Parameter(torch.randn(3, PX, PX // 2 + 1, dtype=torch.cfloat)),
+            nn.Linear(3, CLASSES),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.fft.irfft2(torch.fft.rfft2(x) * self.filter, s=(PX, PX)).abs().mean((2, 3)))
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.9, "sam": 0.05}])
+def test_complex_parameters_train(settings: dict[str, Any]) -> None:
+    step = step_of(Complex(), clipping=None, **settings)
+    assert not step.optimizer.defaults["fused"]
+    before = step.net.filter.detach().clone()
+    step.update(nothing, 2)
+    assert not torch.equal(step.net.filter, before) and torch.isfinite(torch.view_as_real(step.net.filter)).all()
+
+
+class Sparse(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(3, 6, sparse=True), nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.table((x[:, 0, 0, 0] > 0).long()))
+
+
+@pytest.mark.parametrize("sam", ["none", 0.05])
+def test_sparse_gradients_are_refused_in_words(sam: Any) -> None:
+    with pytest.raises(UnsupportedWorkload, match="has sparse gradients"):
+        step_of(Sparse(), clipping=None, sam=sam).update(nothing, 1)
+
+
+def test_a_net_of_which_nothing_trains_is_refused_in_words() -> None:
+    with pytest.raises(UnsupportedWorkload, match="no parameter that trains"):
+        step_of(small().requires_grad_(False))
+
+
+def test_what_is_frozen_unused_or_empty_does_not_hinder_a_step() -> None:
+    net = small()
+    net[0].requires_grad_(False)
+    net.register_parameter("unused", nn.Parameter(torch.ones(3)))
+    net.register_parameter("empty", nn.Parameter(torch.zeros(0, 4)))
+    step = step_of(net, clipping=None, ema=0.9, sam=0.05)
+    frozen, trained = net[0].weight.clone(), net[4].weight.detach().clone()
+    step.update(nothing, 2)
+    assert torch.equal(net[0].weight, frozen) and not torch.equal(net[4].weight, trained)
+
+
+@pytest.mark.parametrize("norm", ["auto", "group"])
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
+def test_lazy_layers_get_their_sizes_at_the_px_of_the_run(
+    norm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lazy_nets.py").write_text(
+        "from torch import nn\n"
+        "def lazy(num_classes):\n"
+        "    norm, head = nn.LazyBatchNorm2d(), nn.LazyLinear(num_classes)\n"
+        "    return nn.Sequential(nn.LazyConv2d(4, 3), norm, nn.ReLU(), nn.Flatten(), head)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for device in ("cpu", "meta"):
+        net = build("lazy_nets:lazy", num_classes=CLASSES, device=device, norm=norm, px=PX)
+        assert net.get_parameter("4.weight").shape == (CLASSES, 4 * (PX - 2) ** 2) and net.training
+    with pytest.raises(UnsupportedWorkload, match="lazy layers of lazy_nets:lazy get no sizes at 2 px"):
+        build("lazy_nets:lazy", px=2)
+    device = Cpu()
+    workload = StepTime(model="lazy_nets:lazy", batch=2, micro_batch=2, px=PX, layout="nchw", norm=norm)  # type: ignore[arg-type]
+    steps = device.build(workload, device.resolve(workload), seed=0)
+    steps.update(nothing, 1)
+    assert steps.finite()

@@ -294,7 +294,7 @@ def test_a_net_of_which_nothing_is_clipped_or_trained() -> None:
     net = OneUnit()
     net.unit.requires_grad_(False)
     assert "clipping" not in dependence(net, *inputs(px=4), 0.01)
-    with pytest.raises(UnsupportedWorkload, match="OneUnit has no parameter that trains."):
+    with pytest.raises(UnsupportedWorkload, match="OneUnit has no parameter that trains"):
         dependence(net.requires_grad_(False), *inputs(px=4), None)
 
 

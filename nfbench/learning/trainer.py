@@ -26,6 +26,7 @@ from nfbench.learning.setup import Setup, as_step
 from nfbench.measuring.outcome import Watch
 from nfbench.nets import agc
 from nfbench.nets.agc_units import Units, unitwise_norm
+from nfbench.nets.optimizer import UNFUSED, fusible
 from nfbench.nets.ranked_step import RankedStep
 from nfbench.nets.train_step import TrainStep
 
@@ -138,7 +139,12 @@ class Trainer:
         setup, workload, resolved = self.setup, self.setup.workload, self.setup.resolved
         values = msgspec.structs.asdict(setup.training)
         module = setup.module()
+        if not workload.epochs:
+            # an optimizer is made of what trains, though nothing is trained
+            module.requires_grad_(True)
         optimizer = recipe.build_optimizer(module, values)
+        if (resolved.optimizer_impl or "").endswith("fused") and not fusible(module):
+            self.notes["fused"] = UNFUSED
         ema = setup.training.ema if workload.epochs else None
         timed = msgspec.structs.replace(as_step(workload), ema="none" if ema is None else ema)
         self.step = (RankedLearningStep if workload.world_size > 1 else LearningStep)(

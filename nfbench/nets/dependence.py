@@ -103,7 +103,7 @@ def dependence_of(
         raise UnsupportedWorkload(f"--agc {agc:g} is not positive.", try_="--agc 0.01, or --agc none not to clip")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = build(net, num_classes=CLASSES)
+        module = build(net, num_classes=CLASSES, px=px or min(px_of(net)[0], DEFAULT_PX))
     awaken(module)
     if agc == "auto":
         agc = DEFAULT_CLIPPING if (net.norm or norm_of(module)) == "none" else "none"

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from nfbench.errors import UnsupportedWorkload
 from nfbench.nets import agc
 from nfbench.nets.flops import Operators, Saved
 from nfbench.nets.outputs import heads, note
@@ -191,6 +192,7 @@ class TrainStep:
 
     def _gather(self, stamp: Callable[[], None]) -> None:
         """After the last pass: weights back from where the batch's ascent led, gradients unscaled."""
+        self._check_dense(p.grad for p in self.net.parameters() if p.grad is not None)
         if self.sam is not None and self.workload.sam_scope == "batch":
             self.sam.restore()
             stamp()
@@ -232,7 +234,9 @@ class TrainStep:
         with self.sam.statistics_kept(), self._autocast():
             loss = self._loss(self.inputs[which][:images], self.targets[which][:images]) * weight
         scaled = loss if self.scaler is None else self.scaler.scale(loss)
-        return list(torch.autograd.grad(scaled, self.sam.parameters, materialize_grads=True))
+        gradients = list(torch.autograd.grad(scaled, self.sam.parameters, materialize_grads=True))
+        self._check_dense(gradients)
+        return gradients
 
     def _pass(self, stamp: Callable[[], None], index: int, passes: int) -> None:
         perturbed = self.sam if self.workload.sam_scope == "micro-batch" else None
@@ -254,6 +258,15 @@ class TrainStep:
         if perturbed is not None:
             perturbed.restore()
             stamp()
+
+    def _check_dense(self, gradients: Iterable[Tensor]) -> None:
+        """Before the first update, raise `UnsupportedWorkload` where a gradient is sparse."""
+        if not self.updates and any(g.layout is not torch.strided for g in gradients):
+            raise UnsupportedWorkload(
+                f"{self.workload.model} has sparse gradients.",
+                why="The clip, weight decay and torch's fused optimizers take dense ones.",
+                try_="sparse=False in its embeddings",
+            )
 
     def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of the main output and, weighted, of auxiliary heads."""
