@@ -20,6 +20,7 @@ from nfbench.errors import UnsupportedWorkload
 from nfbench.learning.evaluate import evaluate
 from nfbench.learning.trainer import LearningStep
 from nfbench.nets.build import build
+from nfbench.nets.flops import count
 from nfbench.nets.optimizer import build_optimizer
 from nfbench.nets.outputs import heads
 from nfbench.nets.train_step import TrainStep
@@ -255,3 +256,25 @@ def test_lazy_layers_get_their_sizes_at_the_px_of_the_run(
     steps = device.build(workload, device.resolve(workload), seed=0)
     steps.update(nothing, 1)
     assert steps.finite()
+
+
+def test_of_a_net_of_which_nothing_trains_forward_alone_is_counted() -> None:
+    counts = count(small().requires_grad_(False), PX, train=True)
+    assert counts.train_macs == counts.macs > 0
+
+
+@pytest.mark.parametrize("scope", ["batch", "micro-batch"])
+@pytest.mark.parametrize("make", OLD_AND_NEW[1::2])
+def test_an_ascent_leaves_every_buffer_as_it_was(make: Callable[[nn.Module], nn.Module], scope: Any) -> None:
+    net = small(make)
+    net.insert(1, nn.BatchNorm2d(6))
+    net.insert(2, nn.InstanceNorm2d(6, track_running_stats=True))
+    step = step_of(net, clipping=None, sam=0.05, sam_scope=scope)
+    for _ in range(2):
+        before = [b.clone() for b in net.buffers()]
+        step._ascent_gradient(0, 2)
+        assert all(map(torch.equal, net.buffers(), before))
+    # only what an ascent would move is copied
+    assert len(step.sam.moving) < len(before)
+    step.update(nothing, 2)
+    assert not any(map(torch.equal, net[1].buffers(), [torch.zeros(6), torch.ones(6), torch.tensor(0)]))

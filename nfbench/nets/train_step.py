@@ -231,10 +231,11 @@ class TrainStep:
         """The gradient of the mean loss of a pass's first images, times ``weight``, which adds to no parameter's."""
         assert self.sam is not None
         which = index % len(self.inputs)
-        with self.sam.statistics_kept(), self._autocast():
-            loss = self._loss(self.inputs[which][:images], self.targets[which][:images]) * weight
-        scaled = loss if self.scaler is None else self.scaler.scale(loss)
-        gradients = list(torch.autograd.grad(scaled, self.sam.parameters, materialize_grads=True))
+        with self.sam.buffers_kept():
+            with self._autocast():
+                loss = self._loss(self.inputs[which][:images], self.targets[which][:images]) * weight
+            scaled = loss if self.scaler is None else self.scaler.scale(loss)
+            gradients = list(torch.autograd.grad(scaled, self.sam.parameters, materialize_grads=True))
         self._check_dense(gradients)
         return gradients
 
