@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import functools
 import json
+import random
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import Cli
+from timm.layers.drop import drop_path
 from torch import Tensor, nn
+from torchvision.ops import stochastic_depth
 
+from nfbench.errors import UnsupportedWorkload
 from nfbench.nets import dependence as measuring
 from nfbench.nets.build import awaken, build
 from nfbench.nets.dependence import dependence, dependence_of
@@ -186,3 +192,115 @@ def test_what_cannot_be_measured_is_answered_in_words(cli: Cli, args: str, answe
     done = cli("models", *args.split())
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.startswith(answer)
+
+
+class Drawing(nn.Module):
+    """A net that draws in its forward: ``draw`` changes the features (N, 8, 15, 15) of the images."""
+
+    def __init__(self, draw: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.convolution, self.draw, self.head = nn.Conv2d(3, 8, 3, stride=2), draw, nn.Linear(8, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.draw(self.convolution(x)).mean((2, 3)))
+
+
+def attention(make: Callable[[], nn.Module]) -> Callable[[Tensor], Tensor]:
+    layer = make()
+
+    def draw(x: Tensor) -> Tensor:
+        out = layer(x.flatten(2).transpose(1, 2))
+        return (out[0] if isinstance(out, tuple) else out).transpose(1, 2)[..., None]
+
+    return draw
+
+
+PRIVATE = torch.Generator().manual_seed(1)
+DRAWS: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
+    "attention": lambda: attention(lambda: nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)),
+    "sdpa": lambda: lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5),
+    "lstm": lambda: attention(lambda: nn.LSTM(8, 8, 2, dropout=0.5, batch_first=True)),
+    "gru": lambda: attention(lambda: nn.GRU(8, 8, 2, dropout=0.5, batch_first=True)),
+    "dropout": lambda: lambda x: torch.dropout(x, 0.5, True),
+    "dropout2d": lambda: lambda x: F.dropout2d(x, 0.5, True),
+    "alpha_dropout": lambda: lambda x: F.alpha_dropout(x, 0.5, True),
+    "native_dropout": lambda: lambda x: x * torch.native_dropout(torch.ones_like(x), 0.5, False)[0],
+    "stochastic_depth": lambda: lambda x: x + stochastic_depth(x, 0.5, "row"),
+    "drop_path": lambda: lambda x: x + drop_path(x, 0.5, True),
+    "rrelu": lambda: nn.RReLU(),
+    "rrelu_": lambda: lambda x: F.rrelu_(x.clone(), 0.1, 0.3, True),
+    "fractional": lambda: nn.FractionalMaxPool2d(3, output_size=4),
+    "noise": lambda: lambda x: x + torch.randn_like(x),
+    "normal_": lambda: lambda x: x + torch.empty_like(x).normal_(1, 2),
+    "rand": lambda: lambda x: x * torch.rand(len(x), 1, 1, 1),
+    "private": lambda: lambda x: x * torch.rand(x.shape, generator=PRIVATE),
+    "mixup": lambda: lambda x: x + x[torch.randperm(len(x))],
+    "choice": lambda: lambda x: x[..., torch.randint(3, 9, (1,))],
+    "gumbel": lambda: lambda x: x * F.gumbel_softmax(x.flatten(1), hard=True).view_as(x),
+    "gamma": lambda: lambda x: x * torch.distributions.Gamma(torch.ones(len(x), 1, 1, 1), 2.0).sample(),
+    "beta": lambda: lambda x: x * torch.distributions.Beta(torch.ones(len(x), 1, 1, 1), 2.0).sample(),
+    "multinomial": lambda: (
+        lambda x: x * torch.multinomial(torch.tensor([[0.2, 0.7]]).repeat(len(x), 1), 1)[..., None, None]
+    ),
+    "poisson": lambda: lambda x: x + torch.poisson(torch.ones_like(x)),
+    "python": lambda: lambda x: x * random.uniform(0.5, 1),
+    "numpy": lambda: lambda x: x * float(np.random.uniform(0.5, 1)),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_what_a_net_draws_is_no_dependence_whoever_draws_it(name: str) -> None:
+    torch.manual_seed(0)
+    net = Drawing(DRAWS[name]())
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    measured = dependence(net, *inputs(batch=2), 0.01)
+    for figure in [*BATCH_MATTERS, *LEVELS]:
+        assert measured[figure] < ROUNDING, figure
+    assert random.getstate() == states[0] and np.random.get_state()[1].tolist() == states[1]
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("norm", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
+def test_what_moves_in_each_forward_is_no_dependence(norm: Callable[[nn.Module], nn.Module]) -> None:
+    torch.manual_seed(0)
+    net = OneUnit()
+    norm(net.unit), norm(net.head)
+    buffers = [b.clone() for b in net.buffers()]
+    measured = dependence(net, *inputs(px=4), None)
+    for figure in [*BATCH_MATTERS, *LEVELS]:
+        assert measured[figure] < ROUNDING, figure
+    assert all(map(torch.equal, net.buffers(), buffers))
+
+
+class Embedded(nn.Module):
+    """A net with sparse gradients, a parameter that nothing uses, and an empty one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(3, 6, sparse=True), nn.Linear(6, 1000)
+        self.unused, self.empty = nn.Linear(2, 2), nn.Parameter(torch.zeros(0, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.table((x[:, 0, 0, 0] > 0).long()) * x.mean((1, 2, 3))[:, None])
+
+
+def test_sparse_gradients_and_what_nothing_uses_are_taken() -> None:
+    measured = figures(Embedded)
+    assert measured["output_rest_changed"] < ROUNDING and measured["share_rest_changed_no_agc"] < ROUNDING
+
+
+def test_a_net_of_which_nothing_is_clipped_or_trained() -> None:
+    net = OneUnit()
+    net.unit.requires_grad_(False)
+    assert "clipping" not in dependence(net, *inputs(px=4), 0.01)
+    with pytest.raises(UnsupportedWorkload, match="OneUnit has no parameter that trains"):
+        dependence(net.requires_grad_(False), *inputs(px=4), None)
+
+
+def test_of_several_outputs_the_main_one_is_measured() -> None:
+    class Pair(OneUnit):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"features": x.flatten(1), "logits": super().forward(x)}
+
+    assert dependence(Pair(), *inputs(px=4), None)["output_rest_changed"] < ROUNDING

@@ -116,6 +116,8 @@ def rng() -> np.random.Generator:
         (launch_bound(batch=64, compile="default"), "launch_bound", "Take a larger --micro-batch."),
         (gpu(notes={"layout": "a request: x"}), "layout", "The layout is a request: x."),
         (gpu(notes={"optimizer": "RMSprop waits"}), "synchronizing_optimizer", "RMSprop waits. Try --optimizer sgd"),
+        (gpu(notes={"loss": "of out + 0.4 · aux"}), "several_outputs", "The loss is of out + 0.4 · aux."),
+        (gpu(notes={"fused": "x"}), "unfused_optimizer", "The optimizer is torch's foreach one: x."),
         (gpu(notes={"inspect": "E: x"}), "not_inspected", "Gradients and loss could not be read: E: x."),
         (gpu(notes={"agc": "no compiler"}), "no_fused_clip", "so torch's batched operators clipped: no compiler."),
         (gpu(once("nonfinite_units", 1)), "nonfinite_units", "The gradients of 1 unit held NaN or inf; AGC leaves"),

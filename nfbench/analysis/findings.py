@@ -513,5 +513,7 @@ SLIGHT: tuple[Check, ...] = (
     ),
     _busy_host,
     _noted("layout", "layout", "The layout is {}."),
+    _noted("loss", "several_outputs", "The loss is {}."),
+    _noted("fused", "unfused_optimizer", "The optimizer is torch's foreach one: {}."),
 )
 """After them."""

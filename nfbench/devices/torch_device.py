@@ -24,7 +24,7 @@ from nfbench.nets.build import awaken, build, px_of
 from nfbench.nets.dependence import dependence_of
 from nfbench.nets.flops import Count, count
 from nfbench.nets.norm import norm_of
-from nfbench.nets.optimizer import build_optimizer, optimizer_name
+from nfbench.nets.optimizer import UNFUSED, build_optimizer, fusible, optimizer_name
 from nfbench.nets.ranked_step import RankedStep
 from nfbench.nets.train_step import TrainStep, skipped_updates
 from nfbench.records import (
@@ -79,7 +79,7 @@ class TorchSteps:
         return math.isfinite(float(self.step.loss))
 
     def notes(self) -> dict[str, str]:
-        return self.said
+        return {**self.said, **self.step.notes}
 
 
 class RankedSteps(TorchSteps):
@@ -155,9 +155,8 @@ class TorchDevice:
         norm, recipe = norm_and_recipe(net, workload.norm)
         torch.manual_seed(seed)
         self.set_flags(resolved)
-        module = build(net, num_classes=CLASSES, device=self.torch_device.type, norm=workload.norm).to(
-            self.torch_device
-        )
+        kind, px = self.torch_device.type, resolved.px
+        module = build(net, num_classes=CLASSES, device=kind, norm=workload.norm, px=px).to(self.torch_device)
         awaken(module)
         optimizer = build_optimizer(module, workload.optimizer, recipe)
         # the weights are the same on every rank; images, and what is dropped of them, are not
@@ -172,6 +171,8 @@ class TorchDevice:
         notes = {"norm": norm}
         if resolved.agc is not None and workload.agc_impl == "auto" and (refusal := self._no_fused()):
             notes["agc"] = refusal
+        if (resolved.optimizer_impl or "").endswith("fused") and not fusible(module):
+            notes["fused"] = UNFUSED
         if resolved.precision == "fp16" and resolved.optimizer_impl == "rmsproptf":
             notes["optimizer"] = "RMSpropTF knows no loss scale, so each fp16 update waits for the device"
         if workload.compile != "none":
@@ -189,7 +190,7 @@ class TorchDevice:
         net = find(workload.model)
         sides = dict(zip(("train", "test"), px_of(net), strict=True))
         px = sides[workload.px] if isinstance(workload.px, str) else workload.px
-        counts = count(build(net, num_classes=CLASSES, device="meta"), px, train=True, name=net.name)
+        counts = count(build(net, num_classes=CLASSES, device="meta", px=px), px, train=True, name=net.name)
         return _flop_readings(counts, ("activations", "1", counts.activations), ("px", "px", px))
 
     def dependence(self, workload: Dependence, seed: int) -> list[Reading]:
@@ -294,7 +295,8 @@ def _counts(net: Net, px: int, norm: str) -> tuple[list[Reading], int]:
         UnsupportedWorkload: a net of the catalogue or of timm does not run at that px.
     """
     try:
-        counts = count(build(net, num_classes=CLASSES, device="meta", norm=norm), px, train=True, name=net.name)
+        module = build(net, num_classes=CLASSES, device="meta", norm=norm, px=px)
+        counts = count(module, px, train=True, name=net.name)
     except UnsupportedWorkload:
         if net.source != "factory":
             raise

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nfbench.nets.outputs import heads
 from nfbench.nets.train_step import AUTOCAST
 from nfbench.records import Precision
 
@@ -33,37 +34,43 @@ def evaluate(
     batches: Iterable[tuple[Tensor, Tensor]],
     precision: Precision,
     total: Callable[[Sequence[float]], Sequence[float]] = list,
+    *,
+    classes: int = 1,
+    name: str = "The net",
 ) -> Scores:
     """The scores of ``net`` in the mode in which it is; labels below 0 are left out.
+
+    Of several outputs the main one counts, which has ``classes`` columns; ``name`` is what messages call the net.
 
     Where ranks take some of the batches each, ``total`` gives the sum of their counts.
 
     Raises:
         ValueError: no batch holds a label.
+        UnsupportedWorkload: the net returns no logits.
     """
     sums: Tensor | None = None
-    classes = images_seen = 0
+    columns = images_seen = 0
     for images, labels in batches:
         dtype = AUTOCAST.get(precision)
         with contextlib.nullcontext() if dtype is None else torch.autocast(images.device.type, dtype):
-            outputs = net(images)
+            outputs = heads(net(images), images=len(images), classes=classes, name=name).main
         # on the host, where their number is needed
         labelled = (labels.cpu() >= 0).nonzero().flatten()
         images_seen += len(labelled)
         outputs, labels = outputs.float()[labelled.to(outputs.device)], labels[labelled.to(labels.device)]
-        classes = outputs.shape[1]
+        columns = outputs.shape[1]
         finite = outputs.isfinite().all(dim=1, keepdim=True)
-        first = outputs.topk(min(5, classes), dim=1).indices == labels[:, None]
+        first = outputs.topk(min(5, columns), dim=1).indices == labels[:, None]
         right = first & finite
         loss = F.cross_entropy(outputs, labels, reduction="sum").double()
         counted = torch.stack([right[:, 0].sum(), right.any(dim=1).sum(), loss])
         sums = counted if sums is None else sums + counted
     counts = [0.0] * 3 if sums is None else sums.tolist()
     # a rank may have had no batch, and so know no classes
-    one, five, losses, images_of_all, classes_of_all, ranks = total([*counts, images_seen, classes, float(classes > 0)])
+    one, five, losses, images_of_all, columns_of_all, ranks = total([*counts, images_seen, columns, float(columns > 0)])
     if not images_of_all:
         raise ValueError("there is no image to evaluate")
-    top5 = five / images_of_all if classes_of_all / ranks > 5 else None
+    top5 = five / images_of_all if columns_of_all / ranks > 5 else None
     return Scores(one / images_of_all, top5, losses / images_of_all, int(images_of_all))
 
 

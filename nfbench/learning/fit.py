@@ -305,7 +305,8 @@ class Run:
             message=None if message is None else scrubbed(message),
             software=self.device.software(self.workload.model),
             resolved=learner.resolved if learner is not None else None,
-            notes={**self.result.notes, **self.notes},
+            # training adds to the learner's
+            notes={**self.result.notes, **self.notes, **(learner.notes if learner is not None else {})},
             readings=tuple(readings),
         )
 

@@ -18,7 +18,7 @@ from nfbench.catalog.datasets import Dataset
 from nfbench.catalog.models import Net
 from nfbench.catalog.recipes import RECIPES
 from nfbench.errors import UnsupportedWorkload
-from nfbench.nets.optimizer import parameter_groups
+from nfbench.nets.optimizer import fusible, parameter_groups
 from nfbench.records import Accuracy, Augment, RecipeName, Schedule
 from nfbench.units import known
 
@@ -91,11 +91,11 @@ def values(workload: Accuracy, net: Net, name: RecipeName, dataset: Dataset) -> 
 def build_optimizer(net: nn.Module, training: Mapping[str, Any]) -> torch.optim.Optimizer:
     """timm's optimizer of that name; weight decay falls on weights alone (`nfbench.nets.optimizer.decayed_names`)."""
     groups = parameter_groups(net, training["weight_decay"])
-    device = groups[0]["params"][0].device.type if groups else "cpu"
+    device = groups[0]["params"][0].device.type
     more: dict[str, Any] = {} if training["momentum"] is None else {"momentum": training["momentum"]}
     if training["optimizer"] in _RMSPROP:
         more |= {"alpha": training["alpha"], "eps": training["eps"]}
-    if fused(training["optimizer"], device):
+    if fused(training["optimizer"], device) and fusible(net):
         more["fused"] = True
     made: torch.optim.Optimizer = create_optimizer_v2(
         groups, opt=training["optimizer"], lr=training["lr"], weight_decay=training["weight_decay"], **more

@@ -101,7 +101,7 @@ class Setup:
                 why="Its factory takes num_classes only.",
                 try_="a factory that sets them",
             )
-        return build(net, num_classes=self.classes, device=device, norm=self.workload.norm)
+        return build(net, num_classes=self.classes, device=device, norm=self.workload.norm, px=self.resolved.px)
 
     def feed(self) -> Feed:
         """Where the run's batches come from."""

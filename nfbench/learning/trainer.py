@@ -26,6 +26,7 @@ from nfbench.learning.setup import Setup, as_step
 from nfbench.measuring.outcome import Watch
 from nfbench.nets import agc
 from nfbench.nets.agc_units import Units, unitwise_norm
+from nfbench.nets.optimizer import UNFUSED, fusible
 from nfbench.nets.ranked_step import RankedStep
 from nfbench.nets.train_step import TrainStep
 
@@ -138,13 +139,19 @@ class Trainer:
         setup, workload, resolved = self.setup, self.setup.workload, self.setup.resolved
         values = msgspec.structs.asdict(setup.training)
         module = setup.module()
+        if not workload.epochs:
+            # an optimizer is made of what trains, though nothing is trained
+            module.requires_grad_(True)
         optimizer = recipe.build_optimizer(module, values)
+        if (resolved.optimizer_impl or "").endswith("fused") and not fusible(module):
+            self.notes["fused"] = UNFUSED
         ema = setup.training.ema if workload.epochs else None
         timed = msgspec.structs.replace(as_step(workload), ema="none" if ema is None else ema)
         self.step = (RankedLearningStep if workload.world_size > 1 else LearningStep)(
             module, optimizer, timed, resolved, device=self.device.torch_device, classes=setup.classes, seed=setup.seed
         )
         step = self.step
+        step.notes = self.notes
         step.criterion = recipe.build_loss(values)
         step.arrange(workload.layout, resolved.micro_batch)
         self.mix = recipe.build_mixing(values, setup.classes)
@@ -310,7 +317,9 @@ class Trainer:
             # one image has no statistics
             batches = (batch for batch in batches if len(batch[1]) > 1)
         with evaluating(net, batch_statistics=batch_statistics):
-            return evaluate(net, batches, self.setup.resolved.precision, self.world.total)
+            setup = self.setup
+            precision, name = setup.resolved.precision, setup.net.name
+            return evaluate(net, batches, precision, self.world.total, classes=setup.classes, name=name)
 
 
 def _determine(on: bool) -> None:

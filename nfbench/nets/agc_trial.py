@@ -11,9 +11,9 @@ from nfbench.nets import agc
 from nfbench.nets.agc_units import is_vector, unitwise_norm
 from nfbench.nets.build import awaken, build
 from nfbench.nets.flops import Operators
+from nfbench.nets.train_step import lay_out
 from nfbench.records import AgcCost, Layout
 
-_FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 OVER, UNDER = 2.0, 0.5
 """How far over or under its limit a unit's gradient is, as a factor."""
 SETTLED = 3
@@ -30,7 +30,8 @@ class ClipTrial:
 
     def __init__(self, net: Net, *, device: torch.device, layout: Layout, seed: int) -> None:
         torch.manual_seed(seed)
-        module = build(net, device=device.type).to(device, memory_format=_FORMATS[layout])  # type: ignore[call-overload]
+        module = build(net, device=device.type).to(device)
+        lay_out(module, layout)
         awaken(module)
         self.device, self.seed = device, seed
         self.parameters = agc.agc_parameters(module)

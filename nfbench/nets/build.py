@@ -8,6 +8,7 @@ import timm
 import torch
 from timm.layers.drop import DropPath
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from nfbench.catalog.models import Net, call_factory, factory_example, find, fold
@@ -21,9 +22,16 @@ DEFAULT_PX = 224
 
 
 def build(
-    net: str | Net, *, num_classes: int = 1000, device: str | torch.device = "cpu", norm: str = "auto"
+    net: str | Net,
+    *,
+    num_classes: int = 1000,
+    device: str | torch.device = "cpu",
+    norm: str = "auto",
+    px: int | None = None,
 ) -> nn.Module:
     """The net, in training mode, on ``device``. On ``meta`` nothing is allocated.
+
+    ``px`` is the side of the image that gives lazy layers their sizes, by default the train px.
 
     ``norm`` is a `Kind` of normalization in the place of the net's batch normalization, or ``auto``: the net's own.
 
@@ -42,6 +50,8 @@ def build(
     with torch.device(device), _RatesOnHost():
         own = net.source == "factory"
         module = _from_factory(net.config, num_classes) if own else _from_timm(net, num_classes, device)
+        if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
+            _materialize(module, px or px_of(net)[0], device, net.name)
         if norm != "auto":
             module = with_norm(module, cast(Kind, norm), name=net.name)
     return module.train()
@@ -92,6 +102,19 @@ def awaken(module: nn.Module) -> list[str]:
                 nn.init.ones_(parameter)
                 awake.append(f"{prefix}.{leaf}" if prefix else leaf)
     return awake
+
+
+@torch.no_grad()
+def _materialize(module: nn.Module, px: int, device: str | torch.device, name: str) -> None:
+    """Give lazy layers their sizes by one image of ``px`` × ``px``, in evaluation mode."""
+    try:
+        module.eval()(torch.zeros(1, 3, px, px, device=device))
+    except Exception as error:
+        if of_device(error):
+            raise
+        raise UnsupportedWorkload(
+            f"The lazy layers of {name} get no sizes at {px} px.", why=reason(error), try_="another --px"
+        ) from error
 
 
 class _RatesOnHost(TorchFunctionMode):

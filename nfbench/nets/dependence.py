@@ -1,7 +1,9 @@
 """What normalization does to a net: how far an image's output and its share of the update depend on other images.
 
 Figures are relative changes, 0 where nothing depends on the batch; beside them stands what rounding alone does. They
-are measured in training mode, without dropout and stochastic depth, and have the names of their readings::
+are measured in training mode. Nothing is drawn: dropout and stochastic depth are off, and every other random number is
+its mean, since one drawn for a place in the batch would change with the order of its images. Each forward begins with
+the same buffers. The figures have the names of their readings::
 
     output_rest_changed         an image's output, where the rest of its batch is other images
     output_evaluation_others    … where the net evaluates, with running statistics of other images
@@ -23,21 +25,28 @@ normalization does not. A change is that of the image that changes most, a share
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nfbench.catalog.models import Net
 from nfbench.errors import UnsupportedWorkload, of_device, reason
 from nfbench.nets.agc import DEFAULT_CLIPPING, adaptive_clip_grad_, agc_parameters, units
 from nfbench.nets.build import awaken, build, px_of
 from nfbench.nets.norm import norm_of
+from nfbench.nets.outputs import Heads, heads
 from nfbench.nets.train_step import LABEL_SMOOTHING
 
 CLASSES = 1000
@@ -50,7 +59,7 @@ FLOAT32 = 2.0**-23
 """The least that rounding does."""
 
 _CANNOT_RUN = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, AttributeError)
-_DROPOUTS = {F.alpha_dropout, F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.feature_alpha_dropout}
+_cross_entropy = functools.partial(F.cross_entropy, reduction="none", label_smoothing=LABEL_SMOOTHING)
 
 
 class Batch(NamedTuple):
@@ -71,7 +80,7 @@ class Batch(NamedTuple):
 
     def losses(self, module: nn.Module) -> Tensor:
         """Compute the loss of each image, (N,), as in training."""
-        return F.cross_entropy(module(self.images), self.targets, reduction="none", label_smoothing=LABEL_SMOOTHING)
+        return _forward(module, self.images).loss(_cross_entropy, self.targets)
 
 
 def dependence_of(
@@ -94,7 +103,7 @@ def dependence_of(
         raise UnsupportedWorkload(f"--agc {agc:g} is not positive.", try_="--agc 0.01, or --agc none not to clip")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = build(net, num_classes=CLASSES)
+        module = build(net, num_classes=CLASSES, px=px or min(px_of(net)[0], DEFAULT_PX))
     awaken(module)
     if agc == "auto":
         agc = DEFAULT_CLIPPING if (net.norm or norm_of(module)) == "none" else "none"
@@ -118,7 +127,9 @@ def dependence(
     """
     half = len(images) // 2
     batch, others = Batch(images[:half], targets[:half]), Batch(images[half:], targets[half:])
-    with _NoDropout():
+    if not agc_parameters(module):
+        clipping = None
+    with _generators_kept(), _NoAlphaDropout(), _Means():  # type: ignore[no-untyped-call]
         _train_without_dropout(module)
         _check(module, batch, name or type(module).__name__)
         figures: dict[str, float] = {"px": images.shape[-1]} | ({} if clipping is None else {"clipping": clipping})
@@ -164,10 +175,13 @@ def _outputs(module: nn.Module, batch: Batch, others: Batch) -> dict[str, float]
         norm = torch.linalg.vector_norm
         return float((norm(after - before, dim=1) / norm(before, dim=1)).max())
 
+    def output(images: Tensor) -> Tensor:
+        return _forward(module, images).main
+
     images, probed = batch.images, range(min(len(batch.images), IMAGES))
-    before = module(images)
-    rest = torch.stack([module(batch.beside(i, others).images)[i] for i in probed])
-    again = [module(images.flip(0)).flip(0), module(torch.cat([images, images]))[: len(images)]]
+    before = output(images)
+    rest = torch.stack([output(batch.beside(i, others).images)[i] for i in probed])
+    again = [output(images.flip(0)).flip(0), output(torch.cat([images, images]))[: len(images)]]
     return {
         "output_rest_changed": change(rest, before[: len(probed)]),
         "output_evaluation_others": change(_evaluated(module, images, others.images), before),
@@ -184,8 +198,9 @@ def _evaluated(module: nn.Module, images: Tensor, seen: Tensor) -> Tensor:
         if isinstance(m, _BatchNorm):
             m.reset_running_stats()
             m.momentum = None  # the plain mean over all batches since the reset
-    module(seen)
-    output: Tensor = module.eval()(images)
+    buffers = _buffers(module)
+    _forward(module, seen, buffers)
+    output = _forward(module.eval(), images, buffers).main
     _train_without_dropout(module)
     return output
 
@@ -251,8 +266,9 @@ def _trainable(module: nn.Module) -> list[nn.Parameter]:
 
 
 def _gradient(loss: Tensor, parameters: Sequence[nn.Parameter], retain_graph: bool = False) -> list[Tensor]:
-    """One gradient a parameter, of its shape; zeros where the loss does not depend on it."""
-    return list(torch.autograd.grad(loss, parameters, retain_graph=retain_graph, materialize_grads=True))
+    """One dense gradient per parameter, of its shape; zeros where the loss does not depend on it."""
+    gradients = torch.autograd.grad(loss, parameters, retain_graph=retain_graph, materialize_grads=True)
+    return [g.to_dense() if g.is_sparse else g for g in gradients]
 
 
 def _distance(after: Iterable[Tensor], before: Iterable[Tensor]) -> float:
@@ -274,8 +290,14 @@ def _small_px(module: nn.Module, train_px: int) -> int:
 
 def _check(module: nn.Module, batch: Batch, name: str) -> None:
     on = f"{len(batch.images)} images of {batch.images.shape[-1]} px"
+    if not _trainable(module):
+        raise UnsupportedWorkload(
+            f"{name} has no parameter that trains.",
+            why="Without a gradient no image has a share of the update.",
+            try_="requires_grad_(True) on what is to be trained",
+        )
     try:
-        output = module(batch.images)
+        output = _forward(module, batch.images, name=name).main
         _gradient(batch.losses(module).sum(), _trainable(module))
         norms = torch.linalg.vector_norm(output.detach(), dim=1)
     except _CANNOT_RUN as error:
@@ -284,9 +306,9 @@ def _check(module: nn.Module, batch: Batch, name: str) -> None:
         raise UnsupportedWorkload(
             f"{name} does not run on {on}.",
             why=reason(error),
-            try_="another --px, or a net that returns one tensor of logits, for 1000 classes",
+            try_="another --px, or a net that runs in training mode on the CPU",
         ) from error
-    if output.dim() != 2 or not bool(((norms > 0) & norms.isfinite()).all()):
+    if not bool(((norms > 0) & norms.isfinite()).all()):
         raise UnsupportedWorkload(
             f"{name} gives no logits to compare for {on}.",
             why=f"Of shape {tuple(output.shape)}, their norms run from {norms.min():g} to {norms.max():g}.",
@@ -303,13 +325,103 @@ def _train_without_dropout(module: nn.Module) -> None:
             m.training = False
 
 
-class _NoDropout(TorchFunctionMode):
-    """Dropout off where a net calls the function instead of a module."""
+class _NoAlphaDropout(TorchFunctionMode):
+    """Alpha dropout off where a net calls the function: no value of its mask leaves its input as it is."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func in _DROPOUTS:
+        if func in (F.alpha_dropout, F.feature_alpha_dropout):
             kwargs["training"] = False
-        elif kwargs.get("dropout_p"):
-            kwargs["dropout_p"] = 0.0
         return func(*args, **kwargs)
+
+
+_MEANS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "_sample_dirichlet": lambda v: v["self"] / v["self"].sum(-1, keepdim=True),
+    "_standard_gamma": lambda v: v["self"],
+    "bernoulli": lambda v: v["self"] if v.get("p") is None else v["p"],
+    "binomial": lambda v: v["count"] * v["prob"],
+    "cauchy": lambda v: v["median"],
+    "exponential": lambda v: 1 / v["lambd"],
+    "geometric": lambda v: 1 / v["p"],
+    "log_normal": lambda v: math.exp(v["mean"] + v["std"] ** 2 / 2),
+    "multinomial": lambda v: v["self"].topk(v["num_samples"]).indices if not v["replacement"] else v["self"].argmax(-1),
+    "normal": lambda v: v["mean"],
+    "poisson": lambda v: v["self"],
+    "rand": lambda v: 0.5,
+    "rand_like": lambda v: 0.5,
+    "randint": lambda v: (v.get("low", 0) + v["high"]) // 2,
+    "randint_like": lambda v: (v.get("low", 0) + v["high"]) // 2,
+    "randn": lambda v: 0.0,
+    "randn_like": lambda v: 0.0,
+    "randperm": lambda v: torch.arange(v["n"]),
+    "uniform": lambda v: (v["from"] + v["to"]) / 2,
+}
+"""What takes the place of the numbers that an operator draws, by its name and the values of its arguments: their mean,
+the median where there is none, and of a choice the most probable."""
+
+
+class _Means(TorchDispatchMode):
+    """Replaces what operators draw by its mean, whichever layer or function called them.
+
+    Dropout and stochastic depth that scale what survives leave their input as it is.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        operator = func.overloadpacket.__name__
+        if operator in ("rrelu_with_noise", "rrelu_with_noise_"):
+            return _rrelu(operator.endswith("_"), *args, **kwargs)
+        drawn = func(*args, **kwargs)
+        mean = _MEANS.get(operator.rstrip("_"))
+        if mean is not None:
+            arguments = func._schema.arguments
+            given = dict(zip((a.name for a in arguments), args, strict=False)) | kwargs
+            value = mean({a.name: a.default_value for a in arguments} | given)
+            drawn.copy_(value) if isinstance(value, Tensor) else drawn.fill_(value)
+        return drawn
+
+
+def _rrelu(
+    in_place: bool,
+    x: Tensor,
+    noise: Tensor,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    generator: object = None,
+) -> Tensor:
+    """A leaky ReLU with RReLU's mean slope, written to ``noise``, which backward reads."""
+    slope = torch.where(x <= 0, (lower + upper) / 2, 1.0).to(x.dtype)
+    if training:
+        noise.copy_(slope)
+    return x.mul_(slope) if in_place else x * slope
+
+
+@contextlib.contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Inside, the global generators of Python, NumPy and torch's CPU may be set; afterwards they are as before."""
+    state, of_numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            np.random.set_state(of_numpy)
+
+
+def _buffers(module: nn.Module) -> dict[str, Tensor]:
+    return {name: buffer.clone() for name, buffer in module.named_buffers()}
+
+
+def _forward(
+    module: nn.Module, images: Tensor, buffers: dict[str, Tensor] | None = None, name: str | None = None
+) -> Heads:
+    """Run ``module`` with ``buffers`` in the place of its own, by default copies, and generators that begin anew.
+
+    So neither running statistics nor spectral norm's power iteration move from one forward to the next.
+    """
+    torch.default_generator.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
+    output = functional_call(module, _buffers(module) if buffers is None else buffers, (images,))
+    return heads(output, images=len(images), classes=CLASSES, name=name or type(module).__name__)

@@ -154,8 +154,11 @@ def count(module: nn.Module, px: int, *, train: bool = False, name: str | None =
             forward, activations = counter.get_total_flops(), sum(out for _, out in layers)
             largest = max(map(max, layers), default=0)
             if train:
-                loss = torch.stack([out.sum() for out in returned if out.requires_grad]).sum()
-                torch.autograd.grad(loss, [p for p in module.parameters() if p.requires_grad], allow_unused=True)
+                losses = [out.sum() for out in returned if out.requires_grad]
+                # of a net of which nothing trains, training is forward alone
+                if losses:
+                    trained = [p for p in module.parameters() if p.requires_grad]
+                    torch.autograd.grad(torch.stack(losses).sum(), trained, allow_unused=True)
             total = counter.get_total_flops()
     except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
         raise UnsupportedWorkload(

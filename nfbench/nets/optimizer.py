@@ -12,10 +12,12 @@ from torch import nn
 
 from nfbench.catalog.models import RecipeName
 from nfbench.catalog.recipes import RECIPES
+from nfbench.errors import UnsupportedWorkload
 from nfbench.records import Optimizer
 
 TIMING_RATE = 1e-6
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.Embedding)
+UNFUSED = "its fused one takes no complex parameters"
 _FUSED = ("cpu", "cuda")
 """The devices for which torch has a fused SGD in every version that nfbench runs on."""
 
@@ -41,6 +43,9 @@ def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]
     """Two groups of the parameters that train, in the net's order: ``decayed`` and ``not decayed``, by their ``name``.
 
     A group without a parameter is left out.
+
+    Raises:
+        UnsupportedWorkload: no parameter trains.
     """
     names = decayed_names(net)
     trained = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
@@ -48,7 +53,18 @@ def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]
         {"name": "decayed", "params": [p for name, p in trained if name in names], "weight_decay": weight_decay},
         {"name": "not decayed", "params": [p for name, p in trained if name not in names], "weight_decay": 0.0},
     ]
+    if not trained:
+        raise UnsupportedWorkload(
+            "The net has no parameter that trains.",
+            why="requires_grad is off on all of them.",
+            try_="requires_grad_(True) on what is to be trained; `nfbench flops` needs none",
+        )
     return [group for group in groups if group["params"]]
+
+
+def fusible(net: nn.Module) -> bool:
+    """Whether torch's fused optimizers take all that trains: not so complex parameters."""
+    return all(p.is_floating_point() for p in net.parameters() if p.requires_grad)
 
 
 def decay_of(kind: Optimizer, recipe: RecipeName) -> float:
@@ -73,10 +89,10 @@ def build_optimizer(
     SGD is torch's fused one where the device has it.
     """
     groups = parameter_groups(net, decay_of(kind, recipe))
-    device = groups[0]["params"][0].device.type if groups else "cpu"
+    device = groups[0]["params"][0].device.type
     if optimizer_name(kind, recipe) == "rmsproptf":
         from timm.optim.rmsprop_tf import RMSpropTF
 
         return RMSpropTF(groups, lr=rate, alpha=0.9, eps=1e-3, momentum=0.9)
-    fused = device in _FUSED
+    fused = device in _FUSED and fusible(net)
     return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True, fused=fused, foreach=not fused)

@@ -33,24 +33,38 @@ class Sam:
     """
 
     def __init__(self, net: nn.Module, radius: float) -> None:
-        self.radius = radius
+        self.net, self.radius = net, radius
         self.parameters = [p for p in net.parameters() if p.requires_grad]
         if not self.parameters:
             raise ValueError("SAM moves the weights that train, and of this net none does: set requires_grad on some.")
         self.norms = [m for m in net.modules() if isinstance(m, _BatchNorm)]
         self.kept: list[Tensor] = []
+        self.moving: list[str] | None = None
 
     @contextlib.contextmanager
-    def statistics_kept(self) -> Iterator[None]:
-        """Inside, batch norms normalize with the batch and leave their running statistics as they are."""
+    def buffers_kept(self) -> Iterator[None]:
+        """Around forward and backward: batch norms normalize with the batch and leave their running statistics as they
+        are; other buffers that move, such as the vectors of spectral norm, are put back.
+
+        Which do is looked for once: they are those whose version, which torch counts, has changed.
+        """
         tracked = [m.track_running_stats for m in self.norms]
         for m in self.norms:
             m.track_running_stats = False
+        names = [name for name, _ in self.net.named_buffers()] if self.moving is None else self.moving
+        buffers = [self.net.get_buffer(name) for name in names]
+        before = [(buffer._version, buffer.clone()) for buffer in buffers]
         try:
             yield
         finally:
             for m, track in zip(self.norms, tracked, strict=True):
                 m.track_running_stats = track
+        self.moving = []
+        for name, buffer, (version, copy) in zip(names, buffers, before, strict=True):
+            now = self.net.get_buffer(name)
+            if now is not buffer or now._version != version:
+                self.moving.append(name)
+                now.copy_(copy)
 
     @torch.no_grad()
     def ascend(self, gradients: list[Tensor], guarded: bool = False) -> None:
@@ -79,5 +93,5 @@ class Sam:
         torch._foreach_copy_([p.detach() for p in self.parameters], self.kept)
 
     def forget(self) -> None:
-        """Let go of the copy of the weights."""
-        self.kept = []
+        """Let go of the copy of the weights, and of which buffers move."""
+        self.kept, self.moving = [], None

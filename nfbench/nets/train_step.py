@@ -6,15 +6,19 @@ Nothing is synchronized, printed or copied in `TrainStep.update`; where time goe
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from nfbench.errors import UnsupportedWorkload
 from nfbench.nets import agc
 from nfbench.nets.flops import Operators, Saved
+from nfbench.nets.outputs import heads, note
 from nfbench.nets.sam import Sam, ascent_images
 from nfbench.records import Layout, Phases, Reading, Resolved, StepTime, reading
 
@@ -26,6 +30,56 @@ FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
+def lay_out(net: nn.Module, layout: Layout) -> None:
+    """Lay the 4-D parameters and buffers of ``net`` out, in place; others, such as those of a Conv3d, stay."""
+    for tensor in (*net.parameters(), *net.buffers()):
+        if tensor.dim() == 4 and tensor.layout is torch.strided:
+            tensor.data = tensor.data.to(memory_format=FORMATS[layout])
+
+
+class Average:
+    """The moving average of a net: a copy in evaluation mode, in which what trains is averaged over the updates.
+
+    So are the running statistics of normalization layers. Other buffers are copied: an average of unit vectors, such as
+    spectral normalization keeps, is none. timm's `ModelEmaV3` averages these too, and cannot copy a net in which a
+    weight is computed from others.
+    """
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.decay = decay
+        with _Copying():
+            self.module = copy.deepcopy(net).eval()
+
+    @torch.no_grad()
+    def update(self, net: nn.Module, t: int) -> None:
+        """Average after update t, which counts from 0, with the decay min(decay, (1 + t) / (10 + t))."""
+        averaged: list[Tensor] = []
+        trained: list[Tensor] = []
+        for (name, average), (_, tensor) in zip(_named_tensors(self.module), _named_tensors(net), strict=True):
+            statistic = name.rpartition(".")[2].startswith("running_") and tensor.is_floating_point()
+            if tensor.requires_grad or statistic:
+                averaged.append(average)
+                trained.append(tensor)
+            else:
+                average.copy_(tensor)
+        if averaged:
+            torch._foreach_lerp_(averaged, trained, weight=1 - min(self.decay, (1 + t) / (10 + t)))
+
+
+def _named_tensors(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from net.named_parameters()
+    yield from net.named_buffers()
+
+
+class _Copying(TorchFunctionMode):
+    """Lets `copy.deepcopy` copy tensors that were computed, such as the weight that old weight_norm sets."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+            return args[1].setdefault(id(args[0]), args[0].detach().clone())
+        return func(*args, **(kwargs or {}))
+
+
 class TrainStep:
     """A net with its optimizer and inputs, ready to be updated.
 
@@ -34,7 +88,7 @@ class TrainStep:
     are unscaled before the clip, and an update that is not finite is skipped.
 
     The ascent of SAM sees the first ⌈sam_fraction · n⌉ images of each micro-batch, or of the whole batch. ``ema`` is
-    the decay of timm's `ModelEmaV3`, at update t min(ema, (1 + t) / (10 + t)). ``batch`` is this rank's share.
+    the decay of the weights' `Average`. ``batch`` is this rank's share.
     """
 
     def __init__(
@@ -57,7 +111,7 @@ class TrainStep:
             _nothing if self.clipping is None else agc.clipper(self.clipped, self.clipping, self.impl)
         )
         self.sam = None if workload.sam == "none" else Sam(net, workload.sam)
-        self.ema: Any = None
+        self.ema: Average | None = None
         self.phases = _phases(workload, unscale=resolved.precision == "fp16")
         self.criterion: nn.Module = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
         # The scale only ever falls, so that its fall counts the skipped updates.
@@ -68,11 +122,12 @@ class TrainStep:
         self.loss = torch.tensor(float("nan"))
         self.updates = self.averaged = 0
         self.micro_batch = 0
+        self.notes: dict[str, str] = {}
 
     def arrange(self, layout: Layout, micro_batch: int) -> None:
         """Lay weights and inputs out for passes of ``micro_batch`` images; momentum and gradients start anew."""
         self._let_go()
-        self.net.to(self.device, memory_format=FORMATS[layout])  # type: ignore[call-overload]
+        lay_out(self.net.to(self.device), layout)
         self.micro_batch = micro_batch
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -90,11 +145,8 @@ class TrainStep:
                 for p in group["params"]:
                     self.optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
         if self.workload.ema != "none":
-            from timm.utils.model_ema import ModelEmaV3
-
-            # 1 - (1 + (t + 1) / 9)^-1 is (1 + t) / (10 + t)
             self.averaged = 0
-            self.ema = ModelEmaV3(self.net, self.workload.ema, use_warmup=True, warmup_gamma=9, warmup_power=1)
+            self.ema = Average(self.net, self.workload.ema)
 
     def compiled(self, net: nn.Module) -> Callable[[Tensor], Tensor]:
         """``net`` as it is run."""
@@ -140,6 +192,7 @@ class TrainStep:
 
     def _gather(self, stamp: Callable[[], None]) -> None:
         """After the last pass: weights back from where the batch's ascent led, gradients unscaled."""
+        self._check_dense(p.grad for p in self.net.parameters() if p.grad is not None)
         if self.sam is not None and self.workload.sam_scope == "batch":
             self.sam.restore()
             stamp()
@@ -152,7 +205,7 @@ class TrainStep:
         self._apply()
         stamp()
         if self.ema is not None:
-            self.ema.update(self.net, step=self.averaged + 2)
+            self.ema.update(self.net, self.averaged)
             self.averaged += 1
             stamp()
         self.updates += 1
@@ -178,10 +231,13 @@ class TrainStep:
         """The gradient of the mean loss of a pass's first images, times ``weight``, which adds to no parameter's."""
         assert self.sam is not None
         which = index % len(self.inputs)
-        with self.sam.statistics_kept(), self._autocast():
-            loss = self.criterion(self.model(self.inputs[which][:images]), self.targets[which][:images]) * weight
-        scaled = loss if self.scaler is None else self.scaler.scale(loss)
-        return list(torch.autograd.grad(scaled, self.sam.parameters, materialize_grads=True))
+        with self.sam.buffers_kept():
+            with self._autocast():
+                loss = self._loss(self.inputs[which][:images], self.targets[which][:images]) * weight
+            scaled = loss if self.scaler is None else self.scaler.scale(loss)
+            gradients = list(torch.autograd.grad(scaled, self.sam.parameters, materialize_grads=True))
+        self._check_dense(gradients)
+        return gradients
 
     def _pass(self, stamp: Callable[[], None], index: int, passes: int) -> None:
         perturbed = self.sam if self.workload.sam_scope == "micro-batch" else None
@@ -191,7 +247,7 @@ class TrainStep:
             stamp()
         which = index % len(self.inputs)
         with self._autocast():
-            loss = self.criterion(self.model(self.inputs[which]), self.targets[which])
+            loss = self._loss(self.inputs[which], self.targets[which])
             if passes > 1:
                 loss = loss / passes
         stamp()
@@ -203,6 +259,23 @@ class TrainStep:
         if perturbed is not None:
             perturbed.restore()
             stamp()
+
+    def _check_dense(self, gradients: Iterable[Tensor]) -> None:
+        """Before the first update, raise `UnsupportedWorkload` where a gradient is sparse."""
+        if not self.updates and any(g.layout is not torch.strided for g in gradients):
+            raise UnsupportedWorkload(
+                f"{self.workload.model} has sparse gradients.",
+                why="The clip, weight decay and torch's fused optimizers take dense ones.",
+                try_="sparse=False in its embeddings",
+            )
+
+    def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of the main output and, weighted, of auxiliary heads."""
+        output = self.model(images)
+        trained = heads(output, images=len(images), classes=self.classes, name=self.workload.model)
+        if not isinstance(output, Tensor) and "loss" not in self.notes:
+            self.notes["loss"] = note(output, trained)
+        return trained.loss(self.criterion, targets)
 
     def _apply(self) -> None:
         if self.scaler is None:
@@ -277,7 +350,7 @@ class TrainStep:
         """Bytes that one pass keeps for backward. Of a compiled net the hooks would see something else."""
         saved = Saved([*self.net.parameters(), *self.net.buffers()])
         with saved.counting(), self._autocast():
-            self.criterion(self.model(self.inputs[0]), self.targets[0])
+            self._loss(self.inputs[0], self.targets[0])
         return saved.bytes
 
     def _gradients(self) -> list[Reading]:
