@@ -77,7 +77,7 @@ def test_a_step_of_one_rank_is_reduced_by_nccl_and_clipped_after_that() -> None:
 def test_two_cards_share_a_batch(tmp_path: Path, norm: str) -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("one GPU")
-    args = ("step-time", "--model", "tiny-resnet", "--batch", 64, "--norm", norm, "--max-time", 10)
+    args = ("step-time", "--model", "tiny-resnet", "--batch", 64, "--norm", norm, "--max-time", 3)
     ranks(2, tmp_path, *args)
     (kept,) = load([tmp_path / "kept"]).results
     assert kept.status == "ok" and kept.step.world_size == 2
@@ -89,7 +89,7 @@ def test_two_cards_share_a_batch(tmp_path: Path, norm: str) -> None:
 def test_two_cards_train(tmp_path: Path) -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("one GPU")
-    ranks(2, tmp_path, "accuracy", "--model", "tiny-nfnet", "--batch", 64, "--epochs", 2)
+    ranks(2, tmp_path, "accuracy", "--model", "tiny-nfnet", "--batch", 64, "--epochs", 1)
     (kept,) = load([tmp_path / "kept"]).results
     assert kept.status == "ok" and kept.run.world_size == 2
 

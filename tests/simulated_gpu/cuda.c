@@ -357,7 +357,7 @@ static void run(const Node *node) {
   switch (node->kind) {
     case COPY: memmove(node->target, node->source, node->bytes); break;
     case FILL: fill(node->target, node->value, node->bytes); break;
-    case CLIP: launches++, run_clip(node->bytes, node->arguments); break;
+    case CLIP: launches++; if (node->bytes <= 4096) run_clip(node->bytes, node->arguments); break;
     case KERNEL: launches++; break;
   }
 }
@@ -1155,7 +1155,8 @@ CUresult cuMemUnmap(CUdeviceptr at, size_t bytes) { return CUDA_SUCCESS; }
 // ------------------------------------------------------------------------------------------------ nfbench's clip
 
 // The kernels `clip_aligned` and `clip_looped` of nfbench.nets.agc_kernels, on float32 weights and gradients. nfbench
-// leaves its fused clip out where a trial clips nothing, so without values this path would never run here.
+// leaves its fused clip out where a trial clips nothing, so without values this path would never run here. Of a large
+// net the gradients hold nothing that a kernel has computed, and clipping them would take most of a test's time.
 // Arguments: table, owner, first, length, w_like, g_like, counts, parameters, clipping, eps; see agc_kernels.
 static void run_clip(size_t units, const long long *arguments) {
   enum { SPREAD = 64 };

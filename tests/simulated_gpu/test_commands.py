@@ -16,14 +16,6 @@ pytestmark = pytest.mark.simulated
 SHORT = ("--device", "cuda", "--quiet", "--out", FOLDER)
 
 
-def test_compare_runs_its_pairs_in_workers() -> None:
-    nets = (NET, "tiny-resnet-s")
-    done = in_own_process("compare", *nets, "--batch", 8, "--rounds", 1, "--max-time", 2, "--noisy", *SHORT)
-    assert done.returncode == 0, done.stderr
-    assert {(row.step.model, row.status) for row in rows()} == {(net, "ok") for net in nets}
-    assert "simulated: no timing" in done.stdout + done.stderr
-
-
 COMPILED_AND_PROFILED = """
 import torch
 from nfbench.devices.cuda import Cuda

@@ -80,7 +80,8 @@ def test_a_card_that_sits_at_its_thermal_target_gets_a_ratio() -> None:
         *("compare", *nets, "--rounds", 1, "--max-time", 4, "--device", "cuda", "--quiet", "--noisy", "--out", FOLDER)
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert all(row.reading("throttled") for row in rows())
+    assert {(row.step.model, row.status) for row in rows()} == {(net, "ok") for net in nets[:2]}
+    assert all(row.reading("throttled") for row in rows()) and "simulated: no timing" in done.stdout + done.stderr
     words = " ".join((done.stdout + done.stderr).split())
     assert "the GPU was slowed down on both sides alike" in words and "left out" not in words
 

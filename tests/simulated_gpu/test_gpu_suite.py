@@ -40,17 +40,9 @@ def test_what_is_left_out_exists() -> None:
         assert f"def {test.partition('[')[0]}(" in text[file]
 
 
-def test_the_clip(tmp_path: Path) -> None:
-    run(tmp_path, "test_agc_cuda.py")
-
-
-def test_the_device(tmp_path: Path) -> None:
-    run(tmp_path, "test_cuda.py")
-
-
 @pytest.mark.simulated(devices=2)
-def test_two_cards(tmp_path: Path) -> None:
-    run(tmp_path, "test_nccl.py")
+def test_the_clip_the_device_and_two_cards(tmp_path: Path) -> None:
+    run(tmp_path, "test_agc_cuda.py", "test_cuda.py", "test_nccl.py")
 
 
 @pytest.mark.simulated(memory=4e9)
