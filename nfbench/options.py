@@ -212,7 +212,7 @@ RANK_OPTIONS: tuple[Decorator, ...] = (
 DATA_OPTIONS: tuple[Decorator, ...] = (
     _option("--dataset", str, "digits", "digits, fashion-mnist, cifar10, imagenet …", metavar="D"),
     _option("--epochs", click.IntRange(1), 10),
-    _option("--seeds", click.IntRange(1), 1, "Runs of each."),
+    _option("--seeds", click.IntRange(1, 1000), 1, "Runs of each."),
     data_dir_option,
 )
 """What commands that train at several settings share."""

@@ -491,7 +491,20 @@ def from_json(line: bytes) -> Result:
     except RecursionError as error:
         raise msgspec.DecodeError("nested too deep") from error
     _check_version(result.schema)
+    _check_sound(result)
     return result
+
+
+def _check_sound(result: Result) -> None:
+    """Raise `msgspec.ValidationError` where figures could not be made of the result: files come from anybody."""
+    workload, resolved = result.workload, result.resolved
+    for place, record in (("workload", workload), ("resolved", resolved)):
+        for name in ("px", "batch", "micro_batch", "world_size"):
+            count = getattr(record, name, None)
+            if isinstance(count, int) and not 1 <= count < 2**63:
+                raise msgspec.ValidationError(f"Expected a positive number - at `$.{place}.{name}`")
+    if resolved is None and result.readings and isinstance(workload, StepTime | Accuracy):
+        raise msgspec.ValidationError("Object missing required field `resolved`")
 
 
 def _decoded(line: bytes) -> Result:

@@ -30,7 +30,7 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def own_locks(tmp_path_factory: pytest.TempPathFactory) -> None:
     # the lock of this machine's device: tests that run side by side would wait for each other, or for a real timing
-    os.environ["XDG_RUNTIME_DIR"] = str(tmp_path_factory.getbasetemp())
+    os.environ["NFBENCH_TEST_LOCKS"] = str(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -30,7 +30,7 @@ class Repository:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def net(self, sleep: float = 0.0, operators: int = 100, file: str = "mynet.py") -> None:
+    def net(self, sleep: float = 0.0, operators: object = 100, file: str = "mynet.py") -> None:
         text = f"class Net:\n    sleep = {sleep}\n    operators = {operators}\n"
         self.write(file, text + "def net(num_classes):\n    return Net()\n")
 

@@ -27,6 +27,13 @@ COUNTS = "counts_only = true\n" + STUDY
 in_process = pytest.mark.usefixtures("workers_in_process")
 
 
+def counting(repository: Repository) -> None:
+    """From here on the study counts only, on the base too."""
+    repository.write("gate.toml", COUNTS)
+    repository.commit("count")
+    repository.git("branch", "-f", "base")
+
+
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
     made = Repository(tmp_path / "repository")
@@ -85,7 +92,7 @@ def test_without_a_base_it_prints_the_noise_and_the_smallest_slowdown_that_shows
 
 
 def test_a_counts_study_counts_in_two_processes_and_is_untimed(cli: Cli, check: Check, repository: Repository) -> None:
-    repository.write("gate.toml", COUNTS)
+    counting(repository)
     repository.write(".gitignore", "o.jsonl\n")
     repository.commit("clean")
     done = check("--against", "HEAD")
@@ -122,7 +129,7 @@ def test_a_base_that_ran_other_code_than_its_own_is_no_pass(
     check: Check, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     lib, words = repository.folder / "lib", "mynet:net is not code of this repository, so both sides ran the same"
-    repository.write("gate.toml", COUNTS)
+    counting(repository)
     if how == "moved":
         repository.git("mv", "mynet.py", "hidden.py")
         repository.net(file="lib/mynet.py")
@@ -167,12 +174,75 @@ def test_a_workload_of_the_head_alone_is_new_and_of_the_base_alone_missing(
 
 
 def test_a_worker_that_dies_loses_its_own_row_only(check: Check, repository: Repository) -> None:
+    counting(repository)
     dies = "import os\ndef net(num_classes):\n    return object()\ndef dies(num_classes):\n    os._exit(9)\n"
     repository.write("mynet.py", dies)
     repository.write("gate.toml", COUNTS.replace('"mynet:net"', '["mynet:dies", "mynet:net"]'))
     done = check("--against", "base")
     assert str(done) == "failed same 3" and "Does not run: mynet:dies." in done.said
     assert "the head ended as error: the process ended with exit code 9" in done.why
+
+
+def test_what_the_base_s_study_has_is_not_new_where_its_worker_dies(check: Check, repository: Repository) -> None:
+    dies = "import os\nif 'NFBENCH_OTHER_TREE' in os.environ:\n    os._exit(9)\n"
+    repository.write("sitecustomize.py", dies)
+    repository.commit("no worker of the base starts")
+    repository.git("branch", "-f", "base")
+    repository.write("another.toml", COUNTS)
+    assert str(check("--against", "base", study="another.toml")) == "new 0"
+    done = check("--against", "base")
+    assert str(done) == "incomparable 4" and "the base ended as" in done.why
+
+
+def test_counting_what_the_base_times_is_no_pass(check: Check, repository: Repository) -> None:
+    repository.write("gate.toml", COUNTS)
+    done = check("--against", "base")
+    assert str(done) == "incomparable 4" and "that of the head counts only" in done.why
+
+
+@pytest.mark.parametrize("what", ["the study", "its folder"])
+def test_a_study_that_is_a_link_is_refused(check: Check, repository: Repository, what: str) -> None:
+    """The base's is another file then, and what the head's no longer has would not be missing."""
+    repository.net(file="another.py")
+    repository.write("others/gate.toml", COUNTS.replace("mynet:net", "another:net"))
+    if what == "the study":
+        Path("gate.toml").unlink()
+        Path("gate.toml").symlink_to("others/gate.toml")
+    else:
+        Path("here").symlink_to("others")
+    done = check("--against", "base", study="gate.toml" if what == "the study" else "here/gate.toml")
+    assert done.code == 1 and "is a link" in done.said and "Try: nfbench check others/gate.toml" in done.said
+
+
+def test_a_study_outside_of_the_repository_is_refused(check: Check, tmp_path: Path) -> None:
+    (tmp_path / "gate.toml").write_text(COUNTS)
+    done = check("--against", "base", study="../gate.toml")
+    assert done.code == 1 and "is not in the repository" in done.said
+
+
+def test_a_base_that_changes_ends_the_check_and_names_the_file(check: Check, repository: Repository) -> None:
+    counting(repository)
+    writes = "import pathlib\npathlib.Path(__file__).with_name('cache.bin').write_text('x')\n"
+    repository.write("mynet.py", writes + Path("mynet.py").read_text())
+    repository.commit("writes beside itself")
+    repository.git("branch", "-f", "base")
+    done = check("--against", "base")
+    assert done.code == 1 and "cache.bin of the base changed while it was timed" in done.said
+
+
+def test_workers_of_a_gate_have_no_secrets(
+    check: Check, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = ("GITHUB_TOKEN", "my_secret_key", "DB_PASSWORD", "ACTIONS_RUNTIME_URL", "AWS_PROFILE")
+    for name in (*secret, "SOME_SETTING"):
+        monkeypatch.setenv(name, "x")
+    counting(repository)
+    counted = f"sum(name in os.environ for name in {(*secret, 'SOME_SETTING')!r})"
+    repository.net(operators=counted)
+    repository.write("mynet.py", "import os\n" + Path("mynet.py").read_text())
+    assert str(check("--against", "base")) == "fewer 0"
+    results = load([Path("o.jsonl")]).results
+    assert [r.value("operators") for r in results if r.side == "head"] == [1]
 
 
 def test_a_signal_keeps_what_was_measured_and_leaves_no_worktree(repository: Repository) -> None:

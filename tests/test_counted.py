@@ -42,7 +42,7 @@ def test_one_result_is_kept_with_its_labels_and_survives_a_file(workload: Flops 
 
 
 def test_a_dependence_takes_the_devices_lock_and_a_count_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("NFBENCH_TEST_LOCKS", str(tmp_path))
     held: list[bool] = []
 
     def look(*_: object) -> list[Reading]:

@@ -65,7 +65,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
     env = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
     env |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}", "FREE_PORTS": " ".join(map(str, free_ports(2)))}
     # a lock that no other timing on this machine holds
-    env |= {"XDG_RUNTIME_DIR": str(folder), "OMP_NUM_THREADS": "1"}
+    env |= {"NFBENCH_TEST_LOCKS": str(folder), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(HERE / "two_ranks.py")],
         cwd=folder,

@@ -358,7 +358,7 @@ def test_runs_on_shares_of_a_device_go_side_by_side_and_keep_a_timing_off(monkey
     assert os.environ[lock.SHARED] == "1"
     assert (row.status, row.study, row.notes["share"]) == ("ok", "s", "0.5 of the device, beside another run")
     assert "shared_device" in [finding.code for finding in findings.of(row)]
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(Path.cwd()))
+    monkeypatch.setenv("NFBENCH_TEST_LOCKS", str(Path.cwd()))
     watch = Quiet()
     with lock.only_one("card", watch), lock.only_one("card", watch):
         assert not watch.notes

@@ -4,14 +4,16 @@ import errno
 import fcntl
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
-from make import result
+from make import accuracy, result
 
 from nfbench.analysis.store import Writer, load, mend, new_id, own_files
 from nfbench.errors import BadResults
-from nfbench.records import to_json
+from nfbench.records import Result, to_json
 
 
 def test_a_folder_gets_a_new_file_each_run(tmp_path: Path) -> None:
@@ -130,6 +132,32 @@ def test_what_a_newer_nfbench_wrote_is_no_broken_line_though_this_one_cannot_rea
     path.write_bytes(b"nonsense\n" + newer)
     with pytest.raises(BadResults, match=r"new\.jsonl, line 2: written by a newer nfbench: its schema is 2"):
         load([path])
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value"),
+    [
+        ("resolved", "micro_batch", 0),
+        ("resolved", "px", -1),
+        ("workload", "batch", 0),
+        ("workload", "micro_batch", 0),
+        ("workload", "world_size", 0),
+        ("resolved", None, None),
+    ],
+)
+@pytest.mark.parametrize("of", [result, accuracy])
+def test_a_row_of_which_no_figure_can_be_made_is_a_broken_line(
+    tmp_path: Path, of: Callable[..., Result], place: str, name: str | None, value: object
+) -> None:
+    row = msgspec.json.decode(to_json(of("tiny-resnet-s")))
+    if name is None:
+        del row[place]
+    else:
+        row[place][name] = value
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(to_json(result("resnet26")) + b"\n" + msgspec.json.encode(row) + b"\n")
+    loaded = load([path])
+    assert len(loaded.results) == 1 and place in loaded.broken[0].why
 
 
 def test_a_line_that_is_cut_off_is_broken_whichever_nfbench_wrote_it(tmp_path: Path) -> None:

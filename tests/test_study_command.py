@@ -250,6 +250,39 @@ def test_a_half_written_line_is_cut_off_and_a_whole_one_is_ended_unless_somebody
     assert mend(sorted(folder.glob("*.jsonl"))) == 1
 
 
+@pytest.mark.parametrize("trap", ["link", "pipe", "folder"])
+def test_a_lock_of_a_study_that_is_no_plain_file_is_refused(cli: Cli, trap: str) -> None:
+    victim, lock = Path("victim"), Path("here/.mine.running")
+    victim.write_text("precious")
+    lock.parent.mkdir()
+    if trap == "link":
+        lock.symlink_to(victim.absolute())
+    elif trap == "pipe":
+        os.mkfifo(lock)
+    else:
+        lock.mkdir()
+    done = run(cli, HEAD + '[[flops]]\nmodel = "tiny-nfnet"\n', "--out", "here/mine.jsonl")
+    assert done.code == 1 and "here/.mine.running is no plain file" in done.err
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "most"),
+    [
+        ("accuracy", "seeds", 1000),
+        ("step-time", "rounds", 1000),
+        ("step-time", "turns", 1000),
+        ("accuracy", "workers", 1024),
+    ],
+)
+def test_work_without_an_end_is_refused_with_the_most_that_makes_sense(
+    cli: Cli, table: str, key: str, most: int
+) -> None:
+    for asked in (most + 1, 2_000_000_000, 10**18):
+        done = run(cli, HEAD + f'[[{table}]]\nmodel = "tiny-nfnet"\n{key} = {asked}\n', "--dry-run")
+        assert done.code == 1 and f"The most is {most:,}." in done.err
+
+
 def test_nothing_is_cut_off_that_is_no_result(cli: Cli) -> None:
     folder, _, half = torn()
     notes = b'{"loss": 0.1}\n{"loss": 0.2}'

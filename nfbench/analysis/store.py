@@ -101,6 +101,10 @@ class Writer:
             self.held = None
 
 
+NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Flags with which a link is not followed, and nothing waits for a pipe's other end."""
+
+
 def lock(handle: int, shared: bool = False, wait: bool = False) -> bool | None:
     """Whether this process now has the lock of an open file; None where the system or its file server has no locks.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shlex
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nfbench.analysis.rows import Row
-from nfbench.analysis.store import Broken, Writer, check_alike, check_writable, load, lock, mend, own_files
+from nfbench.analysis.store import NO_LINK, Broken, Writer, check_alike, check_writable, load, lock, mend, own_files
 from nfbench.devices import is_simulated
 from nfbench.devices.base import place
 from nfbench.errors import BadResults, Failed, NfbenchError, RefusedResults, Stop
@@ -92,9 +94,15 @@ class Landing:
             locks.append((f"{name}.running-{shard.replace('/', '-of-')}", False, ""))
         for path, shared, of in locks:
             try:
-                handle = os.open(folder / path, os.O_RDWR | os.O_CREAT, 0o644)
-            except OSError:
+                # git keeps links, and one could lead to any file
+                handle = os.open(folder / path, os.O_RDWR | os.O_CREAT | NO_LINK, 0o644)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO):
+                    raise BadResults(f"{folder / path} is no plain file.", try_=f"rm {folder / path}") from error
                 continue
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                os.close(handle)
+                raise BadResults(f"{folder / path} is no plain file.", try_=f"rm {folder / path}")
             self.held.append(handle)
             words = os.pread(handle, 64, 0).decode(errors="replace").strip()
             taken = lock(handle, shared)

@@ -16,7 +16,7 @@ from nfbench.showing.screen import say, show
 @options.model_option
 @options.options(options.RUN_OPTIONS, options.RANK_OPTIONS)
 @options.device_option
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each net.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs of each net.")
 @options.seed_of("The first; of weights, order and augmentation.")
 @click.option(
     "--checkpoint",

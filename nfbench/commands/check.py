@@ -104,6 +104,10 @@ def command(
                 )
                 for workload, sampling in asked.items()
             ]
+            if found.counts_only and not base.counts_only:
+                for case in cases:
+                    if case.in_base:
+                        case.end("incomparable", "the base's study times it, that of the head counts only")
             title = f"{found.title}: this code against {base.said}"
             heading = [*base.notes, *_unmatched(found.accepts, list(asked))]
             heading += [f"The GPU here is {SIMULATED}."] if is_simulated(kind) else []
@@ -123,6 +127,7 @@ def command(
                     counts=found.counts_only,
                     objection=base.objection,
                     base_may_be_new=base.may_be_new,
+                    check_base=base.check_intact,
                 )
                 check.run()
     except NfbenchError as error:

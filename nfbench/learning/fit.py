@@ -132,7 +132,8 @@ class Run:
         asked = Turn(workload=self.workload, sampling=self.sampling, seed=self.seed, labels=self.labels)
         self.result = begun(self.device, asked)
         try:
-            return kept_once(self.device, self.device.lock_name(), self.keep, self.watch, self._trained, self._filled)
+            lock, longest = self.device.lock_name(), self.sampling.max_time
+            return kept_once(self.device, lock, self.keep, self.watch, self._trained, self._filled, longest)
         except NfbenchError as error:
             if self.done and not isinstance(error, RankFailed):
                 self.keep(self._filled("error", error.what))

@@ -58,7 +58,7 @@ class ClipCosts:
         Raises:
             NfbenchError: the net cannot be had.
         """
-        with only_one(self.device.lock_name(), self.watch):
+        with only_one(self.device.lock_name(), self.watch, longest=self.sampling.max_time):
             try:
                 self._run(workloads)
             except NfbenchError:

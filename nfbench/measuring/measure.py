@@ -11,6 +11,7 @@ Of several ranks each runs all of this, the same updates at the same places; ran
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 
@@ -83,7 +84,11 @@ class Measurement:
             )
             return merged(self.world, measured(self.result))
 
-        return kept_once(self.device, self.device.lock_name(), self.keep, self.watch, whole, self._cut_short)
+        if self.prepared is None:
+            # what the device refuses is said before anybody is waited for
+            self.device.resolve(self.workload)
+        longest = self.sampling.max_time
+        return kept_once(self.device, self.device.lock_name(), self.keep, self.watch, whole, self._cut_short, longest)
 
     def _ready(self) -> tuple[Steps, Preparation]:
         if self.steps is None or self.prepared is None:
@@ -210,13 +215,15 @@ def kept_once(
     watch: Watch,
     measured: Callable[[], Result],
     cut_short: Callable[[Status, str | None], Result],
+    longest: float = math.inf,
 ) -> Result:
     """What is ``measured`` while nobody else has the ``lock``, or what there is of it where that is ``cut_short``.
 
     ``keep`` gets it exactly once.
 
     Raises:
-        NfbenchError: `measured` raised it; nothing is kept. `RankFailed`: one of several ranks failed; its row is kept.
+        NfbenchError: `measured` raised it, or another has had the lock for ``longest`` seconds; nothing is kept.
+            `RankFailed`: one of several ranks failed; its row is kept.
         Stop, KeyboardInterrupt: raised again after what was measured has been kept.
     """
     world, failed = device.world, False
@@ -224,7 +231,7 @@ def kept_once(
         try:
             with (
                 world.on_failure(lambda status, message: keep(cut_short(status, message))),
-                only_one(lock, watch, world),
+                only_one(lock, watch, world, longest),
             ):
                 result = measured()
         except NfbenchError:

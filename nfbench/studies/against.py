@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import subprocess
@@ -21,14 +22,16 @@ from nfbench.errors import BadResults, BadStudy, NfbenchError
 from nfbench.records import StepTime, key
 from nfbench.studies.check import Case, Sides
 from nfbench.studies.processes import Place
-from nfbench.studies.study import Study, read
+from nfbench.studies.study import Study, read, shipped
+from nfbench.units import first_few
 
 
 class Base:
     """What is compared with, in words (``said``), where both sides run, and what is to be said about it.
 
     ``stored`` are the workloads of stored results by their key, ``workloads`` those that the base's study has (None
-    where it has none of its own). A base whose workers do not start ``may_be_new``, but for another Python.
+    where it has none of its own), which it ``counts_only`` where it times none of them. A base whose workers do not
+    start ``may_be_new``, but for another Python.
     """
 
     def __init__(self, said: str, sides: Sides) -> None:
@@ -37,10 +40,14 @@ class Base:
         self.stored: dict[str, Stored] | None = None
         self.workloads: list[StepTime] | None = None
         self.may_be_new = True
+        self.counts_only = True
 
     def objection(self, case: Case) -> str | None:
         """Why what ``case`` has measured cannot be compared; None where it can."""
         return None
+
+    def check_intact(self) -> None:
+        """Raise `NfbenchError` where the code of the base is no longer what it was."""
 
 
 class Ref(Base):
@@ -49,6 +56,17 @@ class Ref(Base):
     def __init__(self, said: str, sides: Sides, tree: Worktree) -> None:
         super().__init__(said, sides)
         self.tree = tree
+        self.files = _digests(tree.base_root)
+
+    def check_intact(self) -> None:
+        files = _digests(self.tree.base_root)
+        changed = sorted(name for name in self.files.keys() | files.keys() if self.files.get(name) != files.get(name))
+        if changed:
+            raise NfbenchError(
+                f"{first_few(changed)} of the base changed while it was timed.",
+                why="Then the base is not what git has, and no verdict holds.",
+                try_="code that writes nothing beside itself",
+            )
 
     def objection(self, case: Case) -> str | None:
         """That the two sides ran the same code, or the base some of the head's."""
@@ -116,11 +134,11 @@ def opened(
 
 def _here(source: str) -> Place:
     if not source:
-        return Place()
+        return Place(guarded=True)
     folder = Path(source).resolve()
     if not folder.is_dir():
         raise NfbenchError(f"--source {source} is no folder here.", try_="--source src")
-    return Place(path=(folder,))
+    return Place(path=(folder,), guarded=True)
 
 
 def _is_results(against: str) -> bool:
@@ -202,8 +220,9 @@ def _ref(ref: str, tree: Worktree, study: Study, kind: str, source: str) -> Ref:
             path=(tree.base_root / source,),
             folder=folder if folder.is_dir() else tree.base_root,
             other_tree=tree.root,
+            guarded=True,
         ),
-        Place(path=(tree.root / source,)),
+        Place(path=(tree.root / source,), guarded=True),
     )
     base = Ref(f"{tree.base[:7]}, the merge base of {ref} and HEAD", sides, tree)
     if tree.changed:
@@ -225,23 +244,61 @@ def _ref(ref: str, tree: Worktree, study: Study, kind: str, source: str) -> Ref:
         )
         if not source and below_src and not here:
             base.notes.append(f"{package} is in src: --source src puts it first on the workers' paths.")
-    base.workloads = _study_workloads(tree, study, kind, base.notes)
+    _add_study(base, study, kind)
     return base
 
 
-def _study_workloads(tree: Worktree, study: Study, kind: str, notes: list[str]) -> list[StepTime] | None:
-    """The workloads of the study as the base has it; None where it has none."""
+def _add_study(base: Ref, study: Study, kind: str) -> None:
+    """Note what the base's own study has, where it has one.
+
+    Raises:
+        BadStudy: the study is a link or outside of the repository, where the base's would be another file.
+    """
+    root, path = base.tree.root.resolve(), Path(os.path.normpath(Path.cwd() / study.path))
+    if study.path in shipped().values():
+        return
+    for place in (path, *path.parents):
+        if place.resolve() == root and not place.is_symlink():
+            break
+        if place.is_symlink() and place.parent.resolve().is_relative_to(root):
+            leads = os.path.relpath(path.resolve())
+            raise BadStudy(
+                f"The study {study.path} is a link, or in a folder that is one.",
+                why="The base's study would be another file, and what is missing would not show.",
+                try_=f"nfbench check {leads}",
+            )
+    else:
+        raise BadStudy(
+            f"The study {study.path} is not in the repository.",
+            why="It is compared with the same file of the base.",
+            try_="a study that git tracks, or one of nfbench run --list",
+        )
+    theirs = base.tree.base_root / path.relative_to(place)
+    if not theirs.is_file():
+        return
     try:
-        path = tree.base_root / study.path.resolve().relative_to(tree.root.resolve())
-    except ValueError:
-        return None
-    if not path.is_file():
-        return None
-    try:
-        return list(read(path).steps(kind))
+        read_study = read(theirs)
+        base.workloads, base.counts_only = list(read_study.steps(kind)), read_study.counts_only
     except BadStudy as error:
-        notes.append(f"The base's {study.path.name} cannot be read, so nothing is known to be missing: {error.what}")
-        return None
+        base.notes.append(
+            f"The base's {study.path.name} cannot be read, so nothing is known to be missing: {error.what}"
+        )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """A digest of every file below ``folder`` but git's own, by its path; of a link, where it leads."""
+    digests = {}
+    for path in folder.rglob("*"):
+        name = str(path.relative_to(folder))
+        try:
+            if path.is_symlink():
+                digests[name] = f"-> {path.readlink()}"
+            elif path.is_file() and name != ".git":
+                with path.open("rb") as file:
+                    digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            digests[name] = f"cannot be read: {error.strerror}"
+    return digests
 
 
 _PREFIX = "nfbench-base-"

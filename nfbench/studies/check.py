@@ -101,7 +101,8 @@ class Check:
     """Measures cases round by round, all open ones in each, and looks after 4, 8 and 16 sound rounds of a case.
 
     ``counts`` counts in one round and times nothing. ``objection`` says why a case's results cannot be compared. A base
-    whose worker does not start makes a row new, or is an error unless ``base_may_be_new``.
+    whose worker does not start makes a row new, or is an error unless ``base_may_be_new``. ``check_base`` raises where
+    the base has changed, before and after each round.
     """
 
     cases: Sequence[Case]
@@ -117,6 +118,7 @@ class Check:
     counts: bool = False
     objection: Callable[[Case], str | None] = lambda case: None
     base_may_be_new: bool = True
+    check_base: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.round_time: float | None = None
@@ -138,17 +140,24 @@ class Check:
                 if began + 1.05 * expected > self.until:
                     self._out_of_time()
                     return
+                self.check_base()
                 self._round(batch)
+                self.check_base()
                 self.round_time = (time.monotonic() - began) / len(batch)
 
     def _count(self) -> None:
         """Each case once, all in the same two processes: counts do not depend on what was counted before."""
-        first = self._group(self.cases[0])
+        open_cases = [case for case in self.cases if case.verdict is None]
+        if not open_cases:
+            return
+        self.check_base()
+        first = self._group(open_cases[0])
         with running([first], self.keep, self.watch, self.kind, self.until) as state:
-            for case in self.cases:
+            for case in open_cases:
                 state.current = self._group(case, first.processes)
                 self._time(case, state.current)
                 first.processes = state.current.processes
+        self.check_base()
 
     def _out_of_time(self) -> None:
         for case in self.cases:
@@ -246,7 +255,7 @@ class Check:
             round = len(case.head_times) + 1
             short = "; --max-time is too short for one round" if round == 1 else ""
             case.end("incomparable", f"the time was up in round {round}, while the {side} {did}{short}")
-        elif base is not None and "base" in self.unstarted and not case.base:
+        elif base is not None and "base" in self.unstarted and not case.base and not case.in_base:
             case.end("new", f"the base's worker does not start: {base.words}")
         elif base is not None and base.status in CANNOT and not case.base and not case.in_base:
             case.end("new", f"the base ended as {base.words}")

@@ -18,7 +18,7 @@ from nfbench.errors import BadData, BadStudy, NfbenchError, UnsupportedWorkload
 from nfbench.learning.learner import Sources, digest
 from nfbench.records import Accuracy, AgcCost, AgcImpl, Dependence, Flops, Sampling, StepTime, Workload, key
 from nfbench.settings import BY_NAME, BY_TORCHRUN, check, defaults, parts_of, words_of
-from nfbench.units import known
+from nfbench.units import known, shorten
 
 _W = TypeVar("_W", StepTime, Accuracy)
 
@@ -219,6 +219,7 @@ def _accuracy(point: dict[str, Any]) -> Entry:
     for name, value, least in (("seeds", how_many, 1), ("seed", first, 0)):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise BadStudy(f"{name} is {value!r}.", try_=f"{name} = {max(least, 3)}")
+    at_most("seeds", how_many)
     _text(point, "model", '"tiny-nfnet"')
     workload, sources = accuracy_of(point)
     # nothing is drawn where nothing is trained
@@ -293,6 +294,8 @@ def sampling_of(settings: Mapping[str, Any]) -> Sampling:
     found: Sampling = _record(Sampling, settings)
     for name in ("within", "min_steps", "rounds", "turns", "max_time"):
         positive(name.replace("_", "-"), getattr(found, name))
+    for name, value in (("rounds", found.rounds), ("turns", found.turns), ("min-steps", found.min_steps)):
+        at_most(name, value)
     if not 0 <= found.turn_time < float("inf"):
         raise UnsupportedWorkload(f"--turn-time {found.turn_time:g} is negative.", try_="--turn-time 3")
     return found
@@ -335,6 +338,20 @@ def positive(name: str, value: float | str, try_: str = "") -> None:
         raise UnsupportedWorkload(f"--{name} {value:g} is not positive.", try_=try_ or f"--{name} {_USUAL[name]}")
 
 
+MOST = {"rounds": 1000, "turns": 1000, "min-steps": 10**9, "seeds": 1000, "workers": 1024}
+"""Beyond these work has no end or memory no room, and nothing more is known."""
+
+
+def at_most(name: str, value: int) -> None:
+    """Raise `UnsupportedWorkload` where ``value`` of flag ``name`` asks for more than `MOST`."""
+    if value > MOST[name]:
+        raise UnsupportedWorkload(
+            f"--{name} {shorten(str(value))} is more than makes sense.",
+            why=f"The most is {MOST[name]:,}.",
+            try_=f"--{name} {_USUAL.get(name, 3)}",
+        )
+
+
 def _record(kind: type[Any], settings: Mapping[str, Any]) -> Any:
     try:
         return msgspec.convert(dict(settings), kind)
@@ -367,6 +384,7 @@ def accuracy_of(given: Mapping[str, Any]) -> tuple[Accuracy, Sources]:
     workload, sources = _record(Accuracy, asked), _record(Sources, paths)
     if sources.workers is not None and sources.workers < 0:
         raise UnsupportedWorkload(f"--workers {sources.workers} is negative.", try_="--workers 2")
+    at_most("workers", sources.workers or 0)
     return _checked_run(workload), sources
 
 

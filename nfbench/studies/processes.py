@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -42,13 +43,18 @@ class Place(NamedTuple):
     """Where a worker runs.
 
     ``python`` is its interpreter (empty for this one's), ``path`` the folders put first on its path, ``folder`` its
-    working folder, ``other_tree`` the tree of the other side, from which it should import nothing.
+    working folder, ``other_tree`` the tree of the other side, from which it should import nothing. Where it is
+    ``guarded`` it runs code of a pull request: it has no variable that looks like a secret.
     """
 
     python: str = ""
     path: tuple[Path, ...] = ()
     folder: Path | None = None
     other_tree: Path | None = None
+    guarded: bool = False
+
+
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|^ACTIONS_|^AWS_", re.IGNORECASE)
 
 
 class Died(Exception):
@@ -76,10 +82,13 @@ class Process:
     def start(self) -> subprocess.Popen[bytes]:
         """Start the worker where it does not run yet."""
         if self.child is None:
-            python, path, folder, other_tree = self.place
+            python, path, folder, other_tree, guarded = self.place
             env = {**child_environment(path, own=not python), RUNNER: str(os.getpid())}
             if other_tree is not None:
-                env[OTHER_TREE] = str(other_tree)
+                # what is written beside the code of the base would change it
+                env |= {OTHER_TREE: str(other_tree), "PYTHONDONTWRITEBYTECODE": "1"}
+            if guarded:
+                env = {name: value for name, value in env.items() if not _SECRET.search(name)}
             self.child = subprocess.Popen(
                 [python or sys.executable, "-m", "nfbench.studies.worker", self.device],
                 cwd=folder,
