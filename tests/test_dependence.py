@@ -304,3 +304,15 @@ def test_of_several_outputs_the_main_one_is_measured() -> None:
             return {"features": x.flatten(1), "logits": super().forward(x)}
 
     assert dependence(Pair(), *inputs(px=4), None)["output_rest_changed"] < ROUNDING
+
+
+@pytest.mark.parametrize("when", ["training", "evaluation"])
+def test_whatever_a_net_raises_is_answered_in_words(when: str) -> None:
+    class Broken(OneUnit):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training == (when == "training"):
+                raise KeyError("scale")
+            return super().forward(x)
+
+    with pytest.raises(UnsupportedWorkload, match=r"Broken does not run on 4 images of 4 px\.\nKeyError: 'scale'"):
+        dependence(Broken(), *inputs(px=4), None)

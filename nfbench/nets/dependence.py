@@ -42,7 +42,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nfbench.catalog.models import Net
-from nfbench.errors import UnsupportedWorkload, of_device, reason
+from nfbench.errors import NfbenchError, UnsupportedWorkload, of_device, reason
 from nfbench.nets.agc import DEFAULT_CLIPPING, adaptive_clip_grad_, agc_parameters, units
 from nfbench.nets.build import awaken, build, px_of
 from nfbench.nets.norm import norm_of
@@ -58,7 +58,6 @@ BEYOND_ROUNDING = 10.0
 FLOAT32 = 2.0**-23
 """The least that rounding does."""
 
-_CANNOT_RUN = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, AttributeError)
 _cross_entropy = functools.partial(F.cross_entropy, reduction="none", label_smoothing=LABEL_SMOOTHING)
 
 
@@ -283,34 +282,42 @@ def _small_px(module: nn.Module, train_px: int) -> int:
     px = min(train_px, DEFAULT_PX)
     try:
         module.eval()(torch.zeros(1, 3, px, px))
-    except _CANNOT_RUN:
+    except Exception:
         return train_px
     return px
 
 
+@contextlib.contextmanager
+def _in_words(name: str, images: Tensor) -> Iterator[None]:
+    """Raise what the net ``name`` raises inside as `UnsupportedWorkload`."""
+    try:
+        yield
+    except NfbenchError:
+        raise
+    except Exception as error:
+        if of_device(error):
+            raise
+        raise UnsupportedWorkload(
+            f"{name} does not run on {len(images)} images of {images.shape[-1]} px.",
+            why=reason(error),
+            try_="another --px, or a net that trains and evaluates on the CPU",
+        ) from error
+
+
 def _check(module: nn.Module, batch: Batch, name: str) -> None:
-    on = f"{len(batch.images)} images of {batch.images.shape[-1]} px"
     if not _trainable(module):
         raise UnsupportedWorkload(
             f"{name} has no parameter that trains.",
             why="Without a gradient no image has a share of the update.",
             try_="requires_grad_(True) on what is to be trained",
         )
-    try:
-        output = _forward(module, batch.images, name=name).main
+    output = _forward(module, batch.images, name=name).main
+    with _in_words(name, batch.images):
         _gradient(batch.losses(module).sum(), _trainable(module))
-        norms = torch.linalg.vector_norm(output.detach(), dim=1)
-    except _CANNOT_RUN as error:
-        if of_device(error):
-            raise
-        raise UnsupportedWorkload(
-            f"{name} does not run on {on}.",
-            why=reason(error),
-            try_="another --px, or a net that runs in training mode on the CPU",
-        ) from error
+    norms = torch.linalg.vector_norm(output.detach(), dim=1)
     if not bool(((norms > 0) & norms.isfinite()).all()):
         raise UnsupportedWorkload(
-            f"{name} gives no logits to compare for {on}.",
+            f"{name} gives no logits to compare for {len(batch.images)} images of {batch.images.shape[-1]} px.",
             why=f"Of shape {tuple(output.shape)}, their norms run from {norms.min():g} to {norms.max():g}.",
             try_="another --px, or a net whose last layer is not zero throughout",
         )
@@ -423,5 +430,7 @@ def _forward(
     torch.default_generator.manual_seed(0)
     random.seed(0)
     np.random.seed(0)
-    output = functional_call(module, _buffers(module) if buffers is None else buffers, (images,))
-    return heads(output, images=len(images), classes=CLASSES, name=name or type(module).__name__)
+    name = name or type(module).__name__
+    with _in_words(name, images):
+        output = functional_call(module, _buffers(module) if buffers is None else buffers, (images,))
+    return heads(output, images=len(images), classes=CLASSES, name=name)
