@@ -15,7 +15,7 @@ from nfbench.catalog.models import NETS, Net, find
 from nfbench.catalog.published import reported_macs
 from nfbench.errors import NfbenchError, UnsupportedWorkload
 from nfbench.options import format_option
-from nfbench.showing.screen import show
+from nfbench.showing.screen import say, show
 from nfbench.showing.tables import Column, Format, render
 
 
@@ -53,8 +53,7 @@ def sizes(net: Net, px: int | None) -> list[tuple[int, str]]:
 
 def rows(net: Net, px: int | None = None, train: bool = False) -> Iterator[dict[str, Any]]:
     """The counted rows of one net; ``difference`` is counted / reported − 1."""
-    from nfbench.nets.build import build
-    from nfbench.nets.flops import count
+    from nfbench.nets.flops import count_net
 
     asked = sizes(net, px)
     if px is not None and px <= 0:
@@ -63,9 +62,8 @@ def rows(net: Net, px: int | None = None, train: bool = False) -> Iterator[dict[
             why="px is the side of the square input.",
             try_=f"nfbench flops {net.name}",
         )
-    module = build(net, device="meta")
-    for side, role in asked:
-        counted = count(module, side, train=train, name=net.name)
+    counts = count_net(net, [side for side, _ in asked], train=train)
+    for (side, role), counted in zip(asked, counts, strict=True):
         reported = reported_macs(net, side)
         yield {
             "model": net.name,
@@ -78,6 +76,7 @@ def rows(net: Net, px: int | None = None, train: bool = False) -> Iterator[dict[
             "reported_macs": round(reported[0]) if reported else None,
             "difference": round(counted.macs / reported[0] - 1, 6) if reported else None,
             "source": reported[1] if reported else None,
+            "note": counted.note or None,
         }
 
 
@@ -102,3 +101,5 @@ def command(models: tuple[str, ...], every: bool, px: int | None, train: bool, f
     nets = dict.fromkeys([*(NETS if every else ()), *(find(name) for name in models)])
     found = [row for net in nets for row in rows(net, px, train)]
     show(render(columns(train), found, format), format)
+    for note in dict.fromkeys(f"! {row['model']}: {row['note']}." for row in found if row["note"]):
+        say(note)

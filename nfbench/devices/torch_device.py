@@ -20,9 +20,9 @@ from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.agc import DEFAULT_CLIPPING, default_impl
 from nfbench.nets.agc_fused import refusal
 from nfbench.nets.agc_trial import ClipTrial
-from nfbench.nets.build import awaken, build, px_of
+from nfbench.nets.build import awaken, build, px_of, shapes_of
 from nfbench.nets.dependence import dependence_of
-from nfbench.nets.flops import Count, count
+from nfbench.nets.flops import Count, count_net
 from nfbench.nets.norm import norm_of
 from nfbench.nets.optimizer import UNFUSED, build_optimizer, fusible, optimizer_name
 from nfbench.nets.ranked_step import RankedStep
@@ -151,7 +151,7 @@ class TorchDevice:
     def build(self, workload: StepTime, resolved: Resolved, seed: int) -> TorchSteps:
         net = find(workload.model)
         # a factory may return another net at each call
-        counts, largest = (_counts if net.source == "factory" else _known_counts)(net, resolved.px, workload.norm)
+        counts, largest, note = (_counts if net.source == "factory" else _known_counts)(net, resolved.px, workload.norm)
         norm, recipe = norm_and_recipe(net, workload.norm)
         torch.manual_seed(seed)
         self.set_flags(resolved)
@@ -168,7 +168,7 @@ class TorchDevice:
             module, optimizer, workload, resolved, device=self.torch_device, classes=CLASSES, seed=own_seed
         )
         step.arrange(resolved.layout, self._first_micro_batch(workload, resolved))
-        notes = {"norm": norm}
+        notes = {"norm": norm} | ({"macs": note} if note else {})
         if resolved.agc is not None and workload.agc_impl == "auto" and (refusal := self._no_fused()):
             notes["agc"] = refusal
         if (resolved.optimizer_impl or "").endswith("fused") and not fusible(module):
@@ -190,7 +190,7 @@ class TorchDevice:
         net = find(workload.model)
         sides = dict(zip(("train", "test"), px_of(net), strict=True))
         px = sides[workload.px] if isinstance(workload.px, str) else workload.px
-        counts = count(build(net, num_classes=CLASSES, device="meta", px=px), px, train=True, name=net.name)
+        (counts,) = count_net(net, [px], train=True, classes=CLASSES)
         return _flop_readings(counts, ("activations", "1", counts.activations), ("px", "px", px))
 
     def dependence(self, workload: Dependence, seed: int) -> list[Reading]:
@@ -279,29 +279,29 @@ def norm_and_recipe(net: Net, asked: str) -> tuple[str, RecipeName]:
     catalogue."""
     norm: str | None = net.norm if asked == "auto" else asked
     if norm is None:
-        norm = norm_of(build(net, num_classes=CLASSES, device="meta"))
+        norm = norm_of(shapes_of(net, num_classes=CLASSES))
     return norm, net.recipe or ("nfnet" if norm == "none" else "bn-resnet")
 
 
 @functools.cache
-def _known_counts(net: Net, px: int, norm: str) -> tuple[list[Reading], int]:
+def _known_counts(net: Net, px: int, norm: str) -> tuple[list[Reading], int, str]:
     return _counts(net, px, norm)
 
 
-def _counts(net: Net, px: int, norm: str) -> tuple[list[Reading], int]:
-    """MACs and parameters, and an image's largest tensor; none of a factory's net that does not run on meta.
+def _counts(net: Net, px: int, norm: str) -> tuple[list[Reading], int, str]:
+    """MACs and parameters, an image's largest tensor, and what is to be said of them; none of a factory's net that
+    cannot be counted.
 
     Raises:
         UnsupportedWorkload: a net of the catalogue or of timm does not run at that px.
     """
     try:
-        module = build(net, num_classes=CLASSES, device="meta", norm=norm, px=px)
-        counts = count(module, px, train=True, name=net.name)
-    except UnsupportedWorkload:
+        (counts,) = count_net(net, [px], train=True, norm=norm, classes=CLASSES)
+    except UnsupportedWorkload as error:
         if net.source != "factory":
             raise
-        return [], 0
-    return _flop_readings(counts), counts.largest
+        return [], 0, f"not counted: {error.what} {error.why}"
+    return _flop_readings(counts), counts.largest, counts.note
 
 
 def _flop_readings(counts: Count, *more: tuple[str, str, float]) -> list[Reading]:

@@ -34,7 +34,7 @@ from nfbench.learning.feed import (
 from nfbench.learning.learner import Sources
 from nfbench.measuring.outcome import Watch
 from nfbench.nets.build import build, px_of
-from nfbench.nets.flops import count
+from nfbench.nets.flops import count_net
 from nfbench.records import Accuracy, Machine, Reading, RecipeName, Resolved, StepTime, Training, key, reading
 
 RealDevice = Cpu | Cuda
@@ -249,7 +249,9 @@ class Setup:
         return micro_batch
 
     def _counted(self) -> list[Reading]:
-        counts = count(self.bare("meta"), self.resolved.px, train=True, name=self.net.name)
+        (counts,) = count_net(self.net, [self.resolved.px], train=True, norm=self.workload.norm, classes=self.classes)
+        if counts.note:
+            self.notes["macs"] = counts.note
         return [
             reading(name, unit, "run", "flop counter", [value])
             for name, unit in (("macs", "MAC"), ("train_macs", "MAC"), ("params", "1"))

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from nfbench.catalog.models import NETS, Net
 from nfbench.errors import BadWeights, reason
 from nfbench.learning.learner import digest
-from nfbench.nets.build import build, head_names
+from nfbench.nets.build import build, head_names, shapes_of
 from nfbench.units import first_few
 
 PUBLISHED = "published"
@@ -63,7 +63,7 @@ def load(net: Net, wanted: str) -> LoadedWeights:
         return _published(net)
     path = Path(wanted).expanduser()
     state, ema, config = _read(path)
-    return LoadedWeights(f"file:{digest(path)}", classes_of(state, build(net, device="meta")), config, ema, state)
+    return LoadedWeights(f"file:{digest(path)}", classes_of(state, shapes_of(net)), config, ema, state)
 
 
 def put(loaded: LoadedWeights, module: nn.Module, net: Net, *, fresh_head: bool) -> nn.Module:

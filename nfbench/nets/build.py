@@ -57,6 +57,18 @@ def build(
     return module.train()
 
 
+def shapes_of(net: str | Net, **given: Any) -> nn.Module:
+    """The net as `build` makes it, on the meta device; on the CPU where its factory reads values while it builds."""
+    net = find(net) if isinstance(net, str) else net
+    try:
+        return build(net, device="meta", **given)
+    except UnsupportedWorkload:
+        if net.source == "catalogue":
+            raise
+        with torch.random.fork_rng(devices=[]):
+            return build(net, **given)
+
+
 def px_of(net: str | Net) -> tuple[int, int]:
     """(train px, test px), from timm's own configuration for a ``timm:`` net; 224 for a factory's."""
     net = find(net) if isinstance(net, str) else net
@@ -166,6 +178,7 @@ def _drop_paths(module: Any, rate: float) -> None:
 
 def _timm_name(name: str) -> str:
     """timm's spelling of ``name``, whose tag after a dot is kept."""
+    name = timm.models.get_deprecated_models().get(name) or name
     base, dot, tag = name.partition(".")
     if not timm.is_model(base):
         spelled = {fold(known): known for known in timm.list_models()}

@@ -11,8 +11,8 @@ from nfbench.catalog.models import Net
 from nfbench.catalog.published import paper as paper_row
 from nfbench.catalog.published import top1, trained_otherwise
 from nfbench.catalog.recipes import RECIPES
-from nfbench.nets.build import build, head_names, px_of
-from nfbench.nets.flops import count
+from nfbench.nets.build import head_names, px_of, shapes_of
+from nfbench.nets.flops import count_net
 from nfbench.nets.norm import norm_of
 from nfbench.nets.optimizer import decayed_names
 
@@ -29,7 +29,7 @@ _KINDS = {
 
 def describe(net: Net) -> list[dict[str, Any]]:
     """One net in full, as rows of (about, what, value, note): built on the meta device, so nothing is allocated."""
-    module = build(net, device="meta")
+    module = shapes_of(net)
     train_px, test_px = px_of(net)
     norm = net.norm or norm_of(module)
     return [
@@ -38,7 +38,7 @@ def describe(net: Net) -> list[dict[str, Any]]:
         _line("net", "built as", net.config, _kwargs(net)),
         _line("net", "dropout", net.drop_rate, "before the classifier"),
         _line("net", "drop path", net.drop_path_rate, _drop_path_rule(net)),
-        *_counts(net, module, {"train px": train_px, "test px": test_px}),
+        *_counts(net, {"train px": train_px, "test px": test_px}),
         *_groups(module, RECIPES[net.recipe].weight_decay if net.recipe else None),
         *_clipping(module, norm),
         *_recipe(net),
@@ -64,11 +64,13 @@ def _drop_path_rule(net: Net) -> str | None:
     return f"{rule}, survivors scaled by 1 / keep" if net.scales_survivors else f"{rule}, survivors not scaled"
 
 
-def _counts(net: Net, module: nn.Module, sizes: dict[str, int]) -> list[dict[str, Any]]:
+def _counts(net: Net, sizes: dict[str, int]) -> list[dict[str, Any]]:
     lines = []
-    for what, px in sizes.items():
-        counts = count(module, px, name=net.name)
-        lines += [_line("size", what, px), _line("size", f"MACs at {px} px", counts.macs, "counted, one image")]
+    for (what, px), counts in zip(sizes.items(), count_net(net, list(sizes.values())), strict=True):
+        lines += [
+            _line("size", what, px),
+            _line("size", f"MACs at {px} px", counts.macs, counts.note or "counted, one image"),
+        ]
     return [*{line["what"]: line for line in lines}.values(), _line("size", "params", counts.params)]
 
 

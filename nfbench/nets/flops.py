@@ -14,10 +14,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry, shape_wrapper
 
-from nfbench.errors import UnsupportedWorkload, reason
+from nfbench.catalog.models import Net
+from nfbench.errors import UnsupportedWorkload, of_device, reason
+from nfbench.nets.build import build, shapes_of
+from nfbench.units import first_few
 
 _aten = torch.ops.aten
 
@@ -28,7 +33,8 @@ class Count:
 
     ``activations`` are the output elements of convolutions and linear layers, ``train_macs`` the MACs of forward and
     backward together (None where only forward was counted), ``largest`` the elements of the largest tensor that goes in
-    or comes out of such a layer, padded as it is.
+    or comes out of such a layer, padded as it is. ``recomputed`` are MACs that checkpointing runs again in backward,
+    ``uncounted`` the operators that multiply and have no formula; neither is part of the MACs.
     """
 
     macs: int
@@ -36,6 +42,18 @@ class Count:
     params: int
     train_macs: int | None = None
     largest: int = 0
+    recomputed: int = 0
+    uncounted: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """What the MACs leave out, in a sentence; empty where that is nothing."""
+        left_out = []
+        if self.uncounted:
+            left_out.append(f"{first_few(self.uncounted)}, which nfbench has no formula for")
+        if self.recomputed:
+            left_out.append(f"{self.recomputed / 1e9:.3g} G an image that checkpointing computes again in backward")
+        return f"the MACs leave out {' and '.join(left_out)}" if left_out else ""
 
 
 def convolution(
@@ -74,19 +92,6 @@ _SHAPES: dict[Any, Callable[..., Any]] = {
 }
 
 
-class _Shortcut(TorchDispatchMode):
-    """Answers, on the meta device, the operators that torch describes in Python and an NF net calls most.
-
-    They hold no MACs and their results have their inputs' shapes; torch's way takes two thirds of the time.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        shape = _SHAPES.get(func)
-        if shape is not None and args[0].is_meta:
-            return shape(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
 def convolution_backward(
     grad_out: Sequence[int],
     x: Sequence[int],
@@ -109,30 +114,118 @@ def convolution_backward(
     return per_gradient * (bool(output_mask[0]) + bool(output_mask[1]))
 
 
-def _formulas(layers: list[tuple[int, int]]) -> dict[Any, Callable[..., int]]:
-    """The counter's formulas; each convolution and linear layer adds the elements of its input and of its output."""
+def _trilinear(
+    a: Sequence[int], b: Sequence[int], c: Sequence[int], *expanded: Any, out_shape: object, **_: object
+) -> int:
+    """FLOPs of torch's product of three tensors, `nn.Bilinear`'s: 2 for each place of the space that they span."""
+    shapes = []
+    for shape, places in zip((a, b, c), expanded, strict=False):
+        rest = iter(shape)
+        shapes.append([1 if place in places else next(rest) for place in range(len(shape) + len(places))])
+    return 2 * int(math.prod(max(sizes) for sizes in zip(*shapes, strict=True)))
 
-    def convolved(*args: Any, out_shape: Sequence[int], **_: object) -> int:
-        layers.append((math.prod(args[0]), math.prod(out_shape)))
-        return convolution(*args, out_shape=out_shape)
 
-    def multiplied(*args: Any, out_shape: Sequence[int], **_: object) -> int:
-        layers.append((math.prod(args[-2]), math.prod(out_shape)))
-        return 2 * math.prod(out_shape) * int(args[-1][0])
+_FORMULAS: dict[Any, Callable[..., int]] = {
+    **flop_registry,
+    **{
+        packet: shape_wrapper(formula)
+        for packet, formula in {
+            _aten.convolution: convolution,
+            _aten.convolution_backward: convolution_backward,
+            _aten._trilinear: _trilinear,
+            _aten.addbmm: lambda _bias, a, b, **_: 2 * math.prod(a) * b[-1],
+            _aten.addmv: lambda _bias, a, _b, **_: 2 * math.prod(a),
+            _aten.mv: lambda a, _b, **_: 2 * math.prod(a),
+            _aten.dot: lambda a, _b, **_: 2 * math.prod(a),
+            _aten.vdot: lambda a, _b, **_: 2 * math.prod(a),
+            _aten._int_mm: lambda a, b, **_: 2 * math.prod(a) * b[-1],
+            _aten.conv_tbc: lambda x, weight, *_, out_shape: 2 * math.prod(out_shape) * math.prod(weight[:2]),
+        }.items()
+    },
+}
+"""FLOPs of an operator from its arguments and its result (``out_val``): torch's own, and those that it lacks."""
+_LAYERS = (_aten.convolution, _aten.mm, _aten.addmm)
+_WITHOUT = (
+    "_fft_",
+    "fft_",
+    "linalg_",
+    "_linalg_",
+    "_cdist",
+    "_sparse",
+    "_cslt",
+    "mkldnn_",
+    "_native_multi_head",
+    "_transformer_",
+)
+"""How the names of torch's operators begin that multiply and have no formula."""
 
-    return {
-        _aten.convolution: convolved,
-        _aten.convolution_backward: convolution_backward,
-        _aten.mm: lambda a, b, **kwargs: multiplied(a, b, **kwargs),
-        _aten.addmm: lambda bias, a, b, **kwargs: multiplied(a, b, **kwargs),
-    }
+
+class _Counter(TorchDispatchMode):
+    """Counts what reaches a backend. It follows no modules, so that a net may call its layers with anything.
+
+    ``flops`` are of all but what checkpointing runs again in backward, which are ``recomputed``; ``layers`` hold the
+    elements that go in and come out of each convolution and linear layer, ``uncounted`` operators without a formula.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = self.recomputed = 0
+        self.layers: list[tuple[int, int]] = []
+        self.uncounted: set[str] = set()
+        self.in_backward = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        # torch describes these in Python, and an NF net calls them most
+        shape = _SHAPES.get(func)
+        if shape is not None and args[0].is_meta:
+            return shape(*args, **kwargs)
+        packet = getattr(func, "_overloadpacket", func)
+        formula = _FORMULAS.get(packet)
+        if formula is None:
+            if isinstance(func, OpOverload) and func.namespace == "aten":
+                with self:
+                    parts = func.decompose(*args, **kwargs)
+                if parts is not NotImplemented:
+                    return parts
+            self._note(func)
+            return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        flops = formula(*args, **kwargs, out_val=out)
+        # backward itself runs without gradients
+        if self.in_backward and torch.is_grad_enabled():
+            self.recomputed += flops
+            return out
+        self.flops += flops
+        if packet in _LAYERS:
+            self.layers.append((args[1 if packet is _aten.addmm else 0].numel(), out.numel()))
+        return out
+
+    def _note(self, func: Any) -> None:
+        namespace, _, name = str(func).partition(".")
+        if namespace not in ("aten", "prim", "prims") or name.startswith(_WITHOUT):
+            self.uncounted.add(f"{namespace}.{name.partition('.')[0]}")
+
+
+@contextlib.contextmanager
+def _plain_operators() -> Iterator[None]:
+    """Inside, no operator of the CPU does the work of several, so that counts are those of the meta device."""
+    fast, onednn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        torch._C._set_mkldnn_enabled(onednn)
 
 
 def count(module: nn.Module, px: int, *, train: bool = False, name: str | None = None) -> Count:
     """The counts of ``module`` for one image of ``px`` × ``px``, in evaluation mode on the device of its parameters.
 
     Forward and backward together (``train``) are 3 × forward less the input gradient of the first convolution, which
-    nothing needs.
+    nothing needs. What checkpointing computes again is no part of it.
 
     Raises:
         UnsupportedWorkload: px is not positive, or the net does not run at it; ``name`` is what the message calls it.
@@ -144,23 +237,24 @@ def count(module: nn.Module, px: int, *, train: bool = False, name: str | None =
         )
     device = next((p.device for p in module.parameters()), torch.device("meta"))
     modes = [(m, m.training) for m in module.modules()]
-    layers: list[tuple[int, int]] = []
-    counter = FlopCounterMode(display=False, custom_mapping=_formulas(layers))
+    gradients = [(p, p.grad) for p in module.parameters()]
+    counter = _Counter()
     module.eval()
     try:
-        image = torch.empty(1, 3, px, px, device=device)
-        with torch.set_grad_enabled(train), counter, _Shortcut():  # type: ignore[no-untyped-call]
+        image = torch.zeros(1, 3, px, px, device=device)
+        with torch.set_grad_enabled(train), _plain_operators(), counter:
             returned = list(_tensors(module(image)))
-            forward, activations = counter.get_total_flops(), sum(out for _, out in layers)
-            largest = max(map(max, layers), default=0)
-            if train:
-                losses = [out.sum() for out in returned if out.requires_grad]
-                # of a net of which nothing trains, training is forward alone
-                if losses:
-                    trained = [p for p in module.parameters() if p.requires_grad]
-                    torch.autograd.grad(torch.stack(losses).sum(), trained, allow_unused=True)
-            total = counter.get_total_flops()
-    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
+            forward, activations = counter.flops, sum(out for _, out in counter.layers)
+            largest = max(map(max, counter.layers), default=0)
+            losses = [out.sum() for out in returned if out.requires_grad]
+            # of a net of which nothing trains, training is forward alone
+            if train and losses:
+                counter.in_backward = True
+                # reentrant checkpointing refuses torch.autograd.grad
+                torch.stack([loss.real for loss in losses]).sum().backward()
+    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, NotImplementedError) as error:
+        if of_device(error):
+            raise
         raise UnsupportedWorkload(
             f"{name} does not run at {px} px.",
             why=reason(error),
@@ -169,8 +263,34 @@ def count(module: nn.Module, px: int, *, train: bool = False, name: str | None =
     finally:
         for m, mode in modes:
             m.training = mode
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
     params = sum(p.numel() for p in module.parameters())
-    return Count(forward // 2, activations, params, total // 2 if train else None, largest)
+    return Count(
+        forward // 2,
+        activations,
+        params,
+        counter.flops // 2 if train else None,
+        largest,
+        counter.recomputed // 2,
+        tuple(sorted(counter.uncounted)),
+    )
+
+
+def count_net(
+    net: Net, sides: Sequence[int], *, train: bool = False, norm: str = "auto", classes: int = 1000
+) -> list[Count]:
+    """The counts at each px of ``sides``, from shapes; of a net that reads values, of a run on the CPU. Errors as
+    `count` and `build`."""
+    module = shapes_of(net, num_classes=classes, norm=norm, px=sides[0])
+    try:
+        return [count(module, px, train=train, name=net.name) for px in sides]
+    except UnsupportedWorkload:
+        if net.source == "catalogue" or not next(module.parameters()).is_meta or min(sides) <= 0:
+            raise
+    with torch.random.fork_rng(devices=[]):
+        module = build(net, num_classes=classes, norm=norm, px=sides[0])
+        return [count(module, px, train=train, name=net.name) for px in sides]
 
 
 def _tensors(output: object) -> Iterator[Tensor]:

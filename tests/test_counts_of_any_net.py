@@ -1,0 +1,242 @@
+"""Counts of nets as people write them: what they call their layers with, where they put them, what they compute."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import Cli
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from nfbench.analysis.store import load
+from nfbench.catalog.models import find
+from nfbench.nets.build import px_of
+from nfbench.nets.flops import Count, count, count_net
+
+CLASSES = 8
+
+
+class Body(nn.Module):
+    """A convolution to 16 features an image, then what a test brings, then the classifier."""
+
+    def __init__(self, part: nn.Module, call: Callable[[nn.Module, Tensor], Tensor], features: int = 16) -> None:
+        super().__init__()
+        self.stem, self.part, self.fc = nn.Conv2d(3, 16, 4, 4), part, nn.Linear(features, CLASSES)
+        self.call = call
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.fc(self.call(self.part, self.stem(image).mean((2, 3))))  # type: ignore[no-any-return]
+
+
+STEM = 2 * 2 * 16 * 3 * 16  # at 8 px
+
+
+def part_of(part: nn.Module, call: Callable[[nn.Module, Tensor], Tensor], features: int = 16, **given: bool) -> Count:
+    """The counts without those of the stem and the classifier."""
+    counts = count(Body(part, call, features), 8, **given)
+    ends = STEM + features * CLASSES
+    assert counts.macs >= ends
+    return (
+        counts if given else Count(counts.macs - ends, counts.activations, counts.params, None, 0, 0, counts.uncounted)
+    )
+
+
+class Scaled(nn.Module):
+    """Is called with a parameter, and with a view of one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.inner = nn.Parameter(torch.ones(1, 16)), nn.Linear(16, 16, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.inner(self.scale) + self.inner(self.scale[:1].view(1, 16))  # type: ignore[no-any-return]
+
+
+class Slope(nn.Module):
+    """Takes a gradient in forward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return x
+        (slope,) = torch.autograd.grad((x @ x.T).sum(), x, create_graph=True)
+        return slope
+
+
+class Again(nn.Module):
+    """Is computed again in backward."""
+
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(16, 16, bias=False), nn.Tanh(), nn.Linear(16, 16, bias=False))
+        self.reentrant = reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return self.inner(x)  # type: ignore[no-any-return]
+        return checkpoint(self.inner, x, use_reentrant=self.reentrant)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("part", "call", "macs"),
+    [
+        (nn.Bilinear(16, 16, 16, bias=False), lambda part, x: part(x, x), 16**3),
+        (nn.Identity(), lambda _, x: torch.addbmm(x[0], x[:, :, None], x[:, None]).mean(0, keepdim=True), 16 * 16),
+        (nn.Identity(), lambda _, x: x * torch.mv(x, x[0]), 16),
+        (nn.Identity(), lambda _, x: x * torch.dot(x[0], x[0]), 16),
+        (nn.Identity(), lambda _, x: x * torch.addmv(x[0, :1], x, x[0]), 16),
+        (nn.Linear(16, 16, bias=False), lambda part, x: torch.einsum("bi,ij->bj", x, part.weight), 16 * 16),
+        (nn.ConvTranspose1d(16, 16, 3, bias=False), lambda part, x: part(x[:, :, None]).mean(2), 16 * 16 * 3),
+        (Scaled(), lambda part, x: part(x), 2 * 16 * 16),
+    ],
+    ids=[
+        "bilinear",
+        "addbmm",
+        "mv",
+        "dot",
+        "addmv",
+        "einsum",
+        "transposed",
+        "a parameter is what a layer is called with",
+    ],
+)
+def test_every_product_counts_on_the_cpu_as_on_meta(
+    part: nn.Module, call: Callable[[nn.Module, Tensor], Tensor], macs: int
+) -> None:
+    counts = part_of(part, call)
+    assert counts.macs == macs and counts.uncounted == ()
+    on_meta = count(Body(copy.deepcopy(part), call).to("meta"), 8)
+    assert on_meta.macs == counts.macs + STEM + 16 * CLASSES
+
+
+@pytest.mark.parametrize(
+    ("part", "call"),
+    [
+        (nn.LSTM(16, 16, batch_first=True), lambda part, x: part(x[:, None])[0][:, 0]),
+        (nn.GRU(16, 16, batch_first=True), lambda part, x: part(x[:, None])[0][:, 0]),
+        (nn.RNN(16, 16, batch_first=True), lambda part, x: part(x[:, None])[0][:, 0]),
+        (
+            nn.MultiheadAttention(16, 2, batch_first=True),
+            lambda part, x: part(x[:, None], x[:, None], x[:, None])[0][:, 0],
+        ),
+        (nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), lambda part, x: part(x[:, None])[:, 0]),
+        (nn.Identity(), lambda _, x: F.scaled_dot_product_attention(*3 * (x.view(-1, 1, 4, 4),)).flatten(1)),
+    ],
+    ids=["lstm", "gru", "rnn", "attention", "transformer", "sdpa"],
+)
+@pytest.mark.parametrize("train", [False, True])
+def test_operators_that_the_cpu_fuses_count_as_on_meta(
+    part: nn.Module, call: Callable[[nn.Module, Tensor], Tensor], train: bool
+) -> None:
+    net = Body(copy.deepcopy(part), call)
+    counts = count(net, 8, train=train)
+    assert counts == count(net.to("meta"), 8, train=train)
+    assert counts.macs > STEM + 16 * CLASSES and counts.uncounted == ()
+
+
+def test_an_operator_without_a_formula_is_named() -> None:
+    counts = part_of(nn.Identity(), lambda _, x: torch.fft.fft(x).real)
+    assert counts.uncounted == ("aten._fft_r2c",) and counts.macs == 0
+    assert counts.note == "the MACs leave out aten._fft_r2c, which nfbench has no formula for"
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_what_checkpointing_computes_again_is_no_part_of_the_training_macs(reentrant: bool) -> None:
+    counts = part_of(Again(reentrant), lambda part, x: part(x), train=True)
+    assert counts.train_macs == 3 * counts.macs - STEM and counts.recomputed >= 16 * 16
+    assert "that checkpointing computes again in backward" in counts.note
+    assert count(Body(nn.Linear(16, 16, bias=False), lambda part, x: part(x)), 8, train=True).note == ""
+
+
+def test_timm_s_checkpointing_changes_no_count() -> None:
+    import timm
+
+    net = timm.create_model("resnet10t", num_classes=CLASSES).to("meta")
+    before = count(net, 64, train=True)
+    net.set_grad_checkpointing()
+    after = count(net, 64, train=True)
+    assert (before.macs, before.train_macs) == (after.macs, after.train_macs) and after.recomputed > 0
+
+
+def test_a_net_that_takes_gradients_in_forward_is_counted_and_no_gradient_is_left_behind() -> None:
+    net = Body(Slope(), lambda part, x: part(x))
+    net.fc.weight.grad = kept = torch.ones_like(net.fc.weight)
+    counts = count(net, 8, train=True)
+    assert counts.train_macs and counts.recomputed == 0
+    assert net.fc.weight.grad is kept and net.stem.weight.grad is None
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.spectral_norm, nn.utils.parametrizations.weight_norm])
+def test_a_reparametrized_net_counts_in_training(norm: Callable[[nn.Module], nn.Module]) -> None:
+    counts = part_of(norm(nn.Linear(16, 16, bias=False)), lambda part, x: part(x), train=True)
+    assert counts.train_macs and counts.train_macs > counts.macs >= 16 * 16
+
+
+NETS = """
+import numpy
+import torch
+from torch import nn
+
+
+def item(num_classes):
+    width = torch.tensor([8]).tolist()[0]
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))
+
+
+def from_numpy(num_classes):
+    net = item(num_classes)
+    net[0].weight.data = torch.from_numpy(numpy.random.randn(8, 3, 3, 3).astype("f"))
+    return net
+
+
+class Depends(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
+
+    def forward(self, image):
+        return self.net(image * 2 if image.mean() > 10 else image)
+
+
+def depends(num_classes):
+    return Depends(num_classes)
+"""
+
+
+@pytest.mark.parametrize("name", ["item", "from_numpy", "depends"])
+def test_what_reads_values_is_built_and_counted_on_the_cpu_and_timed_with_its_macs(
+    cli: Cli, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("counted_nets.py").write_text(NETS)
+    monkeypatch.syspath_prepend(Path.cwd())
+    net = find(f"counted_nets:{name}")
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    (counts,) = count_net(net, [8], classes=CLASSES)
+    assert counts.macs == 6 * 6 * 8 * 3 * 9 + 8 * CLASSES
+    assert name == "from_numpy" or torch.equal(before, torch.get_rng_state())
+    done = cli("step-time", "--model", f"counted_nets:{name}", "--px", 8, "--batch", 2, "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    (row,) = load([Path("results")]).results
+    assert row.value("macs") == 6 * 6 * 8 * 3 * 9 + 8 * 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "px", "macs"),
+    [
+        ("timm:pit_s_224", 224, 2_870_796_096),
+        ("timm:cait_xxs24_224", 224, 2_523_475_200),
+        ("torchvision.models:regnet_y_400mf", 224, 401_842_848),
+    ],
+)
+def test_nets_of_timm_and_torchvision(name: str, px: int, macs: int) -> None:
+    (counts,) = count_net(find(name), [px])
+    assert counts.macs == macs and counts.note == ""
+
+
+def test_a_net_that_timm_has_renamed_has_its_px() -> None:
+    assert px_of("timm:vit_base_resnet50_384") == (384, 384)
