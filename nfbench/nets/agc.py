@@ -18,10 +18,11 @@ import torch
 from timm.utils.agc import adaptive_clip_grad as timm_clip
 from timm.utils.agc import unitwise_norm as timm_unitwise_norm
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from nfbench.nets import agc_fused
 from nfbench.nets.agc_units import LEAST_NORM, SPARSE, Clip, Units, foreach, unitwise_norm
-from nfbench.nets.build import head_names
+from nfbench.nets.build import head_weights
 from nfbench.units import nearest
 
 __all__ = [
@@ -62,7 +63,8 @@ def adaptive_clip_grad_(
     The count lies on the device of the first gradient and nothing waits for that device. A unit that is not clipped is
     left as it is, bit for bit, and so is one whose gradient's norm is not finite (NaN, inf, or elements whose squares
     overflow float32): `units` counts those. Norms are computed in float32 (float64 for float64 parameters) whatever the
-    gradient's type. Parameters without a gradient are passed over, one that comes twice is clipped once. With several
+    gradient's type; of complex parameters they are those of the absolute values. Parameters without a gradient, and
+    those without an element, are passed over, one that comes twice is clipped once. With several
     devices each is clipped on its own.
 
     Args:
@@ -85,12 +87,15 @@ def adaptive_clip_grad_(
         if (gradient := p.grad) is not None:
             if gradient.layout != torch.strided:
                 raise ValueError(SPARSE.format(gradient.layout))
-            by_device.setdefault(p.device, []).append(p)
+            if gradient.numel():
+                by_device.setdefault(p.device, []).append(p)
     if not by_device:
         return torch.zeros((), dtype=torch.int64)
     counts = []
     for device, group in by_device.items():
         chosen = default_impl(device) if impl == "auto" else impl
+        if impl == "auto" and any(p.is_complex() for p in group):
+            chosen = "foreach"
         if chosen == "timm":
             counts.append(_count(group, clipping, eps, timm_unitwise_norm).clipped)
             timm_clip(group, clip_factor=clipping, eps=eps)
@@ -115,7 +120,9 @@ def clipper(
         ValueError: as `adaptive_clip_grad_`.
     """
     _check(clipping, EPS, impl)
-    parameters = list({id(p): p for p in parameters}.values())
+    parameters = list({id(p): p for p in parameters if p.numel()}.values())
+    if not parameters:
+        return lambda: None
     if impl == "timm":
         return partial(timm_clip, parameters, clip_factor=clipping, eps=EPS)
     if impl == "fused":
@@ -129,10 +136,11 @@ def reference(parameters: Sequence[Tensor], clipping: float, eps: float) -> Unit
     clipped = nonfinite = torch.zeros((), dtype=torch.int64, device=parameters[0].device)
     for p in parameters:
         assert p.grad is not None
-        gradient = p.grad.detach().double()
+        exact = torch.complex128 if p.is_complex() else torch.float64
+        gradient = p.grad.detach().to(exact)
         norm = unitwise_norm(gradient)
         finite = unitwise_norm(p.grad.detach()).isfinite()
-        max_norm = clipping * unitwise_norm(p.detach().double()).clamp(min=eps)
+        max_norm = clipping * unitwise_norm(p.detach().to(exact)).clamp(min=eps)
         over = (norm > max_norm) & finite
         shortened = (gradient * (max_norm / norm.clamp(min=LEAST_NORM))).to(p.grad.dtype)
         p.grad.detach().copy_(torch.where(over, shortened, p.grad))
@@ -158,11 +166,13 @@ def agc_parameters(model: nn.Module, ignore: Iterable[str] | None = None) -> lis
             classifier's weight.
 
     Raises:
-        ValueError: the model has no module or parameter of such a name.
+        ValueError: the model has no module or parameter of such a name, or lazy layers that have no sizes yet.
     """
     model = unwrapped(model)
+    if any(map(is_lazy, model.parameters())):
+        raise ValueError("The model has lazy layers without sizes: call it on one batch first, then make AGC.")
     if ignore is None:
-        left_out = {name for name in head_names(model) if name.endswith("weight")}
+        left_out = head_weights(model)
         return [p for name, p in model.named_parameters() if p.requires_grad and name not in left_out]
     names = [ignore] if isinstance(ignore, str) else list(ignore)
     known = [*(n for n, _ in model.named_modules() if n), *(n for n, _ in model.named_parameters())]

@@ -28,13 +28,18 @@ def unitwise_norm(x: Tensor) -> Tensor:
     Source: google-deepmind/deepmind-research, nfnets/agc_optax.py, with torch's dimensions (OIHW, out × in).
     """
     dims = tuple(range(x.dim())) if is_vector(x) else tuple(range(1, x.dim()))
-    norm: Tensor = torch.linalg.vector_norm(x, dim=dims, keepdim=True, dtype=accumulated(x.dtype))
+    norm: Tensor = torch.linalg.vector_norm(magnitude(x), dim=dims, keepdim=True, dtype=accumulated(x.dtype))
     return norm
+
+
+def magnitude(x: Tensor) -> Tensor:
+    """The absolute values of a complex tensor; any other as it is."""
+    return x.abs() if x.is_complex() else x
 
 
 def accumulated(dtype: torch.dtype) -> torch.dtype:
     """The type in which norms of a tensor of ``dtype`` are computed."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
+    return torch.float64 if dtype in (torch.float64, torch.complex128) else torch.float32
 
 
 def units_of(x: Tensor) -> int:
@@ -90,6 +95,8 @@ def foreach(parameters: Sequence[Tensor], clipping: float, eps: float) -> Units:
     W and G are read once for their norms, in whatever layout they have; on a CPU only those of G are read and written
     again that have a clipped unit. Tensors that are one unit each go through one call together.
     """
+    if not parameters:
+        return Units(torch.zeros((), dtype=torch.int64), torch.zeros((), dtype=torch.int64))
     several = [p for p in parameters if not is_vector(p)]
     single = [p for p in parameters if is_vector(p)]
     gradients = [_gradient(p) for p in (*several, *single)]
@@ -114,6 +121,7 @@ def _gradient(p: Tensor) -> Tensor:
 
 def _norms(several: Sequence[Tensor], single: Sequence[Tensor]) -> Tensor:
     """The norm of every unit of ``several``, then of each tensor of ``single``."""
+    several, single = list(map(magnitude, several)), list(map(magnitude, single))
     found = [torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim())), dtype=accumulated(x.dtype)) for x in several]
     dtypes = {accumulated(x.dtype) for x in single}
     if len(dtypes) == 1:

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from nfbench.catalog.models import Net, call_factory, factory_example, find, fold
 from nfbench.errors import UnknownModel, UnsupportedWorkload, of_device, reason
-from nfbench.nets.norm import Kind, with_norm
+from nfbench.nets.norm import Kind, is_norm, with_norm
 from nfbench.nets.standardized import uncopied
 from nfbench.nets.twin import batchnorm_twin
 from nfbench.units import nearest
@@ -100,16 +100,26 @@ def head_names(module: nn.Module) -> frozenset[str]:
     return frozenset(name for name, p in module.named_parameters() if id(p) in own)
 
 
+def head_weights(module: nn.Module) -> frozenset[str]:
+    """Of `head_names` those that make its weight, which may be computed from several: all but a bias."""
+
+    def of_bias(name: str) -> bool:
+        # under a parametrization it is computed too
+        return name.rpartition(".")[2] in ("bias", "bias_orig", "bias_g", "bias_v") or ".parametrizations.bias." in name
+
+    return frozenset(name for name in head_names(module) if not of_bias(name))
+
+
 def awaken(module: nn.Module) -> list[str]:
     """Set to 1 each gain that is zero throughout, which mutes its branch; return their names.
 
-    A gain is SkipInit's scalar, a convolution's ``gain`` or the weight of a normalization layer. Biases and the weights
-    of convolutions and linear layers stay. Reads values: on the meta device nothing is zero.
+    A gain is SkipInit's scalar, a convolution's ``gain`` or the weight of a normalization layer. Biases, slopes of
+    activations and the weights of convolutions and linear layers stay. Reads values: on the meta device none is zero.
     """
     awake = []
     for prefix, owner in module.named_modules():
         for leaf, parameter in owner.named_parameters(recurse=False):
-            gain = leaf in ("gain", "skipinit_gain") or (leaf == "weight" and parameter.dim() == 1)
+            gain = leaf in ("gain", "skipinit_gain") or (leaf == "weight" and is_norm(owner))
             if gain and not parameter.is_meta and not parameter.detach().any():
                 nn.init.ones_(parameter)
                 awake.append(f"{prefix}.{leaf}" if prefix else leaf)

@@ -25,6 +25,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from nfbench.nets.agc import unwrapped
 from nfbench.nets.build import head_names
+from nfbench.nets.norm import is_norm
 from nfbench.nets.standardized import STANDARDIZED, StandardizedConv2d, standardize
 
 
@@ -196,7 +197,7 @@ def left_alone(model: nn.Module) -> dict[str, str]:
             pointwise = type(module) not in STANDARDIZED or set(module.kernel_size) == {1}
             if name.startswith(gates) and pointwise:
                 kept[name] = "squeeze-and-excite"
-            elif f"{name}.weight" in head:
+            elif any(f"{name}.{leaf}" in head for leaf, _ in module.named_parameters()):
                 kept[name] = "the classifier"
             elif type(module) not in STANDARDIZED:
                 kept[name] = "not a plain two-dimensional convolution"
@@ -247,13 +248,26 @@ def gamma_of(modules: Mapping[str, nn.Module]) -> float:
 
 
 def _computed_gamma(activation: nn.Module) -> float:
-    """1 / std(act(z)) over the midpoints of 10⁵ equally likely slices of N(0, 1)."""
+    """1 / std(act(z)) over the midpoints of 10⁵ equally likely slices of N(0, 1).
+
+    That of a gated unit, a · sigmoid(b), is 1 / sqrt(E[sigmoid(z)²]), since a and b are independent.
+    """
     n = 100_000
     z = torch.special.ndtri((torch.arange(n, dtype=torch.float64, device="cpu") + 0.5) / n)
+    if isinstance(activation, nn.GLU):
+        return float(z.sigmoid().square().mean().rsqrt())
+    act = copy.deepcopy(activation).to("cpu", torch.float64)
     try:
-        with torch.no_grad():
-            std = float(copy.deepcopy(activation).to("cpu", torch.float64)(z).std())
-    except RuntimeError as error:
+        # one that draws takes nothing of the caller's generator and hangs on no seed
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            std = float(act(z).std())
+            mixes = not torch.allclose(act.eval()(z.flip(0)).flip(0), act(z))
+        if mixes:
+            raise ValueError("each of its outputs depends on several inputs")
+        if not (math.isfinite(std) and std > 0):
+            raise ValueError(f"its standard deviation is {std:g}")
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise ValueError(
             f"gamma, 1 / std(act(z)) for z ~ N(0, 1), cannot be computed for the net's {type(activation).__name__}: "
             f"{error}. Give it: normalizer_free(model, gamma=1.7)."
@@ -267,5 +281,4 @@ def _gates(modules: Mapping[str, nn.Module]) -> tuple[str, ...]:
 
 
 def _other_norm(module: nn.Module) -> bool:
-    leaf = next(module.children(), None) is None
-    return leaf and "norm" in type(module).__name__.lower() and not isinstance(module, _BatchNorm)
+    return is_norm(module) and not isinstance(module, _BatchNorm)

@@ -11,7 +11,7 @@ from nfbench.catalog.models import Net
 from nfbench.catalog.published import paper as paper_row
 from nfbench.catalog.published import top1, trained_otherwise
 from nfbench.catalog.recipes import RECIPES
-from nfbench.nets.build import head_names, px_of, shapes_of
+from nfbench.nets.build import head_weights, px_of, shapes_of
 from nfbench.nets.flops import count_net
 from nfbench.nets.norm import norm_of
 from nfbench.nets.optimizer import decayed_names
@@ -111,7 +111,7 @@ def _kind(owner: str, leaf: str, dims: int) -> str:
 
 def _clipping(module: nn.Module, norm: str) -> list[dict[str, Any]]:
     """What AGC clips: the units of the reference, and of timm's function, which takes each gain for a unit."""
-    head = sorted(name for name in head_names(module) if name.endswith("weight"))
+    head = sorted(head_weights(module))
     clipped = {name: tuple(p.shape) for name, p in module.named_parameters() if name not in head}
     units = sum(shape[0] if sum(d > 1 for d in shape) > 1 else 1 for shape in clipped.values())
     timm_units = sum(shape[0] if len(shape) > 1 else 1 for shape in clipped.values())

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from timm.layers.norm_act import BatchNormAct2d, GroupNormAct, convert_sync_batchnorm
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.instancenorm import _InstanceNorm
+from torchvision.ops import FrozenBatchNorm2d
 
 from nfbench.catalog.models import batch_normalized, normalizer_free
 from nfbench.errors import UnsupportedWorkload
@@ -44,18 +46,31 @@ class FrozenBatchNorm(_BatchNorm):
 
 
 def norm_of(module: nn.Module) -> str:
-    """The kind over activations: ``none``, ``batch``, ``sync_batch``, ``group``, ``frozen`` or ``layer``."""
-    kinds = {type(m): m for m in module.modules()}
-    if any(issubclass(kind, nn.SyncBatchNorm) for kind in kinds):
-        return "sync_batch"
-    if any(issubclass(kind, _BatchNorm) and not issubclass(kind, FrozenBatchNorm) for kind in kinds):
-        return "batch"
-    if any(issubclass(kind, FrozenBatchNorm) for kind in kinds):
-        return "frozen"
-    if any(issubclass(kind, nn.GroupNorm) for kind in kinds):
-        return "group"
-    named = any("norm" in kind.__name__.lower() and list(m.parameters()) for kind, m in kinds.items() if _leaf(m))
-    return "layer" if named else "none"
+    """The kind over activations: ``none``, ``batch``, ``sync_batch``, ``group``, ``frozen``, ``instance`` or ``layer``,
+    which stands for all others."""
+    modules = list(module.modules())
+    frozen = FrozenBatchNorm, FrozenBatchNorm2d
+    kinds: tuple[tuple[str, Callable[[nn.Module], bool]], ...] = (
+        ("sync_batch", lambda m: isinstance(m, nn.SyncBatchNorm)),
+        ("batch", lambda m: isinstance(m, _BatchNorm) and not isinstance(m, frozen)),
+        ("frozen", lambda m: isinstance(m, frozen)),
+        ("group", lambda m: isinstance(m, nn.GroupNorm)),
+        ("instance", lambda m: isinstance(m, _InstanceNorm)),
+        ("layer", is_norm),
+    )
+    return next((kind for kind, is_one in kinds if any(map(is_one, modules))), "none")
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether ``module`` normalizes activations: torch's, torchvision's and timm's own do with parameters or without;
+    a stranger's is told by its name and its parameters."""
+    if isinstance(module, (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, FrozenBatchNorm2d)):
+        return True
+    kind = type(module)
+    # those of torch.nn.utils are of weights
+    if not _leaf(module) or "norm" not in kind.__name__.lower() or kind.__module__.startswith("torch.nn.utils"):
+        return False
+    return kind.__module__.startswith("timm.") or any(True for _ in module.parameters())
 
 
 def with_norm(module: nn.Module, kind: Kind, *, name: str) -> nn.Module:

@@ -72,19 +72,22 @@ STANDARDIZED: Mapping[type[nn.Module], type[StandardizedConv2d]] = {
 def standardize(convolution: nn.Conv2d, gamma: float, *, gain: float) -> None:
     """Make ``convolution`` a `StandardizedConv2d`: the same object, and so the same weight, hooks and places in use.
 
-    ``gain`` fills its gains, and a bias of 0 comes where there was none; both are frozen where the weight is.
+    ``gain`` fills its gains, and a bias of 0 comes where there was none; both are frozen where all is that the weight
+    is made of.
 
     Raises:
         KeyError: it is of no type in `STANDARDIZED`.
     """
     weight = convolution.weight
+    # a reparametrized weight is computed from others
+    trains = any(p.requires_grad for name, p in convolution.named_parameters() if name != "bias")
     convolution.__class__ = STANDARDIZED[type(convolution)]
     assert isinstance(convolution, StandardizedConv2d)
     gains = weight.new_full((convolution.out_channels, 1, 1, 1), gain)
     convolution.gamma = gamma
-    convolution.gain = nn.Parameter(gains, requires_grad=weight.requires_grad)
+    convolution.gain = nn.Parameter(gains, requires_grad=trains)
     if convolution.bias is None:
-        convolution.bias = nn.Parameter(weight.new_zeros(convolution.out_channels), requires_grad=weight.requires_grad)
+        convolution.bias = nn.Parameter(weight.new_zeros(convolution.out_channels), requires_grad=trains)
 
 
 class _UncopiedConv2d(ScaledStdConv2d):

@@ -1,0 +1,197 @@
+"""What the parts of a net are for, told by what they are and not by how they are called."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize, prune
+
+from nfbench import AGC, adaptive_clip_grad_, normalizer_free
+from nfbench.nets import agc
+from nfbench.nets.build import awaken
+from nfbench.nets.norm import norm_of
+
+
+def net(classifier: nn.Module, activation: nn.Module | None = None, norm: nn.Module | None = None) -> nn.Sequential:
+    parts = [nn.Conv2d(3, 8, 3), *filter(None, (norm, activation)), nn.AdaptiveAvgPool2d(1), nn.Flatten(), classifier]
+    return nn.Sequential(*parts)
+
+
+class Doubled(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+def parametrized(layer: nn.Linear) -> nn.Module:
+    parametrize.register_parametrization(layer, "weight", Doubled())
+    return layer
+
+
+def bias_too(layer: nn.Linear) -> nn.Module:
+    parametrize.register_parametrization(layer, "bias", Doubled())
+    return parametrized(layer)
+
+
+def pruned(layer: nn.Linear) -> nn.Module:
+    pruned_layer: nn.Module = prune.l1_unstructured(layer, "weight", amount=1)
+    return pruned_layer
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda layer: layer,
+        nn.utils.weight_norm,
+        nn.utils.spectral_norm,
+        parametrizations.weight_norm,
+        parametrizations.spectral_norm,
+        parametrizations.orthogonal,
+        parametrized,
+        bias_too,
+        pruned,
+    ],
+    ids=[
+        *("plain", "old weight norm", "old spectral norm", "weight norm", "spectral norm"),
+        *("orthogonal", "parametrized", "bias too", "pruned"),
+    ],
+)
+def test_the_classifier_s_weight_is_not_clipped_whatever_it_is_made_of(made: Callable[[nn.Module], nn.Module]) -> None:
+    model = net(made(nn.Linear(8, 4)))
+    clipped = agc.agc_parameters(model)
+    names = {name for name, p in model.named_parameters() if any(p is one for one in clipped)}
+    assert len(clipped) == 3 and {"0.weight", "0.bias"} < names
+    (last,) = names - {"0.weight", "0.bias"}
+    assert "bias" in last
+
+
+def test_only_gains_are_woken() -> None:
+    norm = nn.BatchNorm2d(8)
+    nn.init.zeros_(norm.weight)
+    model = net(nn.Linear(8, 4), nn.PReLU(8, init=0.0), norm)
+    assert awaken(model) == ["1.weight"]
+    assert model[1].weight.all() and not model[2].weight.any()
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"),
+    [
+        (nn.BatchNorm2d(8, affine=False), "batch"),
+        (nn.InstanceNorm2d(8), "instance"),
+        (nn.InstanceNorm2d(8, affine=True), "instance"),
+        (nn.LayerNorm([8, 6, 6], elementwise_affine=False), "layer"),
+        (nn.RMSNorm([8, 6, 6], elementwise_affine=False), "layer"),
+        (nn.GroupNorm(2, 8, affine=False), "group"),
+        (torchvision.ops.FrozenBatchNorm2d(8), "frozen"),
+        (timm.layers.RmsNorm2d(8, affine=False), "layer"),
+        (timm.layers.LayerNorm2d(8, affine=False), "layer"),
+        (nn.Identity(), "none"),
+        (parametrizations.weight_norm(nn.Conv2d(8, 8, 1)), "none"),
+        (parametrizations.spectral_norm(nn.Conv2d(8, 8, 1)), "none"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_norm_is_one_with_parameters_or_without(norm: nn.Module, kind: str) -> None:
+    assert norm_of(net(nn.Linear(8, 4), norm=norm)) == kind
+
+
+def test_every_norm_counts_and_not_the_last_one_of_a_kind() -> None:
+    first, last = nn.LayerNorm(8), nn.LayerNorm(8, elementwise_affine=False)
+    assert norm_of(nn.Sequential(first, last)) == norm_of(nn.Sequential(last, first)) == "layer"
+
+
+def test_torchvision_s_frozen_batch_norm_is_not_clipped_by_default() -> None:
+    model = torchvision.models.resnet18(norm_layer=torchvision.ops.FrozenBatchNorm2d)
+    assert norm_of(model) == "frozen"
+
+
+@pytest.mark.parametrize("thawed", [True, False])
+def test_gains_train_where_what_the_weight_is_made_of_does(thawed: bool) -> None:
+    convolution = nn.utils.spectral_norm(nn.Conv2d(8, 8, 3, bias=False))
+    convolution.requires_grad_(thawed)
+    model = nn.Sequential(convolution, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    normalizer_free(model)
+    assert model[0].gain.requires_grad is thawed and model[0].bias.requires_grad is thawed
+    if thawed:
+        model(torch.randn(2, 8, 6, 6)).sum().backward()
+        assert model[0].gain.grad is not None and model[0].weight_orig.grad is not None
+
+
+@pytest.mark.parametrize("dim", [1, -1])
+def test_a_gated_unit_has_the_gamma_of_a_product(dim: int) -> None:
+    model = net(nn.Linear(4, 4), nn.GLU(dim))
+    normalizer_free(model)
+    assert model[0].gamma == pytest.approx(1.846, abs=1e-3)
+    z = torch.randn(2, 10**6, generator=torch.Generator().manual_seed(0))
+    assert model[0].gamma == pytest.approx(1 / float((z[0] * z[1].sigmoid()).std()), rel=1e-2)
+
+
+@pytest.mark.parametrize("activation", [nn.Softmin(1), nn.Threshold(10.0, 0.0), nn.MultiheadAttention(4, 1)])
+def test_an_activation_without_a_gamma_is_refused_in_words(activation: nn.Module) -> None:
+    model = net(nn.Linear(8, 4), activation)
+    if isinstance(activation, nn.MultiheadAttention):
+        normalizer_free(model)
+        return
+    with pytest.raises(ValueError, match=r"cannot be computed.*Give it: normalizer_free\(model, gamma=1.7\)"):
+        normalizer_free(model)
+    assert type(model[0]) is nn.Conv2d
+
+
+def test_an_activation_that_draws_has_one_gamma_and_takes_nothing_of_the_generator() -> None:
+    gammas = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        model = net(nn.Linear(8, 4), nn.RReLU())
+        torch.set_rng_state(before)
+        normalizer_free(model)
+        assert torch.equal(before, torch.get_rng_state())
+        gammas.append(model[0].gamma)
+    assert gammas[0] == gammas[1] and math.isfinite(gammas[0])
+
+
+def with_gradient(p: Tensor, scale: float = 1.0) -> nn.Parameter:
+    parameter = nn.Parameter(p)
+    parameter.grad = scale * torch.ones_like(p)
+    return parameter
+
+
+@pytest.mark.parametrize("impl", ["reference", "foreach", "timm", "auto"])
+def test_complex_parameters_are_clipped_by_their_absolute_values(impl: agc.Impl) -> None:
+    w = torch.full((2, 4), 3 + 4j)
+    p = nn.Parameter(w.clone())
+    p.grad = torch.stack([torch.full((4,), 30 + 40j), torch.full((4,), 0.0001j)])
+    # ‖W‖ is 10, ‖G‖ 100 and 0.0002
+    assert int(adaptive_clip_grad_([p], clipping=0.5, impl=impl)) == 1
+    torch.testing.assert_close(p.grad[0], torch.full((4,), 1.5 + 2j))
+    assert torch.equal(p.grad[1], torch.full((4,), 0.0001j))
+
+
+@pytest.mark.parametrize("impl", ["reference", "foreach", "timm"])
+def test_nothing_to_clip_is_no_unit(impl: agc.Impl) -> None:
+    empty = with_gradient(torch.zeros(0, 4))
+    for parameters in ([], [empty], [nn.Parameter(torch.ones(2))]):
+        assert int(adaptive_clip_grad_(parameters, impl=impl)) == 0
+        agc.clipper(parameters, 0.01, impl)()  # type: ignore[arg-type]
+        assert agc.units(parameters, 0.01).clipped == 0
+    both = [empty, with_gradient(torch.ones(2, 3), 100.0)]
+    assert int(adaptive_clip_grad_(both, impl=impl)) == 2
+
+
+def test_lazy_layers_are_refused_in_a_sentence() -> None:
+    model = nn.Sequential(nn.LazyLinear(4))
+    with pytest.raises(ValueError, match="lazy layers without sizes: call it on one batch first"):
+        AGC(torch.optim.SGD(model.parameters(), lr=0.1), model)
+
+
+def test_sparse_gradients_are_refused_in_a_sentence() -> None:
+    embedding = nn.Embedding(4, 3, sparse=True)
+    embedding(torch.tensor([1])).sum().backward()
+    with pytest.raises(ValueError, match="AGC needs dense gradients"):
+        adaptive_clip_grad_(embedding.parameters())
