@@ -133,7 +133,7 @@ def clipper(
 
 def reference(parameters: Sequence[Tensor], clipping: float, eps: float) -> Units:
     """The formula as it is written, one parameter after the other, in float64: what the others are tested against."""
-    clipped = nonfinite = torch.zeros((), dtype=torch.int64, device=parameters[0].device)
+    clipped = nonfinite = torch.zeros((), dtype=torch.int64, device=parameters[0].device if parameters else "cpu")
     for p in parameters:
         assert p.grad is not None
         exact = torch.complex128 if p.is_complex() else torch.float64

@@ -96,7 +96,7 @@ def foreach(parameters: Sequence[Tensor], clipping: float, eps: float) -> Units:
     again that have a clipped unit. Tensors that are one unit each go through one call together.
     """
     if not parameters:
-        return Units(torch.zeros((), dtype=torch.int64), torch.zeros((), dtype=torch.int64))
+        return Units(*torch.zeros(2, dtype=torch.int64))
     several = [p for p in parameters if not is_vector(p)]
     single = [p for p in parameters if is_vector(p)]
     gradients = [_gradient(p) for p in (*several, *single)]
