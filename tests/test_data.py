@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import pickle
 import struct
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from PIL import Image
 from nfbench.catalog.datasets import DATASETS, find
 from nfbench.errors import BadData
 from nfbench.learning import data as sets
-from nfbench.learning.data import Arrays, Pictures, PictureSet, load
+from nfbench.learning.data import Arrays, Pictures, PictureSet, load, rgb
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -163,7 +165,7 @@ UNPACKED = " cannot be unpacked: cut off, corrupt or no gzip file.\ngzip: "
         (TRAIN_IMAGES, b"", " ends within its header: 0 of 16 bytes."),
         (TRAIN_LABELS, idx_labels()[:5], " ends within its header: 5 of 8 bytes."),
         (TRAIN_IMAGES, idx_images(20)[:-1], " is shorter than its header says: 15,695 bytes unpacked, not 15,696."),
-        (TEST_LABELS, idx_labels(*range(10)) + b"x", " is longer than its header says: 19 bytes unpacked, not 18."),
+        (TEST_LABELS, idx_labels(*range(10)) + b"x", " is longer than its header says: 18 bytes."),
         (TRAIN_IMAGES, idx_images(0), " holds no images."),
         (TEST_LABELS, idx_labels(), " holds no labels."),
         (TEST_IMAGES, idx_images(10, px=8), " holds images of 8×8 px, where MNIST has 28×28."),
@@ -395,7 +397,7 @@ def differing(root: Path) -> None:
         (lambda root: tree(root, parts="val"), "{root} has no folder train."),
         (lambda root: tree(root, parts="train"), "{root} has neither a folder val nor test."),
         (classless, "{root}/train has no class folder."),
-        (empty_classes, "{root}/val: no picture in 2 class folders: .checkpoints, cow."),
+        (empty_classes, "{root}/val: no picture in 1 class folder: cow."),
         (differing, "The classes of {root}/train and {root}/val differ: only val has dog, eel; only train has ant."),
     ],
 )
@@ -478,3 +480,103 @@ def test_worker_processes_tell_the_main_one_what_they_could_not_read(tmp_path: P
     loader: Any = DataLoader(pictures, batch_size=2, num_workers=2, multiprocessing_context="fork")
     assert [target for _, batch in loader for target in batch.tolist()] == [0, -1, 0, 1, 0, 1, -1, 1]
     assert pictures.unreadable() == ["cat/001.png", "cat/006.png"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "shown"),
+    [
+        ("I;16", [0, 257, 32896, 65535], [0, 1, 128, 255]),
+        ("L", [0, 1, 128, 255], [0, 1, 128, 255]),
+        ("1", [0, 255, 255, 0], [0, 255, 255, 0]),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_a_picture_of_any_depth_has_its_greys(
+    tmp_path: Path, mode: str, values: list[int], shown: list[int], suffix: str
+) -> None:
+    path = tmp_path / "cat" / f"1{suffix}"
+    path.parent.mkdir()
+    dtype = np.uint16 if mode == "I;16" else np.uint8
+    Image.fromarray(np.array([values], dtype)).convert(mode).save(path)
+    read, label = PictureSet(Pictures(tmp_path, [(str(path), 0)]), training=True, px=8)[0]
+    assert read.mode == "RGB" and label == 0
+    assert [read.getpixel((x, 0)) for x in range(4)] == [(grey,) * 3 for grey in shown]
+
+
+def test_big_endian_greys_are_read_as_such() -> None:
+    picture = Image.frombytes("I;16B", (2, 1), np.array([257, 65535], ">u2").tobytes())
+    assert [rgb(picture, "x").getpixel((x, 0)) for x in range(2)] == [(1, 1, 1), (255, 255, 255)]
+
+
+@pytest.mark.parametrize(("mode", "words"), [("F", "has floats for pixels"), ("I", "has 32-bit integers for pixels")])
+def test_a_picture_whose_white_nobody_knows_is_refused_in_words(tmp_path: Path, mode: str, words: str) -> None:
+    path = tmp_path / "cat" / "1.tiff"
+    path.parent.mkdir()
+    Image.fromarray(np.full((2, 2), 0.5, np.float32)).convert(mode).save(path)
+    pictures = Pictures(tmp_path, [(str(path), 0)])
+    for training in (True, False):
+        with pytest.raises(BadData, match=words):
+            PictureSet(pictures, training=training, px=8)[0]
+
+
+def test_links_back_and_hidden_folders_are_not_read_and_both_are_said(tmp_path: Path) -> None:
+    root = tree(tmp_path / "pets")
+    for hidden in (root / "train" / ".ipynb_checkpoints", root / "train" / "cat" / ".thumbs"):
+        hidden.mkdir()
+        picture(hidden / "1.png")
+    (root / "train" / "cat" / "again").symlink_to(root)
+    (root / "train" / "dog" / "self").symlink_to(root / "train" / "dog")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    picture(elsewhere / "2.png", 7)
+    (elsewhere / "loop").symlink_to(elsewhere)
+    (root / "train" / "dog" / "more").symlink_to(elsewhere)
+    data = load(f"imagefolder:{root}")
+    assert data.classes == ("cat", "dog")
+    assert isinstance(data.train, Pictures)
+    names = [Path(path).relative_to(root / "train").as_posix() for path, _ in data.train.samples]
+    assert "dog/more/2.png" in names and len(names) == len(set(names))
+    assert not any("again" in name or "self" in name or "loop" in name or "/." in f"/{name}" for name in names)
+    said = data.notes["folders"]
+    for place in ("train/.ipynb_checkpoints (hidden)", "train/cat/.thumbs (hidden)", "train/cat/again (a link back)"):
+        assert place in said
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_and_not_fewer_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path / "pets")
+    deep = root / "train" / "cat" / "deep"
+    deep.mkdir()
+    really = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path) == deep:
+            raise PermissionError(13, "Permission denied", str(deep))
+        return really(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert refusal(f"imagefolder:{root}").what == f"{deep} cannot be read: Permission denied."
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_an_idx_file_that_asks_for_more_than_the_machine_has_is_refused_before_it_is_unpacked(
+    tmp_path: Path, zipped: bool
+) -> None:
+    bomb = struct.pack(">4I", 2051, 2**31, 2**14, 2**14) + bytes(100)
+    name = "train-images-idx3-ubyte"
+    folder = write(tmp_path / "d", {n: c for n, c in IDX.items() if not n.startswith(name)})
+    (folder / (f"{name}.gz" if zipped else name)).write_bytes(gzip.compress(bomb) if zipped else bomb)
+    error = refusal("mnist", folder)
+    assert "more than this machine has free" in error.what
+
+
+def test_what_follows_an_idx_file_s_own_bytes_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "t10k-labels-idx1-ubyte"
+    folder = write(tmp_path / "d", {n: c for n, c in IDX.items() if not n.startswith(name)})
+    (folder / f"{name}.gz").write_bytes(gzip.compress(idx_labels(*range(10)) + bytes(50 * 2**20)))
+    tracemalloc.start()
+    error = refusal("mnist", folder)
+    assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    tracemalloc.stop()
+    assert "is longer than its header says" in error.what

@@ -407,3 +407,88 @@ def test_no_net_of_the_catalogue_needs_timm_s_conversion() -> None:
             config = timm.models.get_pretrained_cfg(net.weights or net.config)
             assert not [name for name in vars(module) if "filter_fn" in name], net.name
             assert config is not None and not config.label_offset and not config.custom_load, net.name
+
+
+def average(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As torch's `AveragedModel` and torchvision's EMA save it."""
+    return {"n_averaged": torch.tensor(3), **{f"module.{name}": tensor for name, tensor in state.items()}}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        average,
+        lambda state: average({f"module.{name}": tensor for name, tensor in state.items()}),
+        lambda state: {"model_ema": average(state), "epoch": 3, "args": None},
+        lambda state: {"state_dict_ema": state, "epoch": 3},
+        lambda state: {"encoder": {f"backbone.net.{name}": tensor for name, tensor in state.items()}, "epoch": 3},
+        lambda state: {"model_state_dict": state, "optimizer_state_dict": {"state": {}}},
+        lambda state: {f"_orig_mod.module.{name}": tensor for name, tensor in state.items()},
+        lambda state: {"my own key": state, "loss": 0.1, "scheduler": {"step": 3}},
+    ],
+    ids=[
+        "averaged",
+        "averaged of a wrapped net",
+        "torchvision's",
+        "timm's",
+        "a prefix",
+        "a tutorial's",
+        "compiled",
+        "one",
+    ],
+)
+def test_weights_are_found_in_checkpoints_as_people_have_them(form: Callable[[dict[str, Tensor]], Any]) -> None:
+    state = tiny()
+    torch.save(form(state), "w.pth")
+    read = load(TINY, "w.pth")
+    assert same(read.state, state) and read.classes == 10
+
+
+def test_of_torchvision_s_checkpoint_both_the_weights_and_their_average_are_read() -> None:
+    state, smooth = tiny(), {name: tensor + 1 for name, tensor in tiny().items()}
+    torch.save({"model": state, "model_ema": average(smooth), "optimizer": {"state": {}}}, "w.pth")
+    read = load(TINY, "w.pth")
+    assert same(read.state, state) and read.ema is not None and same(read.ema, smooth)
+
+
+def test_what_a_file_without_weights_holds_is_named() -> None:
+    for content, words in (
+        ({"epoch": 3, "history": [1]}, "It is a dict of 'epoch', 'history'"),
+        ({"teacher": tiny(), "student": tiny()}, "It is a dict of 'teacher', 'student'"),
+    ):
+        torch.save(content, "w.pth")
+        with pytest.raises(BadWeights) as error:
+            load(TINY, "w.pth")
+        assert words in error.value.why
+
+
+def test_sparse_tensors_are_refused_in_words() -> None:
+    state = tiny()
+    name = next(iter(state))
+    torch.save({**state, name: state[name].to_sparse()}, "w.pth")
+    with pytest.raises(BadWeights, match="holds sparse tensors") as error:
+        load(TINY, "w.pth")
+    assert name in error.value.what and "to_dense" in error.value.try_
+
+
+def test_a_file_that_unpacks_beyond_the_machine_is_refused_before_memory_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.save(tiny(), "w.pth")
+    monkeypatch.setattr("nfbench.learning.weights.memory_available", lambda: 1000)
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(BadWeights, match="more than this machine has free"):
+        load(TINY, "w.pth")
+
+
+def test_a_fresh_head_keeps_its_buffers_too() -> None:
+    class Net(nn.Module):
+        def __init__(self, classes: int) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 4, 3)
+            self.fc = nn.utils.spectral_norm(nn.Linear(4, classes))
+
+    saved = Net(7).state_dict()
+    made = put(loaded(saved, 7), Net(10), TINY, fresh_head=True)
+    assert torch.equal(made.stem.weight, saved["stem.weight"])  # type: ignore[union-attr,arg-type]
+    assert made.fc.weight_u.shape == (10,)  # type: ignore[union-attr]

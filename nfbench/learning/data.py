@@ -17,12 +17,13 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nfbench.catalog.datasets import DATASETS, Dataset, find
+from nfbench.devices.host import memory_available
 from nfbench.errors import BadData
 from nfbench.units import first_few, plural
 
@@ -52,10 +53,12 @@ class Arrays(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """Picture files of ``folder``, its class folders' parent: ``samples`` are (path, class index)."""
+    """Picture files of ``folder``, its class folders' parent: ``samples`` are (path, class index), ``passed_over`` the
+    folders that were not read, and why."""
 
     folder: Path
     samples: list[tuple[str, int]]
+    passed_over: tuple[str, ...] = ()
 
 
 _Part = TypeVar("_Part", Arrays, Pictures)
@@ -167,6 +170,8 @@ def _of_folders(row: Dataset, name: str, parts: Parts[Pictures]) -> Data:
             size = Path(path).stat().st_size if Path(path).exists() else -1
             digest.update(os.fsencode(f"{part}/{relative}\0{size}\n"))
     notes = _notes(row, len(parts.train.samples), len(parts.test.samples))
+    if passed_over := parts.train.passed_over + parts.test.passed_over:
+        notes["folders"] = f"not read: {first_few(passed_over)}"
     return Data(name, *parts, digest.hexdigest(), _IMAGENET_MEAN, _IMAGENET_STD, notes)
 
 
@@ -234,15 +239,23 @@ def _idx_pair(row: Dataset, images_path: Path, labels_path: Path) -> Arrays:
 
 
 def _idx(path: Path, what: str, magic: int, *, dims: int) -> NDArray[np.uint8]:
+    header = 4 + 4 * dims
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(header)
+            says = header + math.prod(struct.unpack_from(f">{dims}I", content, 4)) if len(content) == header else 0
+            if says > memory_available():
+                raise BadData(
+                    f"{path} says that it holds {says:,} bytes, more than this machine has free.", try_=_AGAIN
+                )
+            # what comes after that is not unpacked
+            content += file.read(max(0, says - header) + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error, struct.error) as error:
         raise BadData(
             f"{path} cannot be unpacked: cut off, corrupt or no gzip file.", why=f"gzip: {error}.", try_=_AGAIN
         ) from error
     except OSError as error:
         raise BadData(f"{path} cannot be read: {error.strerror}.") from error
-    header = 4 + 4 * dims
     if len(content) >= 4 and (got := int.from_bytes(content[:4], "big")) != magic:
         raise BadData(f"{path} is no idx file of {what}: it starts with {got}, not with {magic}.", try_=_AGAIN)
     if len(content) < header:
@@ -253,9 +266,8 @@ def _idx(path: Path, what: str, magic: int, *, dims: int) -> NDArray[np.uint8]:
     expected = header + math.prod(shape)
     if len(content) != expected:
         than = "shorter" if len(content) < expected else "longer"
-        raise BadData(
-            f"{path} is {than} than its header says: {len(content):,} bytes unpacked, not {expected:,}.", try_=_AGAIN
-        )
+        unpacked = f"{len(content):,} bytes unpacked, not {expected:,}" if than == "shorter" else f"{expected:,} bytes"
+        raise BadData(f"{path} is {than} than its header says: {unpacked}.", try_=_AGAIN)
     # a copy, because torch warns of arrays that cannot be written
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
 
@@ -327,8 +339,8 @@ def read_folders(root: Path, row: Dataset = DATASETS["imagefolder"]) -> Parts[Pi
     """The pictures of ``root``/train and ``root``/val (or test), by name; none is opened.
 
     Raises:
-        BadData: a folder is missing, without classes or with an empty class, the classes of the two differ, or are
-            not as many as those of ``row``.
+        BadData: a folder is missing, cannot be read, is without classes or with an empty class, the classes of the two
+            differ, or are not as many as those of ``row``.
     """
     if not root.is_dir():
         raise BadData(f"{root} is a file, not a folder." if root.exists() else f"There is no folder {root}.")
@@ -358,18 +370,43 @@ def read_folders(root: Path, row: Dataset = DATASETS["imagefolder"]) -> Parts[Pi
 
 
 def _pictures(folder: Path, row: Dataset) -> tuple[tuple[str, ...], Pictures]:
-    from torchvision.datasets import ImageFolder
+    from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    if not any(entry.is_dir() for entry in folder.iterdir()):
+    def unreadable(error: OSError) -> NoReturn:
+        raise BadData(f"{error.filename} cannot be read: {error.strerror}.", try_=f"chmod -R u+rX {folder}")
+
+    passed_over: list[str] = []
+    classes: list[str] = []
+    samples: list[tuple[str, int]] = []
+    top = folder.resolve()
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        at = Path(place)
+        for name in list(folders):
+            back = (at / name).is_symlink() and _leads_back(top, at / name)
+            if back or name.startswith("."):
+                folders.remove(name)
+                passed_over.append(f"{(at / name).relative_to(folder.parent)} ({'a link back' if back else 'hidden'})")
+        if at == folder:
+            classes = sorted(folders)
+            continue
+        label = classes.index(at.relative_to(folder).parts[0])
+        samples += [(str(at / name), label) for name in names if name.lower().endswith(IMG_EXTENSIONS)]
+    if not classes:
         raise BadData(f"{folder} has no class folder.", try_=row.obtain)
-    pictures = ImageFolder(str(folder), allow_empty=True)
-    filled = {label for _, label in pictures.samples}
-    if empty := [name for label, name in enumerate(pictures.classes) if label not in filled]:
+    filled = {label for _, label in samples}
+    if empty := [name for label, name in enumerate(classes) if label not in filled]:
         raise BadData(
             f"{folder}: no picture in {plural(len(empty), 'class folder')}: {first_few(empty)}.",
             try_="pictures in each, or without that folder",
         )
-    return tuple(pictures.classes), Pictures(folder, pictures.samples)
+    samples.sort(key=lambda sample: (sample[1], Path(sample[0]).parent.parts, sample[0]))
+    return tuple(classes), Pictures(folder, samples, tuple(sorted(passed_over)))
+
+
+def _leads_back(top: Path, link: Path) -> bool:
+    """Whether to follow ``link`` would lead once more into the tree below ``top``, or into where the link itself is."""
+    target = link.resolve()
+    return target.is_relative_to(top) or any(place.is_relative_to(target) for place in (top, link.parent.resolve()))
 
 
 class ArraySet:
@@ -394,6 +431,26 @@ class ArraySet:
 
     def check(self) -> None:
         pass
+
+
+def rgb(picture: Image, path: str) -> Image:
+    """``picture`` in 8 bits a channel. One of 16 bits is scaled; Pillow itself would cut its values off at 255.
+
+    Raises:
+        BadData: its values are floats or 32-bit integers, of which no file says what white is.
+    """
+    from PIL import Image
+
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
+        values = np.asarray(picture).astype(np.float64)
+        picture = Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    elif picture.mode in ("I", "F"):
+        raise BadData(
+            f"{path} has {'floats' if picture.mode == 'F' else '32-bit integers'} for pixels.",
+            why="The file does not say which value is white.",
+            try_="pictures of 8 or 16 bits a channel",
+        )
+    return picture.convert("RGB")
 
 
 class PictureSet:
@@ -444,8 +501,8 @@ class PictureSet:
             # Pillow warns of odd but readable files, of ImageNet's among them
             with warnings.catch_warnings(), Path(path).open("rb") as file:
                 warnings.simplefilter("ignore")
-                return Image.open(file).convert("RGB")
-        except MemoryError:
+                return rgb(Image.open(file), path)
+        except (MemoryError, BadData):
             raise
         except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
             self._marks[place] = 1

@@ -9,7 +9,8 @@ import threading
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
 from nfbench.catalog.models import NETS, Net
+from nfbench.devices.host import memory_available
 from nfbench.errors import BadWeights, reason
 from nfbench.learning.learner import digest
 from nfbench.nets.build import build, head_names, shapes_of
@@ -32,6 +34,9 @@ PUBLISHED = "published"
 PATIENCE_S = 5.0
 """How long a hub may take to answer at all."""
 _SHOWN = 3
+_STATES = ("state_dict", "model", "model_state_dict", "net", "network", "weights")
+_AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "model_state_dict_ema", "ema")
+"""The keys under which checkpoints hold weights, and their moving averages."""
 
 
 class LoadedWeights(NamedTuple):
@@ -63,7 +68,11 @@ def load(net: Net, wanted: str) -> LoadedWeights:
         return _published(net)
     path = Path(wanted).expanduser()
     state, ema, config = _read(path)
-    return LoadedWeights(f"file:{digest(path)}", classes_of(state, shapes_of(net)), config, ema, state)
+    module = shapes_of(net)
+    names = module.state_dict().keys()
+    state = _unprefixed(state, names)
+    ema = None if ema is None else _unprefixed(ema, names)
+    return LoadedWeights(f"file:{digest(path)}", classes_of(state, module), config, ema, state)
 
 
 def put(loaded: LoadedWeights, module: nn.Module, net: Net, *, fresh_head: bool) -> nn.Module:
@@ -75,7 +84,7 @@ def put(loaded: LoadedWeights, module: nn.Module, net: Net, *, fresh_head: bool)
     Raises:
         BadWeights: they are of another net; the module is as before.
     """
-    left = head_names(module) if fresh_head else frozenset()
+    left = _head_state(module) if fresh_head else frozenset[str]()
     wanted = {name: tensor for name, tensor in module.state_dict().items() if name not in left}
     given = {name: tensor for name, tensor in loaded.state.items() if name not in left}
     # files from before torch 0.4.1 lack this counter, which no forward pass reads; torch lets them pass too
@@ -95,6 +104,24 @@ def put(loaded: LoadedWeights, module: nn.Module, net: Net, *, fresh_head: bool)
         )
     module.load_state_dict(given, strict=False)
     return module
+
+
+def _head_state(module: nn.Module) -> frozenset[str]:
+    """The names of the classifier's parameters, and of the buffers beside them."""
+    owners = tuple(f"{name.rpartition('.')[0]}." for name in head_names(module))
+    return frozenset(name for name in module.state_dict() if name.startswith(owners))
+
+
+def _unprefixed(state: dict[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+    """``state`` without what all its names begin with where the net's ``names`` do not, such as ``module.`` or
+    ``encoder.``."""
+    stripped = {name: tensor for name, tensor in state.items() if name != "n_averaged"}
+    while stripped and not any(name in names for name in stripped):
+        firsts = {name.partition(".")[0] if "." in name else "" for name in stripped}
+        if len(firsts) != 1 or firsts == {""}:
+            return state
+        stripped = {name.partition(".")[2]: tensor for name, tensor in stripped.items()}
+    return stripped or state
 
 
 def classes_of(state: Mapping[str, Tensor], module: nn.Module) -> int:
@@ -249,16 +276,29 @@ def _read(path: Path) -> _File:
             ) from None  # torch's own text fills a page and advises to run the code
         raise BadWeights(f"{shown} is no file of weights, or is cut short.", try_=again) from error
     outer = held if isinstance(held, dict) else {}
-    plain = next((outer[key] for key in ("state_dict", "model") if isinstance(outer.get(key), dict)), None)
-    average = next((outer[key] for key in ("state_dict_ema", "model_ema") if isinstance(outer.get(key), dict)), None)
+    within = {key: value for key, value in outer.items() if isinstance(value, dict) and _is_state(value)}
+    plain = next((within.pop(key) for key in _STATES if key in within), None)
+    average = next((within.pop(key) for key in _AVERAGES if key in within), None)
     if plain is None:
-        plain, average = outer if average is None else average, None
-    states = [plain] if average is None else [plain, average]
-    if not all(map(_is_state, states)):
+        plain, average = average, None
+    if plain is None and _is_state(outer):
+        plain = outer
+    if plain is None and len(within) == 1:
+        (plain,) = within.values()
+    if plain is None:
+        keys = first_few([repr(key) for key in outer], 2 * _SHOWN)
         raise BadWeights(
-            f"{shown} holds no weights.",
-            why="Neither it, nor its state_dict or model, is a state dict: tensors by name.",
+            f"{shown} holds several sets of weights." if within else f"{shown} holds no weights.",
+            why=f"It is {f'a dict of {keys}' if outer else type(held).__name__}; weights are tensors by name.",
             try_="torch.save(model.state_dict(), FILE)",
+        )
+    states = [plain] if average is None else [plain, average]
+    sparse = [name for state in states for name, tensor in state.items() if tensor.layout is not torch.strided]
+    if sparse:
+        raise BadWeights(
+            f"{shown} holds sparse tensors: {first_few(sparse, _SHOWN)}.",
+            why="Nets here have dense ones.",
+            try_="tensor.to_dense() for each, and save them once more",
         )
     cleaned = [timm.models.clean_state_dict(state) for state in states]
     config = outer.get("data_config")
@@ -269,7 +309,21 @@ def _is_state(held: dict[Any, Any]) -> bool:
     return bool(held) and all(isinstance(name, str) and isinstance(t, Tensor) for name, t in held.items())
 
 
+def _check_size(path: Path) -> None:
+    """Raise `BadWeights` where what ``path`` packs would not fit in this machine's memory."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as packed:
+        size = sum(part.file_size for part in packed.infolist())
+    if size > memory_available():
+        raise BadWeights(
+            f"{_with_tilde(path)} would unpack to {size:,} bytes, more than this machine has free.",
+            try_="a machine with more memory, or the file from where it was published",
+        )
+
+
 def _unpickled(path: Path) -> object:
+    _check_size(path)
     with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
         warnings.simplefilter("ignore")  # of formats that torch will drop: they are read, or refused below in words
         return torch.load(path, map_location="cpu", weights_only=True)  # the Namespace is in checkpoints of timm
