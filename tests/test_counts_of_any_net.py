@@ -15,8 +15,10 @@ from torch.utils.checkpoint import checkpoint
 
 from nfbench.analysis.store import load
 from nfbench.catalog.models import find
-from nfbench.nets.build import px_of
+from nfbench.nets.build import build, px_of
+from nfbench.nets.convert import normalizer_free
 from nfbench.nets.flops import Count, count, count_net
+from nfbench.nets.norm import norm_of
 
 CLASSES = 8
 
@@ -219,7 +221,9 @@ def test_what_reads_values_is_built_and_counted_on_the_cpu_and_timed_with_its_ma
     (counts,) = count_net(net, [8], classes=CLASSES)
     assert counts.macs == 6 * 6 * 8 * 3 * 9 + 8 * CLASSES
     assert name == "from_numpy" or torch.equal(before, torch.get_rng_state())
-    done = cli("step-time", "--model", f"counted_nets:{name}", "--px", 8, "--batch", 2, "--device", "cpu")
+    done = cli(
+        "step-time", "--model", f"counted_nets:{name}", "--px", 8, "--batch", 2, "--device", "cpu", "--max-time", 1
+    )
     assert done.exit_code == 0, done.output
     (row,) = load([Path("results")]).results
     assert row.value("macs") == 6 * 6 * 8 * 3 * 9 + 8 * 1000
@@ -236,6 +240,27 @@ def test_what_reads_values_is_built_and_counted_on_the_cpu_and_timed_with_its_ma
 def test_nets_of_timm_and_torchvision(name: str, px: int, macs: int) -> None:
     (counts,) = count_net(find(name), [px])
     assert counts.macs == macs and counts.note == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("squeezenet1_1", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x0_5", "mnasnet0_5"),
+        *("regnet_y_400mf", "regnet_x_400mf", "efficientnet_b0", "resnet18", "densenet121"),
+    ],
+)
+def test_torchvision_s_nets_count_what_it_publishes_and_take_other_norms(name: str) -> None:
+    """A tenth of what `benchmarks/many_nets.py` tries."""
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    net = find(f"torchvision.models:{name}")
+    (counts,) = count_net(net, list(weights.transforms().crop_size))
+    assert counts.macs == pytest.approx(1e9 * weights.meta["_ops"], rel=0.02) and counts.note == ""
+    assert counts.params == weights.meta["num_params"]
+    if name != "squeezenet1_1":
+        assert norm_of(build(net, norm="group")) == "group"
+    assert any(change.became == "StandardizedConv2d" for change in normalizer_free(build(net)))
 
 
 def test_a_net_that_timm_has_renamed_has_its_px() -> None:
