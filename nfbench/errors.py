@@ -145,10 +145,11 @@ class Terminated(Stop):
 
 _NO_MEMORY = re.compile(
     r"\bcuda\b.{0,60}\bout of memory|\bcuda failure 2\b|cudaErrorMemoryAllocation|DefaultCPUAllocator: can't allocate"
-    r"|\bCU[A-Z]+_\w*ALLOC(ATION)?_FAILED",
+    r"|\bCU[A-Z]+_\w*ALLOC(ATION)?_FAILED|\bNVML_SUCCESS == .*CUDACachingAllocator",
     re.IGNORECASE,
 )
-"""torch's own words and those that it passes on from CUDA, its libraries, Triton and NCCL."""
+"""torch's own words and those that it passes on from CUDA, its libraries, Triton and NCCL. Some versions of torch fail
+while they ask NVML who holds the memory that they lack (pytorch issue 185240)."""
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -158,7 +159,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 def of_device(error: BaseException) -> bool:
     """Whether ``error`` is of the device, on which a net is built, and not of the net."""
-    return out_of_memory(error) or "CUDA error" in str(error)
+    return out_of_memory(error) or any(words in str(error) for words in ("CUDA error", "cuDNN error"))
 
 
 def reason(error: BaseException) -> str:

@@ -37,7 +37,11 @@ def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 @pytest.mark.parametrize("net", ["resnet50", "users_nets:raising"])
 def test_an_error_of_the_device_is_none_of_the_net(factories: Path, monkeypatch: pytest.MonkeyPatch, net: str) -> None:
-    for words in ("CUDA error: out of memory", "CUDA error: an illegal memory access was encountered"):
+    for words in (
+        "CUDA error: out of memory",
+        "CUDA error: an illegal memory access was encountered",
+        "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+    ):
 
         def failing(*_: object, words: str = words, **__: object) -> nn.Module:
             raise RuntimeError(words)

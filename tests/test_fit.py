@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from nfbench.devices import cuda, host
+from nfbench.catalog.models import find
+from nfbench.devices import cuda, host, torch_device
 from nfbench.devices.cpu import Cpu
 from nfbench.devices.cuda import Cuda
-from nfbench.devices.torch_device import shares
-from nfbench.records import StepTime
+from nfbench.devices.torch_device import TorchSteps, shares
+from nfbench.nets.flops import count_net
+from nfbench.records import Resolved, StepTime
 
 
 class Card:
@@ -79,6 +83,7 @@ def card_with(monkeypatch: pytest.MonkeyPatch, free: float, refused: int) -> Cud
         "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
         "NCCL error\nncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\nCuda failure 2",
         "backend='inductor' raised:\nOutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB",
+        'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAllocator.cpp":995, please report a bug',
     ],
 )
 def test_memory_runs_out_in_many_words(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
@@ -92,15 +97,147 @@ def test_memory_runs_out_in_many_words(monkeypatch: pytest.MonkeyPatch, words: s
         assert not card.out_of_memory(RuntimeError(f"CUDA error: {other}"))
 
 
-@pytest.mark.parametrize("verb", ["FIND", "GET"])
-def test_an_engine_is_not_found_where_there_is_no_memory_for_its_workspace(
-    monkeypatch: pytest.MonkeyPatch, verb: str
+@pytest.mark.parametrize(
+    "words",
+    [
+        "FIND was unable to find an engine to execute this computation",
+        "GET was unable to find an engine to execute this computation",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+    ],
+)
+def test_what_is_said_without_memory_too_means_that_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    error = RuntimeError(f"{verb} was unable to find an engine to execute this computation")
+    error = RuntimeError(words)
     assert card_with(monkeypatch, 9, 0).out_of_memory(error)
     assert card_with(monkeypatch, 90, 1).out_of_memory(error)
     assert not card_with(monkeypatch, 90, 0).out_of_memory(error)
+
+
+class Counted(TorchSteps):
+    """Steps that only count the bytes of their images, 10 each, and torch's allocator on a card of 10,000 bytes.
+
+    The first update of a size takes ``search`` bytes more, for cuDNN's search. From ``tight`` images on the allocator
+    has to try again in each update, from ``wide`` on it reserves all.
+    """
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *, search: int = 0, tight: int = 2**20, wide: int = 2**20
+    ) -> None:
+        self.search, self.tight, self.wide = search, tight, wide
+        self.step: Any = self
+        self.most_images = 2**20
+        self.images = self.updates = self.passes = 0
+        self.happened: list[str] = []
+        self.stats = {"num_ooms": 0, "num_alloc_retries": 0}
+        self.forget()
+        for name, function in (
+            ("memory_stats", lambda device: dict(self.stats)),
+            ("mem_get_info", lambda device: (10_000, 10_000)),
+            ("memory_reserved", lambda device: 0),
+            ("reset_peak_memory_stats", lambda device: self.forget()),
+            ("synchronize", lambda device: None),
+            ("empty_cache", lambda: self.happened.append("emptied")),
+        ):
+            monkeypatch.setattr(torch.cuda, name, function)
+
+    @property
+    def accumulation_steps(self) -> int:
+        return 4096 // self.images
+
+    def eager(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def park(self) -> None:
+        self.happened.append("parked")
+
+    def arrange(self, layout: str, micro_batch: int) -> None:
+        self.images, self.updates = micro_batch, 0
+
+    def forget(self) -> None:
+        self.stats |= {"allocated_bytes.all.peak": 0, "reserved_bytes.all.peak": 0}
+
+    def update(self, stamp: Callable[[], None], passes: int) -> None:  # type: ignore[override]
+        self.updates, self.passes = self.updates + 1, passes
+        need = 10 * self.images + (self.search if self.updates == 1 else 0)
+        self.happened.append(f"{passes} of {self.images}")
+        if need > 10_000:
+            self.stats["num_ooms"] += 1
+            raise RuntimeError("CUDA out of memory.")
+        if (self.updates == 1 and self.search) or self.images >= self.tight:
+            self.stats["num_alloc_retries"] += 1
+        reserved = 10_000 if self.images >= self.wide else need
+        for name, size in (("allocated", need), ("reserved", reserved)):
+            self.stats[f"{name}_bytes.all.peak"] = max(self.stats[f"{name}_bytes.all.peak"], size)
+
+
+def sought(steps: Counted) -> int:
+    """The micro-batch of 4096 images that a card finds for these steps."""
+    card = Cuda.__new__(Cuda)
+    card.torch_device, card.retries, card.refusals = torch.device("cuda", 0), 0, 0
+    settled = Resolved(px=32, micro_batch=4096, precision="fp32", layout="nhwc")
+    return card.fit(StepTime(model="tiny-nfnet", batch=4096), settled, steps, 0)
+
+
+def test_what_fits_has_run_two_updates_of_which_the_second_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    # cuDNN's search takes more, and the allocator tries again, in the first
+    steps = Counted(monkeypatch, search=4_000)
+    assert sought(steps) == 512
+    updates = [event for event in steps.happened if " of " in event]
+    assert updates == ["2 of 2"] * 2 + ["2 of 64"] * 2 + ["2 of 512"] * 2
+    # what is found begins anew on an empty card
+    assert steps.happened[:2] == steps.happened[-2:] == ["parked", "emptied"]
+
+
+@pytest.mark.parametrize(
+    "more", [{"tight": 512}, {"wide": 512}, {"search": 8_000}], ids=["tried again", "reserved", "out of memory"]
+)
+def test_a_size_that_is_short_of_memory_is_not_taken(monkeypatch: pytest.MonkeyPatch, more: dict[str, int]) -> None:
+    steps = Counted(monkeypatch, **more)
+    assert sought(steps) == (256 if "search" not in more else 128)
+    if "search" in more:
+        # an update that ran out of memory leaves nothing of itself to the next size
+        place = steps.happened.index("2 of 512")
+        assert steps.happened[place : place + 4] == ["2 of 512", "emptied", "parked", "emptied"]
+
+
+def test_no_size_is_tried_whose_tensors_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = Counted(monkeypatch)
+    steps.most_images = 300
+    assert sought(steps) == 256 and not {"2 of 512", "1 of 4096"} & set(steps.happened)
+
+
+@pytest.mark.parametrize(("images", "said"), [(2, False), (3, True)])
+def test_passes_that_were_asked_for_are_kept_and_what_is_too_large_in_them_is_said(
+    monkeypatch: pytest.MonkeyPatch, images: int, said: bool
+) -> None:
+    (counts,) = count_net(find("tiny-nfnet"), [32], train=True)
+    monkeypatch.setattr(torch_device, "MOST_ELEMENTS", 3 * counts.largest - 1)
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: {"num_ooms": 0})
+    monkeypatch.setattr(Cuda, "set_flags", lambda self, resolved: None)
+    card = Cuda.__new__(Cuda)
+    card.torch_device = torch.device("cpu")
+    settled = Resolved(px=32, micro_batch=images, precision="fp32", layout="nhwc")
+    steps = card.build(StepTime(model="tiny-nfnet", batch=images), settled, 0)
+    assert steps.notes().get("micro_batch", "").startswith("With more than 2 images per pass, one tensor has") == said
+
+
+def test_where_not_one_image_does_memory_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MemoryError, match="tiny-nfnet at 32 px does not fit on the card with one image a pass"):
+        sought(Counted(monkeypatch, search=20_000))
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_the_peak_of_what_the_allocator_does_not_count_is_absent(monkeypatch: pytest.MonkeyPatch, graphs: bool) -> None:
+    card = card_with(monkeypatch, 90, 0)
+    stats = {"allocated_bytes.all.peak": 5, "reserved_bytes.all.peak": 8, "num_alloc_retries": 3}
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: stats)
+    card.graphs, card.retries = graphs, 1
+    # what CUDA graphs use is only reserved while they run
+    allocated = {} if graphs else {"peak_allocated": 5}
+    assert {r.name: r.values[0] for r in card.peaks()} == allocated | {"peak_reserved": 8, "allocator_retries": 2}
 
 
 def fitted(monkeypatch: pytest.MonkeyPatch, free: float, **settings: Any) -> int:

@@ -39,7 +39,8 @@ LEFT_FREE = 0.10
 MOST_RESERVED = 0.92
 PROBES = (2, 64)
 """The first sizes that the search for a micro-batch tries, or the next smaller ones that divide the batch."""
-_NO_ENGINE = re.compile("(FIND|GET) was unable to find an engine")
+_WITHOUT_MEMORY = re.compile("(FIND|GET) was unable to find an engine|CU(BLAS|DNN)_STATUS_NOT_INITIALIZED")
+"""What torch, cuBLAS and cuDNN say where memory ran out, but not then alone."""
 
 
 class CudaRecorder:
@@ -224,14 +225,13 @@ class Cuda(TorchDevice):
             torch.cuda.empty_cache()
 
     def out_of_memory(self, error: BaseException) -> bool:
-        if not out_of_memory(error) and not (_NO_ENGINE.search(str(error)) and self._is_full()):
+        if not out_of_memory(error) and not (_WITHOUT_MEMORY.search(str(error)) and self._is_full()):
             return False
         self.rest()
         return True
 
     def _is_full(self) -> bool:
-        """Whether memory was refused since the last build or try, or under a tenth is free: torch swallows what cuDNN
-        says of that."""
+        """Whether memory was refused since the last build or try, or under a tenth of it is free."""
         with contextlib.suppress(RuntimeError):
             free, total = torch.cuda.mem_get_info(self.torch_device)
             return self._stats()["num_ooms"] > self.refusals or free < LEFT_FREE * total
