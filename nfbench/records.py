@@ -321,8 +321,9 @@ class Conditions(Record, frozen=True, kw_only=True):
 
     Clocks in Hz, temperature in °C, ``throttle`` the names of the reasons seen, ``load`` the one-minute load average
     over the host's cores at the start, ``other_processes`` on the same card (None where a container hides them),
-    ``other_memory`` the bytes in use on it that are not this process's, ``other_load`` the share of time (0 to 1) in
-    which others kept it busy while this process did nothing (None where that was not waited for),
+    ``other_memory`` the bytes in use on it that are not this process's (None beside other workers of one runner, whose
+    share nothing tells), ``other_load`` the share of time (0 to 1) in which others kept it busy while this process, and
+    the workers beside it, did nothing (None where that was not waited for),
     ``default_power_limit`` the watts that the card's limit has unless somebody sets it.
     """
 

@@ -172,7 +172,8 @@ def slowed_by(share: float, clock: float | None) -> tuple[Reading, ...]:
     """What is read of a GPU that is slowed down in that share of 20 samples."""
     samples = reading("throttled", "1", "window", "nvml", [float(i < 20 * share) for i in range(20)])
     # its clock is another at times, which a mean would show
-    clocks = () if clock is None else (reading("sm_clock", "Hz", "window", "nvml", [clock, clock, clock / 3]),)
+    dip = (clock or 0.0) / (3 if share else 1)
+    clocks = () if clock is None else (reading("sm_clock", "Hz", "window", "nvml", [clock, clock, dip]),)
     return (step_times(*(0.1,) * 5), samples, *clocks)
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from make import CPU, FAKE, H200
+from make import CPU, FAKE, H200, result
 from msgspec.structs import replace
 
 from nfbench.analysis import findings, metrics, rows
@@ -16,7 +16,7 @@ from nfbench.devices.fake import FakeDevice, FakeSteps
 from nfbench.errors import Terminated, UnsupportedWorkload
 from nfbench.measuring import stopping
 from nfbench.measuring.measure import Measurement, measure
-from nfbench.measuring.outcome import scrubbed
+from nfbench.measuring.outcome import scrubbed, to_store
 from nfbench.records import (
     MAX_KEPT_STEPS,
     Conditions,
@@ -485,3 +485,5 @@ def test_what_cannot_be_looked_into_afterwards_does_not_cost_the_window() -> Non
 )
 def test_a_stored_message_names_no_folder_and_no_card(said: str, kept: str) -> None:
     assert scrubbed(said) == kept
+    stored = to_store(result(message=said, notes={"agc": said}), None)
+    assert (stored.message, stored.notes) == (kept, {"agc": kept})

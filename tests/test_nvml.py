@@ -4,12 +4,15 @@ import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import fake_pynvml
 import pytest
-from fake_pynvml import Board, Slice, install
+import torch
+from fake_pynvml import Board, Slice, install, torch_sees
 
-from nfbench.devices import nvml
+from nfbench.devices import cuda, nvml
+from nfbench.devices.cuda import QUIET, Cuda
 
 OTHER = "GPU-99999999-2222-3333-4444-555555555555"
 SLICE = "MIG-aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
@@ -134,6 +137,48 @@ def test_the_load_of_others_is_what_is_left_while_we_idle(monkeypatch: pytest.Mo
     install(monkeypatch, Board(refuses={"nvmlDeviceGetUtilizationRates": fake_pynvml.NOT_SUPPORTED}))
     (silent,) = nvml.cards()
     assert silent.load_of_others() is None
+
+
+class Runner(NamedTuple):
+    """Stands for the process that started so many workers."""
+
+    workers: int
+
+    def children(self) -> list[int]:
+        return [*range(self.workers)]
+
+
+def test_the_memory_of_others_leaves_out_tensors_a_context_and_what_nccl_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board(used=7_000)
+    install(monkeypatch, board)
+    torch_sees(monkeypatch, board)
+    for name in QUIET:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    reserved = 0
+
+    def first_call(*_: object) -> None:
+        board.used += 500  # the context
+
+    monkeypatch.setattr(torch.cuda, "set_device", first_call)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
+    monkeypatch.setattr(cuda, "_runner", lambda: None)
+    card = Cuda()
+    # what keeps Triton and Kineto off the screen is set before either is loaded
+    assert QUIET.items() <= os.environ.items()
+    board.used, reserved = board.used + 2_000, 2_000
+    assert card.conditions().other_memory == 7_000
+    # NCCL's buffers are not torch's
+    board.used += 900
+    card.context = card.taken()
+    assert (card.context, card.conditions().other_memory) == (1_400, 7_000)
+    board.used += 50_000
+    assert card.conditions().other_memory == 57_000
+    for workers, seen in ((1, 57_000), (2, None)):
+        monkeypatch.setattr(cuda, "_runner", lambda workers=workers: Runner(workers))
+        monkeypatch.setattr(cuda, "_ours", lambda: {os.getpid()})
+        assert card.conditions().other_memory == seen
 
 
 def test_other_processes_leave_out_our_own(monkeypatch: pytest.MonkeyPatch) -> None:

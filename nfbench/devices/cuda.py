@@ -85,7 +85,8 @@ class Cuda(TorchDevice):
         self.retries = self.refusals = 0
         self.graphs = False
         card = self.card
-        self.context = _context(card, None if card is None else before.get(card.uuid))
+        self.held_before = None if card is None else before.get(card.uuid)
+        self.context = self.taken()
         self.machine = Machine(
             device="cuda",
             name=card.name if card else properties.name,
@@ -185,9 +186,18 @@ class Cuda(TorchDevice):
     def _stats(self) -> dict[str, Any]:
         return torch.cuda.memory_stats(self.torch_device)
 
+    def taken(self) -> int | None:
+        """Bytes by which more of the card is in use than before this process came, its tensors apart: its context and,
+        of several ranks, what NCCL holds. None where NVML does not tell."""
+        self.synchronize()
+        used = None if self.card is None else self.card.memory_used()
+        if used is None or self.held_before is None:
+            return None
+        return max(0, used - self.held_before - torch.cuda.memory_reserved(self.torch_device))
+
     def _memory_of_others(self, card: nvml.Card) -> int | None:
-        """Bytes in use that are neither this process's tensors nor its context; None beside other workers of the same
-        runner, whose share nothing tells."""
+        """Bytes in use that are neither this process's tensors nor what it has `taken`; None beside other workers of
+        the same runner, whose share nothing tells."""
         used = card.memory_used()
         if used is None or self.context is None or _has_siblings():
             return None
@@ -313,13 +323,6 @@ def _runner() -> psutil.Process | None:
     """The runner whose worker this process is."""
     runner = os.environ.get(RUNNER)
     return psutil.Process(int(runner)) if runner and runner.isdigit() and psutil.pid_exists(int(runner)) else None
-
-
-def _context(card: nvml.Card | None, before: int | None) -> int | None:
-    """Bytes that this process took of the card before its first tensor."""
-    torch.cuda.synchronize()
-    after = None if card is None else card.memory_used()
-    return None if after is None or before is None else max(0, after - before)
 
 
 def largest(sizes: Sequence[int], room: int, tried: Callable[[int], int | None]) -> int | None:

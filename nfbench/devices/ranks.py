@@ -84,6 +84,8 @@ def open_on_ranks(wanted: str, here: Place) -> Device:
         choose(f"cuda:{index}")
         card = device = Cuda(index)
         ranks.connect(card.torch_device, card.uuid)
+        # what NCCL has taken by now is no other's
+        card.context = card.taken()
     device.world = ranks
     return device
 
