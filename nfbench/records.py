@@ -49,6 +49,9 @@ Phase = Literal["ascent", "forward", "backward", "unscale", "clip", "update", "a
 CUDA_GRAPHS: tuple[CompileMode, ...] = ("reduce-overhead", "max-autotune")
 """The modes that record CUDA graphs."""
 
+STUCK = "stuck"
+"""The note of a result that was measured while a process in which an error of CUDA stays held memory of the GPU."""
+
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
 

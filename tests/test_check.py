@@ -154,7 +154,11 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "noise": ({"head": by_turns(1.236, 0.855)}, "inconclusive 4/0 16", "The rounds differ by"),
     "surely not slower": ({"head": by_turns(0.979, 0.941)}, "inconclusive 0/0 16", ""),
     "another machine": ({"objection": lambda case: "another machine"}, "incomparable 4/4 0", "another machine"),
-    "auto differs": ({"base": FOREACH, "head": FUSED}, "same 0/0 4", "what auto became differs: optimizer_impl"),
+    "auto differs": (
+        {"base": FOREACH, "head": FUSED},
+        "same 0/0 4",
+        "the two sides ran with different settings: optimizer_impl",
+    ),
     # a side that fails never passes as the same
     "the head breaks": ({"head": BROKE}, "failed 3/3 0", "the head ended as error: boom"),
     "the head breaks later": ({"head": LATER}, "failed 3/3 2", "the head ended as error: boom"),

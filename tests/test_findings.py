@@ -10,7 +10,7 @@ import pytest
 from make import H200, once, result, step_times
 
 from nfbench.analysis import findings
-from nfbench.records import AgcCost, Conditions, Reading, Resolved, Result, Sampling, StepTime, reading
+from nfbench.records import STUCK, AgcCost, Conditions, Reading, Resolved, Result, Sampling, StepTime, reading
 
 CLIP = AgcCost(model="a", impl="foreach")
 GPU = Resolved(px=224, micro_batch=32, precision="bf16", layout="nhwc")
@@ -86,6 +86,11 @@ def rng() -> np.random.Generator:
             gpu(conditions=Conditions(other_memory=3 * 2**30)),
             "shared_device",
             "Others held 3.00 GiB of the GPU's memory.",
+        ),
+        (
+            gpu(conditions=Conditions(other_memory=3 * 2**30), notes={STUCK: "an error of CUDA stays in it"}),
+            "stuck_process",
+            "An earlier net's process still held its memory on the GPU: an error of CUDA stays in it. Measure",
         ),
         (gpu(once("zero_gradients", 0.31)), "zero_gradients", "Start gains that are zero at 1"),
         (gpu(once("swapped", 3 * 2**20, "B")), "swap", "3.00 MiB of this process were swapped out. Free memory"),

@@ -13,7 +13,7 @@ from make import once, result, step_times
 import nfbench
 from nfbench.analysis import gate, stats
 from nfbench.analysis.gate import Round
-from nfbench.records import Conditions, Reading, Result, reading
+from nfbench.records import Conditions, Reading, Resolved, Result, reading
 
 sys.path.insert(0, str(Path(nfbench.__file__).parent.parent / "benchmarks"))
 from gate_simulation import simulate  # type: ignore[import-not-found]
@@ -167,6 +167,13 @@ def test_the_noise_between_sessions_widens_an_unpaired_interval() -> None:
 def test_one_round_on_a_side_has_no_interval() -> None:
     assert gate.unpaired([1.0], [1.0, 1.1], [], 0.95).low is None
     assert gate.look([1.2], 0.03, 1)[0] == "inconclusive"
+
+
+def test_settings_that_differ_are_named_with_what_an_older_row_leaves_unsaid() -> None:
+    base = Resolved(px=32, micro_batch=8, precision="fp32", layout="nhwc", agc=0.01)
+    head = Resolved(px=32, micro_batch=8, precision="fp32", layout="nhwc", standardize="nfbench")
+    assert gate.differences(base, head) == ["agc 0.01 → none", "standardize timm → nfbench"]
+    assert gate.differences(base, base) == gate.differences(None, head) == []
 
 
 def test_the_smallest_slowdown_is_found_19_times_of_20(rng: np.random.Generator) -> None:

@@ -22,7 +22,7 @@ from nfbench.analysis.sessions import current
 from nfbench.analysis.store import load
 from nfbench.devices.fake import FakeDevice, FakeSteps
 from nfbench.measuring.outcome import Labels
-from nfbench.records import Resolved, Result, Sampling, StepTime, key
+from nfbench.records import STUCK, Resolved, Result, Sampling, StepTime, key
 from nfbench.studies import processes, worker
 from nfbench.studies.processes import Died, Group, Place, Process, Seat, TooLong
 from nfbench.studies.worker import Request
@@ -82,6 +82,8 @@ def test_after_an_error_that_stays_the_next_net_runs_in_a_fresh_process(
     assert cli("step-time", *(f"--model={m}" for m in models), "--device=fake", "--out=kept").exit_code == 5
     rows = load([Path("kept")]).results
     assert [(r.workload.model, r.status) for r in rows] == [(models[0], "error"), *((m, "ok") for m in models[1:])]
+    # the first process holds what it had of the memory until it ends
+    assert [STUCK in r.notes for r in rows] == [False, True, True]
     assert len(opened) == 3 and {r.session for r in rows} == {None}
     # nor does a worker that is kept for other nets go on
     opened.clear()

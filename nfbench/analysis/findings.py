@@ -12,7 +12,7 @@ import numpy as np
 from nfbench import units
 from nfbench.analysis import metrics, stats, training_metrics
 from nfbench.analysis.stats import LEAST_ROUNDS
-from nfbench.records import CUDA_GRAPHS, Accuracy, Result, StepTime, accumulation_steps
+from nfbench.records import CUDA_GRAPHS, STUCK, Accuracy, Result, StepTime, accumulation_steps
 
 MANY_ZEROS = 0.20
 """Share of exact zeros; an awake net has 1 %, one whose branches start at zero 80 %."""
@@ -197,7 +197,7 @@ def _others(result: Result) -> tuple[str] | None:
         return (f"{seen.other_processes} other process(es) held the GPU",)
     if (seen.other_load or 0.0) > metrics.MOST_OTHER_LOAD:
         return (f"Others kept the GPU busy for {_share(seen.other_load or 0.0)} of the time while nothing was timed",)
-    if (seen.other_memory or 0) > OTHER_MEMORY:
+    if (seen.other_memory or 0) > OTHER_MEMORY and STUCK not in result.notes:
         return (f"Others held {units.bytes_(seen.other_memory)} of the GPU's memory",)
     return None
 
@@ -490,6 +490,12 @@ SLIGHT: tuple[Check, ...] = (
         "The fused clip did not run here, so torch's batched operators clipped: {}.",
     ),
     _noted("micro_batch", "largest_micro_batch", "{}."),
+    _noted(
+        STUCK,
+        "stuck_process",
+        "An earlier net's process still held its memory on the GPU: {}.",
+        "Measure this net in a command of its own.",
+    ),
     _noted(
         "machines",
         "machines_differ",

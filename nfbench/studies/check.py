@@ -354,7 +354,8 @@ def row_of(case: Case, slower_than: float, accepts: tuple[Accept, ...], today: d
             elif looked.value <= 1 + slower_than:
                 why.append(f"not needed: {accept.said()}")
     if base is not None and head is not None:
-        why += [f"what auto became differs: {text}" for text in gate.differences(base.resolved, head.resolved)]
+        if differ := gate.differences(base.resolved, head.resolved):
+            why.append(f"the two sides ran with different settings: {', '.join(differ)}")
         if base.composed != head.composed:
             why.append("one side is composed from shorter updates, the other is not")
     if case.stored is not None and case.stored.uneven:

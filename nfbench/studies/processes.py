@@ -27,7 +27,7 @@ from nfbench.devices.base import OTHER_TREE, RUNNER, child_environment
 from nfbench.errors import NfbenchError, Stop
 from nfbench.learning.learner import Sources
 from nfbench.measuring.outcome import Keep, Labels, Watch, frame
-from nfbench.records import AgcCost, Resolved, Result, Sampling, Side, Status, StepTime, Workload
+from nfbench.records import STUCK, AgcCost, Resolved, Result, Sampling, Side, Status, StepTime, Workload
 from nfbench.studies.worker import Answer, Hello, Message, Request, Said, encoder, messages
 
 ALLOWANCE = 900.0
@@ -452,15 +452,19 @@ def running(
 
 
 def apart(seat: Seat, sampling: Sampling, *, device: str, seed: int, keep: Keep, watch: Watch) -> None:
-    """Measure in a fresh process what cannot run in this one, whose device an error has made useless.
+    """Measure in a fresh process what cannot run in this one, whose device an error has made useless; a note says so.
 
     Raises:
         NfbenchError: the device cannot be had.
     """
+
+    def noted(result: Result) -> None:
+        keep(msgspec.structs.replace(result, notes={**result.notes, STUCK: "an error of CUDA stays in it"}))
+
     labels = Labels(session=new_id()) if seat.beside else Labels()
-    with running([Group([seat], device=device, seed=seed, labels=labels)], keep, watch) as state:
+    with running([Group([seat], device=device, seed=seed, labels=labels)], noted, watch) as state:
         for group in state.each():
-            group.turn(0, 0, sampling, keep, watch)
+            group.turn(0, 0, sampling, noted, watch)
 
 
 def _of(seat: Seat, result: Result) -> Result:
