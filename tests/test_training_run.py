@@ -20,18 +20,21 @@ from torch import Tensor
 
 from nfbench.analysis import findings
 from nfbench.catalog.models import find
-from nfbench.devices.base import Device
+from nfbench.devices.base import Device, World
 from nfbench.devices.cpu import Cpu
 from nfbench.devices.fake import FakeDevice
 from nfbench.errors import BadResults, Terminated
-from nfbench.learning import fake_training
+from nfbench.learning import fake_training, setup
 from nfbench.learning import weights as files_of_weights
 from nfbench.learning.checkpoint import Checkpoints
 from nfbench.learning.fake_training import FakeLearner
+from nfbench.learning.feed import Resident, Streaming
 from nfbench.learning.fit import Run
 from nfbench.learning.learner import Sources
+from nfbench.learning.setup import Setup
 from nfbench.learning.trainer import Trainer
 from nfbench.nets.build import build
+from nfbench.nets.flops import count_net
 from nfbench.records import Accuracy, Resolved, Result, Sampling, Software, from_json, to_json
 
 QUARTERS = 256
@@ -434,3 +437,36 @@ def test_batches_of_one_image_have_no_statistics_to_be_scored_with() -> None:
     torch.save(build(find("tiny-resnet-s"), num_classes=10).state_dict(), "w.pth")
     result = cpu(batch=1024, epochs=0, micro_batch=1, weights="w.pth")
     assert result.reading("batch_top1") is None and result.value("top1") is not None
+
+
+# ---- what is settled before the first update
+
+
+def settled(device: Cpu, **settings: Any) -> Setup:
+    workload = Accuracy(**{"model": "tiny-nfnet-s", "dataset": "digits", "epochs": 0, "batch": 64} | settings)
+    return Setup(device, workload, 0, Sources(), Quiet())
+
+
+@pytest.mark.parametrize(("kind", "images"), [("cuda", 2), ("cpu", 64)])
+def test_no_test_batch_on_a_gpu_has_a_tensor_that_is_too_large(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, images: int
+) -> None:
+    (at_test_px,) = count_net(find("tiny-nfnet-s"), [64], train=True, classes=10)
+    monkeypatch.setattr(setup, "MOST_ELEMENTS", 3 * at_test_px.largest - 1)
+    device = Cpu()
+    device.machine = msgspec.structs.replace(device.machine, device=kind)
+    plan = settled(device, test_px=64).feed().plan  # type: ignore[attr-defined]
+    assert (plan.test_px, plan.test_batch) == (64, images)
+
+
+def test_a_set_stays_on_no_rank_where_one_has_no_room_for_it() -> None:
+    class Small(World):
+        """Another rank has a device of 1,000 bytes."""
+
+        def least(self, value: int) -> int:
+            return min(value, 1_000)
+
+    device = Cpu()
+    assert isinstance(settled(device).feed(), Resident)
+    device.world = Small()
+    assert isinstance(settled(device).feed(), Streaming)

@@ -16,7 +16,7 @@ from nfbench.catalog import datasets
 from nfbench.catalog.models import find
 from nfbench.devices.cpu import Cpu
 from nfbench.devices.cuda import Cuda
-from nfbench.devices.torch_device import norm_and_recipe
+from nfbench.devices.torch_device import MOST_ELEMENTS, norm_and_recipe
 from nfbench.errors import BadData, BadWeights, UnsupportedWorkload
 from nfbench.learning import recipe, weights
 from nfbench.learning.checkpoint import Checkpoints
@@ -62,6 +62,8 @@ class Setup:
         self.weights_from = wanted or ""
         self.loaded = None if wanted is None else weights.load(self.net, wanted)
         self._check_classes()
+        # ranks that read one set in two ways would deal out other batches each
+        self.memory = device.world.least(device.machine.memory or 0) or None
         self.training = self._training(recipe_name, sources)
         self._check_batch()
         self.notes: dict[str, str] = {}
@@ -109,7 +111,7 @@ class Setup:
         plan = BatchPlan(
             device=self.device.torch_device,
             batch=self.workload.batch,
-            test_batch=self.resolved.micro_batch,
+            test_batch=min(self.resolved.micro_batch, self.most_test_images),
             px=px,
             test_px=training.test_px,
             mean=training.mean,
@@ -137,7 +139,7 @@ class Setup:
 
     def _streams(self) -> bool:
         augmented = self.training.randaugment_layers is not None and self.workload.epochs > 0
-        return augmented or not stays(self.data, self.device.machine.memory)
+        return augmented or not stays(self.data, self.memory)
 
     def _check_classes(self) -> None:
         if self.workload.epochs == 0 and self.loaded is not None and self.loaded.classes != self.classes:
@@ -249,7 +251,10 @@ class Setup:
         return micro_batch
 
     def _counted(self) -> list[Reading]:
-        (counts,) = count_net(self.net, [self.resolved.px], train=True, norm=self.workload.norm, classes=self.classes)
+        """MACs and parameters; sets how many test images a pass on a GPU may have, of which each may be larger."""
+        sides = [self.resolved.px, *([self.training.test_px] if self.device.machine.device == "cuda" else [])]
+        counts, *of_test = count_net(self.net, sides, train=True, norm=self.workload.norm, classes=self.classes)
+        self.most_test_images = MOST_ELEMENTS // max(1, of_test[0].largest) if of_test else MOST_ELEMENTS
         if counts.note:
             self.notes["macs"] = counts.note
         return [
