@@ -54,7 +54,9 @@ def test_a_study_runs_every_kind_once_and_leaves_nothing_on_the_card(cli: Cli) -
     done = cli(*command)
     assert done.exit_code == 0, done.output
     results = load([Path("here")]).results
-    assert {r.status for r in results} == {"ok"} and {r.machine.device for r in results} == {"cuda"}
+    # a simulated GPU computes no loss: it is what memory that was used before holds
+    ends = {"ok", "diverged"} if results[0].machine.simulated else {"ok"}
+    assert {r.status for r in results} <= ends and {r.machine.device for r in results} == {"cuda"}
     assert all(r.value("peak_allocated") for r in results if r.reading("step_time"))
     again = cli(*command)
     assert again.exit_code == 0 and "6 workloads had been done before" in again.stderr
