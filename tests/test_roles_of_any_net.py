@@ -16,6 +16,7 @@ from nfbench import AGC, adaptive_clip_grad_, normalizer_free
 from nfbench.nets import agc
 from nfbench.nets.build import awaken
 from nfbench.nets.norm import norm_of
+from nfbench.nets.standardized import StandardizedConv2d
 
 
 def net(classifier: nn.Module, activation: nn.Module | None = None, norm: nn.Module | None = None) -> nn.Sequential:
@@ -91,6 +92,10 @@ def test_only_gains_are_woken() -> None:
         (torchvision.ops.FrozenBatchNorm2d(8), "frozen"),
         (timm.layers.RmsNorm2d(8, affine=False), "layer"),
         (timm.layers.LayerNorm2d(8, affine=False), "layer"),
+        # with dropout and an activation inside
+        (timm.layers.norm_act.RmsNormAct2d(8), "layer"),
+        (timm.layers.filter_response_norm.FilterResponseNormAct2d(8), "layer"),
+        (timm.layers.norm_act.FrozenBatchNormAct2d(8), "frozen"),
         (nn.Identity(), "none"),
         (parametrizations.weight_norm(nn.Conv2d(8, 8, 1)), "none"),
         (parametrizations.spectral_norm(nn.Conv2d(8, 8, 1)), "none"),
@@ -123,6 +128,24 @@ def test_gains_train_where_what_the_weight_is_made_of_does(thawed: bool) -> None
         assert model[0].gain.grad is not None and model[0].weight_orig.grad is not None
 
 
+@pytest.mark.parametrize("thawed", [True, False])
+@pytest.mark.parametrize(
+    "made", [parametrizations.weight_norm, parametrizations.spectral_norm, parametrizations.orthogonal]
+)
+def test_a_parametrized_convolution_is_standardized(made: Callable[[nn.Module], nn.Module], thawed: bool) -> None:
+    convolution = made(nn.Conv2d(3, 8, 3, bias=False)).requires_grad_(thawed)
+    model = nn.Sequential(convolution, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    normalizer_free(model)
+    gain = convolution.get_parameter("gain")
+    model(torch.randn(2, 3, 6, 6)).sum().backward()
+    assert gain.requires_grad is thawed and (gain.grad is not None) is thawed
+    images = torch.randn(2, 3, 6, 6)
+    parametrize.remove_parametrizations(convolution, "weight")
+    assert type(convolution) is StandardizedConv2d
+    assert convolution.standardized().mean((1, 2, 3)).abs().max() < 1e-6
+    assert model(images).shape == (2, 4)
+
+
 @pytest.mark.parametrize("dim", [1, -1])
 def test_a_gated_unit_has_the_gamma_of_a_product(dim: int) -> None:
     model = net(nn.Linear(4, 4), nn.GLU(dim))
@@ -132,7 +155,9 @@ def test_a_gated_unit_has_the_gamma_of_a_product(dim: int) -> None:
     assert model[0].gamma == pytest.approx(1 / float((z[0] * z[1].sigmoid()).std()), rel=1e-2)
 
 
-@pytest.mark.parametrize("activation", [nn.Softmin(1), nn.Threshold(10.0, 0.0), nn.MultiheadAttention(4, 1)])
+@pytest.mark.parametrize(
+    "activation", [nn.Softmin(1), nn.Softmin(-1), nn.Threshold(10.0, 0.0), nn.MultiheadAttention(4, 1)]
+)
 def test_an_activation_without_a_gamma_is_refused_in_words(activation: nn.Module) -> None:
     model = net(nn.Linear(8, 4), activation)
     if isinstance(activation, nn.MultiheadAttention):
@@ -154,6 +179,13 @@ def test_an_activation_that_draws_has_one_gamma_and_takes_nothing_of_the_generat
         assert torch.equal(before, torch.get_rng_state())
         gammas.append(model[0].gamma)
     assert gammas[0] == gammas[1] and math.isfinite(gammas[0])
+
+
+def test_a_computed_gamma_seeds_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    normalizer_free(net(nn.Linear(8, 4), nn.SELU()))
+    assert not seeds
 
 
 def with_gradient(p: Tensor, scale: float = 1.0) -> nn.Parameter:
@@ -179,7 +211,7 @@ def test_nothing_to_clip_is_no_unit(impl: agc.Impl) -> None:
     for parameters in ([], [empty], [nn.Parameter(torch.ones(2))]):
         assert int(adaptive_clip_grad_(parameters, impl=impl)) == 0
         agc.clipper(parameters, 0.01, impl)()  # type: ignore[arg-type]
-        assert agc.units(parameters, 0.01).clipped == 0
+        assert agc.units(parameters, 0.01) == (0, 0, 0)
     both = [empty, with_gradient(torch.ones(2, 3), 100.0)]
     assert int(adaptive_clip_grad_(both, impl=impl)) == 2
 
@@ -193,5 +225,12 @@ def test_lazy_layers_are_refused_in_a_sentence() -> None:
 def test_sparse_gradients_are_refused_in_a_sentence() -> None:
     embedding = nn.Embedding(4, 3, sparse=True)
     embedding(torch.tensor([1])).sum().backward()
-    with pytest.raises(ValueError, match="AGC needs dense gradients"):
-        adaptive_clip_grad_(embedding.parameters())
+    parameters = list(embedding.parameters())
+    for clip in (
+        lambda: adaptive_clip_grad_(parameters),
+        lambda: agc.units(parameters, 0.01),
+        agc.clipper(parameters, 0.01, "reference"),
+        agc.clipper(parameters, 0.01, "foreach"),
+    ):
+        with pytest.raises(ValueError, match="AGC needs dense gradients"):
+            clip()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from nfbench.nets import agc_fused
-from nfbench.nets.agc_units import LEAST_NORM, SPARSE, Clip, Units, foreach, unitwise_norm
+from nfbench.nets.agc_units import LEAST_NORM, SPARSE, Clip, Units, dense_gradient, foreach, unitwise_norm
 from nfbench.nets.build import head_weights
 from nfbench.units import nearest
 
@@ -135,15 +135,15 @@ def reference(parameters: Sequence[Tensor], clipping: float, eps: float) -> Unit
     """The formula as it is written, one parameter after the other, in float64: what the others are tested against."""
     clipped = nonfinite = torch.zeros((), dtype=torch.int64, device=parameters[0].device if parameters else "cpu")
     for p in parameters:
-        assert p.grad is not None
         exact = torch.complex128 if p.is_complex() else torch.float64
-        gradient = p.grad.detach().to(exact)
+        rounded = dense_gradient(p).detach()
+        gradient = rounded.to(exact)
         norm = unitwise_norm(gradient)
-        finite = unitwise_norm(p.grad.detach()).isfinite()
+        finite = unitwise_norm(rounded).isfinite()
         max_norm = clipping * unitwise_norm(p.detach().to(exact)).clamp(min=eps)
         over = (norm > max_norm) & finite
-        shortened = (gradient * (max_norm / norm.clamp(min=LEAST_NORM))).to(p.grad.dtype)
-        p.grad.detach().copy_(torch.where(over, shortened, p.grad))
+        shortened = (gradient * (max_norm / norm.clamp(min=LEAST_NORM))).to(rounded.dtype)
+        rounded.copy_(torch.where(over, shortened, rounded))
         clipped = clipped + over.sum()
         nonfinite = nonfinite + finite.logical_not().sum()
     return Units(clipped, nonfinite)
@@ -204,7 +204,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def units(parameters: Iterable[Tensor], clipping: float, impl: Impl = "auto") -> Shares:
     """Count the units and those that would be clipped at ``clipping``. Changes nothing, waits for the device."""
     _check(clipping, EPS, impl)
-    group = [p for p in parameters if p.grad is not None]
+    group = [p for p in parameters if p.grad is not None and p.grad.numel()]
     if not group:
         return Shares(0, 0, 0)
     norm_of = timm_unitwise_norm if impl == "timm" else unitwise_norm
@@ -216,8 +216,7 @@ def units(parameters: Iterable[Tensor], clipping: float, impl: Impl = "auto") ->
 def _count(parameters: Sequence[Tensor], clipping: float, eps: float, norm_of: Callable[[Tensor], Tensor]) -> Units:
     clipped = nonfinite = torch.zeros((), dtype=torch.int64, device=parameters[0].device)
     for p in parameters:
-        assert p.grad is not None
-        norm = norm_of(p.grad.detach())
+        norm = norm_of(dense_gradient(p).detach())
         finite = norm.isfinite()
         clipped = clipped + (norm > norm_of(p.detach()).clamp(min=eps).mul(clipping)).logical_and(finite).sum()
         nonfinite = nonfinite + finite.logical_not().sum()

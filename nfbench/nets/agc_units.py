@@ -99,7 +99,7 @@ def foreach(parameters: Sequence[Tensor], clipping: float, eps: float) -> Units:
         return Units(*torch.zeros(2, dtype=torch.int64))
     several = [p for p in parameters if not is_vector(p)]
     single = [p for p in parameters if is_vector(p)]
-    gradients = [_gradient(p) for p in (*several, *single)]
+    gradients = [dense_gradient(p) for p in (*several, *single)]
     of_several, of_single = gradients[: len(several)], gradients[len(several) :]
     max_norm = _norms(several, single).clamp_(min=eps).mul_(clipping)
     norm = _norms(of_several, of_single)
@@ -112,7 +112,12 @@ def foreach(parameters: Sequence[Tensor], clipping: float, eps: float) -> Units:
     return Units(over.sum(), finite.logical_not_().sum())
 
 
-def _gradient(p: Tensor) -> Tensor:
+def dense_gradient(p: Tensor) -> Tensor:
+    """The gradient of ``p``, which has one.
+
+    Raises:
+        ValueError: it is sparse.
+    """
     assert p.grad is not None
     if p.grad.layout != torch.strided:
         raise ValueError(SPARSE.format(p.grad.layout))

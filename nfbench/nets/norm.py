@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from timm.layers.norm_act import BatchNormAct2d, GroupNormAct, convert_sync_batchnorm
+from timm.layers.norm_act import BatchNormAct2d, FrozenBatchNormAct2d, GroupNormAct, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -21,6 +21,11 @@ Kind = Literal["none", "batch", "sync_batch", "group", "frozen"]
 
 GROUPS = 32
 """Groups of a group normalization (Wu & He 2018); their greatest common divisor where channels are no multiple."""
+
+_TIMM_NORMS = {
+    f"timm.layers.{file}" for file in ("evo_norm", "filter_response_norm", "inplace_abn", "norm", "norm_act")
+}
+"""Modules of which each class is a normalization, some with dropout and an activation inside."""
 
 
 class FrozenBatchNorm(_BatchNorm):
@@ -49,7 +54,7 @@ def norm_of(module: nn.Module) -> str:
     """The kind over activations: ``none``, ``batch``, ``sync_batch``, ``group``, ``frozen``, ``instance`` or ``layer``,
     which stands for all others."""
     modules = list(module.modules())
-    frozen = FrozenBatchNorm, FrozenBatchNorm2d
+    frozen = FrozenBatchNorm, FrozenBatchNorm2d, FrozenBatchNormAct2d
     kinds: tuple[tuple[str, Callable[[nn.Module], bool]], ...] = (
         ("sync_batch", lambda m: isinstance(m, nn.SyncBatchNorm)),
         ("batch", lambda m: isinstance(m, _BatchNorm) and not isinstance(m, frozen)),
@@ -67,6 +72,8 @@ def is_norm(module: nn.Module) -> bool:
     if isinstance(module, (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, FrozenBatchNorm2d)):
         return True
     kind = type(module)
+    if any(base.__module__ in _TIMM_NORMS for base in kind.__mro__):
+        return True
     # those of torch.nn.utils are of weights
     if not _leaf(module) or "norm" not in kind.__name__.lower() or kind.__module__.startswith("torch.nn.utils"):
         return False

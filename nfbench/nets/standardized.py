@@ -16,6 +16,7 @@ from timm.layers.padding import pad_same
 from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 # the reference's floor under variance · fan-in, here added to it
 EPS = 1e-4
@@ -80,8 +81,13 @@ def standardize(convolution: nn.Conv2d, gamma: float, *, gain: float) -> None:
     """
     weight = convolution.weight
     # a reparametrized weight is computed from others
-    trains = any(p.requires_grad for name, p in convolution.named_parameters() if name != "bias")
-    convolution.__class__ = STANDARDIZED[type(convolution)]
+    of_bias = "bias", "parametrizations.bias"
+    trains = any(p.requires_grad for name, p in convolution.named_parameters() if not name.startswith(of_bias))
+    kind = STANDARDIZED[parametrize.type_before_parametrizations(convolution)]
+    if parametrize.is_parametrized(convolution):
+        # such an object has a class to itself, which holds the property that computes its weight
+        kind = type(f"Parametrized{kind.__name__}", (kind,), dict(vars(type(convolution))))
+    convolution.__class__ = kind
     assert isinstance(convolution, StandardizedConv2d)
     gains = weight.new_full((convolution.out_channels, 1, 1, 1), gain)
     convolution.gamma = gamma
