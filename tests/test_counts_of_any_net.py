@@ -154,6 +154,7 @@ def test_operators_that_the_cpu_fuses_count_as_on_meta(
     [
         (lambda _, x: torch.fft.fft(x).real, "aten._fft_r2c"),
         (lambda _, x: x + torch.cdist(x, x), "aten._cdist_forward"),
+        (lambda _, x: x + torch.cdist(x.expand(30, 16), x)[0], "aten._euclidean_dist"),
         (lambda _, x: torch._addmm_activation(x[0], x, x.T @ x), "aten._addmm_activation"),
         (lambda _, x: x + torch.cholesky_solve(x[:, :1], x[:, :1]), "aten.cholesky_solve"),
     ],

@@ -166,8 +166,8 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
 """FLOPs of an operator from its arguments and its result (``out_val``): torch's own, and those that it lacks."""
 _LAYERS = (_aten.convolution, _aten.mm, _aten.addmm)
 _PRODUCT = re.compile(
-    r"(mm|mv|dot|addr|matmul|linear|convolution|attention)(_|$)|rnn|quantized_(lstm|gru)|cdist|multi_head|transformer_"
-    r"|(^|_)(fft|linalg|sparse|cslt|mkldnn)_|cholesky|triangular_solve|ormqr|geqrf|spsolve"
+    r"(mm|mv|dot|addr|matmul|linear|convolution|attention)(_|$)|rnn|quantized_(lstm|gru)|cdist|euclidean_dist"
+    r"|multi_head|transformer_|(^|_)(fft|linalg|sparse|cslt|mkldnn)_|cholesky|triangular_solve|ormqr|geqrf|spsolve"
 )
 """What the name of an operator of torch has in it that multiplies; one without a formula is named."""
 _WITHOUT_PRODUCTS = ("prim", "prims", "profiler", "c10d")
