@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import Cli
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from nfbench.analysis.store import load
 from nfbench.catalog.models import find
+from nfbench.errors import UnsupportedWorkload
 from nfbench.nets.build import build, px_of
 from nfbench.nets.convert import normalizer_free
 from nfbench.nets.flops import Count, count, count_net
@@ -91,6 +96,8 @@ class Again(nn.Module):
         (nn.Identity(), lambda _, x: x * torch.mv(x, x[0]), 16),
         (nn.Identity(), lambda _, x: x * torch.dot(x[0], x[0]), 16),
         (nn.Identity(), lambda _, x: x * torch.addmv(x[0, :1], x, x[0]), 16),
+        (nn.Identity(), lambda _, x: torch.zeros_like(x).addmm_(x.T.mean(1)[None], x.T @ x), 2 * 16 * 16),
+        (nn.Identity(), lambda _, x: torch.addr(x[0], x[0], x[0]).mean(0, keepdim=True), 16 * 16),
         (nn.Linear(16, 16, bias=False), lambda part, x: torch.einsum("bi,ij->bj", x, part.weight), 16 * 16),
         (nn.ConvTranspose1d(16, 16, 3, bias=False), lambda part, x: part(x[:, :, None]).mean(2), 16 * 16 * 3),
         (Scaled(), lambda part, x: part(x), 2 * 16 * 16),
@@ -101,6 +108,8 @@ class Again(nn.Module):
         "mv",
         "dot",
         "addmv",
+        "in place",
+        "addr",
         "einsum",
         "transposed",
         "a parameter is what a layer is called with",
@@ -140,10 +149,53 @@ def test_operators_that_the_cpu_fuses_count_as_on_meta(
     assert counts.macs > STEM + 16 * CLASSES and counts.uncounted == ()
 
 
-def test_an_operator_without_a_formula_is_named() -> None:
-    counts = part_of(nn.Identity(), lambda _, x: torch.fft.fft(x).real)
-    assert counts.uncounted == ("aten._fft_r2c",) and counts.macs == 0
-    assert counts.note == "the MACs leave out aten._fft_r2c, which nfbench has no formula for"
+@pytest.mark.parametrize(
+    ("call", "operator"),
+    [
+        (lambda _, x: torch.fft.fft(x).real, "aten._fft_r2c"),
+        (lambda _, x: x + torch.cdist(x, x), "aten._cdist_forward"),
+        (lambda _, x: x + torch.cdist(x.expand(30, 16), x)[0], "aten._euclidean_dist"),
+        (lambda _, x: torch._addmm_activation(x[0], x, x.T @ x), "aten._addmm_activation"),
+        (lambda _, x: x + torch.cholesky_solve(x[:, :1], x[:, :1]), "aten.cholesky_solve"),
+    ],
+)
+def test_an_operator_without_a_formula_is_named(call: Callable[[nn.Module, Tensor], Tensor], operator: str) -> None:
+    counts = part_of(nn.Identity(), call)
+    assert counts.uncounted == (operator,) and counts.macs in (0, 16 * 16)
+    assert counts.note == f"the MACs leave out {operator}, which nfbench has no formula for"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda _, x: F.gelu(F.layer_norm(x, (16,))).lgamma().rsqrt(),
+        lambda _, x: F.interpolate(x.view(-1, 1, 16), scale_factor=2, mode="linear")[:, 0, :16],
+        lambda _, x: x.to_sparse().to_dense(),
+    ],
+)
+def test_what_multiplies_no_matrices_is_not_named(call: Callable[[nn.Module, Tensor], Tensor]) -> None:
+    counts = part_of(nn.Identity(), call)
+    assert (counts.macs, counts.uncounted) == (0, ())
+
+
+def test_the_branch_that_is_taken_counts() -> None:
+    def halved(x: Tensor) -> Tensor:
+        return x @ x.T @ x / 2
+
+    def taken(_: nn.Module, x: Tensor) -> Tensor:
+        return torch.cond(x.sum() > 1e9, torch.sin, halved, (x,))  # type: ignore[no-any-return]
+
+    assert part_of(nn.Identity(), taken).macs == 2 * 16
+
+
+def test_flash_attention_counts_in_training_what_the_plain_one_does() -> None:
+    def attention(_: nn.Module, x: Tensor) -> Tensor:
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            return F.scaled_dot_product_attention(*3 * (x.view(-1, 1, 4, 4),)).flatten(1)
+
+    counts = part_of(nn.Identity(), attention, train=True)
+    assert counts.macs == STEM + 2 * 4 * 4 * 4 + 16 * CLASSES
+    assert counts.train_macs == 3 * counts.macs - STEM
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
@@ -152,6 +204,53 @@ def test_what_checkpointing_computes_again_is_no_part_of_the_training_macs(reent
     assert counts.train_macs == 3 * counts.macs - STEM and counts.recomputed >= 16 * 16
     assert "that checkpointing computes again in backward" in counts.note
     assert count(Body(nn.Linear(16, 16, bias=False), lambda part, x: part(x)), 8, train=True).note == ""
+
+
+class Product(torch.autograd.Function):
+    """A product with a backward of its own; torch runs its forward without gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return x @ weight
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        return grad @ weight.T, x.T @ grad
+
+
+class Multiplied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(Product.apply(torch.tanh(x), self.weight))  # type: ignore[no-untyped-call]
+
+
+class Nested(nn.Module):
+    """Computes a layer again while it computes another again."""
+
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.outer, self.inner, self.reentrant = nn.Linear(16, 16, bias=False), Again(reentrant), reentrant
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.inner(self.outer(x))  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.body, x, use_reentrant=self.reentrant)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("nested", [True, False])
+def test_what_is_computed_again_without_gradients_is_no_part_of_the_training_macs(
+    reentrant: bool, nested: bool
+) -> None:
+    part = Nested(reentrant) if nested else Multiplied()
+    counts = part_of(part, lambda part, x: checkpoint(part, x, use_reentrant=reentrant), train=True)
+    assert counts.train_macs == 3 * counts.macs - STEM and counts.recomputed >= 16 * 16
 
 
 def test_timm_s_checkpointing_changes_no_count() -> None:
@@ -206,7 +305,92 @@ class Depends(nn.Module):
 
 def depends(num_classes):
     return Depends(num_classes)
+
+
+class Partly(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.first = nn.Parameter(torch.from_numpy(numpy.ones((1, 3, 1, 1), "f")))
+        self.net = item(num_classes)
+
+    def forward(self, image):
+        return self.net(image * self.first)
+
+
+def partly(num_classes):
+    return Partly(num_classes)
+
+
+class Raises(Depends):
+    def forward(self, image):
+        return self.net(image / {False: 1}[image.is_meta])
+
+
+def raises(num_classes):
+    return Raises(num_classes)
+
+
+def gray(num_classes):
+    return nn.Conv2d(1, num_classes, 3)
+
+
+def fixed(num_classes):
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 62 * 62, num_classes))
+
+
+def missing(num_classes):
+    net = fixed(num_classes)
+    net.forward = lambda image: {}["key"]
+    return net
 """
+
+
+@pytest.mark.parametrize("name", ["partly", "raises"])
+def test_what_is_partly_on_the_cpu_or_raises_on_meta_is_counted_on_the_cpu(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("counted_nets.py").write_text(NETS)
+    monkeypatch.syspath_prepend(Path.cwd())
+    monkeypatch.delitem(sys.modules, "counted_nets", raising=False)
+    (counts,) = count_net(find(f"counted_nets:{name}"), [8], classes=CLASSES)
+    assert counts.macs == 6 * 6 * 8 * 3 * 9 + 8 * CLASSES
+
+
+@pytest.mark.parametrize(
+    ("name", "why", "advice"),
+    [
+        ("gray", "to have 1 channels", "a net that runs on images of shape"),
+        ("missing", "KeyError: 'key'", "a net that runs on images of shape"),
+        ("fixed", "RuntimeError", "--px 64, at which it runs"),
+    ],
+)
+def test_another_px_is_advised_only_where_it_helps(
+    name: str, why: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("counted_nets.py").write_text(NETS)
+    monkeypatch.syspath_prepend(Path.cwd())
+    monkeypatch.delitem(sys.modules, "counted_nets", raising=False)
+    with pytest.raises(UnsupportedWorkload) as refusal:
+        count_net(find(f"counted_nets:{name}"), [8], train=True, classes=CLASSES)
+    assert why in str(refusal.value.why) and str(refusal.value.try_).startswith(advice)
+
+
+@dataclass
+class Output:
+    logits: Tensor
+
+
+def test_the_training_of_an_output_in_a_dataclass_counts() -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Body(nn.Identity(), lambda _, x: x)
+
+        def forward(self, image: Tensor) -> Output:
+            return Output(self.net(image))
+
+    counts = count(Wrapped(), 8, train=True)
+    assert counts.train_macs == 3 * counts.macs - STEM
 
 
 @pytest.mark.parametrize("name", ["item", "from_numpy", "depends"])

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._ops import OpOverload
+from torch._ops import HigherOrderOperator, OpOverload
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 from nfbench.catalog.models import Net
 from nfbench.errors import UnsupportedWorkload, of_device, reason
-from nfbench.nets.build import build, shapes_of
+from nfbench.nets.build import build, px_of, shapes_of
+from nfbench.nets.outputs import named_tensors
 from nfbench.units import first_few
 
 _aten = torch.ops.aten
@@ -125,39 +127,51 @@ def _trilinear(
     return 2 * int(math.prod(max(sizes) for sizes in zip(*shapes, strict=True)))
 
 
+def _attention_backward(_grad: object, q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any) -> int:
+    """FLOPs of the four products of attention's backward; torch's formula adds the scores, which are computed again."""
+    return 4 * math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
+
+
+def _matrices(a: Sequence[int], b: Sequence[int], **_: Any) -> int:
+    """FLOPs of a product of matrices, or of a stack of them, from the shapes of both."""
+    return 2 * math.prod(a) * b[-1]
+
+
+def _one_each(a: Sequence[int], *_: Any, **__: Any) -> int:
+    """FLOPs of a product that takes each element of ``a`` once."""
+    return 2 * math.prod(a)
+
+
+_MORE: dict[str, Callable[..., int]] = {
+    "convolution": convolution,
+    "convolution_backward": convolution_backward,
+    "_trilinear": _trilinear,
+    "addbmm": lambda _bias, a, b, **_: _matrices(a, b),
+    "addmv": lambda _bias, a, *_, **__: _one_each(a),
+    "addr": lambda _bias, a, b, **_: 2 * math.prod(a) * math.prod(b),
+    "mv": _one_each,
+    "dot": _one_each,
+    "vdot": _one_each,
+    "_int_mm": _matrices,
+    "conv_tbc": lambda x, weight, *_, out_shape: 2 * math.prod(out_shape) * math.prod(weight[:2]),
+    **{
+        f"_scaled_dot_product_{kind}_attention{device}_backward": _attention_backward
+        for kind, device in (("flash", ""), ("flash", "_for_cpu"), ("efficient", ""), ("cudnn", ""))
+    },
+}
 _FORMULAS: dict[Any, Callable[..., int]] = {
     **flop_registry,
-    **{
-        packet: shape_wrapper(formula)
-        for packet, formula in {
-            _aten.convolution: convolution,
-            _aten.convolution_backward: convolution_backward,
-            _aten._trilinear: _trilinear,
-            _aten.addbmm: lambda _bias, a, b, **_: 2 * math.prod(a) * b[-1],
-            _aten.addmv: lambda _bias, a, _b, **_: 2 * math.prod(a),
-            _aten.mv: lambda a, _b, **_: 2 * math.prod(a),
-            _aten.dot: lambda a, _b, **_: 2 * math.prod(a),
-            _aten.vdot: lambda a, _b, **_: 2 * math.prod(a),
-            _aten._int_mm: lambda a, b, **_: 2 * math.prod(a) * b[-1],
-            _aten.conv_tbc: lambda x, weight, *_, out_shape: 2 * math.prod(out_shape) * math.prod(weight[:2]),
-        }.items()
-    },
+    **{getattr(_aten, name): shape_wrapper(formula) for name, formula in _MORE.items()},
 }
 """FLOPs of an operator from its arguments and its result (``out_val``): torch's own, and those that it lacks."""
 _LAYERS = (_aten.convolution, _aten.mm, _aten.addmm)
-_WITHOUT = (
-    "_fft_",
-    "fft_",
-    "linalg_",
-    "_linalg_",
-    "_cdist",
-    "_sparse",
-    "_cslt",
-    "mkldnn_",
-    "_native_multi_head",
-    "_transformer_",
+_PRODUCT = re.compile(
+    r"(mm|mv|dot|addr|matmul|linear|convolution|attention)(_|$)|rnn|quantized_(lstm|gru)|cdist|euclidean_dist"
+    r"|multi_head|transformer_|(^|_)(fft|linalg|sparse|cslt|mkldnn)_|cholesky|triangular_solve|ormqr|geqrf|spsolve"
 )
-"""How the names of torch's operators begin that multiply and have no formula."""
+"""What the name of an operator of torch has in it that multiplies; one without a formula is named."""
+_WITHOUT_PRODUCTS = ("prim", "prims", "profiler", "c10d")
+"""Namespaces of torch that multiply nothing."""
 
 
 class _Counter(TorchDispatchMode):
@@ -166,6 +180,8 @@ class _Counter(TorchDispatchMode):
     ``flops`` are of all but what checkpointing runs again in backward, which are ``recomputed``; ``layers`` hold the
     elements that go in and come out of each convolution and linear layer, ``uncounted`` operators without a formula.
     """
+
+    supports_higher_order_operators = True
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -180,7 +196,11 @@ class _Counter(TorchDispatchMode):
         shape = _SHAPES.get(func)
         if shape is not None and args[0].is_meta:
             return shape(*args, **kwargs)
-        packet = getattr(func, "_overloadpacket", func)
+        if func is torch.ops.higher_order.cond:
+            condition, if_true, if_false, operands = args
+            with self:
+                return (if_true if condition else if_false)(*operands)
+        packet = _not_in_place(func)
         formula = _FORMULAS.get(packet)
         if formula is None:
             if isinstance(func, OpOverload) and func.namespace == "aten":
@@ -192,8 +212,7 @@ class _Counter(TorchDispatchMode):
             return func(*args, **kwargs)
         out = func(*args, **kwargs)
         flops = formula(*args, **kwargs, out_val=out)
-        # backward itself runs without gradients
-        if self.in_backward and torch.is_grad_enabled():
+        if self.in_backward and _runs_forward():
             self.recomputed += flops
             return out
         self.flops += flops
@@ -203,38 +222,88 @@ class _Counter(TorchDispatchMode):
 
     def _note(self, func: Any) -> None:
         namespace, _, name = str(func).partition(".")
-        if namespace not in ("aten", "prim", "prims") or name.startswith(_WITHOUT):
-            self.uncounted.add(f"{namespace}.{name.partition('.')[0]}")
+        if _PRODUCT.search(name) if namespace == "aten" else namespace not in _WITHOUT_PRODUCTS:
+            self.uncounted.add(f"{namespace}.{name.partition('.')[0]}".rstrip("."))
+
+
+def _not_in_place(func: Any) -> Any:
+    """The packet of an operator's overloads; of one that works in place (``addmm_``) that of its twin that does not."""
+    if isinstance(func, HigherOrderOperator):
+        return func
+    packet = func._overloadpacket
+    name = packet.__name__
+    return getattr(_aten, name[:-1], packet) if func.namespace == "aten" and name.endswith("_") else packet
+
+
+def _runs_forward() -> bool:
+    """Whether backward is computing a part of forward again.
+
+    Backward itself runs without gradients and saves nothing. The forward of an `autograd.Function` does so too: it is
+    told by the hooks that checkpointing sets meanwhile, and by the node whose backward calls it.
+    """
+    if torch.is_grad_enabled() or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
+        return True
+    node = torch._C._current_autograd_node()
+    return node is not None and node.name() == "CheckpointFunctionBackward"
 
 
 @contextlib.contextmanager
 def _plain_operators() -> Iterator[None]:
-    """Inside, no operator of the CPU does the work of several, so that counts are those of the meta device."""
-    fast, onednn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
+    """Inside, no operator does the work of several, so that counts are those of the meta device."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    onednn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     torch._C._set_mkldnn_enabled(False)
+    torch._C._set_cudnn_enabled(False)
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         torch._C._set_mkldnn_enabled(onednn)
+        torch._C._set_cudnn_enabled(cudnn)
 
 
-def count(module: nn.Module, px: int, *, train: bool = False, name: str | None = None) -> Count:
+_SIDES = (224, 384, 64, 32)
+
+
+class WrongPx(UnsupportedWorkload):
+    """The net does not run at that px, but at another."""
+
+
+def count(
+    module: nn.Module, px: int, *, train: bool = False, name: str | None = None, sides: Sequence[int] = _SIDES
+) -> Count:
     """The counts of ``module`` for one image of ``px`` × ``px``, in evaluation mode on the device of its parameters.
 
     Forward and backward together (``train``) are 3 × forward less the input gradient of the first convolution, which
     nothing needs. What checkpointing computes again is no part of it.
 
     Raises:
-        UnsupportedWorkload: px is not positive, or the net does not run at it; ``name`` is what the message calls it.
+        WrongPx: px is not positive, or the net runs at another of ``sides``; ``name`` is what the message calls it.
+        UnsupportedWorkload: it runs at none of them.
     """
     name = name or type(module).__name__
     if px <= 0:
+        raise WrongPx(f"{name} cannot run at {px} px.", why="px is the side of the square input.", try_="--px 224")
+    try:
+        return _counted(module, px, train)
+    except Exception as error:
+        if of_device(error):
+            raise
+        what, why = f"{name} does not run at {px} px.", reason(error)
+        for side in dict.fromkeys(sides):
+            try:
+                _counted(module, side, train)
+            except Exception:
+                continue
+            raise WrongPx(what, why=why, try_=f"--px {side}, at which it runs") from error
         raise UnsupportedWorkload(
-            f"{name} cannot run at {px} px.", why="px is the side of the square input.", try_="--px 224"
-        )
+            what, why=why, try_="a net that runs on images of shape (images, 3, px, px) on the CPU"
+        ) from error
+
+
+def _counted(module: nn.Module, px: int, train: bool) -> Count:
     device = next((p.device for p in module.parameters()), torch.device("meta"))
     modes = [(m, m.training) for m in module.modules()]
     gradients = [(p, p.grad) for p in module.parameters()]
@@ -243,7 +312,7 @@ def count(module: nn.Module, px: int, *, train: bool = False, name: str | None =
     try:
         image = torch.zeros(1, 3, px, px, device=device)
         with torch.set_grad_enabled(train), _plain_operators(), counter:
-            returned = list(_tensors(module(image)))
+            returned = [out for _, out in named_tensors(module(image))]
             forward, activations = counter.flops, sum(out for _, out in counter.layers)
             largest = max(map(max, counter.layers), default=0)
             losses = [out.sum() for out in returned if out.requires_grad]
@@ -252,24 +321,15 @@ def count(module: nn.Module, px: int, *, train: bool = False, name: str | None =
                 counter.in_backward = True
                 # reentrant checkpointing refuses torch.autograd.grad
                 torch.stack([loss.real for loss in losses]).sum().backward()
-    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, NotImplementedError) as error:
-        if of_device(error):
-            raise
-        raise UnsupportedWorkload(
-            f"{name} does not run at {px} px.",
-            why=reason(error),
-            try_="another --px, or none: the net's own train and test px",
-        ) from error
     finally:
         for m, mode in modes:
             m.training = mode
         for parameter, gradient in gradients:
             parameter.grad = gradient
-    params = sum(p.numel() for p in module.parameters())
     return Count(
         forward // 2,
         activations,
-        params,
+        sum(p.numel() for p in module.parameters()),
         counter.flops // 2 if train else None,
         largest,
         counter.recomputed // 2,
@@ -282,27 +342,20 @@ def count_net(
 ) -> list[Count]:
     """The counts at each px of ``sides``, from shapes; of a net that reads values, of a run on the CPU. Errors as
     `count` and `build`."""
+
+    def counts(module: nn.Module) -> list[Count]:
+        return [count(module, px, train=train, name=net.name, sides=(*px_of(net), *_SIDES)) for px in sides]
+
     module = shapes_of(net, num_classes=classes, norm=norm, px=sides[0])
     try:
-        return [count(module, px, train=train, name=net.name) for px in sides]
+        return counts(module)
+    except WrongPx:
+        raise
     except UnsupportedWorkload:
-        if net.source == "catalogue" or not next(module.parameters()).is_meta or min(sides) <= 0:
+        if not any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
             raise
     with torch.random.fork_rng(devices=[]):
-        module = build(net, num_classes=classes, norm=norm, px=sides[0])
-        return [count(module, px, train=train, name=net.name) for px in sides]
-
-
-def _tensors(output: object) -> Iterator[Tensor]:
-    """The tensors of what a net returned: one, or several in tuples, lists and dicts."""
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, Mapping):
-        for value in output.values():
-            yield from _tensors(value)
-    elif isinstance(output, (tuple, list)):
-        for value in output:
-            yield from _tensors(value)
+        return counts(build(net, num_classes=classes, norm=norm, px=sides[0]))
 
 
 class Operators(TorchDispatchMode):

@@ -43,7 +43,7 @@ def heads(output: object, *, images: int, classes: int, name: str) -> Heads:
         UnsupportedWorkload: there is no such tensor, or it does not depend on a parameter that trains although
             gradients are on.
     """
-    tensors = dict(_named(output))
+    tensors = dict(named_tensors(output))
     logits = {
         key: t
         for key, t in tensors.items()
@@ -70,14 +70,14 @@ def heads(output: object, *, images: int, classes: int, name: str) -> Heads:
 
 def note(output: object, trained: Heads) -> str:
     """Say in a few words which of several outputs the loss is of."""
-    names = {id(t): key for key, t in _named(output)}
+    names = {id(t): key for key, t in named_tensors(output)}
     auxiliary = [f"{trained.weight} · {key}" for key in trained.auxiliary]
     rest = [key for key in names.values() if key not in trained.auxiliary and key != names[id(trained.main)]]
     words = "of " + " + ".join([names[id(trained.main)], *auxiliary])
     return words + (f"; not trained on: {', '.join(rest)}" if rest else "")
 
 
-def _named(output: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def named_tensors(output: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     """The tensors of an output with their keys, fields or places, which a dot joins."""
     if isinstance(output, Tensor):
         yield prefix or "output", output
@@ -90,4 +90,4 @@ def _named(output: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     elif dataclasses.is_dataclass(output):
         parts = ((field.name, getattr(output, field.name)) for field in dataclasses.fields(output))
     for key, value in parts:
-        yield from _named(value, f"{prefix}.{key}" if prefix else str(key))
+        yield from named_tensors(value, f"{prefix}.{key}" if prefix else str(key))
