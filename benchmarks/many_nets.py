@@ -57,7 +57,7 @@ def nets() -> Iterator[str]:
 def _is_small(make: Callable[[], Any]) -> bool:
     try:
         with torch.device("meta"):
-            return sum(p.numel() for p in make().parameters()) <= MOST_PARAMETERS
+            return int(sum(p.numel() for p in make().parameters())) <= MOST_PARAMETERS
     except Exception:  # one that reads values while it is built; the next of its family may not
         return False
 

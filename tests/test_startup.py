@@ -100,5 +100,27 @@ def test_a_traceback_that_cannot_be_kept_does_not_hide_the_error(monkeypatch: py
     assert words == "The traceback could not be written: No usable temporary directory found."
 
 
+@pytest.mark.parametrize("module", ["click", "msgspec"])
+def test_ctrl_c_during_the_first_imports_ends_quietly(tmp_path: Path, module: str) -> None:
+    slow = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)\n"
+    (tmp_path / f"{module}.py").write_text(slow)
+    root = Path(nfbench.__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "nfbench", "table", "x"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_importing_the_library_leaves_signals_alone() -> None:
+    code = "import signal, nfbench; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_an_unknown_command_is_wrong_usage(cli: Cli) -> None:
     assert cli("steptime").exit_code == 2
