@@ -152,6 +152,14 @@ class Evil:
         return Path.write_text, (Path("ran"), "")
 
 
+def test_a_checkpoint_that_unpacks_beyond_the_machine_is_refused_before_memory_is_taken(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nfbench.learning.checkpoint.memory_available", lambda: 100)
+    monkeypatch.setattr(torch, "load", None)
+    assert "bytes, more than this machine has free" in refusal(of())
+
+
 def test_no_code_of_a_checkpoint_is_run(saved: Path) -> None:
     torch.save(torch.load(saved, weights_only=True) | {"log": Evil()}, saved)
     assert "is no checkpoint of nfbench, or was cut off." in refusal(of())

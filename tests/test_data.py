@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import pickle
 import struct
@@ -431,7 +432,7 @@ def test_a_readable_picture_comes_as_rgb_with_its_class_and_goes_through_the_tra
     # of which Pillow warns
     palette = Image.new("P", (4, 4))
     palette.putpalette([0, 0, 7] * 256)
-    palette.save(files.samples[3][0], transparency=bytes(range(256)))
+    palette.save(files.samples[3][0], transparency=bytes(reversed(range(256))))
     pictures = PictureSet(files, training=True, px=4)
     assert len(pictures) == 4
     image, target = pictures[1]
@@ -508,7 +509,55 @@ def test_big_endian_greys_are_read_as_such() -> None:
     assert [rgb(picture, "x").getpixel((x, 0)) for x in range(2)] == [(1, 1, 1), (255, 255, 255)]
 
 
-@pytest.mark.parametrize(("mode", "words"), [("F", "has floats for pixels"), ("I", "has 32-bit integers for pixels")])
+def tiff(content: bytes, bits: int, *, white_is: int = 1, sample: int = 1) -> Image.Image:
+    """A TIFF of two grey pixels in forms that Pillow reads and does not write."""
+    tags = ((256, 2), (257, 1), (258, bits), (259, 1), (262, white_is), (273, 8), (277, 1), (278, 1))
+    entries = [*tags, (279, len(content)), (339, sample)]
+    start = 8 + len(content)
+    parts = [b"II*\0", struct.pack("<I", start), content, struct.pack("<H", len(entries))]
+    parts += [struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries]
+    return Image.open(io.BytesIO(b"".join([*parts, bytes(4)])))
+
+
+def test_greys_of_other_depths_are_scaled_by_their_own_white() -> None:
+    greys = np.array([0, 4095], ">u2").tobytes()
+    pictures = (
+        (Image.open(io.BytesIO(b"P5 2 1 65535\n" + np.array([0, 65535], ">u2").tobytes())), [0, 255]),
+        (Image.open(io.BytesIO(b"P5 2 1 4095\n" + greys)), [0, 255]),
+        (Image.open(io.BytesIO(b"P5 2 1 15\n" + bytes([0, 15]))), [0, 255]),
+        (tiff(bytes([0x80, 0x0F, 0xFF]), 12), [128, 255]),
+        (tiff(np.array([0, 65535], "<u2").tobytes(), 16, white_is=0), [255, 0]),
+    )
+    for picture, greys_shown in pictures:
+        shown = rgb(picture, "x")
+        assert [shown.getpixel((x, 0)) for x in range(2)] == [(grey,) * 3 for grey in greys_shown]
+
+
+def test_transparent_pixels_are_white_whatever_lies_beneath(tmp_path: Path) -> None:
+    beneath = np.array([[[0, 0, 0, 0], [9, 9, 9, 255], [0, 0, 0, 128]]], np.uint8)
+    pictures = [Image.fromarray(beneath), Image.fromarray(beneath).convert("LA")]
+    for transparency in (0, bytes([0, 255, 127])):
+        palette = Image.frombytes("P", (3, 1), bytes([0, 1, 2]))
+        palette.putpalette([0, 0, 0, 9, 9, 9, 0, 0, 0])
+        palette.info["transparency"] = transparency
+        pictures.append(palette)
+    for number, picture in enumerate(pictures):
+        path = tmp_path / f"{number}.png"
+        picture.save(path)
+        with Image.open(path) as opened:
+            shown = np.asarray(rgb(opened, "x"))
+        assert shown[0, 0].tolist() == [255] * 3 and shown[0, 1].tolist() == [9] * 3, picture.mode
+        if picture.mode != "P":
+            assert shown[0, 2].tolist() == [127] * 3
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "1", "P", "PA", "RGBX"])
+def test_an_opaque_picture_is_as_pillow_converts_it(mode: str) -> None:
+    picture = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)).convert(mode)
+    assert rgb(picture, "x").tobytes() == picture.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize(("mode", "words"), [("F", "has floats for pixels"), ("I", "has integers of 32 bits")])
 def test_a_picture_whose_white_nobody_knows_is_refused_in_words(tmp_path: Path, mode: str, words: str) -> None:
     path = tmp_path / "cat" / "1.tiff"
     path.parent.mkdir()
@@ -517,6 +566,11 @@ def test_a_picture_whose_white_nobody_knows_is_refused_in_words(tmp_path: Path, 
     for training in (True, False):
         with pytest.raises(BadData, match=words):
             PictureSet(pictures, training=training, px=8)[0]
+
+
+def test_integers_with_a_sign_are_refused_in_words() -> None:
+    with pytest.raises(BadData, match="or with a sign for pixels"):
+        rgb(tiff(bytes(4), 16, sample=2), "x")
 
 
 def test_links_back_and_hidden_folders_are_not_read_and_both_are_said(tmp_path: Path) -> None:
@@ -557,6 +611,36 @@ def test_a_folder_that_cannot_be_read_is_an_error_and_not_fewer_pictures(
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert refusal(f"imagefolder:{root}").what == f"{deep} cannot be read: Permission denied."
+
+
+def test_a_folder_whose_files_may_not_be_looked_at_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path / "pets")
+    really = os.stat
+
+    def stat(path: Any, **keywords: Any) -> Any:
+        if str(path).endswith(".png"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return really(path, **keywords)
+
+    monkeypatch.setattr(os, "stat", stat)
+    error = refusal(f"imagefolder:{root}")
+    assert error.what.endswith(".png cannot be read: Permission denied.") and "chmod -R u+rX" in error.try_
+
+
+def test_links_between_linked_folders_are_followed_once(tmp_path: Path) -> None:
+    root = tree(tmp_path / "pets")
+    for name, other in (("e", "f"), ("f", "e")):
+        (tmp_path / name).mkdir()
+        picture(tmp_path / name / f"{name}.png")
+        (tmp_path / name / "next").symlink_to(tmp_path / other)
+    (root / "train" / "cat" / "e").symlink_to(tmp_path / "e")
+    data = load(f"imagefolder:{root}")
+    assert isinstance(data.train, Pictures)
+    names = [Path(path).relative_to(root / "train").as_posix() for path, _ in data.train.samples]
+    assert [name for name in names if "/e/" in name] == ["cat/e/e.png", "cat/e/next/f.png"]
+    assert data.notes["folders"] == "not read: train/cat/e/next/next (a link back)"
 
 
 @pytest.mark.parametrize("zipped", [True, False])

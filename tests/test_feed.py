@@ -313,6 +313,21 @@ def test_pictures_of_a_folder_stream_with_their_labels_and_at_most_one_in_a_hund
     )
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_picture_that_is_refused_ends_the_feed_in_words_whoever_opened_it(
+    tmp_path: Path, part: str, workers: int
+) -> None:
+    for i in range(16):
+        Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / f"{i:02}.tiff")
+    files = Pictures(tmp_path, [(str(path), 0) for path in sorted(tmp_path.glob("*.tiff"))])
+    train, test = (PictureSet(files, training=training, px=16) for training in (True, False))
+    feed = streaming(train, test, workers=workers, transforms=folder_transforms(training(crop_pct=0.875), 16, False))
+    with pytest.raises(BadData) as caught:
+        list(feed.train(0) if part == "train" else feed.test())
+    assert caught.value.what.endswith(".tiff has floats for pixels.") and caught.value.try_.startswith("pictures of 8")
+
+
 # ---- transforms
 
 

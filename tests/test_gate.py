@@ -102,6 +102,14 @@ def test_too_many_void_rounds_end_a_row_as_inconclusive() -> None:
     assert tally.verdict == "inconclusive"
 
 
+@pytest.mark.parametrize(("held", "verdict"), [(4, "inconclusive"), (5, "slower")])
+def test_clocks_must_differ_in_more_than_half_of_the_void_rounds_to_be_judged(held: int, verdict: str) -> None:
+    tally = gate.tally(0.03, 1)
+    for number in range(gate.MOST_VOID + 1):
+        tally.void("hot", Round(1.20, 1.15) if number < held else None)
+    assert tally.verdict == verdict
+
+
 def test_a_lower_clock_is_told_from_slower_code_in_either_direction() -> None:
     assert Round(1.05, 1.00).clocks_differ(0.03)
     assert Round(0.95, 1.00).clocks_differ(0.03)
@@ -109,6 +117,9 @@ def test_a_lower_clock_is_told_from_slower_code_in_either_direction() -> None:
     assert not Round(1.05).clocks_differ(0.03)
     # at the threshold, a thousandth of the clock must not choose the rounds that count
     assert not Round(1.0301, 1.0299).clocks_differ(0.03)
+    # from half of the threshold on
+    assert Round(1.016, 1.0).clocks_differ(0.03) and not Round(1.014, 1.0).clocks_differ(0.03)
+    assert Round(1 / 1.016, 1.0).clocks_differ(0.03) and not Round(1 / 1.014, 1.0).clocks_differ(0.03)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +173,16 @@ def test_the_noise_between_sessions_widens_an_unpaired_interval() -> None:
     assert wide.half_width is not None and narrow.half_width is not None
     assert wide.half_width > 3 * narrow.half_width
     assert wide.value == narrow.value
+
+
+def test_the_noise_between_sessions_is_that_of_one_more_and_of_the_mean_of_those_there_are() -> None:
+    from scipy.special import stdtrit
+
+    logs = [-0.02, 0.0, 0.05]
+    found = gate.unpaired([1.0, 1.0], [1.1, 1.1], np.exp(logs).tolist(), 0.95)
+    assert found.high is not None
+    width = stdtrit(2, 0.975) * math.sqrt(np.var(logs, ddof=1) * (1 + 1 / 3))
+    assert math.log(found.high) == pytest.approx(math.log(1.1) + width)
 
 
 def test_one_round_on_a_side_has_no_interval() -> None:

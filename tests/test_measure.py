@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,14 +12,17 @@ from make import CPU, FAKE, H200, result
 from msgspec.structs import replace
 
 from nfbench.analysis import findings, metrics, rows
-from nfbench.devices.base import Stamp, World
+from nfbench.devices.base import HostRecorder, Stamp, World
 from nfbench.devices.fake import FakeDevice, FakeSteps
 from nfbench.errors import Terminated, UnsupportedWorkload
 from nfbench.measuring import stopping
+from nfbench.measuring.clips import ClipCosts
 from nfbench.measuring.measure import Measurement, measure
-from nfbench.measuring.outcome import scrubbed, to_store
+from nfbench.measuring.outcome import Watch, scrubbed, to_store
+from nfbench.measuring.window import Window, communication
 from nfbench.records import (
     MAX_KEPT_STEPS,
+    AgcCost,
     Conditions,
     Layout,
     Machine,
@@ -107,6 +111,61 @@ def test_the_window_ends_at_the_cap() -> None:
     result = timed(Sampling(max_time=2, min_steps=1000), batch=32)
     assert result.stopped_by == "max_time"
     assert sum(values(result, "block_time")) <= 2
+
+
+def test_what_was_queued_before_a_block_is_in_no_step_of_it_and_what_a_block_queues_is_in_its_tail() -> None:
+    device = FakeDevice()
+    queued = [4.0]
+
+    def synchronize() -> None:
+        device.clock.seconds += sum(queued)
+        queued.clear()
+
+    class Queuing(FakeSteps):
+        def update(self, stamp: Stamp, passes: int) -> None:
+            stamp(), stamp(), stamp(), stamp()
+            queued.append(0.5)
+
+    device.synchronize = synchronize  # type: ignore[method-assign]
+    window = Window(device, Queuing(device.clock, 8, 8, clipped=True), 1, 1)
+    window.block(2, refills=1)
+    assert device.clock.seconds == 5.5
+    assert (window.refill, window.step, window.tail) == ([0.0], [0.0, 0.0], [1.5])
+
+
+def test_nothing_is_timed_while_garbage_may_be_collected() -> None:
+    assert gc.isenabled()
+    collects: list[bool] = []
+    phases = [""]
+
+    class Phases(Watch):
+        def phase(self, what: str) -> None:
+            phases.append(what)
+
+    class Watched(FakeDevice):
+        def recorder(self, stamps: int) -> HostRecorder:
+            if phases[-1] != "first step":
+                collects.append(gc.isenabled())
+            return super().recorder(stamps)
+
+    class Reducing(FakeSteps):
+        alone = FakeSteps.update
+
+        def reduce(self) -> None:
+            self.clock.seconds += 1
+
+        def gradient_bytes(self) -> int:
+            return 4
+
+    workload = StepTime(model="tiny-nfnet", layout="nhwc")
+    Measurement(Watched(), workload, Sampling(), lambda _: None, watch=Phases()).turn()
+    assert len(collects) == 4  # two blocks of warm-up, two of the window
+    clips = [AgcCost(model="tiny-nfnet", impl=impl) for impl in ("reference", "foreach")]
+    ClipCosts(Watched(), Sampling(), lambda _: None, Phases(), 0).run(list(clips))
+    assert len(collects) > 3
+    device, before = Watched(), len(collects)
+    communication(device, Reducing(device.clock, 8, 8, clipped=True), 1, 1.0, Sampling())
+    assert len(collects) == before + 3 and not any(collects) and gc.isenabled()
 
 
 def test_min_steps_are_timed_and_at_most_a_thousand_kept() -> None:

@@ -524,6 +524,12 @@ def test_hostile_names_neither_break_a_report_nor_leave_its_folder(results: list
     check_markdown(written["out/here/r.md"].decode())
 
 
+def test_markdown_makes_no_link_of_what_only_looks_like_one() -> None:
+    message = "see www.example.com, https://example.com or mail a@example.com"
+    text = markdown(built(result(status="error", readings=(), message=message)))
+    assert r"see www\.example.com, https\://example.com or mail a\@example.com" in text
+
+
 def test_a_hostile_folder_is_quoted_in_links() -> None:
     made = built(result(), path="data/javascript:alert(1) )](x)/a.jsonl")
     assert '<a href="data/javascript%3Aalert%281%29%20%29%5D%28x%29/a.jsonl">' in page(made)

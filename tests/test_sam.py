@@ -162,6 +162,8 @@ def test_operators_are_those_of_a_whole_update(scope: str, micro_batch: int) -> 
 def test_the_ascent_sees_a_fifth_of_the_images_rounded_up_and_a_net_that_does_not_train_is_refused() -> None:
     assert [ascent_images(n, 0.2) for n in (1, 4, 5, 6, 15, 32, 64)] == [1, 1, 1, 2, 3, 7, 13]
     assert ascent_images(8, 1.0) == 8
+    # their products are a little above 7 in floating point
+    assert ascent_images(100, 0.07) == ascent_images(25, 0.28) == 7
     with pytest.raises(ValueError, match="of this net none does"):
         Sam(nn.Linear(2, 2).requires_grad_(False), 0.05)
 

@@ -68,6 +68,37 @@ def test_the_median_interval_covers_steps_that_hang_together() -> None:
     assert covers(drifting) >= 0.88
 
 
+def test_times_like_the_median_are_neither_above_nor_below_it() -> None:
+    # a coarse clock makes many; what is seen from above must be what is seen from below
+    times = np.repeat([2.0, 1, 1, 0, 0, 0, 0, 0], 3)
+    assert stats.autocorrelation_time(times) == pytest.approx(stats.autocorrelation_time(2 - times))
+    times = np.repeat([2.0, 1, 0, 1, 2, 1, 1, 0], 3)
+    assert stats.autocorrelation_time(times) == pytest.approx(stats.autocorrelation_time(2 - times))
+
+
+def test_the_rank_of_steps_that_hang_together_is_rounded_to_the_wider_interval() -> None:
+    noise, times = np.random.default_rng(0).normal(size=60), np.zeros(60)
+    for i in range(1, 60):
+        times[i] = 0.6 * times[i - 1] + noise[i]
+    # 18 effective samples, whose interval is from the 5th: of 60 the 16.67th
+    assert int(60 / stats.autocorrelation_time(times)) == 18 and stats._sign_rank(18, 0.025) == 5
+    ordered, estimate = np.sort(times), stats.median(times.tolist())
+    assert (estimate.low, estimate.high) == (ordered[15], ordered[-16])
+
+
+def test_a_draw_of_passes_has_as_many_as_were_timed() -> None:
+    # blocks of two of five: a draw is two of them and the first value of a third, so that the highest mean is 2/5
+    estimate = stats.composed([1.0], [0.0, 0.0, 0.0, 0.0, 1.0], [1.0], 2)
+    assert estimate == pytest.approx((2.2, 2.0, 2.4))
+
+
+def test_two_kinds_are_said_from_three_hundredths_apart() -> None:
+    near, far = ([1.0] * 20 + [1 + share] * 19 + [1.2] for share in (0.025, 0.045))
+    assert stats.kinds(np.array(near)) is None
+    found = stats.kinds(np.array(far))
+    assert found is not None and found.count_low == 20
+
+
 def test_a_composed_step_is_first_plus_the_later_passes_plus_the_tail() -> None:
     estimate = stats.composed([3.0, 3.0], [1.0, 1.0, 1.0, 1.0, 2.0, 3.0], [0.25, 0.25], 11)
     assert estimate.value == 3.0 + 10 * 1.5 + 0.25

@@ -176,6 +176,13 @@ def test_a_line_of_a_million_brackets_is_a_broken_one(tmp_path: Path, beginning:
     assert path.read_bytes() == to_json(result()) + b"\n"
 
 
+def test_a_file_that_was_mended_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced = tmp_path / "cut.jsonl", list[bytes]()
+    path.write_bytes(to_json(result()) + b"\n" + to_json(result())[:-5])
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.pread(handle, 10**6, 0)))
+    assert mend([path]) == 1 and synced == [to_json(result()) + b"\n"]
+
+
 def test_lines_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
     path = tmp_path / "edited.jsonl"
     line = to_json(result())

@@ -425,6 +425,11 @@ def average(state: dict[str, Tensor]) -> dict[str, Tensor]:
         lambda state: {"model_state_dict": state, "optimizer_state_dict": {"state": {}}},
         lambda state: {f"_orig_mod.module.{name}": tensor for name, tensor in state.items()},
         lambda state: {"my own key": state, "loss": 0.1, "scheduler": {"step": 3}},
+        lambda state: {"checkpoint": {"model": state, "epoch": 3}},
+        lambda state: {"ema": {"module": state, "updates": 3}},
+        lambda state: {"swa_state_dict": average(state)},
+        lambda state: {"state_dict": {**{f"model.{n}": t for n, t in state.items()}, "loss.weight": torch.ones(3)}},
+        lambda state: {**state, "_extra_state": None, "version": 2},
     ],
     ids=[
         "averaged",
@@ -435,6 +440,11 @@ def average(state: dict[str, Tensor]) -> dict[str, Tensor]:
         "a tutorial's",
         "compiled",
         "one",
+        "one in one",
+        "an average in one",
+        "averaged once",
+        "Lightning's, with a loss of its own",
+        "beside what is no tensor",
     ],
 )
 def test_weights_are_found_in_checkpoints_as_people_have_them(form: Callable[[dict[str, Tensor]], Any]) -> None:
@@ -449,6 +459,33 @@ def test_of_torchvision_s_checkpoint_both_the_weights_and_their_average_are_read
     torch.save({"model": state, "model_ema": average(smooth), "optimizer": {"state": {}}}, "w.pth")
     read = load(TINY, "w.pth")
     assert same(read.state, state) and read.ema is not None and same(read.ema, smooth)
+
+
+def test_an_average_of_parameters_alone_goes_with_the_buffers_beside_it() -> None:
+    state = tiny()
+    buffer = next(iter(state))
+    torch.save({"model": state, "ema_model": {n: t + 1 for n, t in state.items() if n != buffer}}, "w.pth")
+    read = load(TINY, "w.pth")
+    smooth = {name: tensor if name == buffer else tensor + 1 for name, tensor in state.items()}
+    assert read.ema is not None and same(read.ema, smooth)
+
+
+def test_a_file_with_the_net_twice_under_two_prefixes_names_what_it_holds() -> None:
+    both = {f"{place}.{name}": tensor for place in ("encoder_q", "encoder_k") for name, tensor in tiny().items()}
+    torch.save({"state_dict": both}, "w.pth")
+    with pytest.raises(BadWeights) as error:
+        load(TINY, "w.pth")
+    assert "tensors: encoder_q.conv1" in error.value.why
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64])
+def test_numbers_that_torch_would_cast_unsaid_are_refused(dtype: torch.dtype) -> None:
+    state = tiny()
+    name = next(iter(state))
+    torch.save({**state, name: state[name].to(dtype)}, "w.pth")
+    with pytest.raises(BadWeights) as error:
+        put(load(TINY, "w.pth"), build(TINY, num_classes=10), TINY, fresh_head=False)
+    assert f"1 of another type: {name} ({str(dtype)[6:]} for float32)" in error.value.why
 
 
 def test_what_a_file_without_weights_holds_is_named() -> None:
@@ -469,6 +506,15 @@ def test_sparse_tensors_are_refused_in_words() -> None:
     with pytest.raises(BadWeights, match="holds sparse tensors") as error:
         load(TINY, "w.pth")
     assert name in error.value.what and "to_dense" in error.value.try_
+
+
+def test_tensors_without_values_are_refused_in_words() -> None:
+    state = tiny()
+    name = next(iter(state))
+    torch.save({**state, name: state[name].to("meta")}, "w.pth")
+    with pytest.raises(BadWeights, match="holds tensors without values") as error:
+        load(TINY, "w.pth")
+    assert name in error.value.what
 
 
 def test_a_file_that_unpacks_beyond_the_machine_is_refused_before_memory_is_taken(
@@ -492,3 +538,28 @@ def test_a_fresh_head_keeps_its_buffers_too() -> None:
     made = put(loaded(saved, 7), Net(10), TINY, fresh_head=True)
     assert torch.equal(made.stem.weight, saved["stem.weight"])  # type: ignore[union-attr,arg-type]
     assert made.fc.weight_u.shape == (10,)  # type: ignore[union-attr]
+
+
+def test_a_fresh_head_keeps_what_else_is_as_wide_as_the_classes_are_many() -> None:
+    class Net(nn.Module):
+        prior: Tensor
+
+        def __init__(self, classes: int) -> None:
+            super().__init__()
+            self.stem, self.fc = nn.Linear(3, 4), nn.Linear(4, classes)
+            self.norm = nn.BatchNorm1d(classes, affine=False)
+            self.register_buffer("prior", torch.full((1, classes), classes / 2))
+
+    made = put(loaded(Net(7).state_dict(), 7), Net(10), TINY, fresh_head=True)
+    assert isinstance(made, Net) and made.prior.shape == (1, 10) and made.norm.running_mean is not None
+    with pytest.raises(BadWeights, match="another net"):
+        put(loaded(Net(7).state_dict(), 7), Net(10), TINY, fresh_head=False)
+
+
+def test_a_classifier_s_parameter_of_the_net_itself_is_left_too() -> None:
+    class Net(nn.Linear):
+        def __init__(self, classes: int) -> None:
+            super().__init__(4, classes)
+
+    made = put(loaded(Net(7).state_dict(), 7), Net(10), TINY, fresh_head=True)
+    assert made.weight.shape == (10, 4)  # type: ignore[union-attr]

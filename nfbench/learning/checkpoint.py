@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
+from nfbench.devices.host import memory_available
 from nfbench.errors import BadResults
 from nfbench.records import Accuracy, Machine, Resolved, key
 
@@ -120,11 +122,17 @@ class Checkpoints:
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
-            content = self.read(path)
+            size = unpacked_size(path)
+            content = self.read(path) if size <= memory_available() else size
         except Exception as error:
             raise BadResults(
                 f"{path} is no checkpoint of nfbench, or was cut off.", try_=f"rm {path}, to begin that seed anew"
             ) from error
+        if isinstance(content, int):
+            raise BadResults(
+                f"{path} would unpack to {content:,} bytes, more than this machine has free.",
+                try_="a machine with more memory, or another --checkpoint folder",
+            )
         if not isinstance(content, dict) or not {"format", "seed", "workload", "resolved"} <= content.keys():
             raise _no_checkpoint(path)
         return content
@@ -147,6 +155,19 @@ class Checkpoints:
             why="Only the same run can go on from it; nothing was changed in it.",
             try_="the same settings, or another --checkpoint folder",
         )
+
+
+def unpacked_size(path: Path) -> int:
+    """The bytes that ``path`` holds, once unpacked where it is a zip archive as torch writes it.
+
+    Raises:
+        OSError: it cannot be read.
+        zipfile.BadZipFile: the archive is broken.
+    """
+    if not zipfile.is_zipfile(path):
+        return path.stat().st_size
+    with zipfile.ZipFile(path) as packed:
+        return sum(part.file_size for part in packed.infolist())
 
 
 def _converted(held: Any, kind: type[_Kind], path: Path) -> _Kind:

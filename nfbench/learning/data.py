@@ -43,6 +43,9 @@ _IDX_FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 _AGAIN = "download the file again"
+_BITS, _WHITE_IS = 258, 262
+"""TIFF's tags BitsPerSample and PhotometricInterpretation, whose 0 says that 0 is white."""
+_UNREADABLE, _REFUSED = 1, 2
 
 
 class Arrays(NamedTuple):
@@ -94,8 +97,20 @@ def load(dataset: str, data_dir: Path | None = None) -> Data:
     """The data set of that name, or the pictures of ``imagefolder:PATH``, from ``data_dir`` or the folder ``data``.
 
     Raises:
-        BadData: there is no such set, its files are missing or broken, or ``data_dir`` is no folder.
+        BadData: there is no such set, its files are missing, broken or not for this user, or ``data_dir`` is no folder.
     """
+    try:
+        return _load(dataset, data_dir)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise BadData(
+            f"{error.filename} cannot be read: {error.strerror}.",
+            try_=f"chmod -R u+rX {Path(error.filename).parent}" if isinstance(error, PermissionError) else "",
+        ) from error
+
+
+def _load(dataset: str, data_dir: Path | None) -> Data:
     row = find(dataset)
     folder = Path("data") if data_dir is None else data_dir.expanduser()
     if data_dir is not None and not folder.is_dir():
@@ -373,16 +388,15 @@ def _pictures(folder: Path, row: Dataset) -> tuple[tuple[str, ...], Pictures]:
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     def unreadable(error: OSError) -> NoReturn:
-        raise BadData(f"{error.filename} cannot be read: {error.strerror}.", try_=f"chmod -R u+rX {folder}")
+        raise error
 
     passed_over: list[str] = []
     classes: list[str] = []
     samples: list[tuple[str, int]] = []
-    top = folder.resolve()
     for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
         at = Path(place)
         for name in list(folders):
-            back = (at / name).is_symlink() and _leads_back(top, at / name)
+            back = (at / name).is_symlink() and _leads_back(folder, at / name)
             if back or name.startswith("."):
                 folders.remove(name)
                 passed_over.append(f"{(at / name).relative_to(folder.parent)} ({'a link back' if back else 'hidden'})")
@@ -404,9 +418,11 @@ def _pictures(folder: Path, row: Dataset) -> tuple[tuple[str, ...], Pictures]:
 
 
 def _leads_back(top: Path, link: Path) -> bool:
-    """Whether to follow ``link`` would lead once more into the tree below ``top``, or into where the link itself is."""
+    """Whether to follow ``link`` would lead once more into ``top`` or into any folder, linked ones too, on the way from
+    there to the link."""
     target = link.resolve()
-    return target.is_relative_to(top) or any(place.is_relative_to(target) for place in (top, link.parent.resolve()))
+    way = [place.resolve() for place in link.parents if place.is_relative_to(top)]
+    return any(target.is_relative_to(place) or place.is_relative_to(target) for place in way)
 
 
 class ArraySet:
@@ -434,23 +450,42 @@ class ArraySet:
 
 
 def rgb(picture: Image, path: str) -> Image:
-    """``picture`` in 8 bits a channel. One of 16 bits is scaled; Pillow itself would cut its values off at 255.
+    """``picture`` in 8 bits a channel, on white where it is transparent.
+
+    Pillow's own conversion would cut greys of more than 8 bits off at 255, and show the colour that lies beneath
+    transparent pixels, mostly black.
 
     Raises:
-        BadData: its values are floats or 32-bit integers, of which no file says what white is.
+        BadData: its values are floats, or integers of 32 bits or with a sign, of which no file says what white is.
     """
     from PIL import Image
 
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
-        values = np.asarray(picture).astype(np.float64)
-        picture = Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
+        tags = getattr(picture, "tag_v2", {})
+        bits = tags.get(_BITS, 16)
+        # TIFF has 12 bits too; Pillow scales greys of other formats to 16
+        values = np.asarray(picture) / (2 ** (bits[0] if isinstance(bits, tuple) else bits) - 1)
+        values = 1 - values if tags.get(_WHITE_IS) == 0 else values
+        picture = Image.fromarray(np.rint(255 * values).astype(np.uint8))
     elif picture.mode in ("I", "F"):
         raise BadData(
-            f"{path} has {'floats' if picture.mode == 'F' else '32-bit integers'} for pixels.",
+            f"{path} has {'floats' if picture.mode == 'F' else 'integers of 32 bits or with a sign'} for pixels.",
             why="The file does not say which value is white.",
             try_="pictures of 8 or 16 bits a channel",
         )
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
     return picture.convert("RGB")
+
+
+def _opened(path: str) -> Image:
+    from PIL import Image
+
+    # Pillow warns of odd but readable files, of ImageNet's among them
+    with warnings.catch_warnings(), Path(path).open("rb") as file:
+        warnings.simplefilter("ignore")
+        return rgb(Image.open(file), path)
 
 
 class PictureSet:
@@ -493,28 +528,32 @@ class PictureSet:
         return picture if self.transform is None else self.transform(picture)
 
     def _read(self, place: int, path: str) -> Image | None:
-        from PIL import Image
-
-        if self._marks[place]:
+        if self._marks[place] == _UNREADABLE:
             return None
         try:
-            # Pillow warns of odd but readable files, of ImageNet's among them
-            with warnings.catch_warnings(), Path(path).open("rb") as file:
-                warnings.simplefilter("ignore")
-                return rgb(Image.open(file), path)
-        except (MemoryError, BadData):
+            return _opened(path)
+        except BadData:
+            self._marks[place] = _REFUSED
+            raise
+        except MemoryError:
             raise
         except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
-            self._marks[place] = 1
+            self._marks[place] = _UNREADABLE
             return None
 
     def unreadable(self) -> list[str]:
         """The pictures that could not be read so far, relative to the folder, sorted."""
-        places = self._marks.nonzero().flatten().tolist()
-        return sorted(Path(self.pictures.samples[p][0]).relative_to(self.pictures.folder).as_posix() for p in places)
+        paths = [Path(self.pictures.samples[place][0]) for place in self._marked(_UNREADABLE)]
+        return sorted(path.relative_to(self.pictures.folder).as_posix() for path in paths)
+
+    def _marked(self, mark: int) -> list[int]:
+        places: list[int] = (self._marks == mark).nonzero().flatten().tolist()
+        return places
 
     def check(self) -> None:
-        """Raises BadData where more than 1 % of the pictures could not be read so far."""
+        """Raises BadData where a picture was refused so far, or more than 1 % could not be read."""
+        for place in self._marked(_REFUSED)[:1]:
+            _opened(self.pictures.samples[place][0])
         names, total = self.unreadable(), len(self)
         if len(names) > MOST_UNREADABLE * total:
             raise BadData(

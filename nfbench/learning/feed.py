@@ -20,6 +20,7 @@ from timm.data.loader import create_loader
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
+from nfbench.errors import BadData
 from nfbench.learning.data import Arrays, Data
 from nfbench.nets.train_step import FORMATS
 from nfbench.records import Layout, Training
@@ -207,15 +208,20 @@ class Streaming:
         # workers and the sampler draw their seeds from torch's; without workers timm augments with all three
         seed_all(seed)
         device = self.plan.device
-        for images, labels in loader:
-            for prefetched in (images, labels):
-                if prefetched.is_cuda:
-                    # timm fills a freed batch's memory on a stream of its own, which in older versions waits for nobody
-                    prefetched.record_stream(torch.cuda.current_stream(device))
-            yield (
-                images.to(device, non_blocking=True).contiguous(memory_format=FORMATS[self.plan.layout]),
-                labels.to(device, torch.int64, non_blocking=True),
-            )
+        try:
+            for images, labels in loader:
+                for prefetched in (images, labels):
+                    if prefetched.is_cuda:
+                        # timm fills a freed batch's memory on its own stream, which in older versions waits for nobody
+                        prefetched.record_stream(torch.cuda.current_stream(device))
+                yield (
+                    images.to(device, non_blocking=True).contiguous(memory_format=FORMATS[self.plan.layout]),
+                    labels.to(device, torch.int64, non_blocking=True),
+                )
+        except BadData:
+            # torch turns a worker's error into a text with a traceback; this process says it in its words
+            self.unreadable()
+            raise
 
 
 def _three(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import http.client
 import pickle
+import re
 import threading
 import urllib.error
 import urllib.request
 import warnings
-import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from nfbench.catalog.models import NETS, Net
 from nfbench.devices.host import memory_available
 from nfbench.errors import BadWeights, reason
+from nfbench.learning.checkpoint import unpacked_size
 from nfbench.learning.learner import digest
 from nfbench.nets.build import build, head_names, shapes_of
 from nfbench.units import first_few
@@ -35,8 +37,9 @@ PATIENCE_S = 5.0
 """How long a hub may take to answer at all."""
 _SHOWN = 3
 _STATES = ("state_dict", "model", "model_state_dict", "net", "network", "weights")
-_AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "model_state_dict_ema", "ema")
-"""The keys under which checkpoints hold weights, and their moving averages."""
+_AVERAGE = re.compile(r"(^|_)(ema|swa|averaged?)(_|$)", re.IGNORECASE)
+"""The keys under which checkpoints hold weights, and what tells those of their moving averages: ``state_dict_ema``,
+``model_ema``, ``ema_model``, ``swa_state_dict``."""
 
 
 class LoadedWeights(NamedTuple):
@@ -71,7 +74,8 @@ def load(net: Net, wanted: str) -> LoadedWeights:
     module = shapes_of(net)
     names = module.state_dict().keys()
     state = _unprefixed(state, names)
-    ema = None if ema is None else _unprefixed(ema, names)
+    # an average of the parameters alone goes with the buffers of the weights beside it
+    ema = None if ema is None else {**state, **_unprefixed(ema, names)}
     return LoadedWeights(f"file:{digest(path)}", classes_of(state, module), config, ema, state)
 
 
@@ -84,7 +88,7 @@ def put(loaded: LoadedWeights, module: nn.Module, net: Net, *, fresh_head: bool)
     Raises:
         BadWeights: they are of another net; the module is as before.
     """
-    left = _head_state(module) if fresh_head else frozenset[str]()
+    left = _head_state(module, loaded) if fresh_head else frozenset[str]()
     wanted = {name: tensor for name, tensor in module.state_dict().items() if name not in left}
     given = {name: tensor for name, tensor in loaded.state.items() if name not in left}
     # files from before torch 0.4.1 lack this counter, which no forward pass reads; torch lets them pass too
@@ -95,8 +99,19 @@ def put(loaded: LoadedWeights, module: nn.Module, net: Net, *, fresh_head: bool)
         for name in wanted
         if name in given and wanted[name].shape != given[name].shape
     ]
-    if missing or unexpected or misshapen:
-        differences = ((missing, "missing"), (unexpected, "unexpected"), (misshapen, "of another shape"))
+    # torch would cast whole numbers, and complex ones without their imaginary parts, and say nothing
+    mistyped = [
+        f"{name} ({given[name].dtype} for {wanted[name].dtype})".replace("torch.", "")
+        for name in wanted
+        if name in given and wanted[name].is_floating_point() and not given[name].is_floating_point()
+    ]
+    if missing or unexpected or misshapen or mistyped:
+        differences = (
+            (missing, "missing"),
+            (unexpected, "unexpected"),
+            (misshapen, "of another shape"),
+            (mistyped, "of another type"),
+        )
         raise BadWeights(
             f"{loaded.source}: these are weights of another net than {net.name}.",
             why="\n".join(f"{len(names)} {what}: {first_few(names, _SHOWN)}." for names, what in differences if names),
@@ -106,22 +121,43 @@ def put(loaded: LoadedWeights, module: nn.Module, net: Net, *, fresh_head: bool)
     return module
 
 
-def _head_state(module: nn.Module) -> frozenset[str]:
-    """The names of the classifier's parameters, and of the buffers beside them."""
-    owners = tuple(f"{name.rpartition('.')[0]}." for name in head_names(module))
-    return frozenset(name for name in module.state_dict() if name.startswith(owners))
+def _head_state(module: nn.Module, loaded: LoadedWeights) -> frozenset[str]:
+    """The names of the classifier's parameters, of the buffers beside them, and of buffers anywhere that differ from
+    those of the file by the number of classes alone."""
+    heads, state = head_names(module), module.state_dict()
+    owners = tuple(f"{owner}." for name in heads if (owner := name.rpartition(".")[0]))
+    classes = classes_of(state, module)
+    by_class = [
+        name
+        for name, buffer in module.named_buffers()
+        if name in loaded.state
+        and buffer.shape != loaded.state[name].shape
+        and list(buffer.shape) == [classes if side == loaded.classes else side for side in loaded.state[name].shape]
+    ]
+    return heads.union(by_class, (name for name in state if name.startswith(owners)))
 
 
 def _unprefixed(state: dict[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
-    """``state`` without what all its names begin with where the net's ``names`` do not, such as ``module.`` or
-    ``encoder.``."""
-    stripped = {name: tensor for name, tensor in state.items() if name != "n_averaged"}
-    while stripped and not any(name in names for name in stripped):
-        firsts = {name.partition(".")[0] if "." in name else "" for name in stripped}
-        if len(firsts) != 1 or firsts == {""}:
-            return state
-        stripped = {name.partition(".")[2]: tensor for name, tensor in stripped.items()}
-    return stripped or state
+    """``state`` without the prefix under which it holds the net's ``names``, such as ``module.`` or ``model.encoder.``.
+
+    What lies elsewhere, such as the weights of a loss, is dropped where the net is whole without it, and the counter of
+    torch's `AveragedModel` always. A state that holds the net twice keeps its names.
+    """
+    state = {key: tensor for key, tensor in state.items() if key != "n_averaged"}
+    places = Counter(key[:i] for key in state for i in _beginnings(key) if key[i:] in names)
+    most = places.most_common(2)
+    if not most or [count for _, count in most] == 2 * [most[0][1]]:
+        return state
+    prefix = most[0][0]
+    whole = all(prefix + name in state or name.endswith("num_batches_tracked") for name in names)
+    if not whole and not all(key.startswith(prefix) for key in state):
+        return state
+    return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+
+
+def _beginnings(key: str) -> list[int]:
+    """Where the parts of a dotted key begin."""
+    return [0, *(place + 1 for place, letter in enumerate(key) if letter == ".")]
 
 
 def classes_of(state: Mapping[str, Tensor], module: nn.Module) -> int:
@@ -136,7 +172,8 @@ def classes_of(state: Mapping[str, Tensor], module: nn.Module) -> int:
     if weight is None or not weight.dim():
         raise BadWeights(
             "The weights are of another net, or of one without a classifier.",
-            why=f"The classifier's {weights[-1] if weights else 'weight'} is not among their {len(state)} tensors.",
+            why=f"The classifier's {weights[-1] if weights else 'weight'} is not among their {len(state)} tensors: "
+            f"{first_few(list(state), _SHOWN)}.",
             try_="the net that they were trained for: `nfbench models`",
         )
     return weight.shape[0]
@@ -262,6 +299,11 @@ def _read(path: Path) -> _File:
     try:
         if not path.stat().st_size:
             raise BadWeights(f"{shown} is empty.", try_=again)
+        if (size := unpacked_size(path)) > memory_available():
+            raise BadWeights(
+                f"{shown} would unpack to {size:,} bytes, more than this machine has free.",
+                try_="a machine with more memory, or the file from where it was published",
+            )
         held = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
     except BadWeights:
         raise
@@ -276,54 +318,61 @@ def _read(path: Path) -> _File:
             ) from None  # torch's own text fills a page and advises to run the code
         raise BadWeights(f"{shown} is no file of weights, or is cut short.", try_=again) from error
     outer = held if isinstance(held, dict) else {}
-    within = {key: value for key, value in outer.items() if isinstance(value, dict) and _is_state(value)}
+    within = {key: state for key, value in outer.items() if (state := _state_in(value)) is not None}
     plain = next((within.pop(key) for key in _STATES if key in within), None)
-    average = next((within.pop(key) for key in _AVERAGES if key in within), None)
-    if plain is None:
-        plain, average = average, None
-    if plain is None and _is_state(outer):
-        plain = outer
+    averages = [key for key in within if isinstance(key, str) and _AVERAGE.search(key)]
+    average = within.pop(averages[0]) if averages else None
     if plain is None and len(within) == 1:
         (plain,) = within.values()
+    if plain is None and not within:
+        plain, average = average, None
+    if plain is None and not within:
+        # what is no tensor beside them, such as a version, is no weight
+        plain = {key: t for key, t in outer.items() if isinstance(key, str) and isinstance(t, Tensor)} or None
     if plain is None:
         keys = first_few([repr(key) for key in outer], 2 * _SHOWN)
         raise BadWeights(
             f"{shown} holds several sets of weights." if within else f"{shown} holds no weights.",
             why=f"It is {f'a dict of {keys}' if outer else type(held).__name__}; weights are tensors by name.",
-            try_="torch.save(model.state_dict(), FILE)",
+            try_=f"torch.save(torch.load(FILE)[{next(iter(within))!r}], NEW), for the set that you mean"
+            if within
+            else "torch.save(model.state_dict(), FILE)",
         )
     states = [plain] if average is None else [plain, average]
-    sparse = [name for state in states for name, tensor in state.items() if tensor.layout is not torch.strided]
-    if sparse:
-        raise BadWeights(
-            f"{shown} holds sparse tensors: {first_few(sparse, _SHOWN)}.",
-            why="Nets here have dense ones.",
-            try_="tensor.to_dense() for each, and save them once more",
-        )
+    for kind, remedy, holds in _NOT_DENSE:
+        if names := [name for state in states for name, tensor in state.items() if holds(tensor)]:
+            raise BadWeights(
+                f"{shown} holds {kind}: {first_few(names, _SHOWN)}.", why="Nets here have dense ones.", try_=remedy
+            )
     cleaned = [timm.models.clean_state_dict(state) for state in states]
     config = outer.get("data_config")
     return _File(cleaned[0], cleaned[1] if len(cleaned) > 1 else None, config if isinstance(config, dict) else None)
+
+
+_NOT_DENSE: tuple[tuple[str, str, Callable[[Tensor], bool]], ...] = (
+    (
+        "sparse tensors",
+        "tensor.to_dense() for each, and save them once more",
+        lambda tensor: tensor.layout is not torch.strided,
+    ),
+    ("quantized tensors", "the weights from before they were quantized", lambda tensor: tensor.is_quantized),
+    ("tensors without values, on torch's meta device", "save the weights themselves", lambda tensor: tensor.is_meta),
+)
+
+
+def _state_in(held: object) -> dict[str, Tensor] | None:
+    """Tensors by name: ``held`` itself, or the one of its entries that is such."""
+    if not isinstance(held, dict):
+        return None
+    states = [state for state in (held, *held.values()) if isinstance(state, dict) and _is_state(state)]
+    return states[0] if len(states) == 1 else None
 
 
 def _is_state(held: dict[Any, Any]) -> bool:
     return bool(held) and all(isinstance(name, str) and isinstance(t, Tensor) for name, t in held.items())
 
 
-def _check_size(path: Path) -> None:
-    """Raise `BadWeights` where what ``path`` packs would not fit in this machine's memory."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as packed:
-        size = sum(part.file_size for part in packed.infolist())
-    if size > memory_available():
-        raise BadWeights(
-            f"{_with_tilde(path)} would unpack to {size:,} bytes, more than this machine has free.",
-            try_="a machine with more memory, or the file from where it was published",
-        )
-
-
 def _unpickled(path: Path) -> object:
-    _check_size(path)
     with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
         warnings.simplefilter("ignore")  # of formats that torch will drop: they are read, or refused below in words
         return torch.load(path, map_location="cpu", weights_only=True)  # the Namespace is in checkpoints of timm

@@ -19,7 +19,7 @@ LEAST_NORM = 1e-12
 
 def ascent_images(images: int, fraction: float) -> int:
     """How many of ``images`` the ascent sees: ⌈fraction · images⌉."""
-    # 0.2 · 15 is a little above 3 in floating point, and is 3
+    # 0.28 · 25 is a little above 7 in floating point, and is 7
     return max(1, min(images, math.ceil(round(fraction * images, 9))))
 
 
