@@ -18,7 +18,7 @@ from conftest import Cli
 from make import CPU, FAKE, H200, HOSTILE, SOFTWARE, accuracy, keep, reading, result, step_times, trained, turns
 
 from nfbench.analysis.store import load
-from nfbench.measuring.outcome import typed
+from nfbench.privacy import typed
 from nfbench.records import AgcCost, Machine, Result, Sampling, StepTime
 from nfbench.showing import answers, claim_tables, report
 from nfbench.showing.report import Report, Study
