@@ -10,7 +10,7 @@ import msgspec
 
 from nfbench.analysis import metrics, stats
 from nfbench.errors import BadResults
-from nfbench.records import Machine, Resolved, Result, Software, StepTime, key
+from nfbench.records import Machine, Resolved, Result, Software, StepTime, key, recency
 from nfbench.units import grouped
 
 
@@ -56,7 +56,7 @@ def _unrepeated(results: Sequence[Result]) -> None:
 
 
 def _stored(group: Sequence[Result]) -> Stored:
-    last = max(group, key=lambda r: r.start)
+    last = max(group, key=recency)
     same: tuple[Software, Resolved | None, Machine] = (last.software, last.resolved, last.machine)
     group = [r for r in group if (r.software, r.resolved, r.machine) == same]
     failed = Counter(r.status for r in group if r.status != "ok")

@@ -12,7 +12,7 @@ from nfbench.analysis.rows import Row, choose
 from nfbench.analysis.turn_ratios import Of, in_turns, timed, trained
 from nfbench.catalog.models import fold, spellings
 from nfbench.errors import BadResults
-from nfbench.records import Accuracy, Machine, Result, StepTime
+from nfbench.records import Accuracy, Machine, Result, StepTime, recency
 from nfbench.settings import settings_of
 from nfbench.units import first_few, grouped, nearest, shorten
 
@@ -115,7 +115,7 @@ def _place(held: Of) -> tuple[str, Machine, Any]:
 
 
 def _start(held: Of) -> str:
-    return max(r.start for r in held.results)
+    return max(recency(r) for r in held.results)
 
 
 def _raise(model: str, wanted: Mapping[str, Any], rows: Sequence[Row]) -> None:

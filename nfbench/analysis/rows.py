@@ -28,6 +28,7 @@ from nfbench.records import (
     StepTime,
     accumulation_steps,
     key,
+    recency,
 )
 from nfbench.settings import Setting, asked_for, settings_of
 from nfbench.units import grouped
@@ -78,7 +79,7 @@ def choose(results: Iterable[Result], everything: bool = False) -> Chosen:
     for result in real or results:
         place = key(result.workload), result.machine
         groups.setdefault((*place, result.software, result.resolved), []).append(result)
-        latest[place] = max(latest.get(place, result), result, key=lambda r: r.start)
+        latest[place] = max(latest.get(place, result), result, key=recency)
     if everything:
         return Chosen(list(groups.values()), aside)
     kept = {where: group for where, group in groups.items() if latest[where[:2]].software == where[2]}
@@ -314,7 +315,7 @@ def clip_rows(results: Iterable[Result]) -> list[Row]:
     """
     turns: dict[tuple[_ClipPlace, str], dict[int, Result]] = {}
     newest: dict[tuple[object, ...], str | None] = {}
-    for result in sorted(results, key=lambda r: r.start):
+    for result in sorted(results, key=recency):
         workload = result.workload
         if not isinstance(workload, AgcCost):
             continue
@@ -407,7 +408,7 @@ def count_rows(results: Iterable[Result]) -> list[Row]:
     names = machine_names(machine for _, machine in groups)
     found = []
     for (_, machine), group in groups.items():
-        latest = max(group, key=lambda r: r.start)
+        latest = max(group, key=recency)
         sound = [r for r in group if r.software == latest.software]
         row: Row = {
             "kind": latest.workload.__struct_config__.tag,

@@ -9,7 +9,7 @@ import msgspec
 
 from nfbench.analysis import metrics, turn_ratios
 from nfbench.analysis.stats import Estimate
-from nfbench.records import Result, StepTime, key
+from nfbench.records import Result, StepTime, key, recency
 from nfbench.units import grouped
 
 CUT_OFF = "cut_off"
@@ -39,7 +39,7 @@ class _Round(NamedTuple):
 
     @property
     def time(self) -> tuple[str, str]:
-        return max(r.start for r in self.rows), self.session
+        return max(recency(r) for r in self.rows), self.session
 
     @property
     def cut(self) -> bool:
@@ -164,7 +164,7 @@ def measurements(results: Iterable[Result]) -> list[list[Result]]:
         whole = {one.number for one in rounds if not one.cut}
         rounds = [one for one in rounds if not one.cut or one.number not in whole]
         lists += [[r for one in several for r in one.rows] for several in _measurements(rounds)]
-    return sorted(lists, key=lambda rows: max(r.start for r in rows))
+    return sorted(lists, key=lambda rows: max(recency(r) for r in rows))
 
 
 def _noisy(rows: Sequence[Result]) -> str:

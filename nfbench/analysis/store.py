@@ -11,7 +11,7 @@ import re
 import secrets
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -20,11 +20,13 @@ from typing import NamedTuple
 import msgspec
 
 from nfbench.errors import BadResults, RefusedResults
-from nfbench.records import Result, from_json, to_json
+from nfbench.records import Result, from_json, recency, to_json
 from nfbench.units import no_collection, plural
 
 _BEGINNING = b'{"schema":'
 _ID = re.compile(r"\d{8}T\d{6}Z-(?:[0-9a-f]{4}){1,2}")
+_PART = re.compile(r"\..+\.[0-9a-f]{8}\.part|seed-\d+\.\d+\.part")
+"""The names of parts: those of `replacing`, and of checkpoints as they once were written."""
 _LONGEST_LINE = 10.0
 """Seconds to wait for another writer's line. Where a file server takes both locks for one, waiting has no end."""
 
@@ -121,6 +123,41 @@ def lock(handle: int, shared: bool = False, wait: bool = False) -> bool | None:
     except OSError:
         return None
     return True
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a file beside ``path`` to write, which takes the place of ``path`` once the block ends without an error.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        lock(handle, shared=True)
+        yield part
+        part.replace(path)
+    finally:
+        os.close(handle)
+        part.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the parts in ``folder`` that processes have left which were killed while they wrote."""
+    for part in folder.iterdir():
+        if not _PART.fullmatch(part.name):
+            continue
+        with contextlib.suppress(OSError):
+            handle = os.open(part, os.O_RDONLY | NO_LINK)
+            try:
+                # whoever writes it holds it, from a moment after it was made
+                if time.time() - os.fstat(handle).st_mtime > 1 and lock(handle):
+                    part.unlink()
+            finally:
+                os.close(handle)
 
 
 def _alone(handle: int) -> bool:
@@ -367,7 +404,7 @@ def load(paths: Sequence[Path]) -> Loaded:
             try_="nfbench step-time --model tiny-nfnet",
         )
     unique = once(results)
-    return Loaded(sorted(unique, key=lambda r: r.start), broken, len(results) - len(unique), listed.note)
+    return Loaded(sorted(unique, key=recency), broken, len(results) - len(unique), listed.note)
 
 
 def once(results: Iterable[Result]) -> list[Result]:

@@ -15,7 +15,7 @@ from nfbench.analysis.metrics import METRICS, keys
 from nfbench.analysis.rows import Row, choose, family_of, machine_names, software_name, status_of
 from nfbench.analysis.training_metrics import final_top1, time_to
 from nfbench.catalog.models import batch_normalized, lookup
-from nfbench.records import Accuracy, Result
+from nfbench.records import Accuracy, Result, recency
 from nfbench.settings import SAM
 from nfbench.units import grouped
 
@@ -117,7 +117,7 @@ def _epoch(result: Result, place: int) -> Row:
 
 def of_each_seed(group: Sequence[Result]) -> list[Result]:
     """The newest run of each seed, since the same seed again tells nothing of the spread; one that ended goes first."""
-    ordered = sorted(group, key=lambda r: (r.status in ("ok", "diverged"), r.start))
+    ordered = sorted(group, key=lambda r: (r.status in ("ok", "diverged"), recency(r)))
     return [result for _, result in sorted({r.seed: r for r in ordered}.items())]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nfbench.records import Result
+from nfbench.records import Result, recency
 from nfbench.showing.screen import say, show
 from nfbench.units import plural
 
@@ -71,7 +71,7 @@ def _states(tasks: Sequence[Task], known: Sequence[Result]) -> list[str]:
         # the fake device names no torch, and torch itself its build
         return all(then is None or then == today or str(then).startswith(f"{today}+") for then, today in pairs)
 
-    newest = max((r for r in known if same(r)), key=lambda r: r.start, default=None)
+    newest = max((r for r in known if same(r)), key=recency, default=None)
     if newest is None:
         return ["missing"] * len(tasks)
     done = Done(known, newest.machine, newest.software)

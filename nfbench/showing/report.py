@@ -35,7 +35,7 @@ from nfbench.analysis.rows import Row, software_name
 from nfbench.analysis.sessions import aside
 from nfbench.analysis.store import Loaded, check_unmixed, files, load, once
 from nfbench.errors import BadResults, BadStudy, RefusedResults
-from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result
+from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result, recency
 from nfbench.showing import answers, claim_tables, comparison, sweep_tables, views
 from nfbench.showing.answers import CLAIMS
 from nfbench.showing.figures import driver
@@ -332,7 +332,7 @@ def _measured(verdict: Verdict) -> str:
 def _made(group: Group) -> str:
     """The machines, how many results there are, by which software, and from when the latest is."""
     machines = map(about, dict.fromkeys(r.machine for r in group.results))
-    latest = max(group.results, key=lambda r: r.start)
+    latest = max(group.results, key=recency)
     older = len({software_name(r.software) for r in group.results}) - 1
     others = f" and {plural(older, 'other software')}" if older else ""
     number = plural(len(group.results), "result")

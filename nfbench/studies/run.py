@@ -25,7 +25,7 @@ from nfbench.devices.host import commit_of
 from nfbench.errors import BadStudy, NfbenchError
 from nfbench.learning.learner import Sources
 from nfbench.measuring.outcome import Labels, Turn, Watch, frame
-from nfbench.records import Accuracy, AgcCost, Machine, Resolved, Result, Software, StepTime, Workload, key
+from nfbench.records import Accuracy, AgcCost, Machine, Resolved, Result, Software, StepTime, Workload, key, recency
 from nfbench.studies.entries import Task
 from nfbench.studies.processes import (
     TOGETHER,
@@ -461,12 +461,12 @@ class Done:
         software = software_of(task, self.software)
         by_key = [self.sessions.get((name, task.round, task.seed), {}) for name in task.keys]
         first = next((sessions for sessions in by_key if sessions), {})
-        for session in sorted(first, key=lambda s: max(r.start for r in first[s]), reverse=True):
+        for session in sorted(first, key=lambda s: max(recency(r) for r in first[s]), reverse=True):
             rows = [r for sessions in by_key for r in sessions.get(session, ()) if r.software == software]
             # of these workloads, but for clips that do not run here, and no others
             same = self.together[session] <= set(task.keys)
             if same and _whole(task, rows) and _still(task, rows):
-                return sorted(rows, key=lambda r: (r.turn, r.start))
+                return sorted(rows, key=lambda r: (r.turn, recency(r)))
         return None
 
 

@@ -15,7 +15,7 @@ from nfbench.analysis.sweeps import step
 from nfbench.analysis.training_runs import norm_of
 from nfbench.catalog.models import find, normalizer_free
 from nfbench.errors import UnknownModel
-from nfbench.records import PHASES, Accuracy, Result, StepTime, key
+from nfbench.records import PHASES, Accuracy, Result, StepTime, key, recency
 from nfbench.settings import settings_of
 from nfbench.showing.figures.style import drawable, plain, subject
 from nfbench.showing.shown_rows import Shown
@@ -54,9 +54,9 @@ def timed(seen: Shown) -> list[Row]:
     names = machine_names(group[-1].machine for group in groups)
     placed = []
     for group in groups:
-        newest = sorted(group, key=lambda r: (r.status == "ok", r.start), reverse=True)
+        newest = sorted(group, key=lambda r: (r.status == "ok", recency(r)), reverse=True)
         placed += list(enumerate(newest))
-    placed.sort(key=lambda one: one[1].start, reverse=True)
+    placed.sort(key=lambda one: recency(one[1]), reverse=True)
     placed.sort(key=lambda one: (one[0], one[1].status != "ok"))
     numbers = Counter[object]()
     rows = []
