@@ -162,7 +162,7 @@ def test_operators_that_the_cpu_fuses_count_as_on_meta(
 def test_an_operator_without_a_formula_is_named(call: Callable[[nn.Module, Tensor], Tensor], operator: str) -> None:
     counts = part_of(nn.Identity(), call)
     assert counts.uncounted == (operator,) and counts.macs in (0, 16 * 16)
-    assert counts.note == f"the MACs leave out {operator}, which nfbench has no formula for"
+    assert counts.note == f"The MACs leave out {operator}, which nfbench has no formula for"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from timm.layers.drop import drop_path
 from torch import Tensor, nn
 from torchvision.ops import stochastic_depth
 
+from nfbench.catalog.models import find
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets import dependence as measuring
 from nfbench.nets.build import awaken, build
@@ -316,3 +317,10 @@ def test_whatever_a_net_raises_is_answered_in_words(when: str) -> None:
 
     with pytest.raises(UnsupportedWorkload, match=r"Broken does not run on 4 images of 4 px\.\nKeyError: 'scale'"):
         dependence(Broken(), *inputs(px=4), None)
+
+
+def test_no_generator_of_a_gpu_is_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    dependence_of(find("tiny-nfnet-s"), batch=2, px=32)
+    assert not seeds

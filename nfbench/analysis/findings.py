@@ -509,7 +509,7 @@ SLIGHT: tuple[Check, ...] = (
         "Take devices of one kind.",
     ),
     _noted("folders", "folders_passed_over", "Folders of the data set were {}.", "Rename or move what should be read."),
-    _noted("macs", "macs_left_out", "Of this net {}."),
+    _noted("macs", "macs_left_out", "{}."),
     _noted("failed_layout", "failed_layout", "A layout could not be tried, so the other one was taken: {}."),
     _noted("older_session", "older_session", "{}.", "Name the newer one's file to see it."),
     _noted("inspect", "not_inspected", "Gradients and loss could not be read: {}."),

@@ -101,7 +101,8 @@ def dependence_of(
     if not isinstance(agc, str) and not 0 < agc < math.inf:
         raise UnsupportedWorkload(f"--agc {agc:g} is not positive.", try_="--agc 0.01, or --agc none not to clip")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # torch.manual_seed would seed the generators of GPUs too, which fork_rng leaves alone here
+        torch.default_generator.manual_seed(seed)
         module = build(net, num_classes=CLASSES, px=px or min(px_of(net)[0], DEFAULT_PX))
     awaken(module)
     if agc == "auto":

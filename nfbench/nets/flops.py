@@ -54,8 +54,8 @@ class Count:
         if self.uncounted:
             left_out.append(f"{first_few(self.uncounted)}, which nfbench has no formula for")
         if self.recomputed:
-            left_out.append(f"{self.recomputed / 1e9:.3g} G an image that checkpointing computes again in backward")
-        return f"the MACs leave out {' and '.join(left_out)}" if left_out else ""
+            left_out.append(f"{self.recomputed / 1e9:.3g} G per image that checkpointing computes again in backward")
+        return f"The MACs leave out {' and '.join(left_out)}" if left_out else ""
 
 
 def convolution(
