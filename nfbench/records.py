@@ -480,6 +480,11 @@ def key(workload: Workload) -> str:
     return _encoder.encode({"kind": workload.__struct_config__.tag} | told).decode()
 
 
+def of_kind(results: Iterable[Result], *kinds: type[Workload]) -> list[Result]:
+    """Return the results whose workloads are of one of ``kinds``."""
+    return [r for r in results if isinstance(r.workload, kinds)]
+
+
 def recency(result: Result) -> str:
     """The text by which the later of results takes the others' place. A start in the future comes before all others,
     since it says only that a clock was wrong."""

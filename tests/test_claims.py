@@ -158,7 +158,7 @@ def having(results: Results, part: str = "", **fields: Any) -> Results:
 
 
 def later(results: Results) -> Results:
-    return [replace(r, session="t", start=r.start.replace("2026", "2027"), id=f"{r.id}t") for r in results]
+    return [replace(r, session="t", start=r.start.replace("2026-01", "2026-02"), id=f"{r.id}t") for r in results]
 
 
 def swapped(results: Results) -> Results:

@@ -28,6 +28,7 @@ from nfbench.records import (
     StepTime,
     accumulation_steps,
     key,
+    of_kind,
     recency,
 )
 from nfbench.settings import Setting, asked_for, settings_of
@@ -155,7 +156,7 @@ def quiet(results: Iterable[Result]) -> list[Result]:
     """The results without those of timed steps whose row is noisy, of whatever software, and of sessions that other
     work disturbed."""
     results = list(results)
-    steps = choose((r for r in results if isinstance(r.workload, StepTime)), everything=True)
+    steps = choose(of_kind(results, StepTime), everything=True)
     noisy: set[int] = set()
     for group in steps.groups:
         rated = _rated(group)
@@ -216,7 +217,7 @@ def rows(
 ) -> tuple[list[Row], str]:
     """The rows of `choose` over the results that are steps, ``brief`` ones as of `row`, and what was set aside in a
     sentence. Where ``noisy`` is wanted, noisy rows count as any other."""
-    chosen = choose((r for r in results if isinstance(r.workload, StepTime)), everything)
+    chosen = choose(of_kind(results, StepTime), everything)
     found = [row(group, brief) for group in chosen.groups]
     if noisy:
         found = without_noise(found)
@@ -403,7 +404,7 @@ def clip_shares(rows: Sequence[Row]) -> list[Row]:
 
 def count_rows(results: Iterable[Result]) -> list[Row]:
     """One row each of raw values: the settings, the status, and every reading under its name, the mean over seeds."""
-    counts = [r for r in results if isinstance(r.workload, Flops | Dependence)]
+    counts = of_kind(results, Flops, Dependence)
     groups = grouped(counts, lambda r: (key(r.workload), r.machine))
     names = machine_names(machine for _, machine in groups)
     found = []

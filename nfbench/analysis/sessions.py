@@ -9,7 +9,7 @@ import msgspec
 
 from nfbench.analysis import metrics, turn_ratios
 from nfbench.analysis.stats import Estimate
-from nfbench.records import Result, StepTime, key, recency
+from nfbench.records import Result, StepTime, key, of_kind, recency
 from nfbench.units import grouped
 
 CUT_OFF = "cut_off"
@@ -154,7 +154,7 @@ def measurements(results: Iterable[Result]) -> list[list[Result]]:
 
     A round that a signal cut short is in it only where no other has its number.
     """
-    steps = [r for r in results if isinstance(r.workload, StepTime) and r.session is not None]
+    steps = [r for r in of_kind(results, StepTime) if r.session is not None]
     together = of_sessions(steps)
     places = grouped(steps, lambda r: (r.machine, r.software, r.study, r.seed, together[str(r.session)]))
     lists = []

@@ -24,7 +24,7 @@ from nfbench.analysis.sessions import current
 from nfbench.analysis.store import replacing
 from nfbench.analysis.turn_ratios import Ratio, named, where
 from nfbench.errors import BadResults
-from nfbench.records import Result, StepTime, key, recency
+from nfbench.records import Result, StepTime, key, of_kind, recency
 from nfbench.units import grouped
 
 
@@ -116,7 +116,7 @@ def ratios(results: Sequence[Result], everything: bool = True) -> list[Ratio]:
     no other.
     """
     real = [r for r in results if r.machine.device != "fake"] or results
-    steps = [r for r in real if r.session is not None and isinstance(r.workload, StepTime)]
+    steps = [r for r in of_kind(real, StepTime) if r.session is not None]
     pairs: dict[tuple[object, ...], list[Result]] = {}
     for group in grouped(steps, lambda r: r.session).values():
         order = sorted(group, key=lambda r: (r.round, r.turn, recency(r)))

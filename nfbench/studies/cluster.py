@@ -192,7 +192,7 @@ class Distribution(Session):
     def _with_checkpoint(self, task: Task) -> Task:
         """A folder holds the checkpoints of one net on one kind of machine with one software."""
         folder = task.entry.sources.checkpoint
-        if folder is None or not isinstance(task.workload, Accuracy):
+        if folder is None or not task.trains:
             return task
         own = folder_of(task.workload, (self.fleet.name, self.hello.software))
         sources = msgspec.structs.replace(task.entry.sources, checkpoint=str(Path(folder) / own))
@@ -224,7 +224,7 @@ def _done(earlier: Sequence[Result], hello: Hello, tasks: Sequence[Task]) -> lis
 
 def _sent(task: Task) -> Task:
     """The task with the paths that it reads made absolute: a node works in another folder."""
-    if not isinstance(task.workload, Accuracy):
+    if not task.trains:
         return task
     given: dict[str, str | None] = {
         name: getattr(task.entry.sources, name) for name in ("data_dir", "folder", "weights", "checkpoint")

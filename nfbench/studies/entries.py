@@ -61,6 +61,16 @@ class Task(NamedTuple):
         return self.entry.workloads[0]
 
     @property
+    def trains(self) -> bool:
+        """Whether it is a training run, which has data, a checkpoint and a seed of its own."""
+        return isinstance(self.workload, Accuracy)
+
+    @property
+    def clips(self) -> list[AgcCost]:
+        """Its clips, which take turns in one process; none where it is of another kind."""
+        return [w for w in self.entry.workloads if isinstance(w, AgcCost)]
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """The keys of its workloads."""
         return tuple(key(w) for w in self.entry.workloads)
@@ -82,7 +92,7 @@ class Task(NamedTuple):
                 parts.append(f"against {', '.join(other) or 'without'}")
         if self.round or self.entry.sampling.rounds > 1:
             parts.append(f"round {self.round + 1}")
-        if isinstance(first, Accuracy) and (self.seed or len(self.entry.seeds) > 1):
+        if self.trains and (self.seed or len(self.entry.seeds) > 1):
             parts.append(f"seed {self.seed}")
         return ", ".join(parts)
 
