@@ -114,6 +114,20 @@ def share_of(text: object) -> float:
     return float(words[:-1]) / 100 if words.endswith("%") else float(words)
 
 
+def seconds_of(text: object) -> float:
+    """A time typed as "90", "90s", "20m" or "1h", or 90, in seconds.
+
+    Raises:
+        ValueError: it is none, or not positive and finite.
+    """
+    words = str(text).strip().lower()
+    scale = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(words[-1:])
+    seconds = float(words) if scale is None else float(words[:-1]) * scale
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"{words} is no time")
+    return seconds
+
+
 def signed_percent(value: float | None, digits: int = 2) -> str:
     """A change as per cent with its sign: 0.051 → '+5.1 %', zero without one."""
     if value is None:
