@@ -55,10 +55,10 @@ def share(value: object) -> float:
 
 def narrow(value: object) -> float:
     """A half-width given as ``1%`` or ``0.01``, below 100 %."""
-    width = share(value)
+    width, text = share(value), str(value).strip()
     if not 0 < width < 1:
-        typed = str(value).strip().rstrip("%")
-        raise click.BadParameter(f"{str(value)!r} is not between 0 and 100 %; type {typed if 0 < width < 100 else 1}%.")
+        meant = f"{text}%" if 1 <= width < 100 and not text.endswith("%") else "1%"
+        raise click.BadParameter(f"{text!r} is not between 0 and 100 %; type {meant}.")
     return width
 
 
