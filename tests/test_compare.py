@@ -410,8 +410,8 @@ def test_the_command_prints_the_table_and_ends_with_the_sentence(cli: Cli) -> No
     lines = done.stdout.splitlines()
     assert lines[0].split("  ")[0] == "model" and "tiny-nfnet is … times as fast" in lines[0]
     assert lines[-1] == (
-        "On fake, fp32: tiny-nfnet and tiny-resnet are about equally fast: 1.000 times as fast (both nhwc, batch 32; 64 px "
-        "against 32 px). This is a fake device: it says nothing about a GPU."
+        "On fake, fp32: tiny-nfnet and tiny-resnet are about equally fast: 1.000 times as fast (both nhwc, batch 32; "
+        "64 px against 32 px). This is a fake device: it says nothing about a GPU."
     )
     done = cli("compare", "tiny-nfnet", "--match", "macs", "--device", "fake", "--quiet", "--format", "csv")
     assert done.exit_code == 0, done.output
