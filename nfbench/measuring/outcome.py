@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
@@ -26,6 +25,7 @@ from nfbench.records import (
     from_json,
     to_json,
 )
+from nfbench.units import expanded
 
 Keep = Callable[[Result], None]
 LONGEST_MESSAGE = 500
@@ -100,7 +100,7 @@ def failure(error: Exception, device: Device) -> tuple[Status, str]:
 
 def scrubbed(message: str) -> str:
     """``message`` fit to be stored and published: without folders, UUIDs and all that is over 500 characters."""
-    home = str(Path.home())
+    home = str(expanded("~"))
     message = _HOME.sub("~", message.replace(home, "~") if len(home) > 1 else message)
     return _UUID.sub("…", _PATH.sub("", _QUOTED.sub("", message)))[:LONGEST_MESSAGE]
 
@@ -193,7 +193,7 @@ class Watch:
 def typed(words: Iterable[str]) -> str:
     """The command of these ``words`` fit to be stored: a path is given by its last component, and neither the home
     folder nor a UUID nor the address of a cluster is in it."""
-    home = str(Path.home())
+    home = str(expanded("~"))
     stored: list[str] = []
     flag = ""
     for word in words:
