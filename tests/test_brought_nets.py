@@ -7,6 +7,7 @@ import re
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -99,6 +100,8 @@ class Several(nn.Module):
     [
         (lambda f, a, b, c: Two(a, b, c), (1, 0.3, 0.3), "of logits + 0.3 · aux_logits2 + 0.3 · aux_logits1"),
         (lambda f, a, b, c: OrderedDict(out=a, aux=b), (1, 0.4, 0), "of out + 0.4 · aux"),
+        (lambda f, a, b, c: {"AuxLogits": b, "Logits": a}, (1, 0.4, 0), "of Logits + 0.4 · AuxLogits"),
+        (lambda f, a, b, c: SimpleNamespace(loss=None, logits=a, f=f), (1, 0, 0), "of logits; not trained on: f"),
         (lambda f, a, b, c: Fields(f, a, b), (1, 0.4, 0), "of logits + 0.4 · aux; not trained on: features"),
         (lambda f, a, b, c: Fields(f, a), (1, 0, 0), "of logits; not trained on: features"),
         (lambda f, a, b, c: (a, [b, f]), (1, 0, 0), "of 0; not trained on: 1.0, 1.1"),
@@ -134,6 +137,7 @@ def pack_main(net: Several, images: Tensor) -> Tensor:
     [
         (Several(lambda f, a, b, c: a, columns=3), r"no logits of shape \(2, 5\) to train on.*output \(2, 3\)"),
         (Several(lambda f, a, b, c: (f[0], "a")), r"no logits of shape \(2, 5\).*It returned 0 \(6,\)"),
+        (Several(lambda f, a, b, c: torch.complex(a, b)), r"output \(2, 5\) of complex64"),
         (Several(lambda f, a, b, c: None), "no logits .* It returned NoneType"),
         (Several(lambda f, a, b, c: a.detach()), "depends on no parameter that trains"),
     ],
