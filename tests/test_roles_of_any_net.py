@@ -30,8 +30,39 @@ class Doubled(nn.Module):
         return 2 * weight
 
 
-def parametrized(layer: nn.Linear) -> nn.Module:
-    parametrize.register_parametrization(layer, "weight", Doubled())
+class PixelNorm(nn.Module):
+    """Somebody's own, without parameters."""
+
+
+class AffineNorm(nn.Module):
+    """Somebody's own, with a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(8, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight[0, 0] * x
+
+
+class ActNorm(AffineNorm):
+    """With an activation inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = nn.ReLU()
+
+
+class NormFreeGain(AffineNorm):
+    """No normalization."""
+
+
+class NormConv2d(nn.Conv2d):
+    """A convolution."""
+
+
+def parametrized(layer: nn.Linear | nn.Conv2d, by: nn.Module | None = None) -> nn.Module:
+    parametrize.register_parametrization(layer, "weight", by or Doubled())
     return layer
 
 
@@ -79,6 +110,9 @@ def test_only_gains_are_woken() -> None:
     model = net(nn.Linear(8, 4), nn.PReLU(8, init=0.0), norm)
     assert awaken(model) == ["1.weight"]
     assert model[1].weight.all() and not model[2].weight.any()
+    convolution = NormConv2d(8, 8, 1)
+    nn.init.zeros_(convolution.weight)
+    assert awaken(nn.Sequential(convolution, AffineNorm())) == ["1.weight"]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +131,16 @@ def test_only_gains_are_woken() -> None:
         (timm.layers.norm_act.RmsNormAct2d(8), "layer"),
         (timm.layers.filter_response_norm.FilterResponseNormAct2d(8), "layer"),
         (timm.layers.norm_act.FrozenBatchNormAct2d(8), "frozen"),
+        (nn.LocalResponseNorm(2), "layer"),
+        (nn.CrossMapLRN2d(2), "layer"),
+        (PixelNorm(), "layer"),
+        (AffineNorm(), "layer"),
+        (ActNorm(), "layer"),
+        # called so, but they normalize weights, or images, or nothing
+        (NormConv2d(8, 8, 1), "none"),
+        (NormFreeGain(), "none"),
+        (torchvision.transforms.Normalize([0.5], [0.5]), "none"),
+        (parametrized(nn.Conv2d(8, 8, 1), AffineNorm()), "none"),
         (nn.Identity(), "none"),
         (parametrizations.weight_norm(nn.Conv2d(8, 8, 1)), "none"),
         (parametrizations.spectral_norm(nn.Conv2d(8, 8, 1)), "none"),
