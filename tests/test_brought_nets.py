@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import threading
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -196,6 +197,34 @@ class Complex(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(torch.fft.irfft2(torch.fft.rfft2(x) * self.filter, s=(PX, PX)).abs().mean((2, 3)))
+
+
+class Uncopied(nn.Module):
+    """Holds a lock and an iterator, a buffer that grows, and one whose elements share their memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock, self.numbers = threading.Lock(), (n for n in range(9))
+        self.register_buffer("seen", torch.zeros(0))
+        self.register_buffer("ones", torch.ones(1).expand(3))
+        self.net = Several(lambda f, a, b, c: a)
+
+    def forward(self, x: Tensor) -> Any:
+        with self.lock:
+            self.seen = torch.cat([self.seen, x.detach().mean()[None]])
+        return self.net(x * self.ones[:, None, None])
+
+
+def test_a_net_that_cannot_be_copied_whole_has_an_average() -> None:
+    step = step_of(Uncopied(), ema=0.9)
+    for _ in range(2):
+        step.update(nothing, 1)
+    average = step.ema.module
+    assert average.lock is step.net.lock and average.numbers is step.net.numbers
+    assert len(average.seen) == 2 and torch.equal(average.seen, step.net.seen)
+    assert torch.equal(average.ones, torch.ones(3))
+    for mean, p in zip(average.parameters(), step.net.parameters(), strict=True):
+        assert mean is not p and (p.requires_grad or torch.equal(mean, p))
 
 
 @pytest.mark.parametrize("settings", [{}, {"ema": 0.9, "sam": 0.05}])

@@ -48,7 +48,11 @@ class Average:
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
         with _Copying():
-            self.module = copy.deepcopy(net).eval()
+            self.module = copy.deepcopy(net, _uncopied(net)).eval()
+        for buffer in self.module.buffers():
+            if buffer.layout is torch.strided and 0 in buffer.stride():
+                # elements that share their memory cannot be written
+                buffer.data = buffer.clone()
 
     @torch.no_grad()
     def update(self, net: nn.Module, t: int) -> None:
@@ -60,8 +64,10 @@ class Average:
             if tensor.requires_grad or statistic:
                 averaged.append(average)
                 trained.append(tensor)
-            else:
+            elif average.shape == tensor.shape:
                 average.copy_(tensor)
+            else:
+                average.data = tensor.detach().clone()
         if averaged:
             torch._foreach_lerp_(averaged, trained, weight=1 - min(self.decay, (1 + t) / (10 + t)))
 
@@ -69,6 +75,19 @@ class Average:
 def _named_tensors(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from net.named_parameters()
     yield from net.named_buffers()
+
+
+def _uncopied(net: nn.Module) -> dict[int, Any]:
+    """What `copy.deepcopy` shall take as it is, by id: attributes that cannot be copied, such as locks and files."""
+    parts = {id(part): part for part in (*net.modules(), *net.parameters(), *net.buffers())}
+    uncopied: dict[int, Any] = {}
+    for module in net.modules():
+        for value in () if isinstance(module, torch.jit.ScriptModule) else vars(module).values():
+            try:
+                copy.deepcopy(value, dict(parts))
+            except Exception:
+                uncopied[id(value)] = value
+    return uncopied
 
 
 class _Copying(TorchFunctionMode):
