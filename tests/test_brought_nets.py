@@ -199,6 +199,27 @@ class Complex(nn.Module):
         return self.head(torch.fft.irfft2(torch.fft.rfft2(x) * self.filter, s=(PX, PX)).abs().mean((2, 3)))
 
 
+class Functional(nn.Module):
+    """Takes a gradient in forward by torch.func."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x).mean((2, 3))
+        slopes = torch.func.grad(lambda rows: self.head(rows).tanh().sum())(x)
+        return self.head(x + slopes)  # type: ignore[no-any-return]
+
+
+def test_a_net_that_takes_gradients_by_torch_func_trains_and_its_saved_bytes_are_not_counted() -> None:
+    step = step_of(Functional())
+    step.update(nothing, 1)
+    names = {reading.name for reading in step.inspect(True)}
+    assert "operators" in names and "saved_bytes" not in names
+    assert "torch.func" in step.notes["saved_bytes"]
+
+
 class Uncopied(nn.Module):
     """Holds a lock and an iterator, a buffer that grows, and one whose elements share their memory."""
 

@@ -345,7 +345,11 @@ class TrainStep:
         if count_operators:
             total = counts[0] + (self.accumulation_steps - 1) * counts[-1] + rest
             readings.append(reading("operators", "1", "step", "dispatch mode", [total]))
-            readings.append(reading("saved_bytes", "B", "micro_step", "saved tensors", [self.saved_bytes()]))
+            saved = self.saved_bytes()
+            if saved is None:
+                self.notes["saved_bytes"] = "not counted: its forward takes gradients by torch.func"
+            else:
+                readings.append(reading("saved_bytes", "B", "micro_step", "saved tensors", [saved]))
         return readings
 
     def _clip_all(self, counting: contextlib.AbstractContextManager[object]) -> None:
@@ -365,11 +369,19 @@ class TrainStep:
             g.copy_(before)
         self.clip()
 
-    def saved_bytes(self) -> int:
-        """Bytes that one pass keeps for backward. Of a compiled net the hooks would see something else."""
+    def saved_bytes(self) -> int | None:
+        """Bytes that one pass keeps for backward. Of a compiled net the hooks would see something else.
+
+        None where the net takes gradients in forward by torch.func, which refuses hooks on saved tensors.
+        """
         saved = Saved([*self.net.parameters(), *self.net.buffers()])
-        with saved.counting(), self._autocast():
-            self._loss(self.inputs[0], self.targets[0])
+        try:
+            with saved.counting(), self._autocast():
+                self._loss(self.inputs[0], self.targets[0])
+        except RuntimeError as error:
+            if "saved tensor hooks" not in str(error):
+                raise
+            return None
         return saved.bytes
 
     def _gradients(self) -> list[Reading]:
