@@ -62,8 +62,8 @@ def test_each_seed_is_a_line_and_the_table_is_the_only_thing_on_stdout(cli: Cli)
     assert "results in" not in done.stdout
 
 
-def test_several_nets_are_a_row_each_and_named_twice_is_once(cli: Cli) -> None:
-    nets = ["--model", "tiny-nfnet", "--model", "tiny-resnet", "--model", "tiny-nfnet"]
+def test_several_nets_are_a_row_each_and_their_checkpoints_have_folders(cli: Cli) -> None:
+    nets = ["--model", "tiny-nfnet", "--model", "tiny-resnet"]
     done = cli("accuracy", *nets, *FAKE, "--seeds", 2, "--checkpoint", "ck", "--format", "json", "--quiet")
     runs = [(model, seed) for model in ("tiny-nfnet", "tiny-resnet") for seed in (0, 1)]
     assert [(r.workload.model, r.seed) for r in stored()] == runs

@@ -300,7 +300,11 @@ CASES: dict[str, list[tuple[Results, str, str]]] = {
     ],
     "bn-twin-slower": [
         (twins(*ABOVE, settings={"px": 192}), "holds", ""),
-        ([*twins(*ABOVE), *later(pair("bn-nfnet-f3", "nfnet-f3", *BELOW))], "does not hold", "over nfnet-f3's: 0.500"),
+        (
+            [*twins(*ABOVE), *later(pair("bn-nfnet-f3", "nfnet-f3", *BELOW))],
+            "does not hold",
+            "speed of nfnet-f3 over bn-nfnet-f3: 0.500",
+        ),
         # rounds of a study have a session each and are one measurement
         ([replace(r, session=f"s{r.round}", sampling=Sampling(rounds=4)) for r in twins(*ABOVE)], "holds", "4 rounds)"),
         ([*later(twins(*BELOW)), *twins(*ABOVE)], "does not hold", ""),

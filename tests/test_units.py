@@ -146,3 +146,14 @@ def test_garbage_is_not_collected_inside_and_after_it_as_before(collects: bool) 
         assert gc.isenabled() == collects
     finally:
         gc.enable()
+
+
+def test_a_ratio_that_spans_more_than_a_factor_of_two_is_too_noisy_to_say() -> None:
+    assert units.ratio(1.6, 1.5, 1.7) == "1.60 ± 0.10"
+    assert units.ratio(0.8, 0.45, 1.3) == "too noisy to say (0.45 to 1.3)"
+    assert units.ratio(0.8) == "0.800"
+
+
+def test_no_share_above_100_per_cent_stands_after_a_plus_minus() -> None:
+    assert units.seconds_interval(0.01, 0.005, 0.015) == "10.00 ms ± 50 %"
+    assert units.seconds_interval(0.01, 0.002, 0.04) == "10 ms (2.0 ms to 40 ms)"

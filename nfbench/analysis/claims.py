@@ -172,7 +172,7 @@ class Pair(NamedTuple):
 
     def figure(self, about: str = "", *notes: str, doubt: str = "", times: float = 1.0, less: float = 0.0) -> Figure:
         """A figure of the ratio, ``times`` a number and ``less`` another."""
-        about = about or f"{self.net.model}'s step over {self.baseline.model}'s"
+        about = about or f"speed of {self.baseline.model} over {self.net.model}"
         on = "; ".join(filter(None, [turn_ratios.where(self.ratio, True), *notes, self.doubt]))
         value, low, high = (None if v is None else v * times - less for v in self.ratio.estimate)
         assert value is not None

@@ -55,7 +55,8 @@ def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | N
     ]
     show(render(columns, rows, format), format)
     say(f"{len(to_do)} of {plural(len(tasks), 'workload')} would run.")
-    say("Next: the same without --dry-run")
+    if to_do:
+        say("Next: the same without --dry-run")
 
 
 def _states(tasks: Sequence[Task], known: Sequence[Result]) -> list[str]:

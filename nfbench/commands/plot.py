@@ -45,7 +45,7 @@ def command(
     the figures go to `figures` beside the results, those of results/reference and results/validation to
     results/figures.
     """
-    from nfbench.analysis.query import parse, select
+    from nfbench.analysis.query import in_seconds, parse, select
     from nfbench.analysis.store import beside, load
     from nfbench.commands._landing import newest, say_broken
     from nfbench.errors import BadResults
@@ -54,6 +54,8 @@ def command(
     from nfbench.showing.shown_rows import shown
 
     conditions = parse(where)
+    for line in in_seconds(conditions):
+        say(line)
     loaded = load(paths)
     if loaded.note:
         say(loaded.note)

@@ -18,7 +18,7 @@ from nfbench.errors import BadData, BadStudy, NfbenchError, UnsupportedWorkload
 from nfbench.learning.learner import Sources, digest
 from nfbench.records import Accuracy, AgcCost, AgcImpl, Dependence, Flops, Sampling, StepTime, Workload, key
 from nfbench.settings import BY_NAME, BY_TORCHRUN, check, defaults, parts_of, words_of
-from nfbench.units import known, shorten
+from nfbench.units import known, seconds_of, share_of, shorten
 
 _W = TypeVar("_W", StepTime, Accuracy)
 
@@ -301,14 +301,31 @@ def step_time_of(settings: Mapping[str, Any]) -> StepTime:
 
 def sampling_of(settings: Mapping[str, Any]) -> Sampling:
     """The `Sampling` of settings named like its fields; errors as `step_time_of`."""
-    found: Sampling = _record(Sampling, settings)
+    found: Sampling = _record(Sampling, {name: _in_si(name, value) for name, value in settings.items()})
     for name in ("within", "min_steps", "rounds", "turns", "max_time"):
         positive(name.replace("_", "-"), getattr(found, name))
     for name, value in (("rounds", found.rounds), ("turns", found.turns), ("min-steps", found.min_steps)):
         at_most(name, value)
+    if found.within >= 1:
+        near = f"{found.within:g}%" if found.within < 100 else _USUAL["within"]
+        raise UnsupportedWorkload(f"--within {found.within:g} is no share below 1.", try_=f"--within {near}")
     if not 0 <= found.turn_time < float("inf"):
         raise UnsupportedWorkload(f"--turn-time {found.turn_time:g} is negative.", try_="--turn-time 3")
     return found
+
+
+def _in_si(name: str, value: Any) -> Any:
+    """A time or a width that was typed with a unit, as a number."""
+    read, such = {"max_time": (seconds_of, "20m"), "turn_time": (seconds_of, "3s"), "within": (share_of, "1%")}.get(
+        name, (None, "")
+    )
+    if read is None or not isinstance(value, str):
+        return value
+    try:
+        return read(value)
+    except ValueError:
+        flag = f"--{name.replace('_', '-')}"
+        raise UnsupportedWorkload(f"{flag} {shorten(value)} is no value.", try_=f"{flag} {such}") from None
 
 
 def checked(workload: _W) -> _W:

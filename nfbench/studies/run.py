@@ -499,6 +499,8 @@ def _still(task: Task, rows: Sequence[Result]) -> bool:
     """Whether what was found is still what is asked: under no larger cap, and of the same images."""
     cap, limit = task.entry.sampling.max_time, task.entry.time_limit
     for r in rows:
+        if r.stopped_by == "max_time" and r.sampling.max_time < cap:
+            return False
         if r.status != "timeout":
             continue
         ended_by = r.notes.get(TIME_LIMIT)
