@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import math
 import os
+import stat
 import struct
 import tarfile
 import tempfile
@@ -182,7 +183,10 @@ def _of_folders(row: Dataset, name: str, parts: Parts[Pictures]) -> Data:
         for path, _ in sorted(pictures.samples):
             relative = Path(path).relative_to(pictures.folder).as_posix()
             # a link to nowhere is one more unreadable picture
-            size = Path(path).stat().st_size if Path(path).exists() else -1
+            about = Path(path).stat() if Path(path).exists() else None
+            if about and not stat.S_ISREG(about.st_mode):
+                raise BadData(f"{path} is no file, though it is called like a picture.", try_="without it")
+            size = about.st_size if about else -1
             digest.update(os.fsencode(f"{part}/{relative}\0{size}\n"))
     notes = _notes(row, len(parts.train.samples), len(parts.test.samples))
     if passed_over := parts.train.passed_over + parts.test.passed_over:
@@ -400,6 +404,14 @@ def _pictures(folder: Path, row: Dataset) -> tuple[tuple[str, ...], Pictures]:
             if back or name.startswith("."):
                 folders.remove(name)
                 passed_over.append(f"{(at / name).relative_to(folder.parent)} ({'a link back' if back else 'hidden'})")
+        # a link to a picture that is gone is one more unreadable picture
+        for name in names:
+            if (at / name).is_symlink() and not name.lower().endswith(IMG_EXTENSIONS) and not (at / name).exists():
+                raise BadData(
+                    f"{at / name} is a link to nowhere: {(at / name).readlink()}.",
+                    why="Where it led to a folder, pictures would be missing.",
+                    try_="mend or remove it",
+                )
         if at == folder:
             classes = sorted(folders)
             continue
