@@ -29,7 +29,7 @@ from nfbench.errors import (
     kept_traceback,
     printable_lines,
 )
-from nfbench.showing.screen import as_typed, say
+from nfbench.showing.screen import runnable, say
 from nfbench.units import nearest
 
 _GROUPS = {
@@ -160,7 +160,7 @@ class Commands(click.Group):
         except Stop as stop:
             _leave(ctx, f"{type(stop).__name__}.", stop.exit_code)
         except click.ClickException as error:
-            vars(error)["message"] = as_typed(printable_lines(error.message.rstrip() + _advice(error)))
+            vars(error)["message"] = runnable(printable_lines(error.message.rstrip() + _advice(error)))
             raise
         except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise

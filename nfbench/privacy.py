@@ -10,7 +10,8 @@ import shlex
 import socket
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
+
+from nfbench.units import expanded
 
 LONGEST_MESSAGE = 500
 _HIDDEN = "…"
@@ -63,7 +64,7 @@ def scrubbed(message: str) -> str:
 
     Of a path its last component stays, of an address on the public web all.
     """
-    home = str(Path.home())
+    home = str(expanded("~"))
     message = _ACCOUNT.sub(_HIDDEN, message.replace(home, "~") if len(home) > 1 else message)
     message = _PATH.sub("", _QUOTED.sub("", _HOME.sub("~", message)))
     message = _UUID.sub(_HIDDEN, _HOST.sub(_without_host, _USER.sub("~", _RELATIVE.sub("", message))))
@@ -99,7 +100,7 @@ def _names() -> re.Pattern[str]:
 def typed(words: Iterable[str]) -> str:
     """The command of these ``words`` fit to be stored: a path is given by its last component, and neither the home
     folder nor a UUID nor the address of a cluster is in it."""
-    home = str(Path.home())
+    home = str(expanded("~"))
     stored: list[str] = []
     flag = ""
     for word in words:

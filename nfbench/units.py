@@ -9,9 +9,11 @@ import contextlib
 import difflib
 import gc
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from nfbench.errors import NfbenchError, printable
@@ -206,6 +208,21 @@ def shorten(text: str, longest: int = LONGEST) -> str:
         text = text[:longest] + text[-longest:]
     text, tail = printable(text), longest // 3
     return text if len(text) <= longest else f"{text[: longest - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def as_typed(value: float) -> str:
+    """A number from a flag or a file as it stands there; of one with many digits only the first and the last."""
+    return shorten(f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def expanded(path: str | Path) -> Path:
+    """``path`` with a home folder for a ``~``, which stays where `Path.expanduser` raises: there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
+def resolved(path: Path) -> Path:
+    """``path`` from the root and without links; a loop of them, of which `Path.resolve` raises, stays."""
+    return Path(os.path.realpath(path))
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:

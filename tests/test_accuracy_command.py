@@ -163,7 +163,7 @@ def refused(done: Any, words: str) -> None:
         ("--micro-batch 24", "--micro-batch 24 does not divide --batch 64."),
         ("--test-px 0", "--test-px 0 is not positive.\nTry: --test-px 224, or auto"),
         ("--lr 0", "--lr 0 is not positive.\nTry: --lr 0.1, or --lr auto"),
-        ("--decay-rate inf", "--decay-rate inf is not positive."),
+        ("--decay-rate inf", "--decay-rate inf is no finite number."),
         ("--drop-rate 1", "--drop-rate 1 is not from 0 to below 1.\nTry: --drop-rate 0.1"),
         ("--momentum nan", "--momentum nan is not from 0 to below 1."),
         ("--warmup-epochs -1", "--warmup-epochs -1 is negative.\nTry: --warmup-epochs auto"),

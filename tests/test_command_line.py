@@ -103,11 +103,11 @@ def test_commands_in_messages_begin_with_uv_run_where_only_uv_knows_nfbench(
     text = "nfbench table x · torchrun -m nfbench step-time; uv run nfbench plot, nfbench knows, ./nfbench env"
     monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
     monkeypatch.delenv("VIRTUAL_ENV_PROMPT", raising=False)
-    assert screen.as_typed(text) == f"uv run {text}"
+    assert screen.runnable(text) == f"uv run {text}"
     assert "Try: uv run nfbench table results/" in cli("table").output
     assert "Try: uv run nfbench run quick" in cli("run").output
     monkeypatch.setenv("VIRTUAL_ENV_PROMPT", "nfbench")
-    assert screen.as_typed(text) == text
+    assert screen.runnable(text) == text
 
 
 def test_a_terminal_gets_lines_that_are_broken_between_words(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -128,6 +129,18 @@ def test_an_unknown_name_is_refused_with_the_nearest_or_with_those_that_there_ar
     with pytest.raises(BadStudy) as far:
         units.known("x" * 10**6, names, BadStudy, "No.", "nfbench plot")
     assert str(far.value) == "No.\nThere are: speedup, phases.\nTry: nfbench plot"
+
+
+def test_a_path_that_leads_nowhere_is_still_a_path(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert units.resolved(tmp_path / "loop" / "x") == tmp_path.resolve() / "loop" / "x"
+    assert units.expanded("~no-such-user/x") == Path("~no-such-user/x")
+    assert units.expanded("~/x") == Path.home() / "x"
+
+
+def test_numbers_with_more_digits_than_anybody_reads_are_short() -> None:
+    assert [units.as_typed(value) for value in (-1, 0.25, 10**6)] == ["-1", "0.25", "1000000"]
+    assert len(units.as_typed(-(10**400))) <= units.LONGEST
 
 
 def test_what_is_grouped_keeps_its_order() -> None:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import secrets
+import stat
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +22,7 @@ import msgspec
 
 from nfbench.errors import BadResults, RefusedResults
 from nfbench.records import Result, from_json, recency, to_json
-from nfbench.units import no_collection, plural
+from nfbench.units import no_collection, plural, resolved
 
 _BEGINNING = b'{"schema":'
 _ID = re.compile(r"\d{8}T\d{6}Z-(?:[0-9a-f]{4}){1,2}")
@@ -292,7 +293,7 @@ def files(paths: Iterable[Path]) -> Files:
     for path in paths:
         if path.is_dir():
             below = sorted(path.rglob("*.jsonl"))
-            top = path.resolve()
+            top = resolved(path)
             measured_here = [file for file in below if not _tracked(top / file.relative_to(path))]
             if below and not measured_here and not _tracked(top):
                 stand_ins.append(path)
@@ -313,7 +314,7 @@ def beside(path: Path) -> Path:
     """The folder for what is made of the results in ``path`` where none is named: that of the results, but ``results``
     itself for what git tracks below it, so that nothing tracked is written over."""
     folder = path if path.is_dir() else path.parent
-    top = folder.resolve()
+    top = resolved(folder)
     results = next((place.parent for place in (top, *top.parents) if _tracked(place) > _tracked(place.parent)), None)
     if results is None:
         return folder
@@ -329,6 +330,9 @@ def _read(path: Path, results: list[Result], broken: list[Broken]) -> None:
     """Add the lines of one file to ``results`` and ``broken``."""
     try:
         with path.open("rb", buffering=2**20) as file:
+            # some devices never end
+            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+                raise BadResults(f"{path} is a device, not a file of results.")
             # line by line, so that a large file is not held beside what is made of it
             for number, line in enumerate(file, 1):
                 if number == 1:

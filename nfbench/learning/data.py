@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from nfbench.catalog.datasets import DATASETS, Dataset, find
 from nfbench.devices.host import memory_available
 from nfbench.errors import BadData
-from nfbench.units import first_few, plural
+from nfbench.units import expanded, first_few, plural, resolved
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -113,7 +113,7 @@ def load(dataset: str, data_dir: Path | None = None) -> Data:
 
 def _load(dataset: str, data_dir: Path | None) -> Data:
     row = find(dataset)
-    folder = Path("data") if data_dir is None else data_dir.expanduser()
+    folder = Path("data") if data_dir is None else expanded(data_dir)
     if data_dir is not None and not folder.is_dir():
         what = f"The data folder {folder}"
         raise BadData(f"{what} is a file." if folder.exists() else f"{what} does not exist.", try_="--data-dir FOLDER")
@@ -121,9 +121,9 @@ def _load(dataset: str, data_dir: Path | None) -> Data:
         path = dataset.partition(":")[2]
         if not path:
             raise BadData(f"{dataset} names no folder.", try_=row.obtain)
-        root = Path(path).expanduser()
+        root = expanded(path)
         # resolved, so that imagefolder:. has a name
-        return _of_folders(row, f"imagefolder:{root.resolve().name}", read_folders(root))
+        return _of_folders(row, f"imagefolder:{resolved(root).name}", read_folders(root))
     if row.name == "imagenet":
         return _of_folders(row, row.name, _imagenet(row, folder))
     if row.name == "digits":
@@ -432,8 +432,8 @@ def _pictures(folder: Path, row: Dataset) -> tuple[tuple[str, ...], Pictures]:
 def _leads_back(top: Path, link: Path) -> bool:
     """Whether to follow ``link`` would lead once more into ``top`` or into any folder, linked ones too, on the way from
     there to the link."""
-    target = link.resolve()
-    way = [place.resolve() for place in link.parents if place.is_relative_to(top)]
+    target = resolved(link)
+    way = [resolved(place) for place in link.parents if place.is_relative_to(top)]
     return any(target.is_relative_to(place) or place.is_relative_to(target) for place in way)
 
 

@@ -25,7 +25,7 @@ def say(text: str, err: bool = True) -> None:
 
     A terminal gets them broken between words.
     """
-    text = as_typed(printable_lines(text))
+    text = runnable(printable_lines(text))
     if (sys.stderr if err else sys.stdout).isatty():
         width = shutil.get_terminal_size().columns
         text = "\n".join(
@@ -35,7 +35,7 @@ def say(text: str, err: bool = True) -> None:
     click.echo(text, err=err)
 
 
-def as_typed(text: str) -> str:
+def runnable(text: str) -> str:
     """``text`` with its commands as they can be typed here: ``uv run nfbench …`` where only uv knows where nfbench is.
 
     ``uv run`` sets UV_RUN_RECURSION_DEPTH, and only the script that activates an environment sets VIRTUAL_ENV_PROMPT.

@@ -21,7 +21,7 @@ from nfbench.studies.processes import held_back
 from nfbench.studies.ray import Asked, Broken, Lost, Need, Node, Nodes, Report, Seen, greeted, reports
 from nfbench.studies.run import Done, Session, folder_of, row_of_error, software_of
 from nfbench.studies.worker import Hello
-from nfbench.units import plural
+from nfbench.units import expanded, plural, resolved
 
 SHARE = 0.5
 """What a training run or a count takes of a GPU, or of a CPU: two go on one. A timing takes a whole one."""
@@ -231,7 +231,7 @@ def _sent(task: Task) -> Task:
     }
     if given["data_dir"] is None and Path("data").is_dir():
         given["data_dir"] = "data"
-    paths = {name: str(Path(path).expanduser().resolve()) for name, path in given.items() if path is not None}
+    paths = {name: str(resolved(expanded(path))) for name, path in given.items() if path is not None}
     return task._replace(entry=task.entry._replace(sources=msgspec.structs.replace(task.entry.sources, **paths)))
 
 

@@ -51,7 +51,7 @@ from nfbench.studies.processes import (
 )
 from nfbench.studies.study import value_of
 from nfbench.studies.worker import Hello
-from nfbench.units import known
+from nfbench.units import known, resolved
 
 
 def select(tasks: Sequence[Task], only: Sequence[str]) -> list[Task]:
@@ -567,7 +567,7 @@ class Checkpoints:
         """The paths of a training run, with the folder of its checkpoints."""
         sources, own = task.entry.sources, self.file(task)
         if own is not None:
-            return msgspec.structs.replace(sources, checkpoint=str(own.parent.resolve()))
+            return msgspec.structs.replace(sources, checkpoint=str(resolved(own.parent)))
         assert sources.checkpoint is not None
         # a folder holds one run's checkpoints
         given = Path(sources.checkpoint)
