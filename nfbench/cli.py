@@ -8,6 +8,7 @@ import errno
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -28,7 +29,8 @@ from nfbench.errors import (
     kept_traceback,
     printable_lines,
 )
-from nfbench.showing.screen import say
+from nfbench.showing.screen import runnable, say
+from nfbench.units import nearest
 
 _GROUPS = {
     "Measure": ("step-time", "flops", "accuracy", "agc-cost"),
@@ -37,6 +39,23 @@ _GROUPS = {
     "Show": ("table", "plot", "report"),
     "Look up": ("models", "env"),
 }
+_EXAMPLES = {
+    "step-time": "nfbench step-time nfnet-f0 --batch 32",
+    "flops": "nfbench flops nfnet-f0",
+    "accuracy": "nfbench accuracy tiny-nfnet --dataset digits",
+    "agc-cost": "nfbench agc-cost nfnet-f0",
+    "run": "nfbench run quick",
+    "batch-sweep": "nfbench batch-sweep nfnet-f0",
+    "agc-sweep": "nfbench agc-sweep tiny-nfnet",
+    "compare": "nfbench compare nfnet-f0 bn-nfnet-f0",
+    "check": "nfbench check gate --against origin/main",
+    "table": "nfbench table results/",
+    "plot": "nfbench plot results/",
+    "report": "nfbench report results/ -o report.html",
+    "models": "nfbench models nfnet-f0",
+    "env": "nfbench env",
+}
+"""What to type, by command, where a usage error does not say it itself."""
 _ON_RANKS = ("step-time", "accuracy")
 """The commands that torchrun may start."""
 _COMMANDS = Path(__file__).with_name("commands")
@@ -78,6 +97,11 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not args[0].startswith("-") and args[0] not in (names := self.list_commands(ctx)):
+            near = nearest(args[0], names)
+            raise click.UsageError(
+                f"There is no command {args[0]!r}.\nTry: nfbench {near[0] if near else '--help'}", ctx
+            )
         name, command, rest = super().resolve_command(ctx, args)
         # the words that results are stored with
         ctx.obj = args
@@ -136,7 +160,7 @@ class Commands(click.Group):
         except Stop as stop:
             _leave(ctx, f"{type(stop).__name__}.", stop.exit_code)
         except click.ClickException as error:
-            vars(error)["message"] = printable_lines(error.message)
+            vars(error)["message"] = runnable(printable_lines(error.message.rstrip() + _advice(error)))
             raise
         except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
@@ -148,6 +172,23 @@ class Commands(click.Group):
             _leave(ctx, f"{file} cannot be used: {error.strerror}.", NfbenchError.exit_code)
         except Exception as error:
             _leave(ctx, _fault(error), FAULT)
+
+
+def _advice(error: click.ClickException) -> str:
+    """The nearest of several choices, or a command that works, to end the message of a usage error with."""
+    if not isinstance(error, click.UsageError):
+        return ""
+    param = getattr(error, "param", None)
+    kind = getattr(param, "type", None)
+    if "Try: " in error.message:
+        return ""
+    quoted = re.match(r"'(.*?)'", error.message)
+    if isinstance(kind, click.Choice) and quoted and (near := nearest(quoted[1], map(str, kind.choices))):
+        flag = next(iter(getattr(param, "opts", ())), "")
+        return f"\nTry: {flag} {near[0]}"
+    command = "" if error.ctx is None or error.ctx.info_name is None else error.ctx.info_name
+    example = _EXAMPLES.get(command)
+    return "" if example is None or "type " in error.message else f"\nTry: {example}"
 
 
 def _summary(name: str) -> str:

@@ -6,6 +6,7 @@ A flag's name is the field of `Workload` or `Sampling` that it fills, with ``-``
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -15,7 +16,7 @@ import click
 from nfbench.errors import UnsupportedWorkload
 from nfbench.records import Accuracy, StepTime
 from nfbench.settings import BY_NAME, alternatives, defaults, flags_of, hints_of
-from nfbench.units import share_of
+from nfbench.units import seconds_of, share_of
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -52,6 +53,15 @@ def share(value: object) -> float:
         raise click.BadParameter(f"{str(value)!r} is no share; type 1% or 0.01.") from None
 
 
+def narrow(value: object) -> float:
+    """A half-width given as ``1%`` or ``0.01``, below 100 %."""
+    width, text = share(value), str(value).strip()
+    if not 0 < width < 1:
+        meant = f"{text}%" if 1 <= width < 100 and not text.endswith("%") else "1%"
+        raise click.BadParameter(f"{text!r} is not between 0 and 100 %; type {meant}.")
+    return width
+
+
 class Values(_ParamType):
     """Values given as ``2,4,8``, some of which may be words; a word by itself stays one where it is ``auto``."""
 
@@ -81,15 +91,10 @@ class Values(_ParamType):
 
 def duration(value: object) -> float:
     """A time given as ``90``, ``90s``, ``20m`` or ``1h``, in seconds."""
-    text = str(value).strip().lower()
-    scale = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
     try:
-        seconds = float(text) if scale is None else float(text[:-1]) * scale
+        return seconds_of(value)
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise click.BadParameter(f"{str(value)!r} is no time; type 90s, 20m or 1h.")
-    return seconds
+        raise click.BadParameter(f"{str(value)!r} is no time; type 90s, 20m or 1h.") from None
 
 
 def _option(flag: str, type: Any, default: Any, help: str | None = None, **more: Any) -> Decorator:
@@ -123,19 +128,16 @@ def seed_of(help: str) -> Decorator:
 
 def within_option(help: str) -> Decorator:
     """``--within``, as narrow as ``help`` says."""
-    return _option("--within", share, "1%", help)
+    return _option("--within", narrow, "1%", help)
 
 
-def max_time_option(kind: Callable[[Any], float], default: str | float, help: str) -> Decorator:
+def max_time_option(default: str | None, help: str) -> Decorator:
     """``--max-time``, the cap of what ``help`` says."""
-    return _option("--max-time", kind, default, help, metavar="TIME" if kind is duration else None)
+    return _option("--max-time", duration, default, help, metavar="TIME")
 
 
 results_argument = click.argument(
     "paths", nargs=-1, required=True, metavar="RESULTS...", type=click.Path(path_type=Path)
-)
-model_option = click.option(
-    "--model", "models", multiple=True, required=True, metavar="M", help="A net; repeat for more of them."
 )
 format_option = _option(
     "--format", click.Choice(["rich", "md", "csv", "json"]), "rich", "csv and json hold raw values in SI units."
@@ -160,7 +162,7 @@ out_option = click.option(
     metavar="PATH",
     help="A folder for a new file, or a .jsonl file to append to; else results/<device>/<command>/.",
 )
-run_time_option = max_time_option(duration, "24h", "Of each run, from its first update.")
+run_time_option = max_time_option("24h", "For each run, from its first update.")
 LANDING_OPTIONS: tuple[Decorator, ...] = (out_option, format_option, quiet_option)
 
 
@@ -221,7 +223,7 @@ SAMPLING_OPTIONS: tuple[Decorator, ...] = (
     within_option("Stop when the median's 95 % interval is ± this narrow."),
     _option("--min-steps", int, 10, "Time at least so many steps."),
     _option("--rounds", int, 1, "From 2: fresh processes each, in the order A B B A; from 4 on ± is over rounds."),
-    max_time_option(float, 60.0, "Seconds a model, from its first step on."),
+    max_time_option("60s", "For each net, from its first step on."),
 )
 
 
@@ -232,6 +234,31 @@ def options(*groups: Iterable[Decorator]) -> Decorator:
         for decorator in reversed([d for group in groups for d in group]):
             function = decorator(function)
         return function
+
+    return decorate
+
+
+def nets(*default: str) -> Decorator:
+    """The nets of a command, typed with and without ``--model``: its parameter ``models``, by default ``default``.
+
+    Raises:
+        click.UsageError: there is none, or one of them is there twice.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(*, nets: tuple[str, ...], models: tuple[str, ...], **given: Any) -> Any:
+            named = (*nets, *models) or default
+            if not named:
+                raise click.UsageError("No net is named.", click.get_current_context())
+            if twice := next((net for net in named if named.count(net) > 1), None):
+                raise click.UsageError(f"{twice} is named twice; type each net once.", click.get_current_context())
+            return function(models=named, **given)
+
+        option = click.option(
+            "--model", "models", multiple=True, metavar="NET", help="The same as NET; may be repeated."
+        )
+        return click.argument("nets", nargs=-1, metavar="[NET]..." if default else "NET...")(option(command))
 
     return decorate
 

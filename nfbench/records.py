@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Literal, NamedTuple, get_args
 
@@ -53,6 +54,7 @@ STUCK = "stuck"
 """The note of a result that was measured while a process in which an error of CUDA stays held memory of the GPU."""
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
+_CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -476,6 +478,22 @@ def key(workload: Workload) -> str:
         if (value := getattr(workload, name)) != default or required
     }
     return _encoder.encode({"kind": workload.__struct_config__.tag} | told).decode()
+
+
+def of_kind(results: Iterable[Result], *kinds: type[Workload]) -> list[Result]:
+    """Return the results whose workloads are of one of ``kinds``."""
+    return [r for r in results if isinstance(r.workload, kinds)]
+
+
+def recency(result: Result) -> str:
+    """The text by which the later of results takes the others' place. A start in the future comes before all others,
+    since it says only that a clock was wrong."""
+    return "" if in_future(result) else result.start
+
+
+def in_future(result: Result) -> bool:
+    """Whether ``result`` says that it began later than now, beyond what clocks of machines differ by."""
+    return result.start > (datetime.now(UTC) + _CLOCKS_DIFFER).isoformat()
 
 
 def to_json(result: Result) -> bytes:

@@ -17,7 +17,7 @@ import msgspec
 
 from nfbench.errors import UnsupportedWorkload
 from nfbench.records import Accuracy, Resolved, StepTime, Training, Workload
-from nfbench.units import grouped
+from nfbench.units import as_typed, grouped
 
 BY_TORCHRUN = ("world_size", "broadcast_buffers")
 """Settings that neither a flag nor a study file gives."""
@@ -32,6 +32,8 @@ class Check(NamedTuple):
 
 POSITIVE = Check(lambda value: 0 < value < float("inf"), "is not positive")
 NOT_NEGATIVE = Check(lambda value: 0 <= value < float("inf"), "is negative")
+MOST_COUNT = 10**9
+"""Of whatever is counted, beyond which work has no end or memory no room."""
 BELOW_1 = Check(lambda value: 0 <= value < 1, "is not from 0 to below 1")
 INSIDE = Check(lambda value: 0 < value < 1, "is not between 0 and 1")
 AT_LEAST_1 = Check(lambda value: value >= 1, "is too small")
@@ -227,9 +229,18 @@ def check(workload: Workload) -> None:
     """Raise `UnsupportedWorkload` where a number is none that its setting may have."""
     for setting in settings_of(type(workload)):
         value = getattr(workload, setting.name)
-        if setting.check is not None and not isinstance(value, str) and not setting.check.holds(value):
-            what = f"--{setting.flag} {value:g} {setting.check.otherwise}."
-            raise UnsupportedWorkload(what, try_=f"--{setting.flag} {setting.such}")
+        if setting.check is None or isinstance(value, str):
+            continue
+        flag = f"--{setting.flag} {as_typed(value)}"
+        if not setting.check.holds(value):
+            wrong = "is no finite number" if value in (float("inf"), float("-inf")) else setting.check.otherwise
+            raise UnsupportedWorkload(f"{flag} {wrong}.", try_=f"--{setting.flag} {setting.such}")
+        if isinstance(value, int) and value > MOST_COUNT:
+            raise UnsupportedWorkload(
+                f"{flag} is more than makes sense.",
+                why=f"The most is {MOST_COUNT:,}.",
+                try_=f"--{setting.flag} {setting.such}",
+            )
 
 
 def asked_for(workload: Workload, setting: Setting) -> bool:

@@ -9,9 +9,11 @@ import contextlib
 import difflib
 import gc
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from nfbench.errors import NfbenchError, printable
@@ -72,10 +74,13 @@ def seconds(value: float | None, digits: int = 4) -> str:
 
 
 def seconds_interval(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """A duration with half of its interval as a share of it: '12.3 ms ± 0.4 %'; '12.3 ms' without one."""
+    """A duration with half of its interval as a share of it: '12.3 ms ± 0.4 %', or with the ends where that is more
+    than 100 %; '12.3 ms' without one."""
     if value is None or low is None or high is None or not value > 0:
         return seconds(value)
     share = (high - low) / 2 / value
+    if share > 1:
+        return f"{seconds(value, 2)} ({seconds(low, 2)} to {seconds(high, 2)})"
     # what is left over from rounding is no width
     return f"{seconds(value)} ± {percent(share if share > 1e-9 else 0.0, 2)}"
 
@@ -114,6 +119,20 @@ def share_of(text: object) -> float:
     return float(words[:-1]) / 100 if words.endswith("%") else float(words)
 
 
+def seconds_of(text: object) -> float:
+    """A time typed as "90", "90s", "20m" or "1h", or 90, in seconds.
+
+    Raises:
+        ValueError: it is none, or not positive and finite.
+    """
+    words = str(text).strip().lower()
+    scale = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(words[-1:])
+    seconds = float(words) if scale is None else float(words[:-1]) * scale
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"{words} is no time")
+    return seconds
+
+
 def signed_percent(value: float | None, digits: int = 2) -> str:
     """A change as per cent with its sign: 0.051 → '+5.1 %', zero without one."""
     if value is None:
@@ -147,6 +166,18 @@ def interval(value: float, low: float | None = None, high: float | None = None) 
     return plus_minus(value, half)
 
 
+TOO_NOISY = "too noisy to say"
+WIDEST = 2.0
+"""How many times the lower end of a ratio's interval the upper one may be for the ratio to be said."""
+
+
+def ratio(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A ratio with its `interval`; one that spans more than a factor of 2 is 'too noisy to say (0.45 to 1.3)'."""
+    if low is not None and high is not None and high > WIDEST * low:
+        return f"{TOO_NOISY} ({significant(low, 2)} to {significant(high, 2)})"
+    return interval(value, low, high)
+
+
 def minus(text: str) -> str:
     """Numbers with the sign of subtraction, and none before a zero: '-0.3' → '−0.3', '-0' → '0', '2e-07' as it is."""
     return re.sub(r"(?<![\w.])-(?=\d)", "−", re.sub(r"(?<![\w.])-(?=0(?:\.0*)?(?![\d.]))", "", text))
@@ -177,6 +208,21 @@ def shorten(text: str, longest: int = LONGEST) -> str:
         text = text[:longest] + text[-longest:]
     text, tail = printable(text), longest // 3
     return text if len(text) <= longest else f"{text[: longest - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def as_typed(value: float) -> str:
+    """A number from a flag or a file as it stands there; of one with many digits only the first and the last."""
+    return shorten(f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def expanded(path: str | Path) -> Path:
+    """``path`` with a home folder for a ``~``, which stays where `Path.expanduser` raises: there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
+def resolved(path: Path) -> Path:
+    """``path`` from the root and without links; a loop of them, of which `Path.resolve` raises, stays."""
+    return Path(os.path.realpath(path))
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:

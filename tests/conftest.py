@@ -18,6 +18,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # read when Triton is imported, so it must stand before any test is; kernels on a GPU are compiled, not interpreted
     if "not gpu" in str(config.getoption("markexpr")):
         os.environ.setdefault("TRITON_INTERPRET", "1")
+    # `uv run pytest` would have all commands in messages begin with "uv run"
+    os.environ.pop("UV_RUN_RECURSION_DEPTH", None)
     # threads that spin while they wait slow a second process down several times over
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

@@ -62,8 +62,8 @@ def test_each_seed_is_a_line_and_the_table_is_the_only_thing_on_stdout(cli: Cli)
     assert "results in" not in done.stdout
 
 
-def test_several_nets_are_a_row_each_and_named_twice_is_once(cli: Cli) -> None:
-    nets = ["--model", "tiny-nfnet", "--model", "tiny-resnet", "--model", "tiny-nfnet"]
+def test_several_nets_are_a_row_each_and_their_checkpoints_have_folders(cli: Cli) -> None:
+    nets = ["--model", "tiny-nfnet", "--model", "tiny-resnet"]
     done = cli("accuracy", *nets, *FAKE, "--seeds", 2, "--checkpoint", "ck", "--format", "json", "--quiet")
     runs = [(model, seed) for model in ("tiny-nfnet", "tiny-resnet") for seed in (0, 1)]
     assert [(r.workload.model, r.seed) for r in stored()] == runs
@@ -163,7 +163,7 @@ def refused(done: Any, words: str) -> None:
         ("--micro-batch 24", "--micro-batch 24 does not divide --batch 64."),
         ("--test-px 0", "--test-px 0 is not positive.\nTry: --test-px 224, or auto"),
         ("--lr 0", "--lr 0 is not positive.\nTry: --lr 0.1, or --lr auto"),
-        ("--decay-rate inf", "--decay-rate inf is not positive."),
+        ("--decay-rate inf", "--decay-rate inf is no finite number."),
         ("--drop-rate 1", "--drop-rate 1 is not from 0 to below 1.\nTry: --drop-rate 0.1"),
         ("--momentum nan", "--momentum nan is not from 0 to below 1."),
         ("--warmup-epochs -1", "--warmup-epochs -1 is negative.\nTry: --warmup-epochs auto"),

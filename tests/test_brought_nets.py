@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import threading
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -99,6 +101,8 @@ class Several(nn.Module):
     [
         (lambda f, a, b, c: Two(a, b, c), (1, 0.3, 0.3), "of logits + 0.3 · aux_logits2 + 0.3 · aux_logits1"),
         (lambda f, a, b, c: OrderedDict(out=a, aux=b), (1, 0.4, 0), "of out + 0.4 · aux"),
+        (lambda f, a, b, c: {"AuxLogits": b, "Logits": a}, (1, 0.4, 0), "of Logits + 0.4 · AuxLogits"),
+        (lambda f, a, b, c: SimpleNamespace(loss=None, logits=a, f=f), (1, 0, 0), "of logits; not trained on: f"),
         (lambda f, a, b, c: Fields(f, a, b), (1, 0.4, 0), "of logits + 0.4 · aux; not trained on: features"),
         (lambda f, a, b, c: Fields(f, a), (1, 0, 0), "of logits; not trained on: features"),
         (lambda f, a, b, c: (a, [b, f]), (1, 0, 0), "of 0; not trained on: 1.0, 1.1"),
@@ -134,6 +138,7 @@ def pack_main(net: Several, images: Tensor) -> Tensor:
     [
         (Several(lambda f, a, b, c: a, columns=3), r"no logits of shape \(2, 5\) to train on.*output \(2, 3\)"),
         (Several(lambda f, a, b, c: (f[0], "a")), r"no logits of shape \(2, 5\).*It returned 0 \(6,\)"),
+        (Several(lambda f, a, b, c: torch.complex(a, b)), r"output \(2, 5\) of complex64"),
         (Several(lambda f, a, b, c: None), "no logits .* It returned NoneType"),
         (Several(lambda f, a, b, c: a.detach()), "depends on no parameter that trains"),
     ],
@@ -192,6 +197,55 @@ class Complex(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(torch.fft.irfft2(torch.fft.rfft2(x) * self.filter, s=(PX, PX)).abs().mean((2, 3)))
+
+
+class Functional(nn.Module):
+    """Takes a gradient in forward by torch.func."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x).mean((2, 3))
+        slopes = torch.func.grad(lambda rows: self.head(rows).tanh().sum())(x)
+        return self.head(x + slopes)  # type: ignore[no-any-return]
+
+
+def test_a_net_that_takes_gradients_by_torch_func_trains_and_its_saved_bytes_are_not_counted() -> None:
+    step = step_of(Functional())
+    step.update(nothing, 1)
+    names = {reading.name for reading in step.inspect(True)}
+    assert "operators" in names and "saved_bytes" not in names
+    assert "torch.func" in step.notes["saved_bytes"]
+
+
+class Uncopied(nn.Module):
+    """Holds a lock and an iterator, a buffer that grows, and one whose elements share their memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock, self.numbers = threading.Lock(), (n for n in range(9))
+        self.register_buffer("seen", torch.zeros(0))
+        self.register_buffer("ones", torch.ones(1).expand(3))
+        self.net = Several(lambda f, a, b, c: a)
+
+    def forward(self, x: Tensor) -> Any:
+        with self.lock:
+            self.seen = torch.cat([self.seen, x.detach().mean()[None]])
+        return self.net(x * self.ones[:, None, None])
+
+
+def test_a_net_that_cannot_be_copied_whole_has_an_average() -> None:
+    step = step_of(Uncopied(), ema=0.9)
+    for _ in range(2):
+        step.update(nothing, 1)
+    average = step.ema.module
+    assert average.lock is step.net.lock and average.numbers is step.net.numbers
+    assert len(average.seen) == 2 and torch.equal(average.seen, step.net.seen)
+    assert torch.equal(average.ones, torch.ones(3))
+    for mean, p in zip(average.parameters(), step.net.parameters(), strict=True):
+        assert mean is not p and (p.requires_grad or torch.equal(mean, p))
 
 
 @pytest.mark.parametrize("settings", [{}, {"ema": 0.9, "sam": 0.05}])

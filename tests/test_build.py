@@ -103,6 +103,30 @@ def test_the_norm_in_the_catalogue_is_that_of_the_built_net(net: object) -> None
 def test_the_classifier_of_any_other_net_is_its_last_linear_layer() -> None:
     assert head_names(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))) == {"2.weight", "2.bias"}
     assert head_names(nn.Conv2d(3, 3, 1)) == frozenset()
+    assert head_names(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Bilinear(4, 4, 2))) == {"1.weight", "1.bias"}
+    # the one that attention ends in is none
+    assert head_names(nn.Sequential(nn.Linear(4, 2), nn.MultiheadAttention(4, 1))) == {"0.weight", "0.bias"}
+
+
+class HeadFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.squeeze = nn.Linear(4, 2), nn.Linear(4, 4)
+
+
+class OfAnotherSignature(HeadFirst):
+    def get_classifier(self, which: str) -> nn.Module:
+        return self.fc
+
+
+class OfAnotherResult(HeadFirst):
+    def get_classifier(self) -> torch.Tensor:
+        return self.fc.weight
+
+
+@pytest.mark.parametrize("net", [HeadFirst, OfAnotherSignature, OfAnotherResult])
+def test_what_a_net_calls_its_classifier_is_it_wherever_it_stands(net: type[nn.Module]) -> None:
+    assert head_names(net()) == {"fc.weight", "fc.bias"}
 
 
 def test_awaking_lets_gradients_through_every_branch() -> None:

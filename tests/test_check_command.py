@@ -469,8 +469,8 @@ def test_an_acceptance_is_in_the_summary_until_its_day(
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        (("--slower-than", "0"), 1, "--slower-than 0 is not between 0 and 1."),
-        (("--slower-than", "300%"), 1, "--slower-than 3 is not between 0 and 1."),
+        (("--slower-than", "0"), 2, "'0' is not between 0 and 100 %; type 1%."),
+        (("--slower-than", "300%"), 2, "'300%' is not between 0 and 100 %; type 1%."),
         (("--against", "no/such.jsonl"), 1, "There is no file or folder no/such.jsonl."),
         (("--against", "venv/bin/python"), 1, "There is no Python venv/bin/python."),
         (("--against", ""), 1, "--against is empty."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,8 +217,9 @@ def test_a_save_that_is_stopped_leaves_nothing_of_itself(saved: Path) -> None:
 
 
 def test_what_a_killed_process_left_half_written_is_cleared_away(saved: Path) -> None:
-    (FOLDER / "seed-0.4711.part").write_bytes(b"PK")
-    (FOLDER / "seed-1.4711.part").write_bytes(b"PK")
+    for name in ("seed-0.4711.part", ".seed-1.pt.0123abcd.part"):
+        (FOLDER / name).write_bytes(b"PK")
+        os.utime(FOLDER / name, (0, 0))
     content = of().load()
     assert content is not None and content["epoch"] == 1
-    assert sorted(p.name for p in FOLDER.iterdir()) == ["seed-0.pt", "seed-1.4711.part"]
+    assert sorted(p.name for p in FOLDER.iterdir()) == ["seed-0.pt"]

@@ -163,7 +163,7 @@ def test_the_table_holds_the_ratio_the_rates_and_every_setting_that_differs() ->
 def test_the_sentence_names_the_device_the_precision_both_nets_and_what_the_paper_reports() -> None:
     _, ratios = compared()
     assert comparison.sentence(ratios) == (
-        "On NVIDIA H200, bf16: a step of nfnet-f1 is 5.20 ± 0.07 times as fast as one of efficientnet-b7 (both nhwc, "
+        "On NVIDIA H200, bf16: nfnet-f1 is 5.20 ± 0.07 times as fast as efficientnet-b7 (both nhwc, "
         "batch 32; 224 px against 600 px), where the paper reports 8.70 text, 8.81 TPUv3, 13.1 V100."
     )
 
@@ -410,15 +410,15 @@ def test_the_command_prints_the_table_and_ends_with_the_sentence(cli: Cli) -> No
     lines = done.stdout.splitlines()
     assert lines[0].split("  ")[0] == "model" and "tiny-nfnet is … times as fast" in lines[0]
     assert lines[-1] == (
-        "On fake, fp32: a step of tiny-nfnet is 1.000 times as fast as one of tiny-resnet (both nhwc, batch 32; 64 px "
-        "against 32 px). This is a fake device: it says nothing about a GPU."
+        "On fake, fp32: tiny-nfnet and tiny-resnet are about equally fast: 1.000 times as fast (both nhwc, batch 32; "
+        "64 px against 32 px). This is a fake device: it says nothing about a GPU."
     )
     done = cli("compare", "tiny-nfnet", "--match", "macs", "--device", "fake", "--quiet", "--format", "csv")
     assert done.exit_code == 0, done.output
     read = list(csv.DictReader(done.stdout.splitlines()))
     assert [r["speedup"] for r in read] == ["", "1.0"]
     assert "is nearest to tiny-nfnet by counted MACs at the train px" in done.stderr
-    assert "a step of tiny-nfnet is" in done.stderr
+    assert "tiny-nfnet and tiny-efficientnet-l are" in done.stderr
     assert Path("results/fake/compare").is_dir()
 
 
@@ -443,8 +443,8 @@ def test_a_noisy_side_gives_no_ratio_unless_it_is_asked_for(cli: Cli, monkeypatc
     monkeypatch.setattr(metrics, "noise_reason", lambda results, step_time: "other processes took 31 % of the CPU")
     nets = ("compare", "tiny-nfnet", "tiny-resnet", "--device", "fake", "--quiet")
     done = cli(*nets)
-    assert done.exit_code == 4 and "(noisy)" in done.stdout and "times as fast as one" not in done.stdout
+    assert done.exit_code == 4 and "(noisy)" in done.stdout and "equally fast" not in done.stdout
     assert "tiny-resnet: other processes took 31 % of the CPU" in done.stderr and "--noisy" in done.stderr
     assert len(list(Path("results/fake/compare").iterdir())) == 1
     done = cli(*nets, "--noisy")
-    assert done.exit_code == 0 and "times as fast as one of tiny-resnet" in done.stdout and "(noisy)" not in done.stdout
+    assert done.exit_code == 0 and "tiny-resnet are about equally fast" in done.stdout and "(noisy)" not in done.stdout

@@ -250,7 +250,7 @@ def test_a_branch_gain_of_zero_starts_each_block_as_its_shortcut() -> None:
         (nn.Sequential(nn.Conv2d(3, 4, 3)), {"gamma": 0.0}, "gamma is 0.0, .*positive"),
         (nn.Sequential(nn.Conv2d(3, 4, 3)), {"gamma": math.inf}, "gamma is inf"),
         (nn.Sequential(nn.Conv2d(3, 4, 3)), {"branch_gain": -1.0}, "branch_gain is -1.0"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.PReLU(4)), {}, "cannot be computed for the net's PReLU.*gamma=1.7"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmin(1)), {}, "cannot be computed for the net's Softmin.*gamma=1.7"),
         (nn.DataParallel(nn.Conv2d(3, 4, 3)), {}, "The net is in DataParallel.*wrap it afterwards"),
     ],
     ids=["no convolution", "fan-in 1", "gamma 0", "gamma inf", "branch gain", "activation", "wrapped"],

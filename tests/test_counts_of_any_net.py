@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -162,7 +163,7 @@ def test_operators_that_the_cpu_fuses_count_as_on_meta(
 def test_an_operator_without_a_formula_is_named(call: Callable[[nn.Module, Tensor], Tensor], operator: str) -> None:
     counts = part_of(nn.Identity(), call)
     assert counts.uncounted == (operator,) and counts.macs in (0, 16 * 16)
-    assert counts.note == f"the MACs leave out {operator}, which nfbench has no formula for"
+    assert counts.note == f"The MACs leave out {operator}, which nfbench has no formula for"
 
 
 @pytest.mark.parametrize(
@@ -269,6 +270,37 @@ def test_a_net_that_takes_gradients_in_forward_is_counted_and_no_gradient_is_lef
     counts = count(net, 8, train=True)
     assert counts.train_macs and counts.recomputed == 0
     assert net.fc.weight.grad is kept and net.stem.weight.grad is None
+
+
+def test_forward_counts_alike_where_it_needs_gradients_for_itself() -> None:
+    def slope(part: nn.Module, x: Tensor) -> Tensor:
+        x = x if x.requires_grad else x.requires_grad_()
+        return torch.autograd.grad(part(x).tanh().sum(), x, create_graph=True)[0]
+
+    net = Body(nn.Linear(16, 16, bias=False), slope)
+    plain, trained = count(net, 8), count(net, 8, train=True)
+    # the layer, and the gradient of its input
+    assert plain.macs == trained.macs == STEM + 2 * 16 * 16 + 16 * CLASSES
+    assert plain.train_macs is None
+
+
+@pytest.mark.parametrize("output", [None, "a text", (n for n in "ab")], ids=["none", "text", "generator"])
+def test_a_net_that_returns_no_tensor_is_refused_and_not_counted(output: object) -> None:
+    class Silent(Body):
+        def forward(self, image: Tensor) -> Any:
+            return output
+
+    with pytest.raises(UnsupportedWorkload, match=f"returns no tensor, but {type(output).__name__}"):
+        count(Silent(nn.Identity(), lambda _, x: x), 8)
+
+
+def test_the_training_of_an_output_in_any_object_counts() -> None:
+    class Wrapped(Body):
+        def forward(self, image: Tensor) -> Any:
+            return SimpleNamespace(loss=None, logits=super().forward(image))
+
+    counts = count(Wrapped(nn.Identity(), lambda _, x: x), 8, train=True)
+    assert counts.train_macs == 3 * counts.macs - STEM
 
 
 @pytest.mark.parametrize("norm", [nn.utils.parametrizations.spectral_norm, nn.utils.parametrizations.weight_norm])

@@ -629,6 +629,24 @@ def test_a_folder_whose_files_may_not_be_looked_at_is_refused_in_words(
     assert error.what.endswith(".png cannot be read: Permission denied.") and "chmod -R u+rX" in error.try_
 
 
+@pytest.mark.parametrize("place", ["train/bird", "train/cat/more", "val/cat/deep/er"])
+@pytest.mark.parametrize("target", ["nowhere", "itself"])
+def test_a_link_to_a_folder_that_is_gone_is_an_error_and_never_fewer_pictures(
+    tmp_path: Path, place: str, target: str
+) -> None:
+    root = tree(tmp_path / "pets")
+    link = root / place
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(link if target == "itself" else tmp_path / "nowhere")
+    assert f"{link} is a link to nowhere" in str(refusal(f"imagefolder:{root}"))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    root = tree(tmp_path / "pets")
+    os.mkfifo(root / "train" / "cat" / "pipe.png")
+    assert "pipe.png is no file" in str(refusal(f"imagefolder:{root}"))
+
+
 def test_links_between_linked_folders_are_followed_once(tmp_path: Path) -> None:
     root = tree(tmp_path / "pets")
     for name, other in (("e", "f"), ("f", "e")):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from timm.layers.drop import drop_path
 from torch import Tensor, nn
 from torchvision.ops import stochastic_depth
 
+from nfbench.catalog.models import find
 from nfbench.errors import UnsupportedWorkload
 from nfbench.nets import dependence as measuring
 from nfbench.nets.build import awaken, build
@@ -117,7 +120,7 @@ def test_a_share_is_the_clipped_gradient_less_the_clipped_gradient_without_that_
     # a clip that clips no unit couples nothing
     measured = dependence(module, images, targets, 1e9)
     assert measured["clipped_units"] == 0
-    assert measured["share_rest_changed_agc"] < ROUNDING
+    assert measured["share_rest_changed_no_agc"] < ROUNDING
 
 
 SENTENCES = (
@@ -215,6 +218,28 @@ def attention(make: Callable[[], nn.Module]) -> Callable[[Tensor], Tensor]:
     return draw
 
 
+class Held(nn.Module):
+    """Calls ``draw`` with itself, which holds something that changes."""
+
+    def __init__(self, of: Any, draw: Callable[[Held, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.of, self.draw = of, draw
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.draw(self, x)
+
+
+def counted(held: Held, x: Tensor) -> Tensor:
+    held.of += 1
+    return x * held.of
+
+
+def grown(held: Held, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        held.of *= 1.1
+    return x * held.of
+
+
 PRIVATE = torch.Generator().manual_seed(1)
 DRAWS: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
     "attention": lambda: attention(lambda: nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)),
@@ -242,9 +267,16 @@ DRAWS: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
     "multinomial": lambda: (
         lambda x: x * torch.multinomial(torch.tensor([[0.2, 0.7]]).repeat(len(x), 1), 1)[..., None, None]
     ),
+    "categorical": lambda: lambda x: x + torch.distributions.Categorical(logits=torch.ones(len(x), 4)).sample().sum(),
+    "choices": lambda: lambda x: x + torch.multinomial(x.mean((2, 3)).softmax(1), 8, True)[..., None, None],
+    "random_": lambda: lambda x: x + torch.empty_like(x).random_(1, 9),
     "poisson": lambda: lambda x: x + torch.poisson(torch.ones_like(x)),
     "python": lambda: lambda x: x * random.uniform(0.5, 1),
     "numpy": lambda: lambda x: x * float(np.random.uniform(0.5, 1)),
+    "private numpy": lambda: Held(np.random.default_rng(0), lambda held, x: x * float(held.of.uniform(0.5, 1))),
+    "private python": lambda: Held(random.Random(0), lambda held, x: x * held.of.uniform(0.5, 1)),
+    "counter": lambda: Held(0, counted),
+    "lock": lambda: Held(threading.Lock(), lambda held, x: x),
 }
 
 
@@ -258,6 +290,29 @@ def test_what_a_net_draws_is_no_dependence_whoever_draws_it(name: str) -> None:
         assert measured[figure] < ROUNDING, figure
     assert random.getstate() == states[0] and np.random.get_state()[1].tolist() == states[1]
     assert torch.equal(torch.get_rng_state(), states[2])
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
+def test_a_mask_of_any_type_keeps_what_it_would_most_likely_keep(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    net = Drawing(lambda x: x * torch.empty(x.shape, dtype=dtype).bernoulli_(0.5))
+    plain = Drawing(lambda x: 0.5 * x if dtype.is_floating_point else x)
+    plain.load_state_dict(net.state_dict())
+    drawn, wanted = (dependence(n, *inputs(batch=2), 0.01) for n in (net, plain))
+    assert drawn == wanted
+
+
+def test_a_frozen_parameter_that_moves_in_each_forward_is_no_dependence() -> None:
+    net = Drawing(Held(nn.Parameter(torch.ones(1), requires_grad=False), grown))
+    measured = dependence(net, *inputs(batch=2), 0.01)
+    assert measured["output_rest_changed"] < ROUNDING and measured["share_rest_changed_no_agc"] < ROUNDING
+    assert float(net.draw.of) == 1
+
+
+def test_what_a_net_keeps_for_itself_stays_as_it_was() -> None:
+    net = Drawing(Held(0, counted))
+    dependence(net, *inputs(batch=2), None)
+    assert net.draw.of == 0
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
@@ -316,3 +371,10 @@ def test_whatever_a_net_raises_is_answered_in_words(when: str) -> None:
 
     with pytest.raises(UnsupportedWorkload, match=r"Broken does not run on 4 images of 4 px\.\nKeyError: 'scale'"):
         dependence(Broken(), *inputs(px=4), None)
+
+
+def test_no_generator_of_a_gpu_is_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    dependence_of(find("tiny-nfnet-s"), batch=2, px=32)
+    assert not seeds

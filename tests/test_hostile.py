@@ -68,6 +68,7 @@ def test_what_is_shown_is_printable_and_stays_in_its_place(cli: Cli, folder: Pat
     assert made <= {"results", "out"} and len(list(folder.rglob("*.*"))) == 1
 
 
+FAKE = ("--device", "fake", "--model", "tiny-nfnet")
 HARM = "x\x1b]0;owned\x07\n::add-mask::secret\r\n  ::stop-commands::t\x9b2J"
 
 
@@ -105,6 +106,26 @@ def test_no_message_sends_what_it_quotes_to_the_terminal_or_to_a_ci(
     Path("broken.jsonl").write_bytes(msgspec.json.encode(row) + b"\n")
     done = cli(*arguments)
     assert done.exit_code != 70 and unharmed(done.stdout) and unharmed(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("table", "/dev/zero"), "/dev/zero is a device"),
+        (("step-time", "--out", "/dev/zero", *FAKE), "--out /dev/zero is neither a folder nor"),
+        (("accuracy", "--weights", "/dev/zero", *FAKE), "--weights /dev/zero cannot be read: it is a device or a pipe"),
+        (("accuracy", "--dataset", "imagefolder:loop", *FAKE), "The folder"),
+        (("accuracy", "--data-dir", "~no-such-user", *FAKE), "The data folder ~no-such-user does not exist"),
+        (("accuracy", "--epochs", f"-{10**400}", *FAKE), "is negative"),
+        (("step-time", "--batch", str(10**400), *FAKE), "is more than makes sense"),
+        (("step-time", "--batch", "1000000000", "--micro-batch", "999999999", *FAKE), "--micro-batch 5000"),
+    ],
+    ids=lambda of: " ".join(of)[:40] if isinstance(of, tuple) else "",
+)
+def test_what_has_no_end_or_leads_nowhere_is_refused_at_once(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
+    Path("loop").symlink_to("loop")
+    done = cli(*arguments)
+    assert done.exit_code == 1 and words in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("format", ["csv", "json"])

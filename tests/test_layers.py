@@ -11,7 +11,7 @@ import nfbench
 
 PACKAGE = Path(nfbench.__file__).parent
 LAYERS = (
-    ("errors", "units", "records", "settings"),
+    ("errors", "units", "privacy", "records", "settings"),
     ("catalog",),
     ("analysis",),
     ("nets", "devices"),

@@ -18,7 +18,7 @@ from conftest import Cli
 from make import CPU, FAKE, H200, HOSTILE, SOFTWARE, accuracy, keep, reading, result, step_times, trained, turns
 
 from nfbench.analysis.store import load
-from nfbench.measuring.outcome import typed
+from nfbench.privacy import typed
 from nfbench.records import AgcCost, Machine, Result, Sampling, StepTime
 from nfbench.showing import answers, claim_tables, report
 from nfbench.showing.report import Report, Study
@@ -100,28 +100,28 @@ UNEVEN = [*asked(F1_B7[::2], batch=8), *F1_B7[1::2]]
     ("results", "expected"),
     [
         # the paper's own pair first, then what the paper reports of, then full size
-        ([*FREE, *TWIN, *F1_B7], "On NVIDIA H200, bf16: NFNet-F1 trains "),
-        ([*FREE, *TWIN], "On NVIDIA H200, bf16: NFNet-F0 trains "),
-        ([*TINY, *FREE], "On NVIDIA H200, bf16: NF-ResNet26 trains "),
+        ([*FREE, *TWIN, *F1_B7], "On NVIDIA H200, bf16: NFNet-F1 is "),
+        ([*FREE, *TWIN], "On NVIDIA H200, bf16: BN-NFNet-F0 is .* times as fast as NFNet-F0 "),
+        ([*TINY, *FREE], "On NVIDIA H200, bf16: NF-ResNet26 is "),
         # one that is clear of 1 before one of more turns, which it is only with an interval
-        ([*MORE_OPEN, *CLEAR], "On NVIDIA H200, bf16: NF-ResNet50 trains "),
-        ([*MORE_OPEN, *(r for r in CLEAR if r.round < 3)], "On .* cannot tell which trains faster, NF-ResNet26 or "),
+        ([*MORE_OPEN, *CLEAR], "On NVIDIA H200, bf16: NF-ResNet50 is "),
+        ([*MORE_OPEN, *(r for r in CLEAR if r.round < 3)], "On .* cannot tell whether NF-ResNet26 is faster than "),
         # sides that share their batch and their ranks, others where there are none
-        ([*UNEVEN, *FREE], "On NVIDIA H200, bf16: NF-ResNet26 trains "),
-        ([*asked(F1_B7[::2], world_size=8), *F1_B7[1::2], *FREE], "On NVIDIA H200, bf16: NF-ResNet26 trains "),
-        (UNEVEN, "On NVIDIA H200, bf16: NFNet-F1 takes steps "),
+        ([*UNEVEN, *FREE], "On NVIDIA H200, bf16: NF-ResNet26 is "),
+        ([*asked(F1_B7[::2], world_size=8), *F1_B7[1::2], *FREE], "On NVIDIA H200, bf16: NF-ResNet26 is "),
+        (UNEVEN, "On NVIDIA H200, bf16: a step of NFNet-F1 is .* as one of EfficientNet-B7 "),
         # no ratio that says it: two BN nets, training runs, noise, the fake device
         (turns("resnet26", "resnet50", 2.0), "On NVIDIA H200: 2 step times of 2 nets, and no ratio"),
         (trained(), r"On A CPU: on digits none is as accurate for as few MACs as tiny-nfnet \("),
         ([result(), result("resnet26", (0.1,))], r"On A CPU: 2 step times \(1 noisy\) of 2 nets, and no ratio"),
         (turns("nfnet-f1", "efficientnet-b7", 5.0, machine=FAKE), "These are figures of the fake device, which times "),
         # an interval that reaches over 1 names neither net as the faster one
-        (WILD, r"On .* cannot tell which trains faster, NFNet-F1 or EfficientNet-B7: 1\.0 ± 0\.2 times \(both"),
-        (turns("nf-resnet26", "resnet26", 0.99), r"On .* NF-ResNet26 and ResNet26 train about equally fast, 1\.0"),
+        (WILD, r"On .* cannot tell whether NFNet-F1 is faster than EfficientNet-B7: 1\.0 ± 0\.2 times as fast \(both"),
+        (turns("nf-resnet26", "resnet26", 0.99), r"On .* NF-ResNet26 and ResNet26 are about equally fast: 1\.0"),
         # a threshold that is not a net's own is named though both sides have it
-        (asked(F1_B7, agc="none"), r".* NFNet-F1 with λ none trains [\d.]+ ± [\d.]+ times as fast as EfficientNet-B7 "),
-        (asked(F1_B7, agc=0.08), ".* NFNet-F1 with λ 0.08 trains .* as EfficientNet-B7 with λ 0.08 .*, with its clip"),
-        (asked(F1_B7, agc=0.01), ".* NFNet-F1 trains .* times as fast as EfficientNet-B7 with λ 0.01 "),
+        (asked(F1_B7, agc="none"), r".* NFNet-F1 with λ none is [\d.]+ ± [\d.]+ times as fast as EfficientNet-B7 "),
+        (asked(F1_B7, agc=0.08), ".* NFNet-F1 with λ 0.08 is .* as EfficientNet-B7 with λ 0.08 .*, with its clip"),
+        (asked(F1_B7, agc=0.01), ".* NFNet-F1 is .* times as fast as EfficientNet-B7 with λ 0.01 "),
     ],
 )  # fmt: skip
 def test_the_answer_is_the_ratio_that_says_most_else_what_there_is(results: list[Result], expected: str) -> None:
@@ -130,7 +130,7 @@ def test_the_answer_is_the_ratio_that_says_most_else_what_there_is(results: list
 
 def test_the_answer_gives_the_interval_and_apart_what_the_paper_says_and_of_no_gpu_that_it_is_none() -> None:
     measured, paper = answer(*F1_B7).split("; the paper says ")
-    assert re.search(r"NFNet-F1 trains 5\.\d+ ± 0\.\d+ times as fast as EfficientNet-B7 \(both 224 px", measured)
+    assert re.search(r"NFNet-F1 is 5\.\d+ ± 0\.\d+ times as fast as EfficientNet-B7 \(both 224 px", measured)
     assert measured.endswith("(both 224 px, nhwc, batch 32)")
     assert paper == (
         "8.81 on TPUv3, 13.1 on V100, 8.70 in its text, at batch 32 a device and the px that each net trains at."
@@ -146,7 +146,7 @@ def test_the_answer_gives_the_interval_and_apart_what_the_paper_says_and_of_no_g
     cpu = answer(*turns("nf-resnet26", "resnet26", 0.8, machine=CPU))
     assert cpu.endswith("This is a CPU: it says nothing about a GPU.")
     few = answer(*(r for r in F1_B7 if r.round < 3))
-    assert re.search(r"NFNet-F1 against EfficientNet-B7: 5\.\d+ times as fast, without an interval \(both", few)
+    assert re.search(r"NFNet-F1 is 5\.\d+ times as fast as EfficientNet-B7 \(both", few)
     assert "; 4 rounds are needed for an interval: --rounds 4)" in few and "±" not in few
 
 
@@ -184,7 +184,7 @@ def test_claims_stand_with_their_verdicts_and_what_is_reported() -> None:
     assert part.studies[0].sentences == [summary]
     assert verdicts["bn-distributed"].verdict == "not run" and "torchrun" in verdicts["bn-distributed"].why
     text = words_of_page(page(made))
-    assert re.search(r"measured efficientnet-b7's step over nfnet-f1's: 5\.\d.* reported 8\.7 / 8\.81 / 13\.1", text)
+    assert re.search(r"measured speed of nfnet-f1 over efficientnet-b7: 5\.\d.* reported 8\.7 / 8\.81 / 13\.1", text)
     assert re.search(r"= by construction .* nfbench models resnet50 --dependence shows it", text)
 
 
@@ -545,7 +545,7 @@ def test_a_page_is_one_file_and_markdown_has_its_figures_beside_it(cli: Cli, tmp
     done = cli("report", "elsewhere", "-o", "out/mine.html")
     assert done.exit_code == 0, done.output
     assert set(tree(tmp_path)) - before == {"out/mine.html"} and done.stdout == "out/mine.html\n"
-    assert "NFNet-F1 trains 5." in done.stderr
+    assert "NFNet-F1 is 5." in done.stderr
     done = cli("report", "elsewhere", "-o", "out/mine.md")
     made = set(tree(tmp_path)) - before - {"out/mine.html", "out/mine.md"}
     assert done.exit_code == 0 and made and all(name.startswith("out/mine-figures/") for name in made)

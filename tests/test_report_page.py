@@ -98,7 +98,7 @@ def test_the_page_shows_the_results_without_a_word_in_the_console(browser: Any, 
     # raw values are those of the file, in SI units
     raw = [cell.get_attribute("data-v") for cell in table.find_elements("css selector", "td[data-v]")]
     assert {"0.0123", "1.5", "0.25"} <= set(raw)
-    assert "NFNet-F1 trains 5." in browser.find_element("css selector", ".answer").text
+    assert "NFNet-F1 is 5." in browser.find_element("css selector", ".answer").text
     for link in browser.find_elements("css selector", "nav .devices > li > a"):
         link.click()
         heading = browser.find_element("id", link.get_attribute("href").partition("#")[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -29,8 +30,39 @@ class Doubled(nn.Module):
         return 2 * weight
 
 
-def parametrized(layer: nn.Linear) -> nn.Module:
-    parametrize.register_parametrization(layer, "weight", Doubled())
+class PixelNorm(nn.Module):
+    """Somebody's own, without parameters."""
+
+
+class AffineNorm(nn.Module):
+    """Somebody's own, with a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(8, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight[0, 0] * x
+
+
+class ActNorm(AffineNorm):
+    """With an activation inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = nn.ReLU()
+
+
+class NormFreeGain(AffineNorm):
+    """No normalization."""
+
+
+class NormConv2d(nn.Conv2d):
+    """A convolution."""
+
+
+def parametrized(layer: nn.Linear | nn.Conv2d, by: nn.Module | None = None) -> nn.Module:
+    parametrize.register_parametrization(layer, "weight", by or Doubled())
     return layer
 
 
@@ -78,6 +110,9 @@ def test_only_gains_are_woken() -> None:
     model = net(nn.Linear(8, 4), nn.PReLU(8, init=0.0), norm)
     assert awaken(model) == ["1.weight"]
     assert model[1].weight.all() and not model[2].weight.any()
+    convolution = NormConv2d(8, 8, 1)
+    nn.init.zeros_(convolution.weight)
+    assert awaken(nn.Sequential(convolution, AffineNorm())) == ["1.weight"]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +131,16 @@ def test_only_gains_are_woken() -> None:
         (timm.layers.norm_act.RmsNormAct2d(8), "layer"),
         (timm.layers.filter_response_norm.FilterResponseNormAct2d(8), "layer"),
         (timm.layers.norm_act.FrozenBatchNormAct2d(8), "frozen"),
+        (nn.LocalResponseNorm(2), "layer"),
+        (nn.CrossMapLRN2d(2), "layer"),
+        (PixelNorm(), "layer"),
+        (AffineNorm(), "layer"),
+        (ActNorm(), "layer"),
+        # called so, but they normalize weights, or images, or nothing
+        (NormConv2d(8, 8, 1), "none"),
+        (NormFreeGain(), "none"),
+        (torchvision.transforms.Normalize([0.5], [0.5]), "none"),
+        (parametrized(nn.Conv2d(8, 8, 1), AffineNorm()), "none"),
         (nn.Identity(), "none"),
         (parametrizations.weight_norm(nn.Conv2d(8, 8, 1)), "none"),
         (parametrizations.spectral_norm(nn.Conv2d(8, 8, 1)), "none"),
@@ -146,6 +191,55 @@ def test_a_parametrized_convolution_is_standardized(made: Callable[[nn.Module], 
     assert model(images).shape == (2, 4)
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")
+@pytest.mark.parametrize("made", [parametrizations.spectral_norm, nn.utils.spectral_norm])
+def test_spectral_norm_s_vectors_move_once_a_forward_and_never_meanwhile(
+    made: Callable[[nn.Module], nn.Module],
+) -> None:
+    model, plain = (net(nn.Linear(8, 4)), net(nn.Linear(8, 4)))
+    made(model[0])
+    plain.load_state_dict(model.state_dict(), strict=False)
+    twin = copy.deepcopy(model)
+    normalizer_free(model)
+    for _ in range(2):
+        assert all(map(torch.equal, model.buffers(), twin.buffers()))
+        images = torch.randn(2, 3, 6, 6)
+        model(images), twin(images)
+
+
+def test_a_complex_convolution_is_left_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, dtype=torch.complex64))
+    changes = normalizer_free(model)
+    assert type(model[1]) is nn.Conv2d and any(c.name == "1" and c.became is None for c in changes)
+
+
+def test_a_net_with_lazy_layers_is_not_half_converted() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.LazyBatchNorm2d(), nn.LazyConv2d(8, 3))
+    with pytest.raises(ValueError, match="lazy layers without sizes: call it on one batch first, then normalizer_free"):
+        normalizer_free(model)
+    assert type(model[0]) is nn.Conv2d
+    model(torch.randn(2, 3, 6, 6))
+    normalizer_free(model)
+    assert type(model[2]) is StandardizedConv2d
+
+
+def test_a_prelu_has_the_gamma_of_its_slopes() -> None:
+    gammas = []
+    for activation in (nn.PReLU(), nn.PReLU(8), nn.LeakyReLU(0.25)):
+        model = net(nn.Linear(8, 4), activation)
+        normalizer_free(model)
+        gammas.append(model[0].gamma)
+    assert gammas == pytest.approx([gammas[2]] * 3, rel=1e-4)
+    several = nn.PReLU(2)
+    several.weight.data = torch.tensor([0.0, 1.0])
+    model = net(nn.Linear(8, 4), several)
+    normalizer_free(model)
+    # E[var] of a ReLU and of the identity
+    assert model[0].gamma == pytest.approx(((1.7139588**-2 + 1) / 2) ** -0.5, rel=1e-3)
+    with pytest.raises(ValueError, match=r"gamma.*cannot be computed.*Give it"):
+        normalizer_free(net(nn.Linear(8, 4), nn.PReLU(device="meta")))
+
+
 @pytest.mark.parametrize("dim", [1, -1])
 def test_a_gated_unit_has_the_gamma_of_a_product(dim: int) -> None:
     model = net(nn.Linear(4, 4), nn.GLU(dim))
@@ -173,7 +267,7 @@ def test_an_activation_that_draws_has_one_gamma_and_takes_nothing_of_the_generat
     for seed in (0, 1):
         torch.manual_seed(seed)
         before = torch.get_rng_state()
-        model = net(nn.Linear(8, 4), nn.RReLU())
+        model = net(nn.Linear(8, 4), nn.RReLU()).train(seed == 0)
         torch.set_rng_state(before)
         normalizer_free(model)
         assert torch.equal(before, torch.get_rng_state())

@@ -159,8 +159,8 @@ def test_run_ends_with_the_table_the_figures_and_the_answer(cli: Cli) -> None:
     assert {r.study for r in results} == {"quick"}
     assert (path.parent / "figures" / "step-time.svg").exists()
     assert done.stdout.splitlines()[-1] == (
-        "On fake, fp32: nf-resnet26 takes 1.000 of resnet26's step (both 96 px, nchw, batch 8). "
-        "This is a fake device: it says nothing about a GPU."
+        "On fake, fp32: nf-resnet26 and resnet26 are about equally fast: 1.000 times as fast (both 96 px, nchw, "
+        "batch 8). This is a fake device: it says nothing about a GPU."
     )
 
 

@@ -1,4 +1,4 @@
-"""Links in a terminal: what they point to, and that nothing but a terminal gets them."""
+"""What reaches a terminal: links, no raw control characters, no workflow command of GitHub that comes from outside."""
 
 from __future__ import annotations
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from make import accuracy, result
+from make import accuracy, keep, result
 
-from nfbench.analysis.store import Writer, load, mend, new_id, own_files
+from nfbench.analysis import findings
+from nfbench.analysis.rows import choose
+from nfbench.analysis.store import Writer, load, mend, new_id, own_files, replacing, sweep
 from nfbench.errors import BadResults
 from nfbench.records import Result, to_json
 
@@ -203,6 +205,17 @@ def test_results_are_in_order_of_their_start_and_copies_count_once(tmp_path: Pat
     assert loaded.repeated == 1
 
 
+def test_a_row_that_begins_in_the_future_gives_way_to_all_others_and_says_so(tmp_path: Path) -> None:
+    ahead, fresh = result(start="2999-01-01T00:00:00.000Z"), result(id="20260101T000001Z-0000")
+    ahead = msgspec.structs.replace(ahead, software=msgspec.structs.replace(ahead.software, torch="1.0"))
+    keep(tmp_path / "a.jsonl", [fresh, ahead])
+    assert list(load([tmp_path]).results) == [ahead, fresh]
+    assert choose([ahead, fresh]).groups == choose([fresh, ahead]).groups == [[fresh]]
+    (finding,) = findings.of(ahead)
+    assert finding.code == "future_start" and "began at 2999-01-01 00:00, which is yet to come" in finding.message
+    assert findings.of(fresh) == []
+
+
 def test_a_folder_is_read_recursively_and_a_file_named_twice_counts_once(tmp_path: Path) -> None:
     Writer(tmp_path / "a" / "b").write(result())
     assert len(load([tmp_path, tmp_path / "a"]).results) == 1
@@ -213,3 +226,20 @@ def test_out_that_is_no_folder_is_refused_before_anything_runs(tmp_path: Path) -
     with pytest.raises(BadResults, match=r"neither a folder nor a \.jsonl file"):
         Writer(tmp_path / "notes.txt")
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_part_goes_at_the_next_run_once_its_writer_is_dead(tmp_path: Path) -> None:
+    names = (".a.png.0123abcd.part", ".b.png.0123abcd.part", "seed-0.4711.part", "film.part", ".mine.part")
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+        os.utime(tmp_path / name, (0, 0))
+    with replacing(tmp_path / "c.png") as written:
+        os.utime(written, (0, 0))
+        sweep(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([written.name, "film.part", ".mine.part"])
+        written.write_text("whole")
+    assert (tmp_path / "c.png").read_text() == "whole"
+    with pytest.raises(RuntimeError), replacing(tmp_path / "c.png") as written:
+        written.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "c.png").read_text() == "whole" and not written.exists()

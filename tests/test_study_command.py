@@ -76,7 +76,7 @@ def test_a_study_of_every_kind_is_measured_once_and_its_tables_follow_from_the_r
     (ratio,) = csv.DictReader(io.StringIO(kept["ratios.csv"]))
     assert (ratio["net"], ratio["baseline"], ratio["rounds"]) == ("tiny-nfnet", "tiny-resnet", "2")
     assert float(ratio["speedup"]) == 1.0
-    assert "On fake, fp32: tiny-nfnet takes 1.00 of tiny-resnet's step" in first.out
+    assert "On fake, fp32: tiny-nfnet is 1.00 times as fast as tiny-resnet" in first.out
     assert "; 4 rounds are needed for an interval: --rounds 4)" in first.out
 
     again = run(cli, MIXED)
@@ -118,7 +118,10 @@ def test_rounds_go_a_b_b_a_with_what_auto_became_in_the_first(cli: Cli, monkeypa
     assert run(cli, text, "--limit", 1).code == 0 and asked == ["best"] * 4
     done = run(cli, text)
     assert done.code == 0 and asked[4:] == ["nchw"] * 12
-    assert "tiny-nfnet takes 1.000 of tiny-resnet's step (both 32 px, nchw, batch 32). This" in done.out
+    assert (
+        "tiny-nfnet and tiny-resnet are about equally fast: 1.000 times as fast (both 32 px, nchw, batch 32). This"
+        in done.out
+    )
     order = ["tiny-nfnet", "tiny-resnet"]
     assert [(r.round, r.turn, r.workload.model) for r in sorted(stored(), key=lambda r: (r.round, r.turn))] == [
         (round, turn, model)
@@ -452,7 +455,7 @@ def test_a_ratio_is_of_one_session_and_says_which_of_its_turns_are_missing() -> 
     # settings of one side only are named
     sides = {"nfnet-f0": 0.05, "resnet50": "none"}
     own = [replace(r, workload=replace(r.step, model="nfnet-f0", sam=sides[r.workload.model])) for r in whole]
-    assert "nfnet-f0 with SAM ρ 0.05 takes 1.30 of nfnet-f0's step" in sentence(shown_rows.ratios(own))
+    assert "nfnet-f0 with SAM ρ 0.05 is 0.769 times as fast as nfnet-f0" in sentence(shown_rows.ratios(own))
 
 
 def test_what_was_cut_short_is_no_replicate_of_what_was_not() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -130,6 +131,18 @@ def test_an_unknown_name_is_refused_with_the_nearest_or_with_those_that_there_ar
     assert str(far.value) == "No.\nThere are: speedup, phases.\nTry: nfbench plot"
 
 
+def test_a_path_that_leads_nowhere_is_still_a_path(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert units.resolved(tmp_path / "loop" / "x") == tmp_path.resolve() / "loop" / "x"
+    assert units.expanded("~no-such-user/x") == Path("~no-such-user/x")
+    assert units.expanded("~/x") == Path.home() / "x"
+
+
+def test_numbers_with_more_digits_than_anybody_reads_are_short() -> None:
+    assert [units.as_typed(value) for value in (-1, 0.25, 10**6)] == ["-1", "0.25", "1000000"]
+    assert len(units.as_typed(-(10**400))) <= units.LONGEST
+
+
 def test_what_is_grouped_keeps_its_order() -> None:
     assert units.grouped([3, 1, 4, 6, 5], lambda n: n % 2) == {1: [3, 1, 5], 0: [4, 6]}
     assert list(units.grouped([4, 1, 3], lambda n: n % 2)) == [0, 1]
@@ -146,3 +159,14 @@ def test_garbage_is_not_collected_inside_and_after_it_as_before(collects: bool) 
         assert gc.isenabled() == collects
     finally:
         gc.enable()
+
+
+def test_a_ratio_that_spans_more_than_a_factor_of_two_is_too_noisy_to_say() -> None:
+    assert units.ratio(1.6, 1.5, 1.7) == "1.60 ± 0.10"
+    assert units.ratio(0.8, 0.45, 1.3) == "too noisy to say (0.45 to 1.3)"
+    assert units.ratio(0.8) == "0.800"
+
+
+def test_no_share_above_100_per_cent_stands_after_a_plus_minus() -> None:
+    assert units.seconds_interval(0.01, 0.005, 0.015) == "10.00 ms ± 50 %"
+    assert units.seconds_interval(0.01, 0.002, 0.04) == "10 ms (2.0 ms to 40 ms)"

@@ -10,7 +10,7 @@ import msgspec
 
 from nfbench.analysis import metrics, stats
 from nfbench.errors import BadResults
-from nfbench.records import Machine, Resolved, Result, Software, StepTime, key
+from nfbench.records import Machine, Resolved, Result, Software, StepTime, key, of_kind, recency
 from nfbench.units import grouped
 
 
@@ -37,7 +37,7 @@ def stored(results: Sequence[Result], study: str | None) -> dict[str, Stored]:
     Raises:
         BadResults: two rows say that they are the same turn of the same run.
     """
-    steps = (r for r in results if isinstance(r.workload, StepTime) and r.side != "base" and r.study in (None, study))
+    steps = [r for r in of_kind(results, StepTime) if r.side != "base" and r.study in (None, study)]
     _unrepeated(results)
     return {place: _stored(group) for place, group in grouped(steps, lambda r: key(r.workload)).items()}
 
@@ -56,7 +56,7 @@ def _unrepeated(results: Sequence[Result]) -> None:
 
 
 def _stored(group: Sequence[Result]) -> Stored:
-    last = max(group, key=lambda r: r.start)
+    last = max(group, key=recency)
     same: tuple[Software, Resolved | None, Machine] = (last.software, last.resolved, last.machine)
     group = [r for r in group if (r.software, r.resolved, r.machine) == same]
     failed = Counter(r.status for r in group if r.status != "ok")

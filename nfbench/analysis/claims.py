@@ -31,7 +31,7 @@ from nfbench.analysis.training_metrics import final_top1
 from nfbench.analysis.training_runs import norm_of, of_each_seed
 from nfbench.catalog import published
 from nfbench.catalog.models import NETS, batch_normalized, find, lookup
-from nfbench.records import SIMULATED, Accuracy, Machine, Result, StepTime, key
+from nfbench.records import SIMULATED, Accuracy, Machine, Result, StepTime, key, of_kind
 
 Judged = Literal["holds", "does not hold", "agrees here", "disagrees here", "cannot tell", "measured only"]
 """Words for what was measured: the first two are about the claim itself, the next two about figures with a scope, the
@@ -172,7 +172,7 @@ class Pair(NamedTuple):
 
     def figure(self, about: str = "", *notes: str, doubt: str = "", times: float = 1.0, less: float = 0.0) -> Figure:
         """A figure of the ratio, ``times`` a number and ``less`` another."""
-        about = about or f"{self.net.model}'s step over {self.baseline.model}'s"
+        about = about or f"speed of {self.baseline.model} over {self.net.model}"
         on = "; ".join(filter(None, [turn_ratios.where(self.ratio, True), *notes, self.doubt]))
         value, low, high = (None if v is None else v * times - less for v in self.ratio.estimate)
         assert value is not None
@@ -229,7 +229,7 @@ class Evidence:
 
     def __init__(self, results: Sequence[Result]) -> None:
         self.results = results
-        self.steps = [r for r in results if isinstance(r.workload, StepTime)]
+        self.steps = of_kind(results, StepTime)
 
     @cached_property
     def pairs(self) -> list[Pair]:
@@ -255,7 +255,7 @@ class Evidence:
     @cached_property
     def cells(self) -> list[Cell]:
         """The training runs of nets with their own normalization that ended, by workload."""
-        ended = [r for r in self.results if isinstance(r.workload, Accuracy) and r.status in ("ok", "diverged")]
+        ended = [r for r in of_kind(self.results, Accuracy) if r.status in ("ok", "diverged")]
         cells = []
         for group in choose(r for r in ended if r.run.epochs and r.run.norm in _OWN_NORM).groups:
             scores = [(score, r) for r in of_each_seed(group) if (score := _score(r)) is not None]
@@ -571,7 +571,7 @@ def _verdict(claim: Claim, evidence: Evidence, machine: Machine | None) -> Verdi
     rule = RULES[claim.id]
     figures = [figure._replace(limit=rule.limit) for figure in rule.figures(evidence)]
     if not figures:
-        failed = failures(r for r in evidence.results if isinstance(r.workload, rule.kind))
+        failed = failures(of_kind(evidence.results, rule.kind))
         lacks = f"{rule.lacks} on this device{f' ({failed})' if failed else ''}"
         typed = rule.command(claim.id, machine, " --retry failed" if failed else "")
         return Verdict(claim, "not run", why=f"{lacks}: {typed}", machine=machine)
@@ -610,7 +610,7 @@ def _more(figure: Figure) -> str:
 def scope(*results: Result) -> str:
     """Why figures of these results are no evidence about a claim on full-size nets and a GPU: "tiny nets, at 64 px,
     batch 4, a CPU"; empty where they are. The claim's own batch is the paper's `PAPER_BATCH` a device in a step."""
-    steps = [r.workload for r in results if isinstance(r.workload, StepTime)]
+    steps = [r.step for r in of_kind(results, StepTime)]
     batches = [f"batch {w.batch}" for w in steps if w.batch != PAPER_BATCH * w.world_size]
     devices = [_DEVICES[r.machine.device] for r in results if r.machine.device in _DEVICES]
     return ", ".join(dict.fromkeys([*reduced(*results), *batches, *devices]))

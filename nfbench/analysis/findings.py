@@ -12,7 +12,7 @@ import numpy as np
 from nfbench import units
 from nfbench.analysis import metrics, stats, training_metrics
 from nfbench.analysis.stats import LEAST_ROUNDS
-from nfbench.records import CUDA_GRAPHS, STUCK, Accuracy, Result, StepTime, accumulation_steps
+from nfbench.records import CUDA_GRAPHS, STUCK, Accuracy, Result, StepTime, accumulation_steps, in_future
 
 MANY_ZEROS = 0.20
 """Share of exact zeros; an awake net has 1 %, one whose branches start at zero 80 %."""
@@ -490,6 +490,12 @@ SLIGHT: tuple[Check, ...] = (
         "The fused clip did not run here, so torch's batched operators clipped: {}.",
     ),
     _noted("micro_batch", "largest_micro_batch", "{}."),
+    _where(
+        lambda r: (r.start[:16].replace("T", " "),) if in_future(r) else None,
+        "future_start",
+        "It says that it began at {}, which is yet to come. Any other row of the same workload is shown in its place.",
+        "Set that machine's clock, and measure again.",
+    ),
     _noted(
         STUCK,
         "stuck_process",
@@ -503,7 +509,7 @@ SLIGHT: tuple[Check, ...] = (
         "Take devices of one kind.",
     ),
     _noted("folders", "folders_passed_over", "Folders of the data set were {}.", "Rename or move what should be read."),
-    _noted("macs", "macs_left_out", "Of this net {}."),
+    _noted("macs", "macs_left_out", "{}."),
     _noted("failed_layout", "failed_layout", "A layout could not be tried, so the other one was taken: {}."),
     _noted("older_session", "older_session", "{}.", "Name the newer one's file to see it."),
     _noted("inspect", "not_inspected", "Gradients and loss could not be read: {}."),

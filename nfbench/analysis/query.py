@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from nfbench import units
 from nfbench.analysis.findings import Finding
+from nfbench.analysis.metrics import METRICS
 from nfbench.analysis.rows import Row
 from nfbench.catalog.models import fold, spellings
 from nfbench.errors import BadResults
@@ -88,6 +89,12 @@ class Condition(NamedTuple):
         return bool(_ORDERS[self.operator](str(found), value.text))
 
 
+_TIMES = {
+    metric.key
+    for of_kind in METRICS.values()
+    for metric in of_kind
+    if getattr(metric.show, "func", metric.show) in (units.seconds, units.seconds_interval)
+}
 _MODELS = ("model", "baseline_model", "bn_model")
 
 
@@ -113,6 +120,16 @@ def parse(texts: Iterable[str]) -> list[Condition]:
                 )
         found += [_condition(key, operator, values, text) for key, operator, values in own]
     return found
+
+
+def in_seconds(conditions: Iterable[Condition]) -> list[str]:
+    """Say of each condition on a time, in plain numbers from 1 on, that these are seconds."""
+    return [
+        f"{c.typed} means {value.number:g} s; type {c.key}{c.operator}{value.text}ms for milliseconds."
+        for c in conditions
+        for value in c.values
+        if c.key in _TIMES and value.number is not None and value.number >= 1 and value.text[-1:].isdigit()
+    ]
 
 
 def select(conditions: Sequence[Condition], *kinds: Sequence[Row]) -> list[list[Row]]:

@@ -12,7 +12,7 @@ from nfbench.analysis.rows import Row, choose
 from nfbench.analysis.turn_ratios import Of, in_turns, timed, trained
 from nfbench.catalog.models import fold, spellings
 from nfbench.errors import BadResults
-from nfbench.records import Accuracy, Machine, Result, StepTime
+from nfbench.records import Accuracy, Machine, Result, StepTime, of_kind, recency
 from nfbench.settings import settings_of
 from nfbench.units import first_few, grouped, nearest, shorten
 
@@ -36,7 +36,7 @@ _MORE = (
 def of(results: Iterable[Result], everything: bool, steps: Sequence[Row], runs: Sequence[Row]) -> list[Of]:
     """Pair the rows of `rows` and `training_runs`, made of ``results`` with the same ``everything``, with theirs."""
     results = list(results)
-    timings, trainings = ([r for r in results if isinstance(r.workload, kind)] for kind in (StepTime, Accuracy))
+    timings, trainings = of_kind(results, StepTime), of_kind(results, Accuracy)
     groups = [
         *choose(timings, everything).groups,
         *map(training_runs.of_each_seed, choose(trainings, everything).groups),
@@ -115,7 +115,7 @@ def _place(held: Of) -> tuple[str, Machine, Any]:
 
 
 def _start(held: Of) -> str:
-    return max(r.start for r in held.results)
+    return max(recency(r) for r in held.results)
 
 
 def _raise(model: str, wanted: Mapping[str, Any], rows: Sequence[Row]) -> None:

@@ -28,6 +28,8 @@ from nfbench.records import (
     StepTime,
     accumulation_steps,
     key,
+    of_kind,
+    recency,
 )
 from nfbench.settings import Setting, asked_for, settings_of
 from nfbench.units import grouped
@@ -78,7 +80,7 @@ def choose(results: Iterable[Result], everything: bool = False) -> Chosen:
     for result in real or results:
         place = key(result.workload), result.machine
         groups.setdefault((*place, result.software, result.resolved), []).append(result)
-        latest[place] = max(latest.get(place, result), result, key=lambda r: r.start)
+        latest[place] = max(latest.get(place, result), result, key=recency)
     if everything:
         return Chosen(list(groups.values()), aside)
     kept = {where: group for where, group in groups.items() if latest[where[:2]].software == where[2]}
@@ -154,7 +156,7 @@ def quiet(results: Iterable[Result]) -> list[Result]:
     """The results without those of timed steps whose row is noisy, of whatever software, and of sessions that other
     work disturbed."""
     results = list(results)
-    steps = choose((r for r in results if isinstance(r.workload, StepTime)), everything=True)
+    steps = choose(of_kind(results, StepTime), everything=True)
     noisy: set[int] = set()
     for group in steps.groups:
         rated = _rated(group)
@@ -215,7 +217,7 @@ def rows(
 ) -> tuple[list[Row], str]:
     """The rows of `choose` over the results that are steps, ``brief`` ones as of `row`, and what was set aside in a
     sentence. Where ``noisy`` is wanted, noisy rows count as any other."""
-    chosen = choose((r for r in results if isinstance(r.workload, StepTime)), everything)
+    chosen = choose(of_kind(results, StepTime), everything)
     found = [row(group, brief) for group in chosen.groups]
     if noisy:
         found = without_noise(found)
@@ -314,7 +316,7 @@ def clip_rows(results: Iterable[Result]) -> list[Row]:
     """
     turns: dict[tuple[_ClipPlace, str], dict[int, Result]] = {}
     newest: dict[tuple[object, ...], str | None] = {}
-    for result in sorted(results, key=lambda r: r.start):
+    for result in sorted(results, key=recency):
         workload = result.workload
         if not isinstance(workload, AgcCost):
             continue
@@ -402,12 +404,12 @@ def clip_shares(rows: Sequence[Row]) -> list[Row]:
 
 def count_rows(results: Iterable[Result]) -> list[Row]:
     """One row each of raw values: the settings, the status, and every reading under its name, the mean over seeds."""
-    counts = [r for r in results if isinstance(r.workload, Flops | Dependence)]
+    counts = of_kind(results, Flops, Dependence)
     groups = grouped(counts, lambda r: (key(r.workload), r.machine))
     names = machine_names(machine for _, machine in groups)
     found = []
     for (_, machine), group in groups.items():
-        latest = max(group, key=lambda r: r.start)
+        latest = max(group, key=recency)
         sound = [r for r in group if r.software == latest.software]
         row: Row = {
             "kind": latest.workload.__struct_config__.tag,

@@ -9,7 +9,7 @@ import msgspec
 
 from nfbench.analysis import metrics, turn_ratios
 from nfbench.analysis.stats import Estimate
-from nfbench.records import Result, StepTime, key
+from nfbench.records import Result, StepTime, key, of_kind, recency
 from nfbench.units import grouped
 
 CUT_OFF = "cut_off"
@@ -39,7 +39,7 @@ class _Round(NamedTuple):
 
     @property
     def time(self) -> tuple[str, str]:
-        return max(r.start for r in self.rows), self.session
+        return max(recency(r) for r in self.rows), self.session
 
     @property
     def cut(self) -> bool:
@@ -154,7 +154,7 @@ def measurements(results: Iterable[Result]) -> list[list[Result]]:
 
     A round that a signal cut short is in it only where no other has its number.
     """
-    steps = [r for r in results if isinstance(r.workload, StepTime) and r.session is not None]
+    steps = [r for r in of_kind(results, StepTime) if r.session is not None]
     together = of_sessions(steps)
     places = grouped(steps, lambda r: (r.machine, r.software, r.study, r.seed, together[str(r.session)]))
     lists = []
@@ -164,7 +164,7 @@ def measurements(results: Iterable[Result]) -> list[list[Result]]:
         whole = {one.number for one in rounds if not one.cut}
         rounds = [one for one in rounds if not one.cut or one.number not in whole]
         lists += [[r for one in several for r in one.rows] for several in _measurements(rounds)]
-    return sorted(lists, key=lambda rows: max(r.start for r in rows))
+    return sorted(lists, key=lambda rows: max(recency(r) for r in rows))
 
 
 def _noisy(rows: Sequence[Result]) -> str:

@@ -9,9 +9,10 @@ import contextlib
 import os
 import re
 import secrets
+import stat
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -20,11 +21,13 @@ from typing import NamedTuple
 import msgspec
 
 from nfbench.errors import BadResults, RefusedResults
-from nfbench.records import Result, from_json, to_json
-from nfbench.units import no_collection, plural
+from nfbench.records import Result, from_json, recency, to_json
+from nfbench.units import no_collection, plural, resolved
 
 _BEGINNING = b'{"schema":'
 _ID = re.compile(r"\d{8}T\d{6}Z-(?:[0-9a-f]{4}){1,2}")
+_PART = re.compile(r"\..+\.[0-9a-f]{8}\.part|seed-\d+\.\d+\.part")
+"""The names of parts: those of `replacing`, and of checkpoints as they once were written."""
 _LONGEST_LINE = 10.0
 """Seconds to wait for another writer's line. Where a file server takes both locks for one, waiting has no end."""
 
@@ -121,6 +124,41 @@ def lock(handle: int, shared: bool = False, wait: bool = False) -> bool | None:
     except OSError:
         return None
     return True
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a file beside ``path`` to write, which takes the place of ``path`` once the block ends without an error.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        lock(handle, shared=True)
+        yield part
+        part.replace(path)
+    finally:
+        os.close(handle)
+        part.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the parts in ``folder`` that processes have left which were killed while they wrote."""
+    for part in folder.iterdir():
+        if not _PART.fullmatch(part.name):
+            continue
+        with contextlib.suppress(OSError):
+            handle = os.open(part, os.O_RDONLY | NO_LINK)
+            try:
+                # whoever writes it holds it, from a moment after it was made
+                if time.time() - os.fstat(handle).st_mtime > 1 and lock(handle):
+                    part.unlink()
+            finally:
+                os.close(handle)
 
 
 def _alone(handle: int) -> bool:
@@ -255,7 +293,7 @@ def files(paths: Iterable[Path]) -> Files:
     for path in paths:
         if path.is_dir():
             below = sorted(path.rglob("*.jsonl"))
-            top = path.resolve()
+            top = resolved(path)
             measured_here = [file for file in below if not _tracked(top / file.relative_to(path))]
             if below and not measured_here and not _tracked(top):
                 stand_ins.append(path)
@@ -276,7 +314,7 @@ def beside(path: Path) -> Path:
     """The folder for what is made of the results in ``path`` where none is named: that of the results, but ``results``
     itself for what git tracks below it, so that nothing tracked is written over."""
     folder = path if path.is_dir() else path.parent
-    top = folder.resolve()
+    top = resolved(folder)
     results = next((place.parent for place in (top, *top.parents) if _tracked(place) > _tracked(place.parent)), None)
     if results is None:
         return folder
@@ -292,6 +330,9 @@ def _read(path: Path, results: list[Result], broken: list[Broken]) -> None:
     """Add the lines of one file to ``results`` and ``broken``."""
     try:
         with path.open("rb", buffering=2**20) as file:
+            # some devices never end
+            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+                raise BadResults(f"{path} is a device, not a file of results.")
             # line by line, so that a large file is not held beside what is made of it
             for number, line in enumerate(file, 1):
                 if number == 1:
@@ -367,7 +408,7 @@ def load(paths: Sequence[Path]) -> Loaded:
             try_="nfbench step-time --model tiny-nfnet",
         )
     unique = once(results)
-    return Loaded(sorted(unique, key=lambda r: r.start), broken, len(results) - len(unique), listed.note)
+    return Loaded(sorted(unique, key=recency), broken, len(results) - len(unique), listed.note)
 
 
 def once(results: Iterable[Result]) -> list[Result]:

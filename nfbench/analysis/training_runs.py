@@ -15,7 +15,7 @@ from nfbench.analysis.metrics import METRICS, keys
 from nfbench.analysis.rows import Row, choose, family_of, machine_names, software_name, status_of
 from nfbench.analysis.training_metrics import final_top1, time_to
 from nfbench.catalog.models import batch_normalized, lookup
-from nfbench.records import Accuracy, Result
+from nfbench.records import Accuracy, Result, of_kind, recency
 from nfbench.settings import SAM
 from nfbench.units import grouped
 
@@ -46,7 +46,7 @@ def rows(results: Iterable[Result], everything: bool = False, target: float | No
     ``reached_target`` counts those that did. ``bn_model`` is the net with batch normalization whose final top-1 is
     the target of ``time_to_bn``.
     """
-    chosen = choose((r for r in results if isinstance(r.workload, Accuracy)), everything)
+    chosen = choose(of_kind(results, Accuracy), everything)
     groups = [of_each_seed(group) for group in chosen.groups]
     repeated = sum(map(len, chosen.groups)) - sum(map(len, groups))
     aside = chosen._replace(aside=chosen.aside | {"of a seed whose other run is shown": repeated})
@@ -117,7 +117,7 @@ def _epoch(result: Result, place: int) -> Row:
 
 def of_each_seed(group: Sequence[Result]) -> list[Result]:
     """The newest run of each seed, since the same seed again tells nothing of the spread; one that ended goes first."""
-    ordered = sorted(group, key=lambda r: (r.status in ("ok", "diverged"), r.start))
+    ordered = sorted(group, key=lambda r: (r.status in ("ok", "diverged"), recency(r)))
     return [result for _, result in sorted({r.seed: r for r in ordered}.items())]
 
 

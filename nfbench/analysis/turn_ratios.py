@@ -49,7 +49,7 @@ class Ratio(NamedTuple):
 
     @property
     def speedup(self) -> Estimate:
-        """How many times as long the baseline's step takes: the same ratio the other way up."""
+        """How many times as fast the net's step is, which is what people are told: the same ratio the other way up."""
         value, low, high = self.estimate
         return Estimate(1 / value, None if high is None else 1 / high, None if low is None else 1 / low)
 
@@ -121,12 +121,13 @@ def _clocked(seconds: float | None) -> bool:
     return seconds is not None and _SHORTEST < seconds < _LONGEST
 
 
-def sentence(ratios: Sequence[Ratio], clause: Callable[[Ratio, bool], str] | None = None) -> str:
-    """ "On NVIDIA H200, bf16: nf-resnet50 takes 1.12 ± 0.01 of resnet50's step (both 224 px, nhwc)", or what else
-    ``clause`` says of a ratio, with its precision or without."""
+def sentence(ratios: Sequence[Ratio], more: Callable[[Ratio], str] = lambda ratio: "") -> str:
+    """ "On NVIDIA H200, bf16: nf-resnet50 is 0.89 ± 0.01 times as fast as resnet50 (both 224 px, nhwc)", and what
+    ``more`` says of a ratio."""
     precisions = {_resolved(r).precision for ratio in ratios for r in ratio[:2]}
     precision = precisions.pop() if len(precisions) == 1 else None
-    return on(ratios[0].net.machine, precision, "; ".join((clause or _clause)(r, precision is None) for r in ratios))
+    clauses = [f"{compared(r, *named(r))} ({circumstances(r, precision is None)}){more(r)}" for r in ratios]
+    return on(ratios[0].net.machine, precision, "; ".join(clauses))
 
 
 def on(machine: Machine, precision: str | None, text: str) -> str:
@@ -139,11 +140,20 @@ def on(machine: Machine, precision: str | None, text: str) -> str:
     return f"{head}. This is {kind}: it says nothing about a GPU."
 
 
-def _clause(ratio: Ratio, with_precision: bool) -> str:
-    shown = units.interval(*ratio.estimate)
-    net, baseline = named(ratio)
-    said = f"{net} takes {shown} of {baseline}'s step ({circumstances(ratio, with_precision)})"
-    return f"{said}, which does not tell the faster one" if ratio.open else said
+def compared(ratio: Ratio, net: str, baseline: str) -> str:
+    """ "nf-resnet50 is 0.89 ± 0.01 times as fast as resnet50", where the interval allows to say so."""
+    if ratio.net.step.batch != ratio.baseline.step.batch:
+        net, baseline = f"a step of {net}", f"one of {baseline}"
+    _, low, high = ratio.speedup
+    if low is not None and high is not None and high > units.WIDEST * low:
+        ends = f"{units.significant(low, 2)} to {units.significant(high, 2)}"
+        return f"{units.TOO_NOISY} whether {net} is faster than {baseline}: {ends} times as fast"
+    times = f"{units.interval(*ratio.speedup)} times as fast"
+    if ratio.open:
+        return f"cannot tell whether {net} is faster than {baseline}: {times}"
+    if low is not None and high is not None and low <= 1 <= high:
+        return f"{net} and {baseline} are about equally fast: {times}"
+    return f"{net} is {times} as {baseline}"
 
 
 def circumstances(ratio: Ratio, with_precision: bool) -> str:

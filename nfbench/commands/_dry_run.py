@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nfbench.records import Result
+from nfbench.records import Result, recency
 from nfbench.showing.screen import say, show
 from nfbench.units import plural
 
@@ -55,7 +55,8 @@ def would_run(found: Study, tasks: Sequence[Task], wanted: Wanted, out: Path | N
     ]
     show(render(columns, rows, format), format)
     say(f"{len(to_do)} of {plural(len(tasks), 'workload')} would run.")
-    say("Next: the same without --dry-run")
+    if to_do:
+        say("Next: the same without --dry-run")
 
 
 def _states(tasks: Sequence[Task], known: Sequence[Result]) -> list[str]:
@@ -71,7 +72,7 @@ def _states(tasks: Sequence[Task], known: Sequence[Result]) -> list[str]:
         # the fake device names no torch, and torch itself its build
         return all(then is None or then == today or str(then).startswith(f"{today}+") for then, today in pairs)
 
-    newest = max((r for r in known if same(r)), key=lambda r: r.start, default=None)
+    newest = max((r for r in known if same(r)), key=recency, default=None)
     if newest is None:
         return ["missing"] * len(tasks)
     done = Done(known, newest.machine, newest.software)

@@ -20,7 +20,8 @@ from nfbench.analysis.store import NO_LINK, Broken, Writer, check_alike, check_w
 from nfbench.devices import is_simulated
 from nfbench.devices.base import place
 from nfbench.errors import BadResults, Failed, NfbenchError, RefusedResults, Stop
-from nfbench.measuring.outcome import to_store, typed
+from nfbench.measuring.outcome import to_store
+from nfbench.privacy import typed
 from nfbench.records import Machine, Result, to_json
 from nfbench.showing.screen import linked, say
 from nfbench.showing.tables import findings_of

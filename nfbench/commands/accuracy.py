@@ -13,7 +13,7 @@ from nfbench.showing.screen import say, show
 
 
 @click.command("accuracy")
-@options.model_option
+@options.nets()
 @options.options(options.RUN_OPTIONS, options.RANK_OPTIONS)
 @options.device_option
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs of each net.")

@@ -17,7 +17,7 @@ BATCHES = {"cpu": (1, 4), "cuda": (8, 32, 128), "fake": (8, 32)}
 
 
 @click.command("agc-cost")
-@click.option("--model", "models", multiple=True, default=("nfnet-f0",), metavar="M", help="A net; repeat for more.")
+@options.nets("nfnet-f0")
 @click.option(
     "--agc-impl", "impls", multiple=True, type=click.Choice(get_args(AgcImpl)), help="Only these.  [default: all]"
 )
@@ -27,7 +27,7 @@ BATCHES = {"cpu": (1, 4), "cuda": (8, 32, 128), "fake": (8, 32)}
 @options.device_option
 @options.seed_of("Of weights and gradients.")
 @options.within_option("Stop when each interval is ± this narrow.")
-@options.max_time_option(float, 20.0, "Seconds a share of clipped units, and a step.")
+@options.max_time_option("20s", "For each share of clipped units, and for each step.")
 @options.options(options.LANDING_OPTIONS)
 def command(
     models: tuple[str, ...],
@@ -43,7 +43,7 @@ def command(
     format: Any,
     quiet: bool,
 ) -> None:
-    """What adaptive gradient clipping costs: each implementation on all parameters that a net clips.
+    """What adaptive gradient clipping costs: each implementation on all parameters that NET clips, nfnet-f0 by default.
 
     They take turns A B C C B A on random gradients of which no, half and all units are over their limit, against timm's
     loop and against the time in which the bytes could be copied. Then whole steps at several batch sizes, those in

@@ -15,7 +15,7 @@ RATE_OF = 256
 
 
 @click.command("agc-sweep")
-@options.model_option
+@options.nets()
 @click.option(
     "--agc",
     type=options.Values(float, "none"),

@@ -11,7 +11,7 @@ import click
 from nfbench import options
 from nfbench.commands._study import RUN
 from nfbench.errors import BadStudy
-from nfbench.records import Result, StepTime
+from nfbench.records import Result, StepTime, of_kind
 
 if TYPE_CHECKING:
     from nfbench.studies.entries import Task
@@ -23,7 +23,7 @@ _SETTINGS = ("px", "micro_batch", "precision", "layout", "compile", "agc", "agc_
 
 
 @click.command("batch-sweep")
-@options.model_option
+@options.nets()
 @click.option(
     "--batch",
     type=options.Values(int, "auto"),
@@ -33,7 +33,7 @@ _SETTINGS = ("px", "micro_batch", "precision", "layout", "compile", "agc", "agc_
 )
 @options.options(tuple(options.STEP_FLAGS[name] for name in _SETTINGS))
 @options.within_option("As in step-time.")
-@options.max_time_option(float, 20.0, "Seconds a model and batch.")
+@options.max_time_option("20s", "For each net and batch.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Fresh processes each.")
 @click.option("--accuracy", is_flag=True, help="Train each net at each batch too, up to 256 unless --batch says more.")
 @options.options(options.DATA_OPTIONS)
@@ -89,16 +89,14 @@ def enough(task: Task, found: Sequence[Result]) -> str | None:
     workload = task.workload
     if not isinstance(workload, StepTime):
         return None
-    for r in found:
-        if not isinstance(r.workload, StepTime) or r.workload.model != workload.model:
-            continue
-        if r.workload.batch >= workload.batch:
+    for r in of_kind(found, StepTime):
+        if r.step.model != workload.model or r.step.batch >= workload.batch:
             continue
         if r.status == "out_of_memory":
-            return f"batch {r.workload.batch} did not fit"
-        passes = None if r.resolved is None else r.workload.batch // r.resolved.micro_batch
+            return f"batch {r.step.batch} did not fit"
+        passes = None if r.resolved is None else r.step.batch // r.resolved.micro_batch
         if passes is not None and passes >= MOST_PASSES:
-            return f"batch {r.workload.batch} already takes {passes} passes"
+            return f"batch {r.step.batch} already takes {passes} passes"
     return None
 
 

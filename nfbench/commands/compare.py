@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     help="So many fresh processes of each net.  [default: 4, 8 or 16, as --within needs]",
 )
 @options.within_option("Stop at ratios ± this narrow.")
-@options.max_time_option(options.duration, "2m", "Of timing, over all rounds; starting processes comes on top.")
+@options.max_time_option("2m", "Of timing, over all rounds; starting processes comes on top.")
 @options.device_option
 @options.seed_option
 @options.out_option

@@ -92,6 +92,8 @@ def command(models: tuple[str, ...], every: bool, px: int | None, train: bool, f
     MACs are multiply-accumulates of one image (1 MAC = 2 FLOPs), what papers call FLOPs; activations are the output
     elements of convolutions and linear layers. Nothing is allocated.
     """
+    if models and every:
+        raise NfbenchError(f"--all counts every net, {models[0]} too.", try_=f"nfbench flops {models[0]}, or --all")
     if not models and not every:
         raise NfbenchError(
             "No model was named.",

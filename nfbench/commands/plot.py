@@ -45,7 +45,7 @@ def command(
     the figures go to `figures` beside the results, those of results/reference and results/validation to
     results/figures.
     """
-    from nfbench.analysis.query import parse, select
+    from nfbench.analysis.query import in_seconds, parse, select
     from nfbench.analysis.store import beside, load
     from nfbench.commands._landing import newest, say_broken
     from nfbench.errors import BadResults
@@ -54,6 +54,8 @@ def command(
     from nfbench.showing.shown_rows import shown
 
     conditions = parse(where)
+    for line in in_seconds(conditions):
+        say(line)
     loaded = load(paths)
     if loaded.note:
         say(loaded.note)
@@ -97,12 +99,12 @@ def _met(conditions: Iterable[Condition], results: Sequence[Result]) -> list[Res
     conditions."""
     from nfbench.analysis import rows, training_runs
     from nfbench.analysis.rows import choose
-    from nfbench.records import Accuracy, StepTime
+    from nfbench.records import Accuracy, StepTime, of_kind
 
     conditions = list(conditions)
     unmet: set[int] = set()
     for kind, rows_of in ((StepTime, rows.rows), (Accuracy, training_runs.rows)):
-        alike = [r for r in results if isinstance(r.workload, kind)]
+        alike = of_kind(results, kind)
         both = zip(rows_of(alike, everything=True)[0], choose(alike, everything=True).groups, strict=True)
         unmet |= {id(r) for row, group in both if not all(c.holds(row) for c in conditions) for r in group}
     return [r for r in results if id(r) not in unmet]

@@ -25,12 +25,18 @@ from nfbench.showing.screen import show
     metavar="KEY=VALUE",
     help="Another setting, list or range; scale=tiny fits a CPU.",
 )
+@options.max_time_option(None, "The same as --set max_time=TIME: seconds, 90s, 20m or 1h.")
+@click.option("--within", type=options.narrow, help="The same as --set within=SHARE.")
+@click.option("--rounds", type=click.IntRange(1, 1000), metavar="N", help="The same as --set rounds=N.")
 @options.options(RUN)
 def command(
     study: str | None,
     listing: bool,
     only: tuple[str, ...],
     assignments: tuple[str, ...],
+    max_time: float | None,
+    within: float | None,
+    rounds: int | None,
     **given: Any,
 ) -> None:
     """Run STUDY, a name of --list or the path of a .toml file, each workload in a process of its own.
@@ -43,6 +49,10 @@ def command(
     from nfbench.studies.study import find_study, with_settings
 
     flags = take_flags(given)
+    if listing and study is not None:
+        raise NfbenchError(
+            "--list shows all studies, and one was named.", try_=f"nfbench run --list, or nfbench run {study} --dry-run"
+        )
     if listing:
         _list(flags.format)
         return
@@ -51,7 +61,9 @@ def command(
     found = find_study(study)
     if found.counts_only:
         raise NfbenchError(f"{found.name} counts and times nothing.", try_=f"nfbench check {study}")
-    perform(with_settings(found, assignments), flags, only)
+    caps = {"max_time": max_time, "within": within, "rounds": rounds}
+    typed = [f"{name}={value:.9g}" for name, value in caps.items() if value is not None]
+    perform(with_settings(found, [*assignments, *typed]), flags, only)
 
 
 def _list(format: Any) -> None:

@@ -12,7 +12,7 @@ from nfbench.showing.screen import show
 
 
 @click.command("step-time")
-@options.model_option
+@options.nets()
 @options.options(options.WORKLOAD_OPTIONS, options.RANK_OPTIONS)
 @options.device_option
 @options.seed_option
@@ -29,8 +29,8 @@ def command(
 ) -> None:
     """Time whole training steps of one or more nets, clip included.
 
-    A net is a name of `nfbench models`, timm:NAME, or package.module:factory for one of your own. Each result is
-    written to --out before it is shown.
+    NET is a name of `nfbench models`, timm:NAME, or package.module:factory for one of your own. It may bring settings
+    of its own: nfnet-f1@px=224,layout=nhwc. Each result is written to --out before it is shown.
 
     torchrun --nproc-per-node 8 -m nfbench step-time … times one net on eight GPUs: --batch is of all of them.
     """
@@ -44,7 +44,8 @@ def command(
     sampling = entries.sampling_of({name: settings.pop(name) for name in ("within", "min_steps", "rounds", "max_time")})
     ranks.check(sampling)
     workloads = [
-        ranks.shared(entries.step_time_of({"model": model, **settings}), broadcast_buffers) for model in models
+        ranks.shared(entries.step_time_of({**settings, **of_net, "model": model}), broadcast_buffers)
+        for model, of_net in map(options.net_and_settings, models)
     ]
     landing = ranks.landing(out, "step-time", device)
     with landing.live(quiet) as live:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nfbench import options
+from nfbench.errors import NfbenchError
 from nfbench.showing.screen import say, show
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def command(
     Of each workload on each machine the newest software is shown, its replicates taken together.
     """
     from nfbench.analysis import query as asked
-    from nfbench.analysis.query import parse, select
+    from nfbench.analysis.query import in_seconds, parse, select
     from nfbench.analysis.store import load
     from nfbench.analysis.training_runs import on_front
     from nfbench.commands._landing import FAKE, newest, say_broken
@@ -55,7 +56,11 @@ def command(
     from nfbench.showing.shown_rows import Shown, shown
     from nfbench.showing.tables import findings_of
 
+    if front is not None and baseline is not None:
+        raise NfbenchError("--front and --baseline are two different tables.", try_="one of --front and --baseline")
     conditions, keys, order = parse(where), asked.listed(columns), asked.listed(sort)
+    for line in in_seconds(conditions):
+        say(line)
     for flag, typed, names in (("--columns", columns, keys), ("--sort", sort, order)):
         if typed and not names:
             raise click.BadParameter("no column is named; type model,batch,step_time.", param_hint=flag)

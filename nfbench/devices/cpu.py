@@ -47,7 +47,7 @@ class Cpu(TorchDevice):
         with steps.step.eager():
             for size in sizes:
                 steps.arrange(resolved.layout, size)
-                saved.append(steps.step.saved_bytes())
+                saved.append(steps.step.saved_bytes() or 0)
         # standardized weights are kept once, however many images there are
         an_image = (saved[-1] - saved[0]) / (sizes[-1] - sizes[0]) if len(sizes) > 1 else saved[0] / sizes[0]
         weights = sum(p.numel() * p.element_size() for p in steps.step.net.parameters())

@@ -300,7 +300,7 @@ def _counts(net: Net, px: int, norm: str) -> tuple[list[Reading], int, str]:
     except UnsupportedWorkload as error:
         if net.source != "factory":
             raise
-        return [], 0, f"not counted: {error.what} {error.why}"
+        return [], 0, f"The MACs were not counted: {error.what} {error.why}"
     return _flop_readings(counts), counts.largest, counts.note
 
 

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
+from nfbench.analysis.store import replacing, sweep
 from nfbench.devices.host import memory_available
 from nfbench.errors import BadResults
 from nfbench.records import Accuracy, Machine, Resolved, key
@@ -36,9 +37,7 @@ class Checkpoints:
             raise _unwritable(folder, error) from error
         if not os.access(folder, os.W_OK):
             raise BadResults(f"Checkpoints cannot be written to {folder}.", try_="--checkpoint with another folder")
-        # a process that was killed while it wrote has left its part
-        for part in folder.glob(f"seed-{seed}.*.part"):
-            part.unlink(missing_ok=True)
+        sweep(folder)
 
     def save(self, resolved: Resolved, state: dict[str, Any]) -> None:
         """Replace the last one; at any moment one of the two is there, whole.
@@ -52,14 +51,11 @@ class Checkpoints:
             "workload": msgspec.to_builtins(self.workload),
             "resolved": msgspec.to_builtins(resolved),
         }
-        part = self.path.with_suffix(f".{os.getpid()}.part")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
+            with replacing(self.path) as part, part.open("wb") as file:
                 self.write({**head, **state}, file)
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(self.path)
             with contextlib.suppress(OSError):
                 handle = os.open(self.path.parent, os.O_RDONLY)
                 try:
@@ -68,8 +64,6 @@ class Checkpoints:
                     os.close(handle)
         except (OSError, RuntimeError) as error:  # torch's writer words a full disk as the latter
             raise _unwritable(self.path.parent, error) from error
-        finally:
-            part.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any] | None:
         """What was saved last, or None where there is nothing.

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import math
 import os
+import stat
 import struct
 import tarfile
 import tempfile
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from nfbench.catalog.datasets import DATASETS, Dataset, find
 from nfbench.devices.host import memory_available
 from nfbench.errors import BadData
-from nfbench.units import first_few, plural
+from nfbench.units import expanded, first_few, plural, resolved
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -112,7 +113,7 @@ def load(dataset: str, data_dir: Path | None = None) -> Data:
 
 def _load(dataset: str, data_dir: Path | None) -> Data:
     row = find(dataset)
-    folder = Path("data") if data_dir is None else data_dir.expanduser()
+    folder = Path("data") if data_dir is None else expanded(data_dir)
     if data_dir is not None and not folder.is_dir():
         what = f"The data folder {folder}"
         raise BadData(f"{what} is a file." if folder.exists() else f"{what} does not exist.", try_="--data-dir FOLDER")
@@ -120,9 +121,9 @@ def _load(dataset: str, data_dir: Path | None) -> Data:
         path = dataset.partition(":")[2]
         if not path:
             raise BadData(f"{dataset} names no folder.", try_=row.obtain)
-        root = Path(path).expanduser()
+        root = expanded(path)
         # resolved, so that imagefolder:. has a name
-        return _of_folders(row, f"imagefolder:{root.resolve().name}", read_folders(root))
+        return _of_folders(row, f"imagefolder:{resolved(root).name}", read_folders(root))
     if row.name == "imagenet":
         return _of_folders(row, row.name, _imagenet(row, folder))
     if row.name == "digits":
@@ -182,7 +183,10 @@ def _of_folders(row: Dataset, name: str, parts: Parts[Pictures]) -> Data:
         for path, _ in sorted(pictures.samples):
             relative = Path(path).relative_to(pictures.folder).as_posix()
             # a link to nowhere is one more unreadable picture
-            size = Path(path).stat().st_size if Path(path).exists() else -1
+            about = Path(path).stat() if Path(path).exists() else None
+            if about and not stat.S_ISREG(about.st_mode):
+                raise BadData(f"{path} is no file, though it is called like a picture.", try_="without it")
+            size = about.st_size if about else -1
             digest.update(os.fsencode(f"{part}/{relative}\0{size}\n"))
     notes = _notes(row, len(parts.train.samples), len(parts.test.samples))
     if passed_over := parts.train.passed_over + parts.test.passed_over:
@@ -400,6 +404,14 @@ def _pictures(folder: Path, row: Dataset) -> tuple[tuple[str, ...], Pictures]:
             if back or name.startswith("."):
                 folders.remove(name)
                 passed_over.append(f"{(at / name).relative_to(folder.parent)} ({'a link back' if back else 'hidden'})")
+        # a link to a picture that is gone is one more unreadable picture
+        for name in names:
+            if (at / name).is_symlink() and not name.lower().endswith(IMG_EXTENSIONS) and not (at / name).exists():
+                raise BadData(
+                    f"{at / name} is a link to nowhere: {(at / name).readlink()}.",
+                    why="Where it led to a folder, pictures would be missing.",
+                    try_="mend or remove it",
+                )
         if at == folder:
             classes = sorted(folders)
             continue
@@ -420,8 +432,8 @@ def _pictures(folder: Path, row: Dataset) -> tuple[tuple[str, ...], Pictures]:
 def _leads_back(top: Path, link: Path) -> bool:
     """Whether to follow ``link`` would lead once more into ``top`` or into any folder, linked ones too, on the way from
     there to the link."""
-    target = link.resolve()
-    way = [place.resolve() for place in link.parents if place.is_relative_to(top)]
+    target = resolved(link)
+    way = [resolved(place) for place in link.parents if place.is_relative_to(top)]
     return any(target.is_relative_to(place) or place.is_relative_to(target) for place in way)
 
 

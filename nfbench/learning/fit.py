@@ -21,7 +21,8 @@ from nfbench.errors import BadResults, NfbenchError
 from nfbench.learning.learner import Learner, Sources
 from nfbench.measuring.measure import kept_once
 from nfbench.measuring.meters import Energy
-from nfbench.measuring.outcome import Keep, Labels, Turn, Watch, begun, merged, scrubbed
+from nfbench.measuring.outcome import Keep, Labels, Turn, Watch, begun, merged
+from nfbench.privacy import scrubbed
 from nfbench.records import Accuracy, Reading, Result, Sampling, Status, reading
 from nfbench.units import first_few
 

@@ -30,7 +30,7 @@ from nfbench.errors import BadWeights, reason
 from nfbench.learning.checkpoint import unpacked_size
 from nfbench.learning.learner import digest
 from nfbench.nets.build import build, head_names, shapes_of
-from nfbench.units import first_few
+from nfbench.units import expanded, first_few
 
 PUBLISHED = "published"
 PATIENCE_S = 5.0
@@ -69,7 +69,7 @@ def load(net: Net, wanted: str) -> LoadedWeights:
     """
     if wanted == PUBLISHED:
         return _published(net)
-    path = Path(wanted).expanduser()
+    path = expanded(wanted)
     state, ema, config = _read(path)
     module = shapes_of(net)
     names = module.state_dict().keys()
@@ -384,5 +384,5 @@ def _sides(tensor: Tensor) -> str:
 
 def _with_tilde(path: Path) -> str:
     """A path with ``~`` for the home folder."""
-    home = Path.home()
+    home = expanded("~")
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

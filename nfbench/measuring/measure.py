@@ -107,14 +107,14 @@ class Measurement:
         device.reset_peaks()
         # the first update makes the optimizer's buffers, which later ones find
         Window(device, steps, passes, passes).block(1, refills=0)
-        found = device.peaks()
+        found = [*device.peaks(), *steps.inspect()]
         return msgspec.structs.replace(
             result,
             status="ok",
             software=device.software(self.workload.model),
             resolved=resolved,
             notes={**result.notes, **steps.notes()},
-            readings=(*prepared.readings, *found, *steps.inspect()),
+            readings=(*prepared.readings, *found),
         )
 
     def _window(self, result: Result, steps: Steps, prepared: Preparation) -> Result:
@@ -148,6 +148,7 @@ class Measurement:
             self.inspected = []
             try:
                 self.inspected = steps.inspect()
+                notes |= steps.notes()
             except Exception as error:
                 if self.world.size > 1:
                     raise

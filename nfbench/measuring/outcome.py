@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
 from nfbench.analysis.stats import Estimate
 from nfbench.analysis.store import new_id
 from nfbench.devices.base import Device, World
+from nfbench.privacy import scrubbed
 from nfbench.records import (
     SCHEMA_VERSION,
     Machine,
@@ -28,22 +26,6 @@ from nfbench.records import (
 )
 
 Keep = Callable[[Result], None]
-LONGEST_MESSAGE = 500
-_SEPARATOR, _COMPONENT = r"[/\\]+", r"[^\s/\\:;,'\"]++"
-_HOME = re.compile(rf"(?<![\w.])(?:[A-Za-z]:)?{_SEPARATOR}(?:home|Users){_SEPARATOR}{_COMPONENT}(?![/\\])")
-"""A home folder by itself, which bears a user's name."""
-_QUOTED = re.compile(r"(?<=['\"])(?:file:|[A-Za-z]:|~[\w.-]*)?[/\\][^'\"\n]*[/\\](?=[^\s/\\'\"])")
-"""The folders of a path in quotes, in which they may have spaces."""
-_PATH = re.compile(
-    # a compiler's -I/usr/include begins one too, the second slash of an address does not
-    rf"(?:(?<![\w./\\])|(?<=[\s'\"]-[A-Za-z]))"
-    rf"(?:~[\w.-]*{_SEPARATOR}"
-    rf"|(?:file:{_SEPARATOR}|[A-Za-z]:{_SEPARATOR}|(?<!:){_SEPARATOR}|[/\\](?![/\\])){_COMPONENT}{_SEPARATOR})"
-    rf"(?:{_COMPONENT}{_SEPARATOR})*(?=[^\s/\\])"
-)
-_PREFIX = re.compile(r"(?:[\w-]+=)?(?:imagefolder:)?")
-"""What stands before the value in one word of a command: ``--dataset=imagefolder:``."""
-_UUID = re.compile(r"\b(?:(?:GPU|MIG)-)?[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
 
 
 class Labels(Record, frozen=True, kw_only=True):
@@ -96,13 +78,6 @@ def failure(error: Exception, device: Device) -> tuple[Status, str]:
     lines = str(error).strip().splitlines() or [""]
     message = scrubbed(f"{type(error).__name__}: {lines[0]}")
     return ("out_of_memory" if device.out_of_memory(error) else "error"), message
-
-
-def scrubbed(message: str) -> str:
-    """``message`` fit to be stored and published: without folders, UUIDs and all that is over 500 characters."""
-    home = str(Path.home())
-    message = _HOME.sub("~", message.replace(home, "~") if len(home) > 1 else message)
-    return _UUID.sub("…", _PATH.sub("", _QUOTED.sub("", message)))[:LONGEST_MESSAGE]
 
 
 def to_store(result: Result, command: str | None) -> Result:
@@ -188,26 +163,3 @@ class Watch:
 
     def failed(self, error: Exception, result: Result) -> None:
         """The workload failed; ``result`` is the row that will say so."""
-
-
-def typed(words: Iterable[str]) -> str:
-    """The command of these ``words`` fit to be stored: a path is given by its last component, and neither the home
-    folder nor a UUID nor the address of a cluster is in it."""
-    home = str(Path.home())
-    stored: list[str] = []
-    flag = ""
-    for word in words:
-        prefix = "" if (match := _PREFIX.match(word)) is None else match[0]
-        flag = prefix.partition("=")[0] if prefix.startswith("--") else flag
-        value = word[len(prefix) :]
-        value = value.replace(home, "~") if len(home) > 1 else value
-        parts = re.split(r"[/\\]", value)
-        # "origin/main" is no path
-        ref = flag == "--against" and parts[0] not in ("", "~", "..")
-        if flag == "--ray" and value != "auto":
-            value = "ADDRESS"
-        elif not ref:
-            value = next((part for part in reversed(parts) if part), value)
-        stored.append(_UUID.sub("…", prefix + value))
-        flag = word
-    return shlex.join(stored)

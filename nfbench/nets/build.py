@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from typing import Any, cast, get_args
 
 import timm
 import torch
 from timm.layers.drop import DropPath
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
@@ -85,19 +88,28 @@ def px_of(net: str | Net) -> tuple[int, int]:
 def head_names(module: nn.Module) -> frozenset[str]:
     """The names of the classifier's parameters: timm's ``get_classifier()``, else the last linear layer.
 
-    A net without one may have a convolution for it, the last of what it calls its classifier, head or fc.
+    That is the last of what the net calls its classifier, head or fc, where that has one; one inside of attention is
+    none. A net without linear layers may have a convolution for it, the last of what it calls so.
     """
-    get_classifier = getattr(module, "get_classifier", None)
-    found: Any = get_classifier() if callable(get_classifier) else None
-    several = found if isinstance(found, (tuple, list)) else (found,)  # distilled nets have two
-    heads: list[nn.Module] = [head for head in several if isinstance(head, nn.Module)]
-    if not heads:
-        heads.extend([m for m in module.modules() if isinstance(m, nn.Linear)][-1:])
-    if not heads:
-        named = [child for name, child in module.named_children() if name in ("classifier", "head", "fc")]
-        heads.extend([m for child in named for m in child.modules() if isinstance(m, nn.Conv2d)][-1:])
-    own = {id(p) for head in heads for p in head.parameters()}
+    returned: Any = None
+    # somebody's own may be something else
+    with contextlib.suppress(Exception):
+        returned = module.get_classifier()  # type: ignore[operator]
+    several = returned if isinstance(returned, (tuple, list)) else (returned,)  # distilled nets have two
+    heads = [head for head in several if isinstance(head, nn.Module)]
+    own = {id(p) for head in heads or _last_layer(module) for p in head.parameters()}
     return frozenset(name for name, p in module.named_parameters() if id(p) in own)
+
+
+def _last_layer(module: nn.Module) -> Sequence[nn.Module]:
+    named = [child for name, child in module.named_children() if name in ("classifier", "head", "heads", "fc")]
+    called = [m for child in named for m in child.modules()]
+    linear = (nn.Linear, nn.Bilinear)
+    for places, kinds in ((called, linear), (module.modules(), linear), (called, (nn.Conv2d,))):
+        layers = [m for m in places if isinstance(m, kinds) and not isinstance(m, NonDynamicallyQuantizableLinear)]
+        if layers:
+            return layers[-1:]
+    return []
 
 
 def head_weights(module: nn.Module) -> frozenset[str]:

@@ -22,6 +22,7 @@ from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from nfbench.nets.agc import unwrapped
@@ -72,8 +73,8 @@ def normalizer_free(model: nn.Module, *, gamma: float | None = None, branch_gain
 
     Raises:
         ValueError: nothing can be standardized, the net is normalizer-free already or wrapped (DistributedDataParallel,
-            torch.compile), gamma is not positive or cannot be computed, or branch_gain is negative. The model is
-            unchanged then.
+            torch.compile), has lazy layers without sizes, gamma is not positive or cannot be computed, or branch_gain
+            is negative. The model is unchanged then.
     """
     modules = dict(model.named_modules())
     kept = left_alone(model)
@@ -107,6 +108,8 @@ def _check(model: nn.Module, plain: Collection[str], gamma: float | None, branch
             f"The net is in {type(model).__name__}, which would not know its new parameters. "
             "Call normalizer_free on the bare net and wrap it afterwards."
         )
+    if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+        raise ValueError("The net has lazy layers without sizes: call it on one batch first, then normalizer_free.")
     if gamma is not None and not (gamma > 0 and math.isfinite(gamma)):
         raise ValueError(f"gamma is {gamma}, and every weight is multiplied by it. Give a positive number or None.")
     if not (branch_gain >= 0 and math.isfinite(branch_gain)):
@@ -195,14 +198,16 @@ def left_alone(model: nn.Module) -> dict[str, str]:
     kept = {}
     for name, module in model.named_modules():
         if isinstance(module, _ConvNd):
-            pointwise = not _is_plain(module) or set(module.kernel_size) == {1}
-            if name.startswith(gates) and pointwise:
+            pointwise = set(module.kernel_size) == {1}
+            if name.startswith(gates) and (pointwise or not _is_plain(module)):
                 kept[name] = "squeeze-and-excite"
             elif any(f"{name}.{leaf}" in head for leaf, _ in module.named_parameters()):
                 kept[name] = "the classifier"
             elif not _is_plain(module):
                 kept[name] = "not a plain two-dimensional convolution"
-            elif module.weight[0].numel() == 1:
+            elif any(p.is_complex() for p in module.parameters()):
+                kept[name] = "complex: its weights have no variance to standardize"
+            elif module.in_channels == module.groups and pointwise:
                 kept[name] = "one input per output: standardized, it would be 0"
         elif _other_norm(module):
             kept[name] = "another normalization than batch norm"
@@ -255,14 +260,20 @@ def gamma_of(modules: Mapping[str, nn.Module]) -> float:
 def _computed_gamma(activation: nn.Module) -> float:
     """1 / std(act(z)) over the midpoints of 10⁵ equally likely slices of N(0, 1).
 
-    That of a gated unit, a · sigmoid(b), is 1 / sqrt(E[sigmoid(z)²]), since a and b are independent.
+    That of a gated unit, a · sigmoid(b), is 1 / sqrt(E[sigmoid(z)²]), since a and b are independent; that of a PReLU
+    with a slope for each channel is of their mean variance.
     """
     n = 100_000
     z = torch.special.ndtri((torch.arange(n, dtype=torch.float64, device="cpu") + 0.5) / n)
     if isinstance(activation, nn.GLU):
         return float(z.sigmoid().square().mean().rsqrt())
-    act = copy.deepcopy(activation).to("cpu", torch.float64)
     try:
+        act = copy.deepcopy(activation).to("cpu", torch.float64).train()
+        if isinstance(act, nn.PReLU):
+            # with E[max(z, 0)] = 1 / sqrt(2π)
+            slopes = act.weight.detach()
+            variances = (1 + slopes**2) / 2 - (1 - slopes) ** 2 / (2 * math.pi)
+            return float(variances.mean().rsqrt())
         # one that draws takes nothing of the caller's generator and hangs on no seed
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             # torch.manual_seed would seed the generators of GPUs too, which fork_rng leaves alone here

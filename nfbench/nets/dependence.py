@@ -3,7 +3,7 @@
 Figures are relative changes, 0 where nothing depends on the batch; beside them stands what rounding alone does. They
 are measured in training mode. Nothing is drawn: dropout and stochastic depth are off, and every other random number is
 its mean, since one drawn for a place in the batch would change with the order of its images. Each forward begins with
-the same buffers. The figures have the names of their readings::
+the same buffers, frozen parameters and attributes. The figures have the names of their readings::
 
     output_rest_changed         an image's output, where the rest of its batch is other images
     output_evaluation_others    … where the net evaluates, with running statistics of other images
@@ -26,6 +26,7 @@ normalization does not. A change is that of the image that changes most, a share
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import math
 import random
@@ -101,7 +102,8 @@ def dependence_of(
     if not isinstance(agc, str) and not 0 < agc < math.inf:
         raise UnsupportedWorkload(f"--agc {agc:g} is not positive.", try_="--agc 0.01, or --agc none not to clip")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # torch.manual_seed would seed the generators of GPUs too, which fork_rng leaves alone here
+        torch.default_generator.manual_seed(seed)
         module = build(net, num_classes=CLASSES, px=px or min(px_of(net)[0], DEFAULT_PX))
     awaken(module)
     if agc == "auto":
@@ -132,8 +134,9 @@ def dependence(
         _train_without_dropout(module)
         _check(module, batch, name or type(module).__name__)
         figures: dict[str, float] = {"px": images.shape[-1]} | ({} if clipping is None else {"clipping": clipping})
-        figures |= _outputs(module, batch, others)
-        return figures | _shares(module, batch, others, clipping)
+        with _in_words(name or type(module).__name__, batch.images):
+            figures |= _outputs(module, batch, others)
+            return figures | _shares(module, batch, others, clipping)
 
 
 def sentences(figures: Mapping[str, float]) -> list[str]:
@@ -197,9 +200,9 @@ def _evaluated(module: nn.Module, images: Tensor, seen: Tensor) -> Tensor:
         if isinstance(m, _BatchNorm):
             m.reset_running_stats()
             m.momentum = None  # the plain mean over all batches since the reset
-    buffers = _buffers(module)
-    _forward(module, seen, buffers)
-    output = _forward(module.eval(), images, buffers).main
+    state = _state(module)
+    _forward(module, seen, state)
+    output = _forward(module.eval(), images, state).main
     _train_without_dropout(module)
     return output
 
@@ -351,13 +354,16 @@ _MEANS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "exponential": lambda v: 1 / v["lambd"],
     "geometric": lambda v: 1 / v["p"],
     "log_normal": lambda v: math.exp(v["mean"] + v["std"] ** 2 / 2),
-    "multinomial": lambda v: v["self"].topk(v["num_samples"]).indices if not v["replacement"] else v["self"].argmax(-1),
+    "multinomial": lambda v: (
+        v["self"].argmax(-1, keepdim=True) if v["replacement"] else v["self"].topk(v["num_samples"]).indices
+    ),
     "normal": lambda v: v["mean"],
     "poisson": lambda v: v["self"],
     "rand": lambda v: 0.5,
     "rand_like": lambda v: 0.5,
     "randint": lambda v: (v.get("low", 0) + v["high"]) // 2,
     "randint_like": lambda v: (v.get("low", 0) + v["high"]) // 2,
+    "random": lambda v: ((v.get("from") or 0) + (2 if v.get("to") is None else v["to"])) // 2,
     "randn": lambda v: 0.0,
     "randn_like": lambda v: 0.0,
     "randperm": lambda v: torch.arange(v["n"]),
@@ -384,7 +390,10 @@ class _Means(TorchDispatchMode):
             arguments = func._schema.arguments
             given = dict(zip((a.name for a in arguments), args, strict=False)) | kwargs
             value = mean({a.name: a.default_value for a in arguments} | given)
-            drawn.copy_(value) if isinstance(value, Tensor) else drawn.fill_(value)
+            value = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
+            # cut off, a mask of integers would keep nothing
+            whole = not (drawn.is_floating_point() or drawn.is_complex())
+            drawn.copy_((value + 0.5).floor() if whole else value)
         return drawn
 
 
@@ -416,14 +425,41 @@ def _generators_kept() -> Iterator[None]:
             np.random.set_state(of_numpy)
 
 
-def _buffers(module: nn.Module) -> dict[str, Tensor]:
-    return {name: buffer.clone() for name, buffer in module.named_buffers()}
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    """Copies of what forward may change by itself: buffers, and parameters that no optimizer moves."""
+    frozen = {
+        n: nn.Parameter(p.clone(), requires_grad=False) for n, p in module.named_parameters() if not p.requires_grad
+    }
+    return {**frozen, **{name: buffer.clone() for name, buffer in module.named_buffers()}}
+
+
+@contextlib.contextmanager
+def _attributes_kept(module: nn.Module) -> Iterator[None]:
+    """Inside, what the modules hold besides buffers and parts is copied, such as counters and private generators."""
+    modules = [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    kept = [dict(vars(m)) for m in modules]
+    memo: dict[int, Any] = {id(part): part for part in (*module.modules(), *module.parameters(), *module.buffers())}
+    for m, attributes in zip(modules, kept, strict=True):
+        for name in attributes.keys() - _OF_TORCH:
+            # what cannot be copied, such as a lock, stays
+            with contextlib.suppress(Exception):
+                vars(m)[name] = copy.deepcopy(attributes[name], memo)
+    try:
+        yield
+    finally:
+        for m, attributes in zip(modules, kept, strict=True):
+            vars(m).clear()
+            vars(m).update(attributes)
+
+
+_OF_TORCH = vars(nn.Module()).keys()
+"""The attributes of every module."""
 
 
 def _forward(
-    module: nn.Module, images: Tensor, buffers: dict[str, Tensor] | None = None, name: str | None = None
+    module: nn.Module, images: Tensor, state: dict[str, Tensor] | None = None, name: str | None = None
 ) -> Heads:
-    """Run ``module`` with ``buffers`` in the place of its own, by default copies, and generators that begin anew.
+    """Run ``module`` with ``state`` in the place of its own, by default copies, and generators that begin anew.
 
     So neither running statistics nor spectral norm's power iteration move from one forward to the next.
     """
@@ -431,6 +467,6 @@ def _forward(
     random.seed(0)
     np.random.seed(0)
     name = name or type(module).__name__
-    with _in_words(name, images):
-        output = functional_call(module, _buffers(module) if buffers is None else buffers, (images,))
+    with _in_words(name, images), _attributes_kept(module):
+        output = functional_call(module, _state(module) if state is None else state, (images,))
     return heads(output, images=len(images), classes=CLASSES, name=name)

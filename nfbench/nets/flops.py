@@ -54,8 +54,8 @@ class Count:
         if self.uncounted:
             left_out.append(f"{first_few(self.uncounted)}, which nfbench has no formula for")
         if self.recomputed:
-            left_out.append(f"{self.recomputed / 1e9:.3g} G an image that checkpointing computes again in backward")
-        return f"the MACs leave out {' and '.join(left_out)}" if left_out else ""
+            left_out.append(f"{self.recomputed / 1e9:.3g} G per image that checkpointing computes again in backward")
+        return f"The MACs leave out {' and '.join(left_out)}" if left_out else ""
 
 
 def convolution(
@@ -167,7 +167,7 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
 _LAYERS = (_aten.convolution, _aten.mm, _aten.addmm)
 _PRODUCT = re.compile(
     r"(mm|mv|dot|addr|matmul|linear|convolution|attention)(_|$)|rnn|quantized_(lstm|gru)|cdist|euclidean_dist"
-    r"|multi_head|transformer_|(^|_)(fft|linalg|sparse|cslt|mkldnn)_|cholesky|triangular_solve|ormqr|geqrf|spsolve"
+    r"|multi_head|transformer_|(^|_)(fft|linalg(?!_check)|sparse(?!_mask)|cslt|mkldnn)_|cholesky|triangular_solve|ormqr|geqrf|spsolve"
 )
 """What the name of an operator of torch has in it that multiplies; one without a formula is named."""
 _WITHOUT_PRODUCTS = ("prim", "prims", "profiler", "c10d")
@@ -287,14 +287,14 @@ def count(
     if px <= 0:
         raise WrongPx(f"{name} cannot run at {px} px.", why="px is the side of the square input.", try_="--px 224")
     try:
-        return _counted(module, px, train)
+        return _tried(module, px, train)
     except Exception as error:
         if of_device(error):
             raise
         what, why = f"{name} does not run at {px} px.", reason(error)
         for side in dict.fromkeys(sides):
             try:
-                _counted(module, side, train)
+                _tried(module, side, train)
             except Exception:
                 continue
             raise WrongPx(what, why=why, try_=f"--px {side}, at which it runs") from error
@@ -303,7 +303,19 @@ def count(
         ) from error
 
 
-def _counted(module: nn.Module, px: int, train: bool) -> Count:
+def _tried(module: nn.Module, px: int, train: bool) -> Count:
+    """The counts, with gradients where forward needs them for itself."""
+    try:
+        return _counted(module, px, train, grad=train)
+    except RuntimeError as error:
+        if train or of_device(error):
+            raise
+        with contextlib.suppress(Exception):
+            return _counted(module, px, train, grad=True)
+        raise
+
+
+def _counted(module: nn.Module, px: int, train: bool, *, grad: bool) -> Count:
     device = next((p.device for p in module.parameters()), torch.device("meta"))
     modes = [(m, m.training) for m in module.modules()]
     gradients = [(p, p.grad) for p in module.parameters()]
@@ -311,8 +323,11 @@ def _counted(module: nn.Module, px: int, train: bool) -> Count:
     module.eval()
     try:
         image = torch.zeros(1, 3, px, px, device=device)
-        with torch.set_grad_enabled(train), _plain_operators(), counter:
-            returned = [out for _, out in named_tensors(module(image))]
+        with torch.set_grad_enabled(grad), _plain_operators(), counter:
+            output = module(image)
+            returned = [out for _, out in named_tensors(output)]
+            if not returned:
+                raise TypeError(f"its forward returns no tensor, but {type(output).__name__}")
             forward, activations = counter.flops, sum(out for _, out in counter.layers)
             largest = max(map(max, counter.layers), default=0)
             losses = [out.sum() for out in returned if out.requires_grad]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Literal
 
@@ -10,22 +11,28 @@ import torch
 import torch.nn.functional as F
 from timm.layers.norm_act import BatchNormAct2d, FrozenBatchNormAct2d, GroupNormAct, convert_sync_batchnorm
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torchvision.ops import FrozenBatchNorm2d
 
 from nfbench.catalog.models import batch_normalized, normalizer_free
 from nfbench.errors import UnsupportedWorkload
+from nfbench.nets.agc_units import is_vector
 
 Kind = Literal["none", "batch", "sync_batch", "group", "frozen"]
 
 GROUPS = 32
 """Groups of a group normalization (Wu & He 2018); their greatest common divisor where channels are no multiple."""
 
-_TIMM_NORMS = {
-    f"timm.layers.{file}" for file in ("evo_norm", "filter_response_norm", "inplace_abn", "norm", "norm_act")
+_NORMS = {
+    *(f"torch.nn.modules.{file}" for file in ("batchnorm", "instancenorm", "normalization")),
+    *(f"timm.layers.{file}" for file in ("evo_norm", "filter_response_norm", "inplace_abn", "norm", "norm_act")),
 }
 """Modules of which each class is a normalization, some with dropout and an activation inside."""
+_NAMED_NORM = re.compile(r"(?<!un)norm(?!.?free|alizer)", re.IGNORECASE)
+_NAMED_NORM_ALONE = re.compile(r"norm\d*d?$", re.IGNORECASE)
+"""What the class of a stranger's normalization is called, and of one without parameters: not ``NormFree…``, and no
+``Normalize``, which is of images."""
 
 
 class FrozenBatchNorm(_BatchNorm):
@@ -53,7 +60,8 @@ class FrozenBatchNorm(_BatchNorm):
 def norm_of(module: nn.Module) -> str:
     """The kind over activations: ``none``, ``batch``, ``sync_batch``, ``group``, ``frozen``, ``instance`` or ``layer``,
     which stands for all others."""
-    modules = list(module.modules())
+    # what is inside of a parametrization works on weights
+    modules = [m for name, m in module.named_modules() if "parametrizations" not in name.split(".")]
     frozen = FrozenBatchNorm, FrozenBatchNorm2d, FrozenBatchNormAct2d
     kinds: tuple[tuple[str, Callable[[nn.Module], bool]], ...] = (
         ("sync_batch", lambda m: isinstance(m, nn.SyncBatchNorm)),
@@ -68,16 +76,15 @@ def norm_of(module: nn.Module) -> str:
 
 def is_norm(module: nn.Module) -> bool:
     """Whether ``module`` normalizes activations: torch's, torchvision's and timm's own do with parameters or without;
-    a stranger's is told by its name and its parameters."""
-    if isinstance(module, (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, FrozenBatchNorm2d)):
+    a stranger's is told by its name, and by its parameters if it has any, which are vectors."""
+    if isinstance(module, FrozenBatchNorm2d) or any(base.__module__ in _NORMS for base in type(module).__mro__):
         return True
-    kind = type(module)
-    if any(base.__module__ in _TIMM_NORMS for base in kind.__mro__):
-        return True
-    # those of torch.nn.utils are of weights
-    if not _leaf(module) or "norm" not in kind.__name__.lower() or kind.__module__.startswith("torch.nn.utils"):
+    kind, parameters = type(module), list(module.parameters(recurse=False))
+    # those of torch.nn.utils are of weights, and what holds others with parameters is a block
+    if kind.__module__.startswith("torch.") or any(True for part in module.children() for _ in part.parameters()):
         return False
-    return kind.__module__.startswith("timm.") or any(True for _ in module.parameters())
+    named = _NAMED_NORM if parameters or kind.__module__.startswith("timm.") else _NAMED_NORM_ALONE
+    return named.search(kind.__name__) is not None and all(map(is_vector, parameters))
 
 
 def with_norm(module: nn.Module, kind: Kind, *, name: str) -> nn.Module:
@@ -128,10 +135,6 @@ def _group(norm: _BatchNorm) -> nn.GroupNorm:
             made = nn.GroupNorm(groups, channels, norm.eps, norm.affine)
     made.weight, made.bias = norm.weight, norm.bias
     return made
-
-
-def _leaf(module: nn.Module) -> bool:
-    return next(module.children(), None) is None
 
 
 def _never_without(name: str, have: str) -> UnsupportedWorkload:

@@ -34,10 +34,11 @@ class Heads(NamedTuple):
 
 
 def heads(output: object, *, images: int, classes: int, name: str) -> Heads:
-    """The heads in what a net returned for ``images``: a tensor, or several in tuples, dicts and dataclasses.
+    """The heads in what a net returned for ``images``: a tensor, or several in tuples, dicts and objects.
 
     The main output is the first tensor of shape (images, classes), or with more columns where none has just these.
-    Others of its shape are auxiliary heads where their names say ``aux``. ``name`` is what messages call the net.
+    Others of its shape are auxiliary heads where their names say ``aux``, in whatever case. ``name`` is what messages
+    call the net.
 
     Raises:
         UnsupportedWorkload: there is no such tensor, or it does not depend on a parameter that trains although
@@ -50,9 +51,10 @@ def heads(output: object, *, images: int, classes: int, name: str) -> Heads:
         if t.dim() == 2 and len(t) == images and t.shape[1] >= classes and t.is_floating_point()
     }
     fits = {key: t for key, t in logits.items() if t.shape[1] == classes} or logits
-    plain = [key for key in fits if "aux" not in key]
+    auxiliary = {key for key in fits if "aux" in key.casefold()}
+    plain = [key for key in fits if key not in auxiliary]
     if not plain:
-        returned = ", ".join(f"{key} {tuple(t.shape)}" for key, t in tensors.items())
+        returned = ", ".join(f"{key} {tuple(t.shape)} of {str(t.dtype)[6:]}" for key, t in tensors.items())
         raise UnsupportedWorkload(
             f"{name} returns no logits of shape ({images}, {classes}) to train on.",
             why=f"It returned {returned or type(output).__name__}.",
@@ -65,7 +67,7 @@ def heads(output: object, *, images: int, classes: int, name: str) -> Heads:
             why="Its forward detaches it, or requires_grad is off.",
             try_=f"nfbench flops {name}, which needs no gradient",
         )
-    return Heads(main, {key: t for key, t in fits.items() if "aux" in key and t.shape == main.shape})
+    return Heads(main, {key: t for key, t in fits.items() if key in auxiliary and t.shape == main.shape})
 
 
 def note(output: object, trained: Heads) -> str:
@@ -78,7 +80,7 @@ def note(output: object, trained: Heads) -> str:
 
 
 def named_tensors(output: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors of an output with their keys, fields or places, which a dot joins."""
+    """The tensors of an output with their keys, fields, attributes or places, which a dot joins."""
     if isinstance(output, Tensor):
         yield prefix or "output", output
         return
@@ -89,5 +91,8 @@ def named_tensors(output: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]
         parts = zip(getattr(output, "_fields", range(len(output))), output, strict=True)
     elif dataclasses.is_dataclass(output):
         parts = ((field.name, getattr(output, field.name)) for field in dataclasses.fields(output))
+    else:
+        # of other objects their own tensors alone, since they may refer to each other
+        parts = ((key, value) for key, value in getattr(output, "__dict__", {}).items() if isinstance(value, Tensor))
     for key, value in parts:
         yield from named_tensors(value, f"{prefix}.{key}" if prefix else str(key))

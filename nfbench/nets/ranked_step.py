@@ -106,7 +106,7 @@ class RankedStep(TrainStep):
         with self._without_ranks():
             return super()._ascent_gradient(index, images, weight)
 
-    def saved_bytes(self) -> int:
+    def saved_bytes(self) -> int | None:
         with self._without_ranks():
             return super().saved_bytes()
 

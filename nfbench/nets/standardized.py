@@ -47,9 +47,11 @@ class StandardizedConv2d(nn.Conv2d):
 
     def standardized(self) -> Tensor:
         """The weight that is convolved with, (C_out, C_in / groups, kH, kW)."""
-        fan_in = self.weight[0].numel()
+        # read once: what computes it, such as spectral norm, may change with each reading
+        weight = self.weight
+        fan_in = weight[0].numel()
         scale = (self.gain * (self.gamma * fan_in**-0.5)).reshape(-1)
-        return standardized(self.weight, scale, EPS / fan_in)
+        return standardized(weight, scale, EPS / fan_in)
 
     def forward(self, input: Tensor) -> Tensor:
         output: Tensor = self._conv_forward(input, self.standardized(), self.bias)
@@ -79,8 +81,8 @@ def standardize(convolution: nn.Conv2d, gamma: float, *, gain: float) -> None:
     Raises:
         KeyError: it is of no type in `STANDARDIZED`.
     """
-    weight = convolution.weight
-    # a reparametrized weight is computed from others
+    # a reparametrized weight is computed from others, which a mere look at it may change
+    like = [*convolution.parameters(), *convolution.buffers()][0]
     of_bias = "bias", "parametrizations.bias"
     trains = any(p.requires_grad for name, p in convolution.named_parameters() if not name.startswith(of_bias))
     kind = STANDARDIZED[parametrize.type_before_parametrizations(convolution)]
@@ -89,11 +91,11 @@ def standardize(convolution: nn.Conv2d, gamma: float, *, gain: float) -> None:
         kind = type(f"Parametrized{kind.__name__}", (kind,), dict(vars(type(convolution))))
     convolution.__class__ = kind
     assert isinstance(convolution, StandardizedConv2d)
-    gains = weight.new_full((convolution.out_channels, 1, 1, 1), gain)
+    gains = like.new_full((convolution.out_channels, 1, 1, 1), gain)
     convolution.gamma = gamma
     convolution.gain = nn.Parameter(gains, requires_grad=trains)
     if convolution.bias is None:
-        convolution.bias = nn.Parameter(weight.new_zeros(convolution.out_channels), requires_grad=trains)
+        convolution.bias = nn.Parameter(like.new_zeros(convolution.out_channels), requires_grad=trains)
 
 
 class _UncopiedConv2d(ScaledStdConv2d):

@@ -48,7 +48,11 @@ class Average:
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
         with _Copying():
-            self.module = copy.deepcopy(net).eval()
+            self.module = copy.deepcopy(net, _uncopied(net)).eval()
+        for buffer in self.module.buffers():
+            if buffer.layout is torch.strided and 0 in buffer.stride():
+                # elements that share their memory cannot be written
+                buffer.data = buffer.clone()
 
     @torch.no_grad()
     def update(self, net: nn.Module, t: int) -> None:
@@ -60,8 +64,10 @@ class Average:
             if tensor.requires_grad or statistic:
                 averaged.append(average)
                 trained.append(tensor)
-            else:
+            elif average.shape == tensor.shape:
                 average.copy_(tensor)
+            else:
+                average.data = tensor.detach().clone()
         if averaged:
             torch._foreach_lerp_(averaged, trained, weight=1 - min(self.decay, (1 + t) / (10 + t)))
 
@@ -69,6 +75,19 @@ class Average:
 def _named_tensors(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from net.named_parameters()
     yield from net.named_buffers()
+
+
+def _uncopied(net: nn.Module) -> dict[int, Any]:
+    """What `copy.deepcopy` shall take as it is, by id: attributes that cannot be copied, such as locks and files."""
+    parts = {id(part): part for part in (*net.modules(), *net.parameters(), *net.buffers())}
+    uncopied: dict[int, Any] = {}
+    for module in net.modules():
+        for value in () if isinstance(module, torch.jit.ScriptModule) else vars(module).values():
+            try:
+                copy.deepcopy(value, dict(parts))
+            except Exception:
+                uncopied[id(value)] = value
+    return uncopied
 
 
 class _Copying(TorchFunctionMode):
@@ -326,7 +345,11 @@ class TrainStep:
         if count_operators:
             total = counts[0] + (self.accumulation_steps - 1) * counts[-1] + rest
             readings.append(reading("operators", "1", "step", "dispatch mode", [total]))
-            readings.append(reading("saved_bytes", "B", "micro_step", "saved tensors", [self.saved_bytes()]))
+            saved = self.saved_bytes()
+            if saved is None:
+                self.notes["saved_bytes"] = "not counted: its forward takes gradients by torch.func"
+            else:
+                readings.append(reading("saved_bytes", "B", "micro_step", "saved tensors", [saved]))
         return readings
 
     def _clip_all(self, counting: contextlib.AbstractContextManager[object]) -> None:
@@ -346,11 +369,19 @@ class TrainStep:
             g.copy_(before)
         self.clip()
 
-    def saved_bytes(self) -> int:
-        """Bytes that one pass keeps for backward. Of a compiled net the hooks would see something else."""
+    def saved_bytes(self) -> int | None:
+        """Bytes that one pass keeps for backward. Of a compiled net the hooks would see something else.
+
+        None where the net takes gradients in forward by torch.func, which refuses hooks on saved tensors.
+        """
         saved = Saved([*self.net.parameters(), *self.net.buffers()])
-        with saved.counting(), self._autocast():
-            self._loss(self.inputs[0], self.targets[0])
+        try:
+            with saved.counting(), self._autocast():
+                self._loss(self.inputs[0], self.targets[0])
+        except RuntimeError as error:
+            if "saved tensor hooks" not in str(error):
+                raise
+            return None
         return saved.bytes
 
     def _gradients(self) -> list[Reading]:

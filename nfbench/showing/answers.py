@@ -289,13 +289,13 @@ def doubts(seen: Shown) -> list[str]:
 
 
 def headline(ratios: Sequence[Ratio]) -> Ratio | None:
-    """The ratio of a normalizer-free net to one with batch normalization that says most, the former on top.
+    """The ratio that says most of those between a normalizer-free net and one with batch normalization, as measured.
 
     Batches and ranks that both sides share go before others; then NFNet-F1 to EfficientNet-B7, the paper's own; then
     what it reports of; full-size nets and images before small ones; a net with its own λ before one with another; of
     one pair the newest software; of equals one that is clear of 1, and then the one with the most turns.
     """
-    turned = [ratio for ratio in map(_normalizer_free_first, ratios) if ratio is not None]
+    of_both = [r for r in ratios if {_norm(r.net), _norm(r.baseline)} == {"none", "batch"}]
 
     def pair(ratio: Ratio) -> tuple[str, str]:
         return key(ratio.net.workload), key(ratio.baseline.workload)
@@ -303,13 +303,13 @@ def headline(ratios: Sequence[Ratio]) -> Ratio | None:
     def last(ratio: Ratio) -> str:
         return max(ratio.net.start, ratio.baseline.start)
 
-    newest = {pair(ratio): last(ratio) for ratio in sorted(turned, key=last)}
+    newest = {pair(ratio): last(ratio) for ratio in sorted(of_both, key=last)}
 
     def rank(ratio: Ratio) -> tuple[bool | int, ...]:
-        models = turn_ratios.catalogued(ratio.net.workload.model), turn_ratios.catalogued(ratio.baseline.workload.model)
+        models = [turn_ratios.catalogued(r.workload.model) for r in ratio[:2]]
         return (
             len({(r.step.batch, r.step.world_size) for r in ratio[:2]}) > 1,
-            models != _PAIR,
+            set(models) != set(_PAIR),
             not published.ratios(*models),
             bool(reduced(*ratio[:2])),
             bool(_other_clip(ratio)),
@@ -318,12 +318,13 @@ def headline(ratios: Sequence[Ratio]) -> Ratio | None:
             -ratio.turns,
         )
 
-    return min(turned, key=rank, default=None)
+    return min(of_both, key=rank, default=None)
 
 
 def _other_clip(ratio: Ratio) -> str:
     """The λ of the normalizer-free net, "λ none", where it is not its own, at which the paper's clip."""
-    return next((part for part in words_of(ratio.net.workload) if part.startswith("λ ") and part != _OWN), "")
+    free = ratio.net if _norm(ratio.net) == "none" else ratio.baseline
+    return next((part for part in words_of(free.workload) if part.startswith("λ ") and part != _OWN), "")
 
 
 def _clear(ratio: Ratio) -> bool:
@@ -333,25 +334,11 @@ def _clear(ratio: Ratio) -> bool:
 
 
 def sentence(ratio: Ratio) -> str:
-    """ "On NVIDIA H200, bf16: NFNet-F1 trains 5.2 ± 0.1 times as fast as EfficientNet-B7 (…); the paper says 8.81 on
-    TPUv3". Of an interval that reaches over 1 it names neither net as the faster one."""
+    """ "On NVIDIA H200, bf16: NFNet-F1 is 5.2 ± 0.1 times as fast as EfficientNet-B7 (…); the paper says 8.81 on
+    TPUv3"."""
     precisions = {r.resolved.precision for r in (ratio.net, ratio.baseline) if r.resolved is not None}
     precision = precisions.pop() if len(precisions) == 1 else None
-    shown = units.interval(*ratio.speedup)
-    # a step of one batch against a step of another is no speed
-    images = ratio.net.step.batch == ratio.baseline.step.batch
-    net, baseline = (spelt(name) for name in _named(ratio))
-    if ratio.no_interval:
-        text = f"{net} against {baseline}: {shown} times as fast, without an interval"
-    elif ratio.open:
-        does = "trains" if images else "takes steps"
-        text = f"cannot tell which {does} faster, {net} or {baseline}: {shown} times"
-    elif not _clear(ratio):
-        does = "train" if images else "take steps"
-        text = f"{net} and {baseline} {does} about equally fast, {shown} times"
-    else:
-        does = "trains {} times as fast as" if images else "takes steps {} times as fast as those of"
-        text = f"{net} {does.format(shown)} {baseline}"
+    text = turn_ratios.compared(ratio, *map(spelt, _named(ratio)))
     text += f" ({turn_ratios.circumstances(ratio, precision is None)})"
     return turn_ratios.on(ratio.net.machine, precision, text + _paper(ratio))
 
@@ -392,15 +379,6 @@ def _full(result: Result) -> bool:
         return result.resolved is not None and result.resolved.px == find(result.workload.model).train_px
     except UnknownModel:
         return False
-
-
-def _normalizer_free_first(ratio: Ratio) -> Ratio | None:
-    norms = [_norm(r) for r in (ratio.net, ratio.baseline)]
-    if norms == ["none", "batch"]:
-        return ratio
-    if norms == ["batch", "none"]:
-        return ratio._replace(net=ratio.baseline, baseline=ratio.net, estimate=ratio.speedup)
-    return None
 
 
 def _norm(result: Result) -> str | None:

@@ -78,21 +78,12 @@ def _against(pairs: Mapping[str, tuple[object, object]]) -> list[str]:
 
 def sentence(ratios: Sequence[Ratio]) -> str:
     """ "On NVIDIA H200, bf16: nfnet-f1 trains 5.2 ± 0.1 times as fast as efficientnet-b7 (…); reported: 8.7 (…)"."""
-    return turn_ratios.sentence(ratios, _clause)
+    return turn_ratios.sentence(ratios, _reported_too)
 
 
-def _clause(ratio: Ratio, with_precision: bool) -> str:
-    names = turn_ratios.named(ratio)
-    few = f"; {ratio.no_interval}" if ratio.no_interval else ""
-    text = (
-        f"a step of {names[0]} is {units.interval(*ratio.speedup)} times as fast as one of {names[1]} "
-        f"({turn_ratios.where(ratio, with_precision)}{few})"
-    )
-    if ratio.open:
-        text += ", which does not tell the faster one"
-    if reported := _paper(turn_ratios.reported(ratio.net, ratio.baseline)):
-        text += f", where the paper reports {reported}"
-    return text
+def _reported_too(ratio: Ratio) -> str:
+    reported = _paper(turn_ratios.reported(ratio.net, ratio.baseline))
+    return f", where the paper reports {reported}" if reported else ""
 
 
 def reported(ratios: Sequence[Ratio]) -> list[str]:
@@ -118,7 +109,8 @@ def findings(ratio: Ratio, within: float) -> list[Finding]:
     names = f"{ratio.net.workload.model} against {ratio.baseline.workload.model}"
     half = ratio.speedup.half_width
     if half is not None and half > within * ratio.speedup.value:
-        width = f"± {units.percent(half / ratio.speedup.value, 2)}"
+        share = half / ratio.speedup.value
+        width = f"± {units.percent(share, 2)}" if share <= 1 else "more than ± 100 %"
         text = f"{names}: {ratio.rounds} rounds gave {width}, wanted were ± {units.percent(within, 2)}."
         found.append(Finding("wide_ratio", text, f"Take --rounds {2 * ratio.rounds}, or a quieter machine."))
     if ratio.voided:

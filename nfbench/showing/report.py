@@ -35,7 +35,7 @@ from nfbench.analysis.rows import Row, software_name
 from nfbench.analysis.sessions import aside
 from nfbench.analysis.store import Loaded, check_unmixed, files, load, once
 from nfbench.errors import BadResults, BadStudy, RefusedResults
-from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result
+from nfbench.records import Accuracy, AgcCost, Dependence, Flops, Machine, Result, recency
 from nfbench.showing import answers, claim_tables, comparison, sweep_tables, views
 from nfbench.showing.answers import CLAIMS
 from nfbench.showing.figures import driver
@@ -47,7 +47,7 @@ from nfbench.showing.shown_rows import Shown, shown
 from nfbench.showing.shown_rows import write as write_texts
 from nfbench.showing.tables import Laid, findings_of
 from nfbench.studies import study
-from nfbench.units import ABSENT, grouped, plural, slug
+from nfbench.units import ABSENT, grouped, plural, resolved, slug
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -199,7 +199,7 @@ def build(paths: Sequence[Path], everything: bool = False, noisy: bool = False) 
 
 def _groups(folder: Path, names: list[Path], measured: Sequence[Result]) -> list[Group]:
     """The results of one folder by device and by what the folder is named after, or else by what asked for each."""
-    name = folder.resolve().name
+    name = resolved(folder).name
     named = _asked(name) is not None
 
     def place(r: Result) -> tuple[str, str]:
@@ -332,7 +332,7 @@ def _measured(verdict: Verdict) -> str:
 def _made(group: Group) -> str:
     """The machines, how many results there are, by which software, and from when the latest is."""
     machines = map(about, dict.fromkeys(r.machine for r in group.results))
-    latest = max(group.results, key=lambda r: r.start)
+    latest = max(group.results, key=recency)
     older = len({software_name(r.software) for r in group.results}) - 1
     others = f" and {plural(older, 'other software')}" if older else ""
     number = plural(len(group.results), "result")
@@ -477,9 +477,9 @@ def markdown(report: Report, path: Path) -> tuple[str, dict[str, str]]:
 def _link(path: Path, folder: Path) -> Markup | None:
     """The address of a raw file, which names no scheme, whatever a folder is called; None of one that is not below the
     report's ``folder``: its path would tell more of a disk than a report should."""
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not resolved(path).is_relative_to(resolved(folder)):
         return None
-    return Markup(quote(path.resolve().relative_to(folder.resolve()).as_posix()))
+    return Markup(quote(resolved(path).relative_to(resolved(folder)).as_posix()))
 
 
 def _raw(value: Any) -> float | None:

@@ -6,8 +6,12 @@ Only what nfbench adds itself has escapes: the faint rules of tables, links, and
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import TextIO
 
@@ -17,8 +21,35 @@ from nfbench.errors import printable, printable_lines
 
 
 def say(text: str, err: bool = True) -> None:
-    """Write lines to standard error or to standard output, whoever wrote what they quote."""
-    click.echo(printable_lines(text), err=err)
+    """Write lines to standard error or to standard output, whoever wrote what they quote.
+
+    A terminal gets them broken between words.
+    """
+    text = runnable(printable_lines(text))
+    if (sys.stderr if err else sys.stdout).isatty():
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(
+            line if len(line) <= width else textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+            for line in text.splitlines()
+        )
+    click.echo(text, err=err)
+
+
+def runnable(text: str) -> str:
+    """``text`` with its commands as they can be typed here: ``uv run nfbench …`` where only uv knows where nfbench is.
+
+    ``uv run`` sets UV_RUN_RECURSION_DEPTH, and only the script that activates an environment sets VIRTUAL_ENV_PROMPT.
+    """
+    if "UV_RUN_RECURSION_DEPTH" not in os.environ or "VIRTUAL_ENV_PROMPT" in os.environ:
+        return text
+    return _typed().sub("uv run nfbench ", text)
+
+
+@cache
+def _typed() -> re.Pattern[str]:
+    folder = Path(__file__).parents[1] / "commands"
+    names = "|".join(sorted(file.stem.replace("_", "-") for file in folder.glob("[!_]*.py")))
+    return re.compile(rf"(?<![\w./-])(?<!-m )(?<!uv run )nfbench (?=(?:{names}|--help)\b)")
 
 
 def command_ci(lines: Iterable[str]) -> None:

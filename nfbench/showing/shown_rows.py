@@ -5,7 +5,6 @@ The tables of a folder follow from its results alone: the same results give the 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,9 +21,10 @@ from nfbench.analysis.rows import (
     software_name,
 )
 from nfbench.analysis.sessions import current
+from nfbench.analysis.store import replacing
 from nfbench.analysis.turn_ratios import Ratio, named, where
 from nfbench.errors import BadResults
-from nfbench.records import Result, StepTime, key
+from nfbench.records import Result, StepTime, key, of_kind, recency
 from nfbench.units import grouped
 
 
@@ -116,10 +116,10 @@ def ratios(results: Sequence[Result], everything: bool = True) -> list[Ratio]:
     no other.
     """
     real = [r for r in results if r.machine.device != "fake"] or results
-    steps = [r for r in real if r.session is not None and isinstance(r.workload, StepTime)]
+    steps = [r for r in of_kind(real, StepTime) if r.session is not None]
     pairs: dict[tuple[object, ...], list[Result]] = {}
     for group in grouped(steps, lambda r: r.session).values():
-        order = sorted(group, key=lambda r: (r.round, r.turn, r.start))
+        order = sorted(group, key=lambda r: (r.round, r.turn, recency(r)))
         sides = list(dict.fromkeys(key(r.workload) for r in order))
         if len(sides) == 2:
             # every second round begins with the other side
@@ -127,7 +127,7 @@ def ratios(results: Sequence[Result], everything: bool = True) -> list[Ratio]:
             pairs.setdefault((*first, order[0].machine, order[0].software, order[0].study), []).extend(order)
     if not everything:
         newest = {
-            (*pair[:3], pair[4]): pair for pair in sorted(pairs, key=lambda pair: max(r.start for r in pairs[pair]))
+            (*pair[:3], pair[4]): pair for pair in sorted(pairs, key=lambda pair: max(recency(r) for r in pairs[pair]))
         }
         pairs = {pair: group for pair, group in pairs.items() if pair in newest.values()}
     found = []
@@ -178,11 +178,9 @@ def write(folder: Path, made: dict[str, str]) -> list[Path]:
     paths = []
     try:
         for name, text in made.items():
-            # two shards may end at once
-            path, part = folder / name, folder / f".{name}.{secrets.token_hex(4)}.part"
-            part.write_text(text, encoding="utf-8", newline="\n")
-            part.replace(path)
-            paths.append(path)
+            with replacing(folder / name) as part:
+                part.write_text(text, encoding="utf-8", newline="\n")
+            paths.append(folder / name)
     except OSError as error:
         raise BadResults(
             f"{', '.join(made)} cannot be written to {folder}: {error.strerror}.",

@@ -50,7 +50,7 @@ def _times(row: tables.Row) -> str:
     """How many times as fast, with the interval or why there is none."""
     value, low, high = with_ends(row, "speedup")
     few = "" if low is not None else f" ({FEW_ROUNDS})"
-    return ABSENT if value is None else f"{units.interval(value, low, high)}{few}"
+    return ABSENT if value is None else f"{units.ratio(value, low, high)}{few}"
 
 
 def _time_to(row: tables.Row, name: str) -> str:

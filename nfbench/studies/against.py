@@ -23,7 +23,7 @@ from nfbench.records import StepTime, key
 from nfbench.studies.check import Case, Sides
 from nfbench.studies.processes import Place
 from nfbench.studies.study import Study, read, shipped
-from nfbench.units import first_few
+from nfbench.units import first_few, resolved
 
 
 class Base:
@@ -135,7 +135,7 @@ def opened(
 def _here(source: str) -> Place:
     if not source:
         return Place(guarded=True)
-    folder = Path(source).resolve()
+    folder = resolved(Path(source))
     if not folder.is_dir():
         raise NfbenchError(f"--source {source} is no folder here.", try_="--source src")
     return Place(path=(folder,), guarded=True)
@@ -211,7 +211,7 @@ def _results(
 
 
 def _ref(ref: str, tree: Worktree, study: Study, kind: str, source: str) -> Ref:
-    below = Path.cwd().resolve().relative_to(tree.root.resolve())
+    below = resolved(Path.cwd()).relative_to(resolved(tree.root))
     folder = tree.base_root / below
     if source and not (tree.root / source).is_dir():
         raise NfbenchError(f"--source {source} is no folder of the repository.", try_="--source src")
@@ -254,14 +254,14 @@ def _add_study(base: Ref, study: Study, kind: str) -> None:
     Raises:
         BadStudy: the study is a link or outside of the repository, where the base's would be another file.
     """
-    root, path = base.tree.root.resolve(), Path(os.path.normpath(Path.cwd() / study.path))
+    root, path = resolved(base.tree.root), Path(os.path.normpath(Path.cwd() / study.path))
     if study.path in shipped().values():
         return
     for place in (path, *path.parents):
-        if place.resolve() == root and not place.is_symlink():
+        if resolved(place) == root and not place.is_symlink():
             break
-        if place.is_symlink() and place.parent.resolve().is_relative_to(root):
-            leads = os.path.relpath(path.resolve())
+        if place.is_symlink() and resolved(place.parent).is_relative_to(root):
+            leads = os.path.relpath(resolved(path))
             raise BadStudy(
                 f"The study {study.path} is a link, or in a folder that is one.",
                 why="The base's study would be another file, and what is missing would not show.",

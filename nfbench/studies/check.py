@@ -133,6 +133,7 @@ class Check:
         if self.counts:
             self._count()
             return
+        self.check_base()
         while open_cases := [case for case in self.cases if case.verdict is None]:
             for batch in _batches(open_cases, 1 if self.sides.base is None else 2):
                 began = time.monotonic()
@@ -140,7 +141,6 @@ class Check:
                 if began + 1.05 * expected > self.until:
                     self._out_of_time()
                     return
-                self.check_base()
                 self._round(batch)
                 self.check_base()
                 self.round_time = (time.monotonic() - began) / len(batch)

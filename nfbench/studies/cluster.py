@@ -21,7 +21,7 @@ from nfbench.studies.processes import held_back
 from nfbench.studies.ray import Asked, Broken, Lost, Need, Node, Nodes, Report, Seen, greeted, reports
 from nfbench.studies.run import Done, Session, folder_of, row_of_error, software_of
 from nfbench.studies.worker import Hello
-from nfbench.units import plural
+from nfbench.units import expanded, plural, resolved
 
 SHARE = 0.5
 """What a training run or a count takes of a GPU, or of a CPU: two go on one. A timing takes a whole one."""
@@ -192,7 +192,7 @@ class Distribution(Session):
     def _with_checkpoint(self, task: Task) -> Task:
         """A folder holds the checkpoints of one net on one kind of machine with one software."""
         folder = task.entry.sources.checkpoint
-        if folder is None or not isinstance(task.workload, Accuracy):
+        if folder is None or not task.trains:
             return task
         own = folder_of(task.workload, (self.fleet.name, self.hello.software))
         sources = msgspec.structs.replace(task.entry.sources, checkpoint=str(Path(folder) / own))
@@ -224,14 +224,14 @@ def _done(earlier: Sequence[Result], hello: Hello, tasks: Sequence[Task]) -> lis
 
 def _sent(task: Task) -> Task:
     """The task with the paths that it reads made absolute: a node works in another folder."""
-    if not isinstance(task.workload, Accuracy):
+    if not task.trains:
         return task
     given: dict[str, str | None] = {
         name: getattr(task.entry.sources, name) for name in ("data_dir", "folder", "weights", "checkpoint")
     }
     if given["data_dir"] is None and Path("data").is_dir():
         given["data_dir"] = "data"
-    paths = {name: str(Path(path).expanduser().resolve()) for name, path in given.items() if path is not None}
+    paths = {name: str(resolved(expanded(path))) for name, path in given.items() if path is not None}
     return task._replace(entry=task.entry._replace(sources=msgspec.structs.replace(task.entry.sources, **paths)))
 
 

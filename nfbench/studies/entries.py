@@ -17,8 +17,8 @@ from nfbench.catalog.models import find
 from nfbench.errors import BadData, BadStudy, NfbenchError, UnsupportedWorkload
 from nfbench.learning.learner import Sources, digest
 from nfbench.records import Accuracy, AgcCost, AgcImpl, Dependence, Flops, Sampling, StepTime, Workload, key
-from nfbench.settings import BY_NAME, BY_TORCHRUN, check, defaults, parts_of, words_of
-from nfbench.units import known, shorten
+from nfbench.settings import BY_NAME, BY_TORCHRUN, MOST_COUNT, check, defaults, parts_of, words_of
+from nfbench.units import as_typed, expanded, known, resolved, seconds_of, share_of, shorten
 
 _W = TypeVar("_W", StepTime, Accuracy)
 
@@ -61,6 +61,16 @@ class Task(NamedTuple):
         return self.entry.workloads[0]
 
     @property
+    def trains(self) -> bool:
+        """Whether it is a training run, which has data, a checkpoint and a seed of its own."""
+        return isinstance(self.workload, Accuracy)
+
+    @property
+    def clips(self) -> list[AgcCost]:
+        """Its clips, which take turns in one process; none where it is of another kind."""
+        return [w for w in self.entry.workloads if isinstance(w, AgcCost)]
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """The keys of its workloads."""
         return tuple(key(w) for w in self.entry.workloads)
@@ -82,7 +92,7 @@ class Task(NamedTuple):
                 parts.append(f"against {', '.join(other) or 'without'}")
         if self.round or self.entry.sampling.rounds > 1:
             parts.append(f"round {self.round + 1}")
-        if isinstance(first, Accuracy) and (self.seed or len(self.entry.seeds) > 1):
+        if self.trains and (self.seed or len(self.entry.seeds) > 1):
             parts.append(f"seed {self.seed}")
         return ", ".join(parts)
 
@@ -291,14 +301,31 @@ def step_time_of(settings: Mapping[str, Any]) -> StepTime:
 
 def sampling_of(settings: Mapping[str, Any]) -> Sampling:
     """The `Sampling` of settings named like its fields; errors as `step_time_of`."""
-    found: Sampling = _record(Sampling, settings)
+    found: Sampling = _record(Sampling, {name: _in_si(name, value) for name, value in settings.items()})
     for name in ("within", "min_steps", "rounds", "turns", "max_time"):
         positive(name.replace("_", "-"), getattr(found, name))
     for name, value in (("rounds", found.rounds), ("turns", found.turns), ("min-steps", found.min_steps)):
         at_most(name, value)
+    if found.within >= 1:
+        near = f"{found.within:g}%" if found.within < 100 else _USUAL["within"]
+        raise UnsupportedWorkload(f"--within {found.within:g} is no share below 1.", try_=f"--within {near}")
     if not 0 <= found.turn_time < float("inf"):
         raise UnsupportedWorkload(f"--turn-time {found.turn_time:g} is negative.", try_="--turn-time 3")
     return found
+
+
+def _in_si(name: str, value: Any) -> Any:
+    """A time or a width that was typed with a unit, as a number."""
+    read, such = {"max_time": (seconds_of, "20m"), "turn_time": (seconds_of, "3s"), "within": (share_of, "1%")}.get(
+        name, (None, "")
+    )
+    if read is None or not isinstance(value, str):
+        return value
+    try:
+        return read(value)
+    except ValueError:
+        flag = f"--{name.replace('_', '-')}"
+        raise UnsupportedWorkload(f"{flag} {shorten(value)} is no value.", try_=f"{flag} {such}") from None
 
 
 def checked(workload: _W) -> _W:
@@ -324,7 +351,9 @@ def checked(workload: _W) -> _W:
 def check_passes(micro_batch: int | str, images: int, what: str) -> None:
     """Raise `UnsupportedWorkload` where ``micro_batch`` does not divide ``images``, which are ``what`` in words."""
     if not isinstance(micro_batch, str) and images % micro_batch:
-        near = max(d for d in range(1, min(micro_batch, images) + 1) if images % d == 0)
+        fewest = -(-images // micro_batch)
+        # not all the divisors of a number that may have twenty digits
+        near = next((images // passes for passes in range(fewest, fewest + 10_000) if images % passes == 0), 1)
         raise UnsupportedWorkload(
             f"--micro-batch {micro_batch} does not divide {what}.",
             why="Every pass of an update takes the same number of images.",
@@ -335,10 +364,12 @@ def check_passes(micro_batch: int | str, images: int, what: str) -> None:
 def positive(name: str, value: float | str, try_: str = "") -> None:
     """Raise `UnsupportedWorkload` unless ``value``, of flag ``name``, is positive and finite, or a word."""
     if not isinstance(value, str) and (not value > 0 or value == float("inf")):
-        raise UnsupportedWorkload(f"--{name} {value:g} is not positive.", try_=try_ or f"--{name} {_USUAL[name]}")
+        raise UnsupportedWorkload(
+            f"--{name} {as_typed(value)} is not positive.", try_=try_ or f"--{name} {_USUAL[name]}"
+        )
 
 
-MOST = {"rounds": 1000, "turns": 1000, "min-steps": 10**9, "seeds": 1000, "workers": 1024}
+MOST = {"rounds": 1000, "turns": 1000, "min-steps": MOST_COUNT, "seeds": 1000, "workers": 1024}
 """Beyond these work has no end or memory no room, and nothing more is known."""
 
 
@@ -394,7 +425,7 @@ def check_sources(sources: Sources) -> None:
         ("The data folder", sources.data_dir, "--data-dir FOLDER"),
         ("The folder", sources.folder, "--dataset imagefolder:PATH"),
     ):
-        folder = None if path is None else Path(path).expanduser()
+        folder = None if path is None else expanded(path)
         if folder is not None and not folder.is_dir():
             raise BadData(f"{what} {path} {'is a file' if folder.exists() else 'does not exist'}.", try_=try_)
 
@@ -434,14 +465,14 @@ def _dataset(name: str) -> tuple[str, str | None]:
             why="It needs one with train/ and val/, a folder for each class in both.",
             try_="--dataset imagefolder:PATH",
         )
-    folder = Path(path).expanduser().resolve()
+    folder = resolved(expanded(path))
     # a home folder is called after its user
-    return f"imagefolder:{'home' if folder == Path.home() else folder.name}", str(folder)
+    return f"imagefolder:{'home' if folder == expanded('~') else folder.name}", str(folder)
 
 
 def _digest(path: Path) -> str:
     try:
-        return digest(path.expanduser())
+        return digest(expanded(path))
     except IsADirectoryError as error:
         raise NfbenchError(f"--weights {path} is a folder.", try_="--weights with a file in it") from error
     except FileNotFoundError as error:

@@ -27,7 +27,8 @@ from nfbench.devices import host, nvml
 from nfbench.errors import NfbenchError
 from nfbench.learning.learner import Sources
 from nfbench.measuring.lock import SHARED
-from nfbench.measuring.outcome import Watch, scrubbed
+from nfbench.measuring.outcome import Watch
+from nfbench.privacy import scrubbed
 from nfbench.records import Record, Result, Software, StepTime
 from nfbench.studies.entries import Task, check_sources
 from nfbench.studies.processes import Process, Unstarted, greeting, restored

@@ -25,7 +25,17 @@ from nfbench.devices.host import commit_of
 from nfbench.errors import BadStudy, NfbenchError
 from nfbench.learning.learner import Sources
 from nfbench.measuring.outcome import Labels, Turn, Watch, frame
-from nfbench.records import Accuracy, AgcCost, Machine, Resolved, Result, Software, StepTime, Workload, key
+from nfbench.records import (
+    Machine,
+    Resolved,
+    Result,
+    Software,
+    StepTime,
+    Workload,
+    key,
+    of_kind,
+    recency,
+)
 from nfbench.studies.entries import Task
 from nfbench.studies.processes import (
     TOGETHER,
@@ -41,7 +51,7 @@ from nfbench.studies.processes import (
 )
 from nfbench.studies.study import value_of
 from nfbench.studies.worker import Hello
-from nfbench.units import known
+from nfbench.units import known, resolved
 
 
 def select(tasks: Sequence[Task], only: Sequence[str]) -> list[Task]:
@@ -285,7 +295,7 @@ class Execution(Session):
             return
         self.board.begun(place)
         group.labels = Labels(session=self.session if self.as_one else new_id(), study=self.study)
-        if isinstance(task.workload, Accuracy):
+        if task.trains:
             group.seats = (Seat(task.workload, sources=self.checkpoints.sources(task)),)
         group.seed = task.seed
         group.settled = self._settled(task)
@@ -319,8 +329,8 @@ class Execution(Session):
             key(r.workload): r.resolved
             for other, rows in zip(self.tasks, self.results, strict=True)
             if rows is not None and (other.keys, other.seed) == (task.keys, task.seed)
-            for r in rows
-            if r.status == "ok" and isinstance(r.workload, StepTime)
+            for r in of_kind(rows, StepTime)
+            if r.status == "ok"
         }
         return [settled.get(name) for name in task.keys]
 
@@ -384,7 +394,7 @@ def _turns(
 def _place(task: Task) -> str:
     """Where in its entry a task stands, for who looks on."""
     seeds, sampling = task.entry.seeds, task.entry.sampling
-    if isinstance(task.workload, Accuracy) and len(seeds) > 1:
+    if task.trains and len(seeds) > 1:
         return f", seed {task.seed} ({seeds.index(task.seed) + 1} of {len(seeds)})"
     if sampling.looks:
         look = next((look for look in sampling.looks if look > task.round), sampling.looks[-1])
@@ -394,8 +404,7 @@ def _place(task: Task) -> str:
 
 def _group(task: Task, device: str, study: str | None, alone: bool = False) -> Group:
     labels = Labels(session=new_id(), study=study)
-    clips = [w for w in task.entry.workloads if isinstance(w, AgcCost)]
-    if clips:
+    if clips := task.clips:
         seats = [Seat(clips[0], beside=tuple(clips[1:]))]
     else:
         seats = [Seat(w, sources=task.entry.sources) for w in task.entry.workloads]
@@ -408,7 +417,7 @@ def _batches(tasks: Sequence[Task], places: Sequence[int]) -> Iterator[list[list
     workers = 0
     for place in places:
         task = tasks[place]
-        if batch and isinstance(task.workload, Accuracy) and tasks[batch[-1][0]].keys == task.keys:
+        if batch and task.trains and tasks[batch[-1][0]].keys == task.keys:
             batch[-1].append(place)
             continue
         more = _workers(task)
@@ -423,7 +432,7 @@ def _batches(tasks: Sequence[Task], places: Sequence[int]) -> Iterator[list[list
 
 def _workers(task: Task) -> int:
     """How many workers its workloads need."""
-    return 1 if isinstance(task.workload, AgcCost) else len(task.entry.workloads)
+    return 1 if task.clips else len(task.entry.workloads)
 
 
 def row_of_error(task: Task, workload: Workload, message: str, hello: Hello, study: str | None) -> Result:
@@ -461,12 +470,12 @@ class Done:
         software = software_of(task, self.software)
         by_key = [self.sessions.get((name, task.round, task.seed), {}) for name in task.keys]
         first = next((sessions for sessions in by_key if sessions), {})
-        for session in sorted(first, key=lambda s: max(r.start for r in first[s]), reverse=True):
+        for session in sorted(first, key=lambda s: max(recency(r) for r in first[s]), reverse=True):
             rows = [r for sessions in by_key for r in sessions.get(session, ()) if r.software == software]
             # of these workloads, but for clips that do not run here, and no others
             same = self.together[session] <= set(task.keys)
             if same and _whole(task, rows) and _still(task, rows):
-                return sorted(rows, key=lambda r: (r.turn, r.start))
+                return sorted(rows, key=lambda r: (r.turn, recency(r)))
         return None
 
 
@@ -480,7 +489,7 @@ def _whole(task: Task, rows: Sequence[Result]) -> bool:
         # a round in which the GPU was slowed down is measured again
         return False
     turns = {name: {r.turn for r in rows if key(r.workload) == name} for name in task.keys}
-    if isinstance(task.workload, AgcCost):
+    if task.clips:
         # which implementations run here is known to the device alone, and turns end when they are enough
         return len({len(t) for t in turns.values() if t}) == 1
     return all(set(range(task.entry.sampling.turns)) <= t for t in turns.values())
@@ -490,13 +499,15 @@ def _still(task: Task, rows: Sequence[Result]) -> bool:
     """Whether what was found is still what is asked: under no larger cap, and of the same images."""
     cap, limit = task.entry.sampling.max_time, task.entry.time_limit
     for r in rows:
+        if r.stopped_by == "max_time" and r.sampling.max_time < cap:
+            return False
         if r.status != "timeout":
             continue
         ended_by = r.notes.get(TIME_LIMIT)
         if r.sampling.max_time < cap or (ended_by is not None and (limit is None or float(ended_by) < limit)):
             return False
     folder = task.entry.sources.folder
-    if folder is None or failed(rows) or not isinstance(task.workload, Accuracy):
+    if folder is None or failed(rows) or not task.trains:
         return True
     training = rows[-1].resolved.training if rows[-1].resolved is not None else None
     return training is not None and training.data == _content(folder)
@@ -544,11 +555,11 @@ class Checkpoints:
 
     def __init__(self, folder: Path, tasks: Sequence[Task], where: object) -> None:
         self.folder, self.where = folder / ".checkpoints", where
-        self.several = len({task.keys for task in tasks if isinstance(task.workload, Accuracy)}) > 1
+        self.several = len({task.keys for task in tasks if task.trains}) > 1
 
     def file(self, task: Task) -> Path | None:
         """The file of a training run, unless the study has a folder of its own for them."""
-        if not isinstance(task.workload, Accuracy) or task.entry.sources.checkpoint is not None:
+        if not task.trains or task.entry.sources.checkpoint is not None:
             return None
         return self.folder / folder_of(task.workload, self.where) / f"seed-{task.seed}.pt"
 
@@ -556,7 +567,7 @@ class Checkpoints:
         """The paths of a training run, with the folder of its checkpoints."""
         sources, own = task.entry.sources, self.file(task)
         if own is not None:
-            return msgspec.structs.replace(sources, checkpoint=str(own.parent.resolve()))
+            return msgspec.structs.replace(sources, checkpoint=str(resolved(own.parent)))
         assert sources.checkpoint is not None
         # a folder holds one run's checkpoints
         given = Path(sources.checkpoint)

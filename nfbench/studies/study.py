@@ -51,6 +51,7 @@ import itertools
 import json
 import math
 import shlex
+import sys
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
@@ -167,12 +168,43 @@ def read(path: Path) -> Study:
         BadStudy: it is no TOML, lacks something, or has an unknown key or a wrong type; the message names the place.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = toml_of(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadStudy(f"{path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise BadStudy(f"{path.name} is no TOML: {error}.", try_="benchmarks/quick.toml as a pattern") from error
     return study(raw, path)
+
+
+def toml_of(text: str) -> dict[str, Any]:
+    """The tables of a text in TOML.
+
+    Raises:
+        ValueError: it is no TOML, nests too deep, or has an integer of more than the 64 bits that TOML promises.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(_NESTED) from None
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:
+        # Python's own limit of digits
+        raise ValueError(_LONG) from None
+    left: list[tuple[Any, int]] = [(tables, 0)]
+    while left:
+        value, depth = left.pop()
+        if isinstance(value, dict | list):
+            if depth > MOST_NESTED:
+                raise ValueError(_NESTED)
+            left += ((inner, depth + 1) for inner in (value.values() if isinstance(value, dict) else value))
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(_LONG)
+    return tables
+
+
+MOST_NESTED = 20
+_NESTED, _LONG = "brackets or dotted keys nest too deep", "an integer has more than 64 bits"
 
 
 def study(raw: Mapping[str, Any], path: Path, strict: bool = True) -> Study:
@@ -315,8 +347,8 @@ def with_settings(asked: Study, assignments: Sequence[str]) -> Study:
 def value_of(text: str) -> Any:
     """What follows a ``=`` on the command line: a value of TOML, several with commas between them, or text."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return toml_of(f"value = {text}")["value"]
+    except ValueError:
         # 8,16 as a flag takes it
         return [value_of(part) for part in text.split(",")] if "," in text else text.strip()
 
@@ -391,10 +423,14 @@ def axis(name: str, value: Any) -> list[Any]:
 
 
 def _range(low: float, high: float, by: float, factor: bool) -> Iterator[float]:
+    most = min(high * (1 + 1e-9), sys.float_info.max)
     # counted, not summed up, so that 0.1 in steps of 0.1 ends at 1
     for place in itertools.count():
-        value = low * by**place if factor else low + by * place
-        if value > high * (1 + 1e-9):
+        try:
+            value = low * by**place if factor else low + by * place
+        except OverflowError:
+            return
+        if value > most:
             return
         yield value if isinstance(value, int) else float(f"{value:.12g}")
 

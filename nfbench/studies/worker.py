@@ -129,14 +129,15 @@ class Worker:
         """
         workload = request.workload
         try:
-            if isinstance(workload, Accuracy):
-                self._learn(request, workload)
-            elif isinstance(workload, AgcCost):
-                self._clips(request, workload)
-            elif isinstance(workload, Flops | Dependence):
-                self._count(request, workload)
-            else:
-                self._time(request, workload)
+            match workload:
+                case StepTime():
+                    self._time(request, workload)
+                case Accuracy():
+                    self._learn(request, workload)
+                case AgcCost():
+                    self._clips(request, workload)
+                case _:
+                    self._count(request, workload)
         except NfbenchError as error:
             self.pipe.send(_refusal(error, isinstance(error, DeviceUnavailable)))
         if isinstance(workload, StepTime):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import secrets
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from matplotlib.transforms import Bbox
 
 from nfbench import units
 from nfbench.analysis.rows import Row
+from nfbench.analysis.store import replacing
 from nfbench.errors import BadResults
 from nfbench.showing.figures.style import FORMATS, REPORTED, STYLE, look, plain, series
 from nfbench.units import grouped, no_collection
@@ -376,14 +376,12 @@ def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMA
     """A file of each of ``formats`` (png, svg, pdf) without date or version, each renamed into place when whole."""
     settle(figure)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for kind in formats:
-            # two shards may end at once
-            path, part = folder / f"{name}.{kind}", folder / f".{name}.{kind}.{secrets.token_hex(4)}.part"
+            path = folder / f"{name}.{kind}"
             # half the time of the best compression, and hardly more bytes
             more = {"pil_kwargs": {"compress_level": 3}} if kind == "png" else {}
-            figure.savefig(part, format=kind, metadata=_METADATA[kind], **more)  # type: ignore[arg-type]
-            part.replace(path)
+            with replacing(path) as part:
+                figure.savefig(part, format=kind, metadata=_METADATA[kind], **more)  # type: ignore[arg-type]
             yield path
     except OSError as error:
         raise BadResults(

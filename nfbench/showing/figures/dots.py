@@ -179,7 +179,7 @@ def speedup(rows: list[Row]) -> Sheet:
         value = Estimate(row["speedup"], *(ends if len(ends) == 2 else ()))
         reported = turn_ratios.reported(ratio.net, ratio.baseline)
         named = f"measured: {plain(family, 40) or 'other'}"
-        text = units.interval(*ratio.speedup)
+        text = units.ratio(*ratio.speedup)
         dot = Dot(wrapped(str(row["settings"])), look(family), named, [value], "", reported, text)
         pairs.append((f"{plain(str(row['net']), 30)}\nagainst {plain(str(row['baseline']), 30)}", [dot]))
     note = f"{_TURNS} {_REPORTS}" if any(dot.reported for _, (dot,) in pairs) else _TURNS

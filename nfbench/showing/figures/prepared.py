@@ -15,7 +15,7 @@ from nfbench.analysis.sweeps import step
 from nfbench.analysis.training_runs import norm_of
 from nfbench.catalog.models import find, normalizer_free
 from nfbench.errors import UnknownModel
-from nfbench.records import PHASES, Accuracy, Result, StepTime, key
+from nfbench.records import PHASES, Accuracy, Result, StepTime, key, of_kind, recency
 from nfbench.settings import settings_of
 from nfbench.showing.figures.style import drawable, plain, subject
 from nfbench.showing.shown_rows import Shown
@@ -36,7 +36,7 @@ _TIMES = ("step_time", "step_time_low", "step_time_high")
 
 def steps_of(seen: Shown) -> list[Result]:
     """The timed steps among the results."""
-    return [r for r in seen.results if isinstance(r.workload, StepTime)]
+    return of_kind(seen.results, StepTime)
 
 
 # what is read
@@ -54,9 +54,9 @@ def timed(seen: Shown) -> list[Row]:
     names = machine_names(group[-1].machine for group in groups)
     placed = []
     for group in groups:
-        newest = sorted(group, key=lambda r: (r.status == "ok", r.start), reverse=True)
+        newest = sorted(group, key=lambda r: (r.status == "ok", recency(r)), reverse=True)
         placed += list(enumerate(newest))
-    placed.sort(key=lambda one: one[1].start, reverse=True)
+    placed.sort(key=lambda one: recency(one[1]), reverse=True)
     placed.sort(key=lambda one: (one[0], one[1].status != "ok"))
     numbers = Counter[object]()
     rows = []
@@ -71,7 +71,7 @@ def timed(seen: Shown) -> list[Row]:
 def of_seeds(seen: Shown) -> list[Row]:
     """Every training run by itself: ``of`` which net it is, whether it is the one that is ``shown`` of its seed, the
     ``row`` of them all, and the epoch that it ``diverged_in``, where that is known (0: at its beginning)."""
-    runs = [r for r in seen.results if isinstance(r.workload, Accuracy)]
+    runs = of_kind(seen.results, Accuracy)
     groups = choose(runs, seen.everything).groups
     rows = []
     for place, (row, group) in enumerate(zip(training_runs.rows(runs, seen.everything)[0], groups, strict=True)):
