@@ -15,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 
-from nfbench import units
 from nfbench.analysis.store import replacing
 from nfbench.errors import BadResults
 from nfbench.learning.learner import Learner
@@ -30,8 +29,8 @@ RATES, WIDEST = 5, 9.0
 """How many rates are tried, from the recipe's own over `WIDEST` to it times `WIDEST`."""
 LAMBDAS = (0.01, 0.04, 0.16)
 FILE = "search.json"
-LEAST_UPDATES = 2
-"""Updates that an epoch of a candidate has at least, however few images there are."""
+LEAST_UPDATES = 30
+"""Updates of each candidate, for which a small set gives more of its images: fewer tell no rates apart."""
 
 
 class _Saved(Record, frozen=True, kw_only=True):
@@ -95,13 +94,14 @@ class Search:
         alive = grid(self.workload, training.lr, clipping)
         if len(alive) == 1:
             return
-        for round, part in enumerate(PARTS):
-            part = min(1.0, max(part, LEAST_UPDATES * own.batch / training.train_images))
+        least = math.ceil(LEAST_UPDATES / own.epochs) * own.batch / (training.train_images * (1 - HELD_OUT))
+        parts = dict.fromkeys(min(1.0, max(part, 1.02 * least)) for part in PARTS)
+        for round, part in enumerate(parts):
             for number, (lr, agc) in enumerate(alive, 1):
                 candidate = tried.get((lr, agc, round))
                 if candidate is None:
                     clip = "" if agc is None else f", λ {agc:g}"
-                    whose = f"tuning, round {round + 1} of {len(PARTS)}, candidate {number} of {len(alive)}"
+                    whose = f"tuning, round {round + 1} of {len(parts)}, candidate {number} of {len(alive)}"
                     self.watch.phase(f"{whose}: learning rate {lr:g}{clip}")
                     candidate = self._tried(own, lr, agc, round, part)
                 self.candidates.append(candidate)
@@ -155,16 +155,3 @@ class Search:
                 f"The search cannot be kept in {self.folder}: {error.strerror}.",
                 try_="--checkpoint with another folder",
             ) from error
-
-
-def sentence(training: Training) -> str:
-    """Say what was tuned, and how many candidates there were: for tables and answers."""
-    tuned = " and ".join(
-        name
-        for name, values in (
-            ("learning rate", {c.lr for c in training.search}),
-            ("λ", {c.agc for c in training.search}),
-        )
-        if len(values) > 1
-    )
-    return f"{tuned} from {units.plural(len({(c.lr, c.agc) for c in training.search}), 'candidate')}"

@@ -122,7 +122,18 @@ def most_accurate(runs: Sequence[Row]) -> str:
     )
     dataset = rows[0]["dataset"]
     beyond = "" if dataset == "imagenet" else " That does not carry over to ImageNet."
-    return f"On {dataset} none is as accurate for as few MACs as {named}.{beyond}"
+    return f"On {dataset} none is as accurate for as few MACs as {named}.{_tuned(rows)}{beyond}"
+
+
+def _tuned(rows: Sequence[Row]) -> str:
+    """What was tuned of each net, in a sentence; empty where nothing was."""
+    words = {"lr": "learning rate", "agc": "λ", "lr,agc": "learning rate, and with a clip its λ,"}
+    kinds = dict.fromkeys(row.get("tune", "none") for row in rows)
+    if set(kinds) == {"none"}:
+        return ""
+    if len(kinds) > 1:
+        return " Not all of them were tuned alike."
+    return f" The {words[next(iter(kinds))]} of each was tuned on training images that were held out."
 
 
 def _claims(results: Sequence[Result], format: Format) -> str:

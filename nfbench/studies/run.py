@@ -9,6 +9,7 @@ import math
 import shutil
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from nfbench.analysis.store import new_id
 from nfbench.catalog.models import find
 from nfbench.devices.host import commit_of
 from nfbench.errors import BadStudy, NfbenchError
+from nfbench.learning import tuning
 from nfbench.learning.learner import Sources
 from nfbench.measuring.outcome import Labels, Turn, Watch, frame
 from nfbench.records import (
@@ -556,6 +558,7 @@ class Checkpoints:
     def __init__(self, folder: Path, tasks: Sequence[Task], where: object) -> None:
         self.folder, self.where = folder / ".checkpoints", where
         self.several = len({task.keys for task in tasks if task.trains}) > 1
+        self.left = Counter(task.keys for task in tasks if task.trains)
 
     def file(self, task: Task) -> Path | None:
         """The file of a training run, unless the study has a folder of its own for them."""
@@ -580,6 +583,10 @@ class Checkpoints:
         if path is None:
             return
         path.unlink(missing_ok=True)
+        self.left[task.keys] -= 1
+        if not self.left[task.keys]:
+            # all seeds share one search
+            (path.parent / tuning.FILE).unlink(missing_ok=True)
         for folder in (path.parent, self.folder):
             with suppress(OSError):
                 if folder.is_dir() and not any(folder.iterdir()):

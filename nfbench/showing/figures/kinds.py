@@ -260,6 +260,16 @@ KINDS = {
         ),
         place=_of("machine", "dataset"),
     ),
+    "tuning": Kind(
+        "search:tuning",
+        "seeds",
+        "what each candidate of a search scored on held-out training images",
+        "",
+        (),
+        prepared="prepared:searched",
+        place=_of("machine", "dataset", "model", "of"),
+        named=2,
+    ),
     "history": Kind(
         "timelines:history",
         "softwares",

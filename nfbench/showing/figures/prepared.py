@@ -97,6 +97,16 @@ def of_softwares(seen: Shown) -> list[Row]:
     ]
 
 
+def searched(seen: Shown, rows: Sequence[Row]) -> list[Row]:
+    """Of each net that was tuned the run of one seed, with its ``training`` and the ``clipping`` that was chosen."""
+    tuned: dict[int, Row] = {}
+    for row in rows:
+        resolved = row["result"].resolved
+        if resolved is not None and resolved.training is not None and resolved.training.search:
+            tuned.setdefault(row["of"], row | {"training": resolved.training, "clipping": resolved.agc})
+    return list(tuned.values())
+
+
 def _single(result: Result, machine: str) -> Row:
     model = result.workload.model
     same = {"model": model, "family": steps_as_rows.family_of(model), "machine": machine, "result": result}
