@@ -43,6 +43,7 @@ Status = Literal["ok", "out_of_memory", "diverged", "unsupported", "error", "tim
 Scope = Literal["micro_step", "step", "block", "window", "epoch", "run"]
 Side = Literal["base", "head"]
 RecipeName = Literal["nfnet", "bn-resnet", "efficientnet"]
+Tune = Literal["none", "lr", "agc", "lr,agc"]
 Schedule = Literal["cosine", "exponential", "constant"]
 Augment = Literal["none", "flip", "randaugment", "nfnet"]
 Phase = Literal["ascent", "forward", "backward", "unscale", "clip", "update", "average"]
@@ -111,6 +112,7 @@ class Accuracy(Record, frozen=True, kw_only=True, tag_field="kind", tag="accurac
     ``imagefolder:NAME``. ``weights`` are where training starts: ``none``, ``published``, or ``file:`` and a digest of
     the file's content. ``px`` is the side of the input in training, ``test_px`` in evaluation. ``lr`` is the peak rate
     at this ``batch``. What is ``auto`` is the recipe's (`nfbench.catalog.recipes`); `Training` says what it became.
+    ``tune`` names what is searched for before the run (`nfbench.learning.tuning`).
     """
 
     model: str
@@ -151,6 +153,7 @@ class Accuracy(Record, frozen=True, kw_only=True, tag_field="kind", tag="accurac
     drop_path: float | Literal["auto"] = "auto"
     weights: str = "none"
     deterministic: bool = False
+    tune: Tune = "none"
     world_size: int = 1
     broadcast_buffers: bool = True
 
@@ -206,13 +209,26 @@ class Sampling(Record, frozen=True, kw_only=True):
     looks: tuple[int, ...] = ()
 
 
+class Candidate(Record, frozen=True, kw_only=True):
+    """One candidate of a search: peak rate ``lr`` and threshold ``agc`` (None without a clip), the ``round`` in which
+    it was tried (from 0), how many ``images`` it learnt from over all of its epochs, and its ``top1``, 0 to 1, on the
+    training images that were held out; None where it diverged."""
+
+    lr: float
+    agc: float | None
+    round: int
+    images: int
+    top1: float | None
+
+
 class Training(Record, frozen=True, kw_only=True):
     """What a training run became: the recipe with each `auto` filled in, and the data.
 
     ``lr`` is the peak rate, ``warmup_epochs`` are linear from 0. ``decay_epochs`` is the interval at which an
     exponential schedule falls by the factor ``decay_rate``; ``alpha`` and ``eps`` are RMSProp's.
     ``randaugment_magnitude`` is on timm's scale, whose 10 is the whole range of an operation. ``majority`` is the share
-    of the largest class of the test set. Stochastic depth drops block i of n at ``drop_path`` · i / n. ``mean`` and
+    of the largest class of the test set; ``search`` are the candidates that were tried before the run, and ``lr`` is
+    the best one's. Stochastic depth drops block i of n at ``drop_path`` · i / n. ``mean`` and
     ``std`` are of pixels from 0 to 1, a value a channel. ``data`` is a digest of all images and labels, or of the names
     and sizes of the files of a folder.
     """
@@ -251,6 +267,7 @@ class Training(Record, frozen=True, kw_only=True):
     workers: int = 0
     deterministic: bool = False
     majority: float | None = None
+    search: tuple[Candidate, ...] = ()
 
 
 class Resolved(Record, frozen=True, kw_only=True):

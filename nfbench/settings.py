@@ -117,6 +117,7 @@ _DECAY = "An exponential schedule falls at this interval."
 _WEIGHTS = "Of weights; gains, biases and norms have none."
 _DROPOUT = "Dropout before the classifier. auto: the net's own."
 _DEPTH = "Stochastic depth of the last block. auto: the net's own."
+_TUNE = "Search for these before the run, on training images that are held out; see above."
 _CLIP = "auto: fused on CUDA where its kernel runs, else foreach."
 
 SETTINGS: tuple[Setting, ...] = (
@@ -127,6 +128,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("norm", "{} norm", _NORM, spare=4, instead={"none": "no norm"}),
     Setting("recipe", "{} recipe", "auto: the family's own. It gives each auto below."),
     Setting("lr", "lr {}", _RATE, check=POSITIVE, such="0.1, or --lr auto", named=1),
+    Setting("tune", "tuned {}", _TUNE, instead={"none": "not tuned"}, named=1),
     Setting("schedule", "{}", **_OF_RECIPE),
     Setting("warmup_epochs", "", _WARMUP, check=NOT_NEGATIVE, named=2, **_OF_RECIPE),
     Setting("decay_epochs", "", _DECAY, check=POSITIVE, named=2, **_OF_RECIPE),

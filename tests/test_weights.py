@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gzip
 import hashlib
 import os
 import pickle
@@ -563,3 +564,10 @@ def test_a_classifier_s_parameter_of_the_net_itself_is_left_too() -> None:
 
     made = put(loaded(Net(7).state_dict(), 7), Net(10), TINY, fresh_head=True)
     assert made.weight.shape == (10, 4)  # type: ignore[union-attr]
+
+
+def test_weights_that_are_packed_are_to_be_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth.gz"
+    path.write_bytes(gzip.compress(b"weights"))
+    with pytest.raises(BadWeights, match=r"is packed by gzip\.\nTry: gunzip .*weights\.pth\.gz"):
+        load(find("tiny-nfnet"), str(path))

@@ -22,7 +22,7 @@ from nfbench.units import grouped
 __all__ = ["EPOCH", "epochs", "front", "norm_of", "of_each_seed", "rows"]
 
 _UNSET = ("auto", "train")
-_NOT_SHOWN = ("training", "data", "mean", "std")
+_NOT_SHOWN = ("training", "data", "mean", "std", "search")
 _PLACE = ("dataset", "px", "test_px", "epochs", "weights", "machine")
 """Where these are equal, one net's final top-1 may be another's target."""
 

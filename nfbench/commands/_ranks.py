@@ -78,6 +78,11 @@ def shared(workload: _W, broadcast_buffers: bool | None) -> _W:
             )
         return workload
     _check_batch(workload, here.size)
+    if isinstance(workload, Accuracy) and workload.tune != "none":
+        raise UnsupportedWorkload(
+            "--tune searches in one process, and torchrun has started several.",
+            try_="--tune without torchrun, then --lr and --agc with what it finds",
+        )
     if workload.sam != "none" and workload.sam_scope == "batch":
         raise UnsupportedWorkload(
             "--sam-scope batch is of one process: one ascent for the batch of all ranks would have to be reduced too.",

@@ -111,6 +111,29 @@ def load(dataset: str, data_dir: Path | None = None) -> Data:
         ) from error
 
 
+def held_out(data: Data, share: float, part: float) -> Data:
+    """``data`` without its test set: ``share`` of the training images of each class take its place, and ``part`` of
+    the others (at least one of each class) are left to learn from. Which these are is always the same."""
+    labels = np.asarray(
+        data.train.labels if isinstance(data.train, Arrays) else [label for _, label in data.train.samples]
+    )
+    rng = np.random.default_rng(0)
+    train: list[int] = []
+    test: list[int] = []
+    for each in np.unique(labels):
+        places = rng.permutation(np.flatnonzero(labels == each))
+        tested, rest = np.split(places, [max(1, round(share * len(places)))])
+        test += tested.tolist()
+        train += rest[: max(1, round(part * len(rest)))].tolist()
+    return data._replace(train=_chosen(data.train, sorted(train)), test=_chosen(data.train, sorted(test)))
+
+
+def _chosen(part: Arrays | Pictures, places: list[int]) -> Arrays | Pictures:
+    if isinstance(part, Arrays):
+        return Arrays(part.images[places], part.labels[places])
+    return part._replace(samples=[part.samples[place] for place in places])
+
+
 def _load(dataset: str, data_dir: Path | None) -> Data:
     row = find(dataset)
     folder = Path("data") if data_dir is None else expanded(data_dir)

@@ -1,7 +1,8 @@
 """Training on the fake device: arithmetic, so that all around a run is tested to the digit.
 
 An image takes 1/1024 s. After epoch e the test accuracy is 1 − 2^−e, with a BN net's batch statistics 1/64 better. A
-net without normalization that nothing clips diverges at update 12 where its peak rate is over 0.05.
+net without normalization that nothing clips diverges at update 12 where its peak rate is over 0.05. A candidate of a
+search is the worse, the farther its rate is from 0.1 and its λ from 0.04.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from nfbench.learning.learner import Epoch
 from nfbench.records import Accuracy, Reading, Resolved, StepTime, Training, reading
 
 IMAGES, TEST_IMAGES, CLASSES = 1024, 512, 10
+HELD_OUT = 64
+BEST_RATE, BEST_LAMBDA = 0.1, 0.04
 DIVERGES_AT, HIGHEST_RATE = 12, 0.05
 
 
@@ -38,8 +41,8 @@ class FakeLearner:
 
     checkpoints: type[Checkpoints] = FakeCheckpoints
 
-    def __init__(self, device: FakeDevice, workload: Accuracy, seed: int) -> None:
-        self.device, self.workload, self.seed = device, workload, seed
+    def __init__(self, device: FakeDevice, workload: Accuracy, seed: int, part: float | None = None) -> None:
+        self.device, self.workload, self.seed, self.part = device, workload, seed, part
         net = find(workload.model)
         self.normalized = net.norm != "none"
         step = StepTime(model=workload.model, px=workload.px, batch=workload.batch, agc=workload.agc)
@@ -72,7 +75,8 @@ class FakeLearner:
             reading("params", "1", "run", "fake", [2**10]),
         ]
         self.notes = {"norm": "batch" if self.normalized else "none"}
-        self.updates = IMAGES // workload.batch
+        images = IMAGES if part is None else round(part * (IMAGES - HELD_OUT))
+        self.updates = images // workload.batch
         self.epochs = 0
 
     def build(self) -> None:
@@ -102,6 +106,9 @@ class FakeLearner:
 
     def scores(self) -> dict[str, float]:
         top1 = 1 - 2.0**-self.epochs
+        if self.part is not None:
+            top1 -= abs(math.log(self.rate / BEST_RATE)) / 64
+            top1 -= 0.0 if self.resolved.agc is None else abs(math.log(self.resolved.agc / BEST_LAMBDA)) / 64
         scores = {"top1": top1, "top5": (1 + top1) / 2, "test_loss": 1 - top1}
         return {**scores, "batch_top1": top1 + 1 / 64} if self.normalized else scores
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -19,11 +20,12 @@ from nfbench import units
 from nfbench.devices.base import Device, RankFailed
 from nfbench.errors import BadResults, NfbenchError
 from nfbench.learning.learner import Learner, Sources
+from nfbench.learning.tuning import Search
 from nfbench.measuring.measure import kept_once
 from nfbench.measuring.meters import Energy
 from nfbench.measuring.outcome import Keep, Labels, Turn, Watch, begun, merged
 from nfbench.privacy import scrubbed
-from nfbench.records import Accuracy, Reading, Result, Sampling, Status, reading
+from nfbench.records import Accuracy, Candidate, Reading, Result, Sampling, Status, key, reading
 from nfbench.units import first_few
 
 EPOCH_UNITS = {"train_time": "s", "data_time": "s", "evaluation_time": "s", "energy": "J"}
@@ -41,9 +43,10 @@ class OutOfTime(Exception):
 
 
 class Diverged(Exception):
-    """The loss is not finite, or the net has fallen back to chance, at ``update`` (from 1)."""
+    """The loss is not finite, or the net has fallen back to chance, at ``update`` (from 1), None where every candidate
+    of a search did so."""
 
-    def __init__(self, update: int, why: str) -> None:
+    def __init__(self, update: int | None, why: str) -> None:
         self.update = update
         super().__init__(why)
 
@@ -152,15 +155,27 @@ class Run:
         try:
             self._learn()
         except Diverged as error:
-            self.totals["diverged_at"] = error.update
+            if error.update is not None:
+                self.totals["diverged_at"] = error.update
             return "diverged", str(error)
         except OutOfTime:
             done = f"{self.done} of {self.workload.epochs} epochs"
-            return "timeout", f"--max-time was reached after {done}"
+            return (
+                "timeout",
+                f"--max-time was reached after {done}"
+                if self.learner is not None
+                else "--max-time was reached during the search",
+            )
         return "ok", None
 
     def _learn(self) -> None:
-        learner = self.learner = _learner(self.device, self.workload, self.seed, self.sources, self.watch)
+        began = self.device.now()
+        until = began + self.sampling.max_time
+        tuned, search = self._tuned(until)
+        learner = self.learner = _learner(self.device, tuned, self.seed, self.sources, self.watch)
+        if search:
+            training = msgspec.structs.replace(learner.resolved.training, search=search)  # type: ignore[type-var]
+            learner.resolved = msgspec.structs.replace(learner.resolved, training=training)
         self.notes |= learner.notes
         training = learner.resolved.training
         if training is not None:
@@ -176,7 +191,8 @@ class Run:
         card = getattr(self.device, "card", None)
         meter = None if card is None else Energy(card)
         began, before = self.device.now(), self.totals.get("wall_time", 0.0)
-        until = began + self.sampling.max_time
+        if not search:
+            until = began + self.sampling.max_time
         for epoch in range(self.done, self.workload.epochs):
             if self.world.agree(self.device.now() >= until):
                 raise OutOfTime
@@ -185,6 +201,55 @@ class Run:
             if self.store is not None and self.world.first:
                 self.store.save(learner.resolved, self._state(learner))
             self.judge.check(self.log, self.totals["updates"], last=self.done == self.workload.epochs)
+
+    def _tuned(self, until: float) -> tuple[Accuracy, tuple[Candidate, ...]]:
+        """The workload with what a search found, and the search; one search serves all seeds.
+
+        Raises:
+            Diverged: every candidate did.
+            OutOfTime: the time was up during the search.
+        """
+        if self.workload.tune == "none" or self.workload.epochs == 0:
+            return self.workload, ()
+        own = msgspec.structs.replace(self.workload, tune="none")
+        known = _SEARCHES.setdefault(self.device, {})
+        place = key(self.workload), self.sources.data_dir, self.sources.folder, self.sources.weights
+        if place not in known:
+            search = Search(
+                workload=self.workload,
+                make=lambda workload, part: _learner(self.device, workload, 0, self.sources, Watch(), part),
+                learn=lambda learner, workload: self._score(learner, workload, until),
+                watch=self.watch,
+                folder=None if self.sources.checkpoint is None else Path(self.sources.checkpoint),
+            )
+            search.run()
+            known[place] = search
+        search = known[place]
+        if search.candidates and search.best is None:
+            raise Diverged(None, f"all {len(search.candidates)} candidates of the search diverged")
+        if search.best is None:
+            return own, ()
+        agc = "none" if search.best.agc is None else search.best.agc
+        return msgspec.structs.replace(own, lr=search.best.lr, agc=agc), tuple(search.candidates)
+
+    def _score(self, learner: Learner, workload: Accuracy, until: float) -> float | None:
+        """The top-1 of a candidate after its last epoch; None where it diverged."""
+        training = learner.resolved.training
+        assert training is not None
+        judge = Judge(training.classes, training.test_images, training.majority or 0.0)
+        learner.build()
+        for epoch in range(workload.epochs):
+            if self.device.now() >= until:
+                raise OutOfTime
+            trained = learner.train(epoch, until)
+            try:
+                judge.look_at(trained.losses, epoch * learner.updates)
+            except Diverged:
+                return None
+            if not trained.finished:
+                raise OutOfTime
+        top1 = learner.scores()["top1"]
+        return top1 if math.isfinite(top1) else None
 
     def _resume(self, learner: Learner) -> None:
         """Go on from the last checkpoint where there is one; what determinism costs is timed only at the beginning."""
@@ -312,17 +377,23 @@ class Run:
         )
 
 
-def _learner(device: Device, workload: Accuracy, seed: int, sources: Sources, watch: Watch) -> Learner:
+_SEARCHES: WeakKeyDictionary[Device, dict[tuple[object, ...], Search]] = WeakKeyDictionary()
+"""The searches of this process, by their device and by what was asked."""
+
+
+def _learner(
+    device: Device, workload: Accuracy, seed: int, sources: Sources, watch: Watch, part: float | None = None
+) -> Learner:
     if device.machine.device == "fake":
         from nfbench.devices.fake import FakeDevice
         from nfbench.learning.fake_training import FakeLearner
 
         assert isinstance(device, FakeDevice)
-        return FakeLearner(device, workload, seed)
+        return FakeLearner(device, workload, seed, part)
     from nfbench.devices.cpu import Cpu
     from nfbench.devices.cuda import Cuda
     from nfbench.learning.setup import Setup
     from nfbench.learning.trainer import Trainer
 
     assert isinstance(device, (Cpu, Cuda))
-    return Trainer(Setup(device, workload, seed, sources, watch), watch)
+    return Trainer(Setup(device, workload, seed, sources, watch, part), watch)

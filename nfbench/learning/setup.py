@@ -20,7 +20,7 @@ from nfbench.devices.torch_device import MOST_ELEMENTS, norm_and_recipe
 from nfbench.errors import BadData, BadWeights, UnsupportedWorkload
 from nfbench.learning import recipe, weights
 from nfbench.learning.checkpoint import Checkpoints
-from nfbench.learning.data import Arrays, ArraySet, Pictures, PictureSet, load
+from nfbench.learning.data import Arrays, ArraySet, Pictures, PictureSet, held_out, load
 from nfbench.learning.feed import (
     BatchPlan,
     Feed,
@@ -32,6 +32,7 @@ from nfbench.learning.feed import (
     stays,
 )
 from nfbench.learning.learner import Sources
+from nfbench.learning.tuning import HELD_OUT
 from nfbench.measuring.outcome import Watch
 from nfbench.nets.build import build, px_of
 from nfbench.nets.flops import count_net
@@ -44,11 +45,21 @@ _SEARCHED: dict[tuple[str, Machine], tuple[int, dict[str, str]]] = {}
 class Setup:
     """A run's parts, each settled from ``workload`` and ``seed``.
 
+    A candidate of a search learns from a ``part`` of the training images and is scored on others (`held_out`).
+
     Raises:
         NfbenchError: the data set, the weights or the settings do not do.
     """
 
-    def __init__(self, device: RealDevice, workload: Accuracy, seed: int, sources: Sources, watch: Watch) -> None:
+    def __init__(
+        self,
+        device: RealDevice,
+        workload: Accuracy,
+        seed: int,
+        sources: Sources,
+        watch: Watch,
+        part: float | None = None,
+    ) -> None:
         self.device, self.workload, self.seed, self.watch = device, workload, seed, watch
         if workload.deterministic:
             # cuBLAS reads it once, when it is first used
@@ -57,6 +68,8 @@ class Setup:
         self.norm, recipe_name = norm_and_recipe(self.net, workload.norm)
         watch.phase("reading the data")
         self.data = load(_dataset(workload, sources), None if sources.data_dir is None else Path(sources.data_dir))
+        if part is not None:
+            self.data = held_out(self.data, HELD_OUT, part)
         self.classes = len(self.data.classes)
         wanted = {"none": None, "published": "published"}.get(workload.weights, sources.weights)
         self.weights_from = wanted or ""

@@ -316,6 +316,10 @@ def _read(path: Path) -> _File:
                 why="It holds Python objects besides tensors, perhaps a whole model.",
                 try_="where it comes from, save `model.state_dict()` alone with torch.save, or as .safetensors",
             ) from None  # torch's own text fills a page and advises to run the code
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        if packed:
+            raise BadWeights(f"{shown} is packed by gzip.", try_=f"gunzip {shown}") from error
         raise BadWeights(f"{shown} is no file of weights, or is cut short.", try_=again) from error
     outer = held if isinstance(held, dict) else {}
     within = {key: state for key, value in outer.items() if (state := _state_in(value)) is not None}

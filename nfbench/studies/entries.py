@@ -443,6 +443,16 @@ def _checked_run(run: Accuracy) -> Accuracy:
         raise UnsupportedWorkload(
             f"--warmup-epochs {run.warmup_epochs:g} is more than --epochs {run.epochs}.", try_="--warmup-epochs auto"
         )
+    tuned = [] if run.tune == "none" else run.tune.split(",")
+    if fixed := next((name for name in tuned if getattr(run, name) != "auto"), None):
+        raise UnsupportedWorkload(
+            f"--tune {run.tune} searches for {fixed}, and --{fixed} {getattr(run, fixed)} gives it.",
+            try_="one of the two",
+        )
+    if tuned and run.epochs == 0:
+        raise UnsupportedWorkload(
+            "--tune searches before a training, and --epochs 0 trains nothing.", try_="--epochs 10"
+        )
     if run.epochs == 0 and run.weights == "none":
         raise UnsupportedWorkload(
             "--epochs 0 evaluates weights, and none are given.", try_="--weights published, or --weights FILE"

@@ -401,6 +401,9 @@ def axis(name: str, value: Any) -> list[Any]:
     Raises:
         BadStudy: a table that is no range.
     """
+    if name == "tune" and isinstance(value, list) and set(value) <= {"lr", "agc"}:
+        # what is tuned together is one value, not two
+        return [",".join(value)]
     if isinstance(value, list):
         return value
     if not isinstance(value, dict) or name.endswith("_settings"):

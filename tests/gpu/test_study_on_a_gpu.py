@@ -66,7 +66,9 @@ def test_a_study_runs_every_kind_once_and_leaves_nothing_on_the_card(cli: Cli) -
 
 
 def test_a_batch_sweep_ends_in_accumulation_or_at_the_largest_batch(cli: Cli) -> None:
-    done = cli("batch-sweep", "--model", "tiny-resnet", "--device", "cuda", "--max-time", 1, "--quiet", "--out", "here")
+    # images so large that few batches fit before the sweep ends
+    step = ("--model", "tiny-resnet", "--px", 384, "--layout", "nhwc", "--max-time", 1)
+    done = cli("batch-sweep", *step, "--device", "cuda", "--quiet", "--out", "here")
     assert done.exit_code == 0, done.output
     results = load([Path("here")]).results
     assert [r.step.batch for r in results][:3] == [2, 4, 8]

@@ -13,6 +13,8 @@ from nfbench.records import Result
 
 NET = "tiny-nf-resnet-s"
 FOLDER = Path("kept")
+LONGEST = 600
+"""Seconds of a process of its own, which may be a whole suite on a machine that does other things."""
 
 
 def rows() -> list[Result]:
@@ -34,4 +36,4 @@ def timed(cli: Cli, *options: object) -> Result:
 def in_own_process(*args: object, module: tuple[str, ...] = ("nfbench",)) -> subprocess.CompletedProcess[str]:
     """A command in a process of its own, on the same device."""
     command = [sys.executable, "-m", *module, *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)

@@ -217,6 +217,7 @@ static const Word *word_of(int code) {
 
 // torch puts these words into the message of its AcceleratorError
 const char *cudaGetErrorString(cudaError_t e) { return word_of(e)->words; }
+// kineto and Triton name errors by it
 const char *cudaGetErrorName(cudaError_t e) { return word_of(e)->name; }
 // torch clears an error that it handles itself (out of memory, not ready) by reading it
 cudaError_t cudaGetLastError(void) {
@@ -224,6 +225,7 @@ cudaError_t cudaGetLastError(void) {
   last_error = cudaSuccess;
   return error;
 }
+// what torch checks after each launch of its own
 cudaError_t cudaPeekAtLastError(void) { return last_error; }
 
 // ------------------------------------------------------------------------------------------------ the ledger
@@ -481,6 +483,7 @@ static void fill(void *target, int value, size_t bytes) {
   memset((void *)last, 0, (uintptr_t)target + bytes - last);
 }
 
+// all that torch's caching allocator takes of the card, in segments of 2 MiB and more
 cudaError_t cudaMalloc(void **out, size_t bytes) { return device_malloc(out, bytes); }
 
 // cudaFree waits for the device; torch relies on it when it gives its cache back
@@ -500,8 +503,10 @@ cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned flags) {
   return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void **out, size_t bytes) { return cudaHostAlloc(out, bytes, 0); }
+// when torch empties its cache of pinned memory
 cudaError_t cudaFreeHost(void *at) { return free_block(at); }
 
+// torch.cuda.mem_get_info and the words of an OutOfMemoryError: other processes' bytes count as used
 cudaError_t cudaMemGetInfo(size_t *left, size_t *total) {
   ENTER();
   holder_of(current);
@@ -511,6 +516,7 @@ cudaError_t cudaMemGetInfo(size_t *left, size_t *total) {
   return cudaSuccess;
 }
 
+// a copy that has ended when it returns; no stream may capture
 cudaError_t cudaMemcpy(void *target, const void *source, size_t bytes, enum cudaMemcpyKind kind) {
   ENTER();
   RETURN_IF(forbidden_in_capture());
@@ -539,12 +545,14 @@ cudaError_t cudaMemcpy2DAsync(void *target, size_t target_pitch, const void *sou
   return cudaSuccess;
 }
 
+// from card to card: both are this process's memory here
 cudaError_t cudaMemcpyPeerAsync(void *target, int to, const void *source, int from, size_t bytes, cudaStream_t stream) {
   ENTER();
   copy(target, source, bytes, stream);
   return cudaSuccess;
 }
 
+// torch.zeros and zero_ on contiguous memory, ordered like a kernel
 cudaError_t cudaMemset(void *target, int value, size_t bytes) {
   ENTER();
   set(target, value, bytes, NULL);
@@ -638,12 +646,14 @@ static int attribute(int which, int device) {
   }
 }
 
+// asked one by one where all the properties would be too slow
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr which, int device) {
   ENTER();
   *value = attribute((int)which, device);
   return cudaSuccess;
 }
 
+// torch keeps them for as long as the process lives, Inductor and nfbench read them
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device) {
   ENTER();
   if (device < 0 || device >= device_count()) return failed(cudaErrorInvalidDevice);
@@ -680,6 +690,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device) {
   return cudaSuccess;
 }
 
+// by the bus torch finds the card in NVML
 cudaError_t cudaDeviceGetPCIBusId(char *out, int size, int device) {
   ENTER();
   snprintf(out, size, "0000:%02X:00.0", 0x18 + visible[device]);
@@ -694,15 +705,18 @@ cudaError_t cudaRuntimeGetVersion(int *version) {
   *version = CUDART_VERSION;
   return cudaSuccess;
 }
+// torch copies between cards directly where it is 1
 cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer) {
   *can = 1;
   return cudaSuccess;
 }
+// torch makes its pools of streams from the greatest to the least, which are numbers at or below 0
 cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
   *least = 0;
   *greatest = -5;
   return cudaSuccess;
 }
+// torch.cuda.synchronize: all streams have ended; an error of an earlier launch comes out here
 cudaError_t cudaDeviceSynchronize(void) {
   ENTER();
   RETURN_IF(forbidden_in_capture());
@@ -724,21 +738,25 @@ static cudaError_t new_stream(cudaStream_t *out, int priority) {
   *out = (cudaStream_t)stream;
   return cudaSuccess;
 }
+// torch makes pools of 32 streams and never destroys them
 cudaError_t cudaStreamCreate(cudaStream_t *out) { return new_stream(out, 0); }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags) { return new_stream(out, 0); }
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned flags, int priority) { return new_stream(out, priority); }
 // its clock is still looked at by cudaDeviceSynchronize, so it stays
 cudaError_t cudaStreamDestroy(cudaStream_t stream) { return cudaSuccess; }
+// as it was given
 cudaError_t cudaStreamGetPriority(cudaStream_t stream, int *priority) {
   *priority = stream_of(stream)->priority;
   return cudaSuccess;
 }
+// all that was launched on the stream has ended; refused while it captures
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   ENTER();
   RETURN_IF(stream_of(stream)->capture ? cudaErrorStreamCaptureUnsupported : forbidden_in_capture());
   wait_until(stream_of(stream)->ready);
   return cudaSuccess;
 }
+// ready, or the error NotReady, which torch then clears
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   ENTER();
   RETURN_IF(stream_of(stream)->capture ? cudaErrorStreamCaptureUnsupported : cudaSuccess);
@@ -764,6 +782,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void 
   return cudaSuccess;
 }
 
+// torch's events keep no time unless enable_timing asks for it
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags) {
   ENTER();
   Event *event = calloc(1, sizeof *event);
@@ -776,6 +795,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   free(event);
   return cudaSuccess;
 }
+// it marks the end of all that was launched on the stream so far
 cudaError_t cudaEventRecord(cudaEvent_t recorded, cudaStream_t handle) {
   ENTER();
   Event *event = (Event *)recorded;
@@ -789,6 +809,7 @@ cudaError_t cudaEventRecord(cudaEvent_t recorded, cudaStream_t handle) {
   return cudaSuccess;
 }
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) { return cudaEventRecord(event, stream); }
+// the host waits for the mark; one of a capture has no time to wait for
 cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
   ENTER();
   Event *event = (Event *)handle;
@@ -796,12 +817,14 @@ cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
   wait_until(event->ready);
   return cudaSuccess;
 }
+// the caching allocator frees what another stream used once its event is ready
 cudaError_t cudaEventQuery(cudaEvent_t handle) {
   ENTER();
   Event *event = (Event *)handle;
   if (event->capture) return failed(cudaErrorCapturedEvent);
   return !event->recorded || event->ready <= sim_now() ? cudaSuccess : failed(cudaErrorNotReady);
 }
+// milliseconds between two timed marks that have both been reached, else an error
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to) {
   ENTER();
   Event *first = (Event *)from, *last = (Event *)to;
@@ -814,12 +837,14 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEven
 
 // ------------------------------------------------------------------------------------------------ captures and graphs
 
+// torch allocates and waits inside of a capture where it has asked for the relaxed mode
 cudaError_t cudaThreadExchangeStreamCaptureMode(enum cudaStreamCaptureMode *mode) {
   enum cudaStreamCaptureMode before = capture_mode;
   capture_mode = *mode;
   *mode = before;
   return cudaSuccess;
 }
+// from here on launches on the stream are noted and not run; the default stream cannot capture
 cudaError_t cudaStreamBeginCapture(cudaStream_t handle, enum cudaStreamCaptureMode mode) {
   ENTER();
   Stream *stream = stream_of(handle);
@@ -833,6 +858,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t handle, enum cudaStreamCaptureMo
   if (mode == cudaStreamCaptureModeGlobal) global_captures++;
   return cudaSuccess;
 }
+// the stream that began it ends it, and those that joined are free again
 cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t *out) {
   Stream *stream = stream_of(handle);
   Graph *graph = stream->capture;
@@ -844,6 +870,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t *out) {
   *out = (cudaGraph_t)graph;
   return cudaSuccess;
 }
+// torch asks before all that a capture forbids
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status) {
   *status = stream_of(stream)->capture ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
@@ -861,6 +888,7 @@ cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, enum cudaStreamCapture
   if (count) *count = 0;
   return cudaSuccess;
 }
+// the graph as it is now, to be launched many times
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long flags) {
   Graph *copy = malloc(sizeof *copy);
   *copy = *(Graph *)graph;
@@ -890,11 +918,13 @@ static cudaError_t free_graph(Graph *graph) {
   free(graph);
   return cudaSuccess;
 }
+// torch destroys the graph once it is instantiated, and what it launches with the CUDAGraph
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return free_graph((Graph *)graph); }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return free_graph((Graph *)graph); }
 
 // ------------------------------------------------------------------------------------------------ kernels
 
+// each kernel of torch's own; a shape that no card has is refused, as torch's checks expect
 cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **arguments, size_t shared, cudaStream_t stream) {
   ENTER();
   int blocks_fit = grid.x && grid.y && grid.z && grid.y <= 65535 && grid.z <= 65535;
@@ -910,6 +940,7 @@ cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void 
 cudaError_t cudaLaunchCooperativeKernel(const void *kernel, dim3 grid, dim3 block, void **arguments, size_t shared, cudaStream_t stream) {
   return cudaLaunchKernel(kernel, grid, block, arguments, shared, stream);
 }
+// the same with attributes, as CUTLASS launches
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *kernel, void **arguments) {
   return cudaLaunchKernel(kernel, config->gridDim, config->blockDim, arguments, config->dynamicSmemBytes, config->stream);
 }
@@ -956,7 +987,9 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *out, const void *ke
   out->maxDynamicSharedSizeBytes = 49152;
   return cudaSuccess;
 }
+// more shared memory for a kernel: there is enough
 cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute which, int value) { return cudaSuccess; }
+// how many blocks fit, by threads alone
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *count, const void *kernel, int threads, size_t shared) {
   *count = 2048 / (threads > 0 ? threads : 1);
   return cudaSuccess;
@@ -984,6 +1017,7 @@ static void *entry_point(const char *name) {
   }
   return function;
 }
+// torch and cuDNN look functions of the driver up by it
 cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **out, unsigned version, unsigned long long flags,
                                              enum cudaDriverEntryPointQueryResult *result) {
   *out = entry_point(name);
@@ -997,14 +1031,17 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **out, unsig
 // both have are the same numbers.
 typedef struct { char name[256]; } Function;
 
+// Triton looks up what older drivers lack
 CUresult cuGetProcAddress(const char *name, void **out, int version, cuuint64_t flags, CUdriverProcAddressQueryResult *result) {
   *out = entry_point(name);
   if (result) *result = *out ? CU_GET_PROC_ADDRESS_SUCCESS : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
   return *out ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
+// Triton's first call; what keeps the runtime from working keeps the driver too
 CUresult cuInit(unsigned flags) { return (CUresult)no_device(); }
 CUresult cuDriverGetVersion(int *version) { return (CUresult)cudaDriverGetVersion(version); }
 CUresult cuDeviceGetCount(int *count) { return (CUresult)cudaGetDeviceCount(count); }
+// a device is its number
 CUresult cuDeviceGet(CUdevice *device, int index) {
   *device = index;
   return CUDA_SUCCESS;
@@ -1013,6 +1050,7 @@ CUresult cuDeviceGetName(char *out, int size, CUdevice device) {
   sim_card_name(out, size);
   return CUDA_SUCCESS;
 }
+// Triton reads shared memory, multiprocessors and clocks
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice device) {
   return (CUresult)cudaDeviceGetAttribute(value, (enum cudaDeviceAttr)which, device);
 }
@@ -1026,6 +1064,7 @@ CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags, int *activ
   *active = 1;
   return CUDA_SUCCESS;
 }
+// NULL would have Triton make a context
 CUresult cuCtxGetCurrent(CUcontext *out) {
   *out = (CUcontext)something;
   return CUDA_SUCCESS;
@@ -1035,6 +1074,7 @@ CUresult cuCtxGetDevice(CUdevice *device) {
   *device = current;
   return CUDA_SUCCESS;
 }
+// Triton words its errors by both
 CUresult cuGetErrorString(CUresult error, const char **words) {
   *words = word_of(error)->words;
   return CUDA_SUCCESS;
@@ -1060,6 +1100,7 @@ CUresult cuModuleLoadDataEx(CUmodule *out, const void *image, unsigned count, CU
 }
 CUresult cuModuleLoad(CUmodule *out, const char *path) { return cuModuleLoadData(out, path); }
 CUresult cuModuleUnload(CUmodule module) { return CUDA_SUCCESS; }
+// is_clip looks for the name later
 CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name) {
   Function *function = calloc(1, sizeof *function);
   snprintf(function->name, sizeof function->name, "%s", name);
@@ -1071,6 +1112,7 @@ CUresult cuFuncGetAttribute(int *value, CUfunction_attribute which, CUfunction f
   *value = which == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK ? 1024 : which == CU_FUNC_ATTRIBUTE_NUM_REGS ? 32 : 0;
   return CUDA_SUCCESS;
 }
+// Triton asks for more shared memory: there is enough
 CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute which, int value) { return CUDA_SUCCESS; }
 CUresult cuFuncSetCacheConfig(CUfunction function, CUfunc_cache config) { return CUDA_SUCCESS; }
 
@@ -1087,9 +1129,11 @@ static CUresult launch(CUfunction function, unsigned x, unsigned y, unsigned z, 
   submit(stream, node, launch_time());
   return CUDA_SUCCESS;
 }
+// how Triton launches
 CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, void **arguments, void **extra) {
   return launch(function, config->gridDimX, config->gridDimY, config->gridDimZ, config->hStream, arguments);
 }
+// how Inductor's launcher does
 CUresult cuLaunchKernel(CUfunction function, unsigned x, unsigned y, unsigned z, unsigned threads_x, unsigned threads_y,
                         unsigned threads_z, unsigned shared, CUstream stream, void **arguments, void **extra) {
   return launch(function, x, y, z, stream, arguments);
@@ -1107,9 +1151,11 @@ CUresult cuPointerGetAttribute(void *out, CUpointer_attribute which, CUdeviceptr
   }
   return CUDA_SUCCESS;
 }
+// Inductor, as the runtime's
 CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status) {
   return (CUresult)cudaStreamIsCapturing(stream, (enum cudaStreamCaptureStatus *)status);
 }
+// the whole block around an address, for memory that is shared between processes
 CUresult cuMemGetAddressRange(CUdeviceptr *base, size_t *bytes, CUdeviceptr at) {
   Block block;
   if (!find_block((void *)at, &block, 0)) return CUDA_ERROR_NOT_FOUND;

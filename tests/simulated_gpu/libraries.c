@@ -100,6 +100,7 @@ ATTRIBUTE_SET(cublasLtMatmulDescSetAttribute, cublasLtMatmulDesc_t, cublasLtMatm
 ATTRIBUTE_SET(cublasLtMatrixLayoutSetAttribute, cublasLtMatrixLayout_t, cublasLtMatrixLayoutAttribute_t)
 ATTRIBUTE_SET(cublasLtMatmulPreferenceSetAttribute, cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t)
 
+// torch takes the first algorithm and raises where there is none
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
                                               cublasLtMatrixLayout_t A, cublasLtMatrixLayout_t B, cublasLtMatrixLayout_t C,
                                               cublasLtMatrixLayout_t D, cublasLtMatmulPreference_t preference, int wanted,
@@ -110,6 +111,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   *count = 1;
   return CUBLAS_STATUS_SUCCESS;
 }
+// C = alpha A B + beta C with its epilogue: one kernel
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t product, const void *alpha, const void *A,
                               cublasLtMatrixLayout_t Ad, const void *B, cublasLtMatrixLayout_t Bd, const void *beta,
                               const void *C, cublasLtMatrixLayout_t Cd, void *D, cublasLtMatrixLayout_t Dd,
@@ -124,6 +126,7 @@ struct cudnnContext {
   cudaStream_t stream;
 };
 
+// torch keeps one handle a thread and sets the stream before each call
 cudnnStatus_t cudnnCreate(cudnnHandle_t *out) {
   *out = calloc(1, sizeof **out);
   return CUDNN_STATUS_SUCCESS;
@@ -136,6 +139,7 @@ cudnnStatus_t cudnnGetStream(cudnnHandle_t handle, cudaStream_t *stream) {
   *stream = handle->stream;
   return CUDNN_STATUS_SUCCESS;
 }
+// the words of torch's CUDNN_STATUS errors
 const char *cudnnGetErrorString(cudnnStatus_t status) {
   return status == CUDNN_STATUS_SUCCESS ? "CUDNN_STATUS_SUCCESS" : "CUDNN_STATUS_EXECUTION_FAILED";
 }
@@ -169,6 +173,7 @@ static size_t size_of(cudnnBackendAttributeType_t type) {
   }
 }
 
+// an empty descriptor of any type; attributes are set until it is finalized
 cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *out) {
   Descriptor *descriptor = calloc(1, sizeof *descriptor);
   descriptor->type = type;
@@ -189,6 +194,7 @@ static Attribute *attribute_of(Descriptor *descriptor, cudnnBackendAttributeName
     if (descriptor->attributes[i].name == name) return &descriptor->attributes[i];
   return NULL;
 }
+// values are copied: the caller's arrays go
 cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t handle, cudnnBackendAttributeName_t name,
                                        cudnnBackendAttributeType_t type, int64_t count, const void *values) {
   Descriptor *descriptor = handle;
@@ -201,6 +207,7 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t handle, cudnnBac
   memcpy(attribute->values, values, bytes);
   return CUDNN_STATUS_SUCCESS;
 }
+// what was set, or what only the library knows: count is how many there are, whatever room there is
 cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t handle, cudnnBackendAttributeName_t name,
                                        cudnnBackendAttributeType_t type, int64_t room, int64_t *count, void *out) {
   static const char PLAN[] = "{\"simulated\": true}";
@@ -237,6 +244,7 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t handle, cudnnBac
   if (out) memcpy(out, attribute->values, (size_t)(attribute->count < room ? attribute->count : room) * size_of(type));
   return CUDNN_STATUS_SUCCESS;
 }
+// one kernel for the whole graph
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack) {
   sim_launch(handle->stream);
   return CUDNN_STATUS_SUCCESS;
@@ -256,6 +264,7 @@ cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t descriptor, cud
   return CUDNN_STATUS_SUCCESS;
 }
 enum { NORM_WORKSPACE = 1 << 16 };
+// torch allocates these bytes before each pass, the reserve to be kept for the backward pass
 cudnnStatus_t cudnnGetBatchNormalizationForwardTrainingExWorkspaceSize(
     cudnnHandle_t handle, cudnnBatchNormMode_t mode, cudnnBatchNormOps_t ops, const cudnnTensorDescriptor_t x,
     const cudnnTensorDescriptor_t z, const cudnnTensorDescriptor_t y, const cudnnTensorDescriptor_t scale,
@@ -278,6 +287,7 @@ cudnnStatus_t cudnnGetBatchNormalizationBackwardExWorkspaceSize(
   *bytes = NORM_WORKSPACE;
   return CUDNN_STATUS_SUCCESS;
 }
+// in training, in evaluation and backwards: one kernel each
 cudnnStatus_t cudnnBatchNormalizationForwardTrainingEx(
     cudnnHandle_t handle, cudnnBatchNormMode_t mode, cudnnBatchNormOps_t ops, const void *alpha, const void *beta,
     const cudnnTensorDescriptor_t xd, const void *x, const cudnnTensorDescriptor_t zd, const void *z,
@@ -327,15 +337,18 @@ static void meet(ncclComm_t comm) {
   while (atomic_load(&comm->meeting->generation) == generation) usleep(50);
 }
 
+// torch turns features on by it
 ncclResult_t ncclGetVersion(int *version) {
   *version = NCCL_VERSION_CODE;
   return ncclSuccess;
 }
+// rank 0 makes it and torch's store carries it to the others: here the name of the shared file
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
   memset(id, 0, sizeof *id);
   snprintf(id->internal, sizeof id->internal, "nccl-%d-%lld", getpid(), sim_now());
   return ncclSuccess;
 }
+// every rank calls one of these three; the last returns no sooner than the first in real NCCL
 ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int count, ncclUniqueId id, int rank, ncclConfig_t *config) {
   ncclComm_t comm = calloc(1, sizeof *comm);
   comm->count = count;
@@ -370,14 +383,17 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error) {
   *error = ncclSuccess;
   return ncclSuccess;
 }
+// before destroying, and torch aborts instead where a rank was lost
 ncclResult_t ncclCommFinalize(ncclComm_t comm) { return ncclSuccess; }
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   if (atomic_fetch_add(&comm->meeting->left, 1) + 1 == comm->count) unlink(comm->path);
   return ncclSuccess;
 }
 ncclResult_t ncclCommAbort(ncclComm_t comm) { return ncclCommDestroy(comm); }
+// calls between the two are one; here each is done at once
 ncclResult_t ncclGroupStart(void) { return ncclSuccess; }
 ncclResult_t ncclGroupEnd(void) { return ncclSuccess; }
+// the words of torch's DistBackendError
 const char *ncclGetErrorString(ncclResult_t error) { return error ? "a simulated error of NCCL" : "no error"; }
 const char *ncclGetLastError(ncclComm_t comm) { return ""; }
 // torch registers its segments for copies without a detour
@@ -479,6 +495,7 @@ static ncclResult_t collect(ncclComm_t comm, Collective what, const void *send, 
   return ncclSuccess;
 }
 
+// gradients and metrics; the broadcasts bring rank 0's weights to all
 ncclResult_t ncclAllReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t operation,
                            ncclComm_t comm, cudaStream_t stream) {
   return collect(comm, REDUCE, send, receive, count, type, operation, 0, stream);
@@ -515,11 +532,13 @@ CUptiResult cuptiGetResultString(CUptiResult result, const char **words) {
   *words = "a simulated error of CUPTI";
   return CUPTI_SUCCESS;
 }
+// a NULL subscriber would be an error
 CUptiResult cuptiSubscribe(CUpti_SubscriberHandle *out, CUpti_CallbackFunc callback, void *data) {
   static int subscriber;
   *out = (CUpti_SubscriberHandle)&subscriber;
   return CUPTI_SUCCESS;
 }
+// buffers are never asked for, as there is nothing to put into them
 CUptiResult cuptiActivityRegisterCallbacks(CUpti_BuffersCallbackRequestFunc request, CUpti_BuffersCallbackCompleteFunc complete) {
   return CUPTI_SUCCESS;
 }
@@ -529,6 +548,7 @@ CUptiResult cuptiActivityDisable(CUpti_ActivityKind kind) { return CUPTI_SUCCESS
 CUptiResult cuptiActivityEnableDriverApi(CUpti_CallbackId id, uint8_t enable) { return CUPTI_SUCCESS; }
 CUptiResult cuptiActivityEnableRuntimeApi(CUpti_CallbackId id, uint8_t enable) { return CUPTI_SUCCESS; }
 CUptiResult cuptiActivityFlushAll(uint32_t flag) { return CUPTI_SUCCESS; }
+// MAX_LIMIT_REACHED is the end of a buffer
 CUptiResult cuptiActivityGetNextRecord(uint8_t *buffer, size_t bytes, CUpti_Activity **record) {
   return CUPTI_ERROR_MAX_LIMIT_REACHED;
 }

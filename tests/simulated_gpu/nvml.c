@@ -39,6 +39,7 @@ static int put(const char *words, char *out, unsigned size) {
 int nvmlInit_v2(void) { return (int)sim_number("nvml_init", 0); }
 int nvmlInitWithFlags(unsigned flags) { return nvmlInit_v2(); }
 int nvmlShutdown(void) { return OK; }
+// the words of nvidia-ml-py's exceptions
 const char *nvmlErrorString(int code) {
   switch (code) {
     case OK: return "Success";
@@ -48,17 +49,20 @@ const char *nvmlErrorString(int code) {
     default: return "Unknown Error";
   }
 }
+// like 595.45.04
 int nvmlSystemGetDriverVersion(char *out, unsigned size) {
   char driver[64];
   sim_text("driver", "595.45.04", driver, sizeof driver);
   return put(driver, out, size);
 }
+// 1000 × major + 10 × minor
 int nvmlSystemGetCudaDriverVersion_v2(int *version) {
   *version = sim_driver_cuda();
   return OK;
 }
 int nvmlSystemGetCudaDriverVersion(int *version) { return nvmlSystemGetCudaDriverVersion_v2(version); }
 
+// all cards, whatever CUDA_VISIBLE_DEVICES leaves
 int nvmlDeviceGetCount_v2(unsigned *count) {
   *count = (unsigned)sim_cards();
   return OK;
@@ -68,6 +72,7 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **out) {
   *out = handle((int)index, 0);
   return OK;
 }
+// torch finds its card by the UUID or by the bus, since the two count differently
 int nvmlDeviceGetHandleByUUID(const char *uuid, void **out) {
   for (int card = 0; card < sim_cards(); card++) {
     char words[64];
@@ -88,6 +93,7 @@ int nvmlDeviceGetIndex(void *device, unsigned *index) {
   *index = (unsigned)card_of(device);
   return OK;
 }
+// of a slice: the card's name, MIG and the profile
 int nvmlDeviceGetName(void *device, char *out, unsigned size) {
   char name[128];
   sim_card_name(name, sizeof name);
@@ -98,6 +104,7 @@ int nvmlDeviceGetName(void *device, char *out, unsigned size) {
   }
   return put(name, out, size);
 }
+// with GPU- or MIG- before it, which torch's own properties lack
 int nvmlDeviceGetUUID(void *device, char *out, unsigned size) {
   char words[64];
   sim_uuid_words(card_of(device), slice_of(device) ? "MIG" : "GPU", words);
@@ -108,12 +115,14 @@ int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor) {
   return OK;
 }
 
+// the first version counts what the driver reserves as used
 int nvmlDeviceGetMemoryInfo(void *device, Memory *memory) {
   memory->total = sim_total_memory();
   memory->used = (unsigned long long)sim_used(card_of(device));
   memory->free = memory->total - memory->used;
   return OK;
 }
+// the second tells it apart; used is what all processes hold
 int nvmlDeviceGetMemoryInfo_v2(void *device, Memory2 *memory) {
   memory->total = sim_total_memory();
   memory->reserved = 600000000;
@@ -123,6 +132,7 @@ int nvmlDeviceGetMemoryInfo_v2(void *device, Memory2 *memory) {
 }
 
 static double watts(void) { return sim_number("power", 412); }
+// now, in milliwatts
 int nvmlDeviceGetPowerUsage(void *device, unsigned *milliwatts) {
   NEEDS("power");
   *milliwatts = (unsigned)(watts() * 1000);
@@ -134,6 +144,7 @@ int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *energy
   *energy = (unsigned long long)(sim_now() / 20000000 * 20 * watts());
   return OK;
 }
+// as it is set, and below as the card comes, in milliwatts
 int nvmlDeviceGetPowerManagementLimit(void *device, unsigned *milliwatts) {
   NEEDS("power_limit");
   *milliwatts = (unsigned)(sim_number("power_limit", 700) * 1000);
@@ -147,6 +158,7 @@ int nvmlDeviceGetPowerManagementDefaultLimit(void *device, unsigned *milliwatts)
   *milliwatts = 700000;
   return OK;
 }
+// of the multiprocessors now, and below at most, in MHz
 int nvmlDeviceGetClockInfo(void *device, int which, unsigned *megahertz) {
   NEEDS("clock");
   *megahertz = (unsigned)sim_number("clock", 1980);
@@ -157,6 +169,7 @@ int nvmlDeviceGetMaxClockInfo(void *device, int which, unsigned *megahertz) {
   *megahertz = 1980;
   return OK;
 }
+// in °C
 int nvmlDeviceGetTemperature(void *device, int which, unsigned *celsius) {
   NEEDS("temperature");
   *celsius = (unsigned)sim_number("temperature", 41);
@@ -168,15 +181,18 @@ int nvmlDeviceGetCurrentClocksEventReasons(void *device, unsigned long long *rea
   *reasons = (unsigned long long)sim_number("throttle", 0);
   return OK;
 }
+// the name before driver 535
 int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *reasons) {
   return nvmlDeviceGetCurrentClocksEventReasons(device, reasons);
 }
+// percent of the last moments in which some process ran a kernel
 int nvmlDeviceGetUtilizationRates(void *device, Rates *rates) {
   NEEDS("utilization");
   rates->gpu = (unsigned)sim_number("busy", 0);
   rates->memory = 0;
   return OK;
 }
+// called twice: with too little room it gives the number of processes
 int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, Process *out) {
   NEEDS("processes");
   const Holder *all = sim_holders();
@@ -210,6 +226,7 @@ int nvmlDeviceGetMigMode(void *device, unsigned *now, unsigned *pending) {
   *now = *pending = sim_number("mig", 0) > 0;
   return OK;
 }
+// slices that there might be; those that are not there are not found below
 int nvmlDeviceGetMaxMigDeviceCount(void *device, unsigned *count) {
   *count = 7;
   return OK;

@@ -1,7 +1,8 @@
 """A pytest plugin: tests marked `simulated` run on the simulated GPU, in a process that is preloaded with it.
 
 `@pytest.mark.simulated(memory=8e9)` gives the state of the device (README.md lists the settings). The tests of a file
-that share a state share a process. Here their reports are only read, so no other process is preloaded.
+that share a state share a process; what NVML reads may change from test to test in it. Here their reports are only
+read, so no other process is preloaded.
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ from simulated_gpu import simulator
 REPORTS = "SIMULATED_GPU_REPORTS"
 """Set in the preloaded process: the file to which it appends its reports, one JSON line each."""
 
-LONGEST = 500
-"""Seconds that the tests of one state may take."""
+LONGEST = 900
+"""Seconds that the tests of one state may take: several times what they take alone on two cores."""
+
+READ_ANEW = {"nvml_init", "nvml_unsupported", "mig", "mig_profile", "other_process", "busy"}
+READ_ANEW |= {"throttle", "temperature", "clock", "power", "power_limit"}
+"""Settings of which torch and nfbench keep nothing from one command to the next."""
 
 _finished: dict[str, list[dict[str, Any]]] = {}
 _ended: dict[tuple[str, str], str] = {}
@@ -32,8 +37,20 @@ def _state(item: pytest.Item) -> dict[str, Any] | None:
     return {key: value for marker in reversed(markers) for key, value in marker.kwargs.items()} if markers else None
 
 
+def _kept(item: pytest.Item) -> dict[str, Any]:
+    """The settings with which a process starts."""
+    return {name: value for name, value in (_state(item) or {}).items() if name not in READ_ANEW}
+
+
 def _group(item: pytest.Item) -> tuple[str, str]:
-    return str(item.path), json.dumps(_state(item), sort_keys=True)
+    return str(item.path), json.dumps(_kept(item), sort_keys=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if REPORTS in os.environ:
+        settings = {name: value for name, value in (_state(item) or {}).items() if name in READ_ANEW}
+        Path(os.environ["SIMULATED_GPU_CONTROL"]).write_text("".join(f"{n} {v}\n" for n, v in settings.items()))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -77,8 +94,7 @@ def _report(item: pytest.Item, outcome: Any, words: str) -> pytest.TestReport:
 def _run(items: list[pytest.Item]) -> str:
     """Run the items in one preloaded process and keep their reports; how it ended, in words."""
     folder = items[0].config._tmp_path_factory.mktemp("simulated", numbered=True)  # type: ignore[attr-defined]
-    state = _state(items[0]) or {}
-    environment = simulator.environment(folder, **state) | {REPORTS: str(folder / "reports")}
+    environment = simulator.environment(folder, **_kept(items[0])) | {REPORTS: str(folder / "reports")}
     command = [sys.executable, "-m", "pytest", "-q", "-m", "simulated", "-p", "no:cacheprovider", "-p", "no:xdist"]
     command += [f"--basetemp={folder / 'tmp'}", *(item.nodeid for item in items)]
     try:

@@ -97,7 +97,8 @@ def _compile(folder: Path) -> None:
 
 
 def _stubs(headers: Path) -> str:
-    """A weak function that aborts with its name for everything that torch may call and the sources do not have."""
+    """A weak function that aborts with its name for everything that torch, Triton and nvidia-ml-py may call and the
+    sources do not have."""
     names: set[str] = set()
     for path in sorted((_packages("torch") / "lib").glob("lib*.so")):
         listed = subprocess.run(["nm", "-D", "--undefined-only", path], capture_output=True, text=True, check=True)
@@ -105,6 +106,9 @@ def _stubs(headers: Path) -> str:
         names |= {symbol.partition("@")[0] for symbol in symbols if LIBRARIES.search(symbol)}
     cuda = (headers / "cuda.h").read_text()
     names |= set(re.findall(r"CUDAAPI (cu\w+)", cuda)) | set(re.findall(r"#define cu\w+ +(cu\w+_v\d)", cuda))
+    spec = importlib.util.find_spec("pynvml")
+    assert spec is not None and spec.origin
+    names |= set(re.findall(r'_nvmlGetFunctionPointer\("(nvml\w+)"\)', Path(spec.origin).read_text()))
     stub = '__attribute__((weak)) void {0}(void) {{ sim_unwritten("{0}"); }}\n'
     return '#include "simulated.h"\n' + "".join(stub.format(name) for name in sorted(names - REAL))
 
@@ -112,17 +116,20 @@ def _stubs(headers: Path) -> str:
 def environment(folder: Path, **settings: object) -> dict[str, str]:
     """The environment of a Python on the simulated GPU, which keeps its shared memory under ``folder``'s name.
 
-    ``settings`` are those of README.md. The process's own environment stays as it is: only what is started with this
-    one is preloaded.
+    ``settings`` are those of README.md; ``folder / "control"`` may change them while it runs. The process's own
+    environment stays as it is: only what is started with this one is preloaded.
     """
     library = build()
     number = int(hashlib.sha256(str(folder).encode()).hexdigest()[:12], 16)
-    variables = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    # interpreted kernels would not reach the device, and whoever hides real cards means none of these
+    hidden = ("TRITON_INTERPRET", "CUDA_VISIBLE_DEVICES")
+    variables = {key: value for key, value in os.environ.items() if key not in hidden}
     variables |= {
         "LD_PRELOAD": str(library / "libsimulatedgpu.so"),
         "LD_LIBRARY_PATH": str(library),
         "SIMULATED_GPU_SHM": f"/dev/shm/simulated-gpu-{number:012x}",
         "SIMULATED_GPU_UUID": str(number),
+        "SIMULATED_GPU_CONTROL": str(folder / "control"),
     }
     return variables | {f"SIMULATED_GPU_{key.upper()}": str(value) for key, value in settings.items()}
 

@@ -11,6 +11,8 @@ from simulated_gpu.commands import FOLDER, NET, in_own_process, rows, timed
 from nfbench.analysis import findings
 
 pytestmark = pytest.mark.simulated
+LOOKED_AT = 1.5
+"""Seconds in which NVML is asked several times (see test_steps.py)."""
 
 
 def environment_of(code: int = 0) -> str:
@@ -39,7 +41,7 @@ def test_a_system_that_is_not_ready_names_the_service() -> None:
 
 @pytest.mark.simulated(nvml_unsupported="energy,power,power_limit,clock,temperature,throttle,processes,utilization,mig")
 def test_what_nvml_does_not_say_is_absent(cli: Cli) -> None:
-    row = timed(cli, "--max-time", 4)
+    row = timed(cli, "--max-time", LOOKED_AT)
     assert row.machine.power_limit is None and row.conditions.other_processes is None
     assert row.reading("power") is None and row.reading("sm_clock") is None
     assert row.conditions.throttle == ()
@@ -47,7 +49,7 @@ def test_what_nvml_does_not_say_is_absent(cli: Cli) -> None:
 
 @pytest.mark.simulated(nvml_init=18)
 def test_a_mismatched_nvml_costs_its_readings_alone(cli: Cli) -> None:
-    row = timed(cli, "--max-time", 4)
+    row = timed(cli, "--max-time", LOOKED_AT)
     assert row.machine.name == "NVIDIA H200" and row.machine.driver is None
     assert row.reading("sm_clock") is None
 
@@ -65,7 +67,7 @@ def test_a_dry_run_tells_by_torch_what_is_done_where_nvml_is_silent(cli: Cli) ->
 
 @pytest.mark.simulated(throttle=0x40, power_limit=350, temperature=88, other_process=70e9)
 def test_heat_a_lowered_limit_and_another_process_are_found(cli: Cli) -> None:
-    row = timed(cli, "--max-time", 4)
+    row = timed(cli, "--max-time", LOOKED_AT)
     assert row.conditions.temperature == 88 and row.conditions.throttle
     codes = {finding.code for finding in findings.of(row)}
     assert "power_limit" in codes and any("throttl" in code for code in codes)
@@ -94,13 +96,15 @@ def test_another_tenant_is_found_in_a_container(cli: Cli) -> None:
     assert "shared_device" in {finding.code for finding in findings.of(row)}
 
 
+# a process of its own, in which no other test has opened the device: its context is not there before
+@pytest.mark.simulated(context=400e6)
 def test_alone_on_the_card_nobody_else_is_found(cli: Cli) -> None:
     row = timed(cli)
     assert row.conditions.other_load == 0 and (row.conditions.other_memory or 0) < 2**20
     assert "shared_device" not in {finding.code for finding in findings.of(row)}
 
 
-@pytest.mark.simulated(mig=2, memory=18e9)
+@pytest.mark.simulated(mig=2)
 def test_a_slice_of_a_card_is_named(cli: Cli) -> None:
     row = timed(cli)
     assert row.machine.mig_profile is not None and row.machine.mig_profile.startswith("1g")

@@ -45,6 +45,6 @@ def test_the_clip_the_device_and_two_cards(tmp_path: Path) -> None:
     run(tmp_path, "test_agc_cuda.py", "test_cuda.py", "test_nccl.py")
 
 
-@pytest.mark.simulated(memory=4e9)
+@pytest.mark.simulated(memory=1.2e9, context=50e6)
 def test_a_study(tmp_path: Path) -> None:
     run(tmp_path, "test_study_on_a_gpu.py")
