@@ -449,6 +449,7 @@ STUDIES: list[dict[str, Any]] = [
         "step-time": [TABLES_GOOD["step-time"], {"model": "tiny-nfnet", "scale": "tiny", "claim": "bn-memory"}],
     },
     {**HEAD, "accuracy": [{**TABLES_GOOD["accuracy"], "time_limit": 60}]},
+    {**HEAD, "accuracy": [{"model": "tiny-nfnet", "weights": "published", "checkpoint": "kept"}]},
     {**HEAD, "compare": [TABLES_GOOD["compare"]], "accept": [ACCEPT]},
 ]
 
@@ -532,8 +533,9 @@ def weights(draw: Any) -> tuple[str, bytes]:
     for _ in range(draw(st.integers(0, 2))):
         name = draw(st.sampled_from(sorted(state().keys() & held.keys())))
         how = draw(st.sampled_from(("tensor", "tensor", "without", "renamed", "other")))
-        tensor = held.pop(name)
-        if how == "tensor" and isinstance(tensor, torch.Tensor):
+        del held[name]
+        tensor = state()[name]
+        if how == "tensor":
             held[name] = draw(st.sampled_from(TENSORS))(tensor)
         elif how == "renamed":
             held[draw(texts)] = tensor

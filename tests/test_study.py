@@ -186,6 +186,18 @@ WRONG = [
     (PAIR + "net_settings = { pixels = 3 }\n", "mine.toml, compare[0]: net_settings, the table: unknown key 'pixels'"),
     (HEAD + '[[accuracy]]\nmodel = "tiny-nfnet-s"\nwithin = 0.1\n', "mine.toml, accuracy[0]: unknown key 'within'."),
     (HEAD + '[[accuracy]]\nmodel = "tiny-nfnet-s"\nseeds = 0\n', "mine.toml, accuracy[0]: seeds is 0."),
+    *(
+        (
+            HEAD + f'[[accuracy]]\nmodel = "tiny-nfnet"\n{key} = "{text}\\u0000"\n',
+            f"mine.toml, accuracy[0]: --{flag} has a NUL",
+        )
+        for key, text, flag in (
+            ("weights", "w.pt", "weights"),
+            ("data_dir", "data", "data-dir"),
+            ("checkpoint", "kept", "checkpoint"),
+            ("dataset", "imagefolder:data", "dataset"),
+        )
+    ),
     (HEAD + '[[dependence]]\nmodel = "resnet50"\nbatch = 1\n', "mine.toml, dependence[0]: --batch 1 has no rest for"),
     (HEAD + '[[agc-cost]]\nmodel = "nfnet-f0"\nimpl = "quick"\n', "mine.toml, agc-cost[0]: impl is 'quick'"),
     (HEAD + '[[agc-cost]]\nmodel = "nfnet-f0"\nclipped = 2\n', "mine.toml, agc-cost[0]: clipped is 2"),

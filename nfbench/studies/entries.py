@@ -397,6 +397,9 @@ def accuracy_of(given: Mapping[str, Any]) -> tuple[Accuracy, Sources]:
         NfbenchError: a value has the wrong type or range, or the model or data set is unknown; the message names it.
     """
     asked = dict(given)
+    for name in (*PATHS, "dataset", "weights"):
+        if "\0" in str(asked.get(name, "")):
+            raise NfbenchError(f"--{name.replace('_', '-')} has a NUL character in it, which no path may have.")
     found = {name: asked.pop(name, None) for name in PATHS}
     paths: dict[str, Any] = {
         name: str(value) if isinstance(value, Path) else value
