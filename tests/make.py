@@ -13,6 +13,7 @@ from nfbench.records import (
     SCHEMA_VERSION,
     Accuracy,
     AgcImpl,
+    Candidate,
     Machine,
     Reading,
     Resolved,
@@ -184,6 +185,18 @@ def trained(machine: Machine = CPU) -> list[Result]:
         for model, top1, macs in (("tiny-nfnet", 0.90, 1e7), ("tiny-resnet", 0.95, 2e7))
         for seed in range(3)
     ]
+
+
+def tuned(model: str = "tiny-nfnet", **fields: Any) -> Result:
+    """A training run after a search over three rates and two thresholds, of which one candidate diverged."""
+    search = [
+        Candidate(lr=lr, agc=agc, round=0, images=500, top1=None if lr > 0.2 and agc > 0.1 else 0.5 + lr + agc)
+        for lr in (0.03, 0.1, 0.3)
+        for agc in (0.01, 0.16)
+    ]
+    search += [Candidate(lr=lr, agc=agc, round=1, images=1500, top1=0.6 + lr) for lr, agc in ((0.1, 0.16), (0.3, 0.01))]
+    given: dict[str, Any] = {"training": {"lr": 0.3, "search": tuple(search)}, "run": {"tune": "lr,agc"}, "agc": 0.01}
+    return accuracy(model, (0.5, 0.9), **(given | fields))
 
 
 LONGEST = 90.0

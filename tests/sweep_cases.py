@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from make import CPU, H200, accuracy, once, result
+from make import CPU, H200, accuracy, once, result, tuned
 
 from nfbench.records import Machine, Resolved, Result, StepTime
 
@@ -171,6 +171,8 @@ def mess() -> list[Result]:
         *(at_rate(rate, 0.5) for rate in (0.1, 0.2, 0.3)),
         *(run("tiny-resnet", b, clip, None) for b in (8, 16) for clip in (0.01, "none")),
         run("tiny-resnet", 8, 0.04, float("nan")),
+        tuned(),
+        tuned("$\\frac$"),
         accuracy("tiny-nfnet-l", status="error", readings=(), resolved=None, message="broken"),
         accuracy("tiny-nfnet-s", status="out_of_memory", readings=(once("updates", 1.0),)),
     ]

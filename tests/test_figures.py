@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import sweep_cases
 from figure_cases import drawn_from, held, marked, points
-from make import H200, SOFTWARE
+from make import H200, SOFTWARE, tuned
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
@@ -23,7 +23,7 @@ from matplotlib.text import Text
 from messy import messy
 
 from nfbench.analysis.rows import choose, rows
-from nfbench.records import Accuracy, Result, StepTime
+from nfbench.records import Accuracy, Result, StepTime, of_kind
 from nfbench.showing.figures import driver
 from nfbench.showing.figures.canvas import settle
 from nfbench.showing.figures.driver import Drawing
@@ -34,7 +34,7 @@ from nfbench.showing.shown_rows import Shown
 LEAST_TEXT = 7.0
 UNIT = re.compile(
     r"%|(?<![A-Za-z])(ns|us|µs|ms|s|min|h|J|W|MHz|°C|[KMGTPE]?i?B|[GMk]?MACs)(?![A-Za-z])"
-    r"|images|parameters|λ|batch|rank|epoch|update|step of the window|pass of the window|loss|times as fast"
+    r"|images|parameters|learning rate|λ|batch|rank|epoch|update|step of the window|pass of the window|loss|times as fast"
 )
 """What an axis counts, in its label or its ticks."""
 COLLECTIONS = {"messy": messy, "sweeps": sweep_cases.mess}
@@ -85,6 +85,10 @@ def read(collection: str, kind: str) -> int:
         "ratios": lambda: len(held_of(collection).ratios),
         "timed": lambda: runs(StepTime),
         "seeds": lambda: runs(Accuracy),
+        "searches": lambda: sum(
+            any(r.resolved and r.resolved.training and r.resolved.training.search for r in group)
+            for group in choose(of_kind(of, Accuracy)).groups
+        ),
     }[KINDS[kind].reads]()
 
 
@@ -207,6 +211,7 @@ def test_hostile_results_give_the_same_bytes_twice_inside_the_folder_and_nothing
             for batch in (8, 16)
             for clip in (0.01, "none")
         ),
+        *(tuned(name, machine=H200) for name in (path, markup)),
     ]
     for folder in ("a", "b"):
         made = driver.draw(held(*of), Path(folder), (), ("svg",))

@@ -25,7 +25,8 @@ KEYS = (
         '"optimizer":"recipe","lr":0.3,"schedule":"cosine","warmup_epochs":1.5,"decay_epochs":2.5,'
         '"decay_rate":0.9,"momentum":0.8,"alpha":0.95,"eps":0.01,"weight_decay":0.0001,"label_smoothing":0.2,'
         '"augment":"flip","randaugment_layers":2,"randaugment_magnitude":9,"mixup":0.3,"cutmix":0.4,'
-        '"drop_rate":0.25,"drop_path":0.15,"weights":"published","deterministic":true,"world_size":8,'
+        '"drop_rate":0.25,"drop_path":0.15,"weights":"published","deterministic":true,"tune":"lr",'
+        '"world_size":8,'
         '"broadcast_buffers":false}'
     ),
     '{"kind":"flops","model":"m","px":64}',
@@ -90,6 +91,7 @@ DEFAULTS = {
         "drop_path": "auto",
         "weights": "none",
         "deterministic": False,
+        "tune": "none",
         "world_size": 1,
         "broadcast_buffers": True,
     },

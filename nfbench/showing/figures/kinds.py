@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 if TYPE_CHECKING:
     from nfbench.analysis.rows import Row
 
-Read = Literal["steps", "trained", "ratios", "timed", "softwares", "seeds"]
+Read = Literal["steps", "trained", "ratios", "timed", "softwares", "seeds", "searches"]
 """What a kind draws or lists each of: the rows of steps, those of training runs, the ratios that were measured in
-turns, the timed results by themselves, the steps of all softwares, the training runs by themselves."""
+turns, the timed results by themselves, the steps of all softwares, the training runs by themselves, a tuned one of each
+net."""
 _ROOM = "draw fewer at once, with --where"
 
 
@@ -262,11 +263,10 @@ KINDS = {
     ),
     "tuning": Kind(
         "search:tuning",
-        "seeds",
+        "searches",
         "what each candidate of a search scored on held-out training images",
         "",
         (),
-        prepared="prepared:searched",
         place=_of("machine", "dataset", "model", "of"),
         named=2,
     ),

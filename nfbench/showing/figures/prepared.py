@@ -97,16 +97,6 @@ def of_softwares(seen: Shown) -> list[Row]:
     ]
 
 
-def searched(seen: Shown, rows: Sequence[Row]) -> list[Row]:
-    """Of each net that was tuned the run of one seed, with its ``training`` and the ``clipping`` that was chosen."""
-    tuned: dict[int, Row] = {}
-    for row in rows:
-        resolved = row["result"].resolved
-        if resolved is not None and resolved.training is not None and resolved.training.search:
-            tuned.setdefault(row["of"], row | {"training": resolved.training, "clipping": resolved.agc})
-    return list(tuned.values())
-
-
 def _single(result: Result, machine: str) -> Row:
     model = result.workload.model
     same = {"model": model, "family": steps_as_rows.family_of(model), "machine": machine, "result": result}
@@ -123,6 +113,16 @@ def _diverged_in(result: Result) -> float | None:
     return epoch if 0 <= epoch <= result.run.epochs else None
 
 
+def searches(seen: Shown) -> list[Row]:
+    """Of each net that was tuned the run of one seed, with its ``training`` and the ``clipping`` that was chosen."""
+    tuned: dict[int, Row] = {}
+    for row in of_seeds(seen):
+        resolved = row["result"].resolved
+        if resolved is not None and resolved.training is not None and resolved.training.search:
+            tuned.setdefault(row["of"], row | {"training": resolved.training, "clipping": resolved.agc})
+    return list(tuned.values())
+
+
 READERS: Mapping[str, Callable[[Shown], list[Row]]] = {
     "steps": lambda seen: list(seen.steps),
     "trained": lambda seen: list(seen.trained),
@@ -130,6 +130,7 @@ READERS: Mapping[str, Callable[[Shown], list[Row]]] = {
     "timed": timed,
     "seeds": of_seeds,
     "softwares": of_softwares,
+    "searches": searches,
 }
 
 
