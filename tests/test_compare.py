@@ -375,7 +375,7 @@ def test_one_that_fails_is_a_row(monkeypatch: pytest.MonkeyPatch, nets: tuple[St
         ("nfnet-f0", "step-time", "efficientnet-b0"),
         ("nf-resnet50", "macs", "resnet50"),
         ("resnet101", "params", "nf-resnet101"),
-        ("tiny-nfnet", "params", "tiny-efficientnet"),
+        ("tiny-nfnet", "params", "tiny-resnet-s"),
         ("bn-nfnet-f2", "macs", "nfnet-f2"),
     ],
 )

@@ -74,17 +74,33 @@ def test_the_interval_over_seeds_is_drawn_from_end_to_end_and_no_further_than_an
 
 
 def test_sizes_of_a_family_are_one_line_with_names_and_what_was_reported_is_hollow_in_a_panel_of_its_own() -> None:
-    figure = of(*(tiny(name, 0.85 + 0.01 * i, s) for i, name in enumerate(TINY) for s in (0, 1)))
+    figure = of(*(tiny(name, 0.85 + 0.005 * i, s) for i, name in enumerate(TINY) for s in (0, 1)))
     axes = panel(figure, MACS)
-    assert [len(line.get_xdata()) for line in marked(axes)] == [3, 3, 3, 3]
+    assert [len(line.get_xdata()) for line in marked(axes)] == [3, 3, 3, 3, 3, 3]
     looks = {(line.get_color(), line.get_marker()) for line in marked(axes)}
-    assert looks == {look(name.removeprefix("tiny-")) for name in FAMILIES}
-    assert set(texts(axes)) == {name.removeprefix("tiny-") for name in TINY}
+    assert looks == {look(name.replace("tiny-", "")) for name in (*FAMILIES, "bn-tiny-nfnet", "bn-tiny-nf-resnet")}
+    assert set(texts(axes)) == {name.replace("tiny-", "") for name in TINY}
+    pairs = [line.get_data() for line in axes.lines if line.get_label() == "_twins"]
+    assert len(pairs) == 6 and all(x[0] == x[1] and y[0] < y[1] for x, y in pairs)
+    assert "an NF net and its twin with batch normalization" in legend(figure)
     axes = panel(figure, "counted MACs of one image at the test px")
     assert axes.get_title(loc="left") == "ImageNet, reported: not measured here" and points(axes) == []
     assert (pytest.approx(12.38e9, rel=1e-3), 83.6) in hollow(axes) and {"F1", "B7"} <= set(texts(axes))
     assert axes.get_ylim() != figure.axes[0].get_ylim()
     assert "Results on digits do not carry over to ImageNet." in foot(figure)
+
+
+def test_values_that_a_search_chose_do_not_part_the_sizes_of_a_family_or_a_pair_of_twins() -> None:
+    def tuned(name: str, lr: float, agc: float | None, tune: str = "lr,agc") -> Result:
+        return accuracy(name, (0.5, 0.9), agc=agc, training={"lr": lr}, run={"tune": tune})
+
+    names = ("tiny-nfnet", "bn-tiny-nfnet")
+    searched = [tuned(names[0], 0.1, 0.01), tuned("tiny-nfnet-s", 0.3, 0.16), tuned(names[1], 0.2, None)]
+    axes = panel(of(*searched), MACS)
+    assert sorted(len(line.get_xdata()) for line in marked(axes)) == [1, 2]
+    assert len([line for line in axes.lines if line.get_label() == "_twins"]) == 1
+    axes = panel(of(*(tuned(name, 0.1 * i, None, "none") for i, name in enumerate(names, 1))), MACS)
+    assert [line for line in axes.lines if line.get_label() == "_twins"] == []
 
 
 def test_the_front_is_a_step_line_of_runs_of_as_many_epochs_as_most_have_and_says_so() -> None:

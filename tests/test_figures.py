@@ -34,7 +34,8 @@ from nfbench.showing.shown_rows import Shown
 LEAST_TEXT = 7.0
 UNIT = re.compile(
     r"%|(?<![A-Za-z])(ns|us|µs|ms|s|min|h|J|W|MHz|°C|[KMGTPE]?i?B|[GMk]?MACs)(?![A-Za-z])"
-    r"|images|parameters|learning rate|λ|batch|rank|epoch|update|step of the window|pass of the window|loss|times as fast"
+    r"|images|parameters|learning rate|λ|batch|rank|epoch|update|step of the window|pass of the window|loss"
+    r"|times as fast"
 )
 """What an axis counts, in its label or its ticks."""
 COLLECTIONS = {"messy": messy, "sweeps": sweep_cases.mess}

@@ -151,6 +151,13 @@ def test_agc_clips_all_but_the_classifier_s_weight_and_by_default_nf_nets_alone(
     assert (nf["AGC", "default λ"][0], bn["AGC", "default λ"][0]) == ("0.01", "none")
 
 
+@pytest.mark.parametrize("size", ["-s", "", "-l"])
+def test_tiny_resnets_cost_what_tiny_nf_resnets_of_their_topology_cost(size: str) -> None:
+    resnet, nf = counted(f"tiny-resnet{size}", 32), counted(f"tiny-nf-resnet{size}", 32)
+    assert resnet and nf
+    assert abs(resnet.macs / nf.macs - 1) < 0.01 and abs(resnet.params / nf.params - 1) < 0.01
+
+
 def test_a_timm_net_is_shown_with_timm_s_sizes_and_what_it_is_built_of() -> None:
     sheet = _sheet("timm:test_resnet")
     assert sheet["size", "train px"][0] == 160

@@ -156,7 +156,7 @@ ANOTHER = "a net whose norm is none: `nfbench models`"
     [
         ("nfnet-f0", "group", NO_BATCH_NORM.format("nfnet-f0", "group", "--model bn-nfnet-f0 --norm group")),
         ("nf-resnet101", "batch", NO_BATCH_NORM.format("nf-resnet101", "batch", "--model resnet101 --norm batch")),
-        ("tiny-nfnet", "frozen", NO_BATCH_NORM.format("tiny-nfnet", "frozen", "without --norm, or --norm auto")),
+        ("tiny-nfnet", "frozen", NO_BATCH_NORM.format("tiny-nfnet", "frozen", "--model bn-tiny-nfnet --norm frozen")),
         ("timm:test_vit", "sync_batch", "timm:test_vit has no batch normalization that --norm sync_batch could"),
         ("bn-nfnet-f0", "none", NEVER_WITHOUT.format("bn-nfnet-f0", "--model nfnet-f0")),
         (

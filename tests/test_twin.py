@@ -117,7 +117,7 @@ def test_a_twin_of_the_catalogue_has_the_sizes_rates_and_counts_of_its_nf_net(tw
     for px in (twin.train_px, twin.test_px):
         of_twin, of_free = counted(twin.name, px), counted(free.name, px)
         assert of_twin and of_free and of_twin[::2] == of_free[::2]
-        assert abs(of_twin.params / of_free.params - 1) < 0.001
+        assert abs(of_twin.params / of_free.params - 1) < (0.003 if free.family == "tiny" else 0.001)
 
 
 def test_dropout_and_stochastic_depth_are_those_of_the_nf_net() -> None:

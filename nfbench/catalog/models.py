@@ -138,6 +138,15 @@ _NF_RESNETS = (
     _nf_resnet("nf-resnet200", "nf_resnet50", depths=(3, 24, 36, 3)),
 )
 
+_TINY_NF = (
+    _tiny_nf("tiny-nfnet-s", "test_nfnet", channels=(32, 32, 64, 96), stem_chs=64),
+    _tiny_nf("tiny-nfnet", "test_nfnet"),
+    _tiny_nf("tiny-nfnet-l", "test_nfnet", depths=(2, 2, 2, 2), channels=(64, 128, 192, 256), stem_chs=256),
+    _tiny_nf("tiny-nf-resnet-s", "nf_resnet26", depths=(1,) * 4, channels=(32, 64, 128, 256), stem_chs=16, **_POOL),
+    _tiny_nf("tiny-nf-resnet", "nf_resnet26", depths=(1,) * 4, channels=(64, 128, 256, 512), stem_chs=32, **_POOL),
+    _tiny_nf("tiny-nf-resnet-l", "nf_resnet26", depths=(2,) * 4, channels=(128, 256, 384, 640), stem_chs=64, **_POOL),
+)
+
 NETS: tuple[Net, ...] = (
     *_NFNETS,
     _light("nfnet-l0", "nfnet_l0", 224, 288, "ra2_in1k"),
@@ -184,15 +193,12 @@ NETS: tuple[Net, ...] = (
     *(_twin(net, "bn-resnet") for net in _NF_RESNETS if net.name in ("nf-resnet50", "nf-resnet200")),
     *(_rung(net, "baseline", **_DEFAULT_WIDTH) for net in _NFNETS[:4]),
     *(_rung(net, "width") for net in _NFNETS[:4]),
-    _tiny_nf("tiny-nfnet-s", "test_nfnet", channels=(32, 32, 64, 96), stem_chs=64),
-    _tiny_nf("tiny-nfnet", "test_nfnet"),
-    _tiny_nf("tiny-nfnet-l", "test_nfnet", depths=(2, 2, 2, 2), channels=(64, 128, 192, 256), stem_chs=256),
-    _tiny_nf("tiny-nf-resnet-s", "nf_resnet26", depths=(1,) * 4, channels=(32, 64, 128, 256), stem_chs=16, **_POOL),
-    _tiny_nf("tiny-nf-resnet", "nf_resnet26", depths=(1,) * 4, channels=(64, 128, 256, 512), stem_chs=32, **_POOL),
-    _tiny_nf("tiny-nf-resnet-l", "nf_resnet26", depths=(2,) * 4, channels=(128, 256, 384, 640), stem_chs=64, **_POOL),
-    _tiny_bn("tiny-resnet-s", "test_resnet", "bn-resnet", channels=(16, 24, 24, 48), stem_width=8),
-    _tiny_bn("tiny-resnet", "test_resnet", "bn-resnet"),
-    _tiny_bn("tiny-resnet-l", "test_resnet", "bn-resnet", layers=(2,) * 4, channels=(48, 96, 96, 192), stem_width=24),
+    *_TINY_NF,
+    *(replace(_twin(net, "nfnet"), family="tiny") for net in _TINY_NF),
+    # ResNets of the widths and depths of tiny-nf-resnet: bottlenecks, a deep stem, shortcuts by average pooling
+    _tiny_bn("tiny-resnet-s", "resnet26d", "bn-resnet", layers=(1,) * 4, channels=(8, 16, 32, 64), stem_width=8),
+    _tiny_bn("tiny-resnet", "resnet26d", "bn-resnet", layers=(1,) * 4, channels=(16, 32, 64, 128), stem_width=16),
+    _tiny_bn("tiny-resnet-l", "resnet26d", "bn-resnet", layers=(2,) * 4, channels=(32, 64, 96, 160), stem_width=32),
     _tiny_bn("tiny-efficientnet-s", "test_efficientnet", "efficientnet", channel_multiplier=0.45),
     _tiny_bn("tiny-efficientnet", "test_efficientnet", "efficientnet"),
     _tiny_bn("tiny-efficientnet-l", "test_efficientnet", "efficientnet", channel_multiplier=1.25, depth_multiplier=2.0),

@@ -94,5 +94,5 @@ def nearest(name: str, by: Measure) -> Near:
 
 def _opposite(net: Net, other: Net) -> bool:
     if net.family == "tiny":
-        return other.family == "tiny" and other.norm != net.norm
+        return other.family == "tiny" and other.norm != net.norm and other.twin_of is None
     return other.family == _OTHER.get(net.family)

@@ -44,6 +44,7 @@ _OTHERWISE = ("nfnet-ladder",)
 _VARIANTS = ("nfnet", "efficientnet")
 """Families whose reported points are labelled, by variant."""
 _GREY = "#B8B8B8"
+_JOINED = {"color": "#606060", "linewidth": 1.6, "linestyle": (0, (1, 1)), "zorder": 2.5}
 _LETTERS = 34
 _NAMED = 14
 """Runs up to which each has a label."""
@@ -101,6 +102,7 @@ def accuracy_vs_flops(rows: list[Row]) -> Sheet:
     handles: list[Artist] = [
         *family_handles(rows),
         entry("Pareto front: none better for less", color=_GREY, linewidth=4, marker="o", markersize=9),
+        *([entry("an NF net and its twin with batch normalization", **_JOINED)] if _pairs(rows) else []),
     ]
     wanted: dict[Axes, list[Label]] = {}
     for i, cost in enumerate(panels):
@@ -209,13 +211,15 @@ def _draw(axes: Axes, cost: Cost, here: Sequence[Row], rows: Sequence[Row]) -> l
     step = {"linewidth": 4, "solid_joinstyle": "round", "marker": "o", "markersize": 11, "markevery": slice(1, None, 2)}
     axes.plot([x for x, _ in corners], [y for _, y in corners], color=_GREY, zorder=1, label="_front", **step)  # type: ignore[arg-type]
     _sizes(axes, here, cost.key, lambda row: (row.get("macs", 0), row[cost.key]))
+    for pair in _pairs(here):
+        axes.plot([row[cost.key] for row in pair], [top1(row) for row in pair], label="_twins", **_JOINED)  # type: ignore[arg-type]
     _log(axes, [row[cost.key] for row in here], cost.unit)
     return _labels(here, cost.key, rows)
 
 
 def _sizes(axes: Axes, rows: Sequence[Row], key: str, order: Callable[[Row], object]) -> None:
     """Draw the runs with their intervals, and a line through those that are sizes of one family."""
-    families = grouped(rows, lambda row: (series(row["model"], row.get("family")), tuple(map(row.get, _RUN))))
+    families = grouped(rows, lambda row: (series(row["model"], row.get("family")), _trained(row)))
     for ((_, family), _), sizes in families.items():
         colour, marker = look(family)
         sizes.sort(key=order)  # type: ignore[arg-type]
@@ -223,6 +227,20 @@ def _sizes(axes: Axes, rows: Sequence[Row], key: str, order: Callable[[Row], obj
         axes.plot(x, tops, color=colour, linewidth=1, marker=marker, markersize=6, zorder=3)  # type: ignore[arg-type]
         upright = [(row[key], *ends) for row in sizes if (ends := top1_ends(row)) is not None]
         bars(axes, upright, color=colour, linewidth=1.2, zorder=2)
+
+
+def _trained(row: Row, *but: str) -> tuple[object, ...]:
+    """How a run was trained, but for the settings ``but``. What a search chose is not compared by its value."""
+    tuned = str(row.get("tune", "none")).split(",")
+    return (row.get("tune"), *(row.get(key) for key in _RUN if key not in (*tuned, *but)))
+
+
+def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Each NF net with its batch-normalized twin that was trained in the same way."""
+    twins = {net.name: net.twin_of for net in NETS if net.twin_of}
+    free = {(row["model"], _trained(row, "agc", "norm")): row for row in rows}
+    wanted = [(free.get((twins.get(row["model"]), _trained(row, "agc", "norm"))), row) for row in rows]
+    return [(net, twin) for net, twin in wanted if net is not None]
 
 
 def _all_named(rows: Sequence[Row]) -> bool:
@@ -240,9 +258,9 @@ def _labels(here: Sequence[Row], key: str, rows: Sequence[Row]) -> list[Label]:
     else:
         best = {row["model"]: row for row in sorted(rows, key=lambda row: float(row["top1"]))}
         texts = {id(row): model for model, row in best.items()}
-    prefix = "tiny-" if all(row["model"].startswith("tiny-") for row in rows) else ""
+    prefix = "tiny-" if all(row.get("family") == "tiny" for row in rows) else ""
     return [
-        Label(row[key], top1(row) or 0.0, plain(texts[id(row)].removeprefix(prefix), _LETTERS), _colour(row))
+        Label(row[key], top1(row) or 0.0, plain(texts[id(row)].replace(prefix, "", 1), _LETTERS), _colour(row))
         for row in here
         if id(row) in texts
     ]

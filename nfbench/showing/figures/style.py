@@ -175,7 +175,7 @@ def series(model: str, family: str | None) -> tuple[str, str]:
     """
     if family == "tiny":
         name = model.removesuffix("-s").removesuffix("-l")
-        return name, name.removeprefix("tiny-")
+        return name, name.replace("tiny-", "", 1)
     if family in FAMILIES:
         return family, family
     return plain(model, 40), family or ""
