@@ -85,6 +85,15 @@ def seconds_interval(value: float | None, low: float | None = None, high: float 
     return f"{seconds(value)} ± {percent(share if share > 1e-9 else 0.0, 2)}"
 
 
+def count_interval(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A number of things with half of its interval as a share of it: '1,410 ± 12 %'; '1,410' without one."""
+    text = ABSENT if value is None else f"{value:,.0f}"
+    if not value or low is None or high is None:
+        return text
+    share = (high - low) / 2 / value
+    return f"{text} ({low:,.0f} to {high:,.0f})" if share > 1 else f"{text} ± {percent(share, 2)}"
+
+
 def bytes_(value: float | None, digits: int = 3) -> str:
     """A size in binary units: GiB, MiB, KiB; None and what is not finite is '–'."""
     if value is None or not math.isfinite(value):

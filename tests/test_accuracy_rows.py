@@ -108,13 +108,28 @@ def test_an_evaluation_has_a_top1_and_no_time() -> None:
     assert "84.00 %" in view([row], "accuracy", "rich")
 
 
-def test_the_time_to_a_target_ends_with_the_first_epoch_that_reaches_it_and_needs_every_seed() -> None:
+def test_a_target_is_reached_where_no_later_epoch_is_below_it() -> None:
     given = accuracy(top1=(0.5, 0.8, 0.7))
-    assert [metrics.time_to(given, t) for t in (0.5, 0.6, 0.8, 0.81)] == [2.0, 4.0, 4.0, None]
+    reached = {
+        target: (metrics.time_to(given, target), metrics.updates_to(given, target), metrics.images_to(given, target))
+        for target in (0.5, 0.6, 0.7, 0.8)
+    }
+    assert reached == {0.5: (2.0, 20, 1000), 0.6: (4.0, 40, 2000), 0.7: (4.0, 40, 2000), 0.8: (None, None, None)}
+
+
+def test_what_a_target_takes_has_an_interval_over_seeds_and_needs_every_seed() -> None:
     (row,) = rows(*seeds(0.90, 0.91, 0.92), target=0.905)
-    assert row["reached_target"] == 2 and "time_to_target" not in row
+    assert row["reached_target"] == 2 and not {"time_to_target", "updates_to_target", "images_to_target"} & set(row)
     assert "2 of 3 seeds" in view([row], "accuracy", "rich")
-    assert only(*seeds(0.90, 0.91), target=0.805)["time_to_target"] == pytest.approx(5.0)
+    slow, fast = accuracy(top1=(0.5, 0.8, 0.9)), accuracy(top1=(0.5, 0.9, 0.9), seed=1)
+    row = only(slow, fast, target=0.85)
+    assert (row["reached_target"], row["time_to_target"]) == (2, pytest.approx(24**0.5))
+    assert (row["updates_to_target"], row["images_to_target"]) == (pytest.approx(2400**0.5), pytest.approx(6e6**0.5))
+    assert row["time_to_target_low"] < row["time_to_target"] < row["time_to_target_high"]
+    assert "updates_to_target_low" not in only(slow, accuracy(top1=(0.5, 0.8, 0.9), seed=1), target=0.85)
+    assert "time_to_target_low" not in only(slow, target=0.85)
+    shown = view([row], "accuracy", "rich")
+    assert all(title in shown for title in (" to 85.0 %", "updates to 85.0 %", "images to 85.0 %"))
     assert "never" in view(rows(accuracy(), target=0.99), "accuracy", "rich")
 
 

@@ -475,10 +475,12 @@ METRICS: dict[str, tuple[Metric, ...]] = {
         Metric("unreadable_images", "unreadable images", "{:.4g}".format, methodcaller("value", "unreadable_images")),
         Metric("deterministic_cost", "deterministic cost", _times, methodcaller("value", "deterministic_cost")),
         Metric("target", "target", units.share),
-        Metric("time_to_target", "to target", units.seconds),
+        Metric("time_to_target", "to target", units.seconds_interval, interval=True),
+        Metric("updates_to_target", "updates to target", units.count_interval, interval=True),
+        Metric("images_to_target", "images to target", units.count_interval, interval=True),
         Metric("reached_target", "reached target"),
         Metric("bn_model", "bn model"),
-        Metric("time_to_bn", "to that of", units.seconds, spare=9),
+        Metric("time_to_bn", "to that of", units.seconds_interval, spare=9, interval=True),
         Metric("reached_bn", "reached bn"),
         Metric("front", "front", lambda on: "●" if on else ""),
     ),
@@ -533,10 +535,13 @@ LEGENDS = {
     "top1_low": "±: 95 %, Student's t over seeds.",
     "best_top1": "best: the best epoch's, chosen on the test set, so it flatters.",
     "ema_top1": "EMA: top-1 of the averaged weights.",
-    "gap": "gap: top-1 with the test batches' own statistics less that with the running ones, in percentage points.",
+    "gap": "gap: top-1 with the statistics of each test batch minus top-1 with the running statistics, in percentage "
+    "points.",
     "training_flops": "FLOPs: 2 · MACs, forward and backward, over all images of the training.",
-    "bn_model": "to that of: training time until the final top-1 of that net with batch normalization, its partner or "
-    "else the nearest in MACs.",
+    "reached_target": "to a top-1: training until the end of the first epoch after which no epoch is below it, without "
+    "evaluation and without --tune. Geometric mean over seeds; ±: 95 %, Student's t on the logarithms.",
+    "bn_model": "to that of: training time until this net holds the final top-1 of that net with batch normalization: "
+    "its partner, or else the nearest in MACs.",
     "front": "●: of its machine, data set, px and weights none is as good for less. MACs are of one image at the px in "
     "training, the step is an update with its data, energy the GPU's.",
 }

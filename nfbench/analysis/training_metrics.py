@@ -87,18 +87,33 @@ def data_share(result: Result) -> float | None:
 
 
 def time_to(result: Result, target: float) -> float | None:
-    """Seconds of training until the end of the first epoch with a top-1 of ``target`` (0 to 1); None if never."""
-    top1, train = result.reading("top1"), result.reading("train_time")
-    if top1 is None or train is None:
-        return None
-    passed = 0.0
-    for reached, time in zip(top1.values, train.values, strict=False):
-        if time is None:
-            return None
-        passed += time
-        if reached is not None and reached >= target:
-            return passed
-    return None
+    """Seconds of training until a top-1 of ``target`` (0 to 1) is held; None if it is not.
+
+    It is held from the end of the first epoch on that is followed by no epoch below ``target``.
+    """
+    epoch, train = _held_from(result, target), result.reading("train_time")
+    times = [] if epoch is None or train is None else train.values[: epoch + 1]
+    return sum(t for t in times if t is not None) if times and None not in times else None
+
+
+def updates_to(result: Result, target: float) -> float | None:
+    """Updates until a top-1 of ``target`` is held, as for `time_to`."""
+    epoch, updates, train = _held_from(result, target), result.value("updates"), result.reading("train_time")
+    each = updates / len(train.values) if updates and train is not None and result.status == "ok" else None
+    return None if epoch is None or each is None else each * (epoch + 1)
+
+
+def images_to(result: Result, target: float) -> float | None:
+    """Training images, each as often as it was seen, until a top-1 of ``target`` is held, as for `time_to`."""
+    epoch, images = _held_from(result, target), epoch_images(result)
+    return None if epoch is None or images is None else images * (epoch + 1)
+
+
+def _held_from(result: Result, target: float) -> int | None:
+    top1 = result.reading("top1")
+    below = [] if top1 is None else [place for place, top in enumerate(top1.values) if top is None or top < target]
+    first = below[-1] + 1 if below else 0
+    return first if top1 is not None and first < len(top1.values) else None
 
 
 def epoch_images(result: Result) -> float | None:

@@ -13,7 +13,7 @@ import msgspec
 from nfbench.analysis import findings, stats, training_metrics
 from nfbench.analysis.metrics import METRICS, keys
 from nfbench.analysis.rows import Row, choose, family_of, machine_names, software_name, status_of
-from nfbench.analysis.training_metrics import final_top1, time_to
+from nfbench.analysis.training_metrics import final_top1, images_to, time_to, updates_to
 from nfbench.catalog.models import batch_normalized, lookup
 from nfbench.records import Accuracy, Result, of_kind, recency
 from nfbench.settings import SAM
@@ -42,9 +42,10 @@ def rows(results: Iterable[Result], everything: bool = False, target: float | No
 
     All raw, in SI units, shares 0 to 1; what is absent has no entry. Quantities are means over the seeds that are ok,
     of each seed the newest run; the top-1 has Student's t over them, from two seeds on. ``macs`` are of one image at
-    the px in training. ``time_to_target`` is the mean over all runs and absent unless each reached ``target``;
-    ``reached_target`` counts those that did. ``bn_model`` is the net with batch normalization whose final top-1 is
-    the target of ``time_to_bn``.
+    the px in training. ``time_to_target``, ``updates_to_target`` and ``images_to_target`` are
+    geometric means over all runs with Student's t on their logarithms, and absent unless each run held ``target`` to
+    its end; ``reached_target`` counts those that did. ``bn_model`` is the net with batch normalization whose final
+    top-1 is the target of ``time_to_bn``.
     """
     chosen = choose(of_kind(results, Accuracy), everything)
     groups = [of_each_seed(group) for group in chosen.groups]
@@ -190,10 +191,18 @@ def norm_of(model: str) -> str | None:
 
 
 def _reached(group: Sequence[Result], target: float, name: str) -> Row:
-    times = [time for r in group if (time := time_to(r, target)) is not None]
-    found: Row = {f"reached_{name}": len(times)}
-    every = len(times) == len(group) and math.isfinite(sum(times))
-    return found | {f"time_to_{name}": statistics.fmean(times)} if every else found
+    reached: Row = {}
+    for key, of in (("time", time_to), ("updates", updates_to), ("images", images_to)):
+        values = [value for r in group if (value := of(r, target)) is not None]
+        if key == "time":
+            reached[f"reached_{name}"] = len(values)
+        if values and len(values) == len(group) and math.isfinite(sum(values)):
+            estimate = stats.mean_of_logs(values)
+            reached[f"{key}_to_{name}"] = estimate.value
+            # seeds that need as many epochs each tell nothing of the spread: an epoch is as fine as it is counted
+            if estimate.low is not None and estimate.low != estimate.high:
+                reached |= {f"{key}_to_{name}_low": estimate.low, f"{key}_to_{name}_high": estimate.high}
+    return reached
 
 
 def _partners(rows: Iterable[Row]) -> dict[tuple[object, ...], list[Row]]:

@@ -59,7 +59,7 @@ def _time_to(row: tables.Row, name: str) -> str:
         return ABSENT
     cut = any(word in row["status"] for word in ("timeout", "interrupted"))
     otherwise = f"{reached} of {row['runs']} seeds" if reached else "cut off before" if cut else "never"
-    text = units.seconds(row[f"time_to_{name}"], 3) if f"time_to_{name}" in row else otherwise
+    text = units.seconds_interval(*with_ends(row, f"time_to_{name}")) if f"time_to_{name}" in row else otherwise
     return f"{row['bn_model']}: {text}" if name == "bn" else text
 
 
@@ -215,8 +215,8 @@ _TELLING = [s.name for s in settings_of(Accuracy) if s.name not in _COLUMNS]
 _OF_RUNS = _taken(
     _RUNS,
     f"front model {' '.join(_COLUMNS)} {' '.join(_TELLING)} seeds top1 top5 best_top1 ema_top1 gap macs params "
-    "train_step_time image_energy training_flops wall_time throughput time_to_target time_to_bn machine software "
-    "status diverged_at",
+    "train_step_time image_energy training_flops wall_time throughput time_to_target updates_to_target "
+    "images_to_target time_to_bn machine software status diverged_at",
 )
 _ASKED = f"""
 kind model family dataset px test_px batch micro_batch epochs recipe optimizer lr schedule warmup_epochs decay_epochs
@@ -241,8 +241,8 @@ def _runs(rows: Sequence[Row]) -> Laid:
     if all(row["epochs"] for row in rows):
         hidden.add("top5")
     columns = telling([c for c in _OF_RUNS if c.key not in hidden], rows, ("top1",))
-    target = next((f"to {units.percent(row['target'])}" for row in rows if "target" in row), "")
-    columns = [replace(c, title=target) if c.key == "time_to_target" else c for c in columns]
+    target = next((units.percent(row["target"]) for row in rows if "target" in row), "")
+    columns = [replace(c, title=c.title.replace("target", target)) for c in columns]
     return Laid(columns, rows, _title(rows[0], above) if rows else None)
 
 
