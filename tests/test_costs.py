@@ -16,7 +16,7 @@ from sweep_cases import latency_results, run, step
 
 from nfbench.analysis.training_runs import rows
 from nfbench.catalog import models, published
-from nfbench.catalog.models import NETS
+from nfbench.catalog.models import NETS, find
 from nfbench.records import Result
 from nfbench.showing.figures.canvas import Label, Sheet, finish
 from nfbench.showing.figures.driver import left_out
@@ -241,6 +241,25 @@ def test_weights_that_were_evaluated_stand_at_the_step_time_of_their_net_at_any_
     assert len({line.get_marker() for line in beside.lines}) == len(beside.lines)
     assert {"F0", "F5 SAM", "B7"} <= set(texts(beside))
     assert beside.get_xlabel() == "reported time of a training step, TPUv3, batch 32 a device"
+
+
+def test_a_net_that_was_timed_on_a_gpu_and_evaluated_nowhere_stands_grey_at_its_reported_top1() -> None:
+    asked = {"epochs": 0, "weights": "published", "dataset": "imagenet", "batch": 32}
+    evaluated = accuracy("resnet50", (0.76,), px=288, agc=None, run=asked, machine=H200)
+    timed = {"resnet50": 0.1, "efficientnet-b0": 0.2, "efficientnet-b1": 0.3, "nf-resnet50": 0.4}
+    steps = [step(name, 32, seconds, precision="fp32", machine=H200) for name, seconds in timed.items()]
+    main, _ = only("accuracy-vs-latency", evaluated, *steps).axes
+    assert points(main) == [(pytest.approx(0.102), 76.0)]
+    reported = {name: net.top1 for name in timed if name != "resnet50" and (net := published.top1(find(name)))}
+    expected = [(pytest.approx(1.02 * timed[name]), pytest.approx(top)) for name, top in reported.items()]
+    assert sorted(hollow(main)) == sorted(expected, key=lambda place: place[0].expected)
+    assert main.get_ylabel() == "top-1, %" and set(texts(main)) == set(timed)
+    figure = only("accuracy-vs-latency", *steps)
+    assert points(figure.axes[0]) == [] and figure.axes[0].get_ylabel() == "reported top-1, %"
+    assert "the top-1 was reported, on ImageNet" in foot(figure)
+    assert "reported: efficientnet, at its measured step time" in legend(figure)
+    # nothing that others trained stands beside what a CPU took
+    assert drawn("accuracy-vs-latency", *(step(name, 32, 0.1, machine=CPU) for name in timed)).figures == []
 
 
 # labels beside points

@@ -56,6 +56,23 @@ def stored(folder: str = "results/fake/mine") -> list[Result]:
     return load([Path(folder)]).results
 
 
+def test_without_imagenet_a_study_measures_the_rest_and_says_in_one_sentence_what_it_needs(cli: Cli) -> None:
+    steps = '[[step-time]]\nmodel = ["tiny-nfnet"]\nmax_time = 1\n'
+    evaluations = (
+        '[[accuracy]]\nmodel = ["nfnet-f0", "resnet50"]\ndataset = "imagenet"\nweights = "published"\nepochs = 0\n'
+    )
+    done = run(cli, HEAD + steps + evaluations)
+    assert done.code == 0 and len(stored()) == 1
+    assert done.err.count("ImageNet is not here") == 1
+    assert "Left out: 2 workloads. ImageNet is not here: found no folders train and val." in done.err
+    assert "Try: --data-dir FOLDER with train/ and val/" in done.err
+    alone = run(cli, HEAD + evaluations)
+    assert alone.code == 1 and alone.err.startswith("ImageNet is not here")
+    for part in ("train", "val"):
+        Path("data/imagenet", part).mkdir(parents=True)
+    assert "Left out" not in run(cli, HEAD + steps + evaluations, "--dry-run").err
+
+
 def test_a_study_of_every_kind_is_measured_once_and_its_tables_follow_from_the_results(cli: Cli) -> None:
     first = run(cli, MIXED)
     assert first.code == 0, first.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from nfbench.catalog.models import fold
@@ -106,4 +107,26 @@ def find(name: str) -> Dataset:
         try_=f"{near[0]}, or imagefolder:PATH for your own pictures"
         if near
         else f"{', '.join(set_ for set_ in DATASETS if set_ != 'imagefolder')}, or imagefolder:PATH for your own",
+    )
+
+
+def imagenet_root(data_dir: Path) -> Path:
+    """The folder that holds ImageNet's ``train`` or ``val``: ``data_dir`` or its subfolder ``imagenet``.
+
+    Raises:
+        BadData: neither does.
+    """
+    roots = (data_dir / "imagenet", data_dir)
+    for root in roots:
+        if (root / "train").is_dir() or (root / "val").is_dir():
+            return root
+    raise missing(DATASETS["imagenet"], "folders train and val", roots)
+
+
+def missing(row: Dataset, sought: str, folders: tuple[Path, ...]) -> BadData:
+    """The error of a set that is in none of its folders."""
+    return BadData(
+        f"{row.title} is not here: found no {sought}.",
+        why=f"Looked in {', '.join(map(str, folders))}.",
+        try_=row.obtain,
     )

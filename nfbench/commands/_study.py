@@ -93,6 +93,10 @@ def perform(study: Study, flags: Flags, only: Sequence[str] = (), skip: Skip | N
         tasks = run.shard(tasks, flags.shard)
     for figure in study.figures:
         known(figure, KINDS, BadStudy, f"{study.path.name}: there is no figure called {figure!r}.")
+    if flags.ray is None:
+        whole, (tasks, absent) = len(tasks), entries.with_data(tasks)
+        if absent is not None:
+            say(f"Left out: {plural(whole - len(tasks), 'workload')}. {absent.what} {absent.why}\nTry: {absent.try_}")
     if flags.dry_run:
         would_run(study, tasks, wanted, flags.out, kind, flags.format)
         return

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nfbench.catalog.datasets import DATASETS, Dataset, find
+from nfbench.catalog.datasets import DATASETS, Dataset, find, imagenet_root, missing
 from nfbench.devices.host import memory_available
 from nfbench.errors import BadData
 from nfbench.units import expanded, first_few, plural, resolved
@@ -148,18 +148,10 @@ def _load(dataset: str, data_dir: Path | None) -> Data:
         # resolved, so that imagefolder:. has a name
         return _of_folders(row, f"imagefolder:{resolved(root).name}", read_folders(root))
     if row.name == "imagenet":
-        return _of_folders(row, row.name, _imagenet(row, folder))
+        return _of_folders(row, row.name, read_folders(imagenet_root(folder), row))
     if row.name == "digits":
         return _of_arrays(row, _digits())
     return _of_arrays(row, (read_cifar if row.name.startswith("cifar") else read_idx)(row, folder))
-
-
-def _imagenet(row: Dataset, folder: Path) -> Parts[Pictures]:
-    roots = (folder / "imagenet", folder)
-    for root in roots:
-        if (root / "train").is_dir() or (root / "val").is_dir():
-            return read_folders(root, row)
-    raise missing(row, "folders train and val", roots)
 
 
 def _digits() -> Parts[Arrays]:
@@ -256,15 +248,6 @@ def read_idx(row: Dataset, data_dir: Path) -> Parts[Arrays]:
         raise BadData(f"{folder} lacks {', '.join(lacking)} (with or without .gz).", try_=row.obtain)
     train, test = (_idx_pair(row, paths[images], paths[labels]) for images, labels in _IDX_FILES.values())
     return Parts(tuple(reader.classes), train, test)
-
-
-def missing(row: Dataset, sought: str, folders: tuple[Path, ...]) -> BadData:
-    """The error of a set that is in none of its folders."""
-    return BadData(
-        f"{row.title} is not here: found no {sought}.",
-        why=f"Looked in {', '.join(map(str, folders))}.",
-        try_=row.obtain,
-    )
 
 
 def _idx_file(folder: Path, name: str) -> Path | None:

@@ -433,6 +433,27 @@ def check_sources(sources: Sources) -> None:
             raise BadData(f"{what} {path} {'is a file' if folder.exists() else 'does not exist'}.", try_=try_)
 
 
+def with_data(tasks: Sequence[Task]) -> tuple[list[Task], BadData | None]:
+    """The ``tasks`` whose data is here, or that need none, and why others are left out. Only ImageNet is looked for:
+    every other set is at hand, or its error says where to get it.
+
+    Raises:
+        BadData: no task is left.
+    """
+    left: list[Task] = []
+    absent: BadData | None = None
+    for task in tasks:
+        try:
+            if isinstance(task.workload, Accuracy) and task.workload.dataset == "imagenet":
+                datasets.imagenet_root(expanded(task.entry.sources.data_dir or "data"))
+            left.append(task)
+        except BadData as error:
+            absent = error
+    if absent is not None and not left:
+        raise absent
+    return left, absent
+
+
 def _checked_run(run: Accuracy) -> Accuracy:
     run = checked(run)
     if run.norm == "frozen":

@@ -320,35 +320,53 @@ def _reported(
 
 
 def accuracy_vs_latency(rows: list[Row]) -> Sheet:
-    """Top-1 of training runs against the step time of the same nets (the paper's Figure 1), families as lines.
+    """Top-1 against the step time of the same nets (the paper's Figure 1), families as lines.
 
-    What the paper reports stands below in a panel of its own, where a GPU was timed.
+    The top-1 is that of training runs or of weights that were evaluated here; of nets without either it is what was
+    reported, hollow and grey. What the paper reports of both stands below in a panel of its own, where a GPU was timed.
     """
     gpu = any(row["gpu"] for row in rows)
     figure = Figure(figsize=(COLUMN, 5.4 if gpu else 3.2), layout="constrained")
     axes, *below = figure.subplots(1 + gpu, 1, squeeze=False, height_ratios=[3.2, 2.2][: 1 + gpu])[:, 0]
-    _sizes(axes, rows, "step_time", lambda row: row["step_time"])
+    measured = [row for row in rows if "reported_top1" not in row]
+    by_others = [row for row in rows if "reported_top1" in row]
+    _sizes(axes, measured, "step_time", lambda row: row["step_time"])
     times = [row["step_time"] for row in rows]
     for row in rows:
         if (ends := interval(row)) is not None:
-            axes.hlines([top1(row)], *ends, color=_colour(row), linewidth=1.2, zorder=2)
+            axes.hlines(
+                [_height(row)], *ends, color=_colour(row) if row in measured else REPORTED, linewidth=1.2, zorder=2
+            )
             times += ends
     log_axis(axes.xaxis, times, lambda v: units.si(v, "s", 1), least=1.2)
-    accuracy_axis(axes.yaxis, _extent(rows), room=0.14)
+    accuracy_axis(axes.yaxis, [*_extent(measured), *map(_height, by_others)], room=0.14)
     axes.set_xlabel(f"measured time of a training step, {_batch(rows)}")
-    axes.set_ylabel("measured top-1, %")
-    wanted = {axes: _labels(rows, "step_time", rows)}
-    handles: list[Artist] = [*family_handles(rows)]
+    axes.set_ylabel("top-1, %" if measured and by_others else "measured top-1, %" if measured else "reported top-1, %")
+    wanted = {axes: _labels(measured, "step_time", measured)}
+    handles: list[Artist] = [*family_handles(measured)]
+    for family, sizes in grouped(by_others, lambda row: str(row.get("family"))).items():
+        sizes.sort(key=lambda row: float(row["step_time"]))
+        points = [(row["step_time"], _height(row)) for row in sizes]
+        handles.append(reported_line(axes, points, f"{family}, at its measured step time", look(family)[1]))
+        wanted[axes] += [Label(row["step_time"], _height(row), row["model"], REPORTED) for row in sizes]
     for beside in below:
         _reported_times(beside, handles, wanted)
-    evaluated = any(not row.get("epochs") for row in rows)
-    joined = "precision and batch" if evaluated else "precision, batch, px and λ"
+    evaluated = any(not row.get("epochs") for row in measured)
+    joined = "precision and batch" if evaluated or not measured else "precision, batch, px and λ"
     runs = "weights that were evaluated" if evaluated else "training runs"
     imagenet = rows[0]["dataset"] == "imagenet"
     carry = "" if imagenet else " That does not carry over to ImageNet."
-    note = f"Joined by model, {joined}: the top-1 is of {runs}, {_SEPARATELY}{carry}"
-    title = f"measured top-1 on {plain(rows[0]['dataset'], 30)} against training step time"
+    whose = f"the top-1 is of {runs}, " if measured else "the top-1 was reported, on ImageNet, "
+    grey = "Grey: the top-1 was reported by others. " if measured and by_others else ""
+    note = f"{grey}Joined by model, {joined}: {whose}{_SEPARATELY}{carry}"
+    top = "measured top-1" if measured else "reported top-1"
+    title = f"{top} on {plain(rows[0]['dataset'], 30)} against training step time"
     return Sheet(figure, title, note, handles, wanted, lost(rows))
+
+
+def _height(row: Row) -> float:
+    """The top-1 of a row in per cent: measured, or else what was reported."""
+    return 100 * float(row["reported_top1"]) if "reported_top1" in row else top1(row) or 0.0
 
 
 def _reported_times(axes: Axes, handles: list[Artist], wanted: dict[Axes, list[Label]]) -> None:

@@ -159,7 +159,7 @@ KINDS = {
         (
             Room(1, "batch", _of("batch")),
             Room(1, "precision", _of("precision")),
-            Room(1, "run of a net", within=_of("model"), first=lambda rows: -rows[0]["top1"]),
+            Room(1, "run of a net", within=_of("model"), first=lambda rows: -rows[0].get("top1", 0)),
             Room(24, "runs"),
         ),
         prepared="prepared:joined",

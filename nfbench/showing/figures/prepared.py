@@ -13,7 +13,8 @@ from nfbench.analysis import rows as steps_as_rows
 from nfbench.analysis.rows import Row, choose, machine_names, software_name
 from nfbench.analysis.sweeps import step
 from nfbench.analysis.training_runs import norm_of
-from nfbench.catalog.models import find, normalizer_free
+from nfbench.catalog import published
+from nfbench.catalog.models import find, lookup, normalizer_free
 from nfbench.errors import UnknownModel
 from nfbench.records import PHASES, Accuracy, Result, StepTime, key, of_kind, recency
 from nfbench.settings import settings_of
@@ -197,7 +198,10 @@ def _worth(rows: Sequence[Row]) -> tuple[float, ...]:
 
 def joined(seen: Shown, runs: Sequence[Row]) -> list[Row]:
     """Give each run the step time of the quickest step of the same net on one device of the same machine, at the same
-    precision and batch, where there is one. What was trained takes only a step at its px and with its clip."""
+    precision and batch, where there is one. What was trained takes only a step at its px and with its clip.
+
+    Nets that were timed on a GPU, and that no run evaluated on ImageNet, come after them with ``reported_top1``.
+    """
     steps = grouped(
         (
             row
@@ -211,10 +215,22 @@ def joined(seen: Shown, runs: Sequence[Row]) -> list[Row]:
     for run in runs:
         same = steps.get(tuple(run.get(k) for k in _JOINED), ())
         same = [row for row in same if not run.get("epochs") or all(row.get(k) == run.get(k) for k in _TRAINED)]
-        quickest = min(same, key=lambda row: float(row["step_time"]), default={})
-        times = {name: quickest[name] for name in _TIMES if name in quickest}
+        times = _quickest(same) if same else {}
         with_times.append(run | times | {"gpu": run.get("device") in gpus})
+    evaluated = {run["model"] for run in runs if run.get("dataset") == "imagenet" and top1(run) is not None}
+    timed = [same[0] | _quickest(same) for same in steps.values() if same[0].get("device") in gpus]
+    of_others = {"kind": "accuracy", "dataset": "imagenet", "weights": "published", "epochs": 0, "gpu": True}
+    for row in timed:
+        net = None if row["model"] in evaluated else lookup(row["model"])
+        if net is not None and (reported := published.top1(net)) is not None:
+            kept = {name: value for name, value in row.items() if name in (*_JOINED, *_TIMES, "family", "status")}
+            with_times.append(kept | of_others | {"reported_top1": reported.top1 / 100})
     return with_times
+
+
+def _quickest(steps: Sequence[Row]) -> Row:
+    quickest = min(steps, key=lambda row: float(row["step_time"]))
+    return {name: quickest[name] for name in _TIMES if name in quickest}
 
 
 def with_ranks(seen: Shown, rows: Sequence[Row]) -> list[Row]:
@@ -389,7 +405,7 @@ def no_place_on_a_map(row: Row) -> str:
 
 def no_join(row: Row) -> str:
     """Why a training run has no place over step times."""
-    if top1(row) is None:
+    if top1(row) is None and "reported_top1" not in row:
         return without(row, "top-1")
     timed = "step_time" in row
     return "" if timed else "no step of that net was timed on that machine at its precision, batch, px and λ"
