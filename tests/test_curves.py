@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from figure_cases import axes_of, drawn, foot, legend, marked, only, points, texts, ticks, why
-from make import CPU
+from make import CPU, accuracy
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from sweep_cases import BATCHES, GIB, agc_results, batch_results, run, step
@@ -67,7 +67,7 @@ def test_accuracy_over_batches_has_a_line_for_each_net_and_clip_and_marks_what_d
     looks = [(line.get_marker(), line.get_fillstyle()) for line in marked(main)]
     dashes = [str(line._unscaled_dash_pattern) for line in main.lines if line.get_marker() in ("None", "")]
     assert len(set(zip(looks, dashes, strict=True))) == len({str(line.get_color()) for line in marked(main)}) * 6 == 6
-    assert foot(figure).startswith("2 seeds, 2 epochs, 32 px. Means over seeds")
+    assert foot(figure).startswith("2 seeds, 2 epochs, 32 px, learning rate scaled with the batch. Means over seeds")
     assert "Small data and tiny nets do not carry over to ImageNet." in foot(figure)
     # what the paper reports is hollow, in a panel of its own
     assert "not measured here" in reported.get_title(loc="left") and points(reported) == []
@@ -99,7 +99,10 @@ def test_thresholds_are_places_in_order_and_no_clip_stands_apart() -> None:
     assert {min(main.get_xticks(), key=lambda at: abs(at - x)) for x, _ in points(main)} == {0, 1, 2, 3, 4, 5.5}
     assert len(points(main)) + len(points(strip)) == 24 + 1
     single = foot(only("agc-lines", *(run(batch=b, agc=clip) for b in (32, 64) for clip in (0.01, "none"))))
-    assert single.startswith("1 seed, 2 epochs, 32 px; no interval.") and "Student" not in single
+    scaled = "1 seed, 2 epochs, 32 px, learning rate scaled with the batch; no interval."
+    assert single.startswith(scaled) and "Student" not in single
+    searched = [accuracy(run={"batch": b, "agc": 0.02, "tune": "lr"}, training={"lr": 0.3 / b}) for b in (32, 64)]
+    assert "32 px, learning rate tuned for each point; no interval." in foot(only("agc-lines", *searched))
 
 
 def cells(axes: Axes) -> dict[tuple[str, str], tuple[str, Rectangle]]:

@@ -29,7 +29,7 @@ BATCHES = (
 )
 """The columns of `batch_sweep`."""
 CLIPS = (
-    *("machine", "dataset", "net", "model", "family", "norm", "px", "epochs", "recipe", "batch", "agc", "lr"),
+    *("machine", "dataset", "net", "model", "family", "norm", "px", "epochs", "recipe", "batch", "agc", "lr", "tune"),
     *("status", "runs", "seeds", "diverged", "diverged_at", *_TOP1, "best_top1", "clipped_units"),
 )
 """The columns of `agc_sweep`."""

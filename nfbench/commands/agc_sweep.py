@@ -31,7 +31,9 @@ RATE_OF = 256
     metavar="X",
     help="Peak rate at batch 256, scaled linearly to each batch.  [default: the recipe's]",
 )
-@options.options(tuple(options.RUN_FLAGS[name] for name in ("px", "precision", "layout", "agc_impl", "augment")))
+@options.options(
+    tuple(options.RUN_FLAGS[name] for name in ("px", "precision", "layout", "agc_impl", "augment", "tune"))
+)
 @options.run_time_option
 @options.options(RUN)
 def command(
@@ -44,8 +46,9 @@ def command(
 ) -> None:
     """Train nets with each threshold of adaptive gradient clipping at each batch size.
 
-    The rate grows with the batch, as in the paper's Figure 2b. A run that diverges is a cell of the table, with the
-    update at which it did. Where it is stopped, the same command goes on.
+    The learning rate grows with the batch, as in the paper's Figure 2b; --tune lr searches for it in each cell instead.
+    A run that diverges is a cell of the table, with the update at which it did. Where it is stopped, the same command
+    goes on.
     """
     from nfbench.commands._study import perform, take_flags
     from nfbench.studies import entries

@@ -56,8 +56,8 @@ _BARS = "Bars: 95 % intervals."
 _PROCESS = "Memory of the process: Python and torch are in it, so that nets differ by less than they take."
 _MEANS = "Means over seeds, bars 95 % intervals of Student's t over them."
 _FALLEN = (
-    "Below: what diverged, with its first such update, and what failed; of a point that stands above too only some"
-    " seeds."
+    "The strip below shows what diverged, with the first update at which it did, and what failed. Where a point stands"
+    " above it too, only some seeds did."
 )
 _APART = 0.5
 """How much farther than the next λ the runs without a clip stand."""
@@ -164,8 +164,7 @@ def batch_accuracy(rows: list[Row]) -> Sheet:
     figure, handles = _draw(lines, "measured top-1, %", accuracy_axis, _batch_axis, more=2.1)
     epochs = rows[0].get("epochs")
     after = f" after {units.plural(epochs, 'epoch')}" if epochs else ""
-    scaled = ", the rate scaled with the batch" if _scaled(nets) else ""
-    title = f"measured top-1 on {plain(rows[0]['dataset'], 40)}{after}{scaled}"
+    title = f"measured top-1 on {plain(rows[0]['dataset'], 40)}{after}"
     note = _with_several(runs_note(rows, _MEANS, _FALLEN), lines)
     return Sheet(figure, title, note, [*handles, *_reported(figure.axes[-1])], lacks=lost(rows))
 
@@ -250,6 +249,10 @@ def runs_note(rows: Sequence[Row], means: str, rest: str) -> str:
         if values := sorted({row[key] for row in rows if key in row}):
             few = f"{values[0]} to " if len(values) > 1 else ""
             counts.append(f"{few}{values[-1]} px" if key == "px" else f"{few}{units.plural(values[-1], word)}")
+    if any(row.get("tune", "none") == "lr" for row in rows):
+        counts.append("learning rate tuned for each point")
+    elif len({row["batch"] for row in rows}) > 1 and _scaled(grouped(rows, lambda row: row["net"])):
+        counts.append("learning rate scaled with the batch")
     several = any(row.get("top1_low") is not None for row in rows)
     failed = any(row.get("diverged") or row["status"] != "ok" for row in rows)
     tiny = " and tiny nets" if any(row["model"].startswith("tiny-") for row in rows) else ""
