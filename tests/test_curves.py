@@ -101,7 +101,11 @@ def test_thresholds_are_places_in_order_and_no_clip_stands_apart() -> None:
     single = foot(only("agc-lines", *(run(batch=b, agc=clip) for b in (32, 64) for clip in (0.01, "none"))))
     scaled = "1 seed, 2 epochs, 32 px, learning rate scaled with the batch; no interval."
     assert single.startswith(scaled) and "Student" not in single
-    searched = [accuracy(run={"batch": b, "agc": 0.02, "tune": "lr"}, training={"lr": 0.3 / b}) for b in (32, 64)]
+    searched = [
+        accuracy(agc=clip, run={"batch": b, "agc": clip, "tune": "lr"}, training={"lr": 0.3 / b})
+        for b in (32, 64)
+        for clip in (0.01, 0.02)
+    ]
     assert "32 px, learning rate tuned for each point; no interval." in foot(only("agc-lines", *searched))
 
 
