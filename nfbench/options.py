@@ -143,18 +143,18 @@ format_option = _option(
     "--format", click.Choice(["rich", "md", "csv", "json"]), "rich", "csv and json hold raw values in SI units."
 )
 device_option = _option("--device", str, "auto", "auto, cpu, cuda or cuda:N.", metavar="D")
-seed_option = seed_of("Of weights, inputs and targets.")
+seed_option = seed_of("Seed of weights, inputs and targets.")
 where_option = click.option(
     "--where",
     multiple=True,
     metavar="KEY=VALUE",
     help="Only rows where this holds: batch=32,64 or step_time<100ms; = != < <= > >= ~.",
 )
-older_option = click.option("--all", "everything", is_flag=True, help="Also results by older software.")
+older_option = click.option("--all", "everything", is_flag=True, help="Show results of older software too.")
 noisy_option = click.option(
     "--noisy", is_flag=True, help="Use noisy rows in ratios, figures and verdicts like any other."
 )
-quiet_option = click.option("--quiet", is_flag=True, help="No live line.")
+quiet_option = click.option("--quiet", is_flag=True, help="Show no live progress line.")
 out_option = click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -214,7 +214,7 @@ RANK_OPTIONS: tuple[Decorator, ...] = (
 DATA_OPTIONS: tuple[Decorator, ...] = (
     _option("--dataset", str, "digits", "digits, fashion-mnist, cifar10, imagenet …", metavar="D"),
     _option("--epochs", click.IntRange(1), 10),
-    _option("--seeds", click.IntRange(1, 1000), 1, "Runs of each."),
+    _option("--seeds", click.IntRange(1, 1000), 1, "Training runs per setting."),
     data_dir_option,
 )
 """What commands that train at several settings share."""

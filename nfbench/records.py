@@ -273,7 +273,7 @@ class Training(Record, frozen=True, kw_only=True):
 class Resolved(Record, frozen=True, kw_only=True):
     """What each `auto` became here, and the flags that a timing depends on.
 
-    With several processes ``micro_batch`` is images a pass of each, ``backend`` what reduces their gradients, and
+    With several processes ``micro_batch`` is images per pass of each, ``backend`` what reduces their gradients, and
     ``nodes`` how many machines they are on. ``standardize`` says whose code standardizes weights where it is not the
     net's own: rows without it have timm's.
     """
@@ -454,7 +454,7 @@ class Result(Record, frozen=True, kw_only=True):
         return None
 
     def each(self, name: str) -> list[Reading]:
-        """The readings of that name, one a rank at most."""
+        """The readings of that name, one per rank at most."""
         return [r for r in self.readings if r.name == name]
 
     def value(self, name: str) -> float | None:

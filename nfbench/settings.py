@@ -100,68 +100,108 @@ class Setting:
 
 _OF_RECIPE: Any = {"spare": 10, "settled_by": ("recipe",)}
 _OF_NET: Any = {"spare": 10, "settled_by": ("recipe", "model")}
-_FIT = "Images a pass. auto: the whole batch, or the largest share of it that fits in the memory."
-_TRIED = "best: the quicker one in a trial; where that cannot tell, nhwc on a GPU and nchw on a CPU."
+_FIT = (
+    "Images per forward and backward pass. auto: the whole batch, or the largest equal part of it that fits in memory."
+)
+_TRIED = "best: a short trial chooses the faster one; if it finds no difference, nhwc on a GPU and nchw on a CPU."
 _LAMBDA = "Clipping threshold λ. auto: 0.01 for nets without normalization, none for others."
-_NORM = "In the place of batch normalization; frozen: for time and memory only."
-_SGD = "sgd: one Nesterov SGD for all; recipe: the family's own."
+_NORM = "What replaces batch normalization. frozen is for time and memory only."
+_SGD = "sgd: the same Nesterov SGD for every net. recipe: the optimizer of the net's family."
 _RADIUS = "Radius ρ of sharpness-aware minimization, such as 0.05."
-_ASCENT = "Share of the images its ascent sees."
+_ASCENT = "Share of the images that the ascent step of SAM uses."
 _NO_EMA = {"none": "no EMA"}
 _EMA = "Decay of a moving average of the weights, such as 0.99999."
 _EMA_OF_RUN = "Decay of a moving average of the weights. auto: the recipe's."
-_AUGMENT = "auto: none for digits and the MNISTs, flip (and crop) for CIFAR, else the recipe's."
-_RATE = "Peak rate at this batch. auto: the recipe's × batch / 256."
-_WARMUP = "auto: the recipe's, at most 10 % of the run."
-_DECAY = "An exponential schedule falls at this interval."
-_WEIGHTS = "Of weights; gains, biases and norms have none."
-_DROPOUT = "Dropout before the classifier. auto: the net's own."
-_DEPTH = "Stochastic depth of the last block. auto: the net's own."
-_TUNE = "Search for these before the run, on training images that are held out; see above."
+_AUGMENT = "auto: none for digits and the MNISTs, flip and crop for CIFAR, the recipe's for all others."
+_RATE = "Peak learning rate at this batch. auto: the recipe's learning rate × batch / 256."
+_WARMUP = "auto: as in the recipe, but at most 10 % of the run."
+_DECAY = "Epochs after which an exponential schedule lowers the learning rate."
+_WEIGHTS = "Weight decay of weights. Gains, biases and norms have none."
+_DROPOUT = "Dropout before the classifier. auto: as in the catalogue."
+_DEPTH = "Stochastic depth of the last block. auto: as in the catalogue."
+_TUNE = "Values to search for before the run, on training images that are held out. See above."
 _CLIP = "auto: fused on CUDA where its kernel runs, else foreach."
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("dataset", "{}", "See above.", metavar="D", named=2),
-    Setting("epochs", "{} epochs", "0 only evaluates --weights.", check=NOT_NEGATIVE, such="10, or 0 to evaluate only"),
-    Setting("test_px", "tested at {} px", "Side of the input in evaluation.", check=POSITIVE, such="224, or auto"),
-    Setting("weights", "{} weights", "published, or a file: where to start.", metavar="W"),
+    Setting(
+        "epochs",
+        "{} epochs",
+        "Epochs to train. 0 only evaluates --weights.",
+        check=NOT_NEGATIVE,
+        such="10, or 0 to evaluate only",
+    ),
+    Setting(
+        "test_px",
+        "tested at {} px",
+        "Width and height of the input in evaluation.",
+        check=POSITIVE,
+        such="224, or auto",
+    ),
+    Setting("weights", "{} weights", "Weights to start from: published, or a file.", metavar="W"),
     Setting("norm", "{} norm", _NORM, spare=4, instead={"none": "no norm"}),
-    Setting("recipe", "{} recipe", "auto: the family's own. It gives each auto below."),
+    Setting(
+        "recipe", "{} recipe", "Recipe that gives the value of each auto below. auto: the recipe of the net's family."
+    ),
     Setting("lr", "lr {}", _RATE, check=POSITIVE, such="0.1, or --lr auto", named=1),
     Setting("tune", "tuned {}", _TUNE, instead={"none": "not tuned"}, named=1),
     Setting("schedule", "{}", **_OF_RECIPE),
     Setting("warmup_epochs", "", _WARMUP, check=NOT_NEGATIVE, named=2, **_OF_RECIPE),
     Setting("decay_epochs", "", _DECAY, check=POSITIVE, named=2, **_OF_RECIPE),
-    Setting("decay_rate", "", "By this factor.", check=POSITIVE, named=2, **_OF_RECIPE),
-    Setting("momentum", "", "Of the optimizer.", check=BELOW_1, such="0.9", named=2, **_OF_RECIPE),
-    Setting("alpha", "", "RMSProp's decay.", check=BELOW_1, such="0.9", named=2, **_OF_RECIPE),
-    Setting("eps", "", "RMSProp's ε.", check=POSITIVE, named=2, **_OF_RECIPE),
+    Setting(
+        "decay_rate",
+        "",
+        "Factor by which an exponential schedule lowers the learning rate.",
+        check=POSITIVE,
+        named=2,
+        **_OF_RECIPE,
+    ),
+    Setting("momentum", "", "Momentum of the optimizer.", check=BELOW_1, such="0.9", named=2, **_OF_RECIPE),
+    Setting("alpha", "", "Decay of RMSProp's moving average.", check=BELOW_1, such="0.9", named=2, **_OF_RECIPE),
+    Setting("eps", "", "ε of RMSProp.", check=POSITIVE, named=2, **_OF_RECIPE),
     Setting("weight_decay", "", _WEIGHTS, check=NOT_NEGATIVE, named=1, **_OF_RECIPE),
-    Setting("label_smoothing", "smoothing {}", "0 to 1.", check=BELOW_1, such="0.1", named=1, **_OF_RECIPE),
+    Setting(
+        "label_smoothing", "smoothing {}", "Label smoothing, 0 to 1.", check=BELOW_1, such="0.1", named=1, **_OF_RECIPE
+    ),
     Setting("augment", "augment {}", _AUGMENT, **_OF_RECIPE),
-    Setting("mixup", "MixUp {}", "α, on half of a batch; 0 for none.", check=NOT_NEGATIVE, named=1, **_OF_RECIPE),
-    Setting("cutmix", "CutMix {}", "α, on the other half; 0 for none.", check=NOT_NEGATIVE, named=1, **_OF_RECIPE),
-    Setting("randaugment_layers", "", "Operations an image.", check=AT_LEAST_1, such="2", named=2, **_OF_NET),
-    Setting("randaugment_magnitude", "", "On timm's scale.", check=NOT_NEGATIVE, named=2, **_OF_NET),
+    Setting(
+        "mixup", "MixUp {}", "α of MixUp, for half of each batch. 0: off.", check=NOT_NEGATIVE, named=1, **_OF_RECIPE
+    ),
+    Setting(
+        "cutmix",
+        "CutMix {}",
+        "α of CutMix, for the other half of each batch. 0: off.",
+        check=NOT_NEGATIVE,
+        named=1,
+        **_OF_RECIPE,
+    ),
+    Setting(
+        "randaugment_layers", "", "RandAugment operations per image.", check=AT_LEAST_1, such="2", named=2, **_OF_NET
+    ),
+    Setting(
+        "randaugment_magnitude", "", "RandAugment magnitude on timm's scale.", check=NOT_NEGATIVE, named=2, **_OF_NET
+    ),
     Setting("drop_rate", "dropout {}", _DROPOUT, check=BELOW_1, such="0.1", named=1, **_OF_NET),
     Setting("drop_path", "", _DEPTH, check=BELOW_1, such="0.1", named=1, **_OF_NET),
-    Setting("px", "{} px", "Side of the input.", check=POSITIVE, such="224", spare=0),
-    Setting("batch", "batch {}", "Images an update.", check=POSITIVE, such="32", spare=0, named=1),
+    Setting("px", "{} px", "Width and height of the input in pixels.", check=POSITIVE, such="224", spare=0),
+    Setting("batch", "batch {}", "Images per optimizer update.", check=POSITIVE, such="32", spare=0, named=1),
     Setting("micro_batch", "passes of {}", _FIT, check=POSITIVE, title="micro-batch", named=1),
     Setting("precision", "{}", "auto: bf16 from sm_80, fp16 on sm_70/75, fp32 on a CPU.", spare=1),
     Setting("layout", "{}", _TRIED, help_of_run="", spare=1, instead={"best": "best layout"}),
     Setting("compile", "compile {}", "torch.compile mode.", instead={"none": "not compiled"}),
-    Setting("optimizer", "optimizer {}", _SGD, "One of timm's.", settled_by=("recipe",), metavar="NAME"),
+    Setting("optimizer", "optimizer {}", _SGD, "A name of timm's optimizers.", settled_by=("recipe",), metavar="NAME"),
     Setting("agc", "λ {}", _LAMBDA, check=POSITIVE, such="0.01, or --agc none not to clip", title="agc λ", spare=0),
     Setting("sam", "", _RADIUS, check=POSITIVE, such="0.05, or --sam none", title="sam ρ", spare=11, part_of="sam"),
     Setting("sam_fraction", "", _ASCENT, check=SHARE, such="0.2", spare=12, part_of="sam"),
-    Setting("sam_scope", "", "One ascent for each pass, or one for the batch.", part_of="sam", spare=12),
+    Setting(
+        "sam_scope", "", "Whether SAM takes one ascent step per micro-batch or one per batch.", part_of="sam", spare=12
+    ),
     Setting(
         "ema", "EMA {}", _EMA, _EMA_OF_RUN, INSIDE, "0.99999", instead=_NO_EMA, part_of="ema", settled_by=("recipe",)
     ),
     Setting("world_size", "{} devices", title="ranks", part_of="world_size"),
     Setting("broadcast_buffers", "shared buffers {}", title="buffers broadcast", part_of="world_size", named=2),
-    Setting("deterministic", "", "On CUDA too the seed decides all; times what that costs.", spare=3, named=2),
+    Setting("deterministic", "", "Make runs on CUDA repeatable too. The cost in time is measured.", spare=3, named=2),
     Setting("agc_impl", "clip by {}", _CLIP, title="clip by", spare=3),
     Setting("standardize", "weights standardized by {}", title="standardized by", named=2),
     Setting("optimizer_impl", "{} optimizer", title="update by", named=2),

@@ -119,7 +119,7 @@ def accuracy(
     run: dict[str, Any] | None = None,
     **fields: Any,
 ) -> Result:
-    """A training run of 1000 images an epoch in 20 updates; ``run`` are fields of its workload."""
+    """A training run of 1000 images per epoch in 20 updates; ``run`` are fields of its workload."""
     epochs = len(top1)
     asked: dict[str, Any] = {"dataset": "digits", "epochs": epochs, "batch": 50} | (run or {})
     given: dict[str, Any] = {

@@ -60,14 +60,14 @@ def test_of_each_seed_the_newest_run_that_ended_counts_and_what_is_set_aside_is_
     again = accuracy(top1=(0.5, 0.8, 0.95), start="2026-02-01T00:00:00.000Z")
     found, aside = analysis.rows([accuracy(), again])
     assert [(row["seeds"], row["top1"]) for row in found] == [(1, 0.95)]
-    assert aside == "Set aside of training runs: 1 of a seed whose other run is shown."
+    assert aside == "Not shown (training runs): 1 of a seed whose other run is shown."
     later = accuracy(top1=(0.5,), run={"epochs": 3}, status="interrupted", start="2026-02-01T00:00:00.000Z")
     assert only(accuracy(), later)["status"] == "ok"
     newer = msgspec.structs.replace(SOFTWARE, nfbench="0.2.0")
     new = accuracy(software=newer, start="2026-02-01T00:00:00.000Z")
     found, aside = analysis.rows([accuracy(), new, accuracy(machine=FAKE), result()])
     assert len(found) == 1
-    assert aside == "Set aside of training runs: 1 of the fake device; 1 by older software (--all shows them)."
+    assert aside == "Not shown (training runs): 1 of the fake device; 1 by older software (--all shows them)."
     assert len(analysis.rows([accuracy(), new], everything=True)[0]) == 2
 
 
@@ -179,7 +179,11 @@ def test_the_front_holds_what_none_beats_for_less() -> None:
         (accuracy(more=(each_epoch("data_time", 0.2, 0.2, 0.2, unit="s"),)), "data", "Making batches took 10 % of"),
         (accuracy(more=(once("unreadable_images", 1),)), "unreadable_images", "1 image of the data could not be read."),
         (accuracy(more=(once("deterministic_cost", 1.25),)), "deterministic_cost", "take 1.25 times as long."),
-        (accuracy(notes={"data": "a tenth"}), "data_subset", "Data: a tenth. Not comparable with all of it."),
+        (
+            accuracy(notes={"data": "a tenth"}),
+            "data_subset",
+            "Data: a tenth. Do not compare it with runs on the whole set.",
+        ),
         (accuracy(), "small_data", "Results on digits do not carry over to ImageNet."),
         (accuracy(status="diverged", run={"sam": 0.05}), "diverged", "Diverged. Try a smaller --sam or a smaller"),
     ],
@@ -253,7 +257,7 @@ def test_a_front_of_nothing_is_one_worded_message(cli: Cli) -> None:
     assert done.exit_code == 1 and done.stderr.startswith("--target is about training runs")
     kept(accuracy())
     done = cli("table", folder, "--front", "energy")
-    assert done.exit_code == 1 and "has both a final top-1 and energy an image" in done.stderr
+    assert done.exit_code == 1 and "has both a final top-1 and energy per image" in done.stderr
 
 
 def test_epochs_are_lines_and_means_over_seeds() -> None:

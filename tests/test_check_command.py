@@ -105,7 +105,7 @@ def test_a_counts_study_counts_in_two_processes_and_is_untimed(cli: Cli, check: 
     assert (done.rows[0]["base_operators"], done.rows[0]["head_operators"]) == (100, 101)
     results = load([Path("o.jsonl")]).results
     assert len(results) == 2 and not any(r.reading("step_time") for r in results)
-    assert "More operators a step: mynet:net." in done.said
+    assert "More operators per step: mynet:net." in done.said
     stored("base.jsonl", 1.0)
     assert str(check("--against", "base.jsonl")) == "1"
     ran = cli("run", "gate.toml", "--device", "fake")

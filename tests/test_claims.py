@@ -303,7 +303,7 @@ CASES: dict[str, list[tuple[Results, str, str]]] = {
         (
             [*twins(*ABOVE), *later(pair("bn-nfnet-f3", "nfnet-f3", *BELOW))],
             "does not hold",
-            "speed of nfnet-f3 over bn-nfnet-f3: 0.500",
+            "speed of nfnet-f3 relative to bn-nfnet-f3: 0.500",
         ),
         # rounds of a study have a session each and are one measurement
         ([replace(r, session=f"s{r.round}", sampling=Sampling(rounds=4)) for r in twins(*ABOVE)], "holds", "4 rounds)"),
@@ -356,13 +356,13 @@ CASES: dict[str, list[tuple[Results, str, str]]] = {
         (clipping("nfnet-f0", 0.2, batch=8), "not run", ""),
     ],
     "bn-memory": [
-        (TWINS, "measured only", "peak memory an image over nfnet-f0's: 1.30 × exactly"),
+        (TWINS, "measured only", "peak memory per image of bn-nfnet-f0 relative to nfnet-f0: 1.30 × exactly"),
         ([*FEW, *TWINS], "measured only", "1.30 × exactly"),
         (FEW, "measured only", "take 16 or more"),
         ([*having(TWINS[:4], "resolved", micro_batch=16), *TWINS[4:]], "not run", ""),
         ([*TWINS, *peaks((), (3e9,), session="by hand")], "measured only", "1.30 × exactly"),
         ([*TWINS[:4], *having(TWINS[4:], "workload", agc_impl="timm")], "not run", ""),
-        (peaks((1.5e9,) * 4, (1e9,) * 4, name="saved_bytes"), "measured only", "saved for backward an image over"),
+        (peaks((1.5e9,) * 4, (1e9,) * 4, name="saved_bytes"), "measured only", "saved for backward per image of"),
     ],
 }
 """For each claim results, the verdict, and what is said with it."""

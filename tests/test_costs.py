@@ -240,7 +240,7 @@ def test_weights_that_were_evaluated_stand_at_the_step_time_of_their_net_at_any_
     assert set(hollow(beside)) == {(float(row["tpuv3_step_ms"]) / 1e3, float(row["top1"])) for row in nets}
     assert len({line.get_marker() for line in beside.lines}) == len(beside.lines)
     assert {"F0", "F5 SAM", "B7"} <= set(texts(beside))
-    assert beside.get_xlabel() == "reported time of a training step, TPUv3, batch 32 a device"
+    assert beside.get_xlabel() == "reported time of a training step, TPUv3, batch 32 per device"
 
 
 def test_a_net_that_was_timed_on_a_gpu_and_evaluated_nowhere_stands_grey_at_its_reported_top1() -> None:

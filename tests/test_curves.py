@@ -26,14 +26,14 @@ def test_every_step_is_a_point_at_its_batch_or_a_mark_below() -> None:
     main, strip = figure.axes
     assert len(points(main)) + len(points(strip)) == len(STEPS) and points(strip) == [(256, 0)]
     assert (2.0, pytest.approx(2 / rows([STEPS[0]])[0][0]["step_time"])) in points(main)
-    assert {"nfnet-f0", "nf-resnet50", "resnet50", "several passes an update", "out of memory"} == set(legend(figure))
+    assert {"nfnet-f0", "nf-resnet50", "resnet50", "several passes per update", "out of memory"} == set(legend(figure))
     assert samples(strip) == [look("nfnet")]
     # a batch of several passes is half-filled
     half = {float(x) for line in marked(main) if line.get_fillstyle() == "bottom" for x in line.get_xdata()}
     assert half == {128.0, 256.0}
     assert main.get_xscale() == "log" and main.xaxis.get_transform().base == 2  # type: ignore[attr-defined]
     assert [main.xaxis.get_major_formatter()(x, 0) for x in main.get_xticks()] == [str(b) for b in BATCHES]
-    assert strip.get_xlabel() == "batch, images an update"
+    assert strip.get_xlabel() == "batch, images per update"
 
 
 def test_times_have_intervals_from_end_to_end_and_memory_is_in_bytes_of_what_was_read() -> None:
@@ -133,7 +133,7 @@ def test_every_cell_of_the_map_is_drawn_and_what_diverged_is_hatched_and_named()
     assert found["no clip", "128"][0] == "diverged\nat 25"
     assert found["0.16", "256"][0].endswith("1 of 2\ndiverged") and found["0.02", "32"][0] == "97\n± 3"
     assert ticks(axes)[-1] == "no clip"
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("batch, images an update", "clipping threshold λ")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("batch, images per update", "clipping threshold λ")
     # darker is more accurate, so that it reads in grey too
     light = {cell: sum(patch.get_facecolor()[:3]) for cell, (_, patch) in found.items()}
     assert light["no clip", "64"] < light["0.16", "32"] < light["no clip", "256"] == 3.0

@@ -143,13 +143,13 @@ def test_sentences_say_what_is_so_by_construction(
     assert (raw["batch"], raw["px"], raw.get("clipping")) == (2, 32, 0.01 if model == "tiny-nfnet-s" else None)
     screen = cli(*args, "rich")
     table, _, sentences = screen.stdout.rpartition("\n\n")
-    assert "output of an image: the rest of its batch changed" in table
+    assert "change of an image's output when the rest of its batch changes" in table
     for line, start, change in zip(sentences.splitlines(), SENTENCES, changes, strict=False):
         assert line.startswith(start)
         assert ("not depend" not in line and "the same" not in line) == change
         assert line.endswith(", which is rounding.") != change
     assert len(sentences.splitlines()) == len(changes)
-    assert screen.stderr == "Changes are relative to what changes: 0.01 is 1 %. Rounding is what 0 looks like here.\n"
+    assert screen.stderr == "Changes are relative: 0.01 is 1 %. A change as small as that by rounding is none.\n"
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_seed_others(cli: Cli) -> None:

@@ -104,7 +104,7 @@ def test_bars_are_milliseconds_and_shares_of_the_step_and_joules_of_an_image() -
     figure = only("phases", timed("resnet50", 0.1), timed("nfnet-f0", 0.3))
     times, shares, energy = figure.axes
     assert [axes.get_xlabel() for axes in figure.axes] == [
-        "time of the phases, ms", "share of the step, %", "energy, J an image"
+        "time of the phases, ms", "share of the step, %", "energy, J per image"
     ]  # fmt: skip
     assert ticks(times) == ["nfnet-f0", "resnet50"] and texts(times) == ["300 ms", "100 ms"]
     for axes in (times, shares):

@@ -80,40 +80,44 @@ def rng() -> np.random.Generator:
         ),
         (gpu(warmth(50, 53, 56)), "warming", "The GPU became 6 K warmer during the timing (50 to 56 °C)."),
         (gpu(conditions=Conditions(throttle=("sw_power_cap",))), "power_cap", "The GPU ran at its power limit"),
-        (gpu(conditions=Conditions(other_processes=2)), "shared_device", "2 other process(es) held the GPU."),
-        (gpu(conditions=Conditions(other_load=0.4)), "shared_device", "Others kept the GPU busy for 40 % of the time"),
+        (gpu(conditions=Conditions(other_processes=2)), "shared_device", "2 other processes held the GPU."),
+        (
+            gpu(conditions=Conditions(other_load=0.4)),
+            "shared_device",
+            "Other processes kept the GPU busy for 40 % of the time",
+        ),
         (
             gpu(conditions=Conditions(other_memory=3 * 2**30)),
             "shared_device",
-            "Others held 3.00 GiB of the GPU's memory.",
+            "Other processes held 3.00 GiB of the GPU's memory.",
         ),
         (
             gpu(conditions=Conditions(other_memory=3 * 2**30), notes={STUCK: "an error of CUDA stays in it"}),
             "stuck_process",
             "An earlier net's process still held its memory on the GPU: an error of CUDA stays in it. Measure",
         ),
-        (gpu(once("zero_gradients", 0.31)), "zero_gradients", "Start gains that are zero at 1"),
+        (gpu(once("zero_gradients", 0.31)), "zero_gradients", "Compare only nets with the same share of zeros"),
         (gpu(once("swapped", 3 * 2**20, "B")), "swap", "3.00 MiB of this process were swapped out. Free memory"),
         (capped(500.0), "power_limit", "is 500 W, below its default of 700 W. Type sudo nvidia-smi -pl 700"),
         (gpu(once("first_step", 3.5)), "slow_first_step", "took 3.50 s, 35 times the others: memory was allocated"),
         (
             gpu(once("first_step", 40.0), workload=StepTime(model="a", compile="default")),
             "slow_first_step",
-            "torch.compile compiled the net. No figure holds it",
+            "torch.compile compiled the net. The step time does not include it",
         ),
         (gpu(once("allocator_retries", 3)), "allocator_retries", "had to free and try again 3 times"),
         (gpu(once("skipped_updates", 2)), "skipped_updates", "2 fp16 updates were not finite"),
-        (gpu(once("others_cpu", 0.4)), "busy_host", "Others had 40 % of the host's CPU time"),
-        (gpu(once("others_cpu", 0.4)), "busy_host", "Compare only what was timed in turns."),
+        (gpu(once("others_cpu", 0.4)), "busy_host", "Other processes used 40 % of the CPU during this run"),
+        (gpu(once("others_cpu", 0.4)), "busy_host", "Compare only nets that were timed in turns."),
         (
             gpu(once("others_cpu", 0.4), sampling=Sampling(turns=2)),
             "busy_host",
-            "Trust the ratios of its turns, not its",
+            "Use the ratios of its turns, not its",
         ),
         (launch_bound(), "launch_bound", "The GPU waited for the host to launch work. Try --compile reduce-overhead."),
         (launch_bound(compile="default"), "launch_bound", "Try --compile reduce-overhead."),
         *(
-            (launch_bound(compile=mode), "launch_bound", "It does so in CUDA graphs too: take a larger --batch.")
+            (launch_bound(compile=mode), "launch_bound", "CUDA graphs did not change that. Take a larger --batch.")
             for mode in ("reduce-overhead", "max-autotune")
         ),
         # they are refused where gradients accumulate over passes
@@ -144,7 +148,7 @@ def rng() -> np.random.Generator:
         (
             result(workload=CLIP, readings=(), conditions=Conditions(other_processes=1)),
             "shared_device",
-            "1 other process(es) held the GPU.",
+            "1 other process held the GPU.",
         ),
         (result(workload=CLIP, readings=(), status="diverged"), "diverged", "The loss is not finite"),
     ],
@@ -225,7 +229,7 @@ def test_outliers_are_said_with_their_number_and_the_worst() -> None:
 
 def test_two_or_three_rounds_are_few_and_one_or_four_are_not() -> None:
     assert [findings.few_rounds(n) is not None for n in range(6)] == [False, False, True, True, False, False]
-    assert str(findings.few_rounds(2)) == "2 rounds give no interval: 4 are needed. Take --rounds 4 or more."
+    assert str(findings.few_rounds(2)) == "2 rounds give no interval: 4 are needed. Type --rounds 4 or more."
 
 
 ODD: tuple[tuple[float | None, ...], ...] = (

@@ -18,7 +18,7 @@ def by_rank(name: str, unit: str, scope: str, *ranks: tuple[float, ...]) -> tupl
 
 
 def of_ranks(**fields: object) -> Result:
-    """Two ranks with 32 images an update, each in two passes of eight."""
+    """Two ranks with 32 images per update, each in two passes of eight."""
     given = {
         "workload": StepTime(model="resnet50", batch=32, world_size=2),
         "machine": H200,

@@ -112,7 +112,7 @@ UNEVEN = [*asked(F1_B7[::2], batch=8), *F1_B7[1::2]]
         (UNEVEN, "On NVIDIA H200, bf16: a step of NFNet-F1 is .* as one of EfficientNet-B7 "),
         # no ratio that says it: two BN nets, training runs, noise, the fake device
         (turns("resnet26", "resnet50", 2.0), "On NVIDIA H200: 2 step times of 2 nets, and no ratio"),
-        (trained(), r"On A CPU: on digits none is as accurate for as few MACs as tiny-nfnet \("),
+        (trained(), r"On A CPU: on digits no other net is as accurate with as few MACs as tiny-nfnet \("),
         ([result(), result("resnet26", (0.1,))], r"On A CPU: 2 step times \(1 noisy\) of 2 nets, and no ratio"),
         (turns("nfnet-f1", "efficientnet-b7", 5.0, machine=FAKE), "These are figures of the fake device, which times "),
         # an interval that reaches over 1 names neither net as the faster one
@@ -133,7 +133,7 @@ def test_the_answer_gives_the_interval_and_apart_what_the_paper_says_and_of_no_g
     assert re.search(r"NFNet-F1 is 5\.\d+ ± 0\.\d+ times as fast as EfficientNet-B7 \(both 224 px", measured)
     assert measured.endswith("(both 224 px, nhwc, batch 32)")
     assert paper == (
-        "8.81 on TPUv3, 13.1 on V100, 8.70 in its text, at batch 32 a device and the px that each net trains at."
+        "8.81 on TPUv3, 13.1 on V100, 8.70 in its text, at batch 32 per device and the px that each net trains at."
     )
     # its batch is that of each device
     px = {"nfnet-f1": 224, "efficientnet-b7": 600}
@@ -184,7 +184,9 @@ def test_claims_stand_with_their_verdicts_and_what_is_reported() -> None:
     assert part.studies[0].sentences == [summary]
     assert verdicts["bn-distributed"].verdict == "not run" and "torchrun" in verdicts["bn-distributed"].why
     text = words_of_page(page(made))
-    assert re.search(r"measured speed of nfnet-f1 over efficientnet-b7: 5\.\d.* reported 8\.7 / 8\.81 / 13\.1", text)
+    assert re.search(
+        r"measured speed of nfnet-f1 relative to efficientnet-b7: 5\.\d.* reported 8\.7 / 8\.81 / 13\.1", text
+    )
     assert re.search(r"= by construction .* nfbench models resnet50 --dependence shows it", text)
 
 
@@ -324,7 +326,7 @@ def test_machines_of_one_name_are_told_apart_and_the_fake_device_is_set_aside() 
     other = msgspec.structs.replace(H200, driver="590.2")
     made = built(*(result(machine=machine, id=str(i)) for i, machine in enumerate((H200, other, FAKE))))
     assert [part.title for part in made.parts] == ["NVIDIA H200"]
-    assert made.notes == ["1 result of the fake device set aside."]
+    assert made.notes == ["1 result of the fake device not shown."]
     names = [row["machine"] for row in texts(made.parts[0].studies[0].tables[0])]
     assert names == ["NVIDIA H200, driver 580.1", "NVIDIA H200, driver 590.2"]
     assert [part.title for part in built(result(machine=FAKE)).parts] == ["fake"]
@@ -334,7 +336,7 @@ def test_older_software_and_other_sessions_are_set_aside_in_words_unless_all_is_
     old = result(software=msgspec.structs.replace(SOFTWARE, torch="2.7.0"), start="2025-01-01T00:00:00.000Z")
     path = keep("a.jsonl", [old, result()])
     newest, every = (report.build([path], all_).parts[0].studies[0] for all_ in (False, True))
-    assert newest.left_out[0] == "Set aside: 1 by older software (--all shows them)."
+    assert newest.left_out[0] == "Not shown: 1 by older software (--all shows them)."
     assert (len(newest.tables[0].rows), len(every.tables[0].rows)) == (1, 2)
     assert not [line for line in every.left_out if "older" in line]
     again = [
@@ -342,7 +344,7 @@ def test_older_software_and_other_sessions_are_set_aside_in_words_unless_all_is_
         for i, r in enumerate(turns("nf-resnet50", "resnet50", 0.8))
     ]
     (part,) = built(*turns("nf-resnet50", "resnet50", 0.5), *again).parts
-    assert any("8 of other sessions of the same workloads" in line for line in part.studies[0].left_out)
+    assert any("8 results of older sessions" in line for line in part.studies[0].left_out)
     assert "0.8" in part.answer and "0.5 " not in part.answer
 
 

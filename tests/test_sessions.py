@@ -103,9 +103,9 @@ def test_a_row_says_which_session_was_taken_and_the_newer_one_s_file_shows_it(cl
     assert table.stdout.splitlines()[1].endswith("2026-01-01T10:03:00.000Z")
     assert (
         "The session of 2026-01-01 10:00 is shown: a newer one's interval is 5.0 times as wide as the narrowest."
-        " Name the newer one's file to see it." in table.stderr
+        " Name the file of the newer one to see it." in table.stderr
     )
-    assert "Set aside: 4 of other sessions of the same workloads." in table.stderr
+    assert "Not shown: 4 results of older sessions; newer ones measured the same." in table.stderr
     assert "is shown" not in cli("table", "mine/new.jsonl").stderr
     # nothing of it is stored
     assert all(OLDER not in r.notes for r in load([Path("mine")]).results)

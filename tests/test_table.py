@@ -63,9 +63,9 @@ def test_the_newest_software_is_shown_and_the_rest_counted_and_none_is_refused(c
     folder = kept(old, older, new)
     done = cli("table", folder, "--format", "csv")
     assert [row["step_time"] for row in cells(done.stdout)] == ["0.1"]
-    assert "Set aside: 2 by older software (--all shows them)." in done.stderr
+    assert "Not shown: 2 by older software (--all shows them)." in done.stderr
     done = cli("table", folder, "--all", "--format", "csv")
-    assert [row["rounds"] for row in cells(done.stdout)] == ["2", "1"] and "Set aside" not in done.stderr
+    assert [row["rounds"] for row in cells(done.stdout)] == ["2", "1"] and "Not shown" not in done.stderr
 
 
 def test_machines_share_a_table_with_a_column_that_tells_them_apart(cli: Cli) -> None:
@@ -83,7 +83,7 @@ def test_rows_of_the_fake_device_never_stand_beside_real_ones_and_are_said_to_be
     folder = kept(result(), result(machine=FAKE, id="a"), result(machine=FAKE, id="b", round=1))
     done = cli("table", folder, "--format", "csv")
     assert [row["machine"] for row in cells(done.stdout)] == ["A CPU"]
-    assert "Set aside: 2 of the fake device." in done.stderr and "which times nothing" not in done.stderr
+    assert "Not shown: 2 of the fake device." in done.stderr and "which times nothing" not in done.stderr
     done = cli("table", kept(result(machine=FAKE), name="fake"), "--format", "csv")
     assert len(cells(done.stdout)) == 1 and done.stderr.count("which times nothing") == 1
 
@@ -114,7 +114,7 @@ def test_replicates_are_one_row_with_their_spread_over_four_rounds_or_none(count
         assert [row["step_time_low"], row["step_time_high"]] == pytest.approx(ends, rel=1e-6) and few == []
     elif count > 1:
         assert not {"step_time_low", "step_time_high"} & row.keys()
-        assert few == [f"{count} rounds give no interval: 4 are needed. Take --rounds 4 or more."]
+        assert few == [f"{count} rounds give no interval: 4 are needed. Type --rounds 4 or more."]
     folder = kept(*group)
     (line,) = cells(cli("table", folder, "--format", "csv").stdout)
     assert float(line["throughput"]) == row["throughput"] == 32 / row["step_time"]
@@ -163,7 +163,7 @@ def test_reported_figures_stand_only_where_batch_px_and_device_are_the_papers_an
     other_batch = row_of(workload=StepTime(model="nfnet-f0", batch=64))
     assert not any("reported_v100_step_time" in other for other in (other_px, on_cpu, other_batch))
     measured, reported = sheet([row], "md").split(
-        "Reported, not measured here: a step of batch 32 a device (arXiv 2102.06171)"
+        "Reported, not measured here: a step of batch 32 per device (arXiv 2102.06171)"
     )
     assert "reported" not in measured and "56.70 ms" not in measured and "100.0 ms" in measured
     assert "V100, fp16" in reported and "TPUv3, bf16" in reported and "56.70 ms" in reported
@@ -199,7 +199,7 @@ def test_a_table_a_ratio_and_a_figure_are_of_the_same_session_where_one_was_meas
     based = cells(cli("table", folder, "--baseline", "resnet50", "--format", "csv").stdout)
     (ratio,) = [row for row in based if row["model"] == "nf-resnet50"]
     assert float(ratio["step_time_ratio"]) == pytest.approx(2.0)
-    said = "Set aside: 4 of other sessions of the same workloads."
+    said = "Not shown: 4 results of older sessions; newer ones measured the same."
     for command in (("table", folder), ("plot", folder, "--kind", "speedup"), ("report", folder, "-o", "report.md")):
         done = cli(*command)
         assert done.exit_code == 0, done.output

@@ -172,7 +172,7 @@ class Pair(NamedTuple):
 
     def figure(self, about: str = "", *notes: str, doubt: str = "", times: float = 1.0, less: float = 0.0) -> Figure:
         """A figure of the ratio, ``times`` a number and ``less`` another."""
-        about = about or f"speed of {self.baseline.model} over {self.net.model}"
+        about = about or f"speed of {self.baseline.model} relative to {self.net.model}"
         on = "; ".join(filter(None, [turn_ratios.where(self.ratio, True), *notes, self.doubt]))
         value, low, high = (None if v is None else v * times - less for v in self.ratio.estimate)
         assert value is not None
@@ -382,7 +382,7 @@ def _bn_memory(evidence: Evidence) -> Iterator[Figure]:
             together = {r.session for r in twin} & {r.session for r in free} - {None}
             if together:
                 twin, free = ([r for r in side if r.session in together] for side in (twin, free))
-            about = f"{net}'s {{}} an image over {twin_of}'s".format
+            about = f"{{}} per image of {net} relative to {twin_of}".format
             figures[enough] += _apart(
                 about("peak memory"), on, twin, free, methodcaller("value", "peak_allocated")
             ) or _apart(about("bytes saved for backward"), on, twin, free, methodcaller("value", "saved_bytes"))
@@ -400,7 +400,7 @@ def _bn_distributed(evidence: Evidence) -> Iterator[Figure]:
         net, baseline = with_sync[-1].step, without[-1].step
         same = _but(net, norm=baseline.norm) == baseline
         if same and net.norm == "sync_batch" and baseline.norm in _OWN_NORM:
-            about = f"{net.model}'s step with sync_batch over that with batch"
+            about = f"step time of {net.model} with sync_batch relative to batch"
             on = f"batch {net.batch}, {net.world_size} devices, in separate runs"
             yield from _apart(about, on, with_sync, without, metrics.seconds)
 
@@ -415,7 +415,7 @@ def _agc_or_architecture(evidence: Evidence) -> Iterator[Figure]:
     for free, bn in _partners(evidence.cells, "model", *_CLIP):
         new_agc, new, old_agc, old = (_best(side, clipped=clipped) for side in (free, bn) for clipped in (True, False))
         if new_agc is not None and new is not None and old_agc is not None and old is not None:
-            about = f"what {new.model} in the place of {old.model} gains, less what AGC gains"
+            about = f"accuracy gain of {new.model} over {old.model}, minus that of AGC"
             yield _gap(about, [(1, new), (-1, old_agc), (0, new_agc), (0, old)])
 
 
@@ -474,7 +474,7 @@ def _more_flops_equal_time(evidence: Evidence) -> Iterator[Figure]:
             count, other_count = p.ratio.baseline.value(name), p.ratio.net.value(name)
             if count and other_count:
                 more = count / other_count
-                about = f"{word} for the same step time, {p.baseline.model} over {p.net.model}"
+                about = f"{word} of {p.baseline.model} relative to {p.net.model} at the same step time"
                 yield p.figure(about, f"{word} {more:.3g} ×", note, doubt=doubt, times=more)
 
 

@@ -81,7 +81,7 @@ def few_rounds(rounds: int) -> Finding | None:
     if not 1 < rounds < LEAST_ROUNDS:
         return None
     text = f"{rounds} rounds give no interval: {LEAST_ROUNDS} are needed."
-    return Finding("few_rounds", text, f"Take --rounds {LEAST_ROUNDS} or more.")
+    return Finding("few_rounds", text, f"Type --rounds {LEAST_ROUNDS} or more.")
 
 
 def few_seeds(seeds: int) -> Finding | None:
@@ -93,19 +93,19 @@ def few_seeds(seeds: int) -> Finding | None:
         if seeds == 1
         else "Two seeds say little: Student's t over them is wide, ± 12.7 standard errors."
     )
-    return Finding("few_seeds", text, "Take --seeds 3 or more.")
+    return Finding("few_seeds", text, "Type --seeds 3 or more.")
 
 
 def disturbed(left_out: int, windows: int) -> Finding:
     """That so many of the ``windows`` of a row are in no figure of it, since other work disturbed their session."""
-    text = f"{left_out} of {windows} windows are left out: other processes took the CPU or used the GPU meanwhile."
+    text = f"{left_out} of {windows} timings are left out: other processes used the CPU or the GPU meanwhile."
     return Finding("disturbed", text, "Time again on a quiet machine.")
 
 
 def noisy(reason: str) -> Finding:
     """That a row is noisy, for the ``reason`` of `nfbench.analysis.metrics`."""
-    text = f"Noisy: {reason}. No figure, ratio or verdict uses it."
-    return Finding("noisy", text, "Time again on a quiet machine, or use it all the same with --noisy.")
+    text = f"Noisy: {reason}. No figure, ratio or verdict uses this row."
+    return Finding("noisy", text, "Time again on a quiet machine, or add --noisy to use the row anyway.")
 
 
 def _where(values: Callable[[Result], tuple[object, ...] | None], code: str, text: str, do: str = "") -> Check:
@@ -151,7 +151,7 @@ def _failed(result: Result) -> Finding | None:
         "out_of_memory": "Take a smaller --micro-batch"
         + (" or --px." if getattr(result.workload, "micro_batch", None) == "auto" else ", or auto."),
         "timeout": "Raise --max-time.",
-        "interrupted": "It holds what was measured until then.",
+        "interrupted": "The row holds what was measured until then.",
     }.get(result.status, "")
     return Finding(result.status, f"Ended as {result.status.replace('_', ' ')}{detail}.", do)
 
@@ -172,7 +172,7 @@ def _diverged(result: Result) -> Finding | None:
     if not isinstance(result.workload, Accuracy):
         sharp = isinstance(result.workload, StepTime) and result.workload.sam != "none"
         do = "Try a smaller --sam, or --agc 0.01." if sharp else "Try --agc 0.01 or --precision fp32."
-        return Finding("diverged", "The loss is not finite, so there is no rate.", do)
+        return Finding("diverged", "The loss is not finite, so there is no step time.", do)
     update, message = result.value("diverged_at"), (result.message or "").rstrip(". ")
     at = "" if update is None else f" at update {update:.0f}"
     at = "" if at.removeprefix(" at") in message else at
@@ -194,11 +194,11 @@ def _others(result: Result) -> tuple[str] | None:
     """Who else had the GPU: processes where they are known, else what shows them in a container."""
     seen = result.conditions
     if seen.other_processes:
-        return (f"{seen.other_processes} other process(es) held the GPU",)
+        return (f"{seen.other_processes} other process{'es' if seen.other_processes > 1 else ''} held the GPU",)
     if (seen.other_load or 0.0) > metrics.MOST_OTHER_LOAD:
-        return (f"Others kept the GPU busy for {_share(seen.other_load or 0.0)} of the time while nothing was timed",)
+        return (f"Other processes kept the GPU busy for {_share(seen.other_load or 0.0)} of the time between timings",)
     if (seen.other_memory or 0) > OTHER_MEMORY and STUCK not in result.notes:
-        return (f"Others held {units.bytes_(seen.other_memory)} of the GPU's memory",)
+        return (f"Other processes held {units.bytes_(seen.other_memory)} of the GPU's memory",)
     return None
 
 
@@ -236,7 +236,7 @@ def _clock_drift(result: Result) -> Finding | None:
     way, do = (
         ("rose", "Time longer, so that the card is warmed up.")
         if drift.change > 0
-        else ("fell", "Cool the card or fix its clock (nvidia-smi -lgc, needs rights), and time again.")
+        else ("fell", "Cool the card or lock its clock (nvidia-smi -lgc, needs root), and time again.")
     )
     ends = f"({units.si(drift.before, 'Hz')} to {units.si(drift.after, 'Hz')})"
     return Finding("clock_drift", f"The GPU's clock {way} by {_share(abs(drift.change))} during the timing {ends}.", do)
@@ -286,7 +286,7 @@ def _shape(times: stats.Array, ordered: stats.Array) -> Iterator[Finding | None]
             f"The steps come in two kinds: {_share(low)} near {units.seconds(kinds.low, 3)}, "
             f"{_share(1 - low)} near {units.seconds(kinds.high, 3)}."
         )
-        do = "The median stands for the larger kind alone: see whether the clock or another process changes, "
+        do = "The median describes only the larger kind. Find out whether the clock or another process changes "
         yield Finding("bimodal_steps", text, f"{do}and time again.")
     yield _outliers(ordered, stats.straggling(ordered, kinds), enough)
 
@@ -301,7 +301,7 @@ def _outliers(ordered: stats.Array, count: int, enough: bool) -> Finding | None:
     if count > 1:
         share = _share(count / steps)
         text = f"{count} of {steps} steps ({share}) took far over the median, the worst {times} times as long."
-    do = "The median leaves them out, a training run pays them: see what else the host does."
+    do = "The median ignores these steps, but a training run has them too. Find out what else the host does."
     return Finding("outliers", text, do)
 
 
@@ -311,11 +311,11 @@ def _first_step(result: Result, median: float) -> Finding | None:
         return None
     if isinstance(result.workload, StepTime) and result.workload.compile != "none":
         why = "torch.compile compiled the net"
-        do = "No figure holds it: it pays in long runs, and TORCHINDUCTOR_CACHE_DIR keeps it for the next."
+        do = "The step time does not include it. TORCHINDUCTOR_CACHE_DIR keeps it for the next run."
     else:
         search = ", cuDNN searched for algorithms" if result.machine.device == "cuda" else ""
         why = f"memory was allocated and kernels were loaded{search}"
-        do = "No figure holds it: add it once a process where you plan short runs."
+        do = "The step time does not include it. Add it once per process when you plan short runs."
     times = units.number(first / median, 2)
     text = f"The first step took {units.seconds(first, 3)}, {times} times the others: {why}."
     return Finding("slow_first_step", text, do)
@@ -332,7 +332,7 @@ def _launch_less(result: Result) -> str:
     """What has the host launch less for each image, of what is not on yet and can be."""
     compiled = getattr(result.workload, "compile", "none")
     if compiled in CUDA_GRAPHS:
-        return "It does so in CUDA graphs too: take a larger --batch."
+        return "CUDA graphs did not change that. Take a larger --batch."
     if (_passes(result) or 1) == 1:
         return "Try --compile reduce-overhead."
     # CUDA graphs cannot accumulate gradients
@@ -372,9 +372,11 @@ def _data(result: Result) -> Finding | None:
     share = training_metrics.data_share(result)
     if share is None or share <= MUCH_DATA:
         return None
-    text = f"Making batches took {_share(share)} of the training time: no time here is the net's alone."
+    text = f"Making batches took {_share(share)} of the training time, so no time here is of the net alone."
     streams = result.resolved is not None and result.resolved.training is not None and result.resolved.training.workers
-    return Finding("data", text, "Try more --workers." if streams else "A larger --batch makes fewer of them.")
+    return Finding(
+        "data", text, "Try more --workers." if streams else "Take a larger --batch, which makes fewer batches."
+    )
 
 
 def _busy_host(result: Result) -> Finding | None:
@@ -382,8 +384,10 @@ def _busy_host(result: Result) -> Finding | None:
     if share is None or share <= BUSY_HOST:
         return None
     turns = result.sampling.turns > 1
-    do = "Trust the ratios of its turns, not its times." if turns else "Compare only what was timed in turns."
-    return Finding("busy_host", f"Others had {_share(share)} of the host's CPU time during the timing.", do)
+    do = "Use the ratios of its turns, not its times." if turns else "Compare only nets that were timed in turns."
+    return Finding(
+        "busy_host", f"Other processes used {_share(share)} of the CPU during this run; timings may be slow.", do
+    )
 
 
 def _unreadable(result: Result) -> tuple[str, ...] | None:
@@ -434,12 +438,12 @@ TRAINED: tuple[Check, ...] = (
         "{} of the data could not be read{}.",
         "Download or copy the data again.",
     ),
-    _noted("share", "shared_device", "It had {}: no time and no energy of it is the net's alone."),
+    _noted("share", "shared_device", "It had {}, so no time and no energy of it is of the net alone."),
     _noted(
         "resumed",
         "resumed",
-        "Other software than that of this row had trained {}.",
-        "Train anew, in another --checkpoint folder, where that matters.",
+        "Other software than this row's trained {}.",
+        "Where that matters, train again in another --checkpoint folder.",
     ),
     _over(
         "deterministic_cost",
@@ -449,7 +453,7 @@ TRAINED: tuple[Check, ...] = (
         "--deterministic made an update take {} times as long.",
         "Compare times without it.",
     ),
-    _noted("data", "data_subset", "Data: {}.", "Not comparable with all of it."),
+    _noted("data", "data_subset", "Data: {}.", "Do not compare it with runs on the whole set."),
     _where(
         lambda r: (r.run.dataset,) if r.run.dataset != "imagenet" and r.status == "ok" else None,
         "small_data",
@@ -459,20 +463,20 @@ TRAINED: tuple[Check, ...] = (
 """About a training run, beside how it ended."""
 
 SLIGHT: tuple[Check, ...] = (
-    _where(_composed, "composed", "The step of {} passes is composed from updates of {}."),
+    _where(_composed, "composed", "The step of {} micro-batches is composed from measured updates of {}."),
     _where(
         _batch_statistics,
         "micro_batch_statistics",
         "Batch normalization saw micro-batches of {}, not the batch.",
-        "An NF net's gradient is the same either way.",
+        "The gradient of an NF net is the same either way.",
     ),
     _over(
         "zero_gradients",
         MANY_ZEROS,
         _share,
         "zero_gradients",
-        "{} of the gradients are exactly zero: less power is drawn and clipping looks free.",
-        "Start gains that are zero at 1 (nfbench does in its own nets), or compare only nets with the same share.",
+        "{} of the gradients are exactly zero. The GPU then draws less power, and clipping looks free.",
+        "Compare only nets with the same share of zeros. In a net of your own, start gains at 1 instead of 0.",
     ),
     _over("skipped_updates", 0, _count, "skipped_updates", "{} fp16 updates were not finite and were skipped."),
     _over(
@@ -493,8 +497,8 @@ SLIGHT: tuple[Check, ...] = (
     _where(
         lambda r: (r.start[:16].replace("T", " "),) if in_future(r) else None,
         "future_start",
-        "It says that it began at {}, which is yet to come. Any other row of the same workload is shown in its place.",
-        "Set that machine's clock, and measure again.",
+        "Its start time, {}, is in the future. nfbench shows any other row of the same workload instead.",
+        "Set the clock of that machine and measure again.",
     ),
     _noted(
         STUCK,
@@ -505,25 +509,25 @@ SLIGHT: tuple[Check, ...] = (
     _noted(
         "machines",
         "machines_differ",
-        "The ranks are on different devices, of which the slowest sets the pace: {}.",
+        "The ranks run on different devices, and the slowest sets the pace: {}.",
         "Take devices of one kind.",
     ),
     _noted("folders", "folders_passed_over", "Folders of the data set were {}.", "Rename or move what should be read."),
     _noted("macs", "macs_left_out", "{}."),
     _noted("failed_layout", "failed_layout", "A layout could not be tried, so the other one was taken: {}."),
-    _noted("older_session", "older_session", "{}.", "Name the newer one's file to see it."),
+    _noted("older_session", "older_session", "{}.", "Name the file of the newer one to see it."),
     _noted("inspect", "not_inspected", "Gradients and loss could not be read: {}."),
     _where(
         _lowered_limit,
         "power_limit",
         "The GPU's power limit is {}, below its default of {} W.",
-        "Type sudo nvidia-smi -pl {1} (needs rights), or call the figures those of a capped card.",
+        "Type sudo nvidia-smi -pl {1} (needs root), or say that these figures are of a capped card.",
     ),
     _where(
         lambda r: () if "sw_power_cap" in r.conditions.throttle else None,
         "power_cap",
         "The GPU ran at its power limit; its clock followed the load.",
-        "Under full load that is normal: compare only with cards at the same limit.",
+        "That is normal under full load. Compare only with cards at the same limit.",
     ),
     _busy_host,
     _noted("layout", "layout", "The layout is {}."),

@@ -231,7 +231,7 @@ EXACT, NEARLY = 0.0, 0.01
 COUNTS: dict[str, tuple[str, float]] = {
     "macs": ("MACs", EXACT),
     "params": ("parameters", EXACT),
-    "operators": ("operators a step", EXACT),
+    "operators": ("operators per step", EXACT),
     "saved_bytes": ("bytes saved for backward", EXACT),
     "peak_allocated": ("peak allocated memory", NEARLY),
 }
@@ -256,7 +256,7 @@ class Count(NamedTuple):
         return self.head / self.base - 1 if self.base and self.head is not None else None
 
     def said(self) -> str:
-        """ "operators a step 100 → 108 (+8 %)"."""
+        """ "operators per step 100 → 108 (+8 %)"."""
         title = COUNTS[self.name][0]
         if self.head is None or self.base is None:
             return f"{title}: not counted on the {'head' if self.head is None else 'base'}"

@@ -1,4 +1,4 @@
-"""Stored results as rows of raw values: one row a workload, machine and software, its replicates taken together.
+"""Stored results as rows of raw values: one row per workload, machine and software, its replicates taken together.
 
 Results of `agc-cost` and those that were only counted have rows of their own.
 """
@@ -62,7 +62,7 @@ class Chosen(NamedTuple):
     def said(self, of: str = "") -> str:
         """What was set aside, in a sentence, with the kind ``of`` results; empty where nothing was."""
         parts = [f"{count} {why}" for why, count in self.aside.items() if count]
-        return f"Set aside{f' of {of}' if of else ''}: {'; '.join(parts)}." if parts else ""
+        return f"Not shown{f' ({of})' if of else ''}: {'; '.join(parts)}." if parts else ""
 
 
 def choose(results: Iterable[Result], everything: bool = False) -> Chosen:

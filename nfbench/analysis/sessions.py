@@ -10,7 +10,7 @@ import msgspec
 from nfbench.analysis import metrics, turn_ratios
 from nfbench.analysis.stats import Estimate
 from nfbench.records import Result, StepTime, key, of_kind, recency
-from nfbench.units import grouped
+from nfbench.units import grouped, plural
 
 CUT_OFF = "cut_off"
 """The note of results that are a part of what should have been measured together: a signal ended it."""
@@ -88,7 +88,7 @@ def current(results: Sequence[Result]) -> list[Result]:
 def aside(results: Sequence[Result], shown: Sequence[Result]) -> str:
     """How many of ``results`` `current` leaves out, in a sentence; empty where none."""
     count = len(results) - len(shown)
-    return f"Set aside: {count} of other sessions of the same workloads." if count else ""
+    return f"Not shown: {plural(count, 'result')} of older sessions; newer ones measured the same." if count else ""
 
 
 def cut_short(result: Result) -> bool:

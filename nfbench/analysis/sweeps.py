@@ -1,4 +1,4 @@
-"""Rows of a sweep, one row a cell.
+"""Rows of a sweep, one row per cell.
 
 All is in SI units, shares are 0 to 1, and what is absent has no entry. What failed or diverged is a row like any other.
 A net is named by its model, with the settings in which its rows differ beside the one that is swept.
@@ -36,7 +36,7 @@ CLIPS = (
 
 
 def batch_sweep(steps: Iterable[Row], trained: Iterable[Row] = ()) -> list[Row]:
-    """One row a net, batch and machine, from `rows.rows` and `accuracy.rows`.
+    """One row per net, batch and machine, from `rows.rows` and `accuracy.rows`.
 
     A training run stands in the row of the step of its machine, model and batch where there is one such run and one
     such step and they agree in px, norm, λ and precision, else in one of its own. ``net`` is the model with the
@@ -56,7 +56,7 @@ def batch_sweep(steps: Iterable[Row], trained: Iterable[Row] = ()) -> list[Row]:
 
 
 def agc_sweep(trained: Iterable[Row]) -> list[Row]:
-    """One row a net, data set, batch, λ (``agc``) and machine, from `accuracy.rows`; ``net`` as in `batch_sweep`."""
+    """One row per net, data set, batch, λ (``agc``) and machine, from `accuracy.rows`; ``net`` as in `batch_sweep`."""
     trained = list(trained)
     named = names(trained, swept=("batch", "agc"))
     rows = [row | _run(row) | {"net": name, "status": row["status"]} for row, name in zip(trained, named, strict=True)]
@@ -113,7 +113,7 @@ def _worded(status: str) -> str:
 
 
 def step(row: Row) -> Row:
-    """A row of `rows.rows` with its images a second and its peak memory as `batch_sweep` has them."""
+    """A row of `rows.rows` with its images per second and its peak memory as `batch_sweep` has them."""
     found = dict(row)
     if (time := row.get("step_time")) is not None:
         found["throughput"] = row["batch"] / time

@@ -1,4 +1,4 @@
-"""Training runs as rows of raw values: one row a workload, machine and software, its seeds taken together."""
+"""Training runs as rows of raw values: one row per workload, machine and software, its seeds taken together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COSTS = {
     "macs": ("macs", "MACs"),
     "params": ("params", "parameters"),
     "step-time": ("train_step_time", "training step time"),
-    "energy": ("image_energy", "energy an image"),
+    "energy": ("image_energy", "energy per image"),
 }
 """What top-1 can be set against: the key of a row and its name in a sentence."""
 EPOCH = keys("epoch")
@@ -87,7 +87,7 @@ def on_front(rows: Sequence[Row], cost: str) -> list[Row]:
 
 
 def epochs(results: Sequence[Result]) -> list[Row]:
-    """One row an epoch, from 1: the mean over the runs that have a finite value there, ``runs`` of which finished it.
+    """One row per epoch, from 1: the mean over the runs that have a finite value there, ``runs`` of which finished it.
 
     ``gap`` is as in `rows`, ``throughput`` images per second of training time, ``data_share`` of that time.
     """

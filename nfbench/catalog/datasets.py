@@ -1,4 +1,4 @@
-"""Every data set by name: one row a set, and `find`, which reads a name as a person types it."""
+"""Every data set by name: one row per set, and `find`, which reads a name as a person types it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ DATASETS: dict[str, Dataset] = {
             "recipe",
             1_281_167,
             50_000,
-            "--data-dir FOLDER with train/ and val/ of ILSVRC2012 (https://image-net.org/download), one folder a class",
+            "--data-dir FOLDER with train/ and val/ of ILSVRC2012 (https://image-net.org/download), a folder per class",
         ),
         Dataset(
             "imagefolder",

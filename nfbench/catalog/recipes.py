@@ -1,4 +1,4 @@
-"""Training recipes, one a family: one for all is unfair to EfficientNet."""
+"""Training recipes, one per family: one for all is unfair to EfficientNet."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def _check_batch(workload: StepTime | Accuracy, ranks: int) -> None:
         below, above = batch // ranks * ranks, -(-batch // ranks) * ranks
         raise UnsupportedWorkload(
             f"--batch {batch} does not divide over {ranks} ranks.",
-            why="It is the images an update of all of them, and each takes as many.",
+            why="It is the images per update of all of them, and each takes as many.",
             try_=f"--batch {below} or {above}" if below else f"--batch {above}",
         )
     share = batch // ranks

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 Skip = Callable[["Task", Sequence[Result]], "str | None"]
 
 RUN: tuple[options.Decorator, ...] = (
-    click.option("--dry-run", is_flag=True, help="List what would run and what is done, and end."),
-    click.option("--limit", type=click.IntRange(1), metavar="N", help="Run at most N of what is missing."),
-    click.option("--retry", type=click.Choice(["failed"]), help="Run again what failed."),
-    click.option("--fresh", is_flag=True, help="Run everything again, also what is done."),
+    click.option("--dry-run", is_flag=True, help="List what would run and what is done, then stop."),
+    click.option("--limit", type=click.IntRange(1), metavar="N", help="Run at most N of the missing workloads."),
+    click.option("--retry", type=click.Choice(["failed"]), help="Run failed workloads again."),
+    click.option("--fresh", is_flag=True, help="Run every workload again."),
     click.option("--shard", metavar="I/N", help="Every N-th workload from the I-th on: a machine each, one folder."),
     click.option("--ray", metavar="ADDRESS", help="Hand the workloads to a Ray cluster: HOST:PORT, or auto."),
     options.noisy_option,

@@ -16,8 +16,8 @@ from nfbench.showing.screen import say, show
 @options.nets()
 @options.options(options.RUN_OPTIONS, options.RANK_OPTIONS)
 @options.device_option
-@click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs of each net.")
-@options.seed_of("The first; of weights, order and augmentation.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Training runs per net.")
+@options.seed_of("First seed. It decides weights, order and augmentation.")
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path, file_okay=False),

@@ -25,7 +25,7 @@ BATCHES = {"cpu": (1, 4), "cuda": (8, 32, 128), "fake": (8, 32)}
 @click.option("--batch", "batches", multiple=True, type=int, help="Batches of the steps.  [default: a few]")
 @click.option("--no-steps", is_flag=True, help="Time the clip by itself only.")
 @options.device_option
-@options.seed_of("Of weights and gradients.")
+@options.seed_of("Seed of weights and gradients.")
 @options.within_option("Stop when each interval is ± this narrow.")
 @options.max_time_option("20s", "For each share of clipped units, and for each step.")
 @options.options(options.LANDING_OPTIONS)

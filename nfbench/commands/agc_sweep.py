@@ -23,7 +23,9 @@ RATE_OF = 256
     show_default=True,
     help="Thresholds λ.",
 )
-@click.option("--batch", type=options.Values(int), default="64,256", show_default=True, help="Images an update.")
+@click.option(
+    "--batch", type=options.Values(int), default="64,256", show_default=True, help="Images per optimizer update."
+)
 @options.options(options.DATA_OPTIONS)
 @click.option(
     "--base-lr",

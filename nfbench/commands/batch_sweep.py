@@ -34,7 +34,7 @@ _SETTINGS = ("px", "micro_batch", "precision", "layout", "compile", "agc", "agc_
 @options.options(tuple(options.STEP_FLAGS[name] for name in _SETTINGS))
 @options.within_option("As in step-time.")
 @options.max_time_option("20s", "For each net and batch.")
-@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Fresh processes each.")
+@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Rounds of fresh processes.")
 @click.option("--accuracy", is_flag=True, help="Train each net at each batch too, up to 256 unless --batch says more.")
 @options.options(options.DATA_OPTIONS)
 @options.options(RUN)

@@ -82,7 +82,7 @@ def rows(net: Net, px: int | None = None, train: bool = False) -> Iterator[dict[
 
 @click.command(short_help="MACs, parameters and activations, counted from shapes.")
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@click.option("--all", "every", is_flag=True, help="Every net of the catalogue.")
+@click.option("--all", "every", is_flag=True, help="Count every net of the catalogue.")
 @click.option("--px", type=int, help="Side of the square input.  [default: the net's train and test px]")
 @click.option("--train", is_flag=True, help="Count forward + backward too.")
 @format_option

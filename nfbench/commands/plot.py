@@ -24,8 +24,12 @@ _FORMATS = ("png", "svg", "pdf")
 
 @click.command("plot")
 @options.results_argument
-@click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where to draw.")
-@click.option("--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Only this; may be repeated.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Folder for the figures."
+)
+@click.option(
+    "--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Draw only this kind. May be repeated."
+)
 @click.option("--format", "formats", multiple=True, type=click.Choice(_FORMATS), help="May be repeated.  [png, svg]")
 @options.where_option
 @options.older_option
@@ -39,7 +43,7 @@ def command(
     everything: bool,
     noisy: bool,
 ) -> None:
-    """Draw results: files, or folders that are read recursively.
+    """Draw results. RESULTS are files, or folders that are read recursively.
 
     Without --kind, all that the results hold enough for. What could not be drawn is listed with the reason. Without -o
     the figures go to `figures` beside the results, those of results/reference and results/validation to

@@ -18,7 +18,7 @@ from nfbench.showing.screen import say
 @options.older_option
 @options.noisy_option
 def command(paths: tuple[Path, ...], out: Path, everything: bool, noisy: bool) -> None:
-    """Tell what results found: files, or folders that are read recursively.
+    """Write a report of results. RESULTS are files, or folders that are read recursively.
 
     The answer in a sentence, the verdicts on the claims and a figure stand first, then each study with its question,
     tables, figures, findings, machine and the command that was typed. A .html is one page that loads nothing; a .md has

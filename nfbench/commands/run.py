@@ -14,16 +14,19 @@ from nfbench.showing.screen import show
 
 @click.command("run")
 @click.argument("study", required=False)
-@click.option("--list", "listing", is_flag=True, help="The studies that come with nfbench.")
+@click.option("--list", "listing", is_flag=True, help="List the studies that come with nfbench.")
 @click.option(
-    "--only", multiple=True, metavar="X", help="A model, kind, claim or key=value,key=value; repeat to add more."
+    "--only",
+    multiple=True,
+    metavar="X",
+    help="Run only this model, kind, claim or key=value,key=value. May be repeated.",
 )
 @click.option(
     "--set",
     "assignments",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Another setting, list or range; scale=tiny fits a CPU.",
+    help="Change a setting of the study: a value, a list or a range. scale=tiny fits a CPU.",
 )
 @options.max_time_option(None, "The same as --set max_time=TIME: seconds, 90s, 20m or 1h.")
 @click.option("--within", type=options.narrow, help="The same as --set within=SHARE.")

@@ -22,14 +22,27 @@ _FRONTS = ("macs", "params", "step-time", "energy")
 
 @click.command("table")
 @options.results_argument
-@click.option("--columns", multiple=True, metavar="KEY,KEY", help="Only these keys of csv, in this order.")
-@click.option("--sort", multiple=True, metavar="KEY,-KEY", help="By these; -KEY: the largest first.")
+@click.option(
+    "--columns",
+    multiple=True,
+    metavar="KEY,KEY",
+    help="Show only these columns, in this order. The names are those of --format csv.",
+)
+@click.option("--sort", multiple=True, metavar="KEY,-KEY", help="Sort by these columns. -KEY sorts the largest first.")
 @options.where_option
-@click.option("--baseline", metavar="NET", help="Ratios to this net, as resnet50@batch=64.")
+@click.option(
+    "--baseline",
+    metavar="NET",
+    help="Show ratios to this net, such as resnet50@batch=64. Each row says whether the two were timed in turns.",
+)
 @options.older_option
 @options.noisy_option
-@click.option("--front", type=click.Choice(_FRONTS), help="Training runs by this cost; ● no cheaper one is as good.")
-@options.target_option("Time of training until this top-1, as 90%.")
+@click.option(
+    "--front",
+    type=click.Choice(_FRONTS),
+    help="Sort training runs by this cost. ● marks a run if no cheaper run is as accurate.",
+)
+@options.target_option("Show how long training takes to reach this top-1, such as 90%.")
 @options.format_option
 def command(
     paths: tuple[Path, ...],
@@ -43,9 +56,9 @@ def command(
     target: float | None,
     format: Any,
 ) -> None:
-    """Show results, one line a workload: files, or folders that are read recursively.
+    """Show results, one line per workload. RESULTS are files, or folders that are read recursively.
 
-    Of each workload on each machine the newest software is shown, its replicates taken together.
+    For each workload and machine the table shows the newest software. Repeated measurements are combined.
     """
     from nfbench.analysis import query as asked
     from nfbench.analysis.query import in_seconds, parse, select

@@ -56,7 +56,7 @@ def allowed_cores() -> int:
 
 
 def cpu_quota() -> float | None:
-    """CPU seconds a second that the cgroup grants, of itself and all above it; None where it sets no limit."""
+    """CPU seconds per second that the cgroup grants, of itself and all above it; None where it sets no limit."""
     found = []
     for folder in _cgroups("cpu"):
         limit, period = (*_read(folder / "cpu.max").split(), "", "")[:2]

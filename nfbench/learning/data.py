@@ -1,7 +1,7 @@
 """The data sets that nets learn from: read once, checked, with a digest that tells two copies apart.
 
 Small sets are arrays in memory, from the published files of (Fashion-)MNIST and CIFAR, each defect of which is worded.
-Pictures stay in their folders, one folder a class, and are opened one by one.
+Pictures stay in their folders, one folder per class, and are opened one by one.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ class Setup:
         if self.workload.epochs and self.workload.micro_batch == 1 and self.norm == "batch":
             raise UnsupportedWorkload(
                 f"--micro-batch 1 does not train {self.net.name}.",
-                why="Batch normalization needs two images a pass.",
+                why="Batch normalization needs two images per pass.",
                 try_="--micro-batch 2, or --micro-batch auto",
             )
         images = self.training.train_images
@@ -264,7 +264,7 @@ class Setup:
         return micro_batch
 
     def _counted(self) -> list[Reading]:
-        """MACs and parameters; sets how many test images a pass on a GPU may have, of which each may be larger."""
+        """MACs and parameters; sets how many test images per pass on a GPU may have, of which each may be larger."""
         sides = [self.resolved.px, *([self.training.test_px] if self.device.machine.device == "cuda" else [])]
         counts, *of_test = count_net(self.net, sides, train=True, norm=self.workload.norm, classes=self.classes)
         self.most_test_images = MOST_ELEMENTS // max(1, of_test[0].largest) if of_test else MOST_ELEMENTS

@@ -1,6 +1,6 @@
 """Two timings never share a device: the second waits, and says for whom.
 
-One file a device stands for it, in a folder that all processes of a machine share whatever their environment. A
+One file per device stands for it, in a folder that all processes of a machine share whatever their environment. A
 container, a service with a private ``/tmp`` and another machine see files of their own: those are not waited for.
 """
 

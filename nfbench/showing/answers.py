@@ -106,7 +106,7 @@ def sentences(name: str, seen: Shown) -> list[str]:
         verb = "is" if len(noisy) == 1 else "are"
         found.append(
             f"No ratio of {', '.join(noisy)}, which {verb} too noisy: measure again on a quiet machine with --fresh, "
-            "or use the rows all the same with --noisy."
+            "or add --noisy to use the rows anyway."
         )
     return found
 
@@ -122,18 +122,18 @@ def most_accurate(runs: Sequence[Row]) -> str:
     )
     dataset = rows[0]["dataset"]
     beyond = "" if dataset == "imagenet" else " That does not carry over to ImageNet."
-    return f"On {dataset} none is as accurate for as few MACs as {named}.{_tuned(rows)}{beyond}"
+    return f"On {dataset} no other net is as accurate with as few MACs as {named}.{_tuned(rows)}{beyond}"
 
 
 def _tuned(rows: Sequence[Row]) -> str:
     """What was tuned of each net, in a sentence; empty where nothing was."""
-    words = {"lr": "learning rate", "agc": "λ", "lr,agc": "learning rate, and with a clip its λ,"}
+    words = {"lr": "learning rate", "agc": "λ", "lr,agc": "learning rate (and λ, where a net clips)"}
     kinds = dict.fromkeys(row.get("tune", "none") for row in rows)
     if set(kinds) == {"none"}:
         return ""
     if len(kinds) > 1:
-        return " Not all of them were tuned alike."
-    return f" The {words[next(iter(kinds))]} of each was tuned on training images that were held out."
+        return " They were not all tuned in the same way."
+    return f" The {words[next(iter(kinds))]} of each net was tuned on held-out training images."
 
 
 def _claims(results: Sequence[Result], format: Format) -> str:
@@ -218,7 +218,7 @@ def _loops(net: str, rows: Sequence[Row]) -> list[str]:
 
 
 def over_batches(seen: Shown) -> list[str]:
-    """The top-1 of each net at its smallest and at its largest batch, and whether they are told apart: a line a machine
+    """The top-1 of each net at its smallest and at its largest batch, and whether they differ: a line per machine
     and data set."""
     if _most_values(seen.trained, "agc") > _FEW:
         # that is a sweep of thresholds, which has an answer of its own
@@ -381,7 +381,7 @@ def _paper(ratio: Ratio) -> str:
     ordered = sorted(values, key=lambda place: place == "in its text")
     theirs = all(r.step.batch == 32 * r.step.world_size and _full(r) for r in (ratio.net, ratio.baseline))
     where = ", with its clip on" if _other_clip(ratio) else ""
-    where += "" if theirs else ", at batch 32 a device and the px that each net trains at"
+    where += "" if theirs else ", at batch 32 per device and the px that each net trains at"
     return f"; the paper says {', '.join(f'{values[place]} {place}' for place in ordered)}{where}"
 
 

@@ -22,7 +22,7 @@ _TRAINED = ("dataset", "epochs", "recipe", "weights", "test_px", "lr", "augment"
 
 
 def lines(rows: Sequence[Row], ratios: Sequence[Ratio | None]) -> list[Row]:
-    """What the table of a comparison shows, a line a net; ``ratios`` are those of the first to each of the others, None
+    """The table of a comparison, a line per net; ``ratios`` are those of the first to each of the others, None
     where there is none."""
     return [
         {**_line(row, rows[0], ratio), "name": name}
@@ -44,7 +44,7 @@ def _line(row: Row, first: Row, ratio: Ratio | None) -> Row:
 
 
 def differing(rows: Sequence[Row]) -> list[str]:
-    """Every setting in which another net differs from the first, a line a net."""
+    """Every setting in which another net differs from the first, a line per net."""
     first, *others = labels(rows)
     pairs = [(label, differences(rows[0], row)) for label, row in zip(others, rows[1:], strict=True)]
     return [f"{first} differs from {label} in: {'; '.join(parts)}" for label, parts in pairs if parts]
@@ -93,7 +93,7 @@ def reported(ratios: Sequence[Ratio]) -> list[str]:
         names = [turn_ratios.catalogued(r.workload.model) for r in (ratio.net, ratio.baseline)]
         if found := turn_ratios.reported(ratio.net, ratio.baseline):
             figures = "; ".join(f"{units.significant(r.value, 3)} ({r.source})" for r in found)
-            lines.append(f"Reported for {' against '.join(names)} (the paper at batch 32 a device): {figures}")
+            lines.append(f"Reported for {' against '.join(names)} (the paper at batch 32 per device): {figures}")
     return lines
 
 

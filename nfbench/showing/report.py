@@ -188,7 +188,7 @@ def build(paths: Sequence[Path], everything: bool = False, noisy: bool = False) 
     title = parts[0].title if len(parts) == 1 else f"Training steps and accuracy on {len(parts)} devices"
     notes = [listed.note] if listed.note else []
     if fake := len(single) - len(real):
-        notes.append(f"{plural(fake, 'result')} of the fake device set aside.")
+        notes.append(f"{plural(fake, 'result')} of the fake device not shown.")
     if broken := [line for one in loaded.values() for line in one.broken]:
         n, where = len(broken), f"{broken[0].path.name}, line {broken[0].line}: {broken[0].why}"
         notes.append(f"Skipped {n} line{'s that hold' if n != 1 else ' that holds'} no result: {where}")

@@ -17,7 +17,7 @@ from nfbench.units import ABSENT
 
 _REPORTED = tuple(Column(m.key, m.title, m.show) for m in METRICS["step-time"] if m.key.startswith("reported_"))
 _QUANTITIES = tuple(Column(m.key, m.title, m.show) for m in METRICS["step-time"] if m.title and not m.interval)
-_TITLE = f"Reported, not measured here: a step of batch 32 a device ({PAPER})"
+_TITLE = f"Reported, not measured here: a step of batch 32 per device ({PAPER})"
 _NAMED, _AT_THE_TOP = ("px", "norm", "agc", "optimizer", "compile"), ("batch", "micro_batch", "precision", "layout")
 
 

@@ -21,7 +21,7 @@ _BATCHES = {
     "passes": "passes of an update × images of a pass",
     "peak_memory": "peak memory",
     "memory_image": "peak memory over the images of a pass",
-    "image_energy": "energy an image",
+    "image_energy": "energy per image",
 }
 _BATCH = "batch "
 _LONGEST = 60
@@ -45,7 +45,7 @@ def batch_grids(rows: Sequence[Row]) -> list[Laid]:
 
 
 def agc_grids(rows: Sequence[Row]) -> list[Laid]:
-    """The wide tables of an `agc_sweep`: λ down, batch across, top-1 in the cells, one a net, data set and machine."""
+    """Wide tables of an `agc_sweep`: λ down, batch across, top-1 in the cells, one per net, data set and machine."""
     return [_grid(f"{where}: top-1, λ by batch", part, "top1", "agc") for where, part in _nets_and_data(rows)]
 
 
@@ -90,7 +90,7 @@ def agc_sweep(rows: Sequence[Row], format: Format) -> str:
 
 def batch_answer(rows: Sequence[Row]) -> str:
     """The largest batch that each net takes in one pass where a larger one was tried, what does not fit, and the
-    quickest and most accurate net where their intervals are clear of the next; a line a machine. No noisy step is in
+    quickest and most accurate net where their intervals are clear of the next; a line per machine. No noisy step is in
     it, and none is the quickest without an interval over rounds."""
     found = []
     for where, part in _parts(rows, "machine"):
@@ -127,7 +127,7 @@ def batch_answer(rows: Sequence[Row]) -> str:
 
 
 def agc_answer(rows: Sequence[Row]) -> str:
-    """How many runs diverge without the clip and with it, and the highest top-1, with λ and batch; a line a net."""
+    """How many runs diverge without the clip and with it, and the highest top-1, with λ and batch; a line per net."""
     found = []
     for where, part in _nets_and_data(rows):
         without = [row for row in part if row.get("agc") == "none"]

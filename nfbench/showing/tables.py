@@ -216,7 +216,7 @@ def _rich(columns: Sequence[Column], rows: Sequence[Row], title: str | None) -> 
     if width is None:
         return "\n".join([*above, *_lines(shown, [each.width for each in shown], _GAPS[0])]) + "\n"
     titles = _leave_out(shown, width)
-    below = [f"Too narrow here for: {', '.join(titles)}."] if titles else []
+    below = [f"Columns that do not fit: {' · '.join(titles)}."] if titles else []
     gap = next((gap for gap in _GAPS if _across(shown, gap) <= width), _GAPS[-1])
     body = _lines(shown, _widths(shown, width - gap * (len(shown) - 1), width // 3), gap, [None, *rows])
     above, below = ([line for text in texts for line in textwrap.wrap(text, width)] for texts in (above, below))

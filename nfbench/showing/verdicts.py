@@ -64,7 +64,7 @@ def why(row: Row) -> str:
 def lines(
     rows: Sequence[Row], timed: bool = True, inconclusive: Literal["fail", "pass"] = "fail"
 ) -> list[dict[str, Any]]:
-    """What the table of a check shows, a line a workload, in SI units."""
+    """What the table of a check shows, a line per workload, in SI units."""
     return [_line(row, rows, timed, inconclusive) for row in rows]
 
 

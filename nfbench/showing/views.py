@@ -322,17 +322,17 @@ _CHANGED = {
     "batch": "images of the batch",
     "agc": "λ asked for",
     "clipping": "λ of the clip",
-    "output_rest_changed": "output of an image: the rest of its batch changed",
-    "output_evaluation_others": "output of an image: in evaluation, statistics of others",
-    "output_rounding": "output of an image: rounding",
-    "share_rest_changed_no_agc": "its share of the update without AGC: the rest changed",
-    "share_rounding_no_agc": "its share of the update without AGC: rounding",
-    "share_rest_changed_agc": "its share of the update with AGC: the rest changed",
-    "share_rounding_agc": "its share of the update with AGC: rounding",
+    "output_rest_changed": "change of an image's output when the rest of its batch changes",
+    "output_evaluation_others": "change of an image's output in evaluation when the running statistics change",
+    "output_rounding": "change of an image's output by rounding",
+    "share_rest_changed_no_agc": "change of its part of the update, without AGC, when the rest changes",
+    "share_rounding_no_agc": "change of its part of the update, without AGC, by rounding",
+    "share_rest_changed_agc": "change of its part of the update, with AGC, when the rest changes",
+    "share_rounding_agc": "change of its part of the update, with AGC, by rounding",
     "clipped_units": "share of units that AGC shortens",
 }
 """What a setting or a reading of dependence is, to a person."""
-CHANGES = "Changes are relative to what changes: 0.01 is 1 %. Rounding is what 0 looks like here."
+CHANGES = "Changes are relative: 0.01 is 1 %. A change as small as that by rounding is none."
 
 
 def _count_keys(rows: Sequence[Row]) -> list[str]:
@@ -415,7 +415,7 @@ def _about_ratios(rows: Sequence[Row]) -> list[str]:
         f"{UNEQUAL}: of another batch or px than the baseline's row, so the ratio is not of the nets alone.": any(
             map(_unequal, rows)
         ),
-        "reported: at the train px of each and batch 32 a device.": any("reported_ratios" in row for row in rows),
+        "reported: at the train px of each and batch 32 per device.": any("reported_ratios" in row for row in rows),
         "in turns: both took turns in the same rounds; ± is 95 % over rounds of fresh processes.": "in turns" in hows,
         "separate runs: timed apart, so what changed between is in the ratio; `nfbench compare` times in turns.": apart,
     }
@@ -611,7 +611,7 @@ _SENTENCES, _SENTENCE = ("settings", "reported", "message", "software"), 400
 
 
 def columns(rows: Sequence[Row], names: Sequence[str], format: Format) -> str:
-    """The columns ``names`` in that order as text; of different kinds with that, since images a second of a timed step
+    """The columns ``names`` in that order as text; of several kinds with that, since images per second of a timed step
     are not those of a training run with its data."""
     if format in ("csv", "json"):
         return tables.raw(names, rows, format)

@@ -383,5 +383,5 @@ def _reported_times(axes: Axes, handles: list[Artist], wanted: dict[Axes, list[L
         wanted[axes] += [Label(x, y, " ".join(model.upper().split("-")[1:]), REPORTED) for x, y, model in variants]
     log_axis(axes.xaxis, [x for x, _, _ in points], lambda v: units.si(v, "s", 1), least=1.2)
     accuracy_axis(axes.yaxis, [y for _, y, _ in points])
-    label = f"reported time of a training step, TPUv3, batch {_TPU_BATCH} a device"
+    label = f"reported time of a training step, TPUv3, batch {_TPU_BATCH} per device"
     reported_panel(axes, published.TABLE3, label, "reported top-1, %")

@@ -1,4 +1,4 @@
-"""Lines over batches and clipping thresholds, a line a net, and below them a strip for what has no value.
+"""Lines over batches and clipping thresholds, a line per net, and below them a strip for what has no value.
 
 Where a batch takes several passes its point is half-filled, and what did not fit or diverged is marked in the strip, so
 that nothing is missing in silence.
@@ -98,7 +98,7 @@ Laid = Callable[[Axis, Sequence[float]], None]
 
 
 def batch_throughput(rows: list[Row]) -> Sheet:
-    """Images per second against batch, a line a net."""
+    """Images per second against batch, a line per net."""
     return _over_batches(rows, "throughput", "throughput, images/s", partial(value_axis, text=number), _BARS)
 
 
@@ -126,7 +126,7 @@ def _over_batches(rows: Sequence[Row], key: str, label: str, axis: Laid, note: s
     figure, handles = _draw(lines, label, axis, _batch_axis)
     if any(point.half for line in lines for point in line.points):
         half = {"color": "black", "marker": "o", "fillstyle": "bottom", "linestyle": "none"}
-        handles.insert(len(lines), entry("several passes an update", **half))
+        handles.insert(len(lines), entry("several passes per update", **half))
     return Sheet(figure, f"measured {label.partition(',')[0]}{whose}", _with_several(note, lines), handles)
 
 
@@ -155,7 +155,7 @@ def _looks(nets: Mapping[str, Sequence[Row]]) -> list[Look]:
 
 
 def batch_accuracy(rows: list[Row]) -> Sheet:
-    """Top-1 against batch, a line a net and λ; below what the paper reports (its Figure 2a)."""
+    """Top-1 against batch, a line per net and λ; below what the paper reports (its Figure 2a)."""
     nets = dict(sorted(grouped(rows, lambda row: row["net"]).items(), key=lambda pair: (in_order(pair[1][0]), pair[0])))
     lines = [
         Curve(net, each, *_trained(alike, lambda row: row["batch"]))
@@ -203,12 +203,12 @@ def _reported(axes: Axes) -> list[Line2D]:
     handles.append(reported_line(axes, fallen, "below 70 %", "x", linestyle="none", alpha=0.8))
     _batch_axis(axes.xaxis, sorted({float(row["batch"]) for row in published.rows("figure2a.csv")}))
     axes.set_ylim(_FLOOR, 80.2)
-    reported_panel(axes, f"{published.PAPER}, Figure 2a", "batch, images an update", "reported top-1, %")
+    reported_panel(axes, f"{published.PAPER}, Figure 2a", "batch, images per update", "reported top-1, %")
     return handles
 
 
 def agc_lines(rows: list[Row]) -> Sheet:
-    """Top-1 against λ, a line a batch."""
+    """Top-1 against λ, a line per batch."""
     clips = sorted({row["agc"] for row in rows}, key=clip_place)
     places = {clip: i + (_APART if clip == "none" and i else 0.0) for i, clip in enumerate(clips)}
     lines = []
@@ -269,7 +269,7 @@ def _draw(
     label: str,
     axis: Laid,
     across: Laid,
-    below: str = "batch, images an update",
+    below: str = "batch, images per update",
     more: float = 0.0,
 ) -> tuple[Figure, list[Artist]]:
     """The lines, below them a strip of what failed, and the entries of their legend.
@@ -410,7 +410,7 @@ def agc_heatmap(rows: list[Row]) -> Sheet:
     axes.set_xlim(-0.5, len(batches) - 0.5)
     axes.set_ylim(edges[-1], 0)
     axes.grid(False)
-    axes.set_xlabel("batch, images an update")
+    axes.set_xlabel("batch, images per update")
     axes.set_ylabel("clipping threshold λ")
     colours = f"Colours: from {least:.0f} %, the palest, to 100 %, the darkest."
     blank = f"{_BLANK} not run." if len(cells) < len(clips) * len(batches) else ""

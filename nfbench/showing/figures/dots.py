@@ -123,8 +123,8 @@ def _ratio_axis(axis: Axis, values: Sequence[float]) -> None:
 
 
 _in_seconds = partial(value_axis, text=lambda v: units.si(v, "s", 2))
-_IMAGE = Quantity("time an image", _in_seconds)
-_MEMORY = Quantity("peak memory an image", _memory_axis, _OVER_IMAGES)
+_IMAGE = Quantity("time per image", _in_seconds)
+_MEMORY = Quantity("peak memory per image", _memory_axis, _OVER_IMAGES)
 _STEP = Quantity("step time", _in_seconds)
 _RATIO = Quantity("times as fast as the second net (1: equally fast)", _ratio_axis)
 
@@ -338,7 +338,7 @@ def phases(rows: list[Row]) -> Sheet:
         ("share of the step, %", 1.5, partial(_shares, bars=bars)),
     ]
     if energy := any(bar.energy for bar in bars):
-        panels.append(("energy, J an image", 0.8, partial(_energies, bars=bars)))
+        panels.append(("energy, J per image", 0.8, partial(_energies, bars=bars)))
     figure = below_each_other([("", [bar.label for bar in bars])], panels, high=0.26)
     handles = [
         Patch(facecolor=colour, hatch=hatch, edgecolor="black", linewidth=0.5, label=name)

@@ -204,7 +204,7 @@ KINDS = {
     "throughput": Kind(
         "dots:throughput",
         "steps",
-        "measured images a second of each net",
+        "measured images per second of each net",
         "prepared:no_time_of_an_image",
         (Room(40, "rows"),),
     ),

@@ -156,7 +156,7 @@ def named(rows: Sequence[Row], swept: Sequence[str]) -> list[Row]:
 
 
 def swept(seen: Shown, rows: Sequence[Row]) -> list[Row]:
-    """Rows of steps over batches, with images a second and peak memory."""
+    """Rows of steps over batches, with images per second and peak memory."""
     return named([step(row) for row in rows], ("batch",))
 
 

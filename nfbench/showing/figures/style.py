@@ -19,7 +19,7 @@ COLOURS = (
 )
 REPORTED = "#6B6B6B"
 """The colour of whatever was reported in a figure that holds measurements too: families are told by marker there."""
-MARKERS = "osD^vPX*<>hp8d"  # one a family, since there are more families than colours
+MARKERS = "osD^vPX*<>hp8d"  # one per family, since there are more families than colours
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "nfbench",
     "svg.fonttype": "path",

@@ -244,7 +244,7 @@ class _Net(NamedTuple):
 
 
 def training_curves(rows: list[Row]) -> Sheet:
-    """The curves of each training run, a line a net."""
+    """The curves of each training run, a line per net."""
     dataset = str(rows[0]["dataset"])
     nets = _nets(rows)
     lacks = lost(net.runs[0]["row"] for net in nets)
