@@ -104,7 +104,7 @@ def test_every_row_is_drawn_or_named_with_a_reason_and_once(collection: str, kin
     rows_of = {id(row): row for row in (*made.drawn, *(m.row for m in made.missing))}
     assert len(made.drawn) + len(made.missing) == len(rows_of)
     # a step that stands at what others reported of its net is no training run
-    assert sum("reported_top1" not in row for row in rows_of.values()) == read(collection, kind)
+    assert sum("top1_by_others" not in row for row in rows_of.values()) == read(collection, kind)
     assert all(m.why and not m.why.endswith(".") for m in made.missing)
     lines = driver.left_out({kind: made})
     assert all(line.startswith(f"{kind}: ") and len(line) < 900 and line.isprintable() for line in lines)

@@ -328,8 +328,8 @@ def accuracy_vs_latency(rows: list[Row]) -> Sheet:
     gpu = any(row["gpu"] for row in rows)
     figure = Figure(figsize=(COLUMN, 5.4 if gpu else 3.2), layout="constrained")
     axes, *below = figure.subplots(1 + gpu, 1, squeeze=False, height_ratios=[3.2, 2.2][: 1 + gpu])[:, 0]
-    measured = [row for row in rows if "reported_top1" not in row]
-    by_others = [row for row in rows if "reported_top1" in row]
+    measured = [row for row in rows if "top1_by_others" not in row]
+    by_others = [row for row in rows if "top1_by_others" in row]
     _sizes(axes, measured, "step_time", lambda row: row["step_time"])
     times = [row["step_time"] for row in rows]
     for row in rows:
@@ -366,7 +366,7 @@ def accuracy_vs_latency(rows: list[Row]) -> Sheet:
 
 def _height(row: Row) -> float:
     """The top-1 of a row in per cent: measured, or else what was reported."""
-    return 100 * float(row["reported_top1"]) if "reported_top1" in row else top1(row) or 0.0
+    return 100 * float(row["top1_by_others"]) if "top1_by_others" in row else top1(row) or 0.0
 
 
 def _reported_times(axes: Axes, handles: list[Artist], wanted: dict[Axes, list[Label]]) -> None:

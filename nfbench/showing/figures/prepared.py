@@ -200,7 +200,7 @@ def joined(seen: Shown, runs: Sequence[Row]) -> list[Row]:
     """Give each run the step time of the quickest step of the same net on one device of the same machine, at the same
     precision and batch, where there is one. What was trained takes only a step at its px and with its clip.
 
-    Nets that were timed on a GPU, and that no run evaluated on ImageNet, come after them with ``reported_top1``.
+    Nets that were timed on a GPU, and that no run evaluated on ImageNet, come after them with ``top1_by_others``.
     """
     steps = grouped(
         (
@@ -224,7 +224,7 @@ def joined(seen: Shown, runs: Sequence[Row]) -> list[Row]:
         net = None if row["model"] in evaluated else lookup(row["model"])
         if net is not None and (reported := published.top1(net)) is not None:
             kept = {name: value for name, value in row.items() if name in (*_JOINED, *_TIMES, "family", "status")}
-            with_times.append(kept | of_others | {"reported_top1": reported.top1 / 100})
+            with_times.append(kept | of_others | {"top1_by_others": reported.top1 / 100})
     return with_times
 
 
@@ -405,7 +405,7 @@ def no_place_on_a_map(row: Row) -> str:
 
 def no_join(row: Row) -> str:
     """Why a training run has no place over step times."""
-    if top1(row) is None and "reported_top1" not in row:
+    if top1(row) is None and "top1_by_others" not in row:
         return without(row, "top-1")
     timed = "step_time" in row
     return "" if timed else "no step of that net was timed on that machine at its precision, batch, px and λ"
