@@ -211,7 +211,7 @@ def test_an_fp16_update_that_failed_after_its_unscaling_is_forgotten_with_its_la
 
 
 def test_an_fp16_run_whose_first_update_is_skipped_trains_on_clean_momentum() -> None:
-    steps = built(precision="fp16")
+    steps = built(model="tiny-efficientnet-s", precision="fp16")
     step = steps.step
     before = [p.detach().clone() for p in step.net.parameters()]
     sound, step.inputs[0] = step.inputs[0], torch.full_like(step.inputs[0], float("inf"))
@@ -229,7 +229,7 @@ def test_an_fp16_run_whose_first_update_is_skipped_trains_on_clean_momentum() ->
 
 
 def test_an_fp16_update_that_failed_half_way_can_be_tried_again() -> None:
-    steps = built(precision="fp16")
+    steps = built(model="tiny-efficientnet-s", precision="fp16")
 
     def full(*_: object) -> None:
         raise MemoryError

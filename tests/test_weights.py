@@ -210,7 +210,7 @@ def test_weights_of_another_net_are_refused_with_nothing_half_loaded(fresh_head:
     with pytest.raises(BadWeights, match=f"file:0: these are weights of another net than {TINY.name}") as refused:
         put(loaded(other), net, TINY, fresh_head=fresh_head)
     assert re.search(r"\d+ unexpected: layer1\.1\..*, .*, .* and \d+ more\.", str(refused.value))
-    assert re.search(r"\d+ of another shape: conv1\.0\.weight \(24×3×3×3 for \d+×3×3×3\)", str(refused.value))
+    assert re.search(r"\d+ of another shape: conv1\.0\.weight \(32×3×3×3 for \d+×3×3×3\)", str(refused.value))
     assert same(net.state_dict(), before)
 
 
@@ -237,16 +237,17 @@ def test_files_from_before_batches_were_counted_are_put_as_torch_does() -> None:
     [
         ("timm:test_resnet", "model.safetensors"),
         ("timm:test_resnet.r160_in1k", "pytorch_model.bin"),
-        ("tiny-resnet", "model.safetensors"),
+        ("tiny-efficientnet", "model.safetensors"),
     ],
 )
 def test_published_weights_are_found_in_the_hub_s_cache(cache: Path, name: str, file: str) -> None:
     net = find(name)
     assert not net.kwargs
-    state, path = timm.create_model("test_resnet").state_dict(), cached(cache, REPO, file)
+    config = net.config.partition(".")[0]
+    state, path = timm.create_model(config).state_dict(), cached(cache, f"timm/{config}.r160_in1k", file)
     save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
     published = load(net, "published")
-    assert (published.source, published.classes, published.ema) == ("published:test_resnet.r160_in1k", 1000, None)
+    assert (published.source, published.classes, published.ema) == (f"published:{config}.r160_in1k", 1000, None)
     assert same(put(published, build(net), net, fresh_head=False).state_dict(), state)
 
 

@@ -78,8 +78,8 @@ def test_check_times_both_sides_and_judges_them(cli: Cli) -> None:
 @pytest.mark.simulated(devices=2)
 def test_two_ranks_share_a_batch_by_nccl() -> None:
     launcher = ("torch.distributed.run", "--nproc-per-node", "2", "-m", "nfbench")
-    # statistics over all ranks are chosen by their values, which are none here, so that nothing may have run before
-    net = ("--model", "tiny-resnet-s", "--norm", "sync_batch", "--micro-batch", 4)
+    # sync_batch chooses statistics by their values, which are none here
+    net = ("--model", "tiny-resnet-s", "--micro-batch", 4)
     done = in_own_process("step-time", *net, "--batch", 8, "--max-time", 1, *SHORT, module=launcher)
     assert done.returncode == 0, done.stderr[-3000:]
     (row,) = rows()
