@@ -154,6 +154,21 @@ older_option = click.option("--all", "everything", is_flag=True, help="Show resu
 noisy_option = click.option(
     "--noisy", is_flag=True, help="Use noisy rows in ratios, figures and verdicts like any other."
 )
+
+
+def _kept_notes(context: click.Context, _: click.Parameter, typed: bool) -> None:
+    from nfbench.showing.screen import NOTES
+
+    context.meta[NOTES] = typed
+
+
+notes_option = click.option(
+    "--notes",
+    is_flag=True,
+    expose_value=False,
+    callback=_kept_notes,
+    help="Show every note on the rows.",
+)
 quiet_option = click.option("--quiet", is_flag=True, help="Show no live progress line.")
 out_option = click.option(
     "--out",
@@ -163,7 +178,7 @@ out_option = click.option(
     help="A folder for a new file, or a .jsonl file to append to; else results/<device>/<command>/.",
 )
 run_time_option = max_time_option("24h", "For each run, from its first update.")
-LANDING_OPTIONS: tuple[Decorator, ...] = (out_option, format_option, quiet_option)
+LANDING_OPTIONS: tuple[Decorator, ...] = (out_option, format_option, notes_option, quiet_option)
 
 
 def _flag_of(kind: type[StepTime | Accuracy], name: str) -> Decorator:

@@ -48,7 +48,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Any:
     return at
 
 
-def test_each_seed_is_a_line_and_the_table_is_the_only_thing_on_stdout(cli: Cli) -> None:
+def test_each_seed_is_a_line_and_stdout_has_the_answer_the_tables_and_how_many_notes_there_are(cli: Cli) -> None:
     done = cli("accuracy", "--model", "tiny-nfnet", *FAKE, "--seeds", 3, "--seed", 5)
     assert done.exit_code == 0, done.output
     assert [(r.seed, r.status, r.workload.model) for r in stored()] == [(s, "ok", "tiny-nfnet") for s in (5, 6, 7)]
@@ -56,7 +56,10 @@ def test_each_seed_is_a_line_and_the_table_is_the_only_thing_on_stdout(cli: Cli)
     assert len(Path("o.jsonl").read_text().splitlines()) == 3
     # one net: its epochs first, then the net
     assert [line.split()[0] for line in done.stdout.splitlines() if line[:5].strip().isdigit()] == ["1", "2", "3"]
-    assert done.stdout.splitlines()[-1].startswith("tiny-nfnet ") and "87.50 %" in done.stdout.splitlines()[-1]
+    answer, *_, notes = done.stdout.splitlines()
+    assert answer.startswith("On fake: tiny-nfnet has a top-1 of 87.5") and " on digits after 3 epochs" in answer
+    assert notes == "1 note: nfbench table o.jsonl --notes shows it."
+    assert any(line.startswith("tiny-nfnet ") and "87.50 %" in line for line in done.stdout.splitlines())
     assert "3 results in o.jsonl\nNext: nfbench table o.jsonl · nfbench plot o.jsonl\n" in done.stderr
     assert "tiny-nfnet, seed 6: epoch 2 of 3: top-1 75.0 %" in done.stderr
     assert "results in" not in done.stdout
@@ -79,7 +82,7 @@ def test_a_run_that_diverged_is_an_outcome_and_no_failure(cli: Cli) -> None:
     assert [r.status for r in stored()] == ["diverged", "ok"]
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("tiny-nfnet"))
     assert line.split()[-2:] == ["diverged", "12"]
-    assert "Diverged: the loss of update 12 is nan." in done.stderr
+    assert "! tiny-nfnet: Diverged: the loss of update 12 is nan." in done.stdout
     assert cli("accuracy", "--model", "tiny-nfnet", *FAKE, "--agc", "none", "--lr", 0.1, "--seeds", 2).exit_code == 0
 
 

@@ -404,12 +404,12 @@ def test_a_setting_that_is_none_is_named(text: str, words: str) -> None:
     assert made == ("nfnet-f1", {"px": 224, "layout": "nhwc", "agc": "none", "sam_fraction": 0.2})
 
 
-def test_the_command_prints_the_table_and_ends_with_the_sentence(cli: Cli) -> None:
+def test_the_command_prints_the_sentence_and_below_it_the_table(cli: Cli) -> None:
     done = cli("compare", "tiny-nfnet@px=64", "tiny-resnet", "--device", "fake", "--quiet", "--out", "o.jsonl")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    assert lines[0].split("  ")[0] == "model" and "tiny-nfnet is … times as fast" in lines[0]
-    assert lines[-1] == (
+    assert lines[1].split("  ")[0] == "model" and "tiny-nfnet is … times as fast" in lines[1]
+    assert lines[0] == (
         "On fake, fp32: tiny-nfnet and tiny-resnet are about equally fast: 1.000 times as fast (both nhwc, batch 32; "
         "64 px against 32 px). This is a fake device: it says nothing about a GPU."
     )

@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from conftest import Cli
 from make import H200, once, result, step_times
 
 from nfbench.analysis import findings
+from nfbench.analysis.findings import Finding, few_seeds, noisy
+from nfbench.analysis.rows import Row
+from nfbench.analysis.store import Writer
 from nfbench.records import STUCK, AgcCost, Conditions, Reading, Resolved, Result, Sampling, StepTime, reading
+from nfbench.showing.notes import notes_of
 
 CLIP = AgcCost(model="a", impl="foreach")
 GPU = Resolved(px=224, micro_batch=32, precision="bf16", layout="nhwc")
@@ -266,3 +272,28 @@ def test_odd_data_never_raises(values: tuple[float | None, ...], workload: StepT
                 conditions=Conditions(default_power_limit=-1.0),
             )
             findings.of(given)
+
+
+def row(model: str, batch: int, *found: Finding) -> Row:
+    return {"kind": "step-time", "model": model, "batch": batch, "status": "ok", "findings": list(found)}
+
+
+def test_notes_are_one_per_kind_of_finding_and_name_a_row_by_its_settings_where_its_model_does_not_tell() -> None:
+    drift = [Finding("step_drift", f"The steps became {n} % slower.", "Time again.") for n in range(5)]
+    rows = [row("resnet50", 8, drift[0]), row("resnet50", 16), row("nfnet-f0", 8, drift[0], few_seeds(1) or drift[0])]
+    first, second = notes_of(rows)
+    assert first.text == "resnet50, batch 8; nfnet-f0: The steps became 0 % slower. Time again."
+    assert second.text.startswith("nfnet-f0: One seed says little") and not first.decisive
+    (many,) = notes_of([row("resnet50", 2**n, finding) for n, finding in enumerate(drift)])
+    assert many.text.count("slower") == 3 and many.text.endswith("The same holds for 2 more rows. Time again.")
+    (noise,) = notes_of([row("resnet50", 8, noisy("others"))])
+    assert noise.decisive
+
+
+def test_a_table_folds_all_but_decisive_notes_until_they_are_asked_for(cli: Cli) -> None:
+    zeros = once("zero_gradients", 0.3)
+    Writer(Path("r.jsonl")).write(result("resnet26", status="error", message="gone"), gpu(zeros))
+    folded, whole = cli("table", "r.jsonl"), cli("table", "r.jsonl", "--notes")
+    assert "! resnet26: Ended as error: gone." in folded.stdout and "1 note: --notes shows it." in folded.stdout
+    assert "exactly zero" not in folded.stdout and "exactly zero" in whole.stdout and "1 note" not in whole.stdout
+    assert "note" not in cli("table", "r.jsonl", "--format", "csv").stderr

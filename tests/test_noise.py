@@ -15,8 +15,8 @@ from nfbench.records import Conditions, Resolved, Result, Sampling, StepTime, re
 from nfbench.showing import answers, shown_rows, tables
 from nfbench.showing.figures import driver
 from nfbench.showing.figures.canvas import looks
+from nfbench.showing.notes import notes_of
 from nfbench.showing.shown_rows import Shown
-from nfbench.showing.tables import findings_of
 from nfbench.showing.views import view
 
 LOADED = once("others_cpu", 0.31)
@@ -73,14 +73,14 @@ def test_a_noisy_row_says_so_in_every_format_and_in_a_finding(monkeypatch: pytes
     (shown,), _ = rows([timed("resnet50", LOADED)])
     assert "(noisy)" in view([shown], "steps", "md")
     assert "other processes took 31 % of the CPU" in view([shown], "steps", "csv")
-    (finding,) = [line for line in findings_of([shown]) if "Noisy" in line]
+    (finding,) = [note.text for note in notes_of([shown]) if "Noisy" in note.text]
     assert "other processes took 31 % of the CPU" in finding and "--noisy" in finding
     monkeypatch.setattr(tables.sys.stdout, "isatty", lambda: True, raising=False)
     both, _ = rows([timed("resnet50", LOADED), timed("resnet26")])
     lines = [line for line in view(both, "steps", "rich").splitlines() if "resnet" in line]
     assert [line.startswith("\x1b[2m") for line in lines] == ["resnet50" in line for line in lines]
     (used,), _ = rows([timed("resnet50", LOADED)], noisy=True)
-    assert "(noisy)" not in view([used], "steps", "md") and not any("Noisy" in f for f in findings_of([used]))
+    assert "(noisy)" not in view([used], "steps", "md") and not any("Noisy" in note.text for note in notes_of([used]))
 
 
 def pair(loaded: bool) -> list[Result]:
@@ -109,7 +109,7 @@ def test_it_is_no_side_of_a_ratio_of_a_claim_or_of_an_answer() -> None:
     seen = shown_rows.shown(pair(loaded=True))
     assert len(seen.steps) == 2 and seen.ratios == []
     (sentence,) = answers.sentences("quick", seen)
-    assert sentence.startswith("No ratio of nfnet-f0, bn-nfnet-f0, which are too noisy") and "--fresh" in sentence
+    assert sentence.startswith("No answer about nfnet-f0, bn-nfnet-f0, which are too noisy") and "--fresh" in sentence
     seen = shown_rows.shown(pair(loaded=True), noisy=True)
     assert len(seen.ratios) == 1 and len(answers.sentences("quick", seen)) == 1
     assert len(shown_rows.shown(pair(loaded=False)).ratios) == 1
@@ -154,7 +154,7 @@ def test_a_disturbed_session_does_not_make_a_quiet_one_noisy_and_is_not_averaged
     shown = row([loaded, *well])
     assert "noisy" not in shown and shown["step_time"] == pytest.approx(0.028)
     (disturbed,) = [f for f in shown["findings"] if f.code == "disturbed"]
-    assert disturbed.message.startswith("1 of 3 windows are left out")
+    assert disturbed.message.startswith("1 of 3 timings are left out")
     assert quiet([loaded, *well]) == well
 
 

@@ -150,7 +150,7 @@ def test_what_a_dead_worker_has_started_holds_nobody_up(process: Process) -> Non
 # a study
 
 
-def test_run_ends_with_the_table_the_figures_and_the_answer(cli: Cli) -> None:
+def test_run_says_the_answer_and_below_it_the_table_and_draws_the_figures(cli: Cli) -> None:
     done = cli("run", "quick", "--device", "fake")
     assert done.exit_code == 0, done.output
     (path,) = Path("results/fake/quick").glob("*.jsonl")
@@ -158,7 +158,7 @@ def test_run_ends_with_the_table_the_figures_and_the_answer(cli: Cli) -> None:
     assert len(results) == 4 + 2 * 2 * 4  # turns and rounds of the two nets
     assert {r.study for r in results} == {"quick"}
     assert (path.parent / "figures" / "step-time.svg").exists()
-    assert done.stdout.splitlines()[-1] == (
+    assert done.stdout.splitlines()[0] == (
         "On fake, fp32: nf-resnet26 and resnet26 are about equally fast: 1.000 times as fast (both 96 px, nchw, "
         "batch 8). This is a fake device: it says nothing about a GPU."
     )

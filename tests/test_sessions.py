@@ -99,7 +99,7 @@ def test_a_row_says_which_session_was_taken_and_the_newer_one_s_file_shows_it(cl
     old, new = rounds(1, NARROW), rounds(2, WIDEST)
     Writer(Path("mine/old.jsonl")).write(*old)
     Writer(Path("mine/new.jsonl")).write(*new)
-    table = cli("table", "mine", "--format", "csv", "--columns", "step_time,start")
+    table = cli("table", "mine", "--format", "csv", "--columns", "step_time,start", "--notes")
     assert table.stdout.splitlines()[1].endswith("2026-01-01T10:03:00.000Z")
     assert (
         "The session of 2026-01-01 10:00 is shown: a newer one's interval is 5.0 times as wide as the narrowest."

@@ -396,14 +396,14 @@ def test_in_an_agc_sweep_divergence_is_a_cell(cli: Cli) -> None:
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert lines[0].startswith("tiny-nfnet on digits: without the clip 1 of 2 runs diverge; with it 0 of 10 runs")
-    table = {line.split()[0]: line for line in lines[4:]}
-    assert list(table)[1:] == ["0.01", "0.02", "0.04", "0.08", "0.16", "none"]
+    table = {line.split()[0]: line for line in lines[5:11]}
+    assert list(table) == ["0.01", "0.02", "0.04", "0.08", "0.16", "none"]
     assert table["none"].endswith("diverged at 12") and "diverged" not in table["0.16"]
     raw = list(csv.DictReader(io.StringIO(Path("results/fake/agc-sweep/agc-sweep.csv").read_text())))
     assert len(raw) == 12
     assert {(r["batch"], float(r["lr"])) for r in raw} == {("64", 0.025), ("256", 0.1)}
     again = cli("agc-sweep", "--model", "tiny-nfnet", *flags)
-    assert again.stdout == done.stdout and "12 workloads had been done before" in again.stderr
+    assert again.stdout.splitlines()[:-1] == lines[:-1] and "12 workloads had been done before" in again.stderr
 
 
 def test_a_base_rate_is_scaled_linearly(cli: Cli) -> None:
@@ -438,7 +438,7 @@ def test_the_page_of_a_device_leads_with_the_claims_and_names_each_study(cli: Cl
     assert done.exit_code == 0, done.output
     assert "f1-vs-b7, " in done.stdout and ": tiny nets, a fake device" in done.stdout
     assert "only a part" not in done.stdout and "rounds are needed" not in done.stdout
-    assert "it says nothing about a GPU" in done.stdout.splitlines()[-1]
+    assert "it says nothing about a GPU" in done.stdout.splitlines()[0]
     run(cli, HEAD + '[[step-time]]\nmodel = "tiny-nfnet"\nmax_time = 1\n')
     made = report.of_device(Path("results/fake"))
     assert made is not None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 
 from nfbench import units
 from nfbench.analysis import metrics, stats, training_metrics
 from nfbench.analysis.stats import LEAST_ROUNDS
-from nfbench.records import CUDA_GRAPHS, STUCK, Accuracy, Result, StepTime, accumulation_steps, in_future
+from nfbench.records import CUDA_GRAPHS, STUCK, Accuracy, Result, Status, StepTime, accumulation_steps, in_future
 
 MANY_ZEROS = 0.20
 """Share of exact zeros; an awake net has 1 %, one whose branches start at zero 80 %."""
@@ -55,6 +55,9 @@ class Finding(NamedTuple):
     def __str__(self) -> str:
         return f"{self.message} {self.do}".strip()
 
+
+DECISIVE = frozenset(get_args(Status)) - {"ok"} | {"noisy", "throttled", "shared_device"}
+"""Codes of findings that decide whether a row counts at all."""
 
 Check = Callable[[Result], Finding | None]
 

@@ -23,8 +23,9 @@ from nfbench.errors import BadResults, Failed, NfbenchError, RefusedResults, Sto
 from nfbench.measuring.outcome import to_store
 from nfbench.privacy import typed
 from nfbench.records import Machine, Result, to_json
+from nfbench.showing.notes import say_notes
 from nfbench.showing.screen import linked, say
-from nfbench.showing.tables import findings_of
+from nfbench.showing.tables import Format
 from nfbench.units import plural, slug
 
 if TYPE_CHECKING:
@@ -197,16 +198,16 @@ class Landing:
             self.say()
             raise
 
-    def close(self, rows: Sequence[Row], counting: Sequence[Result] | None = None) -> None:
-        """Findings, where the results landed and what to type next, on stderr.
+    def close(self, rows: Sequence[Row], format: Format, counting: Sequence[Result] | None = None) -> None:
+        """Say the notes on the rows; on stderr where the results landed and what to type next.
 
         ``counting`` are the results that decide whether a workload failed, where not all of them do.
 
         Raises:
             Failed: a workload failed.
         """
-        for line in findings_of(rows):
-            say(f"! {line}")
+        path = None if self.path is None else shlex.quote(str(self.path))
+        say_notes(rows, format, "--notes" if path is None else f"nfbench table {path} --notes")
         if any(r.machine.device == "fake" for r in self.results):
             say(FAKE)
         self.say()
@@ -216,8 +217,7 @@ class Landing:
             models = ", ".join(dict.fromkeys(r.workload.model for r in failed))
             count, asked = len({r.workload for r in failed}), len({r.workload for r in results})
             raise Failed(f"{count} of {plural(asked, 'workload')} failed: {models}.")
-        if self.path is not None:
-            path = shlex.quote(str(self.path))
+        if path is not None:
             say(f"Next: nfbench table {path} · nfbench plot {path}")
 
 

@@ -149,7 +149,7 @@ def _run(study: Study, tasks: Sequence[Task], landing: Any, board: Board, flags:
 
 
 def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flags: Flags) -> None:
-    """Tables on stdout; on stderr all else, and the answer last."""
+    """The answer and below it tables on stdout; on stderr all else."""
     from nfbench.analysis.sessions import failed
     from nfbench.showing import answers, report, shown_rows, views
     from nfbench.showing.figures import driver
@@ -165,9 +165,10 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
     every = landing.earlier(results[-1].machine) or results
     # a claim is judged from all that is there, whatever was asked for now
     seen = shown_rows.shown(every if found.name == answers.CLAIMS else _same(results, every), noisy=noisy)
+    answers.say_answers(found.name, seen, format)
     show(answers.tables(found, seen, format), format)
     for line in views.VIEWS["accuracy"].legend(seen.trained) if person and answers.of_runs(found, seen) else []:
-        say(line)
+        say(line, err=False)
     for place, why in done.passed_over.items():
         say(f"Left out: {tasks[place].name}: {why}.")
     if done.before:
@@ -191,21 +192,17 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
         click.echo(f"Figures in {linked(folder / 'figures', sys.stderr)}: {_names(drawn.files)}", err=True)
     for line in driver.left_out(drawn.drawings) if found.figures else ():
         say(f"Left out of {line}.")
-    try:
-        new = {r.id for r in landing.results}
-        if before := sum(failed(rows) and rows[0].id not in new for rows in done.results if rows is not None):
-            said = f"{plural(before, 'workload')} had failed before; --retry failed runs them again."
-            say(said)
-        landing.close([*seen.steps, *seen.trained], counting=[])
-        # runs that diverged have found something
-        bad = [task for task, rows in zip(tasks, done.results, strict=True) if rows is not None and failed(rows)]
-        if bad:
-            models = ", ".join(dict.fromkeys(task.workload.model for task in bad))
-            raise Failed(f"{len(bad)} of {plural(len(tasks), 'workload')} failed: {models}.")
-        _check_caps(landing.results)
-    finally:
-        for line in answers.sentences(found.name, seen):
-            say(line, err=not person)
+    new = {r.id for r in landing.results}
+    if before := sum(failed(rows) and rows[0].id not in new for rows in done.results if rows is not None):
+        said = f"{plural(before, 'workload')} had failed before; --retry failed runs them again."
+        say(said)
+    landing.close([*seen.steps, *seen.trained], format, counting=[])
+    # runs that diverged have found something
+    bad = [task for task, rows in zip(tasks, done.results, strict=True) if rows is not None and failed(rows)]
+    if bad:
+        models = ", ".join(dict.fromkeys(task.workload.model for task in bad))
+        raise Failed(f"{len(bad)} of {plural(len(tasks), 'workload')} failed: {models}.")
+    _check_caps(landing.results)
 
 
 def _same(results: Sequence[Result], every: Sequence[Result]) -> list[Result]:

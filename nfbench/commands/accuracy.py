@@ -60,7 +60,9 @@ def command(
     from nfbench.commands import _ranks as ranks
     from nfbench.devices import open_device
     from nfbench.learning.fit import Run
+    from nfbench.showing import answers
     from nfbench.showing.live import Live
+    from nfbench.showing.shown_rows import shown
     from nfbench.showing.views import VIEWS, view
     from nfbench.studies import entries
     from nfbench.studies.processes import Seat, apart
@@ -101,12 +103,13 @@ def command(
         raise
     table, _ = rows(landing.results, everything=True, target=target)
     person = format in ("rich", "md")
+    answers.say_answers("", shown(landing.results), format)
     if len(table) == 1 and settings["epochs"] and any(r.reading("top1") for r in landing.results) and person:
         show(view(epochs(landing.results), "epochs", format) + "\n", format)
     show(view(table, "accuracy", format), format)
     for line in VIEWS["accuracy"].legend(table) if person else []:
-        say(line)
-    landing.close(table, counting=[r for r in landing.results if r.status != "diverged"])
+        say(line, err=False)
+    landing.close(table, format, counting=[r for r in landing.results if r.status != "diverged"])
 
 
 def _folder(checkpoint: Path | None, model: str, models: tuple[str, ...]) -> Path | None:

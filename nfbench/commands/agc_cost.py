@@ -50,15 +50,15 @@ def command(
     which the default clips and those in which timm's does in turns A B B A: what share of each step is the clip.
     """
     if no_steps and batches:
-        raise NfbenchError("--batch is of the steps that --no-steps leaves out.", try_="one of the two")
+        raise NfbenchError("--batch has no effect with --no-steps, which times no step.", try_="one of the two")
     from nfbench.analysis.rows import clip_rows, clip_shares, rows
     from nfbench.catalog.models import find
     from nfbench.commands._landing import Landing
     from nfbench.devices import open_device
     from nfbench.measuring.clips import ClipCosts
     from nfbench.records import AgcCost
-    from nfbench.showing import views
-    from nfbench.showing.shown_rows import Shown
+    from nfbench.showing import answers, views
+    from nfbench.showing.shown_rows import Shown, shown
     from nfbench.studies import entries
     from nfbench.studies.processes import Seat, apart
     from nfbench.studies.rounds import TURNS, in_rounds
@@ -102,10 +102,11 @@ def command(
             in_rounds(pair, of_steps, device=device, seed=seed, keep=landing.keep, board=live)
     table, _ = rows(landing.results, everything=True)
     clips = clip_rows(landing.results)
+    answers.say_answers("", shown(landing.results), format)
     show(views.texts(Shown(steps=clip_shares(table), clips=clips), format)["clips"], format)
-    for line in views.VIEWS["clips"].legend(clips):
-        say(line)
+    for line in views.VIEWS["clips"].legend(clips) if format in ("rich", "md") else ():
+        say(line, err=False)
     for impl, why in runs.items():
         if why is not None and not impls:
             say(f"Left out: {impl}, since {why}.")
-    landing.close(table)
+    landing.close(table, format)

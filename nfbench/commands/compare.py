@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @options.seed_option
 @options.out_option
 @options.format_option
+@options.notes_option
 @options.noisy_option
 @options.quiet_option
 def command(
@@ -105,19 +106,17 @@ def command(
         None if "noisy" in rows[0] or "noisy" in row else turn_ratios.paired(kept, workloads[0], other)
         for row, other in zip(rows[1:], workloads[1:], strict=True)
     ]
-    show(view(comparison.lines(rows, ratios), "compare", format), format)
     known = [ratio for ratio in ratios if ratio is not None]
+    if known:
+        say(comparison.sentence(known), err=format in ("csv", "json"))
+    show(view(comparison.lines(rows, ratios), "compare", format), format)
     for line in [*(comparison.differing(rows) if format == "rich" else ()), *comparison.reported(known)]:
         say(line)
     for ratio in known:
         for finding in comparison.findings(ratio, within):
             say(f"! {finding}")
-    try:
-        landing.close(rows, kept)
-        _check(rows, known)
-    finally:
-        if known:
-            say(comparison.sentence(known), err=format in ("csv", "json"))
+    landing.close(rows, format, kept)
+    _check(rows, known)
 
 
 def _check(rows: Sequence[Row], known: Sequence[Ratio]) -> None:

@@ -38,7 +38,9 @@ def command(
     from nfbench.commands import _ranks as ranks
     from nfbench.devices import open_device
     from nfbench.measuring.measure import measure
+    from nfbench.showing import answers
     from nfbench.showing.sheet import sheet
+    from nfbench.showing.shown_rows import shown
     from nfbench.studies import entries
 
     sampling = entries.sampling_of({name: settings.pop(name) for name in ("within", "min_steps", "rounds", "max_time")})
@@ -64,5 +66,6 @@ def command(
 
                     apart(Seat(workload), sampling, device=device, seed=seed, keep=landing.keep, watch=live)
     table, _ = rows(landing.results, everything=True)
+    answers.say_answers("", shown(landing.results), format)
     show(sheet(table, format), format)
-    landing.close(table)
+    landing.close(table, format)

@@ -44,6 +44,7 @@ _FRONTS = ("macs", "params", "step-time", "energy")
 )
 @options.target_option("Show how long training takes to reach this top-1, such as 90%.")
 @options.format_option
+@options.notes_option
 def command(
     paths: tuple[Path, ...],
     columns: tuple[str, ...],
@@ -66,8 +67,8 @@ def command(
     from nfbench.analysis.training_runs import on_front
     from nfbench.commands._landing import FAKE, newest, say_broken
     from nfbench.showing import views
+    from nfbench.showing.notes import say_notes
     from nfbench.showing.shown_rows import Shown, shown
-    from nfbench.showing.tables import findings_of
 
     if front is not None and baseline is not None:
         raise NfbenchError("--front and --baseline are two different tables.", try_="one of --front and --baseline")
@@ -96,9 +97,8 @@ def command(
     else:
         show(views.text(seen, format, order, against), format)
     for line in views.legend(seen, against) if format in ("rich", "md") and (against or not keys) else ():
-        say(line)
-    for line in findings_of([*seen.steps, *seen.trained]):
-        say(f"! {line}")
+        say(line, err=False)
+    say_notes([*seen.steps, *seen.trained], format)
     if all(r.machine.device == "fake" for r in results):
         # beside any other they are set aside
         say(FAKE)

@@ -20,6 +20,7 @@ from nfbench.records import Machine, Result, StepTime, key
 from nfbench.settings import words_of
 from nfbench.showing import claim_tables, comparison, sweep_tables, views
 from nfbench.showing.figures.style import plain
+from nfbench.showing.screen import say
 from nfbench.showing.shown_rows import Shown, shown
 from nfbench.showing.tables import Format, with_ends
 from nfbench.studies.study import Study
@@ -100,15 +101,60 @@ def sentences(name: str, seen: Shown) -> list[str]:
     if several(seen._replace(steps=[]), "batch"):
         found += over_batches(seen)
     swept = several(seen, "batch") or several(seen, "agc", steps=False)
-    if seen.trained and not swept and (answer := most_accurate(seen.trained)):
+    if seen.trained and not swept and (answer := most_accurate(seen.trained) or _reached(seen)):
         found.append(answer)
+    if not found and not swept:
+        found += step_times(seen)
     if noisy and not seen.ratios:
         verb = "is" if len(noisy) == 1 else "are"
+        how = " with --fresh, or add --noisy to use the rows anyway" if name else ""
         found.append(
-            f"No ratio of {', '.join(noisy)}, which {verb} too noisy: measure again on a quiet machine with --fresh, "
-            "or add --noisy to use the rows anyway."
+            f"No answer about {', '.join(noisy)}, which {verb} too noisy: measure again on a quiet machine{how}."
         )
     return found
+
+
+def say_answers(name: str, seen: Shown, format: Format) -> None:
+    """Say the `sentences`, where a person reads them on standard output and above the table."""
+    for line in sentences(name, seen):
+        say(line, err=format not in ("rich", "md"))
+
+
+def step_times(seen: Shown) -> list[str]:
+    """What a step takes, in a sentence per machine: of each of few steps, else of the most and the least images/s."""
+    answers = []
+    for machine, name in _machines(seen):
+        rows = [
+            row for row in seen.steps if row.get("machine") == name and row["status"] == "ok" and "step_time" in row
+        ]
+        if not rows:
+            continue
+        labels = dict(zip(map(id, rows), sweeps.names(rows), strict=True))
+        ends = rows if len(rows) <= _FEW_STEPS else [f(rows, key=_throughput) for f in (max, min)]
+        texts = [
+            f"{shorten(labels[id(row)])} takes {units.seconds_interval(*with_ends(row, 'step_time'))} per step of "
+            f"{units.plural(row['batch'], 'image')}, {units.number(_throughput(row))} images/s"
+            for row in ends
+        ]
+        of = "" if ends is rows else f"of {len(rows)} step times these have the most and the least images/s: "
+        answers.append(turn_ratios.on(machine, None, of + "; ".join(texts)))
+    return answers
+
+
+def _throughput(row: Row) -> float:
+    return float(row["batch"] / row["step_time"])
+
+
+def _reached(seen: Shown) -> str:
+    """The top-1 of the one net that was trained or evaluated; empty where there are several or none has one."""
+    rows = [row for row in seen.trained if "top1" in row]
+    machines = {r.machine for r in seen.results}
+    if len(rows) != 1 or len(machines) != 1:
+        return ""
+    (row,), (machine,) = rows, machines
+    top = units.share(*with_ends(row, "top1"))
+    how = f"after {units.plural(row['epochs'], 'epoch')} of training" if row["epochs"] else "with its weights"
+    return turn_ratios.on(machine, None, f"{row['model']} has a top-1 of {top} on {row['dataset']} {how}")
 
 
 def most_accurate(runs: Sequence[Row]) -> str:
@@ -265,6 +311,8 @@ def _machines(seen: Shown) -> Iterator[tuple[Machine, str]]:
 
 
 FAKE = "These are figures of the fake device, which times nothing."
+_FEW_STEPS = 3
+"""Step times up to which a sentence names each."""
 _PAIR = ("nfnet-f1", "efficientnet-b7")
 _OWN = "λ 0.01"
 """What `auto` is for a net without normalization."""
@@ -283,6 +331,8 @@ def answer(seen: Shown, claims: str = "") -> str:
         return turn_ratios.on(machine, None, best[:1].lower() + best[1:].rstrip("."))
     if claims:
         return claims
+    if times := step_times(seen.quiet()):
+        return times[0]
     rows = {"step time": seen.steps, "training result": seen.trained, "clip": seen.clips, "count": seen.counted}
     counts = [units.plural(len(of), what) for what, of in rows.items() if of]
     if noisy := sum("noisy" in row for row in seen.steps):

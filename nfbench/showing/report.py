@@ -43,9 +43,10 @@ from nfbench.showing.figures.canvas import looks, settle
 from nfbench.showing.figures.driver import Drawing
 from nfbench.showing.figures.kinds import KINDS
 from nfbench.showing.figures.style import plain
+from nfbench.showing.notes import notes_of
 from nfbench.showing.shown_rows import Shown, shown
 from nfbench.showing.shown_rows import write as write_texts
-from nfbench.showing.tables import Laid, findings_of
+from nfbench.showing.tables import Laid
 from nfbench.studies import study
 from nfbench.units import ABSENT, grouped, plural, resolved, slug
 
@@ -279,7 +280,7 @@ def _study(
         _tables(seen, batches, thresholds),
         views.legend(seen),
         [picture for picture in pictures if not picture.same(top)],
-        [*findings_of([*seen.steps, *seen.trained]), *dict.fromkeys(doubts)],
+        [*(note.text for note in notes_of([*seen.steps, *seen.trained])), *dict.fromkeys(doubts)],
         [line for line in (*seen.aside, aside(group.results, seen.results), *undrawn) if line],
     )
 

@@ -19,6 +19,9 @@ import click
 
 from nfbench.errors import printable, printable_lines
 
+NOTES = "nfbench.notes"
+"""Where the context of a command keeps whether ``--notes`` was typed."""
+
 
 def say(text: str, err: bool = True) -> None:
     """Write lines to standard error or to standard output, whoever wrote what they quote.

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
 
-from nfbench.errors import printable
 from nfbench.records import SIMULATED
 from nfbench.settings import Setting
 from nfbench.units import ABSENT, grouped, shorten
@@ -87,11 +86,6 @@ def about_each(pairs: Iterable[tuple[str, str]]) -> list[str]:
     """Each text of (text, name) once, after the names that it is about."""
     about = grouped(pairs, lambda pair: pair[0])
     return [f"{', '.join(dict.fromkeys(name for _, name in alike))}: {text}" for text, alike in about.items()]
-
-
-def findings_of(rows: Iterable[Row]) -> list[str]:
-    """Every finding of rows once, with the models that it is about."""
-    return about_each((printable(str(f)), shorten(row["model"])) for row in rows for f in row.get("findings", ()))
 
 
 class Laid(NamedTuple):

@@ -338,7 +338,8 @@ def checked(workload: _W) -> _W:
     check(workload)
     if workload.agc == "none" and workload.agc_impl != "auto":
         raise UnsupportedWorkload(
-            f"--agc-impl {workload.agc_impl} is of a clip that --agc none leaves out.", try_="one of the two"
+            f"--agc-impl {workload.agc_impl} has no effect with --agc none, which turns clipping off.",
+            try_="one of the two",
         )
     parts, usual = parts_of("sam")[1:], defaults(type(workload))
     if workload.sam == "none" and any(getattr(workload, name) != usual[name] for name in parts):
