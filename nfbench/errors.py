@@ -11,7 +11,7 @@
     ├── BadResults                   a results file or folder that cannot be read or written
     │   └── RefusedResults           one of which nothing may be used, sound lines neither
     └── BadData                      a data set that is missing, broken or does not fit what was asked
-    Slower                       3   a check: slower, or more of what is counted, or the head cannot run
+    Slower                       3   a check: slower, a count that rose, or a head that cannot run
     Undecided                    4   a check: inconclusive, missing or incomparable
     Failed                       5   finished, but a workload failed
     Stop (BaseException)             a signal; what was measured is kept
@@ -108,7 +108,7 @@ class BadData(NfbenchError):
 
 
 class Slower(NfbenchError):
-    """A check found something slower, more of what is counted, or a head that cannot run."""
+    """A check found something slower, a count that rose, or a head that cannot run."""
 
     exit_code = 3
 

@@ -45,6 +45,32 @@ class NumberOr(_ParamType):
         return f"[{self.name}]"
 
 
+def completed(of: Callable[[], Iterable[str]]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """What a shell offers for a parameter that takes one of the names ``of``, which are read only when it asks."""
+    return lambda _context, _parameter, typed: [name for name in of() if name.startswith(typed)]
+
+
+def _nets() -> Iterable[str]:
+    from nfbench.catalog.models import NETS
+
+    return (net.name for net in NETS)
+
+
+def _data_sets() -> Iterable[str]:
+    from nfbench.catalog.datasets import DATASETS
+
+    return DATASETS
+
+
+def _studies() -> Iterable[str]:
+    from nfbench.studies.study import shipped
+
+    return shipped()
+
+
+complete_nets, complete_data_sets, complete_studies = map(completed, (_nets, _data_sets, _studies))
+
+
 def share(value: object) -> float:
     """A share given as ``1%`` or ``0.01``."""
     try:
@@ -187,7 +213,9 @@ def _flag_of(kind: type[StepTime | Accuracy], name: str) -> Decorator:
     help = setting.help_of_run if kind is Accuracy and setting.help_of_run is not None else setting.help
     if default is False:
         return click.option(f"--{setting.flag}", is_flag=True, help=help)
-    return _option(f"--{setting.flag}", type_, default, help or None, metavar=setting.metavar if type_ is str else None)
+    more: dict[str, Any] = {"shell_complete": complete_data_sets} if name == "dataset" else {}
+    metavar = setting.metavar if type_ is str else None
+    return _option(f"--{setting.flag}", type_, default, help or None, metavar=metavar, **more)
 
 
 def _type_of(hint: Any) -> Any:
@@ -227,7 +255,14 @@ RANK_OPTIONS: tuple[Decorator, ...] = (
 )
 
 DATA_OPTIONS: tuple[Decorator, ...] = (
-    _option("--dataset", str, "digits", "digits, fashion-mnist, cifar10, imagenet …", metavar="D"),
+    _option(
+        "--dataset",
+        str,
+        "digits",
+        "digits, fashion-mnist, cifar10, imagenet …",
+        metavar="D",
+        shell_complete=complete_data_sets,
+    ),
     _option("--epochs", click.IntRange(1), 10),
     _option("--seeds", click.IntRange(1, 1000), 1, "Training runs per setting."),
     data_dir_option,
@@ -271,9 +306,15 @@ def nets(*default: str) -> Decorator:
             return function(models=named, **given)
 
         option = click.option(
-            "--model", "models", multiple=True, metavar="NET", help="The same as NET; may be repeated."
+            "--model",
+            "models",
+            multiple=True,
+            metavar="NET",
+            help="The same as NET; may be repeated.",
+            shell_complete=complete_nets,
         )
-        return click.argument("nets", nargs=-1, metavar="[NET]..." if default else "NET...")(option(command))
+        metavar = "[NET]..." if default else "NET..."
+        return click.argument("nets", nargs=-1, metavar=metavar, shell_complete=complete_nets)(option(command))
 
     return decorate
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("check")
-@click.argument("study")
+@click.argument("study", shell_complete=options.complete_studies)
 @click.option(
     "--against", metavar="BASE", help="A git ref (its merge base with HEAD), another Python, or stored results."
 )
@@ -143,7 +143,7 @@ def command(
         notes += [same] if found.counts_only else verdicts.noise(rows, slower_than, fit)
     if base.stored is not None:
         notes.append(
-            f"Stored results are a tripwire: slower is said only beyond {100 * threshold:g} %, twice --slower-than. "
+            f"Stored times are less certain: a slowdown must exceed {100 * threshold:g} %, twice --slower-than. "
             "--against a git ref measures both sides."
         )
     _verdict.show(

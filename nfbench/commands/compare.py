@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("compare")
-@click.argument("nets", nargs=-1, required=True, metavar="A [B C ...]")
+@click.argument("nets", nargs=-1, required=True, metavar="A [B C ...]", shell_complete=options.complete_nets)
 @click.option(
     "--match",
     type=click.Choice(["top1", "macs", "params", "step-time"]),

@@ -14,7 +14,7 @@ from nfbench import units
 from nfbench.catalog.models import NETS, Net, find
 from nfbench.catalog.published import reported_macs
 from nfbench.errors import NfbenchError, UnsupportedWorkload
-from nfbench.options import format_option
+from nfbench.options import complete_nets, format_option
 from nfbench.showing.screen import say, show
 from nfbench.showing.tables import Column, Format, render
 
@@ -81,7 +81,7 @@ def rows(net: Net, px: int | None = None, train: bool = False) -> Iterator[dict[
 
 
 @click.command(short_help="MACs, parameters and activations, counted from shapes.")
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=complete_nets)
 @click.option("--all", "every", is_flag=True, help="Count every net of the catalogue.")
 @click.option("--px", type=int, help="Side of the square input.  [default: the net's train and test px]")
 @click.option("--train", is_flag=True, help="Count forward + backward too.")

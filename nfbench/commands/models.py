@@ -13,7 +13,7 @@ from nfbench import units
 from nfbench.catalog.models import NETS, Net, counted, family, find
 from nfbench.catalog.published import PAPER, TIMM_IMAGENET, top1
 from nfbench.errors import NfbenchError
-from nfbench.options import NumberOr, format_option
+from nfbench.options import NumberOr, complete_nets, format_option
 from nfbench.showing.screen import say, show
 from nfbench.showing.tables import Column, Format, render
 
@@ -74,7 +74,7 @@ def _exact(value: float | None) -> str:
 
 
 @click.command(short_help="The nets by name, and one net in full.")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_nets)
 @click.option("--family", "of", metavar="FAMILY", help="Only this family, such as nfnet or tiny.")
 @click.option("--dependence", is_flag=True, help="Measure how NAME's images depend on their batch.")
 @click.option("--batch", type=int, help="Images, with --dependence.  [default: 8]")

@@ -13,7 +13,7 @@ from nfbench.showing.screen import show
 
 
 @click.command("run")
-@click.argument("study", required=False)
+@click.argument("study", required=False, shell_complete=options.complete_studies)
 @click.option("--list", "listing", is_flag=True, help="List the studies that come with nfbench.")
 @click.option(
     "--only",

@@ -110,7 +110,7 @@ def sentence(rows: Sequence[Row]) -> str:
     words = Counter(f"{row.verdict}, as accepted" if row.accepted else row.verdict for row in rows)
     text = ", ".join(f"{number} {verdict}" for verdict, number in words.items())
     worse = sum(bool(row.worse_counts) for row in rows)
-    more = f"; {worse} with more of what is counted" if worse else ""
+    more = f"; {worse} with counts that rose" if worse else ""
     return f"{units.plural(len(rows), 'workload')}: {text}{more}."
 
 
