@@ -373,7 +373,9 @@ def stored(path: str, *times: float, **fields: Any) -> None:
 @pytest.mark.parametrize(
     ("time_", "outcome"), [(1 / 32, "same 0"), (1 / 32 / 1.05, "same 0"), (1 / 32 / 1.07, "slower 3")]
 )
-def test_against_stored_results_a_slowdown_must_exceed_twice_the_threshold(check: Check, time_: float, outcome: str) -> None:
+def test_against_stored_results_a_slowdown_exceeds_twice_the_threshold(
+    check: Check, time_: float, outcome: str
+) -> None:
     stored("base.jsonl", time_, time_, time_)
     done = check("--against", "base.jsonl")
     assert str(done) == outcome and done.rows[0]["limit"] == 0.06

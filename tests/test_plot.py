@@ -60,8 +60,14 @@ def test_nothing_to_draw_is_one_worded_error_after_the_reasons(cli: Cli) -> None
 def test_without_a_kind_only_what_no_figure_shows_is_said(cli: Cli) -> None:
     failed = [result(f"package.net:n{i}", status="out_of_memory", readings=()) for i in range(9)]
     write(result(), *failed)
-    done = cli("plot", "results")
+    done = cli("plot", "results", "--notes")
     lines = [line for line in done.stderr.splitlines() if line.startswith("Left out")]
+    folded = cli("plot", "results").stderr
+    assert folded.splitlines()[:2] == [
+        "3 figures drawn, into results/figures.",
+        "Some rows are left out of some kinds of figures; --notes shows which and why.",
+    ]
+    assert "Left out" not in folded
     assert lines[0].startswith("Left out of step-time: 9 rows (package.net:n0, batch 32; package.net:n1, batch 32; ")
     assert not any("it takes two" in line for line in lines)
     assert "Where rows are counted, `nfbench table` lists them all." in done.stderr

@@ -153,7 +153,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
     from nfbench.analysis.sessions import failed
     from nfbench.showing import answers, report, shown_rows, views
     from nfbench.showing.figures import driver
-    from nfbench.showing.screen import linked
+    from nfbench.showing.screen import linked, say_files
 
     format, noisy = flags.format, flags.noisy
     person = format in ("rich", "md")
@@ -181,7 +181,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
     # beside results stands what all of them make; beside one file that --out names there may be anything
     made = {} if landing.file is not None else answers.texts(every)
     if paths := shown_rows.write(folder, made):
-        click.echo(f"Tables in {linked(folder, sys.stderr)}: {_names(paths)}", err=True)
+        say_files("Tables", folder, _names(paths))
     own = landing.out is None and results[-1].machine.device != "fake"
     if own and (made_report := report.of_device(folder.parent)) is not None:
         page = report.write(folder.parent / report.PAGE, made_report)[0]
@@ -189,7 +189,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
     whole = shown_rows.shown(every, everything=False, noisy=noisy)
     drawn = driver.draw(whole, folder / "figures", found.figures)
     if drawn.files:
-        click.echo(f"Figures in {linked(folder / 'figures', sys.stderr)}: {_names(drawn.files)}", err=True)
+        say_files("Figures", folder / "figures", _names(drawn.files))
     for line in driver.left_out(drawn.drawings) if found.figures else ():
         say(f"Left out of {line}.")
     new = {r.id for r in landing.results}

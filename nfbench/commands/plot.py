@@ -14,6 +14,7 @@ import click
 from nfbench import options
 from nfbench.showing.figures.kinds import KINDS
 from nfbench.showing.screen import say
+from nfbench.units import plural
 
 if TYPE_CHECKING:
     from nfbench.analysis.query import Condition
@@ -34,6 +35,7 @@ _FORMATS = ("png", "svg", "pdf")
 @options.where_option
 @options.older_option
 @options.noisy_option
+@options.notes_option
 def command(
     paths: tuple[Path, ...],
     out: Path | None,
@@ -45,16 +47,16 @@ def command(
 ) -> None:
     """Draw results. RESULTS are files, or folders that are read recursively.
 
-    Without --kind, all that the results hold enough for. What could not be drawn is listed with the reason. Without -o
-    the figures go to `figures` beside the results, those of results/reference and results/validation to
-    results/figures.
+    Without --kind, nfbench draws every figure for which the results hold enough. --notes shows what could not be drawn,
+    and why. Without -o the figures go to `figures` beside the results, those of results/reference and
+    results/validation to results/figures.
     """
     from nfbench.analysis.query import in_seconds, parse, select
     from nfbench.analysis.store import beside, load
     from nfbench.commands._landing import newest, say_broken
     from nfbench.errors import BadResults
     from nfbench.showing.figures import driver
-    from nfbench.showing.screen import linked
+    from nfbench.showing.screen import NOTES, linked
     from nfbench.showing.shown_rows import shown
 
     conditions = parse(where)
@@ -78,12 +80,17 @@ def command(
     for path in drawn.files:
         click.echo(linked(path, sys.stdout))
     lines = driver.left_out(driver.heeded(drawn.drawings, asked))
-    for line in lines:
-        say(f"Left out of {line}.")
+    lines = [f"Left out of {line}." for line in lines]
     if any("; …)" in line for line in lines):
-        say("Where rows are counted, `nfbench table` lists them all.")
-    for line in () if conditions else _unread(results, asked):
-        say(f"Left out: {line}")
+        lines.append("Where rows are counted, `nfbench table` lists them all.")
+    lines += [] if conditions else [f"Left out: {line}" for line in _unread(results, asked)]
+    if drawn.files:
+        number = sum(len(drawing.figures) for drawing in drawn.drawings.values())
+        say(f"{plural(number, 'figure')} drawn, into {folder}.")
+    if drawn.files and lines and not asked and not click.get_current_context().meta[NOTES]:
+        lines = ["Some rows are left out of some kinds of figures; --notes shows which and why."]
+    for line in lines:
+        say(line)
     say_broken(loaded.broken)
     # a history shows older software without being told to
     for line in filter(None, (replaced, *(seen.aside if set(asked) != {"history"} else ()))):

@@ -73,6 +73,12 @@ def show(table: str, format: str) -> None:
     click.echo(table, nl=False)
 
 
+def say_files(what: str, folder: Path, names: str) -> None:
+    """Say on standard error that files are in ``folder``, which a terminal links, and below it their ``names``."""
+    click.echo(f"{what} in {linked(folder, sys.stderr)}:", err=True)
+    say(f"  {names}")
+
+
 def linked(path: Path, stream: TextIO) -> str:
     """``path`` as text for ``stream``, with a link to it where rich finds a terminal that shows colours: never in a
     pipe, a file or the log of a CI job."""
