@@ -54,7 +54,7 @@ _ABSENT = "Hp8"
 """Markers of the paper's families that the catalogue has no net of."""
 _CROWDED = " Of each net its most accurate run is labelled."
 _OTHERS = "Grey and hollow: reported, trained by others, in other ways. "
-_MEANS = "Accuracies are means over seeds, bars 95 % intervals of Student's t over them; the front heeds no interval."
+_MEANS = "Accuracies are means over seeds, bars 95 % intervals of Student's t over them; the front ignores intervals."
 _SEPARATELY = "the time of separately timed steps, without data, the quickest of each net. Bars: 95 % intervals."
 
 
