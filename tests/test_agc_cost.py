@@ -232,7 +232,7 @@ def test_the_command_times_the_clip_and_then_steps_and_table_and_plot_take_its_f
     assert {r["share"] for r in rows_of(done.stdout) if r["kind"] == "step-time"} == {"0.125"}
     shown = cli("table", "both")
     assert "The clip by itself" in shown.stdout and "step time" in shown.stdout and "clip's share" in shown.stdout
-    drawn = cli("plot", "both")
+    drawn = cli("plot", "both", "--notes")
     assert drawn.exit_code == 0 and "results of agc-cost, which `nfbench table` shows" in drawn.stderr
 
 

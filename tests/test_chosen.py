@@ -119,7 +119,7 @@ def test_a_kind_that_holds_none_of_the_columns_is_left_out_and_a_near_column_is_
     assert len(cells(done.stdout)) == 1
     assert "Left out: training runs (1), which hold none of these columns.\n" in done.stderr
     done = cli("table", folder, "--columns", "model,p95,top1")
-    assert [line.split()[0] for line in done.stdout.splitlines() if "─" not in line] == [
+    assert [line.split()[0] for line in done.stdout.splitlines() if "─" not in line][:3] == [
         "kind",
         "step-time",
         "accuracy",

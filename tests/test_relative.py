@@ -122,7 +122,7 @@ def test_reported_ratios_stand_in_a_column_of_their_own_and_never_beside_a_cpus(
     assert row["step_time_ratio"] == "5.0" and "8.7" in row["reported_ratios"]
     screen = cli("table", folder, "--baseline", "nfnet-f1")
     assert "reported" in screen.stdout.splitlines()[0] and "× nfnet-f1's" in screen.stdout.splitlines()[0]
-    assert "reported: at the train px of each and batch 32 per device." in screen.stderr
+    assert "reported: at the train px of each and batch 32 per device." in screen.stdout
     on_cpu = kept(step("efficientnet-b7", time=0.5), step("nfnet-f1", time=0.1), name="cpu")
     screen = cli("table", on_cpu, "--baseline", "nfnet-f1")
     assert "× nfnet-f1's" in screen.stdout and "reported" not in screen.stdout

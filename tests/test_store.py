@@ -212,7 +212,7 @@ def test_a_row_that_begins_in_the_future_gives_way_to_all_others_and_says_so(tmp
     assert list(load([tmp_path]).results) == [ahead, fresh]
     assert choose([ahead, fresh]).groups == choose([fresh, ahead]).groups == [[fresh]]
     (finding,) = findings.of(ahead)
-    assert finding.code == "future_start" and "began at 2999-01-01 00:00, which is yet to come" in finding.message
+    assert finding.code == "future_start" and "Its start time, 2999-01-01 00:00, is in the future." in finding.message
     assert findings.of(fresh) == []
 
 

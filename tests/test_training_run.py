@@ -231,7 +231,7 @@ def test_a_run_goes_on_after_its_last_epoch_and_is_not_trained_again_once_it_is_
     # other software says how much that of its beginning had trained
     assert result.notes["resumed"] == "2 of its 4 epochs"
     (finding,) = [f for f in findings.of(result) if f.code == "resumed"]
-    assert finding.message == "Other software than that of this row had trained 2 of its 4 epochs."
+    assert finding.message == "Other software than this row's trained 2 of its 4 epochs."
     again = trained(device, epochs=4, folder="ck")
     assert device.clock.seconds == 2.0
     assert (again.id, again.status, again.readings) == (result.id, "ok", result.readings)

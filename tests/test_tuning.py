@@ -100,7 +100,7 @@ def test_the_best_candidate_is_trained_with_all_seeds_and_the_record_holds_the_s
     assert clips.train_images == 1024
     lines = [line for line in done.stdout.splitlines() if line.startswith("tiny-")]
     assert f"{clips.lr:.3g}" in lines[0] and f"{normalized.lr:.3g}" in lines[1]
-    assert "was tuned on training images that were held out." in answers.most_accurate(shown(stored()).trained)
+    assert "was tuned on held-out training images." in answers.most_accurate(shown(stored()).trained)
     drawn = cli("plot", "a.jsonl", "--kind", "tuning", "-o", "figures", "--format", "png")
     assert drawn.exit_code == 0 and len(drawn.stdout.splitlines()) == 2, drawn.output
 
@@ -171,7 +171,7 @@ def test_a_study_tunes_all_its_nets_alike_and_leaves_no_search_behind(
     )
     done = cli("run", "s.toml", "--device", "fake", "--quiet", "--out", "out")
     assert done.exit_code == 0, done.output
-    assert "was tuned on training images that were held out." in done.output
+    assert "was tuned on held-out training images." in done.output
     assert not Path("out/.checkpoints").exists()
     results = load([Path("out")]).results
     assert [(r.run.model, r.seed, r.run.tune) for r in results] == [

@@ -168,7 +168,7 @@ def _show(found: Study, tasks: Sequence[Task], done: Session, landing: Any, flag
     answers.say_answers(found.name, seen, format)
     show(answers.tables(found, seen, format), format)
     for line in views.VIEWS["accuracy"].legend(seen.trained) if person and answers.of_runs(found, seen) else []:
-        say(line, err=False)
+        say(line, err=format != "rich")
     for place, why in done.passed_over.items():
         say(f"Left out: {tasks[place].name}: {why}.")
     if done.before:

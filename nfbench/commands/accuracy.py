@@ -108,7 +108,7 @@ def command(
         show(view(epochs(landing.results), "epochs", format) + "\n", format)
     show(view(table, "accuracy", format), format)
     for line in VIEWS["accuracy"].legend(table) if person else []:
-        say(line, err=False)
+        say(line, err=format != "rich")
     landing.close(table, format, counting=[r for r in landing.results if r.status != "diverged"])
 
 

@@ -105,7 +105,7 @@ def command(
     answers.say_answers("", shown(landing.results), format)
     show(views.texts(Shown(steps=clip_shares(table), clips=clips), format)["clips"], format)
     for line in views.VIEWS["clips"].legend(clips) if format in ("rich", "md") else ():
-        say(line, err=False)
+        say(line, err=format != "rich")
     for impl, why in runs.items():
         if why is not None and not impls:
             say(f"Left out: {impl}, since {why}.")

@@ -97,7 +97,7 @@ def command(
     else:
         show(views.text(seen, format, order, against), format)
     for line in views.legend(seen, against) if format in ("rich", "md") and (against or not keys) else ():
-        say(line, err=False)
+        say(line, err=format != "rich")
     say_notes([*seen.steps, *seen.trained], format)
     if all(r.machine.device == "fake" for r in results):
         # beside any other they are set aside

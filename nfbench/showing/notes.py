@@ -67,13 +67,14 @@ def _worded(rows: Sequence[Row], texts: dict[str, list[int]], advice: Sequence[s
 def say_notes(rows: Sequence[Row], format: Format, where: str = "--notes") -> None:
     """Say the notes of ``rows`` below their table: decisive ones always, the others where ``--notes`` was typed.
 
-    Else it says how many there are and ``where`` they stand. CSV and JSON have a column for them.
+    Else it says how many there are and ``where`` they stand. CSV and JSON have a column for
+    them. Only a person's table has them below it; a table that goes into a file stays one.
     """
     notes, person = notes_of(rows), format in ("rich", "md")
     context = click.get_current_context(silent=True)
     whole = context is not None and context.meta.get(NOTES, False)
     for note in notes:
         if note.decisive or whole:
-            say(f"! {note.text}", err=not person)
+            say(f"! {note.text}", err=format != "rich")
     if person and not whole and (folded := sum(not note.decisive for note in notes)):
-        say(f"{plural(folded, 'note')}: {where} shows {'them' if folded > 1 else 'it'}.", err=False)
+        say(f"{plural(folded, 'note')}: {where} shows {'them' if folded > 1 else 'it'}.", err=format != "rich")

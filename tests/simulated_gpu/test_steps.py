@@ -61,7 +61,7 @@ def test_a_compiled_step_runs_in_cuda_graphs(cli: Cli) -> None:
 
 @pytest.mark.filterwarnings("ignore:The CUDA Graph is empty")
 def test_what_is_on_is_not_advised(cli: Cli) -> None:
-    done = cli("step-time", "--model", NET, "--batch", 8, "--compile", "reduce-overhead", "--max-time", 0.5)
+    done = cli("step-time", "--model", NET, "--batch", 8, "--compile", "reduce-overhead", "--max-time", 0.5, "--notes")
     assert done.exit_code == 0 and "the host to launch work" in done.output
     assert "Try --compile reduce-overhead" not in done.output
 
